@@ -1,0 +1,17 @@
+"""Measured quality: simulated acquisitions of real scans, planes with known images, scores."""
+
+from .protocol import QualityCase, Score, quality_case, score
+from .simulate import SCANS, IsotropicScan, load_isotropic, oblique_planes, simulate_stack, truth
+
+__all__ = [
+    "SCANS",
+    "IsotropicScan",
+    "QualityCase",
+    "Score",
+    "load_isotropic",
+    "oblique_planes",
+    "quality_case",
+    "score",
+    "simulate_stack",
+    "truth",
+]
