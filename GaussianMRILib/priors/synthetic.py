@@ -1,0 +1,121 @@
+"""Synthetic volumes that the prior network learns from: no patient, no licence, nothing to hallucinate from.
+
+A volume is a stack of "dead leaves" in three dimensions: opaque bodies of power-law sizes laid over each other. Each
+body is a bent superellipsoid (so balls, tubes, sheets and blocks occur) with a soft edge, an intensity gradient,
+optionally stripes, fine texture and a bright or dark rim, as fat, cortex, fluid and muscle have them. The statistics of edges,
+not any anatomy, is what the network learns.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+
+def dead_leaves(seed: int, size: int = 88) -> torch.Tensor:
+    """One synthetic volume, (size, size, size) float32 in about [0, 1], noise free. The same seed gives the same volume."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def uniform(low: float, high: float) -> float:
+        return low + (high - low) * float(torch.rand((), generator=generator))
+
+    volume = torch.full((size, size, size), uniform(0.0, 0.6))
+    smallest, largest = uniform(1.6, 4.0), 0.75 * size
+    exponent = uniform(2.2, 3.2)
+    count = int(uniform(150, 700))
+    # Power-law radii by inverse transform; large ones first, or they would bury everything else.
+    u = torch.rand(count, generator=generator)
+    a, b = smallest ** (1 - exponent), largest ** (1 - exponent)
+    radii = (a + (b - a) * u) ** (1 / (1 - exponent))
+    order = torch.argsort(radii + 0.35 * radii * torch.randn(count, generator=generator), descending=True)
+    background_count = int(uniform(3, 8))
+    contrast = uniform(0.5, 1.0)
+    softness = uniform(0.35, 0.9)
+    palette = torch.rand(int(uniform(4, 12)), generator=generator)
+    for radius in [uniform(0.3, 0.75) * size for _ in range(background_count)] + radii[order].tolist():
+        _lay_leaf(volume, radius, contrast, softness, palette, generator, uniform)
+    sigma = uniform(0.25, 0.75)
+    volume = _blur(volume, sigma)
+    volume = volume * _smooth_field(size, generator, uniform(0.0, 0.15))
+    return volume.clamp(0.0, 1.2)
+
+
+def _lay_leaf(volume, radius, contrast, softness, palette, generator, uniform) -> None:
+    size = volume.shape[0]
+    kind = uniform(0, 1)
+    if kind < 0.4:  # roundish
+        axes = torch.tensor([uniform(0.6, 1.4) for _ in range(3)])
+    elif kind < 0.7:  # sheet
+        axes = torch.tensor([uniform(0.08, 0.35), uniform(0.8, 1.4), uniform(0.8, 1.4)])
+    else:  # tube
+        axes = torch.tensor([uniform(0.12, 0.4), uniform(0.12, 0.4), uniform(1.0, 1.8)])
+    semi = (axes * radius).clamp(min=0.7)
+    rotation, _ = torch.linalg.qr(torch.randn(3, 3, generator=generator))
+    bend = torch.randn(2, generator=generator) * 0.25 / float(semi.max())
+    reach = torch.sqrt((rotation.T.abs() ** 2) @ (semi + 1.0) ** 2) * 1.45 + 2
+    center = torch.rand(3, generator=generator) * (size + 0.6 * radius) - 0.3 * radius
+    low = (center - reach).floor().clamp(min=0).int().tolist()
+    high = (center + reach).ceil().clamp(max=size).int().tolist()
+    if any(h <= l for l, h in zip(low, high, strict=True)):
+        return
+    grid = [torch.arange(l, h, dtype=torch.float32) - float(c) for l, h, c in zip(low, high, center, strict=True)]
+    # Local coordinates along the body's axes; the bend moves the first two with the square of the third.
+    local = [
+        (rotation[n, 0] * grid[0])[:, None, None] + (rotation[n, 1] * grid[1])[None, :, None]
+        + (rotation[n, 2] * grid[2])[None, None, :]
+        for n in range(3)
+    ]
+    square = local[2] * local[2]
+    x = local[0] + float(bend[0]) * square
+    y = local[1] + float(bend[1]) * square
+    if uniform(0, 1) < 0.6:
+        level = (x / semi[0]) ** 2 + (y / semi[1]) ** 2 + square / semi[2] ** 2
+        level = level.sqrt()
+    else:
+        power = uniform(2.5, 8.0)
+        level = ((x / semi[0]).abs() ** power + (y / semi[1]).abs() ** power + (local[2] / semi[2]).abs() ** power) ** (1 / power)
+    # (level - 1) times the smallest half-axis approximates the distance to the surface in pixels where it is nearest.
+    distance = (level - 1) * float(semi.min())
+    edge = softness * uniform(0.6, 2.5) if uniform(0, 1) < 0.25 else softness
+    mask = torch.sigmoid(-distance * (1.7 / edge))
+    if uniform(0, 1) < 0.5:
+        base = float(palette[int(uniform(0, len(palette) - 1e-3))]) + uniform(-0.04, 0.04)
+    else:
+        base = uniform(0, 1)
+    fill = base + (uniform(-0.25, 0.25) / max(float(semi.max()), 4.0)) * local[2]
+    if uniform(0, 1) < 0.2:
+        period = uniform(2.5, 14)
+        fill = fill + uniform(0.02, 0.18) * torch.sin(x * (2 * math.pi / period) + uniform(0, 6.28))
+    if uniform(0, 1) < 0.45 and radius > 4:
+        texture = _blur(torch.randn(mask.shape, generator=generator), uniform(0.6, 2.5), normalise=True)
+        fill = fill + uniform(0.01, 0.2) * texture
+    if uniform(0, 1) < 0.4:
+        width = uniform(0.8, 2.5)
+        fill = fill + uniform(-0.7, 0.7) * torch.exp(-(((distance + width) / width) ** 2))
+    opacity = contrast if uniform(0, 1) < 0.7 else uniform(0.15, 1.0)
+    region = volume[low[0]:high[0], low[1]:high[1], low[2]:high[2]]
+    region += (mask * opacity) * (fill - region)
+
+
+def _blur(volume: torch.Tensor, sigma: float, normalise: bool = False) -> torch.Tensor:
+    radius = max(1, math.ceil(2.5 * sigma))
+    taps = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / sigma) ** 2)
+    taps = taps / taps.sum()
+    result = volume[None, None]
+    for axis in range(3):
+        shape = [1, 1, 1, 1, 1]
+        shape[2 + axis] = len(taps)
+        padding = [0, 0, 0, 0, 0, 0]
+        padding[2 * (2 - axis)] = padding[2 * (2 - axis) + 1] = radius
+        padded = torch.nn.functional.pad(result, padding, mode="replicate")
+        result = torch.nn.functional.conv3d(padded, taps.reshape(shape))
+    result = result[0, 0]
+    if normalise:  # unit variance again: a blurred white noise loses amplitude with the size of its kernel
+        result = result / (float((taps**2).sum()) ** 1.5)
+    return result
+
+
+def _smooth_field(size: int, generator: torch.Generator, amplitude: float) -> torch.Tensor:
+    coarse = 1 + amplitude * torch.randn((1, 1, 3, 3, 3), generator=generator).clamp(-2, 2)
+    return torch.nn.functional.interpolate(coarse, size=(size,) * 3, mode="trilinear", align_corners=True)[0, 0]
