@@ -1,0 +1,8 @@
+"""Where things are: 4x4 `ijk_to_ras` matrices in millimetres, RAS, and the planes images are made on."""
+
+from __future__ import annotations
+
+from .affine import LPS_RAS, check_affine, transform_points, unit_vector
+from .plane import ImagePlane
+
+__all__ = ["LPS_RAS", "ImagePlane", "check_affine", "transform_points", "unit_vector"]

@@ -1,0 +1,83 @@
+"""Small helpers for 4x4 matrices that map (column i, row j, slice k, 1) to RAS millimetres."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..errors import GaussianMRIError
+
+#: Turns LPS (DICOM, ITK) into RAS (Slicer, NIfTI) and back.
+LPS_RAS: NDArray[np.float64] = np.diag([-1.0, -1.0, 1.0, 1.0])
+LPS_RAS.flags.writeable = False
+
+#: A pixel, slice gap or slice thickness larger than this (mm) is a mistake, not anatomy.
+LARGEST_SPACING_MM = 1000.0
+#: Largest cosine between the row and column directions; covers cosines rounded to three decimals.
+_LARGEST_SKEW = 2e-3
+
+
+def unit_vector(vector: ArrayLike, what: str = "vector") -> NDArray[np.float64]:
+    """`vector` (3,) divided by its length.
+
+    Raises:
+        GaussianMRIError: not three finite numbers, or zero length; `what` names it in the message.
+    """
+    v = np.asarray(vector, dtype=np.float64)
+    if v.shape != (3,) or not np.all(np.isfinite(v)):
+        raise GaussianMRIError(f"The {what} must be three finite numbers, got {np.asarray(vector).tolist()}.")
+    length = float(np.linalg.norm(v))
+    if length < 1e-12:
+        raise GaussianMRIError(f"The {what} has no length; give a direction such as 0 0 1.")
+    return v / length
+
+
+def transform_points(affine: ArrayLike, points: ArrayLike) -> NDArray[np.float64]:
+    """Map `points` (..., 3) by `affine` (4, 4); float64 of the same shape."""
+    matrix = np.asarray(affine, dtype=np.float64)
+    return np.asarray(points, dtype=np.float64) @ matrix[:3, :3].T + matrix[:3, 3]
+
+
+def check_spacing(spacing: ArrayLike, what: str) -> None:
+    """Refuse a spacing (mm, any shape) that is not finite, not positive or larger than a metre."""
+    values = np.atleast_1d(np.asarray(spacing, dtype=np.float64))
+    if not np.all(np.isfinite(values) & (values > 0) & (values <= LARGEST_SPACING_MM)):
+        shown = np.unique(values.round(6))[:6].tolist()
+        raise GaussianMRIError(
+            f"The {what} must be more than 0 and at most {LARGEST_SPACING_MM:g} mm, got {shown}. "
+            "Correct the header of the image or pass the true value."
+        )
+
+
+def check_affine(ijk_to_ras: ArrayLike, what: str = "ijk_to_ras") -> NDArray[np.float64]:
+    """A float64 copy of `ijk_to_ras` (4, 4) or (K, 4, 4) after checking that a pixel grid can have it.
+
+    Raises:
+        GaussianMRIError: wrong shape, not finite, last row not 0 0 0 1, pixel spacing zero or absurd, or rows not
+            perpendicular to columns within each slice. Column 2 may point anywhere out of the slice (shear is legal).
+    """
+    matrix = np.array(ijk_to_ras, dtype=np.float64)
+    if matrix.shape[-2:] != (4, 4) or matrix.ndim not in (2, 3):
+        raise GaussianMRIError(f"{what} must be (4, 4) or (K, 4, 4), got {matrix.shape}.")
+    if not np.all(np.isfinite(matrix)):
+        raise GaussianMRIError(f"{what} has values that are not finite.")
+    if not np.allclose(matrix[..., 3, :], [0.0, 0.0, 0.0, 1.0], atol=1e-9):
+        raise GaussianMRIError(f"The last row of {what} must be 0 0 0 1.")
+    i_step, j_step = matrix[..., :3, 0], matrix[..., :3, 1]
+    lengths = np.stack([np.linalg.norm(i_step, axis=-1), np.linalg.norm(j_step, axis=-1)], axis=-1)
+    check_spacing(lengths, f"pixel spacing of {what}")
+    skew = np.abs(np.sum(i_step * j_step, axis=-1)) / np.prod(lengths, axis=-1)
+    if np.max(skew, initial=0.0) > _LARGEST_SKEW:
+        raise GaussianMRIError(
+            f"Rows and columns of {what} are not perpendicular (cosine {np.max(skew):.4f}). "
+            "Resample the image to a grid whose slices are rectangular."
+        )
+    return matrix
+
+
+def slice_normal(ijk_to_ras: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Unit normal(s) (..., 3) of pixel grids (..., 4, 4): perpendicular to i and j, on the side of column 2."""
+    cross = np.cross(ijk_to_ras[..., :3, 0], ijk_to_ras[..., :3, 1])
+    normal = cross / np.linalg.norm(cross, axis=-1, keepdims=True)
+    side = np.sum(normal * ijk_to_ras[..., :3, 2], axis=-1, keepdims=True)
+    return np.where(side < 0, -normal, normal)

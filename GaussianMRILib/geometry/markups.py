@@ -1,0 +1,114 @@
+"""Planes from 3D Slicer's markups files (`.mrk.json`)."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import GaussianMRIError
+from .affine import LPS_RAS, unit_vector
+
+Vector = NDArray[np.float64]
+
+
+def read_plane_markup(
+    markups: str | os.PathLike[str] | Mapping[str, Any],
+) -> tuple[Vector, Vector, Vector, tuple[float, float] | None]:
+    """First plane of a Slicer markups file (path) or of its parsed content.
+
+    Returns:
+        center (3,) RAS mm, x axis (3,), y axis (3,) (unit vectors, RAS; the normal is x cross y), and the size
+        (mm along x, mm along y), None when the markup has none.
+
+    Raises:
+        GaussianMRIError: not a markups file, no plane in it, or an incomplete plane.
+    """
+    name, content = _load(markups)
+    found = content.get("markups") if isinstance(content, Mapping) else None
+    planes = [m for m in found or [] if isinstance(m, Mapping) and m.get("type") == "Plane"]
+    if not planes:
+        raise GaussianMRIError(
+            f"{name} has no plane markup. Place a plane in Slicer's Markups module and save it."
+        )
+    plane = planes[0]
+    units = plane.get("coordinateUnits", "mm")
+    if isinstance(units, str) and units != "mm":
+        raise GaussianMRIError(f"{name} is in {units}; save the plane in mm.")
+    system = plane.get("coordinateSystem", "LPS")
+    # Slicer writes "LPS"/"RAS"; its first releases wrote the numbers of its own enumeration.
+    if system in ("LPS", 1, "1"):
+        to_ras = LPS_RAS[:3, :3]
+    elif system in ("RAS", 0, "0"):
+        to_ras = np.eye(3)
+    else:
+        raise GaussianMRIError(f"{name} has the unknown coordinate system {system!r}; expected LPS or RAS.")
+    try:
+        center, x, y = _pose(plane, to_ras)
+        size = _size(plane)
+        bounds = np.asarray(plane.get("planeBounds", ()), dtype=np.float64)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise GaussianMRIError(
+            f"The plane in {name} is incomplete: it needs a center and an orientation."
+        ) from error
+    if bounds.shape == (4,) and np.all(np.isfinite(bounds)):
+        center = center + x * (bounds[0] + bounds[1]) / 2 + y * (bounds[2] + bounds[3]) / 2
+    if not np.all(np.isfinite(center)):
+        raise GaussianMRIError(f"The plane in {name} has a center that is not finite.")
+    return center, x, y, size
+
+
+def _load(markups: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[str, Any]:
+    if isinstance(markups, Mapping):
+        return "The markups content", markups
+    try:
+        with open(markups, encoding="utf-8") as file:
+            return os.fspath(markups), json.load(file)
+    except OSError as error:
+        raise GaussianMRIError(f"{os.fspath(markups)} cannot be read: {error.strerror or error}.") from error
+    except ValueError as error:
+        raise GaussianMRIError(
+            f"{os.fspath(markups)} is not a markups file: it is not JSON. Give a .mrk.json saved by Slicer."
+        ) from error
+
+
+def _points(plane: Mapping[str, Any], to_ras: Vector) -> list[Vector]:
+    defined = [p for p in plane.get("controlPoints", []) if p.get("positionStatus", "defined") == "defined"]
+    return [to_ras @ np.asarray(p["position"], dtype=np.float64).reshape(3) for p in defined]
+
+
+def _pose(plane: Mapping[str, Any], to_ras: Vector) -> tuple[Vector, Vector, Vector]:
+    """Center and the unit x and y axes; from the stored pose, else from the control points."""
+    if "orientation" in plane and "center" in plane:
+        axes = to_ras @ np.asarray(plane["orientation"], dtype=np.float64).reshape(3, 3)
+        center = to_ras @ np.asarray(plane["center"], dtype=np.float64).reshape(3)
+        return center, unit_vector(axes[:, 0], "plane's x axis"), unit_vector(axes[:, 1], "plane's y axis")
+    points = _points(plane, to_ras)
+    if "normal" in plane and ("center" in plane or points):
+        center = (
+            to_ras @ np.asarray(plane["center"], dtype=np.float64).reshape(3)
+            if "center" in plane
+            else points[0]
+        )
+        normal = unit_vector(
+            to_ras @ np.asarray(plane["normal"], dtype=np.float64).reshape(3), "plane's normal"
+        )
+        helper = np.eye(3)[int(np.argmin(np.abs(normal)))]
+        x = unit_vector(np.cross(helper, normal), "plane's x axis")
+        return center, x, np.cross(normal, x)
+    # Three points: origin, then two that span the plane.
+    origin, first, second = points[:3]
+    x = unit_vector(first - origin, "first edge of the plane")
+    normal = unit_vector(np.cross(x, second - origin), "plane's normal (its three points lie on a line)")
+    return origin, x, np.cross(normal, x)
+
+
+def _size(plane: Mapping[str, Any]) -> tuple[float, float] | None:
+    values = np.asarray(plane.get("size", ()), dtype=np.float64)
+    if values.ndim == 1 and len(values) >= 2 and np.all(np.isfinite(values[:2]) & (values[:2] > 0)):
+        return float(values[0]), float(values[1])
+    return None

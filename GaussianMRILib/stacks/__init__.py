@@ -1,0 +1,7 @@
+"""Acquired slices and their readers."""
+
+from __future__ import annotations
+
+from .slice_stack import SliceStack, check_same_frame
+
+__all__ = ["SliceStack", "check_same_frame"]

@@ -1,0 +1,268 @@
+"""Acquired slices, each with its own pose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..errors import GaussianMRIError
+from ..geometry.affine import check_affine, check_spacing, slice_normal
+from ..geometry.plane import ImagePlane
+
+#: Slices count as one regular grid when no pixel lies further than this (mm) from where the grid has it.
+GRID_TOLERANCE_MM = 0.02
+
+
+@dataclass(frozen=True, eq=False)
+class SliceStack:
+    """Slices of one acquisition in one orientation, sheared, gapped and irregular ones included.
+
+    Attributes:
+        pixels: (K, rows, columns) float32, C-contiguous, in the units of the file (after rescale slope/intercept).
+        ijk_to_ras: (K, 4, 4) float64, mm, RAS: pose of each slice. Column 0: step along column index i; column 1:
+            step along row index j; column 2: unit normal towards increasing k; column 3: centre of pixel (0, 0).
+        slice_thickness: (K,) mm; the slice profile's width, which is not the distance between slices.
+        frame_of_reference: DICOM Frame of Reference UID, None when the file format has none.
+        name: short label for people, unique within one `read_stacks` call; never a patient's name.
+        source: what a derived DICOM series has to repeat from the source; empty when the source was not DICOM.
+        notes: remarks of the reader, such as "gap of 5.0 mm after slice 12".
+
+    Raises:
+        GaussianMRIError: pixels that are not finite, shapes that do not fit, a geometry no image can have.
+    """
+
+    pixels: NDArray[np.float32]
+    ijk_to_ras: NDArray[np.float64]
+    slice_thickness: NDArray[np.float64]
+    frame_of_reference: str | None = None
+    name: str = "stack"
+    source: dict[str, Any] = field(default_factory=dict, repr=False)
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        pixels = np.ascontiguousarray(self.pixels, dtype=np.float32)
+        if pixels.ndim != 3 or 0 in pixels.shape:
+            raise GaussianMRIError(
+                f"{self.name}: pixels must be (slices, rows, columns), got {pixels.shape}."
+            )
+        bad = np.flatnonzero(~np.isfinite(pixels).reshape(len(pixels), -1).all(axis=1))
+        if len(bad):
+            raise GaussianMRIError(
+                f"{self.name}: slice {bad[0]} (counted from 0; {len(bad)} of {len(pixels)} slices) has pixels that are "
+                "NaN or infinite. Repair or leave out these slices."
+            )
+        poses = check_affine(self.ijk_to_ras, f"{self.name}'s ijk_to_ras")
+        if poses.shape != (len(pixels), 4, 4):
+            raise GaussianMRIError(
+                f"{self.name}: {len(pixels)} slices need ({len(pixels)}, 4, 4) poses, got {poses.shape}."
+            )
+        poses[:, :3, 2] = _normals_towards_increasing_k(poses, pixels.shape)
+        thickness = np.array(
+            np.broadcast_to(np.asarray(self.slice_thickness, dtype=np.float64), (len(pixels),))
+        )
+        check_spacing(thickness, f"slice thickness of {self.name}")
+        for array in (poses, thickness):
+            array.flags.writeable = False
+        object.__setattr__(self, "pixels", pixels)
+        object.__setattr__(self, "ijk_to_ras", poses)
+        object.__setattr__(self, "slice_thickness", thickness)
+        object.__setattr__(self, "notes", tuple(self.notes))
+
+    @classmethod
+    def from_array(
+        cls,
+        pixels_kji: ArrayLike,
+        ijk_to_ras: ArrayLike,
+        thickness: float | ArrayLike | None = None,
+        frame_of_reference: str | None = None,
+        name: str = "array",
+        source: dict[str, Any] | None = None,
+        notes: Sequence[str] = (),
+    ) -> SliceStack:
+        """Stack from pixels [k, j, i] and their geometry.
+
+        Args:
+            pixels_kji: (K, rows, columns), any real type.
+            ijk_to_ras: (4, 4) of a regular volume, whose column 2 is the step from one slice to the next (shear is
+                legal), or (K, 4, 4), one pose per slice (only the direction of column 2 counts, for the sign of the normal).
+            thickness: slice thickness in mm, one number or one per slice; the distance between slices when None.
+            frame_of_reference, name, source, notes: as in the class.
+
+        Raises:
+            GaussianMRIError: see the class; also when `thickness` is None and there is no distance to take it from.
+        """
+        pixels = np.asarray(pixels_kji)
+        if pixels.ndim != 3 or 0 in pixels.shape:
+            raise GaussianMRIError(f"{name}: pixels must be (slices, rows, columns), got {pixels.shape}.")
+        if pixels.dtype.kind not in "biuf":
+            raise GaussianMRIError(f"{name}: pixels must be real numbers, got {pixels.dtype}.")
+        matrix = check_affine(ijk_to_ras, f"{name}'s ijk_to_ras")
+        if matrix.ndim == 2:
+            step = matrix[:3, 2].copy()
+            gap = float(abs(slice_normal(matrix) @ step))
+            check_spacing(gap, f"spacing between slices of {name}")
+            matrix = np.repeat(matrix[None], len(pixels), axis=0)
+            matrix[:, :3, 3] += np.arange(len(pixels))[:, None] * step
+            if thickness is None:
+                thickness = gap
+        if thickness is None:
+            if len(pixels) < 2:
+                raise GaussianMRIError(f"{name}: one slice has no spacing; give its thickness in mm.")
+            thickness = float(np.median(_distances(matrix, pixels.shape)))
+        return cls(
+            pixels, matrix, np.asarray(thickness), frame_of_reference, name, source or {}, tuple(notes)
+        )
+
+    # ---- properties --------------------------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(slices, rows, columns)."""
+        k, rows, columns = self.pixels.shape
+        return k, rows, columns
+
+    @property
+    def pixel_spacing(self) -> tuple[float, float]:
+        """(mm between columns, along i; mm between rows, along j) of the first slice."""
+        return self.plane(0).spacing
+
+    @property
+    def thickness(self) -> float:
+        """Median slice thickness, mm."""
+        return float(np.median(self.slice_thickness))
+
+    @property
+    def normal(self) -> NDArray[np.float64]:
+        """Mean unit normal (3,) towards increasing k, RAS."""
+        mean = self.ijk_to_ras[:, :3, 2].mean(axis=0)
+        return mean / np.linalg.norm(mean)
+
+    @property
+    def positions(self) -> NDArray[np.float64]:
+        """(K,) mm: slice centres along the mean normal, measured from the RAS origin."""
+        return _centers(self.ijk_to_ras, self.shape) @ self.normal
+
+    @property
+    def spacing(self) -> float:
+        """Median distance between neighbouring slices along the normal, mm; the thickness when there is one slice."""
+        if len(self.pixels) < 2:
+            return self.thickness
+        return float(np.median(_distances(self.ijk_to_ras, self.shape)))
+
+    # ---- methods -----------------------------------------------------------------------------------------------
+
+    def plane(self, k: int) -> ImagePlane:
+        """Slice `k` as a plane, with its thickness."""
+        return ImagePlane(self.ijk_to_ras[k], self.shape[1:], float(self.slice_thickness[k]))
+
+    def planes(self) -> list[ImagePlane]:
+        """Every slice as a plane."""
+        return [self.plane(k) for k in range(len(self.pixels))]
+
+    def subset(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> SliceStack:
+        """The stack of the slices `indices` (integers or a mask; at least one), in that order."""
+        wanted = np.asarray(indices)
+        if wanted.ndim != 1 or not (wanted.any() if wanted.dtype == bool else wanted.size):
+            raise GaussianMRIError(f"{self.name}: a subset needs at least one slice.")
+        chosen = np.arange(len(self.pixels))[wanted]
+        source = dict(self.source)
+        for key, value in source.items():
+            if (
+                isinstance(value, (list, tuple))
+                and len(value) == len(self.pixels)
+                and key.startswith("slice_")
+            ):
+                source[key] = [value[k] for k in chosen]
+        return replace(
+            self,
+            pixels=self.pixels[chosen],
+            ijk_to_ras=self.ijk_to_ras[chosen],
+            slice_thickness=self.slice_thickness[chosen],
+            source=source,
+        )
+
+    def grid(self, tolerance: float = GRID_TOLERANCE_MM) -> NDArray[np.float64] | None:
+        """`ijk_to_ras` (4, 4) of the regular volume these slices make, column 2 the step; None when they make none.
+
+        Regular: all slices are translates of each other with one constant step, to within `tolerance` mm at every
+        pixel. The step may be sheared (gantry tilt). One slice makes a volume with a step of its thickness.
+        """
+        poses, (count, rows, columns) = self.ijk_to_ras, self.shape
+        matrix = poses[0].copy()
+        if count == 1:
+            matrix[:3, 2] *= self.thickness
+            return matrix
+        matrix[:3, 2] = (poses[-1, :3, 3] - poses[0, :3, 3]) / (count - 1)
+        expected = matrix[:3, 3] + np.arange(count)[:, None] * matrix[:3, 2]
+        shift = np.linalg.norm(poses[:, :3, 3] - expected, axis=1)
+        turn = np.linalg.norm(poses[:, :3, 0] - matrix[:3, 0], axis=1) * (columns - 1)
+        turn += np.linalg.norm(poses[:, :3, 1] - matrix[:3, 1], axis=1) * (rows - 1)
+        regular = np.max(shift + turn) <= tolerance and abs(matrix[:3, 2] @ poses[0, :3, 2]) > tolerance
+        return matrix if regular else None
+
+    def hull(self) -> NDArray[np.float64]:
+        """Half-spaces (M, 4) whose intersection is the convex hull of the slices, each with its thickness.
+
+        A point x (RAS mm) is inside when `n . x + d <= 0` for every row (n, d), n a unit vector. In-plane the hull
+        reaches the outer edges of the pixels.
+        """
+        from scipy.spatial import ConvexHull
+
+        corners = np.stack([plane.corners() for plane in self.planes()])
+        half = (self.slice_thickness[:, None] / 2 * self.ijk_to_ras[:, :3, 2])[:, None, :]
+        points = np.concatenate([corners - half, corners + half]).reshape(-1, 3)
+        equations = ConvexHull(points).equations
+        # Qhull returns triangles; those of one face share their equation.
+        _, first = np.unique(equations.round(7), axis=0, return_index=True)
+        return np.ascontiguousarray(equations[np.sort(first)])
+
+
+def check_same_frame(stacks: Sequence[SliceStack]) -> None:
+    """Refuse stacks whose DICOM frames of reference differ: their positions cannot be compared.
+
+    A stack without a frame of reference (NIfTI, NRRD, an array) is taken to agree with the others.
+
+    Raises:
+        GaussianMRIError: names the stacks that do not share a frame.
+    """
+    frames: dict[str, list[str]] = {}
+    for stack in stacks:
+        if stack.frame_of_reference:
+            frames.setdefault(stack.frame_of_reference, []).append(stack.name)
+    if len(frames) > 1:
+        groups = "; ".join(f"{', '.join(names)} (frame ...{uid[-12:]})" for uid, names in frames.items())
+        raise GaussianMRIError(
+            f"The stacks lie in {len(frames)} different frames of reference: {groups}. Their positions cannot be "
+            "compared; choose stacks of one frame, or register them first."
+        )
+
+
+def _centers(poses: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64]:
+    middle = [(shape[2] - 1) / 2, (shape[1] - 1) / 2]
+    return poses[:, :3, 3] + poses[:, :3, 0] * middle[0] + poses[:, :3, 1] * middle[1]
+
+
+def _normals_towards_increasing_k(poses: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Unit normals (K, 3); all on the side of the walk from the first to the last slice."""
+    normals = slice_normal(poses)
+    normals = np.where((normals @ normals[0])[:, None] < 0, -normals, normals)
+    centers = _centers(poses, shape)
+    walk = float((centers[-1] - centers[0]) @ normals.mean(axis=0))
+    # Slices at one place (a subset of one, repeated acquisitions) say nothing: keep the side the poses came with.
+    return -normals if walk < -1e-6 else normals
+
+
+def _distances(poses: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """(K-1,) mm between neighbouring slices along the mean normal."""
+    normal = _normals_towards_increasing_k(poses, shape).mean(axis=0)
+    distances: NDArray[np.float64] = np.abs(
+        np.diff(_centers(poses, shape) @ (normal / np.linalg.norm(normal)))
+    )
+    return distances
+
+
+__all__ = ["SliceStack", "check_same_frame"]
