@@ -1,0 +1,245 @@
+"""A fitted field of 3D Gaussians: render any plane of it, say how far it can be trusted, save it, load it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from ..errors import GaussianMRIError
+from ..files import atomic_write
+from ..geometry import ImagePlane
+from .planes import PlaneBatch
+
+#: Squared Mahalanobis distance within which a 3D Gaussian has 95 % of its mass; it counts only there (the seed, 3).
+CUT = 7.814728
+#: Weight of the black background that keeps empty places from dividing by zero (the seed, eq. 2).
+BACKGROUND = 1e-4
+FORMAT = "GaussianMRI field"
+VERSION = 1
+FACTOR_ENTRIES = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
+
+
+@dataclass(frozen=True, eq=False)
+class GaussianField:
+    """3D Gaussians whose normalised weighted mean colour is the image (eqs. 1-2 of "Rendering Novel Views of MRI using
+    3D Gaussian Splatting").
+
+    At a point x, w_i = a_i exp(-q_i / 2) with q_i = |M_i (x - m_i)|^2 where q_i < `cut`, and the normalised intensity is
+    sum(w_i c_i) / (sum(w_i) + `background`). M_i is upper triangular with a positive diagonal, in 1/mm, so that the precision
+    P_i = M_i^T M_i is always positive definite.
+
+    Attributes:
+        parameters: (11, N) float32: mean (3, RAS mm), M00 M01 M02 M11 M12 M22, colour c, amplitude a.
+        offset, scale: image intensity = offset + scale * normalised intensity, in the units of the input.
+        hulls: one (M, 4) array a stack: half-spaces n . x + d <= 0 (RAS mm) around what was scanned.
+        slice_poses: (S, 4, 4) ijk_to_ras of every fitted slice, for the distance map.
+        slice_shapes: (S, 2) rows and columns of them.
+        frame_of_reference: DICOM Frame of Reference UID of the scan, or None.
+        report: how the field came about and how good it is: preset, seed, held-out error, times; JSON types only.
+        background, cut: see above.
+    """
+
+    parameters: torch.Tensor
+    offset: float
+    scale: float
+    hulls: tuple[NDArray[np.float64], ...]
+    slice_poses: NDArray[np.float64]
+    slice_shapes: NDArray[np.int32]
+    frame_of_reference: str | None = None
+    report: dict[str, Any] = field(default_factory=dict)
+    background: float = BACKGROUND
+    cut: float = CUT
+
+    def __post_init__(self) -> None:
+        if self.parameters.ndim != 2 or self.parameters.shape[0] != 11:
+            raise GaussianMRIError(f"A field's parameters must be (11, N), got {tuple(self.parameters.shape)}.")
+
+    def __len__(self) -> int:
+        return int(self.parameters.shape[1])
+
+    def __repr__(self) -> str:
+        return f"GaussianField({len(self)} Gaussians, {len(self.slice_poses)} slices, preset={self.report.get('preset')!r})"
+
+    # ---- the Gaussians, named ------------------------------------------------------------------------------------
+
+    @property
+    def means(self) -> NDArray[np.float32]:
+        """(N, 3) RAS mm."""
+        return np.ascontiguousarray(self._rows(0, 3).T)
+
+    @property
+    def factors(self) -> NDArray[np.float32]:
+        """(N, 6) M00 M01 M02 M11 M12 M22 of the precision factor, 1/mm."""
+        return np.ascontiguousarray(self._rows(3, 9).T)
+
+    @property
+    def colours(self) -> NDArray[np.float32]:
+        """(N,) normalised intensities."""
+        return self._rows(9, 10)[0]
+
+    @property
+    def opacities(self) -> NDArray[np.float32]:
+        """(N,) amplitudes a."""
+        return self._rows(10, 11)[0]
+
+    @property
+    def covariances(self) -> NDArray[np.float64]:
+        """(N, 3, 3) mm^2."""
+        m = np.zeros((len(self), 3, 3))
+        for row, (a, b) in zip(self._rows(3, 9), FACTOR_ENTRIES, strict=True):
+            m[:, a, b] = row
+        inverse = np.linalg.inv(m)
+        return np.asarray(inverse @ inverse.transpose(0, 2, 1))
+
+    def _rows(self, first: int, last: int) -> NDArray[np.float32]:
+        return np.asarray(self.parameters[first:last].detach().cpu().numpy())
+
+    # ---- images --------------------------------------------------------------------------------------------------
+
+    def render(self, plane: ImagePlane) -> NDArray[np.float32]:
+        """The image on a plane.
+
+        Returns:
+            (rows, columns) float32 in the units of the input, averaged over the plane's thickness; NaN outside what was scanned.
+        """
+        return self.render_many([plane])[0]
+
+    def render_many(self, planes: Sequence[ImagePlane]) -> list[NDArray[np.float32]]:
+        """`render` for several planes in one kernel call."""
+        images, _ = self._evaluate(planes)
+        results = []
+        for plane, image in zip(planes, images, strict=True):
+            values = image * np.float32(self.scale) + np.float32(self.offset)
+            values[~self.inside(plane.points())] = np.nan
+            results.append(values)
+        return results
+
+    def support(self, plane: ImagePlane) -> NDArray[np.float32]:
+        """Sum of Gaussian weights, (rows, columns) float32, relative to the field's median (1 = as usual, 0 = nothing there)."""
+        _, density = self._evaluate([plane])
+        return density[0] / np.float32(self.report.get("support_median", 1.0))
+
+    def distance_to_slices(self, plane: ImagePlane) -> NDArray[np.float32]:
+        """Distance from each pixel to the nearest acquired slice, (rows, columns) float32, mm.
+
+        A slice is its rectangle of pixels, without thickness: 0 on an acquired slice, at most half a spacing between two.
+        """
+        points = plane.points().reshape(-1, 3)
+        nearest = np.full(len(points), np.inf)
+        for pose, (rows, columns) in zip(self.slice_poses, self.slice_shapes, strict=True):
+            relative = points - pose[:3, 3]
+            steps = pose[:3, :2]
+            spacing = np.linalg.norm(steps, axis=0)
+            unit = steps / spacing
+            along = relative @ unit
+            limit = (np.array([columns, rows]) - 0.5) * spacing
+            outside = np.maximum(np.maximum(-0.5 * spacing - along, along - limit), 0.0)
+            squared = (relative @ pose[:3, 2]) ** 2 + (outside**2).sum(axis=1)
+            np.minimum(nearest, squared, out=nearest)
+        return np.sqrt(nearest).reshape(plane.shape).astype(np.float32)
+
+    def inside(self, points: ArrayLike) -> NDArray[np.bool_]:
+        """Whether points (..., 3), RAS mm, lie in the slab that any of the stacks scanned."""
+        x = np.asarray(points, np.float64)
+        flat = x.reshape(-1, 3)
+        covered = np.zeros(len(flat), bool)
+        for hull in self.hulls:
+            inside = np.ones(len(flat), bool)
+            for half_space in hull:
+                inside &= flat @ half_space[:3] + half_space[3] <= 1e-4
+            covered |= inside
+        return covered.reshape(x.shape[:-1])
+
+    def _evaluate(self, planes: Sequence[ImagePlane]) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]:
+        from .. import native
+
+        batch = PlaneBatch.from_planes(planes, self.parameters.device)
+        with torch.no_grad():
+            image, _, density = native.render_planes(
+                self.parameters, batch.frames, batch.shapes, batch.offsets, batch.weights, self.background, self.cut
+            )
+            index = torch.repeat_interleave(torch.arange(len(batch)), torch.tensor(batch.sizes)).to(image.device)
+            support = (density * batch.weights.T[:, index]).sum(0) - self.background
+        return (
+            [part.cpu().numpy() for part in batch.split(image)],
+            [part.clamp(min=0).cpu().numpy() for part in batch.split(support)],
+        )
+
+    def to(self, device: torch.device | str) -> GaussianField:
+        """The same field on another device."""
+        return replace(self, parameters=self.parameters.to(device))
+
+    # ---- files ---------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write one file: a NumPy `.npz` archive that any program with NumPy reads (the `header` array is JSON text)."""
+        header = {
+            "format": FORMAT,
+            "version": VERSION,
+            "model": "I(x) = offset + scale * sum(w c) / (sum(w) + background); w = opacity * exp(-q/2) where "
+            "q = |M (x - mean)|^2 < cut; x in RAS mm; M upper triangular, rows M00 M01 M02 M11 M12 M22",
+            "offset": self.offset,
+            "scale": self.scale,
+            "background": self.background,
+            "cut": self.cut,
+            "frame_of_reference": self.frame_of_reference,
+            "report": self.report,
+        }
+        arrays = {f"hull{n}": hull for n, hull in enumerate(self.hulls)}
+        with atomic_write(path) as temporary, open(temporary, "wb") as file:
+            np.savez(
+                file,
+                header=np.array(json.dumps(header)),
+                means=self.means,
+                factors=self.factors,
+                colours=self.colours,
+                opacities=self.opacities,
+                slice_poses=self.slice_poses,
+                slice_shapes=self.slice_shapes,
+                **arrays,
+            )
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], device: torch.device | str = "cpu") -> GaussianField:
+        """Read what `save` wrote.
+
+        Raises:
+            GaussianMRIError: no such file, not a field, truncated, or written by a newer version.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                header = json.loads(str(stored["header"]))
+                if header.get("format") != FORMAT:
+                    raise ValueError("another format")
+                if header["version"] > VERSION:
+                    raise GaussianMRIError(
+                        f"{path} was written by a newer version (field version {header['version']}); update GaussianMRI."
+                    )
+                rows = (stored["means"].T, stored["factors"].T, stored["colours"][None], stored["opacities"][None])
+                parameters = torch.from_numpy(np.concatenate(rows).astype(np.float32, order="C"))
+                names = sorted((n for n in stored.files if n.startswith("hull")), key=lambda n: int(n[4:]))
+                return cls(
+                    parameters.to(device),
+                    header["offset"],
+                    header["scale"],
+                    tuple(stored[name] for name in names),
+                    stored["slice_poses"],
+                    stored["slice_shapes"],
+                    header["frame_of_reference"],
+                    header["report"],
+                    header["background"],
+                    header["cut"],
+                )
+        except FileNotFoundError as error:
+            raise GaussianMRIError(f"{path} does not exist.") from error
+        except GaussianMRIError:
+            raise
+        except Exception as error:  # zip, JSON, key and shape errors all mean the same to the user
+            raise GaussianMRIError(f"{path} is not a GaussianMRI field, or it is damaged ({error}).") from error

@@ -1,0 +1,65 @@
+"""Planes as the kernels take them: flat float32 frames and the quadrature across the slice thickness."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..geometry import ImagePlane
+
+#: Three-point quadrature of a slice profile: offsets in units of the thickness (1.75 mm at 4 mm), and weights.
+PROFILE_OFFSETS = (-0.4375, 0.0, 0.4375)
+PROFILE_WEIGHTS = (0.275, 0.45, 0.275)
+
+
+@dataclass(frozen=True)
+class PlaneBatch:
+    """Several planes, ready for `native.render_planes`.
+
+    Attributes:
+        frames: (P, 12) float32: centre of pixel (0, 0), step along columns, step along rows, unit normal; RAS mm.
+        shapes: (P, 2) int32 on the CPU: rows, columns.
+        offsets: (P, Q) float32 mm along the normal.
+        weights: (P, Q) float32, rows sum to 1.
+    """
+
+    frames: torch.Tensor
+    shapes: torch.Tensor
+    offsets: torch.Tensor
+    weights: torch.Tensor
+
+    @classmethod
+    def from_planes(cls, planes: Sequence[ImagePlane], device: torch.device | str = "cpu", profile: bool = True) -> PlaneBatch:
+        """Pack planes; each is averaged over its thickness unless `profile` is false or the planes are all thin."""
+        count = len(planes)
+        matrices = np.stack([plane.ijk_to_ras for plane in planes]) if count else np.zeros((0, 4, 4))
+        frames = np.concatenate([matrices[:, :3, column] for column in (3, 0, 1, 2)], axis=1).astype(np.float32)
+        shapes = np.array([plane.shape for plane in planes], np.int32).reshape(count, 2)
+        thickness = np.array([plane.thickness if profile else 0.0 for plane in planes], np.float32)
+        if np.any(thickness > 0):
+            offsets = thickness[:, None] * np.array(PROFILE_OFFSETS, np.float32)
+            weights = np.tile(np.array(PROFILE_WEIGHTS, np.float32), (count, 1))
+        else:
+            offsets, weights = np.zeros((count, 1), np.float32), np.ones((count, 1), np.float32)
+        return cls(
+            torch.from_numpy(frames).to(device),
+            torch.from_numpy(shapes),
+            torch.from_numpy(offsets).to(device),
+            torch.from_numpy(weights).to(device),
+        )
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    @property
+    def sizes(self) -> list[int]:
+        """Pixels of each plane."""
+        return [rows * columns for rows, columns in self.shapes.tolist()]
+
+    def split(self, flat: torch.Tensor) -> list[torch.Tensor]:
+        """(total,) values into one (rows, columns) image a plane."""
+        parts = torch.split(flat, self.sizes)
+        return [part.reshape(shape) for part, shape in zip(parts, self.shapes.tolist(), strict=True)]
