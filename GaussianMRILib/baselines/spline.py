@@ -1,0 +1,59 @@
+"""Linear and cubic spline interpolation of slices, with and without the slice profile."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..geometry import ImagePlane
+from ..priors.consistency import enforce, upsample
+from ..priors.volume import PriorVolume
+from ..stacks import SliceStack
+from .resampling import Resampler
+
+Stacks = SliceStack | Sequence[SliceStack]
+
+
+class LinearInterpolator(Resampler):
+    """Trilinear interpolation between slices, which are taken to be thin."""
+
+    def __init__(self, stacks: Stacks) -> None:
+        super().__init__(stacks, lambda stack: spline_volume(stack, order=1, slice_profile=False))
+
+
+class SplineInterpolator(Resampler):
+    """Cubic B-spline interpolation.
+
+    Args:
+        stacks: one or several.
+        slice_profile: correct for the slices being averages over their thickness, x0 + A^T (A A^T + lambda I)^-1
+            (s - A x0), see `priors.consistency`; needs no fit and less than a second.
+        strength: lambda, relative to the mean diagonal of A A^T.
+    """
+
+    def __init__(self, stacks: Stacks, slice_profile: bool = True, strength: float = 0.1) -> None:
+        super().__init__(stacks, lambda stack: spline_volume(stack, 3, slice_profile, strength))
+
+
+def spline_volume(
+    stack: SliceStack, order: int = 3, slice_profile: bool = True, strength: float = 0.1
+) -> PriorVolume:
+    """The volume that `SplineInterpolator` samples, for a stack of parallel slices on one line."""
+    if slice_profile:
+        return enforce(upsample(stack, order=order), stack, strength)
+    grid = stack.grid()
+    if grid is None:  # irregular along the normal: the spline is made there, on a fine grid
+        return upsample(stack, order=order)
+    return PriorVolume(stack.pixels, grid, stack.hull(), order)
+
+
+def linear_interpolation(stacks: Stacks, plane: ImagePlane) -> NDArray[np.float32]:
+    """`LinearInterpolator(stacks).render(plane)`: (rows, columns) float32, NaN outside the stacks."""
+    return LinearInterpolator(stacks).render(plane)
+
+
+def spline_interpolation(stacks: Stacks, plane: ImagePlane, slice_profile: bool = True) -> NDArray[np.float32]:
+    """`SplineInterpolator(stacks, slice_profile).render(plane)`: (rows, columns) float32, NaN outside the stacks."""
+    return SplineInterpolator(stacks, slice_profile).render(plane)

@@ -1,0 +1,210 @@
+"""Volumes that agree with the acquired slices: the slice profile as a small linear operator along each column.
+
+Parallel slices s (K values per column of pixels) are averages of sub-slices x (Z values): s = A x. A has K x Z entries,
+is the same for every column and depends on positions in millimetres only, so gaps, overlaps, irregular spacing
+and sheared grids need no special case. The closest volume to x0 that agrees with the slices up to noise is
+
+    x = x0 + A^T (A A^T + lambda I)^-1 (s - A x0),
+
+the minimum of |s - A x|^2 + lambda |x - x0|^2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..errors import GaussianMRIError
+from ..stacks import SliceStack
+from .volume import PriorVolume
+
+#: Transition of the slice profile from 1 to 0 at each side, mm (a box is not what an excitation pulse makes).
+PROFILE_EDGE_MM = 0.6
+#: Slices whose places differ from a straight row by more than this (mm) have no common columns.
+TOLERANCE_MM = 0.02
+LARGEST_FACTOR = 10
+
+
+@dataclass(frozen=True, eq=False)
+class SliceColumns:
+    """Parallel slices seen as columns of pixels.
+
+    Attributes:
+        positions: (K,) mm along the normal from the first slice, increasing.
+        ijk_to_ras: (4, 4); columns 0, 1, 3 of the first slice, column 2 the step along a column per mm of position
+            (the normal, or sheared).
+    """
+
+    positions: NDArray[np.float64]
+    ijk_to_ras: NDArray[np.float64]
+
+    def volume_affine(self, start: float, step: float) -> NDArray[np.float64]:
+        """`ijk_to_ras` of a volume whose sub-slices lie at start + step * k mm."""
+        affine = self.ijk_to_ras.copy()
+        affine[:3, 3] += start * affine[:3, 2]
+        affine[:3, 2] *= step
+        return affine
+
+
+def slice_columns(stack: SliceStack, tolerance: float = TOLERANCE_MM) -> SliceColumns | None:
+    """The columns of a stack whose slices are parallel, in order and on one line; None for any other stack."""
+    poses, (_, rows, columns) = stack.ijk_to_ras, stack.shape
+    turn = np.linalg.norm(poses[:, :3, 0] - poses[0, :3, 0], axis=1) * (columns - 1)
+    turn += np.linalg.norm(poses[:, :3, 1] - poses[0, :3, 1], axis=1) * (rows - 1)
+    origins = poses[:, :3, 3] - poses[0, :3, 3]
+    positions = origins @ poses[0, :3, 2]
+    affine = poses[0].copy()
+    if len(positions) > 1:
+        if np.diff(positions).min() <= tolerance:
+            return None
+        affine[:3, 2] = origins[-1] / positions[-1]
+    off_line = np.linalg.norm(origins - positions[:, None] * affine[:3, 2], axis=1)
+    return SliceColumns(positions, affine) if (turn + off_line).max() <= tolerance else None
+
+
+def slice_operator(
+    z_positions_mm: ArrayLike,
+    slice_positions_mm: ArrayLike,
+    thickness_mm: ArrayLike,
+    edge_mm: float = PROFILE_EDGE_MM,
+) -> NDArray[np.float64]:
+    """A of s = A x: the slice profile, a box with soft edges, integrated over each sub-slice. Rows sum to 1.
+
+    Args:
+        z_positions_mm: (Z,) sub-slice centres, equally spaced and increasing.
+        slice_positions_mm: (K,) slice centres.
+        thickness_mm: one number or (K,).
+        edge_mm: width of the transition at each side; the box is convolved with a Gaussian of half this sigma.
+
+    Returns:
+        (K, Z) float64.
+    """
+    from scipy.special import erf
+
+    z = np.asarray(z_positions_mm, dtype=np.float64)
+    positions = np.atleast_1d(np.asarray(slice_positions_mm, dtype=np.float64))
+    half = np.broadcast_to(np.asarray(thickness_mm, dtype=np.float64), positions.shape)[:, None] / 2
+    step = z[1] - z[0] if len(z) > 1 else 2 * half.min()
+    sigma = max(edge_mm / 2, 1e-6) * np.sqrt(2.0)
+    operator = np.zeros((len(positions), len(z)))
+    parts = 8
+    for part in (np.arange(parts) + 0.5) / parts - 0.5:
+        distance = z[None, :] + part * step - positions[:, None]
+        operator += erf((distance + half) / sigma) - erf((distance - half) / sigma)
+    total = operator.sum(axis=1, keepdims=True)
+    if total.min() <= 0:
+        raise GaussianMRIError("A slice lies outside the sub-slices; its place cannot be in this volume.")
+    return operator / total
+
+
+def default_factor(stack: SliceStack) -> int:
+    """Sub-slices per slice that make voxels about as long as the finer in-plane pixel, 1 to 10."""
+    return int(np.clip(round(stack.spacing / min(stack.pixel_spacing)), 1, LARGEST_FACTOR))
+
+
+def upsample(stack: SliceStack, factor: int | None = None, order: int = 3) -> PriorVolume:
+    """Interpolate a parallel stack by a spline along its columns, which ignores the slice profile.
+
+    A regular stack of K slices becomes K * factor sub-slices, sub-slice f of slice k at
+    ((f + 1/2) / factor - 1/2) of the spacing from its centre. Irregular slices get sub-slices of equal step,
+    median spacing / factor, over the whole slab. Values are constant beyond the centres of the end slices.
+
+    Args:
+        factor: sub-slices per slice; default: `default_factor`.
+        order: degree of the spline, 1 or 3; lower where there are too few slices.
+
+    Raises:
+        GaussianMRIError: the slices are not parallel, in order and on one line, or the factor is not positive.
+    """
+    factor = default_factor(stack) if factor is None else int(factor)
+    if factor < 1:
+        raise GaussianMRIError(f"The number of sub-slices per slice must be at least 1, got {factor}.")
+    columns = _columns(stack)
+    positions = columns.positions
+    step = stack.spacing / factor
+    if stack.grid() is not None:
+        start, count = (1 / factor - 1) / 2 * stack.spacing, len(positions) * factor
+    else:
+        low = (positions - stack.slice_thickness / 2).min()
+        high = (positions + stack.slice_thickness / 2).max()
+        count = max(int(np.ceil((high - low) / step - 1e-6)), 1)
+        start = (low + high - (count - 1) * step) / 2
+    interpolation = _interpolation(positions, start + step * np.arange(count), order)
+    pixels = _apply(interpolation, stack.pixels)
+    return PriorVolume(pixels, columns.volume_affine(start, step), stack.hull(), order)
+
+
+def enforce(
+    volume: PriorVolume, stack: SliceStack, strength: float = 0.1, edge_mm: float = PROFILE_EDGE_MM
+) -> PriorVolume:
+    """The volume closest to `volume` that agrees with the slices of `stack`, up to noise.
+
+    Args:
+        volume: on sub-slices of the stack (as `upsample` makes them): same rows and columns, same in-plane place.
+        strength: lambda relative to the mean diagonal of A A^T, so that it means the same for every factor;
+            0 reproduces the slices exactly, larger values trust them less.
+        edge_mm: see `slice_operator`.
+
+    Raises:
+        GaussianMRIError: the slices have no common columns, or the volume is not on them.
+    """
+    _, operator = volume_operator(volume, stack, edge_mm)
+    gram = operator @ operator.T
+    gram += (strength + 1e-9) * np.trace(gram) / len(gram) * np.eye(len(gram))
+    correction = operator.T @ np.linalg.inv(gram)  # (Z, K)
+    residual = stack.pixels - _apply(operator, volume.pixels)
+    return replace(volume, pixels=volume.pixels + _apply(correction, residual))
+
+
+def volume_operator(
+    volume: PriorVolume, stack: SliceStack, edge_mm: float = PROFILE_EDGE_MM
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Sub-slice positions (Z,) mm from the first slice, and A (K, Z), of a volume on the columns of a stack."""
+    columns = _columns(stack)
+    normal = stack.ijk_to_ras[0, :3, 2]
+    start = float((volume.ijk_to_ras[:3, 3] - columns.ijk_to_ras[:3, 3]) @ normal)
+    step = float(volume.ijk_to_ras[:3, 2] @ normal)
+    same = np.allclose(volume.ijk_to_ras, columns.volume_affine(start, step), rtol=0, atol=1e-3)
+    if not same or volume.pixels.shape[1:] != stack.pixels.shape[1:] or step <= 0:
+        raise GaussianMRIError(f"The volume does not lie on the columns of {stack.name}; make it with upsample().")
+    z = start + step * np.arange(len(volume.pixels))
+    return z, slice_operator(z, columns.positions, stack.slice_thickness, edge_mm)
+
+
+def _columns(stack: SliceStack) -> SliceColumns:
+    columns = slice_columns(stack)
+    if columns is None:
+        raise GaussianMRIError(
+            f"The slices of {stack.name} are not parallel and on one line; split the stack into parallel ones."
+        )
+    return columns
+
+
+def _interpolation(positions: NDArray[np.float64], z: NDArray[np.float64], order: int) -> NDArray[np.float64]:
+    """(Z, K) weights of the interpolating spline through slices at `positions`, constant beyond the ends."""
+    from scipy.interpolate import make_interp_spline
+
+    count = len(positions)
+    if count == 1:
+        return np.ones((len(z), 1))
+    spline = make_interp_spline(positions, np.eye(count), k=min(order, count - 1))
+    return spline(np.clip(z, positions[0], positions[-1]))
+
+
+def _apply(matrix: NDArray[np.float64], pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """matrix (M, K) times every column of pixels (K, rows, columns), float32."""
+    flat = np.ascontiguousarray(pixels, dtype=np.float32).reshape(len(pixels), -1)
+    return (matrix.astype(np.float32) @ flat).reshape(-1, *pixels.shape[1:])
+
+
+__all__ = [
+    "SliceColumns",
+    "default_factor",
+    "enforce",
+    "slice_columns",
+    "slice_operator",
+    "upsample",
+    "volume_operator",
+]
