@@ -1,0 +1,9 @@
+"""A procedural lumbar spine that is scanned into DICOM: input with a known truth, for demonstrations and tests."""
+
+from __future__ import annotations
+
+from .anatomy import Phantom
+from .scanner import Scan, acquire
+from .write import PhantomFiles, lumbar_scans, write_lumbar_phantom
+
+__all__ = ["Phantom", "PhantomFiles", "Scan", "acquire", "lumbar_scans", "write_lumbar_phantom"]

@@ -1,0 +1,126 @@
+"""A phantom study on disk: axial and sagittal DICOM series, the truth on the L5-S1 disc, its plane as markups."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import GaussianMRIError
+from ..files import atomic_write
+from ..geometry import ImagePlane
+from .anatomy import Phantom
+from .dicom import Study, write_series
+from .scanner import Scan, acquire
+
+AXIAL_SPACING, AXIAL_THICKNESS = 4.5, 4.0  # mm
+SAGITTAL_SPACING, SAGITTAL_THICKNESS = 4.4, 4.0  # mm
+
+
+@dataclass(frozen=True)
+class PhantomFiles:
+    """Where `write_lumbar_phantom` put what.
+
+    `axial`, `sagittal` and `truth` are folders of DICOM files, `plane` is a Slicer markups file of the L5-S1 disc.
+    """
+
+    folder: Path
+    axial: Path
+    sagittal: Path
+    truth: Path
+    plane: Path
+
+
+def lumbar_scans(phantom: Phantom, noise: float = 0.02) -> tuple[Scan, Scan, Scan]:
+    """The axial, sagittal and truth series of a phantom.
+
+    The axial slices are straight, not aligned with the discs, 4 mm thick and 4.5 mm apart; the sagittal ones 4 mm
+    thick and 4.4 mm apart. The truth is nine thin planes without noise, 2 mm apart, around the tilted L5-S1 disc.
+    """
+    middle = phantom.frame.to_ras(0, -24, 14)
+    left, back, down = np.eye(3) * [[-1], [-1], [-1]]
+    axial = ImagePlane.from_axes(
+        middle, left, back, spacing=(0.7, 0.7), shape=(224, 256), thickness=AXIAL_THICKNESS
+    ).stack(22, AXIAL_SPACING)
+    # Sagittal images show the front on the left, so their normal points to the patient's right.
+    sagittal = ImagePlane.from_axes(
+        phantom.frame.to_ras(0, -22, 30), back, down, spacing=(0.75, 0.75), shape=(304, 240), thickness=SAGITTAL_THICKNESS
+    ).stack(13, SAGITTAL_SPACING)
+    truth = phantom.disc_plane("L5-S1").stack(9, 2.0)
+    return (
+        Scan("axial", tuple(axial), noise),
+        Scan("sagittal", tuple(sagittal), noise),
+        Scan("truth", tuple(truth)),
+    )
+
+
+def write_lumbar_phantom(folder: str | os.PathLike[str], seed: int = 0, noise: float = 0.02) -> PhantomFiles:
+    """Write a synthetic lumbar MRI study that the ordinary DICOM reader understands.
+
+    Args:
+        folder: made if absent; existing files of the same names are replaced.
+        seed: the individual and the noise.
+        noise: standard deviation relative to cerebrospinal fluid.
+
+    Returns:
+        the paths of the series and of the plane.
+
+    Raises:
+        GaussianMRIError: the folder cannot be written.
+    """
+    root = Path(folder)
+    phantom = Phantom(seed)
+    scans = lumbar_scans(phantom, noise)
+    files = PhantomFiles(root, root / "axial", root / "sagittal", root / "truth", root / "L5-S1.mrk.json")
+    study = Study(f"lumbar phantom {seed} {noise}", seed)
+    try:
+        for number, (scan, path) in enumerate(zip(scans, (files.axial, files.sagittal, files.truth), strict=True), 1):
+            path.mkdir(parents=True, exist_ok=True)
+            write_series(path, study, number, scan.planes, acquire(phantom, scan, seed=number), scan.name)
+    except OSError as error:
+        raise GaussianMRIError(f"The phantom cannot be written to {root}: {error.strerror or error}.") from error
+    _write_markups(files.plane, phantom.disc_plane("L5-S1"), "L5-S1")
+    return files
+
+
+def _write_markups(path: Path, plane: ImagePlane, name: str) -> None:
+    """A Slicer plane markups file: the plane's own axes, its size, and its centre as the one control point."""
+    rows, columns = plane.shape
+    size = [columns * plane.spacing[0], rows * plane.spacing[1]]
+    base = np.eye(4)
+    base[:3, :3] = np.stack([plane.i_axis, plane.j_axis, plane.normal], axis=1)
+    base[:3, 3] = plane.center
+    to_lps = np.diag([-1.0, -1.0, 1.0, 1.0])
+    markup = {
+        "type": "Plane",
+        "coordinateSystem": "LPS",
+        "coordinateUnits": "mm",
+        "locked": False,
+        "labelFormat": "%N-%d",
+        "planeType": "pointNormal",
+        "sizeMode": "absolute",
+        "autoScalingSizeFactor": 1.0,
+        "center": (to_lps @ base)[:3, 3].tolist(),
+        "normal": (to_lps @ base)[:3, 2].tolist(),
+        "size": [*size, 0.0],
+        "objectToBase": np.eye(4).ravel().tolist(),
+        "baseToNode": (to_lps @ base).ravel().tolist(),
+        "orientation": (to_lps @ base)[:3, :3].ravel().tolist(),
+        "controlPoints": [
+            {
+                "id": "1",
+                "label": name,
+                "position": (to_lps @ base)[:3, 3].tolist(),
+                "orientation": [-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0],
+                "selected": True,
+                "positionStatus": "defined",
+            }
+        ],
+    }
+    schema = "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/Schema/"
+    document = {"@schema": schema + "markups-schema-v1.0.3.json#", "markups": [markup]}
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
