@@ -1,0 +1,97 @@
+"""`fit`, and the iterable behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from numpy.typing import ArrayLike
+
+from ..errors import GaussianMRIError
+from ..gaussians import GaussianField
+from ..stacks import SliceStack
+from .problem import Problem, Progress
+
+PRESETS = ("fast", "paper")
+
+
+class Fitter:
+    """A fit as a loop: every step reports progress, and the field can be used whenever you stop.
+
+    Example:
+        >>> fitter = Fitter(stacks, preset="fast", seed=0)      # doctest: +SKIP
+        >>> for progress in fitter:                             # doctest: +SKIP
+        ...     print(f"{progress.stage} {progress.fraction:.0%}")
+        >>> field = fitter.field                                # doctest: +SKIP
+
+    Args:
+        stacks: what `read_stacks` returned, or some of it; one frame of reference.
+        preset: "fast" (steered Gaussians with a learned prior, seconds) or "paper" (the published recipe, minutes).
+        seed: the same seed and the same number of threads or not, the CPU gives the same field.
+        device: "cpu", "cuda" or "auto".
+        roi: box in RAS mm to fit, ((R0, R1), (A0, A1), (S0, S1)); default: everything.
+        refine: correct slice-wise motion and intensity between slices (several stacks) before fitting.
+        **options: of the preset: see `fitting.fast.FastOptions` and `fitting.paper.PaperOptions`.
+
+    Raises:
+        GaussianMRIError: input that cannot be fitted (see `Problem.pose`), an unknown preset or option.
+    """
+
+    def __init__(
+        self,
+        stacks: Sequence[SliceStack] | SliceStack,
+        preset: str = "fast",
+        seed: int = 0,
+        device: str | torch.device = "cpu",
+        roi: ArrayLike | None = None,
+        refine: bool = False,
+        **options: object,
+    ) -> None:
+        if preset == "fast":
+            from .fast import FastFit as Fit
+        elif preset == "paper":
+            from .paper import PaperFit as Fit
+        else:
+            raise GaussianMRIError(f"There is no preset '{preset}'; choose one of {', '.join(PRESETS)}.")
+        problem = Problem.pose(stacks, preset, seed, device, roi)
+        try:
+            self._fit = Fit(problem, refine, **options)
+        except TypeError as error:
+            raise GaussianMRIError(f"Preset '{preset}': {error}.") from error
+
+    def __iter__(self) -> Iterator[Progress]:
+        return self._fit.run()
+
+    @property
+    def field(self) -> GaussianField:
+        """The field as it stands.
+
+        Raises:
+            GaussianMRIError: the fit has not come far enough to have one.
+        """
+        field = self._fit.field()
+        if field is None:
+            raise GaussianMRIError("The fit was stopped before it had a field; let it run a moment longer.")
+        return field
+
+
+def fit(
+    stacks: Sequence[SliceStack] | SliceStack,
+    preset: str = "fast",
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    roi: ArrayLike | None = None,
+    refine: bool = False,
+    progress: Callable[[Progress], object] | None = None,
+    **options: object,
+) -> GaussianField:
+    """Fit 3D Gaussians to one or several stacks of slices; the arguments are those of `Fitter`.
+
+    Args:
+        progress: called after every step; when it returns False the fit stops and the field is returned as it stands.
+    """
+    fitter = Fitter(stacks, preset, seed, device, roi, refine, **options)
+    for report in fitter:
+        if progress is not None and progress(report) is False:
+            break
+    return fitter.field

@@ -1,0 +1,163 @@
+"""What every preset needs to know of a fit: the slices, their intensities, the device, where the field will hold."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+
+from .. import __version__
+from ..errors import GaussianMRIError
+from ..gaussians import GaussianField
+from ..priors.network_prior import intensity_range
+from ..stacks import SliceStack, check_same_frame
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One report of a running fit.
+
+    Attributes:
+        stage: what is being done, for people ("prior", "fitting", ...).
+        fraction: 0 to 1 of the whole fit.
+        loss: training loss, or None before there is one.
+        held_out_psnr: dB on slices that the probe left out, or None where not measured (yet).
+        elapsed: seconds since the fit began.
+    """
+
+    stage: str
+    fraction: float
+    loss: float | None
+    held_out_psnr: float | None
+    elapsed: float
+
+
+@dataclass
+class Problem:
+    """A fit to be done.
+
+    Attributes:
+        stacks: cropped to the region of interest.
+        low, high: intensities of normalised 0 and 1.
+        device, seed: of the computation.
+        report: facts that end up in the field.
+    """
+
+    stacks: list[SliceStack]
+    low: float
+    high: float
+    device: torch.device
+    seed: int
+    report: dict[str, Any] = field(default_factory=dict)
+    started: float = field(default_factory=time.perf_counter)
+    held_out_psnr: float | None = None
+
+    @classmethod
+    def pose(
+        cls, stacks: Sequence[SliceStack] | SliceStack, preset: str, seed: int, device: str | torch.device, roi: ArrayLike | None
+    ) -> Problem:
+        """Check the input and set up the problem.
+
+        Args:
+            stacks: one or several, in one frame of reference.
+            preset: for the report.
+            seed: of everything random.
+            device: "cpu", "cuda" or "auto" (CUDA when there is one).
+            roi: None, or a box in RAS mm: ((R0, R1), (A0, A1), (S0, S1)).
+
+        Raises:
+            GaussianMRIError: no stacks, different frames of reference, no contrast, a box without pixels, no such device.
+        """
+        chosen = [stacks] if isinstance(stacks, SliceStack) else list(stacks)
+        if not chosen:
+            raise GaussianMRIError("There are no stacks to fit; read_stacks() found none or none was chosen.")
+        check_same_frame(chosen)
+        if roi is not None:
+            chosen = [part for part in (crop(stack, np.asarray(roi, float)) for stack in chosen) if part is not None]
+            if not chosen:
+                raise GaussianMRIError(f"The region of interest {np.asarray(roi).tolist()} (RAS mm) contains no acquired pixels.")
+        if sum(len(stack.pixels) for stack in chosen) < 2:
+            raise GaussianMRIError("One slice cannot be fitted: nothing is known beside it. Give at least two slices.")
+        low, high = intensity_range(np.concatenate([stack.pixels.reshape(-1) for stack in chosen]))
+        problem = cls(chosen, low, high, choose_device(device), int(seed))
+        problem.report.update(
+            preset=preset,
+            seed=int(seed),
+            version=__version__,
+            device=str(problem.device),
+            torch=torch.__version__,
+            stacks=[
+                {
+                    "name": stack.name,
+                    "shape": list(stack.shape),
+                    "pixel_spacing_mm": [round(v, 4) for v in stack.pixel_spacing],
+                    "spacing_mm": round(stack.spacing, 4),
+                    "thickness_mm": round(stack.thickness, 4),
+                }
+                for stack in chosen
+            ],
+        )
+        return problem
+
+    def progress(self, stage: str, fraction: float, loss: float | None = None) -> Progress:
+        return Progress(stage, fraction, loss, self.held_out_psnr, time.perf_counter() - self.started)
+
+    def field(self, parameters: torch.Tensor) -> GaussianField:
+        """The field of these parameters, which are copied: the fit may go on."""
+        shapes = [stack.shape[1:] for stack in self.stacks for _ in stack.pixels]
+        frames = [stack.frame_of_reference for stack in self.stacks if stack.frame_of_reference]
+        report = dict(self.report, gaussians=int(parameters.shape[1]), elapsed_s=round(time.perf_counter() - self.started, 3))
+        return GaussianField(
+            parameters.detach().clone(),
+            self.low,
+            self.high - self.low,
+            tuple(stack.hull() for stack in self.stacks),
+            np.concatenate([stack.ijk_to_ras for stack in self.stacks]),
+            np.array(shapes, np.int32),
+            frames[0] if frames else None,
+            report,
+        )
+
+
+def choose_device(device: str | torch.device) -> torch.device:
+    """The torch device for "auto", "cpu", "cuda", "cuda:1" or a device."""
+    if str(device) == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise GaussianMRIError(f"'{device}' is no device; use auto, cpu or cuda.") from error
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise GaussianMRIError("CUDA was asked for, but torch finds no CUDA GPU here; use the device 'cpu' or 'auto'.")
+    return chosen
+
+
+def crop(stack: SliceStack, box: np.ndarray) -> SliceStack | None:
+    """The rows, columns and slices of a stack that a box ((R0, R1), (A0, A1), (S0, S1)) in RAS mm touches; None if none."""
+    if box.shape != (3, 2) or not np.isfinite(box).all():
+        raise GaussianMRIError(f"A region of interest is ((R0, R1), (A0, A1), (S0, S1)) in RAS mm, got {box.tolist()}.")
+    low, high = box.min(axis=1), box.max(axis=1)
+    corners = np.array([[x, y, z] for x in (low[0], high[0]) for y in (low[1], high[1]) for z in (low[2], high[2])])
+    count, rows, columns = stack.shape
+    inverse = np.linalg.inv(stack.ijk_to_ras)
+    index = np.einsum("kab,cb->kca", inverse[:, :3, :3], corners) + inverse[:, None, :3, 3]
+    first, last = index.min(axis=1), index.max(axis=1)  # (K, 3): i, j in pixels, distance in mm
+    half = np.maximum(stack.slice_thickness, stack.spacing) / 2
+    kept = np.flatnonzero((first[:, 2] <= half) & (last[:, 2] >= -half))
+    if not len(kept):
+        return None
+    i0, j0 = np.floor(first[kept, :2].min(axis=0)).astype(int).clip(0)
+    i1, j1 = np.minimum(np.ceil(last[kept, :2].max(axis=0)).astype(int) + 1, (columns, rows))
+    if i1 - i0 < 2 or j1 - j0 < 2:
+        return None
+    part = stack.subset(kept)
+    poses = part.ijk_to_ras.copy()
+    poses[:, :3, 3] += i0 * poses[:, :3, 0] + j0 * poses[:, :3, 1]
+    return SliceStack(
+        part.pixels[:, j0:j1, i0:i1], poses, part.slice_thickness, part.frame_of_reference, part.name, part.source, part.notes
+    )

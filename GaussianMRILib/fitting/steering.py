@@ -1,0 +1,154 @@
+"""Where the Gaussians start: on a lattice that is finer where there is detail, stretched along the structures.
+
+Covariances follow the structure tensor of a first guess of the volume: long along edges and tubes, thin across them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..priors.volume import PriorVolume
+
+#: sigma_i = sigma0 * clip((mean eigenvalue / eigenvalue i)^EXPONENT, *STRETCH), with eigenvalues no less than FLOOR * median.
+EXPONENT, STRETCH, FLOOR = 0.65, (0.45, 2.5), 0.1
+TENSOR_SIGMA_PIXELS = 2.2
+
+
+def detail_lattice(
+    volume: NDArray[np.float32], spacing: NDArray[np.float64], count: int, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Places for about `count` Gaussians: cells of an octree, split where the volume varies most.
+
+    Args:
+        volume: (Z, rows, columns) first guess, normalised.
+        spacing: (3,) mm along (Z, rows, columns).
+        count: Gaussians wanted.
+        generator: of the jitter.
+
+    Returns:
+        (N, 3) places in voxel indices (z, row, column), float32, and (N,) edge of each one's cell, mm.
+    """
+    size = torch.tensor(volume.shape, dtype=torch.float64) * torch.as_tensor(spacing)
+    # The cell edge at which all cells of one size would be `count`; the octree then has coarser and finer ones.
+    edge = float((size.prod() / count) ** (1 / 3)) * 2.0
+    cells = [max(1, int(round(float(s) / edge))) for s in size]
+    image = torch.from_numpy(volume)[None, None]
+    levels = [_cell_variance(image, [n * 2**level for n in cells]) for level in range(3)]
+    split: torch.Tensor | None = None
+    splits = []
+    # Greedy: of all cells of the first two levels, split those whose removal of variance per new Gaussian is largest.
+    budget = (count - levels[0].numel()) // 7
+    gain0 = (levels[0] * 8).reshape(-1)
+    gain1 = levels[1].reshape(-1)
+    threshold = torch.sort(torch.cat([gain0, gain1]), descending=True).values[min(max(budget, 1), gain0.numel() + gain1.numel()) - 1]
+    places, edges = [], []
+    for level, variance in enumerate(levels):
+        gain = variance * (8 if level == 0 else 1)
+        alive = torch.ones_like(variance, dtype=torch.bool) if split is None else _refine(split)
+        split = alive & (gain >= threshold) if level < 2 else torch.zeros_like(alive)
+        splits.append(split)
+        index = torch.nonzero(alive & ~split).float()
+        jitter = torch.rand(index.shape, generator=generator) - 0.5
+        shape = torch.tensor(variance.shape)
+        places.append((index + 0.5 + 0.5 * jitter) / shape * torch.tensor(volume.shape) - 0.5)
+        edges.append(torch.full((len(index),), float((size / shape).prod() ** (1 / 3))))
+    return torch.cat(places).float(), torch.cat(edges).float()
+
+
+def _cell_variance(image: torch.Tensor, cells: list[int]) -> torch.Tensor:
+    mean = torch.nn.functional.adaptive_avg_pool3d(image, cells)
+    square = torch.nn.functional.adaptive_avg_pool3d(image**2, cells)
+    return (square - mean**2).clamp(min=0)[0, 0]
+
+
+def _refine(mask: torch.Tensor) -> torch.Tensor:
+    return mask.repeat_interleave(2, 0).repeat_interleave(2, 1).repeat_interleave(2, 2)
+
+
+def structure_tensor(volume: NDArray[np.float32], spacing: NDArray[np.float64]) -> tuple[torch.Tensor, float]:
+    """Smoothed outer products of the gradient per mm on a grid of every second voxel.
+
+    Returns:
+        (6, Z', rows', columns'): zz, zy, zx, yy, yx, xx in the order of the volume's axes; and the stride, voxels.
+    """
+    image = torch.from_numpy(volume)[None, None]
+    pixel = float(min(spacing))
+    gradients = []
+    for axis in range(3):
+        image_axis = torch.gradient(image, spacing=float(spacing[axis]), dim=2 + axis)[0] if volume.shape[axis] > 1 else image * 0
+        gradients.append(image_axis)
+    products = torch.cat([gradients[a] * gradients[b] for a, b in ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))], 1)
+    stride = [2 if n >= 8 else 1 for n in volume.shape]
+    products = torch.nn.functional.avg_pool3d(products, stride, ceil_mode=True, count_include_pad=False)[0]
+    for axis in range(3):
+        sigma = TENSOR_SIGMA_PIXELS * pixel / (float(spacing[axis]) * stride[axis])
+        products = _blur_axis(products, sigma, 1 + axis)
+    return products, 2.0
+
+
+def _blur_axis(values: torch.Tensor, sigma: float, axis: int) -> torch.Tensor:
+    radius = min(max(1, int(np.ceil(2.5 * sigma))), 12)
+    taps = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / sigma) ** 2)
+    moved = values.movedim(axis, -1)
+    shape = moved.shape
+    flat = torch.nn.functional.pad(moved.reshape(-1, 1, shape[-1]), (radius, radius), mode="replicate")
+    return torch.nn.functional.conv1d(flat, (taps / taps.sum())[None, None]).reshape(shape).movedim(-1, axis)
+
+
+def steered_gaussians(
+    guess: PriorVolume, low: float, high: float, count: int, width: float, seed: int
+) -> torch.Tensor:
+    """Gaussians (11, N) that start as the guess: on a detail lattice, steered, coloured by the guess.
+
+    Args:
+        guess: the volume, image intensities.
+        low, high: intensities of normalised 0 and 1.
+        count: about how many.
+        width: sigma0 in cell edges.
+        seed: of the jitter.
+    """
+    volume = ((guess.pixels - low) / (high - low)).astype(np.float32)
+    steps = guess.ijk_to_ras[:3, [2, 1, 0]]
+    spacing = np.linalg.norm(steps, axis=0)
+    generator = torch.Generator().manual_seed(seed)
+    places, edges = detail_lattice(volume, spacing, count, generator)
+    tensor, _ = structure_tensor(volume, spacing)
+    tensors = _sample_grid(tensor, places, volume.shape)
+    matrices = torch.stack([tensors[i] for i in (0, 1, 2, 1, 3, 4, 2, 4, 5)], -1).reshape(-1, 3, 3)
+    values, vectors = torch.linalg.eigh(matrices)
+    values = values.clamp(min=FLOOR * float(values[:, 2].median()) + 1e-12)
+    mean = values.log().mean(1, keepdim=True).exp()
+    sigma = (width * edges)[:, None] * ((mean / values) ** EXPONENT).clamp(*STRETCH)
+    # From the volume's axes to RAS; for sheared volumes this is the nearest thing to a rotation.
+    axes = torch.from_numpy(steps / spacing).float()
+    vectors = axes @ vectors
+    precision = (vectors / sigma[:, None, :] ** 2) @ vectors.transpose(1, 2)
+    colours = _sample_grid(torch.from_numpy(volume)[None], places, volume.shape)[0]
+    ras = places.double() @ torch.from_numpy(steps.T) + torch.from_numpy(guess.ijk_to_ras[:3, 3])
+    parameters = torch.empty(11, len(places))
+    parameters[0:3] = ras.T.float()
+    parameters[3:9] = upper_factor(precision)
+    parameters[9] = colours
+    parameters[10] = 0.6
+    return parameters
+
+
+def upper_factor(precision: torch.Tensor) -> torch.Tensor:
+    """Upper triangular M with M^T M = P: (6, N) M00 M01 M02 M11 M12 M22 of precisions (N, 3, 3)."""
+    p = precision.double()
+    m00 = p[:, 0, 0].sqrt()
+    m01, m02 = p[:, 0, 1] / m00, p[:, 0, 2] / m00
+    m11 = (p[:, 1, 1] - m01**2).clamp(min=1e-12).sqrt()
+    m12 = (p[:, 1, 2] - m01 * m02) / m11
+    m22 = (p[:, 2, 2] - m02**2 - m12**2).clamp(min=1e-12).sqrt()
+    return torch.stack([m00, m01, m02, m11, m12, m22]).float()
+
+
+def _sample_grid(values: torch.Tensor, places: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """Trilinear values (C, N) of a grid (C, z, y, x) that spans a volume of `shape`, at voxel indices (N, 3)."""
+    relative = 2 * (places + 0.5) / torch.tensor(shape) - 1
+    grid = relative.flip(1).reshape(1, 1, 1, -1, 3)
+    sampled = torch.nn.functional.grid_sample(values[None].float(), grid, padding_mode="border", align_corners=False)
+    return sampled[0, :, 0, 0]

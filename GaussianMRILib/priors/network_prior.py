@@ -1,0 +1,128 @@
+"""Apply the prior network to an acquired stack."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..errors import GaussianMRIError
+from ..stacks import SliceStack
+from .consistency import default_factor, enforce, slice_columns, upsample
+from .network import RATIO_RANGE, SliceNetwork, basis_matrix, condition_vector, load_network
+from .volume import PriorVolume
+
+#: Pixels and slices around a tile that the convolutions see; the rest of their reach changes nothing visible.
+HALO = 10
+TILE = 128
+Progress = Callable[[float], None]
+
+
+def network_prior(
+    stack: SliceStack,
+    factor: int | None = None,
+    network: SliceNetwork | None = None,
+    device: torch.device | str = "cpu",
+    progress: Progress | None = None,
+    range_: tuple[float, float] | None = None,
+) -> PriorVolume:
+    """What probably lies between the slices: cubic interpolation + network residual, made consistent with the slices.
+
+    Args:
+        stack: parallel slices on one line (gaps and irregular spacing allowed).
+        factor: sub-slices per median slice spacing; default: voxels about as long as the finer pixel.
+        network: default: the weights that come with the library.
+        progress: called with the fraction done, 0 to 1.
+        range_: intensities that the network sees as 0 and 1; default: from the stack's percentiles.
+
+    Raises:
+        GaussianMRIError: no weights, or slices that are not parallel and on one line.
+    """
+    network = network or load_network()
+    if network is None:
+        raise GaussianMRIError("The prior network's weights are not installed; use the ridge prior.")
+    factor = default_factor(stack) if factor is None else factor
+    base = upsample(stack, factor)
+    columns = slice_columns(stack)
+    if columns is None or len(stack.pixels) < 3 or factor == 1:
+        return base
+    low, high = range_ or intensity_range(stack.pixels)
+    regular, start = _regular_slices(stack, columns.positions)
+    slices = (regular - low) / (high - low)
+    ratio = stack.spacing / math.sqrt(stack.pixel_spacing[0] * stack.pixel_spacing[1])
+    condition = condition_vector(
+        float(np.clip(ratio, *RATIO_RANGE)),
+        float(np.clip(stack.thickness / stack.spacing, 0.6, 1.2)),
+        float(np.clip(noise_level(slices), 0.003, 0.03)),
+    )
+    # The volume's sub-slices in units of the regular slices: the nearest slice and the phase beside it.
+    first = float((base.ijk_to_ras[:3, 3] - stack.ijk_to_ras[0, :3, 3]) @ stack.ijk_to_ras[0, :3, 2])
+    step = float(base.ijk_to_ras[:3, 2] @ stack.ijk_to_ras[0, :3, 2])
+    z = (first + step * np.arange(len(base.pixels)) - start) / stack.spacing
+    nearest = np.clip(np.round(z), 0, len(slices) - 1).astype(int)
+    cosines = basis_matrix(torch.from_numpy(np.clip(z - nearest, -0.5, 0.5)).float(), network.basis)
+    pixels = base.pixels.copy()
+    for rows, cols, residual in _residual_tiles(network.to(device), slices, condition, nearest, cosines, device, progress):
+        pixels[:, rows, cols] += residual * (high - low)
+    return enforce(PriorVolume(pixels, base.ijk_to_ras, base.hull, base.order), stack)
+
+
+def intensity_range(pixels: NDArray[np.float32]) -> tuple[float, float]:
+    """Intensities taken as 0 and 1: the 0.1 and 99.9 percentiles; refuses an image without contrast."""
+    sample = pixels.reshape(-1)
+    sample = sample[:: max(1, sample.size // 500_000)]
+    low, high = (float(v) for v in np.percentile(sample, (0.1, 99.9)))
+    if not high > low:
+        low, high = float(pixels.min()), float(pixels.max())
+    if not high > low:
+        raise GaussianMRIError(f"All pixels have the value {low:g}: there is nothing to fit. Check that this is the right series.")
+    return low, high
+
+
+def noise_level(slices: NDArray[np.float32]) -> float:
+    """Standard deviation of white noise in (K, rows, columns), from the diagonal high pass of the brighter pixels."""
+    blocks = slices[:, : slices.shape[1] // 2 * 2, : slices.shape[2] // 2 * 2]
+    a, b, c, d = blocks[:, ::2, ::2], blocks[:, 1::2, ::2], blocks[:, ::2, 1::2], blocks[:, 1::2, 1::2]
+    high_pass = (a - b - c + d) / 2
+    bright = (a + b + c + d) / 4 > 0.1
+    values = np.abs(high_pass[bright] if bright.sum() > 100 else high_pass)
+    return float(np.median(values) / 0.6745) if values.size else 0.01
+
+
+def _regular_slices(stack: SliceStack, positions: NDArray[np.float64]) -> tuple[NDArray[np.float32], float]:
+    """Slices at equal steps of the median spacing: acquired where there is one, else interpolated; and the first's position."""
+    if stack.grid() is not None:
+        return stack.pixels, 0.0
+    filled = upsample(stack, 1)
+    normal = stack.ijk_to_ras[0, :3, 2]
+    start = float((filled.ijk_to_ras[:3, 3] - stack.ijk_to_ras[0, :3, 3]) @ normal)
+    at = start + float(filled.ijk_to_ras[:3, 2] @ normal) * np.arange(len(filled.pixels))
+    nearest = np.abs(at[:, None] - positions).argmin(axis=1)
+    acquired = np.abs(positions[nearest] - at) < 0.05 * stack.spacing
+    filled.pixels[acquired] = stack.pixels[nearest[acquired]]
+    return filled.pixels, start
+
+
+def _residual_tiles(network, slices, condition, nearest, cosines, device, progress):
+    """Yield (row slice, column slice, residual (Z, rows, columns)) tile by tile: memory stays bounded for any matrix."""
+    count, rows, columns = slices.shape
+    told = torch.tensor([condition], device=device)
+    corners = [(r, c) for r in range(0, rows, TILE) for c in range(0, columns, TILE)]
+    for number, (r, c) in enumerate(corners):
+        r0, r1, c0, c1 = max(r - HALO, 0), min(r + TILE + HALO, rows), max(c - HALO, 0), min(c + TILE + HALO, columns)
+        tile = torch.from_numpy(np.ascontiguousarray(slices[None, None, :, r0:r1, c0:c1])).to(device)
+        # Replicated borders where the scan ends: the network's own zero padding would look like a black edge.
+        edge = [HALO if c0 == 0 else 0, HALO if c1 == columns else 0, HALO if r0 == 0 else 0, HALO if r1 == rows else 0, 2, 2]
+        tile = torch.nn.functional.pad(tile, edge, mode="replicate").contiguous(memory_format=torch.channels_last_3d)
+        with torch.inference_mode():
+            coefficients = network(tile, told)[0]
+        top, left = r - r0 + edge[2], c - c0 + edge[0]
+        height, width = min(TILE, rows - r), min(TILE, columns - c)
+        coefficients = coefficients[:, 2 : 2 + count, top : top + height, left : left + width].float().cpu()
+        residual = torch.einsum("zb,bzyx->zyx", cosines, coefficients[:, torch.from_numpy(nearest)])
+        if progress is not None:
+            progress((number + 1) / len(corners))
+        yield slice(r, r + height), slice(c, c + width), residual.numpy()
