@@ -11,7 +11,8 @@ enum { kAdamPlain = 0, kAdamLog = 1, kAdamLogit = 2 };
 
 // exp(x), relative error below 2e-7 on [-87, 87], branch free so that compilers vectorise loops over it.
 GM_FUNCTION float gm_exp(float x) {
-  x = x < -87.0f ? -87.0f : (x > 87.0f ? 87.0f : x);
+  x = x > -87.0f ? x : -87.0f;  // NaN becomes -87 here; gm_adam sees it in the step itself
+  x = x < 87.0f ? x : 87.0f;
   const float biased = x * 1.442695041f + 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
   const float whole = biased - 12582912.0f;
   const float r = (x - whole * 0.693359375f) + whole * 2.12194440e-4f;

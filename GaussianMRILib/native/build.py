@@ -1,0 +1,152 @@
+"""Build the CPU kernels from `csrc` with ninja: for developers who run from a checkout without a prebuilt library.
+
+The result is kept in the user's cache folder (or GAUSSIANMRI_CACHE), named by a hash of the sources, flags and
+compiler, so that a changed source is built anew and nothing is built twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from ..errors import GaussianMRIError
+from .loader import library_name
+
+_LOG = logging.getLogger("GaussianMRI")
+_FLAGS = (
+    "-std=c++17 -O3 -fPIC -fvisibility=hidden -fno-math-errno -fno-trapping-math -ffp-contract=fast -pthread"  # as CMake
+)
+
+
+def source_root() -> Path | None:
+    """Folder with the kernels' sources (common/, cuda/, and in a checkout cpu/), or None.
+
+    A checkout has it beside the library; an installed library carries what CUDA needs at run time.
+    """
+    here = Path(__file__).resolve().parent
+    for folder in (here.parent.parent / "csrc", here / "csrc"):
+        if (folder / "common" / "plane_math.h").is_file():
+            return folder
+    return None
+
+
+def cache_folder() -> Path:
+    """Where compiled kernels are kept: GAUSSIANMRI_CACHE, else `gaussianmri` in the user's cache folder."""
+    given = os.environ.get("GAUSSIANMRI_CACHE")
+    if given:
+        return Path(given)
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "gaussianmri"
+
+
+def _processor() -> str:
+    machine = platform.machine().lower()
+    if machine in ("x86_64", "amd64", "i686"):
+        return "x86"
+    return "arm" if machine in ("arm64", "aarch64") else "other"
+
+
+def _instruction_sets(root: Path) -> list[tuple[str, str]]:
+    """(name, compiler flags) of the instruction sets to build on this processor."""
+    result = []
+    for line in (root / "instruction_sets.txt").read_text(encoding="utf-8").splitlines():
+        if line.startswith("#") or not line.strip():
+            continue
+        name, processor, flags, _ = (field.strip() for field in line.split("|"))
+        if processor in (_processor(), "any"):
+            result.append((name, flags))
+    return result
+
+
+def _compiler() -> str:
+    for name in (os.environ.get("CXX"), "c++", "g++", "clang++"):
+        found = shutil.which(name) if name else None
+        if found:
+            return found
+    raise GaussianMRIError("No C++ compiler was found to build the kernels. Install one, or install GaussianMRI's wheel.")
+
+
+def _ninja() -> str:
+    found = shutil.which("ninja")
+    if found:
+        return found
+    try:
+        import ninja
+    except ImportError:
+        raise GaussianMRIError("ninja was not found to build the kernels. Run `pip install ninja`.") from None
+    return str(Path(ninja.BIN_DIR) / ("ninja.exe" if sys.platform == "win32" else "ninja"))
+
+
+def _ninja_file(root: Path, compiler: str, output: str) -> str:
+    def quoted(path: str | Path) -> str:
+        return str(path).replace("$", "$$").replace(" ", "$ ").replace(":", "$:")
+
+    have = {"x86": " -DGM_HAVE_X86", "arm": " -DGM_HAVE_NEON"}.get(_processor(), "")
+    lines = [
+        f"cxx = {compiler.replace('$', '$$')}",
+        f"flags = {_FLAGS}{have}",
+        "rule compile\n  command = $cxx $flags $set -c $in -o $out",
+        "rule link\n  command = $cxx -shared -o $out $in -pthread",
+    ]
+    objects = []
+    for source in sorted((root / "cpu").glob("*.cpp")):
+        if source.name == "kernels.cpp":
+            continue
+        objects.append(f"{source.stem}.o")
+        lines.append(f"build {objects[-1]}: compile {quoted(source)}")
+    for name, flags in _instruction_sets(root):
+        objects.append(f"kernels_{name}.o")
+        lines.append(f"build {objects[-1]}: compile {quoted(root / 'cpu' / 'kernels.cpp')}")
+        lines.append(f"  set = {flags} -DGM_ISA={name} -DGM_USE_{name.upper()}")
+    lines.append(f"build {output}: link {' '.join(objects)}")
+    return "\n".join(lines) + "\n"
+
+
+def build_library() -> Path:
+    """Path of the library built from `csrc`, building it first where needed (some ten seconds).
+
+    Raises:
+        GaussianMRIError: there are no sources, no compiler or no ninja, or the compiler failed.
+    """
+    root = source_root()
+    if root is None or not (root / "cpu").is_dir():
+        raise GaussianMRIError("The kernels' sources (csrc) are not part of this installation.")
+    if sys.platform == "win32":
+        raise GaussianMRIError("On Windows the kernels are built with CMake: `cmake -B build && cmake --install build`.")
+    compiler, ninja = _compiler(), _ninja()
+    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
+    text = _ninja_file(root, compiler, library_name())
+    digest = hashlib.sha256((text + version).encode())
+    for source in sorted([*root.glob("cpu/*"), *root.glob("common/*"), *root.glob("include/*")]):
+        digest.update(source.name.encode() + source.read_bytes())
+    folder = cache_folder() / f"kernels-{digest.hexdigest()[:16]}"
+    target = folder / library_name()
+    if target.is_file():
+        return target
+    _LOG.info("Building the kernels from %s (once)", root)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="build-", dir=folder) as work:
+            (Path(work) / "build.ninja").write_text(text, encoding="utf-8")
+            done = subprocess.run([ninja, "-C", work], capture_output=True, text=True, check=False)
+            if done.returncode != 0:
+                raise GaussianMRIError(f"The kernels could not be built with {compiler}:\n{done.stdout[-2000:]}")
+            os.replace(Path(work) / library_name(), target)  # two builders at once: both results are the same
+    except OSError as error:
+        raise GaussianMRIError(
+            f"The kernels could not be built in {folder}: {error.strerror or error}. Set GAUSSIANMRI_CACHE to a folder "
+            "that can be written."
+        ) from error
+    return target

@@ -1,0 +1,165 @@
+// The C interface: arguments are checked here, and no exception leaves.
+#include "../include/gaussianmri.h"
+
+#include <cmath>
+#include <cstdio>
+#include <exception>
+#include <new>
+#include <string>
+
+#include "kernels.h"
+#include "render.h"
+#include "ssim.h"
+#include "thread_pool.h"
+
+namespace {
+
+struct Invalid {
+  std::string message;
+};
+
+void require(bool condition, const char* message) {
+  if (!condition) throw Invalid{message};
+}
+
+template <typename Body>
+int guarded(char* message, int64_t message_size, Body&& body) {
+  const auto report = [&](int code, const char* text) {
+    if (message && message_size > 0) std::snprintf(message, static_cast<size_t>(message_size), "%s", text);
+    return code;
+  };
+  try {
+    body();
+    return report(GAUSSIANMRI_OK, "");
+  } catch (const Invalid& error) {
+    return report(GAUSSIANMRI_INVALID, error.message.c_str());
+  } catch (const std::bad_alloc&) {
+    return report(GAUSSIANMRI_NO_MEMORY, "not enough memory; use fewer or smaller planes in one call");
+  } catch (const std::exception& error) {
+    return report(GAUSSIANMRI_FAILED, error.what());
+  }
+}
+
+bool finite(const float* values, int64_t count) {
+  for (int64_t i = 0; i < count; ++i)
+    if (!std::isfinite(values[i])) return false;
+  return true;
+}
+
+int64_t check_shapes(const int32_t* shapes, int64_t planes) {
+  require(planes >= 0, "the number of planes is negative");
+  require(planes == 0 || shapes, "shapes is a null pointer");
+  int64_t total = 0;
+  for (int64_t p = 0; p < planes; ++p) {
+    require(shapes[2 * p] >= 0 && shapes[2 * p + 1] >= 0, "a plane has a negative number of rows or columns");
+    require(shapes[2 * p] <= (1 << 24) && shapes[2 * p + 1] <= (1 << 24), "a plane has more than 2^24 rows or columns");
+    total += static_cast<int64_t>(shapes[2 * p]) * shapes[2 * p + 1];
+  }
+  return total;
+}
+
+RenderArguments check_render(const float* parameters, int64_t gaussians, const float* frames, const int32_t* shapes,
+                             const float* offsets, const float* weights, int64_t planes, int64_t sample_count,
+                             float background, float cut, int threads, int64_t* total) {
+  require(gaussians >= 0, "the number of Gaussians is negative");
+  require(gaussians < (int64_t{1} << 31), "there are 2^31 Gaussians or more");
+  require(gaussians == 0 || parameters, "parameters is a null pointer");
+  *total = check_shapes(shapes, planes);
+  require(sample_count >= 1 && sample_count <= 4096, "a plane needs between 1 and 4096 samples along its normal");
+  require(planes == 0 || (frames && offsets && weights), "frames, offsets or weights is a null pointer");
+  require(finite(frames, 12 * planes), "frames has a value that is not finite");
+  require(finite(offsets, planes * sample_count), "offsets has a value that is not finite");
+  require(finite(weights, planes * sample_count), "weights has a value that is not finite");
+  require(std::isfinite(background) && background >= 0.0f, "background must be finite and not negative");
+  require(cut > 0.0f && cut <= kMaximumCut, "cut must be above 0 and at most 62");
+  require(threads >= 1, "the number of threads must be at least 1");
+  for (int64_t p = 0; p < planes; ++p) {
+    const GmPlane plane = gm_make_plane(frames + 12 * p);
+    const float* const n = plane.n;
+    const float length = std::sqrt(gm_dot(n, n[0], n[1], n[2]));
+    require(std::fabs(length - 1.0f) < 1e-3f, "a plane's normal is not a unit vector");
+    require(plane.area2 > 0.0f && finite(plane.du, 3) && finite(plane.dv, 3),
+            "a plane's steps along rows and columns are zero, or parallel, or not perpendicular to its normal");
+    for (const float* step : {plane.u, plane.v})
+      require(std::fabs(gm_dot(n, step[0], step[1], step[2])) <=
+                  1e-3f * std::sqrt(gm_dot(step, step[0], step[1], step[2])),
+              "a plane's normal is not perpendicular to its rows and columns");
+  }
+  return RenderArguments{parameters, gaussians, frames, shapes, offsets, weights, planes,
+                         static_cast<int32_t>(sample_count), background, cut, threads};
+}
+
+}  // namespace
+
+int gaussianmri_abi(void) { return GAUSSIANMRI_ABI; }
+
+const char* gaussianmri_simd(void) { return gm_kernels().name; }
+
+int gaussianmri_set_simd(const char* name) {
+  return name && gm_select_kernels(name) ? GAUSSIANMRI_OK : GAUSSIANMRI_INVALID;
+}
+
+int gaussianmri_render(const float* parameters, int64_t gaussians, const float* frames, const int32_t* shapes,
+                       const float* offsets, const float* weights, int64_t planes, int64_t sample_count,
+                       float background, float cut, int threads, float* image, float* samples, float* density,
+                       char* message, int64_t message_size) {
+  return guarded(message, message_size, [&] {
+    int64_t total;
+    const RenderArguments a = check_render(parameters, gaussians, frames, shapes, offsets, weights, planes,
+                                           sample_count, background, cut, threads, &total);
+    require(total == 0 || (image && samples && density), "image, samples or density is a null pointer");
+    gm_render(a, image, samples, density);
+  });
+}
+
+int gaussianmri_render_backward(const float* grad_image, const float* samples, const float* density,
+                                const float* parameters, int64_t gaussians, const float* frames,
+                                const int32_t* shapes, const float* offsets, const float* weights, int64_t planes,
+                                int64_t sample_count, float background, float cut, int threads, float* gradient,
+                                char* message, int64_t message_size) {
+  return guarded(message, message_size, [&] {
+    int64_t total;
+    const RenderArguments a = check_render(parameters, gaussians, frames, shapes, offsets, weights, planes,
+                                           sample_count, background, cut, threads, &total);
+    require(total == 0 || (grad_image && samples && density), "grad_image, samples or density is a null pointer");
+    require(gaussians == 0 || gradient, "gradient is a null pointer");
+    gm_render_backward(a, grad_image, samples, density, gradient);
+  });
+}
+
+int gaussianmri_ssim(const float* image, const float* target, const int32_t* shapes, int64_t planes, int threads,
+                     float* mean, float* gradient, char* message, int64_t message_size) {
+  return guarded(message, message_size, [&] {
+    const int64_t total = check_shapes(shapes, planes);
+    require(total == 0 || (image && target), "image or target is a null pointer");
+    require(planes == 0 || mean, "mean is a null pointer");
+    require(threads >= 1, "the number of threads must be at least 1");
+    gm_ssim(image, target, shapes, planes, threads, mean, gradient);
+  });
+}
+
+int gaussianmri_adam(float* parameters, const float* gradient, float* m, float* v, int64_t rows, int64_t columns,
+                     const float* rates, const int32_t* modes, int64_t step, float beta1, float beta2, float epsilon,
+                     int threads, char* message, int64_t message_size) {
+  return guarded(message, message_size, [&] {
+    require(rows >= 0 && columns >= 0, "the number of rows or columns is negative");
+    require(rows == 0 || (rates && modes), "rates or modes is a null pointer");
+    require(rows * columns == 0 || (parameters && gradient && m && v), "an array of values is a null pointer");
+    require(step >= 1, "step counts from 1");
+    require(beta1 >= 0.0f && beta1 < 1.0f && beta2 >= 0.0f && beta2 < 1.0f, "beta1 and beta2 must lie in [0, 1)");
+    require(threads >= 1, "the number of threads must be at least 1");
+    for (int64_t r = 0; r < rows; ++r) require(modes[r] >= 0 && modes[r] <= 2, "a mode is not 0, 1 or 2");
+    const double t = static_cast<double>(step);
+    const auto correction1 = static_cast<float>(1.0 / (1.0 - std::pow(static_cast<double>(beta1), t)));
+    const auto correction2 = static_cast<float>(1.0 / (1.0 - std::pow(static_cast<double>(beta2), t)));
+    constexpr int64_t kBlock = 8192;
+    const int64_t blocks = (columns + kBlock - 1) / kBlock;
+    const Kernels& kernels = gm_kernels();
+    parallel_for(rows * blocks, threads, [&](int64_t index, int) {
+      const int64_t row = index / blocks, first = index % blocks * kBlock;
+      const int64_t at = row * columns + first, count = columns - first < kBlock ? columns - first : kBlock;
+      kernels.adam(parameters + at, gradient + at, m + at, v + at, count, modes[row], rates[row], beta1, beta2,
+                   correction1, correction2, epsilon);
+    });
+  });
+}

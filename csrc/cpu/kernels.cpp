@@ -1,0 +1,30 @@
+// Compiled once per instruction set, with GM_ISA naming it; nothing here may be shared with other translation units.
+#include "render_kernels.h"
+#include "ssim_kernels.h"
+
+#include "../common/adam_math.h"
+
+namespace GM_ISA {
+
+template <int Mode>
+static void adam_row(float* GM_RESTRICT value, const float* GM_RESTRICT gradient, float* GM_RESTRICT m,
+                     float* GM_RESTRICT v, int64_t count, float rate, float beta1, float beta2, float correction1,
+                     float correction2, float epsilon) {
+  for (int64_t i = 0; i < count; ++i)
+    gm_adam(Mode, rate, beta1, beta2, correction1, correction2, epsilon, gradient[i], value + i, m + i, v + i);
+}
+
+static void adam(float* value, const float* gradient, float* m, float* v, int64_t count, int mode, float rate,
+                 float beta1, float beta2, float correction1, float correction2, float epsilon) {
+  const auto row = mode == kAdamLog ? adam_row<kAdamLog> : mode == kAdamLogit ? adam_row<kAdamLogit> : adam_row<kAdamPlain>;
+  row(value, gradient, m, v, count, rate, beta1, beta2, correction1, correction2, epsilon);
+}
+
+#define GM_STRING_OF(x) #x
+#define GM_STRING(x) GM_STRING_OF(x)
+
+extern const Kernels kernels;
+const Kernels kernels = {GM_STRING(GM_ISA), reach, cull, project, scatter,           resolve,
+                         pull,              gather, ssim_row, ssim_gradient_row, adam};
+
+}  // namespace GM_ISA

@@ -1,0 +1,73 @@
+// The inner loops that are compiled once per instruction set, as a table of functions.
+#pragma once
+
+#include <stdint.h>
+
+#include "../common/plane_math.h"
+
+constexpr int kPadding = 16;       // spare floats after every row: the widest vector's store never needs a tail
+constexpr int kSsimRadius = 5;     // 11 x 11 window
+constexpr float kMaximumCut = 62.0f;  // exp_half's range with three more squarings
+
+static inline int gm_padded(int columns) { return (columns + 2 * kPadding - 1) / kPadding * kPadding; }
+
+// A Gaussian's footprint on a plane with all its samples; one cache line.
+struct alignas(64) Projected {
+  GmFootprint footprint;
+  float colour, amplitude;
+  int32_t gaussian;
+  int32_t first_row, last_row;  // inclusive; over all samples, clipped to the image
+};
+
+struct PlaneSamples {  // one plane's frame and its samples along the normal
+  GmPlane plane;
+  int32_t rows, columns;
+  const float* offsets;  // sample_count
+  int32_t sample_count;
+};
+
+struct Kernels {
+  const char* name;
+
+  // Per Gaussian position[i] = n.m and reach[i] = sqrt(cut n^T Sigma n), NaN where the Gaussian is not drawable;
+  // bounds: smallest position - reach and largest position + reach.
+  void (*reach)(const float* parameters, int64_t gaussians, int64_t first, int count, const float* normal, float cut,
+                float* position, float* reach, float* bounds);
+  // Indices (relative to first) of Gaussians whose reach meets [low, high]; returns how many.
+  int (*cull)(const float* position, const float* reach, int count, float low, float high, int32_t* visible);
+  // Project the visible ones; keeps those whose footprint meets the image, in order; returns how many.
+  int (*project)(const float* parameters, int64_t gaussians, int64_t first, const int32_t* visible, int count,
+                 const PlaneSamples& plane, float cut, Projected* out);
+
+  // Add the Gaussians list[index[k]] to rows [first_row, end_row) of the sample at `offset`.
+  // numerator and density point to first_row, `stride` floats per row.
+  void (*scatter)(const Projected* list, const int32_t* index, int count, float offset, float cut, int first_row,
+                  int end_row, int columns, int stride, float* numerator, float* density);
+  // sample = numerator / density (0 where there is none), image += weight * sample; `count` pixels.
+  void (*resolve)(const float* numerator, const float* density, float weight, int count, float* sample, float* image);
+  // over_density = weight gradient / density, times_sample = that times the sample.
+  void (*pull)(const float* gradient, const float* sample, const float* density, float weight, int count,
+               float* over_density, float* times_sample);
+  // Moments of one Gaussian over all samples of a plane, added to plane sums (kSumRows). pulls: per sample, then per
+  // row: `stride` floats of over_density, then `stride` floats of times_sample.
+  void (*gather)(const Projected& p, const PlaneSamples& plane, float cut, int stride, const float* pulls,
+                 float* plane_sums);
+
+  // Structural similarity of one row; returns the row's sum. maps: this row of three maps of derivatives, map_stride
+  // apart, already divided by the windows' weights. scratch: 10 x (columns + 2 kSsimRadius + kPadding) floats.
+  double (*ssim_row)(const float* image, const float* target, int rows, int columns, int row, const float* window,
+                     const float* column_scale, float* scratch, float* maps, int64_t map_stride);
+  // One row of the gradient from the maps (map_row floats per row), times scale; image, gradient: whole planes.
+  void (*ssim_gradient_row)(const float* image, const float* target, int rows, int columns, int row,
+                            const float* window, const float* maps, int64_t map_stride, int64_t map_row, float scale,
+                            float* scratch, float* gradient);
+
+  void (*adam)(float* parameters, const float* gradient, float* m, float* v, int64_t count, int mode, float rate,
+               float beta1, float beta2, float correction1, float correction2, float epsilon);
+};
+
+// The table for an instruction set, or nullptr where it was not built or this processor lacks it.
+const Kernels* gm_find_kernels(const char* name);
+// The table in use.
+const Kernels& gm_kernels();
+bool gm_select_kernels(const char* name);

@@ -1,0 +1,276 @@
+// Rendering: planes are taken in waves. In each wave, chunks of Gaussians are culled and projected in parallel; then
+//   forward: each plane's footprints are sorted into bands of rows, and each band is drawn by one thread, in the order
+//            of the Gaussians, so the sum at a pixel never depends on the number of threads;
+//   backward: each chunk gathers its own Gaussians' moments over the wave's planes, in the order of the planes.
+#include "render.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#include "kernels.h"
+#include "thread_pool.h"
+
+namespace {
+
+constexpr int kChunk = 1024;                   // Gaussians per task
+constexpr int64_t kWaveValues = int64_t{1} << 22;  // pixels x samples per wave, bounds the memory
+constexpr int kWavePlanes = 16;
+constexpr int kBandFloats = 4096;              // a band's numerator and density fit in the first-level cache
+
+struct PlaneWork {
+  PlaneSamples samples;
+  const float* weights;
+  const float* normal;
+  int64_t first_pixel;
+  float low, high;  // n.x of the nearest and farthest sample
+};
+
+struct Wave {
+  int64_t first, end;
+};
+
+std::vector<PlaneWork> prepare(const RenderArguments& a) {
+  std::vector<PlaneWork> planes(static_cast<size_t>(a.planes));
+  int64_t pixel = 0;
+  for (int64_t p = 0; p < a.planes; ++p) {
+    PlaneWork& work = planes[static_cast<size_t>(p)];
+    const float* const frame = a.frames + 12 * p;
+    work.samples.plane = gm_make_plane(frame);
+    work.samples.rows = a.shapes[2 * p];
+    work.samples.columns = a.shapes[2 * p + 1];
+    work.samples.offsets = a.offsets + p * a.sample_count;
+    work.samples.sample_count = a.sample_count;
+    work.weights = a.weights + p * a.sample_count;
+    work.normal = frame + 9;
+    work.first_pixel = pixel;
+    const auto range = std::minmax_element(work.samples.offsets, work.samples.offsets + a.sample_count);
+    const float position = gm_dot(frame, work.normal[0], work.normal[1], work.normal[2]);
+    work.low = position + *range.first;
+    work.high = position + *range.second;
+    pixel += static_cast<int64_t>(work.samples.rows) * work.samples.columns;
+  }
+  return planes;
+}
+
+std::vector<Wave> waves(const std::vector<PlaneWork>& planes, int sample_count) {
+  std::vector<Wave> result;
+  const int64_t count = static_cast<int64_t>(planes.size());
+  for (int64_t first = 0; first < count;) {
+    int64_t end = first, values = 0;
+    while (end < count && end - first < kWavePlanes) {
+      const PlaneSamples& s = planes[static_cast<size_t>(end)].samples;
+      values += static_cast<int64_t>(s.rows) * s.columns * sample_count;
+      if (end > first && values > kWaveValues) break;
+      ++end;
+    }
+    result.push_back({first, end});
+    first = end;
+  }
+  return result;
+}
+
+// Culling of one chunk against plane after plane; parallel planes (the slices of a stack) share the costly part.
+class ChunkCuller {
+ public:
+  ChunkCuller(const RenderArguments& a, const Kernels& kernels, int64_t chunk)
+      : a_(a), kernels_(kernels), first_(chunk * kChunk),
+        count_(static_cast<int>(std::min<int64_t>(kChunk, a.gaussians - first_))) {}
+
+  int64_t first() const { return first_; }
+  int count() const { return count_; }
+
+  // Writes the Gaussians whose footprint meets the plane to out (room for kChunk); returns how many.
+  int operator()(const PlaneWork& plane, Projected* out) {
+    if (plane.samples.rows == 0 || plane.samples.columns == 0) return 0;
+    if (!normal_ || std::memcmp(normal_, plane.normal, 3 * sizeof(float)) != 0) {
+      normal_ = plane.normal;
+      kernels_.reach(a_.parameters, a_.gaussians, first_, count_, normal_, a_.cut, position_, reach_, bounds_);
+    }
+    if (!(bounds_[0] <= plane.high && bounds_[1] >= plane.low)) return 0;
+    const int met = kernels_.cull(position_, reach_, count_, plane.low, plane.high, visible_);
+    return kernels_.project(a_.parameters, a_.gaussians, first_, visible_, met, plane.samples, a_.cut, out);
+  }
+
+ private:
+  const RenderArguments& a_;
+  const Kernels& kernels_;
+  const int64_t first_;
+  const int count_;
+  const float* normal_ = nullptr;
+  float position_[kChunk], reach_[kChunk], bounds_[2];
+  int32_t visible_[kChunk];
+};
+
+int64_t chunk_count(const RenderArguments& a) { return (a.gaussians + kChunk - 1) / kChunk; }
+
+int band_rows(const PlaneSamples& s) {
+  return std::clamp(kBandFloats / gm_padded(s.columns), 4, 32);
+}
+
+// The footprints of one plane, band after band: entries[start[b] .. start[b + 1]).
+struct Bands {
+  int rows = 0, count = 0;
+  std::vector<Projected> list;
+  std::vector<int32_t> start, entries;
+
+  void sort(const PlaneSamples& samples) {
+    rows = band_rows(samples);
+    count = (samples.rows + rows - 1) / rows;
+    start.assign(static_cast<size_t>(count) + 1, 0);
+    for (const Projected& p : list)
+      for (int b = p.first_row / rows; b <= p.last_row / rows; ++b) ++start[static_cast<size_t>(b) + 1];
+    for (size_t b = 1; b < start.size(); ++b) start[b] += start[b - 1];
+    entries.resize(static_cast<size_t>(start.back()));
+    std::vector<int32_t> next(start.begin(), start.end() - 1);
+    for (size_t k = 0; k < list.size(); ++k)
+      for (int b = list[k].first_row / rows; b <= list[k].last_row / rows; ++b)
+        entries[static_cast<size_t>(next[static_cast<size_t>(b)]++)] = static_cast<int32_t>(k);
+  }
+};
+
+void draw_band(const RenderArguments& a, const Kernels& kernels, const PlaneWork& plane, const Bands& bands, int band,
+               int64_t total, float* image, float* samples, float* density) {
+  const PlaneSamples& s = plane.samples;
+  const int first_row = band * bands.rows, end_row = std::min(first_row + bands.rows, s.rows);
+  const int stride = gm_padded(s.columns);
+  const size_t size = static_cast<size_t>(bands.rows) * static_cast<size_t>(stride);
+  static thread_local std::vector<float> buffer;
+  if (buffer.size() < 2 * size) buffer.resize(2 * size);
+  float *const numerator = buffer.data(), *const sum = buffer.data() + size;
+  const int32_t* const index = bands.entries.data() + bands.start[static_cast<size_t>(band)];
+  const int count = bands.start[static_cast<size_t>(band) + 1] - bands.start[static_cast<size_t>(band)];
+  const int64_t first_pixel = plane.first_pixel + static_cast<int64_t>(first_row) * s.columns;
+  std::fill_n(image + first_pixel, static_cast<int64_t>(end_row - first_row) * s.columns, 0.0f);
+  for (int q = 0; q < s.sample_count; ++q) {
+    std::fill_n(numerator, size, 0.0f);
+    std::fill_n(sum, size, a.background);
+    kernels.scatter(bands.list.data(), index, count, s.offsets[q], a.cut, first_row, end_row, s.columns, stride,
+                    numerator, sum);
+    for (int row = first_row; row < end_row; ++row) {
+      const float* const row_sum = sum + (row - first_row) * stride;
+      const int64_t pixel = first_pixel + static_cast<int64_t>(row - first_row) * s.columns;
+      kernels.resolve(numerator + (row - first_row) * stride, row_sum, plane.weights[q], s.columns,
+                      samples + q * total + pixel, image + pixel);
+      std::memcpy(density + q * total + pixel, row_sum, sizeof(float) * static_cast<size_t>(s.columns));
+    }
+  }
+}
+
+int64_t pixel_count(const std::vector<PlaneWork>& planes) {
+  if (planes.empty()) return 0;
+  const PlaneWork& last = planes.back();
+  return last.first_pixel + static_cast<int64_t>(last.samples.rows) * last.samples.columns;
+}
+
+}  // namespace
+
+void gm_render(const RenderArguments& a, float* image, float* samples, float* density) {
+  const Kernels& kernels = gm_kernels();
+  const std::vector<PlaneWork> planes = prepare(a);
+  const int64_t total = pixel_count(planes), chunks = chunk_count(a);
+  std::vector<Bands> bands(kWavePlanes);
+  std::vector<std::vector<Projected>> found;
+  for (const Wave& wave : waves(planes, a.sample_count)) {
+    const int64_t wave_planes = wave.end - wave.first;
+    found.assign(static_cast<size_t>(chunks * wave_planes), {});
+    parallel_for(chunks, a.threads, [&](int64_t chunk, int) {
+      ChunkCuller cull(a, kernels, chunk);
+      Projected buffer[kChunk];
+      for (int64_t p = 0; p < wave_planes; ++p) {
+        const int count = cull(planes[static_cast<size_t>(wave.first + p)], buffer);
+        found[static_cast<size_t>(p * chunks + chunk)].assign(buffer, buffer + count);
+      }
+    });
+    std::vector<std::pair<int64_t, int>> tasks;
+    parallel_for(wave_planes, a.threads, [&](int64_t p, int) {
+      Bands& plane = bands[static_cast<size_t>(p)];
+      plane.list.clear();
+      for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+        const auto& part = found[static_cast<size_t>(p * chunks + chunk)];
+        plane.list.insert(plane.list.end(), part.begin(), part.end());
+      }
+      plane.sort(planes[static_cast<size_t>(wave.first + p)].samples);
+    });
+    for (int64_t p = 0; p < wave_planes; ++p)
+      for (int band = 0; band < bands[static_cast<size_t>(p)].count; ++band) tasks.emplace_back(p, band);
+    parallel_for(static_cast<int64_t>(tasks.size()), a.threads, [&](int64_t task, int) {
+      const auto [p, band] = tasks[static_cast<size_t>(task)];
+      draw_band(a, kernels, planes[static_cast<size_t>(wave.first + p)], bands[static_cast<size_t>(p)], band, total,
+                image, samples, density);
+    });
+  }
+}
+
+void gm_render_backward(const RenderArguments& a, const float* grad_image, const float* samples, const float* density,
+                        float* gradient) {
+  const Kernels& kernels = gm_kernels();
+  const std::vector<PlaneWork> planes = prepare(a);
+  const int64_t total = pixel_count(planes), N = a.gaussians;
+  static_assert(static_cast<int>(kSumRows) == static_cast<int>(kParameterRows), "sums are kept in the gradient");
+  std::fill_n(gradient, kParameterRows * N, 0.0f);  // holds the sums until the chain rule at the end
+  std::vector<float> pulls;
+  std::vector<int64_t> pull_start;
+  std::vector<std::pair<int64_t, int>> rows;
+  for (const Wave& wave : waves(planes, a.sample_count)) {
+    pull_start.clear();
+    rows.clear();
+    int64_t size = 0;
+    for (int64_t p = wave.first; p < wave.end; ++p) {
+      const PlaneSamples& s = planes[static_cast<size_t>(p)].samples;
+      pull_start.push_back(size);
+      size += static_cast<int64_t>(s.rows) * 2 * gm_padded(s.columns) * a.sample_count;
+      for (int row = 0; row < s.rows; row += 32) rows.emplace_back(p, row);
+    }
+    if (pulls.size() < static_cast<size_t>(size)) pulls.resize(static_cast<size_t>(size));  // the padding stays finite
+    parallel_for(static_cast<int64_t>(rows.size()), a.threads, [&](int64_t task, int) {
+      const auto [p, first_row] = rows[static_cast<size_t>(task)];
+      const PlaneWork& plane = planes[static_cast<size_t>(p)];
+      const PlaneSamples& s = plane.samples;
+      const int stride = gm_padded(s.columns);
+      for (int q = 0; q < s.sample_count; ++q)
+        for (int row = first_row; row < std::min(first_row + 32, s.rows); ++row) {
+          const int64_t pixel = plane.first_pixel + static_cast<int64_t>(row) * s.columns;
+          float* const out = pulls.data() + pull_start[static_cast<size_t>(p - wave.first)] +
+                             (static_cast<int64_t>(q) * s.rows + row) * 2 * stride;
+          kernels.pull(grad_image + pixel, samples + q * total + pixel, density + q * total + pixel, plane.weights[q],
+                       s.columns, out, out + stride);
+          std::fill(out + s.columns, out + stride, 0.0f);
+          std::fill(out + stride + s.columns, out + 2 * stride, 0.0f);
+        }
+    });
+    parallel_for(chunk_count(a), a.threads, [&](int64_t chunk, int) {
+      ChunkCuller cull(a, kernels, chunk);
+      Projected list[kChunk];
+      for (int64_t p = wave.first; p < wave.end; ++p) {
+        const PlaneWork& plane = planes[static_cast<size_t>(p)];
+        const int count = cull(plane, list);
+        for (int k = 0; k < count; ++k) {
+          float sums[kSumRows] = {0.0f}, rotated[kSumRows];
+          kernels.gather(list[k], plane.samples, a.cut, gm_padded(plane.samples.columns),
+                         pulls.data() + pull_start[static_cast<size_t>(p - wave.first)], sums);
+          gm_plane_sums_to_ras(plane.samples.plane, sums, rotated);
+          for (int row = 0; row < kSumRows; ++row) gradient[row * N + list[k].gaussian] += rotated[row];
+        }
+      }
+    });
+  }
+  parallel_for(chunk_count(a), a.threads, [&](int64_t chunk, int) {
+    const int64_t end = std::min<int64_t>(N, (chunk + 1) * kChunk);
+    const float* const M = a.parameters + kM00 * N;
+    for (int64_t i = chunk * kChunk; i < end; ++i) {
+      float sums[kSumRows], result[kParameterRows];
+      bool touched = false;
+      for (int row = 0; row < kSumRows; ++row) {
+        sums[row] = gradient[row * N + i];
+        touched |= sums[row] != 0.0f;
+      }
+      if (!touched) continue;  // parameters of a Gaussian that was never drawn may be NaN
+      gm_chain_to_parameters(sums, M[i], M[N + i], M[2 * N + i], M[3 * N + i], M[4 * N + i], M[5 * N + i],
+                             a.parameters[kAmplitude * N + i], result);
+      for (int row = 0; row < kParameterRows; ++row) gradient[row * N + i] = result[row];
+    }
+  });
+}

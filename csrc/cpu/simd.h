@@ -1,0 +1,116 @@
+// The few vector operations that the render kernels need, for the instruction set this file is compiled for.
+// GM_ISA names it (avx512, avx2, sse2, neon, scalar) and is also the namespace of everything compiled with it, so that
+// the linker can never mix code of two instruction sets.
+#pragma once
+
+#include <math.h>
+
+#if defined(GM_USE_AVX512) || defined(GM_USE_AVX2)
+#include <immintrin.h>
+#elif defined(GM_USE_SSE2)
+#include <emmintrin.h>
+#elif defined(GM_USE_NEON)
+#include <arm_neon.h>
+#endif
+
+namespace GM_ISA {
+
+#if defined(GM_USE_AVX512)
+using F = __m512;
+constexpr int kLanes = 16;
+static inline F load(const float* p) { return _mm512_loadu_ps(p); }
+static inline void store(float* p, F x) { _mm512_storeu_ps(p, x); }
+static inline F set(float x) { return _mm512_set1_ps(x); }
+static inline F add(F a, F b) { return _mm512_add_ps(a, b); }
+static inline F sub(F a, F b) { return _mm512_sub_ps(a, b); }
+static inline F mul(F a, F b) { return _mm512_mul_ps(a, b); }
+static inline F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
+static inline F fms(F a, F b, F c) { return _mm512_fmsub_ps(a, b, c); }
+// x where q < cut, else 0
+static inline F below(F q, F cut, F x) { return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(q, cut, _CMP_LT_OQ), x); }
+#elif defined(GM_USE_AVX2)
+using F = __m256;
+constexpr int kLanes = 8;
+static inline F load(const float* p) { return _mm256_loadu_ps(p); }
+static inline void store(float* p, F x) { _mm256_storeu_ps(p, x); }
+static inline F set(float x) { return _mm256_set1_ps(x); }
+static inline F add(F a, F b) { return _mm256_add_ps(a, b); }
+static inline F sub(F a, F b) { return _mm256_sub_ps(a, b); }
+static inline F mul(F a, F b) { return _mm256_mul_ps(a, b); }
+static inline F fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
+static inline F fms(F a, F b, F c) { return _mm256_fmsub_ps(a, b, c); }
+static inline F below(F q, F cut, F x) { return _mm256_and_ps(_mm256_cmp_ps(q, cut, _CMP_LT_OQ), x); }
+#elif defined(GM_USE_SSE2)
+using F = __m128;
+constexpr int kLanes = 4;
+static inline F load(const float* p) { return _mm_loadu_ps(p); }
+static inline void store(float* p, F x) { _mm_storeu_ps(p, x); }
+static inline F set(float x) { return _mm_set1_ps(x); }
+static inline F add(F a, F b) { return _mm_add_ps(a, b); }
+static inline F sub(F a, F b) { return _mm_sub_ps(a, b); }
+static inline F mul(F a, F b) { return _mm_mul_ps(a, b); }
+static inline F fma(F a, F b, F c) { return _mm_add_ps(_mm_mul_ps(a, b), c); }
+static inline F fms(F a, F b, F c) { return _mm_sub_ps(_mm_mul_ps(a, b), c); }
+static inline F below(F q, F cut, F x) { return _mm_and_ps(_mm_cmplt_ps(q, cut), x); }
+#elif defined(GM_USE_NEON)
+using F = float32x4_t;
+constexpr int kLanes = 4;
+static inline F load(const float* p) { return vld1q_f32(p); }
+static inline void store(float* p, F x) { vst1q_f32(p, x); }
+static inline F set(float x) { return vdupq_n_f32(x); }
+static inline F add(F a, F b) { return vaddq_f32(a, b); }
+static inline F sub(F a, F b) { return vsubq_f32(a, b); }
+static inline F mul(F a, F b) { return vmulq_f32(a, b); }
+static inline F fma(F a, F b, F c) { return vfmaq_f32(c, a, b); }
+static inline F fms(F a, F b, F c) { return vnegq_f32(vfmsq_f32(c, a, b)); }
+static inline F below(F q, F cut, F x) {
+  return vreinterpretq_f32_u32(vandq_u32(vcltq_f32(q, cut), vreinterpretq_u32_f32(x)));
+}
+#else
+using F = float;
+constexpr int kLanes = 1;
+static inline F load(const float* p) { return *p; }
+static inline void store(float* p, F x) { *p = x; }
+static inline F set(float x) { return x; }
+static inline F add(F a, F b) { return a + b; }
+static inline F sub(F a, F b) { return a - b; }
+static inline F mul(F a, F b) { return a * b; }
+static inline F fma(F a, F b, F c) { return a * b + c; }
+static inline F fms(F a, F b, F c) { return a * b - c; }
+static inline F below(F q, F cut, F x) { return q < cut ? x : 0.0f; }
+#endif
+
+// Sum of the lanes, pairwise and so in the same order every time.
+static inline float sum(F x) {
+  float lane[kLanes];
+  store(lane, x);
+  for (int step = kLanes / 2; step > 0; step /= 2)
+    for (int k = 0; k < step; ++k) lane[k] += lane[k + step];
+  return lane[0];
+}
+
+static inline F ramp() {  // 0, 1, 2, ...
+  float lane[kLanes];
+  for (int k = 0; k < kLanes; ++k) lane[k] = static_cast<float>(k);
+  return load(lane);
+}
+
+// exp(-q/2) for 0 <= q < 7.82 * 2^Squarings, relative error 1.3e-6 * 2^Squarings: exp(-q/8)'s minimax polynomial,
+// squared twice, and once more for each doubling of the range.
+template <int Squarings>
+static inline F exp_half(F q) {
+  const float scale = 1.0f / static_cast<float>(1 << Squarings);
+  if (Squarings > 0) q = mul(q, set(scale));
+  F p = fma(set(3.225070704e-09f), q, set(-2.331907537e-07f));
+  p = fma(p, q, set(1.005998623e-05f));
+  p = fma(p, q, set(-3.252039998e-04f));
+  p = fma(p, q, set(7.812065067e-03f));
+  p = fma(p, q, set(-1.249997701e-01f));
+  p = fma(p, q, set(9.999999794e-01f));
+  p = mul(p, p);
+  p = mul(p, p);
+  for (int k = 0; k < Squarings; ++k) p = mul(p, p);
+  return p;
+}
+
+}  // namespace GM_ISA
