@@ -53,8 +53,9 @@ def check_affine(ijk_to_ras: ArrayLike, what: str = "ijk_to_ras") -> NDArray[np.
     """A float64 copy of `ijk_to_ras` (4, 4) or (K, 4, 4) after checking that a pixel grid can have it.
 
     Raises:
-        GaussianMRIError: wrong shape, not finite, last row not 0 0 0 1, pixel spacing zero or absurd, or rows not
-            perpendicular to columns within each slice. Column 2 may point anywhere out of the slice (shear is legal).
+        GaussianMRIError: wrong shape, not finite, last row not 0 0 0 1, pixel spacing zero or absurd, or rows
+            not perpendicular to columns within each slice. Column 2 may point anywhere out of the slice
+            (shear is legal).
     """
     matrix = np.array(ijk_to_ras, dtype=np.float64)
     if matrix.shape[-2:] != (4, 4) or matrix.ndim not in (2, 3):
@@ -76,8 +77,9 @@ def check_affine(ijk_to_ras: ArrayLike, what: str = "ijk_to_ras") -> NDArray[np.
 
 
 def slice_normal(ijk_to_ras: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Unit normal(s) (..., 3) of pixel grids (..., 4, 4): perpendicular to i and j, on the side of column 2."""
+    """Unit normals (..., 3) of pixel grids (..., 4, 4): perpendicular to i and j, on column 2's side."""
     cross = np.cross(ijk_to_ras[..., :3, 0], ijk_to_ras[..., :3, 1])
     normal = cross / np.linalg.norm(cross, axis=-1, keepdims=True)
     side = np.sum(normal * ijk_to_ras[..., :3, 2], axis=-1, keepdims=True)
-    return np.where(side < 0, -normal, normal)
+    towards: NDArray[np.float64] = np.where(side < 0, -normal, normal)
+    return towards

@@ -22,8 +22,8 @@ def read_plane_markup(
     """First plane of a Slicer markups file (path) or of its parsed content.
 
     Returns:
-        center (3,) RAS mm, x axis (3,), y axis (3,) (unit vectors, RAS; the normal is x cross y), and the size
-        (mm along x, mm along y), None when the markup has none.
+        center (3,) RAS mm, x axis (3,), y axis (3,) (unit vectors, RAS; the normal is x cross y), and the
+        size (mm along x, mm along y), None when the markup has none.
 
     Raises:
         GaussianMRIError: not a markups file, no plane in it, or an incomplete plane.

@@ -26,8 +26,8 @@ class ImagePlane:
     """A rectangular grid of pixels in space: the image a scanner would make there.
 
     Attributes:
-        ijk_to_ras: (4, 4) float64, mm, RAS. Column 0: step along increasing column index i; column 1: step along
-            increasing row index j; column 2: unit normal; column 3: centre of pixel (row 0, column 0).
+        ijk_to_ras: (4, 4) float64, mm, RAS. Column 0: step along increasing column index i; column 1: step
+            along increasing row index j; column 2: unit normal; column 3: centre of pixel (row 0, column 0).
         shape: (rows, columns).
         thickness: mm averaged along the normal; 0 is a thin plane.
 
@@ -37,7 +37,7 @@ class ImagePlane:
         [0.0, 0.0, 0.0]
 
     Raises:
-        GaussianMRIError: a matrix no pixel grid can have, a shape without pixels, a thickness that is negative.
+        GaussianMRIError: a matrix no pixel grid can have, a shape without pixels, a negative thickness.
     """
 
     ijk_to_ras: NDArray[np.float64]
@@ -62,7 +62,7 @@ class ImagePlane:
             )
         object.__setattr__(self, "thickness", thickness)
 
-    # ---- constructors ------------------------------------------------------------------------------------------
+    # ---- constructors
 
     @classmethod
     def from_axes(
@@ -109,11 +109,11 @@ class ImagePlane:
         thickness: float = 0.0,
         up: ArrayLike | None = None,
     ) -> ImagePlane:
-        """Plane with its middle at `center`, perpendicular to `normal`, turned so that `up` points up in the image.
+        """Plane with its middle at `center`, perpendicular to `normal`, with `up` pointing up in the image.
 
-        Without `up` the image is turned as radiologists hang it: anterior up on a plane that is mostly axial, else
-        superior up. The normal keeps its sign; columns run so that the image is seen from the usual side (patient's
-        right on the left of axial and coronal images, anterior on the left of sagittal ones).
+        Without `up` the image is turned as radiologists hang it: anterior up on a plane that is mostly axial,
+        else superior up. The normal keeps its sign; columns run so that the image is seen from the usual side
+        (patient's right on the left of axial and coronal images, anterior on the left of sagittal ones).
         """
         n = unit_vector(normal, "normal")
         i_wanted, up_wanted = _viewing_axes(n)
@@ -135,9 +135,10 @@ class ImagePlane:
     ) -> ImagePlane:
         """Plane of the first plane markup in a Slicer `.mrk.json` file (path or parsed content).
 
-        The image covers the markup's size. Its rows and columns run along the markup's axes, swapped or reversed so
-        that the image hangs as in `from_normal`; the normal is the markup's. `spacing` is mm along i and j (0.5 by
-        default); `shape` sets (rows, columns) around the same centre, and without `spacing` spreads them over the size.
+        The image covers the markup's size. Its rows and columns run along the markup's axes, swapped or
+        reversed so that the image hangs as in `from_normal`; the normal is the markup's. `spacing` is mm
+        along i and j (0.5 by default); `shape` sets (rows, columns) around the same centre, and without
+        `spacing` spreads them over the size.
 
         Raises:
             GaussianMRIError: the file is no markups file, has no plane, or the plane is incomplete.
@@ -159,7 +160,7 @@ class ImagePlane:
             shape = (max(1, round(height / spacing[1])), max(1, round(width / spacing[0])))
         return cls.from_axes(center, i, j, spacing, shape, thickness)._facing(normal)
 
-    # ---- properties --------------------------------------------------------------------------------------------
+    # ---- properties
 
     @property
     def spacing(self) -> tuple[float, float]:
@@ -193,7 +194,7 @@ class ImagePlane:
         rows, columns = self.shape
         return transform_points(self.ijk_to_ras, [(columns - 1) / 2, (rows - 1) / 2, 0.0])
 
-    # ---- methods -----------------------------------------------------------------------------------------------
+    # ---- methods
 
     def points(self) -> NDArray[np.float64]:
         """Pixel centres, (rows, columns, 3) float64, RAS mm."""

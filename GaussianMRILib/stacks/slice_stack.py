@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import GaussianMRIError
-from ..geometry.affine import check_affine, check_spacing, slice_normal
+from ..geometry.affine import check_affine, check_spacing, slice_normal, unit_vector
 from ..geometry.plane import ImagePlane
 
 #: Slices count as one regular grid when no pixel lies further than this (mm) from where the grid has it.
@@ -22,13 +22,15 @@ class SliceStack:
     """Slices of one acquisition in one orientation, sheared, gapped and irregular ones included.
 
     Attributes:
-        pixels: (K, rows, columns) float32, C-contiguous, in the units of the file (after rescale slope/intercept).
-        ijk_to_ras: (K, 4, 4) float64, mm, RAS: pose of each slice. Column 0: step along column index i; column 1:
-            step along row index j; column 2: unit normal towards increasing k; column 3: centre of pixel (0, 0).
+        pixels: (K, rows, columns) float32, C-contiguous, in the units of the file (after rescale
+            slope/intercept).
+        ijk_to_ras: (K, 4, 4) float64, mm, RAS: pose of each slice. Column 0: step along column index i;
+            column 1: step along row index j; column 2: unit normal towards increasing k; column 3: centre of
+            pixel (0, 0).
         slice_thickness: (K,) mm; the slice profile's width, which is not the distance between slices.
         frame_of_reference: DICOM Frame of Reference UID, None when the file format has none.
         name: short label for people, unique within one `read_stacks` call; never a patient's name.
-        source: what a derived DICOM series has to repeat from the source; empty when the source was not DICOM.
+        source: what a derived DICOM series has to repeat of this one; empty when it was not DICOM.
         notes: remarks of the reader, such as "gap of 5.0 mm after slice 12".
 
     Raises:
@@ -52,8 +54,8 @@ class SliceStack:
         bad = np.flatnonzero(~np.isfinite(pixels).reshape(len(pixels), -1).all(axis=1))
         if len(bad):
             raise GaussianMRIError(
-                f"{self.name}: slice {bad[0]} (counted from 0; {len(bad)} of {len(pixels)} slices) has pixels that are "
-                "NaN or infinite. Repair or leave out these slices."
+                f"{self.name}: slice {bad[0]} (counted from 0; {len(bad)} of {len(pixels)} slices) has "
+                "pixels that are NaN or infinite. Repair or leave out these slices."
             )
         poses = check_affine(self.ijk_to_ras, f"{self.name}'s ijk_to_ras")
         if poses.shape != (len(pixels), 4, 4):
@@ -87,13 +89,16 @@ class SliceStack:
 
         Args:
             pixels_kji: (K, rows, columns), any real type.
-            ijk_to_ras: (4, 4) of a regular volume, whose column 2 is the step from one slice to the next (shear is
-                legal), or (K, 4, 4), one pose per slice (only the direction of column 2 counts, for the sign of the normal).
-            thickness: slice thickness in mm, one number or one per slice; the distance between slices when None.
+            ijk_to_ras: (4, 4) of a regular volume, whose column 2 is the step from one slice to the next
+                (shear is legal), or (K, 4, 4), one pose per slice (only the direction of column 2 counts, for
+                the sign of the normal).
+            thickness: slice thickness in mm, one number or one per slice; the distance between slices when
+                None.
             frame_of_reference, name, source, notes: as in the class.
 
         Raises:
-            GaussianMRIError: see the class; also when `thickness` is None and there is no distance to take it from.
+            GaussianMRIError: see the class; also when `thickness` is None and there is no distance to take it
+                from.
         """
         pixels = np.asarray(pixels_kji)
         if pixels.ndim != 3 or 0 in pixels.shape:
@@ -117,7 +122,7 @@ class SliceStack:
             pixels, matrix, np.asarray(thickness), frame_of_reference, name, source or {}, tuple(notes)
         )
 
-    # ---- properties --------------------------------------------------------------------------------------------
+    # ---- properties
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -128,7 +133,8 @@ class SliceStack:
     @property
     def pixel_spacing(self) -> tuple[float, float]:
         """(mm between columns, along i; mm between rows, along j) of the first slice."""
-        return self.plane(0).spacing
+        spacing: tuple[float, float] = self.plane(0).spacing
+        return spacing
 
     @property
     def thickness(self) -> float:
@@ -138,8 +144,8 @@ class SliceStack:
     @property
     def normal(self) -> NDArray[np.float64]:
         """Mean unit normal (3,) towards increasing k, RAS."""
-        mean = self.ijk_to_ras[:, :3, 2].mean(axis=0)
-        return mean / np.linalg.norm(mean)
+        mean: NDArray[np.float64] = self.ijk_to_ras[:, :3, 2].mean(axis=0)
+        return unit_vector(mean, "mean normal")
 
     @property
     def positions(self) -> NDArray[np.float64]:
@@ -148,12 +154,12 @@ class SliceStack:
 
     @property
     def spacing(self) -> float:
-        """Median distance between neighbouring slices along the normal, mm; the thickness when there is one slice."""
+        """Median distance between neighbouring slices along the normal, mm; one slice: its thickness."""
         if len(self.pixels) < 2:
             return self.thickness
         return float(np.median(_distances(self.ijk_to_ras, self.shape)))
 
-    # ---- methods -----------------------------------------------------------------------------------------------
+    # ---- methods
 
     def plane(self, k: int) -> ImagePlane:
         """Slice `k` as a plane, with its thickness."""
@@ -186,13 +192,14 @@ class SliceStack:
         )
 
     def grid(self, tolerance: float = GRID_TOLERANCE_MM) -> NDArray[np.float64] | None:
-        """`ijk_to_ras` (4, 4) of the regular volume these slices make, column 2 the step; None when they make none.
+        """`ijk_to_ras` (4, 4) of the regular volume these slices make, or None. Column 2 is the step.
 
-        Regular: all slices are translates of each other with one constant step, to within `tolerance` mm at every
-        pixel. The step may be sheared (gantry tilt). One slice makes a volume with a step of its thickness.
+        Regular: all slices are translates of each other with one constant step, to within `tolerance` mm at
+        every pixel. The step may be sheared (gantry tilt). One slice makes a volume with a step of its
+        thickness.
         """
         poses, (count, rows, columns) = self.ijk_to_ras, self.shape
-        matrix = poses[0].copy()
+        matrix: NDArray[np.float64] = poses[0].copy()
         if count == 1:
             matrix[:3, 2] *= self.thickness
             return matrix
@@ -207,8 +214,8 @@ class SliceStack:
     def hull(self) -> NDArray[np.float64]:
         """Half-spaces (M, 4) whose intersection is the convex hull of the slices, each with its thickness.
 
-        A point x (RAS mm) is inside when `n . x + d <= 0` for every row (n, d), n a unit vector. In-plane the hull
-        reaches the outer edges of the pixels.
+        A point x (RAS mm) is inside when `n . x + d <= 0` for every row (n, d), n a unit vector. In-plane the
+        hull reaches the outer edges of the pixels.
         """
         from scipy.spatial import ConvexHull
 
@@ -236,8 +243,8 @@ def check_same_frame(stacks: Sequence[SliceStack]) -> None:
     if len(frames) > 1:
         groups = "; ".join(f"{', '.join(names)} (frame ...{uid[-12:]})" for uid, names in frames.items())
         raise GaussianMRIError(
-            f"The stacks lie in {len(frames)} different frames of reference: {groups}. Their positions cannot be "
-            "compared; choose stacks of one frame, or register them first."
+            f"The stacks lie in {len(frames)} different frames of reference: {groups}. Their positions "
+            "cannot be compared; choose stacks of one frame, or register them first."
         )
 
 
@@ -252,7 +259,7 @@ def _normals_towards_increasing_k(poses: NDArray[np.float64], shape: tuple[int, 
     normals = np.where((normals @ normals[0])[:, None] < 0, -normals, normals)
     centers = _centers(poses, shape)
     walk = float((centers[-1] - centers[0]) @ normals.mean(axis=0))
-    # Slices at one place (a subset of one, repeated acquisitions) say nothing: keep the side the poses came with.
+    # Slices at one place (a single one, repeated acquisitions) say nothing: keep the side that was given.
     return -normals if walk < -1e-6 else normals
 
 

@@ -126,7 +126,8 @@ def markup(system: str = "LPS", **changes: object) -> dict[str, object]:
     plane: dict[str, object] = {
         "type": "Plane", "coordinateSystem": system, "coordinateUnits": "mm", "planeType": "pointNormal",
         "sizeMode": "auto", "center": center.tolist(), "normal": turn[:, 2].tolist(),
-        "orientation": turn.ravel().tolist(), "size": [80.0, 60.0, 0.0], "planeBounds": [-40.0, 40.0, -30.0, 30.0],
+        "orientation": turn.ravel().tolist(), "size": [80.0, 60.0, 0.0],
+        "planeBounds": [-40.0, 40.0, -30.0, 30.0],
         "controlPoints": [{"id": "1", "position": center.tolist(), "positionStatus": "defined"}],
     }  # fmt: skip
     plane.update(changes)

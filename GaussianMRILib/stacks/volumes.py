@@ -1,0 +1,178 @@
+"""Volume files (NIfTI, NRRD, MetaImage) as slice stacks, read with SimpleITK."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import struct
+import tempfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import GaussianMRIError
+from ..geometry.affine import LPS_RAS, check_spacing
+from .itk import quiet_itk
+from .slice_stack import SliceStack
+
+VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".hdr", ".img")
+_NIFTI_SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img")
+#: A volume counts as stacked along its coarsest axis when that is this much coarser than the next one.
+_ANISOTROPY = 1.2
+
+
+def is_volume(path: Path) -> bool:
+    """Whether the name of `path` is one of a volume file."""
+    return path.name.lower().endswith(VOLUME_SUFFIXES)
+
+
+def read_volume(path: Path, thickness: float | None = None) -> SliceStack:
+    """One 3D volume as a stack of its slices.
+
+    The slices are taken across the axis with the coarsest spacing, whichever place it has in the file: that
+    is how they were acquired. An isotropic volume keeps the file's last axis. The file knows no slice
+    thickness, so it is the distance between slices unless `thickness` (mm) is given.
+
+    Raises:
+        GaussianMRIError: not readable, not one 3D volume of real numbers, or without a usable geometry.
+    """
+    with quiet_itk() as sitk:
+        pixels, affine = _read(sitk, path)
+    pixels, affine = _stacked_along_coarsest_axis(pixels, affine)
+    name = path.name
+    for suffix in sorted(VOLUME_SUFFIXES, key=len, reverse=True):
+        if name.lower().endswith(suffix):
+            name = name[: -len(suffix)]
+            break
+    try:
+        return SliceStack.from_array(pixels, affine, thickness, name=name)
+    except GaussianMRIError as error:
+        raise GaussianMRIError(f"{path}: {error}") from error
+
+
+def _read(sitk: Any, path: Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """Pixels [k, j, i] and ijk_to_ras of the file."""
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    header = _nifti_header(path) if path.name.lower().endswith(_NIFTI_SUFFIXES) else None
+    try:
+        reader.ReadImageInformation()
+        size, components = reader.GetSize(), reader.GetNumberOfComponents()
+        if components != 1 or reader.GetPixelIDValue() in (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64):
+            raise GaussianMRIError(
+                f"{path} has {components} values in each voxel; give a volume of one real number each."
+            )
+        if len(size) == 2:
+            raise GaussianMRIError(f"{path} is a 2D image without a place in space; give a 3D volume.")
+        if len(size) > 3 and np.prod(size[3:]) > 1:
+            raise GaussianMRIError(
+                f"{path} holds {int(np.prod(size[3:]))} volumes ({' x '.join(map(str, size))}). "
+                "Save the one you want, for instance a single time point or b-value, as a 3D file."
+            )
+        if len(size) > 3:
+            reader.SetExtractSize([*size[:3], *[0] * (len(size) - 3)])
+        image = reader.Execute()
+        pixels = sitk.GetArrayFromImage(image)
+    except RuntimeError as error:
+        if header is None or "orthonormal" not in str(error):
+            reason = str(error).strip().splitlines()[-1].strip()
+            raise GaussianMRIError(
+                f"{path} cannot be read: {reason} Check that the file is complete."
+            ) from error
+        # ITK refuses a sheared volume altogether; its pixels are fine.
+        pixels = _pixels_without_geometry(sitk, path, header)
+        if header.affine is None:
+            raise GaussianMRIError(f"{path} has no usable orientation; set its sform.") from error
+        return pixels, header.affine
+    affine = np.eye(4)
+    affine[:3, :3] = (
+        np.asarray(image.GetDirection()).reshape(image.GetDimension(), -1)[:3, :3] * image.GetSpacing()[:3]
+    )
+    affine[:3, 3] = image.GetOrigin()[:3]
+    affine = LPS_RAS @ affine
+    if header is not None:
+        if header.affine is not None:
+            # The sform as it is: ITK swaps it for the qform, or rounds it to a rotation, when it has shear.
+            affine = header.affine
+        else:
+            # ITK turns a spacing of 0 into 1.
+            check_spacing(header.spacing, f"voxel spacing of {path}")
+    return pixels, affine
+
+
+def _stacked_along_coarsest_axis(
+    pixels: NDArray[Any], affine: NDArray[np.float64]
+) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """The same volume with its coarsest axis as k. Axes move round cyclically, which keeps the handedness."""
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    axis = int(np.argmax(spacing))
+    others = np.delete(spacing, axis)
+    if axis == 2 or not spacing[axis] > _ANISOTROPY * others.max():
+        return pixels, affine
+    order = [(axis + 1) % 3, (axis + 2) % 3, axis]  # old axes that become i, j, k
+    moved = np.transpose(pixels, [2 - order[2], 2 - order[1], 2 - order[0]])
+    return np.ascontiguousarray(moved), affine[:, [*order, 3]]
+
+
+class _NiftiHeader:
+    """Geometry of a NIfTI-1 or NIfTI-2 file, straight from its header (nifti1.h, nifti2.h).
+
+    Attributes:
+        affine: (4, 4) the sform in mm, RAS; None when the file has none.
+        spacing: pixdim[1..3], mm.
+        code_offsets: where the two form codes are in the header, and their struct format.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        for order in "<>":
+            size = struct.unpack(order + "i", data[:4])[0]
+            if size in (348, 540):
+                break
+        else:
+            raise ValueError("not a NIfTI header")
+        if size == 348:
+            if data[344:347] not in (b"n+1", b"ni1"):
+                raise ValueError("an Analyze header without orientation")
+            pixdim, real, self.codes, srow, units = 76, "f", (252, order + "hh"), 280, data[123]
+        else:
+            pixdim, real, self.codes, srow, units = 104, "d", (344, order + "ii"), 400, data[500]
+        scale = {1: 1000.0, 3: 0.001}.get(units & 7, 1.0)
+        self.spacing = np.asarray(struct.unpack_from(order + "8" + real, data, pixdim)[1:4]) * scale
+        self.affine: NDArray[np.float64] | None = None
+        if struct.unpack_from(self.codes[1], data, self.codes[0])[1] > 0:
+            self.affine = np.eye(4)
+            self.affine[:3] = np.reshape(struct.unpack_from(order + "12" + real, data, srow), (3, 4)) * scale
+
+
+def _nifti_header(path: Path) -> _NiftiHeader | None:
+    source = path.with_suffix(".hdr") if path.suffix.lower() == ".img" else path
+    try:
+        with (gzip.open if source.suffix.lower() == ".gz" else open)(source, "rb") as file:
+            return _NiftiHeader(file.read(540))
+    except (OSError, EOFError, ValueError, IndexError, struct.error, zlib.error):
+        return None  # ITK says what is wrong with the file, and reads Analyze
+
+
+def _pixels_without_geometry(sitk: Any, path: Path, header: _NiftiHeader) -> NDArray[Any]:
+    """Pixels [k, j, i] of a NIfTI file whose orientation ITK refuses: read from a copy without
+    orientation."""
+    if path.suffix.lower() in (".hdr", ".img"):
+        raise GaussianMRIError(f"{path} is a sheared volume in two files; save it as one .nii file.")
+    with (gzip.open if path.suffix.lower() == ".gz" else open)(path, "rb") as file:
+        content = bytearray(file.read())
+    struct.pack_into(header.codes[1], content, header.codes[0], 0, 0)
+    handle, name = tempfile.mkstemp(suffix=".nii")
+    try:
+        with os.fdopen(handle, "wb") as copy:
+            copy.write(content)
+        pixels: NDArray[Any] = sitk.GetArrayFromImage(sitk.ReadImage(name))
+    except RuntimeError as error:
+        raise GaussianMRIError(f"{path} cannot be read; check that the file is complete.") from error
+    finally:
+        os.unlink(name)
+    if pixels.ndim != 3:
+        raise GaussianMRIError(f"{path} holds several volumes; save the one you want as a 3D file.")
+    return pixels
