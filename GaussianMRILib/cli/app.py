@@ -1,0 +1,208 @@
+"""What every command shares: exit status, messages, logging, progress, reading input, options in common."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+
+from ..errors import GaussianMRIError
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from ..fitting import Fitter
+    from ..gaussians import GaussianField
+    from ..stacks import SliceStack
+
+FAILED, CANCELLED = 1, 130
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class CommandLine(click.Group):
+    """A click group whose errors are sentences and whose exit status is documented."""
+
+    def main(self, *arguments: Any, **options: Any) -> NoReturn:
+        """Run, report and exit: 0 done, 1 a `GaussianMRIError`, 2 wrong usage, 130 cancelled."""
+        sys.exit(self._status(*arguments, **options))
+
+    def _status(self, *arguments: Any, **options: Any) -> int:
+        options["standalone_mode"] = False
+        _let_termination_clean_up()
+        try:
+            result = super().main(*arguments, **options)
+        except GaussianMRIError as error:
+            click.echo(f"Error: {error}", err=True)
+            return FAILED
+        except click.ClickException as error:
+            error.show()
+            return error.exit_code
+        except (click.Abort, KeyboardInterrupt):
+            click.echo("\nCancelled; no output was written.", err=True)
+            return CANCELLED
+        except MemoryError:
+            click.echo("Error: not enough memory; fit a smaller region with --roi.", err=True)
+            return FAILED
+        except BrokenPipeError:
+            # The reader of a pipe has gone (`gaussianmri inspect ... | head`): not an error, and stdout is lost.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        return result if isinstance(result, int) else 0
+
+
+def _let_termination_clean_up() -> None:
+    """A polite kill ends like Ctrl-C, so that temporary files go away."""
+
+    def cancel(_signal: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, cancel)
+
+
+# ---- options ---------------------------------------------------------------------------------------------------------
+
+
+def common_options(command: Command) -> Command:
+    """--verbose, --quiet and --threads."""
+    command = click.option(
+        "-v", "--verbose", count=True, expose_value=False, callback=_set_logging,
+        help="Log what is done (twice: in detail).",
+    )(command)  # fmt: skip
+    command = click.option(
+        "-q", "--quiet", is_flag=True, expose_value=False, callback=_set_quiet, help="No progress bars."
+    )(command)
+    return click.option(
+        "--threads", type=click.IntRange(min=1), expose_value=False, callback=_set_threads,
+        help="Processor threads to use.  [default: all cores]",
+    )(command)  # fmt: skip
+
+
+def _set_logging(_context: click.Context, _option: click.Parameter, count: int) -> None:
+    logger = logging.getLogger("GaussianMRI")
+    logger.handlers = [_Terminal()]
+    logger.propagate = False
+    logger.setLevel((logging.WARNING, logging.INFO, logging.DEBUG)[min(count, 2)])
+
+
+class _Terminal(logging.Handler):
+    """Log lines that do not tear progress bars."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
+        tqdm.write(f"{record.levelname.capitalize()}: {record.getMessage()}", file=sys.stderr)
+
+
+def _set_quiet(context: click.Context, _option: click.Parameter, quiet: bool) -> None:
+    context.meta["quiet"] = quiet
+
+
+def _set_threads(_context: click.Context, _option: click.Parameter, threads: int | None) -> None:
+    if threads is not None:
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+def fit_options(command: Command) -> Command:
+    """The options of a fit: --preset, --seed, --device, --refine."""
+    for option in (
+        click.option("--refine/--no-refine", default=False, help="Correct motion and intensity of single slices first."),
+        click.option("--device", default="auto", show_default=True, help="cpu, cuda, or auto."),
+        click.option("--seed", default=0, show_default=True, help="The same seed gives the same field on a CPU."),
+        click.option(
+            "--preset", type=click.Choice(["fast", "paper"]), default="fast", show_default=True,
+            help="fast: seconds, with a learned prior. paper: the published recipe, minutes to hours.",
+        ),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+# ---- progress --------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def progress_bar(what: str) -> Iterator[tqdm[Any]]:
+    """A bar from 0 to 100 % on stderr; silent with --quiet, and where stderr is not a terminal."""
+    from tqdm import tqdm
+
+    context = click.get_current_context(silent=True)
+    quiet = context is not None and context.meta.get("quiet", False)
+    layout = "{desc}: {percentage:3.0f}% |{bar}| {elapsed}{postfix}"
+    with tqdm(
+        total=100, desc=what, bar_format=layout, disable=True if quiet else None, leave=False, file=sys.stderr
+    ) as bar:
+        yield bar
+
+
+def advance(bar: tqdm[Any], fraction: float) -> None:
+    """Move a bar to a fraction of the whole."""
+    bar.update(max(0.0, min(100.0, 100 * fraction) - bar.n))
+
+
+def run_fit(fitter: Fitter, what: str = "Fitting") -> GaussianField:
+    """Run a fit to its end under a progress bar."""
+    with progress_bar(what) as bar:
+        for report in fitter:
+            facts = {} if report.loss is None else {"loss": f"{report.loss:.4f}"}
+            if report.held_out_psnr is not None:
+                facts["held out"] = f"{report.held_out_psnr:.2f} dB"
+            bar.set_description(f"{what}: {report.stage}", refresh=False)
+            bar.set_postfix(facts, refresh=False)
+            advance(bar, report.fraction)
+    return fitter.field
+
+
+# ---- files -----------------------------------------------------------------------------------------------------------
+
+
+def load_stacks(
+    inputs: Sequence[Path], chosen: Sequence[int] = (), thickness: float | None = None
+) -> list[SliceStack]:
+    """Read every input; `chosen` are numbers of stacks (from 1) as `gaussianmri inspect` counts them."""
+    from ..stacks import read_stacks
+
+    with progress_bar("Reading") as bar:
+        stacks = read_stacks(list(inputs), thickness=thickness, progress=lambda part, _what: advance(bar, part))
+    for number in chosen:
+        if not 1 <= number <= len(stacks):
+            raise GaussianMRIError(
+                f"There is no stack {number}; the input has {len(stacks)}. See them with `gaussianmri inspect`."
+            )
+    return [stacks[number - 1] for number in chosen] if chosen else stacks
+
+
+def check_writable(*paths: Path | None) -> None:
+    """Find out before the work, not after it, that an output file cannot be written."""
+    for path in paths:
+        if path is None:
+            continue
+        if path.is_dir():
+            raise GaussianMRIError(f"{path} is a folder; give the name of a file to write.")
+        folder = path.absolute().parent
+        if not folder.is_dir():
+            raise GaussianMRIError(f"{path} cannot be written: there is no folder {folder}. Make it first.")
+        if not os.access(folder, os.W_OK):
+            raise GaussianMRIError(f"{path} cannot be written: no permission in {folder}. Choose another folder.")
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns of text: the first aligned left, the others right."""
+    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+    lines = []
+    for row in [header, ["-" * width for width in widths], *rows]:
+        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)

@@ -1,0 +1,165 @@
+"""`gaussianmri resample`."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import GaussianMRIError
+from .app import check_writable, common_options, load_stacks
+
+if TYPE_CHECKING:
+    from ..gaussians import GaussianField
+    from ..geometry import ImagePlane
+    from ..stacks import SliceStack
+
+Triple = tuple[float, float, float]
+_logger = logging.getLogger("GaussianMRI")
+
+
+@click.command(short_help="Render planes of a fitted field.")
+@click.argument("field_file", metavar="FIELD", type=click.Path(path_type=Path))
+@click.option("--plane", type=click.Path(path_type=Path), metavar="X.mrk.json", help="A plane placed in 3D Slicer.")
+@click.option("--center", nargs=3, type=float, default=None, metavar="R A S", help="Middle of the image, RAS mm.")
+@click.option("--normal", nargs=3, type=float, default=None, metavar="R A S", help="Normal of the plane, RAS.")
+@click.option("--up", nargs=3, type=float, default=None, metavar="R A S", help="Direction upwards in the image.")
+@click.option("--size", nargs=2, type=click.IntRange(1, 8192), metavar="COLUMNS ROWS", help="Pixels.  [default: 224 224, or the markup's size]")
+@click.option("--spacing", type=float, default=None, help="Pixel spacing in mm.  [default: 0.5]")
+@click.option("--thickness", type=float, default=0.0, show_default=True, help="Slice thickness in mm; 0 is thin.")
+@click.option("--count", type=click.IntRange(1), default=1, show_default=True, help="Parallel planes around the given one.")
+@click.option("--step", type=float, default=None, metavar="MM", help="Distance between them.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Volume to write: .nrrd, .nii.gz or .mha.")
+@click.option("--dicom", type=click.Path(path_type=Path), metavar="FOLDER", help="Write a derived DICOM series; needs --source.")
+@click.option(
+    "--source", type=click.Path(path_type=Path), multiple=True, metavar="INPUT",
+    help="What the field was fitted to: its patient and study go into the DICOM series.",
+)  # fmt: skip
+@click.option("--png", type=click.Path(path_type=Path), help="Write the middle plane as a picture.")
+@click.option("--distance", type=click.Path(path_type=Path), help="Write the distance in mm to the nearest acquired slice.")
+@click.option("--support", type=click.Path(path_type=Path), help="Write how well Gaussians support each pixel (1: as usual).")
+@click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
+@common_options
+def resample(
+    field_file: Path,
+    plane: Path | None,
+    center: Triple | None,
+    normal: Triple | None,
+    up: Triple | None,
+    size: tuple[int, int] | None,
+    spacing: float | None,
+    thickness: float,
+    count: int,
+    step: float | None,
+    output: Path | None,
+    dicom: Path | None,
+    source: tuple[Path, ...],
+    png: Path | None,
+    distance: Path | None,
+    support: Path | None,
+    device: str,
+) -> None:
+    """Render one plane, or several parallel ones, of the FIELD that `gaussianmri fit` wrote.
+
+    Pixels outside what was scanned are empty: NaN in NRRD and NIfTI, 0 in DICOM and PNG.
+
+    \b
+    Examples:
+      gaussianmri resample spine.npz --plane L5-S1.mrk.json -o oblique.nrrd --png oblique.png
+      gaussianmri resample spine.npz --center 0 -20 5 --normal 0 0.5 0.87 --count 9 --step 2 -o stack.nii.gz
+      gaussianmri resample spine.npz --plane L5-S1.mrk.json --thickness 4 --dicom out/ --source dicom/
+    """
+    given = plane is not None
+    if given == (center is not None and normal is not None) or given and (center or normal or up):
+        raise click.UsageError("Give either --plane, or --center and --normal.")
+    if not any((output, dicom, png, distance, support)):
+        raise click.UsageError("Nothing to write: give -o, --dicom, --png, --distance or --support.")
+    if count > 1 and step is None:
+        raise click.UsageError("--count needs --step, the distance between the planes in mm.")
+    if dicom is not None and not source:
+        raise click.UsageError("--dicom needs --source, the images that the field was fitted to.")
+    check_writable(output, png, distance, support)
+
+    from ..fitting.problem import choose_device
+    from ..gaussians import GaussianField
+
+    field = GaussianField.load(field_file, device=choose_device(device))
+    planes = _plane(plane, center, normal, up, size, spacing, thickness).stack(count, step or 1.0)
+    images = field.render_many(planes)
+    _check_coverage(images)
+    stack = _source_stack(source, field) if dicom is not None else None
+    _write(field, planes, images, output, dicom, stack, png, distance, support)
+
+
+def _plane(
+    markups: Path | None,
+    center: Triple | None,
+    normal: Triple | None,
+    up: Triple | None,
+    size: tuple[int, int] | None,
+    spacing: float | None,
+    thickness: float,
+) -> ImagePlane:
+    from ..geometry import ImagePlane
+
+    shape = None if size is None else (size[1], size[0])
+    pixels = None if spacing is None else (spacing, spacing)
+    if markups is not None:
+        return ImagePlane.from_markups(markups, spacing=pixels, shape=shape, thickness=thickness)
+    assert center is not None and normal is not None
+    return ImagePlane.from_normal(center, normal, pixels or (0.5, 0.5), shape or (224, 224), thickness, up)
+
+
+def _check_coverage(images: list[NDArray[np.float32]]) -> None:
+    covered = [float(np.isfinite(image).mean()) for image in images]
+    if max(covered) == 0:
+        raise GaussianMRIError("The plane lies outside the scanned region; nothing is known there. Move it.")
+    if min(covered) < 1:
+        _logger.info("The scan covers %.0f to %.0f %% of the planes.", 100 * min(covered), 100 * max(covered))
+
+
+def _source_stack(source: tuple[Path, ...], field: GaussianField) -> SliceStack:
+    """The acquired stack whose patient, study and frame of reference the derived series shares."""
+    stacks = load_stacks(source)
+    named = {entry["name"] for entry in field.report.get("stacks", [])}
+    for stack in stacks:
+        if stack.frame_of_reference == field.frame_of_reference and (stack.name in named or not named):
+            return stack
+    raise GaussianMRIError("The field was not fitted to any of the stacks in --source; give the images it was fitted to.")
+
+
+def _write(
+    field: GaussianField,
+    planes: list[ImagePlane],
+    images: list[NDArray[np.float32]],
+    output: Path | None,
+    dicom: Path | None,
+    stack: SliceStack | None,
+    png: Path | None,
+    distance: Path | None,
+    support: Path | None,
+) -> None:
+    from ..writers import write_dicom_series, write_png, write_volume
+
+    written: list[Path] = []
+    if output is not None:
+        write_volume(output, images, planes)
+        written.append(output)
+    if distance is not None:
+        write_volume(distance, [field.distance_to_slices(plane) for plane in planes], planes)
+        written.append(distance)
+    if support is not None:
+        write_volume(support, [field.support(plane) for plane in planes], planes)
+        written.append(support)
+    if png is not None:
+        write_png(png, images[len(images) // 2])
+        written.append(png)
+    if dicom is not None:
+        write_dicom_series(dicom, images, planes, stack)
+        written.append(dicom)
+    rows, columns = images[0].shape
+    click.echo(f"{len(images)} x {rows} x {columns} pixels written to {', '.join(map(str, written))}")
