@@ -1,0 +1,200 @@
+"""Compiles csrc/cuda at first use with NVRTC and launches its kernels on torch's current stream.
+
+No compiler is needed on the user's machine: NVIDIA's `cuda-core` package (extra `cuda` of this package) brings NVRTC.
+Machine code (cubin) is kept on disk, by source, architecture, NVRTC and driver, so that only the first run compiles.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import logging
+import re
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from ..errors import GaussianMRIError
+from ..files import atomic_write
+from .build import cache_folder, source_root
+
+if TYPE_CHECKING:
+    import torch
+
+logger = logging.getLogger("GaussianMRI")
+
+_ENTRY = '#include "cuda/kernels.cuh"\n'
+_KERNEL = re.compile(r'extern "C" __global__ void\s+(?:__launch_bounds__\([^)]*\)\s+)?(\w+)\(([^)]*)\)')
+
+
+class Launcher(Protocol):
+    """Runs a kernel of csrc/cuda by name: on a GPU, or in a host emulation of one."""
+
+    def launch(self, kernel: str, grid: tuple[int, int], block: int, *arguments: torch.Tensor | float) -> None:
+        """Queue `kernel` on `grid` blocks (x, y) of `block` threads; arguments as in the kernel's signature."""
+        ...
+
+
+def source_folder() -> Path:
+    """The folder `csrc` with the CUDA sources.
+
+    Raises:
+        GaussianMRIError: this installation does not have them.
+    """
+    root = source_root()
+    if root is None or not (root / "cuda" / "kernels.cuh").is_file():
+        raise GaussianMRIError("The CUDA sources (csrc/cuda) are not part of this installation; install GaussianMRI again.")
+    return root
+
+
+def source_files(folder: Path) -> list[Path]:
+    """Every file of csrc that the CUDA kernels are made of, sorted."""
+    return sorted([*(folder / "common").glob("*.h"), *(folder / "cuda").glob("*.cuh")])
+
+
+def kernel_signatures(folder: Path) -> dict[str, str]:
+    """One letter for each parameter of each kernel: p pointer, q long long, i int, f float."""
+
+    def letter(parameter: str) -> str:
+        if "*" in parameter:
+            return "p"
+        return {"long": "q", "int": "i", "float": "f"}[parameter.split()[0]]
+
+    return {
+        name: "".join(letter(parameter) for parameter in parameters.split(","))
+        for path in source_files(folder)
+        for name, parameters in _KERNEL.findall(path.read_text(encoding="utf-8"))
+    }
+
+
+def cuda_core() -> Any:
+    """NVIDIA's cuda.core, from wherever its version keeps the interface.
+
+    Raises:
+        ImportError: the package cuda-core or its cuda-bindings are not installed.
+    """
+    from cuda import core
+
+    if hasattr(core, "Program"):
+        return core
+    from cuda.core import experimental
+
+    return experimental
+
+
+def compile_cubin(architecture: str, folder: Path | None = None) -> bytes:
+    """Machine code of all kernels for one architecture ("sm_90"), from the disk cache or from NVRTC.
+
+    Raises:
+        ImportError: cuda-core is not installed.
+        GaussianMRIError: NVRTC is missing or refuses the sources.
+    """
+    folder = folder or source_folder()
+    core = cuda_core()
+    digest = hashlib.sha256(f"{architecture} {_toolchain()}".encode())
+    for path in source_files(folder):
+        digest.update(path.name.encode() + path.read_bytes())
+    cached = cache_folder() / f"kernels-{architecture}-{digest.hexdigest()[:24]}.cubin"
+    if cached.is_file():
+        return cached.read_bytes()
+    try:
+        options = core.ProgramOptions(arch=architecture, std="c++17", include_path=str(folder))
+        code = bytes(core.Program(_ENTRY, "c++", options).compile("cubin").code)
+    except Exception as error:  # cuda-core's own exception types differ between its versions
+        raise GaussianMRIError(f"The CUDA kernels do not compile for {architecture}: {error}") from error
+    try:
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(cached) as partial:
+            partial.write_bytes(code)
+    except (OSError, GaussianMRIError) as error:
+        logger.info("CUDA machine code is not kept for the next run: %s", error)
+    return code
+
+
+def _toolchain() -> str:
+    """Versions of NVRTC and of the driver, as far as they can be asked."""
+    versions = []
+    try:
+        from cuda.bindings import nvrtc
+
+        versions.append(nvrtc.nvrtcVersion()[1:])
+        from cuda.bindings import driver
+
+        versions.append(driver.cuDriverGetVersion()[1])
+    except Exception as error:  # no driver here: what is compiled here is not run here
+        versions.append(type(error).__name__)
+    return str(versions)
+
+
+class CudaLauncher:
+    """Launches kernels on the GPU that holds their first tensor, on torch's current stream there."""
+
+    def __init__(self) -> None:
+        self._core = cuda_core()
+        self._folder = source_folder()
+        self._signatures = kernel_signatures(self._folder)
+        self._kernels: dict[tuple[str, str], Any] = {}
+        self._modules: dict[str, Any] = {}
+        self._lock = threading.Lock()
+        self._thread = threading.local()
+        self._architecture = functools.cache(_architecture)
+        self._stream = functools.lru_cache(maxsize=64)(self._core.Stream.from_handle)
+        self._config = functools.lru_cache(maxsize=256)(self._make_config)
+
+    def launch(self, kernel: str, grid: tuple[int, int], block: int, *arguments: torch.Tensor | float) -> None:
+        """See Launcher."""
+        import torch
+
+        device = next(a for a in arguments if isinstance(a, torch.Tensor)).device.index
+        with torch.cuda.device(device):
+            self._enter_context(device)
+            # Handle 1 names the legacy default stream, torch's 0, in a way that every version of cuda-core accepts.
+            stream = self._stream(torch.cuda.current_stream(device).cuda_stream or 1)
+            self._core.launch(stream, self._config(grid, block), self._kernel(kernel, device),
+                              *pack(self._signatures[kernel], arguments))
+
+    def load(self, device: int) -> None:
+        """Compile, or fetch from the cache, for one GPU.
+
+        Raises:
+            GaussianMRIError: the kernels do not compile or do not load.
+        """
+        architecture = self._architecture(device)
+        with self._lock:
+            if architecture not in self._modules:
+                code = compile_cubin(architecture, self._folder)
+                self._modules[architecture] = self._core.ObjectCode.from_cubin(code)
+
+    def _kernel(self, name: str, device: int) -> Any:
+        key = (name, self._architecture(device))
+        if key not in self._kernels:
+            self.load(device)
+            self._kernels[key] = self._modules[key[1]].get_kernel(name)
+        return self._kernels[key]
+
+    def _make_config(self, grid: tuple[int, int], block: int) -> Any:
+        return self._core.LaunchConfig(grid=(*grid, 1), block=(block, 1, 1))
+
+    def _enter_context(self, device: int) -> None:
+        """Make torch's (the primary) context current in this thread: a thread that never called CUDA has none."""
+        entered = self._thread.__dict__.setdefault("entered", set())
+        if device not in entered:
+            self._core.Device(device).set_current()
+            entered.add(device)
+
+
+def _architecture(device: int) -> str:
+    import torch
+
+    major, minor = torch.cuda.get_device_capability(device)
+    return f"sm_{major}{minor}"
+
+
+def pack(signature: str, arguments: tuple[Any, ...]) -> list[Any]:
+    """Arguments as a kernel takes them: addresses for tensors, numpy scalars of the right width for numbers."""
+    if len(signature) != len(arguments):
+        raise TypeError(f"a kernel with {len(signature)} parameters was called with {len(arguments)} arguments")
+    kinds = {"q": np.int64, "i": np.int32, "f": np.float32}
+    return [a.data_ptr() if kind == "p" else kinds[kind](a) for kind, a in zip(signature, arguments)]

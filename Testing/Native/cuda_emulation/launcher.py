@@ -1,0 +1,71 @@
+"""Builds the host emulation of the CUDA kernels and launches them on CPU tensors."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import torch
+
+from GaussianMRILib.native.cuda_launch import kernel_signatures, pack, source_files, source_folder
+
+HERE = Path(__file__).resolve().parent
+
+
+def build(flags: str = "") -> Path:
+    """The emulation as a shared library, built with `$CXX` (g++) and `flags`, kept by hash in the temporary folder.
+
+    Raises:
+        RuntimeError: no compiler, or it refuses; the text is the compiler's.
+    """
+    compiler = shutil.which(os.environ.get("CXX", "g++"))
+    if compiler is None:
+        raise RuntimeError("no C++ compiler (g++, or $CXX)")
+    sources = [HERE / "cuda_emulation.h", HERE / "kernels_host.cpp", *source_files(source_folder())]
+    digest = hashlib.sha256(f"{compiler} {flags}".encode() + b"".join(path.read_bytes() for path in sources))
+    library = Path(tempfile.gettempdir()) / f"gaussianmri-emulation-{os.getuid()}-{digest.hexdigest()[:16]}.so"
+    if not library.is_file():
+        partial = library.with_suffix(f".{os.getpid()}.partial")
+        command = [compiler, "-std=c++17", "-O2", "-g1", "-fPIC", "-shared", "-U_FORTIFY_SOURCE", *flags.split(),
+                   "-I", str(source_folder()), "-o", str(partial), str(HERE / "kernels_host.cpp")]  # fmt: skip
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        if result.returncode:
+            raise RuntimeError(result.stderr)
+        os.replace(partial, library)
+    return library
+
+
+class EmulationLauncher:
+    """Runs kernels on the host: same names, grids and arguments as on a GPU, tensors on the CPU.
+
+    Args:
+        flags: for the compiler, for instance -fsanitize=undefined; `$GAUSSIANMRI_EMULATION_FLAGS` by default.
+        seed: order in which blocks and threads run; 0 is their natural order.
+    """
+
+    def __init__(self, flags: str | None = None, seed: int = 0) -> None:
+        chosen = os.environ.get("GAUSSIANMRI_EMULATION_FLAGS", "") if flags is None else flags
+        self._library = ctypes.CDLL(str(build(chosen)))
+        self._library.emulation_seed.argtypes = [ctypes.c_ulonglong]
+        self._signatures = kernel_signatures(source_folder())
+        self.seed = seed
+        self.launched: list[str] = []
+
+    def launch(self, kernel: str, grid: tuple[int, int], block: int, *arguments: torch.Tensor | float) -> None:
+        """As `cuda_launch.Launcher.launch`, and done on return."""
+        for argument in arguments:
+            if isinstance(argument, torch.Tensor):
+                assert argument.device.type == "cpu" and argument.is_contiguous(), f"{kernel}: {argument.stride()}"
+        kinds = {"p": ctypes.c_void_p, "q": ctypes.c_longlong, "i": ctypes.c_int, "f": ctypes.c_float}
+        signature = self._signatures[kernel]
+        values = [kinds[kind](v if kind == "p" else v.item())
+                  for kind, v in zip(signature, pack(signature, arguments))]  # fmt: skip
+        pointers = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
+        self._library.emulation_seed(self.seed)
+        self.launched.append(kernel)
+        getattr(self._library, f"emulate_{kernel}")(*map(ctypes.c_uint, (*grid, block)), pointers)

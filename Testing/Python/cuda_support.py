@@ -1,0 +1,144 @@
+"""Scenes, comparisons and the emulation launcher for the tests of the CUDA kernels."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from GaussianMRILib.native import reference
+from GaussianMRILib.native.cuda import CudaOperators
+
+EMULATION = Path(__file__).resolve().parents[1] / "Native" / "cuda_emulation"
+CUT = 7.814728
+BACKGROUND = 0.01
+
+
+def fresh_seed() -> int:
+    """A new seed every run; printed, so that a failure can be repeated with $GAUSSIANMRI_TEST_SEED."""
+    seed = int(os.environ.get("GAUSSIANMRI_TEST_SEED", random.SystemRandom().randrange(1, 2**31)))
+    print(f"GAUSSIANMRI_TEST_SEED={seed}")
+    return seed
+
+
+def emulated(seed: int = 0, **limits: int) -> CudaOperators:
+    """The CUDA operators on the host emulation; `seed` shuffles blocks and threads."""
+    if str(EMULATION) not in sys.path:
+        sys.path.insert(0, str(EMULATION))
+    from launcher import EmulationLauncher
+
+    return CudaOperators(EmulationLauncher(seed=seed), **limits)
+
+
+@dataclass
+class Scene:
+    """Arguments of render_planes."""
+
+    parameters: torch.Tensor
+    frames: torch.Tensor
+    shapes: torch.Tensor
+    offsets: torch.Tensor
+    weights: torch.Tensor
+    background: float = BACKGROUND
+    cut: float = CUT
+
+    def to(self, device: str) -> Scene:
+        """On a device; shapes stay on the CPU."""
+        moved = [x.to(device) for x in (self.parameters, self.frames)]
+        return Scene(*moved, self.shapes, self.offsets.to(device), self.weights.to(device), self.background, self.cut)
+
+    def arguments(self, dtype: torch.dtype | None = None) -> tuple:
+        """In the operator's order, parameters in `dtype`."""
+        parameters = self.parameters if dtype is None else self.parameters.to(dtype)
+        return (parameters, self.frames, self.shapes, self.offsets, self.weights, self.background, self.cut)
+
+    @property
+    def total(self) -> int:
+        return int(self.shapes.prod(dim=1).sum())
+
+
+def random_scene(
+    seed: int, gaussians: int = 200, shapes: list[tuple[int, int]] | None = None, samples: int = 3
+) -> Scene:
+    """Gaussians with axes of 0.5 to 4 mm and any orientation, on oblique, sheared planes through their cloud."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def uniform(*shape: int, low: float = 0.0, high: float = 1.0) -> torch.Tensor:
+        return torch.rand(*shape, generator=generator, dtype=torch.float64) * (high - low) + low
+
+    shapes = shapes if shapes is not None else [(19, 37), (33, 16), (1, 50), (40, 1)]
+    centre = uniform(3, low=-150, high=150)
+    means = centre[:, None] + uniform(3, gaussians, low=-9, high=9)
+    rotation = torch.linalg.qr(uniform(gaussians, 3, 3, low=-1)).Q
+    precision = rotation @ torch.diag_embed(uniform(gaussians, 3, low=0.5, high=4).pow(-2)) @ rotation.mT
+    upper = torch.linalg.cholesky(precision).mT
+    factors = torch.stack([upper[:, i, j] for i in range(3) for j in range(i, 3)])
+    parameters = torch.cat([means, factors, uniform(1, gaussians), uniform(1, gaussians, low=0.1, high=2)])
+    frames = []
+    for rows, columns in shapes:
+        axes = torch.linalg.qr(uniform(3, 3, low=-1)).Q.mT
+        u = axes[0] * uniform(1, low=0.4, high=0.9)
+        v = (axes[1] + 0.2 * axes[0]) * uniform(1, low=0.4, high=0.9)
+        middle = centre + uniform(3, low=-3, high=3)
+        frames.append(torch.cat([middle - u * (columns - 1) / 2 - v * (rows - 1) / 2, u, v, axes[2]]))
+    weights = uniform(len(shapes), samples, low=0.1)
+    return Scene(
+        parameters.float(),
+        torch.stack(frames).float() if frames else torch.empty(0, 12),
+        torch.tensor(shapes, dtype=torch.int32).reshape(-1, 2),
+        uniform(len(shapes), samples, low=-2, high=2).float(),
+        (weights / weights.sum(dim=1, keepdim=True)).float(),
+    )
+
+
+def clear_pixels(scene: Scene, margin: float = 5e-4) -> torch.Tensor:
+    """Pixels (total) where no sample lies within `margin` of any Gaussian's edge q = cut.
+
+    Weights jump to 0 at the edge, so there float32 and float64 may rightly disagree about a whole Gaussian.
+    """
+    p = scene.parameters.double()
+    p = p[:, torch.isfinite(p).all(dim=0)]
+    clear = []
+    for plane, (rows, columns) in enumerate(scene.shapes.tolist()):
+        frame = scene.frames[plane].double()
+        row, column = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+        points = frame[:3] + column.reshape(-1, 1) * frame[3:6] + row.reshape(-1, 1) * frame[6:9]
+        near = torch.zeros(rows * columns, dtype=torch.bool)
+        for offset in scene.offsets[plane].double():
+            x, y, z = ((points + offset * frame[9:])[:, None, :] - p[:3].T).unbind(dim=2)
+            q = (p[3] * x + p[4] * y + p[5] * z) ** 2 + (p[6] * y + p[7] * z) ** 2 + (p[8] * z) ** 2
+            near |= ((q - scene.cut).abs() < margin).any(dim=1)
+        clear.append(~near)
+    return torch.cat(clear) if clear else torch.empty(0, dtype=torch.bool)
+
+
+def assert_forward_agrees(scene: Scene, result: tuple[torch.Tensor, ...], tolerance: float = 1e-4) -> None:
+    """Image, samples and density against the float64 reference, away from edges."""
+    expected = reference.render_planes(*scene.arguments(torch.float64))
+    clear = clear_pixels(scene)
+    assert scene.total == 0 or clear.float().mean() > 0.5
+    for name, ours, theirs in zip(("image", "samples", "density"), result, expected):
+        assert ours.dtype == torch.float32 and ours.shape == theirs.shape, name
+        error = ((ours.cpu().double() - theirs).abs() / theirs.abs().clamp(min=1))[..., clear]
+        assert torch.isfinite(ours).all() and (error.numel() == 0 or error.max() < tolerance), name
+
+
+def assert_backward_agrees(scene: Scene, operators: CudaOperators, seed: int, device: str = "cpu") -> None:
+    """Gradient against float64 autograd of the reference, to 1e-4 of each row's largest entry."""
+    _, samples, density = reference.render_planes(*scene.arguments(torch.float64))
+    grad = torch.randn(scene.total, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    grad = torch.where(clear_pixels(scene), grad, 0.0)
+    expected = reference.render_planes_backward(grad, samples, density, *scene.arguments(torch.float64))
+    moved = scene.to(device)
+    ours = operators.render_planes_backward(
+        grad.float().to(device), samples.float().to(device), density.float().to(device), *moved.arguments()
+    )
+    assert ours.shape == expected.shape and torch.isfinite(ours).all()
+    if expected.numel():
+        scale = expected.abs().amax(dim=1, keepdim=True).clamp(min=1e-6)
+        error = ((ours.cpu().double() - expected).abs() / scale).amax(dim=1)
+        assert error.max() < 1e-4, f"relative error by row: {error.tolist()}"

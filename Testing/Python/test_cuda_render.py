@@ -1,0 +1,108 @@
+"""CUDA rendering and its gradient, run on the host emulation, against the float64 reference."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import torch
+from cuda_support import Scene, assert_backward_agrees, assert_forward_agrees, emulated, fresh_seed, random_scene
+
+pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="the CUDA emulation needs g++")
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+def test_forward_matches_reference(samples: int) -> None:
+    scene = random_scene(fresh_seed(), samples=samples)
+    assert_forward_agrees(scene, emulated().render_planes(*scene.arguments()))
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+def test_backward_matches_autograd(samples: int) -> None:
+    seed = fresh_seed()
+    assert_backward_agrees(random_scene(seed, gaussians=61, samples=samples), emulated(), seed)
+
+
+@pytest.mark.parametrize("shapes", [[(1, 1)], [(16, 16)], [(17, 15), (1, 33)], [(0, 5), (7, 3), (4, 0)]])
+def test_unusual_sizes(shapes: list[tuple[int, int]]) -> None:
+    seed = fresh_seed()
+    scene = random_scene(seed, gaussians=40, shapes=shapes)
+    assert_forward_agrees(scene, emulated().render_planes(*scene.arguments()))
+    assert_backward_agrees(scene, emulated(), seed)
+
+
+def test_more_planes_than_lanes() -> None:
+    """The backward kernel looks at 32 planes at a time; the 33rd and later ones count too."""
+    seed = fresh_seed()
+    scene = random_scene(seed, gaussians=9, shapes=[(6, 7)] * 35, samples=1)
+    assert_forward_agrees(scene, emulated().render_planes(*scene.arguments()))
+    assert_backward_agrees(scene, emulated(), seed)
+
+
+def test_many_gaussians_in_one_tile() -> None:
+    """More entries than a block loads at once (256)."""
+    scene = random_scene(fresh_seed(), gaussians=700, shapes=[(14, 13)], samples=1)
+    scene.parameters[3:9] *= 0.5
+    assert_forward_agrees(scene, emulated().render_planes(*scene.arguments()))
+
+
+@pytest.mark.parametrize(("gaussians", "shapes"), [(0, [(20, 20)]), (10, []), (0, [])])
+def test_empty_input(gaussians: int, shapes: list[tuple[int, int]]) -> None:
+    scene = random_scene(1, gaussians=gaussians, shapes=shapes)
+    image, samples, density = emulated().render_planes(*scene.arguments())
+    assert torch.equal(image, torch.zeros(scene.total))
+    assert torch.equal(density, torch.full((3, scene.total), scene.background))
+    gradient = emulated().render_planes_backward(image, samples, density, *scene.arguments())
+    assert torch.equal(gradient, torch.zeros(11, gaussians))
+
+
+def test_without_background_empty_pixels_are_zero() -> None:
+    scene = random_scene(fresh_seed(), gaussians=3, shapes=[(30, 30)])
+    scene.background = 0.0
+    result = emulated().render_planes(*scene.arguments())
+    assert (result[2] == 0).any()
+    assert_forward_agrees(scene, result)
+
+
+def test_broken_gaussians_add_nothing() -> None:
+    seed = fresh_seed()
+    scene = random_scene(seed, gaussians=50)
+    whole = scene.parameters.clone()
+    broken = torch.arange(0, 33, 3)
+    for row, column in enumerate(broken.tolist()):
+        scene.parameters[row, column] = float("nan") if row % 2 else float("inf")
+    scene.parameters[3, 40] = 0.0  # singular
+    scene.parameters[10, 41] = -0.5
+    scene.parameters[3, 42] = 1e30
+    result = emulated().render_planes(*scene.arguments())
+    kept = torch.ones(50, dtype=torch.bool)
+    kept[broken] = kept[40:43] = False
+    rest = Scene(whole[:, kept].contiguous(), *scene.arguments()[1:])
+    for ours, expected in zip(result, emulated().render_planes(*rest.arguments())):
+        assert torch.equal(ours, expected)
+    gradient = emulated().render_planes_backward(torch.ones(scene.total), *result[1:], *scene.arguments())
+    assert torch.equal(gradient[:, ~kept], torch.zeros(11, int((~kept).sum())))
+    assert (gradient[:, kept] != 0).any(dim=0).float().mean() > 0.5
+
+
+def test_result_does_not_depend_on_order_or_memory() -> None:
+    """Bit for bit equal for any order of threads and blocks, and however the work is cut into ranges."""
+    scene = random_scene(fresh_seed(), gaussians=120, shapes=[(35, 40), (18, 21)])
+    expected = emulated().render_planes(*scene.arguments())
+    grad = torch.randn(scene.total)
+    gradient = emulated().render_planes_backward(grad, *expected[1:], *scene.arguments())
+    for operators in (emulated(seed=7), emulated(seed=8, max_units=97), emulated(max_entries=50)):
+        for ours, theirs in zip(operators.render_planes(*scene.arguments()), expected):
+            assert torch.equal(ours, theirs)
+        again = operators.render_planes_backward(grad, *expected[1:], *scene.arguments())
+        assert torch.equal(again, gradient)
+        assert operators.launcher.launched.count("gm_count_tiles") > (1 if operators.launcher.seed != 7 else 0)
+
+
+def test_parameters_may_be_a_view() -> None:
+    scene = random_scene(fresh_seed(), gaussians=60)
+    expected = emulated().render_planes(*scene.arguments())
+    wide = torch.randn(11, 120)
+    wide[:, ::2] = scene.parameters
+    view = Scene(wide[:, ::2], *scene.arguments()[1:])
+    assert torch.equal(emulated().render_planes(*view.arguments())[0], expected[0])
