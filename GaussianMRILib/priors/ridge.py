@@ -46,7 +46,7 @@ class RidgeSettings:
     smoothing_mm: float = 2.2
     ridge: float = 0.01
     shrinkage: float = 300.0
-    samples: int = 200_000
+    samples: int = 80_000
     strength: float = 0.1
 
 
@@ -159,7 +159,7 @@ def _learn(
     gram = features.T @ features / len(features)
     floor = settings.ridge * np.trace(gram) / count * np.eye(count)
     weights = np.zeros((factor, total, count), dtype=np.float32)
-    for phase in range(factor):
+    for phase in range((factor + 1) // 2):
         one = np.linalg.solve(gram + floor, features.T @ residual[phase] / len(features))
         order = np.argsort(buckets[phase], kind="stable")
         ends = np.searchsorted(buckets[phase][order], np.arange(total + 1))
@@ -169,6 +169,10 @@ def _learn(
             weights[phase, bucket] = one + np.linalg.solve(
                 x.T @ x + settings.shrinkage * (gram + floor), x.T @ y
             )
+        # Mirrored samples make the filter of the mirrored phase, at the mirrored angle, the mirrored filter.
+        grid = weights[phase].reshape(settings.angles, -1, settings.slices, settings.across)
+        mirror = grid[-np.arange(settings.angles) % settings.angles, :, ::-1]
+        weights[factor - 1 - phase] = mirror.reshape(total, count)
     return RidgeFilters(weights, edges[0], edges[1])
 
 
