@@ -65,7 +65,7 @@ def resample(
 ) -> None:
     """Render one plane, or several parallel ones, of the FIELD that `gaussianmri fit` wrote.
 
-    Pixels outside what was scanned are empty: NaN in NRRD and NIfTI, 0 in DICOM and PNG.
+    Pixels outside what was scanned are empty (0); --support tells them from dark tissue.
 
     \b
     Examples:
@@ -146,6 +146,9 @@ def _write(
     from ..writers import write_dicom_series, write_png, write_volume
 
     written: list[Path] = []
+    if dicom is not None:
+        write_dicom_series(dicom, images, planes, stack)
+        written.append(dicom)
     if output is not None:
         write_volume(output, images, planes)
         written.append(output)
@@ -158,8 +161,5 @@ def _write(
     if png is not None:
         write_png(png, images[len(images) // 2])
         written.append(png)
-    if dicom is not None:
-        write_dicom_series(dicom, images, planes, stack)
-        written.append(dicom)
     rows, columns = images[0].shape
     click.echo(f"{len(images)} x {rows} x {columns} pixels written to {', '.join(map(str, written))}")

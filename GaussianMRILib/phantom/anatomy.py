@@ -83,7 +83,7 @@ class Phantom:
         self.build = _draw_build(generator)
         textures = {
             "marrow": Texture(generator, (3.0, 3.0, 3.6), waves=8),
-            "fat": Texture(generator, (9.0, 7.0, 8.0)),
+            "fat": Texture(generator, (9.0, 7.0, 8.0), waves=5),
             "muscle": Texture(generator, (6.0, 6.0, 34.0), waves=8),
             "bowel": Texture(generator, (26.0, 22.0, 30.0)),
         }

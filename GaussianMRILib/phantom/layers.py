@@ -112,7 +112,7 @@ class Texture:
         period: mm, (3,) typical wavelength along x, y, z.
     """
 
-    def __init__(self, generator: np.random.Generator, period: tuple[float, float, float], waves: int = 7) -> None:
+    def __init__(self, generator: np.random.Generator, period: tuple[float, float, float], waves: int = 6) -> None:
         directions = generator.normal(size=(waves, 3))
         directions /= np.linalg.norm(directions, axis=1, keepdims=True)
         scale = generator.uniform(0.7, 1.6, size=(waves, 1))

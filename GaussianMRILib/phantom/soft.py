@@ -56,8 +56,9 @@ def _trunk(build: Build, textures: dict[str, Texture], skin: Skin) -> list[Layer
     def inner_fat(p: Points) -> Floats:
         return np.asarray(0.66 * (1 + 0.04 * textures["fat"](p)), dtype=np.float32)
 
-    def body(p: Points) -> Floats:
-        return skin.depth(p)
+    def shell(p: Points) -> Floats:
+        depth = skin.depth(p)
+        return np.maximum(depth, -build.fat - 2 - depth)
 
     def inside(p: Points) -> Floats:
         return skin.depth(p) + build.fat
@@ -69,7 +70,7 @@ def _trunk(build: Build, textures: dict[str, Texture], skin: Skin) -> list[Layer
         return np.asarray(0.34 + 0.16 * np.tanh(2 * textures["fat"](p)), dtype=np.float32)
 
     return [
-        Layer("skin and subcutaneous fat", body, [(0.0, 0.3), (1.2, fat)]),
+        Layer("skin and subcutaneous fat", shell, [(0.0, 0.3), (1.2, fat)]),
         Layer("deep fat", inside, [(0.0, inner_fat)]),
         Layer("bowel", bowel, [(0.0, 0.2), (1.5, content)], front=(32, np.inf)),
     ]

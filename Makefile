@@ -1,0 +1,69 @@
+# GaussianMRI for developers. Users: see README.md.
+#
+#   make demo       the whole job on a synthetic scan: environment, kernels, DICOM, fit, oblique planes, comparison
+#   make test       every test (those that need a GPU or shared scans are skipped where there are none)
+#   make bench      quality, kernels and fits, measured; results in Testing/Benchmarks/results
+#   make test-gpu   the tests that need a CUDA GPU, in the environment of $(PYTHON), nothing is installed
+#   make lint       ruff, mypy, clang-format
+#   make sanitize   kernels under the address and undefined-behaviour sanitizers
+#   make clean      removes what the targets above made
+#
+# PYTHON chooses the interpreter (3.10 to 3.13). Packages that it already has, torch above all, are used and not
+# fetched again.
+
+PYTHON ?= python3
+VENV ?= .venv
+OUT ?= out
+
+READY := $(VENV)/.ready
+RUN := $(VENV)/bin/python
+
+.PHONY: demo test bench report test-gpu lint format sanitize clean
+.DELETE_ON_ERROR:
+
+demo: $(READY)
+	$(RUN) -m GaussianMRILib info
+	$(RUN) -m GaussianMRILib demo $(OUT)/demo
+
+test: $(READY)
+	$(RUN) -m pytest Testing/Python $(ARGS)
+
+bench: $(READY)
+	$(RUN) -m Testing.Benchmarks $(ARGS)
+
+report: $(READY)
+	$(RUN) Testing/Benchmarks/report.py
+
+test-gpu:
+	$(PYTHON) -m pytest Testing/Python -m gpu -rs $(ARGS)
+
+lint: $(READY)
+	$(RUN) -m ruff check GaussianMRILib Testing
+	$(RUN) -m mypy GaussianMRILib
+	@if command -v clang-format > /dev/null; then \
+	  find csrc Testing/Native -name '*.cpp' -o -name '*.h' -o -name '*.cuh' | xargs clang-format --dry-run --Werror; \
+	else echo "clang-format is not installed: C++ formatting not checked"; fi
+
+format: $(READY)
+	$(RUN) -m ruff check --fix GaussianMRILib Testing
+
+sanitize: $(READY)
+	$(RUN) -m pytest Testing/Python -k "sanitize or emulation" $(ARGS)
+
+# The environment lies on top of the interpreter's own packages: what is there is not installed again, and with a
+# torch there the pinned version of torch does not apply.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || \
+	  { echo "Python 3.10 to 3.13 is needed; choose one: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	@cp constraints.txt $(VENV)/constraints.txt
+	@if $(PYTHON) -c 'import torch' 2> /dev/null; then \
+	  $(PYTHON) -c 'import sysconfig as s; print(*{s.get_path("purelib"), s.get_path("platlib")}, sep="\n")' \
+	    > "$$($(RUN) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/interpreter.pth"; \
+	  sed -i.pinned '/^torch[ =]/d' $(VENV)/constraints.txt; \
+	fi
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt ".[test]"
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist $(OUT) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,230 @@
+"""The lumbar phantom: its anatomy is where it says, and what is written is what the reader finds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import GaussianMRILib as gm
+from GaussianMRILib.phantom import Phantom, PhantomFiles, Scan, acquire, lumbar_scans, write_lumbar_phantom
+from GaussianMRILib.phantom.frame import SpineFrame, rotation
+from GaussianMRILib.phantom.scanner import _offsets
+
+SEED = 4
+
+
+@pytest.fixture(scope="module")
+def phantom() -> Phantom:
+    return Phantom(SEED)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> PhantomFiles:
+    return write_lumbar_phantom(tmp_path_factory.mktemp("phantom"), seed=SEED)
+
+
+@pytest.fixture(scope="module")
+def stacks(study: PhantomFiles) -> dict[str, gm.SliceStack]:
+    return {name: gm.read_stacks(getattr(study, name))[0] for name in ("axial", "sagittal", "truth")}
+
+
+# ---- the frame -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_spine_coordinates_invert_to_ras(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    pose = rotation(*generator.uniform(-5, 5, 3))
+    frame = SpineFrame([-100, -30, 0, 40, 110], [-20, 45, 35, 15, -5], pose, generator.uniform(-9, 9, 3))
+    uvs = np.stack([generator.uniform(-60, 60, 50), generator.uniform(-60, 40, 50), generator.uniform(-60, 110, 50)], 1)
+    ras = np.stack([frame.to_ras(*row) for row in uvs])
+    found = frame.points(ras)
+    np.testing.assert_allclose(np.stack([found.u, found.v, found.s], 1), uvs, atol=0.02)
+
+
+def test_metric_is_the_length_of_a_step_along_the_spine(phantom: Phantom) -> None:
+    for v, s in ((15.0, 3.0), (-40.0, 20.0), (0.0, -20.0)):
+        step = phantom.frame.to_ras(0, v, s + 0.5) - phantom.frame.to_ras(0, v, s - 0.5)
+        metric = phantom.frame.points(phantom.frame.to_ras(0, v, s)[None]).metric[0]
+        assert np.linalg.norm(step) == pytest.approx(float(metric), rel=0.01)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_disc_plane_is_tilted_as_discs_are(seed: int) -> None:
+    phantom = Phantom(seed)
+    plane = phantom.disc_plane("L5-S1")
+    assert 20 <= phantom.tilt <= 42
+    # The patient may lie a few degrees askew.
+    assert np.degrees(np.arccos(plane.normal[2])) == pytest.approx(phantom.tilt, abs=5)
+    assert plane.normal[1] > 0  # the front of the disc is lower than its back
+    assert plane.i_axis[0] < -0.99 and plane.j_axis[1] < 0  # left on the right of the image, front at the top
+    points = phantom.frame.points(plane.points().reshape(-1, 3))
+    np.testing.assert_allclose(points.s, 0, atol=0.05)
+
+
+# ---- the anatomy ---------------------------------------------------------------------------------------------------
+
+
+def relative(phantom: Phantom, u: float, v: float, s: float) -> float:
+    """Signal without the coil, averaged over a small ball, so that texture and rootlets do not decide."""
+    ras = phantom.frame.to_ras(u, v, s)
+    ball = np.random.default_rng(0).normal(size=(200, 3)) * 0.4 + ras
+    points = phantom.frame.points(ball)
+    return float(np.mean(phantom.intensity(ball) / phantom._sensitivity(points)))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_tissues_have_their_t2_signals(seed: int) -> None:
+    phantom = Phantom(seed)
+    disc = phantom.build.disc("L5-S1")
+    assert relative(phantom, 0, -24.5, 0) == pytest.approx(1.0, abs=0.06)  # CSF, in front of the rootlets
+    assert relative(phantom, 0, -2, 1.8) == pytest.approx(disc.nucleus, abs=0.04)
+    assert relative(phantom, 23.5, 0, 0) < 0.17  # outer annulus
+    assert relative(phantom, 8, 4, -18) == pytest.approx(0.45, abs=0.08)  # marrow of S1
+    assert relative(phantom, 22, -14, 0) == pytest.approx(0.4, abs=0.05)  # L5 root beside the disc
+    assert relative(phantom, -10, -22, 0) == pytest.approx(0.4, abs=0.06)  # S1 root in the lateral recess
+    assert 0.15 < relative(phantom, 30, -55, 30) < 0.5  # erector spinae with its fat
+    assert relative(phantom, 0, -140, 20) == 0  # air behind the back
+
+
+def test_disc_has_the_height_and_width_of_design(phantom: Phantom) -> None:
+    frame, disc = phantom.frame, phantom.build.disc("L5-S1")
+    s = np.linspace(-14, 14, 561)
+
+    def height(v: float) -> float:
+        ras = np.stack([frame.to_ras(0, v, value) for value in s])
+        points = frame.points(ras)
+        signal = phantom.intensity(ras) / phantom._sensitivity(points)
+        bone = np.flatnonzero(signal > 0.38)  # marrow above and below; annulus and end plates are darker
+        middle = len(s) // 2
+        low, high = bone[bone < middle].max(), bone[bone > middle].min()
+        return float(np.linalg.norm(ras[high] - ras[low]))
+
+    # 12.4 mm in front and 6 mm behind over 34 mm; here 24 mm apart, with the dark cortex of two end plates.
+    front, back = height(12), height(-12)
+    assert front - back == pytest.approx((12.4 - 6.0) * 24 / 34, abs=1.2)
+    assert front == pytest.approx(9.2 + 3.2 * 12 / 17 + 2.0, abs=1.5)
+    assert (disc.half_width, disc.half_depth) == (25.0, 17.0)
+
+
+def test_seed_makes_the_individual() -> None:
+    points = Phantom(1).disc_plane(spacing=(4, 4), shape=(24, 28)).points()
+    first = Phantom(1).intensity(points)
+    np.testing.assert_array_equal(first, Phantom(1).intensity(points))
+    assert np.abs(first - Phantom(2).intensity(points)).mean() > 0.05
+
+
+def test_intensity_does_not_depend_on_the_order_or_number_of_points(phantom: Phantom) -> None:
+    points = np.random.default_rng(3).uniform(-60, 60, (40_000, 3))
+    whole = phantom.intensity(points)
+    order = np.random.default_rng(4).permutation(len(points))
+    np.testing.assert_allclose(phantom.intensity(points[order]), whole[order], atol=1e-6)
+    np.testing.assert_allclose(phantom.intensity(points[77:78])[0], whole[77], atol=1e-6)
+
+
+# ---- the scanner ---------------------------------------------------------------------------------------------------
+
+
+def test_slice_profile_is_a_box(phantom: Phantom) -> None:
+    plane = gm.ImagePlane.from_axes((0, 0, 0), (-1, 0, 0), (0, -1, 0), spacing=(0.7, 0.7), thickness=4.0)
+    offsets = _offsets(plane, 5)
+    through = offsets @ plane.normal
+    np.testing.assert_allclose(np.sort(through), [-1.6, -0.8, 0, 0.8, 1.6], atol=1e-12)
+    across = offsets - through[:, None] * plane.normal
+    np.testing.assert_allclose(across.mean(axis=0), 0, atol=1e-12)
+    assert np.abs(across).max() < 0.35
+    assert abs(np.corrcoef(through, offsets @ plane.i_axis)[0, 1]) < 0.75
+
+
+def test_noise_is_rician(phantom: Phantom) -> None:
+    air = gm.ImagePlane.from_axes(phantom.frame.to_ras(0, -190, 40), (-1, 0, 0), (0, -1, 0), shape=(40, 200))
+    image = acquire(phantom, Scan("air", (air,), noise=0.02))[0]
+    assert image.mean() == pytest.approx(0.02 * np.sqrt(np.pi / 2), rel=0.02)  # Rayleigh where there is no signal
+    assert not np.array_equal(image, acquire(phantom, Scan("air", (air,), noise=0.02), seed=1)[0])
+    np.testing.assert_array_equal(acquire(phantom, Scan("air", (air,)))[0], 0)
+
+
+# ---- the files -----------------------------------------------------------------------------------------------------
+
+
+def test_series_have_the_prescribed_geometry(stacks: dict[str, gm.SliceStack], phantom: Phantom) -> None:
+    for scan in lumbar_scans(phantom):
+        stack = stacks[scan.name]
+        assert stack.shape == (len(scan.planes), *scan.planes[0].shape)
+        for k, plane in enumerate(scan.planes):
+            np.testing.assert_allclose(stack.ijk_to_ras[k], plane.ijk_to_ras, atol=1e-5)
+        assert stack.thickness == pytest.approx(scan.planes[0].thickness or 0.1)
+    assert stacks["axial"].spacing == pytest.approx(4.5) and stacks["axial"].thickness == pytest.approx(4.0)
+    assert len({stack.frame_of_reference for stack in stacks.values()}) == 1
+
+
+@pytest.mark.parametrize("name", ["axial", "sagittal"])
+def test_capsule_is_found_at_its_ras(name: str, stacks: dict[str, gm.SliceStack], phantom: Phantom) -> None:
+    """The fish-oil capsule on the left of the back: a mirrored or shifted series would have it elsewhere."""
+    stack, capsule = stacks[name], phantom.landmark("capsule")
+    points = np.stack([plane.points() for plane in stack.planes()])
+    near = np.linalg.norm(points - capsule, axis=-1) < 12
+    behind = points[..., 1] < capsule[1] + 1.0  # away from the skin
+    weight = np.where(near & behind, np.maximum(stack.pixels - 150, 0), 0)
+    assert weight.max() > 400
+    centre = (weight[..., None] * points).sum((0, 1, 2)) / weight.sum()
+    # Half of the ball is used and slices are thick, so the centroid lies a little behind its middle.
+    tolerance = np.where(np.abs(stack.normal) > 0.9, 1.5, [0.7, 2.5, 0.7])
+    assert np.all(np.abs(centre - capsule) < tolerance), centre - capsule
+    assert capsule[0] < -10  # on the patient's left
+
+
+@pytest.mark.parametrize("name", ["axial", "sagittal"])
+def test_pixels_are_the_phantom_at_their_ras(name: str, stacks: dict[str, gm.SliceStack], phantom: Phantom) -> None:
+    """Slices averaged over their thickness agree with the phantom where the reader puts them, and only there."""
+    stack = stacks[name]
+    k = stack.shape[0] // 2
+    plane = stack.plane(k)
+    through = [plane.offset(mm).points()[::2, ::2] for mm in np.linspace(-1.9, 1.9, 9)]
+
+    def error(shift: tuple[float, float]) -> float:
+        move = shift[0] * plane.spacing[0] * plane.i_axis + shift[1] * plane.spacing[1] * plane.j_axis
+        expected = np.mean([phantom.intensity(points + move) for points in through], axis=0)
+        return float(np.sqrt(np.mean((stack.pixels[k, ::2, ::2] / 1000 - expected) ** 2)))
+
+    here = error((0, 0))
+    assert here < 0.05
+    for shift in ((0.7, 0), (-0.7, 0), (0, 0.7), (0, -0.7)):
+        assert error(shift) > here * 1.1
+
+
+def test_truth_is_the_phantom_on_the_disc(stacks: dict[str, gm.SliceStack], phantom: Phantom) -> None:
+    truth = stacks["truth"]
+    for k in (0, 4, 8):
+        expected = phantom.intensity(truth.plane(k).points())
+        np.testing.assert_allclose(truth.pixels[k] / 1000, expected, atol=0.006)
+    middle = truth.plane(4)
+    np.testing.assert_allclose(middle.ijk_to_ras, phantom.disc_plane("L5-S1").ijk_to_ras, atol=1e-5)
+
+
+def test_markups_plane_is_the_disc(study: PhantomFiles, phantom: Phantom) -> None:
+    plane, disc = gm.ImagePlane.from_markups(study.plane), phantom.disc_plane("L5-S1")
+    np.testing.assert_allclose(plane.ijk_to_ras, disc.ijk_to_ras, atol=1e-6)
+    assert plane.shape == disc.shape
+
+
+def test_files_say_that_they_are_synthetic(study: PhantomFiles) -> None:
+    import pydicom
+
+    for path in (study.axial, study.sagittal, study.truth):
+        files = sorted(path.iterdir())
+        dataset = pydicom.dcmread(files[0])
+        assert "SYNTHETIC" in dataset.SeriesDescription and dataset.PatientID == f"PHANTOM-{SEED}"
+        # Instance numbers run against the position, as they do on many scanners.
+        first, last = (pydicom.dcmread(file, stop_before_pixels=True) for file in (files[0], files[-1]))
+        normal = np.cross(first.ImageOrientationPatient[:3], first.ImageOrientationPatient[3:])
+        assert normal @ np.subtract(first.ImagePositionPatient, last.ImagePositionPatient) > 0
+        assert first.InstanceNumber < last.InstanceNumber
+
+
+def test_unwritable_folder_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(gm.GaussianMRIError, match="cannot be written"):
+        write_lumbar_phantom(tmp_path / "file" / "study")
