@@ -2,15 +2,20 @@
 
 from .resampling import Resampler, parallel_groups
 from .spline import LinearInterpolator, SplineInterpolator, linear_interpolation, spline_interpolation
+from .superresolution import Grid, SuperResolution, isotropic_grid, solve
 from .voxel import VoxelInterpolator, voxel_interpolation
 
 __all__ = [
+    "Grid",
     "LinearInterpolator",
     "Resampler",
     "SplineInterpolator",
+    "SuperResolution",
     "VoxelInterpolator",
+    "isotropic_grid",
     "linear_interpolation",
     "parallel_groups",
+    "solve",
     "spline_interpolation",
     "voxel_interpolation",
 ]
