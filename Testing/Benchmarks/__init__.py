@@ -1,0 +1,1 @@
+"""Measurements: kernels, quality, fits. `make bench`."""

@@ -1,0 +1,72 @@
+"""Run every benchmark and gather the results: `python -m Testing.Benchmarks [kernels] [quality] [fit] [--quick]`.
+
+Each benchmark is a program of its own that prints its table and writes JSON into `results/`; here they run one after
+the other, and `results/summary.json` gets all of it with the name of the machine. `report.py` fills the README from it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+RESULTS = HERE / "results"
+BENCHMARKS = ("kernels", "quality", "fit")
+
+
+def machine() -> dict[str, Any]:
+    """What a reader of the figures has to know of the machine."""
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        models = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        name = models[0] if models else name
+    import numpy
+    import torch
+
+    return {
+        "processor": name,
+        "cores": os.cpu_count(),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+        "cuda": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("benchmarks", nargs="*", metavar="BENCHMARK", help=f"of {', '.join(BENCHMARKS)}; default: all")
+    parser.add_argument("--quick", action="store_true", help="smaller, where a benchmark can")
+    options = parser.parse_args()
+    unknown = set(options.benchmarks) - set(BENCHMARKS)
+    if unknown:
+        parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
+    RESULTS.mkdir(exist_ok=True)
+    failed = []
+    for name in options.benchmarks or BENCHMARKS:
+        print(f"==== {name} ====", flush=True)
+        command = [sys.executable, "-m", f"Testing.Benchmarks.{name}", *(["--quick"] if options.quick else [])]
+        if subprocess.run(command, cwd=ROOT).returncode:
+            failed.append(name)
+    stored = {name: RESULTS / f"{name}.json" for name in BENCHMARKS}
+    summary: dict[str, Any] = {"machine": machine()}
+    summary.update({name: json.loads(path.read_text()) for name, path in stored.items() if path.is_file()})
+    (RESULTS / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    if failed:
+        print(f"Failed: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
