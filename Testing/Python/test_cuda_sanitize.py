@@ -1,0 +1,28 @@
+"""The CUDA kernels' own tests once more, in an emulation where undefined behaviour is fatal."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="the CUDA emulation needs g++")
+def test_emulation_is_clean_under_sanitizers() -> None:
+    flags = "-fsanitize=undefined,float-cast-overflow -fno-sanitize-recover=all"
+    environment = os.environ | {
+        "GAUSSIANMRI_EMULATION_FLAGS": flags,
+        "PYTHONPATH": os.pathsep.join([str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")]),
+    }
+    tests = [str(HERE / "test_cuda_render.py"), str(HERE / "test_cuda_ssim_adam.py")]
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-x", "-s", "-p", "no:cacheprovider", *tests],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
