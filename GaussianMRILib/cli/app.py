@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ..stacks import SliceStack
 
 FAILED, CANCELLED = 1, 130
+_logger = logging.getLogger("GaussianMRI")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -88,10 +89,9 @@ def common_options(command: Command) -> Command:
 
 
 def _set_logging(_context: click.Context, _option: click.Parameter, count: int) -> None:
-    logger = logging.getLogger("GaussianMRI")
-    logger.handlers = [_Terminal()]
-    logger.propagate = False
-    logger.setLevel((logging.WARNING, logging.INFO, logging.DEBUG)[min(count, 2)])
+    _logger.handlers = [_Terminal()]
+    _logger.propagate = False
+    _logger.setLevel((logging.WARNING, logging.INFO, logging.DEBUG)[min(count, 2)])
 
 
 class _Terminal(logging.Handler):
@@ -154,6 +154,7 @@ def advance(bar: tqdm[Any], fraction: float) -> None:
 
 def run_fit(fitter: Fitter, what: str = "Fitting") -> GaussianField:
     """Run a fit to its end under a progress bar."""
+    _logger.info("%s ...", what)
     with progress_bar(what) as bar:
         for report in fitter:
             facts = {} if report.loss is None else {"loss": f"{report.loss:.4f}"}

@@ -1,0 +1,282 @@
+"""The command line on a small phantom: what it writes, what it says, how it fails."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+import GaussianMRILib as gm
+from GaussianMRILib.cli import main
+from GaussianMRILib.phantom import Phantom, lumbar_scans
+from GaussianMRILib.phantom.dicom import Study, write_series
+from GaussianMRILib.phantom.scanner import Scan, acquire
+
+ROI = ("--roi", "-14", "14", "-34", "-14", "-9", "13")  # the sac behind the L5-S1 disc
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+@pytest.fixture(scope="module")
+def phantom() -> Phantom:
+    return Phantom(0)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory, phantom: Phantom) -> Path:
+    """The phantom's study with small images: axial and sagittal slices around the L5-S1 disc, and the truth."""
+    folder = tmp_path_factory.mktemp("study")
+    uids = Study("command line test", 0)
+    for number, scan in enumerate(lumbar_scans(phantom), 1):
+        if scan.name == "truth":
+            planes = phantom.disc_plane("L5-S1", spacing=(1, 1), shape=(24, 32)).stack(3, 2.0)
+        else:
+            middle = len(scan.planes) // 2 - (3 if scan.name == "axial" else 0)
+            focus = phantom.landmark("sac")
+            planes = [_small(plane, focus) for plane in scan.planes[middle - 4 : middle + 5]]
+        small = Scan(scan.name, tuple(planes), scan.noise, samples=3)
+        (folder / scan.name).mkdir()
+        write_series(folder / scan.name, uids, number, small.planes, acquire(phantom, small, number), scan.name)
+    return folder
+
+
+def _small(plane: gm.ImagePlane, focus: np.ndarray) -> gm.ImagePlane:
+    """The part of a plane, 64 x 64 pixels of about 1 mm, nearest to a point."""
+    centre = focus + plane.normal * ((plane.center - focus) @ plane.normal)
+    return gm.ImagePlane.from_axes(
+        centre, plane.i_axis, plane.j_axis, spacing=(1.1, 1.1), shape=(64, 64), thickness=plane.thickness
+    )
+
+
+@pytest.fixture(scope="module")
+def field_file(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("field") / "field.npz"
+    result = run("fit", study / "axial", "-o", output, *ROI, "--quiet", "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    assert "Gaussians" in result.output and str(output) in result.output
+    return output
+
+
+@pytest.fixture(scope="module")
+def markups(tmp_path_factory: pytest.TempPathFactory, phantom: Phantom) -> Path:
+    from GaussianMRILib.phantom.write import _write_markups
+
+    path = tmp_path_factory.mktemp("markups") / "plane.mrk.json"
+    _write_markups(path, phantom.disc_plane("L5-S1", spacing=(1, 1), shape=(16, 20)), "disc")
+    return path
+
+
+# ---- info and inspect ----------------------------------------------------------------------------------------------
+
+
+def test_info_names_the_backend_and_why() -> None:
+    from GaussianMRILib import native
+
+    facts = json.loads(run("info", "--json").stdout)
+    assert facts["GaussianMRI"] == gm.__version__
+    assert facts["Kernels"].startswith(native.backend().name) and native.backend().reason in facts["Kernels"]
+    assert facts["CUDA"] and facts["Prior network"]
+    assert facts["SIMD"] in run("info").stdout
+
+
+def test_inspect_lists_stacks_without_patient(study: Path) -> None:
+    result = run("inspect", study)
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    axial = next(line for line in lines if "axial" in line)
+    assert "9 x 64 x 64" in axial and "1.10 x 1.10" in axial and "4.50" in axial and "4.00" in axial
+    assert any("sagittal" in line for line in lines) and any("0.10" in line and "truth" in line for line in lines)
+    assert "Phantom" not in result.output and "PHANTOM-0" not in result.output
+
+
+def test_inspect_json_has_the_poses(study: Path, phantom: Phantom) -> None:
+    stacks = {entry["orientation"]: entry for entry in json.loads(run("inspect", study, "--json").stdout)[:2]}
+    assert stacks["axial"]["size"] == [9, 64, 64] and stacks["axial"]["tilt_degrees"] == pytest.approx(0, abs=0.01)
+    assert np.array(stacks["axial"]["ijk_to_ras"]).shape == (9, 4, 4)
+    assert stacks["sagittal"]["frame_of_reference"] == stacks["axial"]["frame_of_reference"]
+    truth = json.loads(run("inspect", study / "truth", "--json").stdout)[0]
+    normal = phantom.disc_plane().normal
+    assert truth["tilt_degrees"] == pytest.approx(np.degrees(np.arccos(np.abs(normal).max())), abs=0.01)
+
+
+# ---- fit and resample ----------------------------------------------------------------------------------------------
+
+
+def test_field_is_what_the_library_reads(field_file: Path) -> None:
+    field = gm.GaussianField.load(field_file)
+    assert field.report["preset"] == "fast" and field.report["seed"] == 0
+    assert len(field) > 100
+
+
+def test_resample_writes_the_library_s_image(field_file: Path, markups: Path, tmp_path: Path) -> None:
+    import SimpleITK
+
+    nrrd, png, distance = tmp_path / "out.nrrd", tmp_path / "out.png", tmp_path / "distance.nii.gz"
+    result = run(
+        "resample", field_file, "--plane", markups, "--count", 3, "--step", 2, "-o", nrrd, "--png", png,
+        "--distance", distance, "--spacing", 1,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    planes = gm.ImagePlane.from_markups(markups, spacing=(1, 1)).stack(3, 2.0)
+    expected = np.stack(gm.GaussianField.load(field_file).render_many(planes))
+    volume = SimpleITK.ReadImage(str(nrrd))
+    stored = SimpleITK.GetArrayFromImage(volume)
+    assert stored.shape == (3, 16, 20)
+    inside = np.isfinite(expected)
+    assert 0.2 < inside.mean()
+    np.testing.assert_allclose(stored[inside], expected[inside], rtol=1e-5)
+    # The position of a pixel, in the file's LPS, is the plane's.
+    lps = np.array(volume.TransformIndexToPhysicalPoint((7, 5, 2)))
+    np.testing.assert_allclose(lps * [-1, -1, 1], planes[2].points()[5, 7], atol=1e-3)
+    assert Image.open(png).size == (20, 16)
+    away = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(distance)))
+    assert 0 <= away[inside].min() and away[inside].max() <= 4.5 / 2 + 0.01
+
+
+def test_resample_at_center_and_normal_and_dicom(field_file: Path, study: Path, phantom: Phantom, tmp_path: Path) -> None:
+    import pydicom
+
+    center, folder = phantom.landmark("sac"), tmp_path / "series"
+    result = run(
+        "resample", field_file, "--center", *center, "--normal", 0, 0.5, 0.87, "--size", 24, 12, "--spacing", 0.8,
+        "--thickness", 2, "--dicom", folder, "--source", study / "axial",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    (file,) = folder.iterdir()
+    dataset = pydicom.dcmread(file)
+    original = pydicom.dcmread(next((study / "axial").iterdir()))
+    assert (dataset.Rows, dataset.Columns) == (12, 24)
+    assert dataset.PatientID == original.PatientID and dataset.StudyInstanceUID == original.StudyInstanceUID
+    assert dataset.FrameOfReferenceUID == original.FrameOfReferenceUID
+    assert dataset.SeriesInstanceUID != original.SeriesInstanceUID and "DERIVED" in dataset.ImageType
+    stack = gm.read_stacks(folder)[0]
+    np.testing.assert_allclose(stack.plane(0).center, center, atol=1e-3)
+    assert abs(stack.normal @ np.array([0, 0.5, 0.87])) == pytest.approx(np.hypot(0.5, 0.87), rel=1e-4)
+
+
+def test_rendered_sac_is_bright_and_disc_is_not(field_file: Path, phantom: Phantom) -> None:
+    field = gm.GaussianField.load(field_file)
+    plane = gm.ImagePlane.from_axes(phantom.landmark("sac"), (-1, 0, 0), (0, -1, 0), spacing=(0.5, 0.5), shape=(5, 5))
+    sac = float(np.nanmean(field.render(plane)))
+    truth = 1000 * float(phantom.intensity(plane.points()).mean())
+    assert sac == pytest.approx(truth, rel=0.15)
+
+
+# ---- evaluate ------------------------------------------------------------------------------------------------------
+
+
+def test_evaluate_against_an_acquired_series(study: Path, tmp_path: Path) -> None:
+    png, scores = tmp_path / "comparison.png", tmp_path / "scores.json"
+    result = run(
+        "evaluate", study / "axial", "--truth", study / "truth", "--method", "cubic", "--method", "linear",
+        "--png", png, "--json", scores,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    content = json.loads(scores.read_text())
+    assert set(content) == {"cubic", "linear"} and len(content["cubic"]["planes"]["psnr"]) == 3
+    assert 12 < content["linear"]["psnr"] < 40 and 0.2 < content["linear"]["ssim"] < 1
+    assert f"{content['cubic']['psnr']:.2f}" in result.stdout
+    picture = np.asarray(Image.open(png))
+    assert picture.ndim == 2 and picture.std() > 20
+
+    # The scores are those of the library on the same pixels.
+    truth, axial = gm.read_stacks(study / "truth")[0], gm.read_stacks(study / "axial")
+    from GaussianMRILib.cli.comparison import mask_truth
+
+    images = mask_truth(list(truth.pixels), truth.planes(), axial)
+    scale = np.percentile(np.concatenate([image[np.isfinite(image)] for image in images]), 99.9)
+    cubic = gm.spline_interpolation(axial, truth.plane(1), slice_profile=False)
+    cubic = np.where(np.isfinite(images[1]), cubic, np.nan)
+    assert content["cubic"]["planes"]["psnr"][1] == pytest.approx(gm.psnr(cubic / scale, images[1] / scale, data_range=1.0), abs=1e-3)
+
+
+def test_matching_intensity_undoes_a_scale(study: Path, tmp_path: Path) -> None:
+    truth = gm.read_stacks(study / "truth")[0]
+    gm.write_volume(tmp_path / "truth.nrrd", 3 * truth.pixels + 50, truth.planes())
+    axial = gm.read_stacks(study / "axial")[0]
+    gm.write_volume(tmp_path / "axial.nrrd", axial.pixels, axial.planes())
+    psnr = []
+    for options in ((), ("--match-intensity",)):
+        arguments = ("evaluate", tmp_path / "axial.nrrd", "--truth", tmp_path / "truth.nrrd", "--method", "linear", *options)
+        result = run(*arguments, "--json", tmp_path / "scores.json")
+        assert result.exit_code == 0, result.output
+        psnr.append(json.loads((tmp_path / "scores.json").read_text())["linear"]["psnr"])
+    assert psnr[1] > psnr[0] + 5
+
+
+def test_evaluate_simulates_slices_of_an_isotropic_scan(tmp_path: Path, phantom: Phantom) -> None:
+    plane = gm.ImagePlane.from_axes(phantom.landmark("sac"), (-1, 0, 0), (0, -1, 0), spacing=(1, 1), shape=(56, 56))
+    planes = plane.stack(48, 1.0)
+    gm.write_volume(tmp_path / "scan.nrrd", np.stack([phantom.intensity(p.points()) for p in planes]), planes)
+    arguments = ("evaluate", "--isotropic", tmp_path / "scan.nrrd", "--planes", 3, "--method", "cubic", "--method", "spline")
+    result = run(*arguments, "--json", tmp_path / "scores.json")
+    assert result.exit_code == 0, result.output
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    # The slice profile is what the spline without it lacks.
+    assert scores["spline"]["psnr"] > scores["cubic"]["psnr"]
+
+
+# ---- errors --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("fit",),
+        ("resample", "field.npz", "-o", "x.nrrd"),
+        ("resample", "field.npz", "--center", "0", "0", "0", "-o", "x.nrrd"),
+        ("resample", "field.npz", "--plane", "x", "--normal", "0", "0", "1", "-o", "x.nrrd"),
+        ("resample", "field.npz", "--plane", "x"),
+        ("resample", "field.npz", "--plane", "x", "--count", "3", "-o", "x.nrrd"),
+        ("resample", "field.npz", "--plane", "x", "--dicom", "out"),
+        ("evaluate", "a", "--truth", "b", "--isotropic", "c"),
+        ("evaluate", "--truth", "b"),
+        ("fit", "a", "-o", "b", "--preset", "magic"),
+        ("transmogrify",),
+    ],
+)
+def test_wrong_usage_is_status_2(arguments: tuple[str, ...]) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert "Usage:" in result.stderr and "Traceback" not in result.stderr
+
+
+def test_what_the_user_can_solve_is_status_1(study: Path, field_file: Path, markups: Path, tmp_path: Path) -> None:
+    empty, text = tmp_path / "empty", tmp_path / "text.dcm"
+    empty.mkdir()
+    text.write_text("no image")
+    output = tmp_path / "field.npz"
+    cases: list[tuple[tuple[object, ...], str]] = [
+        (("fit", tmp_path / "nowhere", "-o", output), "nowhere"),
+        (("fit", empty, "-o", output), "empty"),
+        (("fit", text, "-o", output), "text.dcm"),
+        (("fit", study / "axial", "-o", tmp_path / "no folder" / "field.npz"), "no folder"),
+        (("fit", study / "axial", "-o", empty), "folder"),
+        (("fit", study / "axial", "-o", output, "--stack", 4), "no stack 4"),
+        (("fit", study / "axial", "-o", output, "--roi", 900, 950, 0, 10, 0, 10), "region of interest"),
+        (("resample", text, "--plane", markups, "-o", tmp_path / "x.nrrd"), "not a GaussianMRI field"),
+        (("resample", field_file, "--plane", text, "-o", tmp_path / "x.nrrd"), "text.dcm"),
+        (("resample", field_file, "--center", 0, 0, 900, "--normal", 0, 0, 1, "-o", tmp_path / "x.nrrd"), "outside"),
+        (("resample", field_file, "--plane", markups, "-o", tmp_path / "x.tiff"), "tiff"),
+        (("evaluate", "--isotropic", study / "axial"), "cubic voxels"),
+    ]  # fmt: skip
+    before = sorted(path.name for path in tmp_path.rglob("*"))
+    for arguments, expected in cases:
+        result = run(*arguments)
+        assert result.exit_code == 1, (arguments, result.output)
+        assert result.stderr.startswith("Error: ") and "Traceback" not in result.stderr
+        assert expected in result.stderr, (arguments, result.stderr)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == before  # nothing was written
+
+
+def test_every_command_has_help_with_an_example() -> None:
+    assert "Exit status:" in run("--help").stdout
+    for name in main.commands:
+        text = run(name, "--help").stdout
+        assert f"  gaussianmri {name}" in text and "Example" in text
