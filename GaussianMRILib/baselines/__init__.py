@@ -2,7 +2,7 @@
 
 from .resampling import Resampler, parallel_groups
 from .spline import LinearInterpolator, SplineInterpolator, linear_interpolation, spline_interpolation
-from .superresolution import Grid, SuperResolution, isotropic_grid, solve
+from .tikhonov import Grid, SuperResolution, isotropic_grid, solve, superresolution
 from .voxel import VoxelInterpolator, voxel_interpolation
 
 __all__ = [
@@ -17,5 +17,6 @@ __all__ = [
     "parallel_groups",
     "solve",
     "spline_interpolation",
+    "superresolution",
     "voxel_interpolation",
 ]

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import GaussianMRIError
-from ..geometry import LPS_RAS, ImagePlane
-from ..stacks import SliceStack
+from ..geometry import ImagePlane
+from ..stacks import SliceStack, read_stacks
 
 DIRECTIONS = {"sagittal": 0, "coronal": 1, "axial": 2}  # the RAS axis that the slices are stacked along
 
@@ -267,18 +267,15 @@ def _rotate(vector: np.ndarray, axis: np.ndarray, angle: float) -> np.ndarray:
 
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Pixels and affine of a regular volume: an image file, or one DICOM series packed in a tar file."""
-    import SimpleITK
-
     if not path.exists():
         raise GaussianMRIError(f"{path} is not there; give the folder of the shared scans.")
     if ".tar" not in path.name:
-        image = SimpleITK.ReadImage(str(path))
+        stacks = read_stacks(path)
     else:
         with tempfile.TemporaryDirectory() as folder, tarfile.open(path) as archive:
-            archive.extractall(folder, filter="data")
-            first = next(file for file in sorted(Path(folder).rglob("*")) if file.is_file())
-            image = SimpleITK.ReadImage(SimpleITK.ImageSeriesReader.GetGDCMSeriesFileNames(str(first.parent)))
-    affine = np.eye(4)
-    affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
-    affine[:3, 3] = image.GetOrigin()
-    return SimpleITK.GetArrayFromImage(image), LPS_RAS @ affine
+            archive.extractall(folder, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
+            stacks = read_stacks(folder)
+    grid = stacks[0].grid()
+    if len(stacks) != 1 or grid is None:
+        raise GaussianMRIError(f"{path} does not hold exactly one regular volume.")
+    return stacks[0].pixels, grid

@@ -102,6 +102,8 @@ class SuperResolution:
         iterations: int = 40,
     ) -> None:
         self.stacks = [stacks] if isinstance(stacks, SliceStack) else list(stacks)
+        if not self.stacks:
+            raise GaussianMRIError("There is no stack to resample; pass at least one.")
         grid = isotropic_grid(self.stacks, spacing)
         pixels = solve(self.stacks, grid, smoothness=smoothness, iterations=iterations)
         self.volume = PriorVolume(pixels, grid.ijk_to_ras, tuple(stack.hull() for stack in self.stacks))
@@ -109,6 +111,13 @@ class SuperResolution:
     def render(self, plane: ImagePlane) -> NDArray[np.float32]:
         """The image on a plane, (rows, columns) float32; mean over its thickness; NaN outside every stack's hull."""
         return self.volume.sample(plane)
+
+
+def superresolution(
+    stacks: SliceStack | Sequence[SliceStack], plane: ImagePlane, spacing: float | None = None
+) -> NDArray[np.float32]:
+    """`SuperResolution(stacks, spacing).render(plane)`: (rows, columns) float32, NaN outside the stacks."""
+    return SuperResolution(stacks, spacing).render(plane)
 
 
 def solve(
