@@ -52,8 +52,10 @@ int64_t check_shapes(const int32_t* shapes, int64_t planes) {
   int64_t total = 0;
   for (int64_t p = 0; p < planes; ++p) {
     require(shapes[2 * p] >= 0 && shapes[2 * p + 1] >= 0, "a plane has a negative number of rows or columns");
-    require(shapes[2 * p] <= (1 << 24) && shapes[2 * p + 1] <= (1 << 24), "a plane has more than 2^24 rows or columns");
-    total += static_cast<int64_t>(shapes[2 * p]) * shapes[2 * p + 1];
+    const int64_t pixels = static_cast<int64_t>(shapes[2 * p]) * shapes[2 * p + 1];
+    require(shapes[2 * p] <= (1 << 24) && shapes[2 * p + 1] <= (1 << 24) && pixels <= (1 << 28),
+            "a plane has more than 2^24 rows or columns or 2^28 pixels");
+    total += pixels;
   }
   return total;
 }

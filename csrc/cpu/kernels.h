@@ -6,6 +6,7 @@
 #include "../common/plane_math.h"
 
 constexpr int kPadding = 16;       // spare floats after every row: the widest vector's store never needs a tail
+constexpr int kSlack = 64;         // spare floats after the last row: rows are drawn in whole groups of vectors
 constexpr int kSsimRadius = 5;     // 11 x 11 window
 constexpr float kMaximumCut = 62.0f;  // exp_half's range with three more squarings
 
@@ -39,19 +40,20 @@ struct Kernels {
   int (*project)(const float* parameters, int64_t gaussians, int64_t first, const int32_t* visible, int count,
                  const PlaneSamples& plane, float cut, Projected* out);
 
-  // Add the Gaussians list[index[k]] to rows [first_row, end_row) of the sample at `offset`.
+  // Add the Gaussians of the list, in order, to rows [first_row, end_row) of the sample at `offset`.
   // numerator and density point to first_row, `stride` floats per row.
-  void (*scatter)(const Projected* list, const int32_t* index, int count, float offset, float cut, int first_row,
-                  int end_row, int columns, int stride, float* numerator, float* density);
+  void (*scatter)(const Projected* const* list, int count, float offset, float cut, int first_row, int end_row,
+                  int columns, int stride, float* numerator, float* density);
   // sample = numerator / density (0 where there is none), image += weight * sample; `count` pixels.
   void (*resolve)(const float* numerator, const float* density, float weight, int count, float* sample, float* image);
   // over_density = weight gradient / density, times_sample = that times the sample.
   void (*pull)(const float* gradient, const float* sample, const float* density, float weight, int count,
                float* over_density, float* times_sample);
-  // Moments of one Gaussian over all samples of a plane, added to plane sums (kSumRows). pulls: per sample, then per
-  // row: `stride` floats of over_density, then `stride` floats of times_sample.
-  void (*gather)(const Projected& p, const PlaneSamples& plane, float cut, int stride, const float* pulls,
-                 float* plane_sums);
+  // Moments of each Gaussian of the list over all samples of a plane, added in RAS to the rows of `gradient`
+  // (kSumRows x gaussians). pulls: per sample, then per row: `stride` floats of over_density, then `stride` floats of
+  // times_sample.
+  void (*gather)(const Projected* list, int count, const PlaneSamples& plane, float cut, int stride,
+                 const float* pulls, float* gradient, int64_t gaussians);
 
   // Structural similarity of one row; returns the row's sum. maps: this row of three maps of derivatives, map_stride
   // apart, already divided by the windows' weights. scratch: 10 x (columns + 2 kSsimRadius + kPadding) floats.

@@ -110,24 +110,26 @@ int band_rows(const PlaneSamples& s) {
   return std::clamp(kBandFloats / gm_padded(s.columns), 4, 32);
 }
 
-// The footprints of one plane, band after band: entries[start[b] .. start[b + 1]).
+// The footprints of one plane, band after band: entries[start[b] .. start[b + 1]), in the order of the Gaussians.
 struct Bands {
   int rows = 0, count = 0;
-  std::vector<Projected> list;
-  std::vector<int32_t> start, entries;
+  std::vector<int32_t> start;
+  std::vector<const Projected*> entries;
 
-  void sort(const PlaneSamples& samples) {
+  void sort(const PlaneSamples& samples, const std::vector<Projected>* parts, int64_t part_count) {
     rows = band_rows(samples);
     count = (samples.rows + rows - 1) / rows;
     start.assign(static_cast<size_t>(count) + 1, 0);
-    for (const Projected& p : list)
-      for (int b = p.first_row / rows; b <= p.last_row / rows; ++b) ++start[static_cast<size_t>(b) + 1];
+    const auto each = [&](auto&& visit) {
+      for (int64_t k = 0; k < part_count; ++k)
+        for (const Projected& p : parts[k])
+          for (int b = p.first_row / rows; b <= p.last_row / rows; ++b) visit(static_cast<size_t>(b), p);
+    };
+    each([&](size_t band, const Projected&) { ++start[band + 1]; });
     for (size_t b = 1; b < start.size(); ++b) start[b] += start[b - 1];
     entries.resize(static_cast<size_t>(start.back()));
     std::vector<int32_t> next(start.begin(), start.end() - 1);
-    for (size_t k = 0; k < list.size(); ++k)
-      for (int b = list[k].first_row / rows; b <= list[k].last_row / rows; ++b)
-        entries[static_cast<size_t>(next[static_cast<size_t>(b)]++)] = static_cast<int32_t>(k);
+    each([&](size_t band, const Projected& p) { entries[static_cast<size_t>(next[band]++)] = &p; });
   }
 };
 
@@ -136,19 +138,18 @@ void draw_band(const RenderArguments& a, const Kernels& kernels, const PlaneWork
   const PlaneSamples& s = plane.samples;
   const int first_row = band * bands.rows, end_row = std::min(first_row + bands.rows, s.rows);
   const int stride = gm_padded(s.columns);
-  const size_t size = static_cast<size_t>(bands.rows) * static_cast<size_t>(stride);
+  const size_t size = static_cast<size_t>(bands.rows) * static_cast<size_t>(stride) + kSlack;
   static thread_local std::vector<float> buffer;
   if (buffer.size() < 2 * size) buffer.resize(2 * size);
   float *const numerator = buffer.data(), *const sum = buffer.data() + size;
-  const int32_t* const index = bands.entries.data() + bands.start[static_cast<size_t>(band)];
+  const Projected* const* const list = bands.entries.data() + bands.start[static_cast<size_t>(band)];
   const int count = bands.start[static_cast<size_t>(band) + 1] - bands.start[static_cast<size_t>(band)];
   const int64_t first_pixel = plane.first_pixel + static_cast<int64_t>(first_row) * s.columns;
   std::fill_n(image + first_pixel, static_cast<int64_t>(end_row - first_row) * s.columns, 0.0f);
   for (int q = 0; q < s.sample_count; ++q) {
     std::fill_n(numerator, size, 0.0f);
     std::fill_n(sum, size, a.background);
-    kernels.scatter(bands.list.data(), index, count, s.offsets[q], a.cut, first_row, end_row, s.columns, stride,
-                    numerator, sum);
+    kernels.scatter(list, count, s.offsets[q], a.cut, first_row, end_row, s.columns, stride, numerator, sum);
     for (int row = first_row; row < end_row; ++row) {
       const float* const row_sum = sum + (row - first_row) * stride;
       const int64_t pixel = first_pixel + static_cast<int64_t>(row - first_row) * s.columns;
@@ -186,13 +187,8 @@ void gm_render(const RenderArguments& a, float* image, float* samples, float* de
     });
     std::vector<std::pair<int64_t, int>> tasks;
     parallel_for(wave_planes, a.threads, [&](int64_t p, int) {
-      Bands& plane = bands[static_cast<size_t>(p)];
-      plane.list.clear();
-      for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-        const auto& part = found[static_cast<size_t>(p * chunks + chunk)];
-        plane.list.insert(plane.list.end(), part.begin(), part.end());
-      }
-      plane.sort(planes[static_cast<size_t>(wave.first + p)].samples);
+      bands[static_cast<size_t>(p)].sort(planes[static_cast<size_t>(wave.first + p)].samples,
+                                         found.data() + p * chunks, chunks);
     });
     for (int64_t p = 0; p < wave_planes; ++p)
       for (int band = 0; band < bands[static_cast<size_t>(p)].count; ++band) tasks.emplace_back(p, band);
@@ -211,6 +207,7 @@ void gm_render_backward(const RenderArguments& a, const float* grad_image, const
   const int64_t total = pixel_count(planes), N = a.gaussians;
   static_assert(static_cast<int>(kSumRows) == static_cast<int>(kParameterRows), "sums are kept in the gradient");
   std::fill_n(gradient, kParameterRows * N, 0.0f);  // holds the sums until the chain rule at the end
+  std::vector<uint8_t> drawn(static_cast<size_t>(N), 0);
   std::vector<float> pulls;
   std::vector<int64_t> pull_start;
   std::vector<std::pair<int64_t, int>> rows;
@@ -224,7 +221,7 @@ void gm_render_backward(const RenderArguments& a, const float* grad_image, const
       size += static_cast<int64_t>(s.rows) * 2 * gm_padded(s.columns) * a.sample_count;
       for (int row = 0; row < s.rows; row += 32) rows.emplace_back(p, row);
     }
-    if (pulls.size() < static_cast<size_t>(size)) pulls.resize(static_cast<size_t>(size));  // the padding stays finite
+    if (pulls.size() < static_cast<size_t>(size + kSlack)) pulls.resize(static_cast<size_t>(size + kSlack));
     parallel_for(static_cast<int64_t>(rows.size()), a.threads, [&](int64_t task, int) {
       const auto [p, first_row] = rows[static_cast<size_t>(task)];
       const PlaneWork& plane = planes[static_cast<size_t>(p)];
@@ -247,13 +244,9 @@ void gm_render_backward(const RenderArguments& a, const float* grad_image, const
       for (int64_t p = wave.first; p < wave.end; ++p) {
         const PlaneWork& plane = planes[static_cast<size_t>(p)];
         const int count = cull(plane, list);
-        for (int k = 0; k < count; ++k) {
-          float sums[kSumRows] = {0.0f}, rotated[kSumRows];
-          kernels.gather(list[k], plane.samples, a.cut, gm_padded(plane.samples.columns),
-                         pulls.data() + pull_start[static_cast<size_t>(p - wave.first)], sums);
-          gm_plane_sums_to_ras(plane.samples.plane, sums, rotated);
-          for (int row = 0; row < kSumRows; ++row) gradient[row * N + list[k].gaussian] += rotated[row];
-        }
+        kernels.gather(list, count, plane.samples, a.cut, gm_padded(plane.samples.columns),
+                       pulls.data() + pull_start[static_cast<size_t>(p - wave.first)], gradient, N);
+        for (int k = 0; k < count; ++k) drawn[static_cast<size_t>(list[k].gaussian)] = 1;
       }
     });
   }
@@ -261,13 +254,9 @@ void gm_render_backward(const RenderArguments& a, const float* grad_image, const
     const int64_t end = std::min<int64_t>(N, (chunk + 1) * kChunk);
     const float* const M = a.parameters + kM00 * N;
     for (int64_t i = chunk * kChunk; i < end; ++i) {
+      if (!drawn[static_cast<size_t>(i)]) continue;  // its parameters may be NaN
       float sums[kSumRows], result[kParameterRows];
-      bool touched = false;
-      for (int row = 0; row < kSumRows; ++row) {
-        sums[row] = gradient[row * N + i];
-        touched |= sums[row] != 0.0f;
-      }
-      if (!touched) continue;  // parameters of a Gaussian that was never drawn may be NaN
+      for (int row = 0; row < kSumRows; ++row) sums[row] = gradient[row * N + i];
       gm_chain_to_parameters(sums, M[i], M[N + i], M[2 * N + i], M[3 * N + i], M[4 * N + i], M[5 * N + i],
                              a.parameters[kAmplitude * N + i], result);
       for (int row = 0; row < kParameterRows; ++row) gradient[row * N + i] = result[row];

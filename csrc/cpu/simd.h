@@ -80,13 +80,30 @@ static inline F fms(F a, F b, F c) { return a * b - c; }
 static inline F below(F q, F cut, F x) { return q < cut ? x : 0.0f; }
 #endif
 
-// Sum of the lanes, pairwise and so in the same order every time.
-static inline float sum(F x) {
-  float lane[kLanes];
-  store(lane, x);
-  for (int step = kLanes / 2; step > 0; step /= 2)
-    for (int k = 0; k < step; ++k) lane[k] += lane[k + step];
-  return lane[0];
+// Sums over the lanes of seven vectors, as a tree: the same order every time. total has room for eight.
+static inline void sum8(F a, F b, F c, F d, F e, F f, F g, float* total) {
+#if defined(GM_USE_AVX512) || defined(GM_USE_AVX2)
+#if defined(GM_USE_AVX512)
+  const auto fold = [](F x) { return _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1)); };
+#else
+  const auto fold = [](F x) { return x; };
+#endif
+  const __m256 G = fold(g);
+  const __m256 ab = _mm256_hadd_ps(fold(a), fold(b)), cd = _mm256_hadd_ps(fold(c), fold(d));
+  const __m256 ef = _mm256_hadd_ps(fold(e), fold(f)), gg = _mm256_hadd_ps(G, G);
+  const __m256 low = _mm256_hadd_ps(ab, cd), high = _mm256_hadd_ps(ef, gg);
+  _mm256_storeu_ps(total, _mm256_add_ps(_mm256_permute2f128_ps(low, high, 0x20),
+                                        _mm256_permute2f128_ps(low, high, 0x31)));
+#else
+  const F values[7] = {a, b, c, d, e, f, g};
+  for (int k = 0; k < 7; ++k) {
+    float lane[kLanes];
+    store(lane, values[k]);
+    for (int step = kLanes / 2; step > 0; step /= 2)
+      for (int i = 0; i < step; ++i) lane[i] += lane[i + step];
+    total[k] = lane[0];
+  }
+#endif
 }
 
 static inline F ramp() {  // 0, 1, 2, ...
