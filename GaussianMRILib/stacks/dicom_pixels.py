@@ -34,14 +34,12 @@ def stored_values(path: Path) -> NDArray[Any]:
         GaussianMRIError: pixel data missing, truncated, damaged, or in a transfer syntax that nothing here
             decodes.
     """
-    import pydicom
-
     with warnings.catch_warnings():
         # pydicom warns of odd values by quoting them, names included.
         warnings.simplefilter("ignore")
         try:
-            dataset = pydicom.dcmread(path, force=True)
-            compressed = dataset.file_meta.TransferSyntaxUID.is_compressed if _has_syntax(dataset) else False
+            dataset = _read_up_to_pixels(path)
+            compressed = _is_compressed(dataset)
         except Exception as error:  # damaged files raise nearly anything
             raise GaussianMRIError(f"{path} is damaged: {_reason(error)}. Copy the file again.") from error
         if not any(k in dataset for k in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
@@ -68,8 +66,29 @@ def stored_values(path: Path) -> NDArray[Any]:
     return values
 
 
-def _has_syntax(dataset: Dataset) -> bool:
-    return "TransferSyntaxUID" in getattr(dataset, "file_meta", {})
+def _read_up_to_pixels(path: Path) -> Dataset:
+    """The data set including its pixel data; what some writers leave behind that can take longer to parse."""
+    from pydicom.filereader import read_partial
+
+    past_pixels = False
+
+    def stop(tag: int, vr: str | None, length: int) -> bool:
+        nonlocal past_pixels
+        done = past_pixels
+        past_pixels = tag in (0x7FE00008, 0x7FE00009, 0x7FE00010)
+        return done
+
+    with path.open("rb") as file:
+        return read_partial(file, stop_when=stop, force=True)
+
+
+def _is_compressed(dataset: Dataset) -> bool:
+    if "TransferSyntaxUID" not in getattr(dataset, "file_meta", {}):
+        return False
+    try:
+        return bool(dataset.file_meta.TransferSyntaxUID.is_compressed)
+    except ValueError:  # a private syntax, or one newer than pydicom
+        return True
 
 
 def _reason(error: Exception) -> str:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 #: Patient, Study, Frame of Reference and acquisition attributes (DICOM PS3.3 C.7.1, C.7.2, C.7.4.1, C.8.3.1).
 REPEATED_KEYWORDS = (
-    "SpecificCharacterSet", "TimezoneOffsetFromUTC", "PatientName", "PatientID", "IssuerOfPatientID",
+    "TimezoneOffsetFromUTC", "PatientName", "PatientID", "IssuerOfPatientID",
     "PatientBirthDate", "PatientSex", "PatientAge", "PatientSize", "PatientWeight",
     "PatientIdentityRemoved", "DeidentificationMethod", "StudyInstanceUID", "StudyID", "StudyDate",
     "StudyTime", "StudyDescription", "AccessionNumber", "ReferringPhysicianName", "Modality",

@@ -17,7 +17,7 @@ from ..geometry.plane import ImagePlane
 GRID_TOLERANCE_MM = 0.02
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SliceStack:
     """Slices of one acquisition in one orientation, sheared, gapped and irregular ones included.
 
@@ -42,7 +42,7 @@ class SliceStack:
     slice_thickness: NDArray[np.float64]
     frame_of_reference: str | None = None
     name: str = "stack"
-    source: dict[str, Any] = field(default_factory=dict, repr=False)
+    source: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -120,6 +120,14 @@ class SliceStack:
             thickness = float(np.median(_distances(matrix, pixels.shape)))
         return cls(
             pixels, matrix, np.asarray(thickness), frame_of_reference, name, source or {}, tuple(notes)
+        )
+
+    def __repr__(self) -> str:
+        k, rows, columns = self.shape
+        i, j = self.pixel_spacing
+        return (
+            f"SliceStack({self.name!r}, {k} slices of {rows} x {columns}, pixels {i:.4g} x {j:.4g} mm, "
+            f"spacing {self.spacing:.4g} mm, thickness {self.thickness:.4g} mm)"
         )
 
     # ---- properties

@@ -118,42 +118,61 @@ def _stacked_along_coarsest_axis(
 
 
 class _NiftiHeader:
-    """Geometry of a NIfTI-1 or NIfTI-2 file, straight from its header (nifti1.h, nifti2.h).
+    """Geometry of a NIfTI-1 file, straight from its header (nifti1.h).
 
     Attributes:
         affine: (4, 4) the sform in mm, RAS; None when the file has none.
         spacing: pixdim[1..3], mm.
-        code_offsets: where the two form codes are in the header, and their struct format.
+        codes: where the codes of qform and sform are in the header, and their struct format.
+        single_file: header and pixels are in one file, of at least `length` bytes.
     """
 
     def __init__(self, data: bytes) -> None:
-        for order in "<>":
-            size = struct.unpack(order + "i", data[:4])[0]
-            if size in (348, 540):
-                break
-        else:
-            raise ValueError("not a NIfTI header")
-        if size == 348:
-            if data[344:347] not in (b"n+1", b"ni1"):
-                raise ValueError("an Analyze header without orientation")
-            pixdim, real, self.codes, srow, units = 76, "f", (252, order + "hh"), 280, data[123]
-        else:
-            pixdim, real, self.codes, srow, units = 104, "d", (344, order + "ii"), 400, data[500]
-        scale = {1: 1000.0, 3: 0.001}.get(units & 7, 1.0)
-        self.spacing = np.asarray(struct.unpack_from(order + "8" + real, data, pixdim)[1:4]) * scale
+        order = "<" if struct.unpack("<i", data[:4])[0] == 348 else ">"
+        magic = data[344:347]
+        if struct.unpack(order + "i", data[:4])[0] != 348 or magic not in (b"n+1", b"ni1"):
+            raise ValueError("no NIfTI-1 header")
+        scale = {1: 1000.0, 3: 0.001}.get(data[123] & 7, 1.0)
+        self.spacing = np.asarray(struct.unpack_from(order + "3f", data, 80)) * scale
+        self.codes = (252, order + "hh")
         self.affine: NDArray[np.float64] | None = None
         if struct.unpack_from(self.codes[1], data, self.codes[0])[1] > 0:
             self.affine = np.eye(4)
-            self.affine[:3] = np.reshape(struct.unpack_from(order + "12" + real, data, srow), (3, 4)) * scale
+            self.affine[:3] = np.reshape(struct.unpack_from(order + "12f", data, 280), (3, 4)) * scale
+        dims = struct.unpack_from(order + "8h", data, 40)
+        voxels = int(np.prod(dims[1 : 1 + min(max(dims[0], 0), 7)], dtype=np.int64))
+        self.single_file = magic == b"n+1"
+        offset = struct.unpack_from(order + "f", data, 108)[0]
+        self.length = int(offset) + voxels * struct.unpack_from(order + "h", data, 72)[0] // 8
 
 
 def _nifti_header(path: Path) -> _NiftiHeader | None:
+    """The header of a NIfTI file; None when it has none, because ITK says what is wrong and reads Analyze.
+
+    Raises:
+        GaussianMRIError: the file is shorter than its header says, which ITK passes over in silence; or
+            NIfTI-2.
+    """
     source = path.with_suffix(".hdr") if path.suffix.lower() == ".img" else path
+    packed = source.suffix.lower() == ".gz"
     try:
-        with (gzip.open if source.suffix.lower() == ".gz" else open)(source, "rb") as file:
-            return _NiftiHeader(file.read(540))
-    except (OSError, EOFError, ValueError, IndexError, struct.error, zlib.error):
-        return None  # ITK says what is wrong with the file, and reads Analyze
+        with (gzip.open if packed else open)(source, "rb") as file:
+            start = file.read(348)
+            if start[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c"):
+                raise GaussianMRIError(f"{path} is a NIfTI-2 file. Save it as NIfTI-1, NRRD or MHA.")
+            header = _NiftiHeader(start)
+            length = len(start)
+            while chunk := file.read(1 << 22):
+                length += len(chunk)
+    except (ValueError, IndexError, struct.error):
+        return None
+    except (OSError, EOFError, zlib.error) as error:
+        raise GaussianMRIError(
+            f"{path} cannot be read: it is truncated or damaged. Copy it again."
+        ) from error
+    if header.single_file and length < header.length:
+        raise GaussianMRIError(f"{path} is truncated: {length} of {header.length} bytes. Copy it again.")
+    return header
 
 
 def _pixels_without_geometry(sitk: Any, path: Path, header: _NiftiHeader) -> NDArray[Any]:

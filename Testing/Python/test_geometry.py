@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from GaussianMRILib.errors import GaussianMRIError
 from GaussianMRILib.geometry import ImagePlane, check_affine, transform_points, unit_vector
 
-numbers = st.floats(-200, 200, allow_nan=False)
+# Multiples of 0.01 mm: ITK, a judge in many of these tests, fails on matrices with denormal numbers.
+numbers = st.integers(-20000, 20000).map(lambda n: n / 100)
+degrees = st.integers(-1800, 1800).map(lambda n: n / 10)
 vectors = st.tuples(numbers, numbers, numbers)
 directions = vectors.filter(lambda v: np.linalg.norm(v) > 1e-2)
 spacings = st.floats(0.05, 20)
@@ -29,7 +31,7 @@ def rotation(axis: tuple[float, float, float], degrees: float) -> np.ndarray:
 
 @st.composite
 def planes(draw: st.DrawFn) -> ImagePlane:
-    turn = rotation(draw(directions), draw(st.floats(0, 180)))
+    turn = rotation(draw(directions), draw(degrees))
     shape = (draw(st.integers(1, 9)), draw(st.integers(1, 9)))
     spacing = (draw(spacings), draw(spacings))
     return ImagePlane.from_axes(draw(vectors), turn[:, 0], turn[:, 1], spacing, shape, draw(st.floats(0, 10)))
@@ -56,9 +58,9 @@ def test_axial_plane_has_the_pixels_where_they_are_by_hand() -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(planes(), directions, st.floats(-180, 180), vectors)
-def test_points_move_with_a_rigid_motion_of_the_plane(plane, axis, degrees, shift) -> None:
-    motion = rigid(axis, degrees, shift)
+@given(planes(), directions, degrees, vectors)
+def test_points_move_with_a_rigid_motion_of_the_plane(plane, axis, angle, shift) -> None:
+    motion = rigid(axis, angle, shift)
     moved = plane.transformed(motion)
     np.testing.assert_allclose(moved.points(), transform_points(motion, plane.points()), atol=1e-9)
     np.testing.assert_allclose(moved.center, transform_points(motion, plane.center), atol=1e-9)

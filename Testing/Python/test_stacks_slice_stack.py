@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_geometry import directions, rigid, vectors
+from test_geometry import degrees, directions, rigid, vectors
 
 from GaussianMRILib.errors import GaussianMRIError
 from GaussianMRILib.geometry import transform_points
@@ -78,9 +78,9 @@ def test_irregular_stacks_have_no_grid() -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(directions, st.floats(-180, 180), vectors, st.floats(-2, 2), st.floats(-2, 2))
-def test_everything_moves_with_a_rigid_motion(axis, degrees, shift, shear_r, shear_a) -> None:
-    motion = rigid(axis, degrees, shift)
+@given(directions, degrees, vectors, st.floats(-2, 2), st.floats(-2, 2))
+def test_everything_moves_with_a_rigid_motion(axis, angle, shift, shear_r, shear_a) -> None:
+    motion = rigid(axis, angle, shift)
     pixels, matrix = volume(shear=(shear_r, shear_a))
     still, moved = SliceStack.from_array(pixels, matrix), SliceStack.from_array(pixels, motion @ matrix)
     np.testing.assert_allclose(moved.ijk_to_ras, motion @ still.ijk_to_ras, atol=1e-9)

@@ -1,0 +1,324 @@
+"""Rendered planes as a derived DICOM series in the patient's study."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import shutil
+import uuid
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..errors import GaussianMRIError
+from ..geometry.affine import LPS_RAS
+from ..geometry.plane import ImagePlane
+from ..stacks.dicom_pixels import save_dicom
+from ..stacks.slice_stack import SliceStack
+from .images import checked_images, default_window, filled
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+_MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4"
+_CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
+_EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
+#: Viewers sort series by number; this one is far from those that scanners give.
+_SERIES_NUMBER = 9001
+#: Values that spread at least this much are stored as they are, rounded; smaller ones are scaled up.
+_ENOUGH_GREY_LEVELS = 1000.0
+
+Source = SliceStack | Mapping[str, Any]
+
+
+def write_dicom_series(
+    folder: str | os.PathLike[str],
+    images: ArrayLike,
+    planes: ImagePlane | Sequence[ImagePlane],
+    source: Source | Sequence[Source] | None = None,
+    description: str = "GaussianMRI",
+    derivation: str = "Resampled on oblique planes from 3D Gaussians fitted to the source slices",
+    fill: float | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write `images` of `planes` as a new series of derived MR images (CT images when the source is CT).
+
+    Each image has its own Image Position and Orientation (Patient), so the planes need not be parallel. The
+    series has new UIDs and stays in the patient, study and frame of reference of its source, whose images it
+    refers to; from a source that was not DICOM it becomes a new study of an anonymous patient. ImageType is
+    DERIVED\\SECONDARY\\REFORMATTED. Pixels are 16-bit; where values spread less than 1000, a RescaleSlope
+    scales them.
+
+    Args:
+        folder: made for the series; its parent must exist. Files are named IM0001.dcm and so on.
+        images: (K, rows, columns) or, for one plane, (rows, columns), in the units of the source.
+        planes: the planes the images were made on, in order. A thin plane (thickness 0) is written with the
+            smaller pixel spacing as SliceThickness.
+        source: the stack or stacks that the images come from, or their `source` dictionaries.
+        description: SeriesDescription.
+        derivation: DerivationDescription, to which the program's name and version are added.
+        fill: value where images are NaN or infinite; by default 0, or the smallest value if that is negative.
+        overwrite: replace `folder` if all that it holds is .dcm files.
+
+    Returns:
+        The folder.
+
+    Raises:
+        GaussianMRIError: images and planes do not fit, the sources lie in different frames of reference, the
+            folder exists, or it cannot be written. Nothing is left half-written.
+    """
+    target = Path(folder)
+    pixels, listed = checked_images(images, planes)
+    window = default_window(pixels)
+    stored, slope, intercept = _stored(filled(pixels, fill))
+    sources = _sources(source)
+    with warnings.catch_warnings(), _folder(target, overwrite) as temporary:
+        # pydicom warns of odd values copied from the source by quoting them, names included.
+        warnings.simplefilter("ignore")
+        template = _template(sources, description, derivation)
+        template.RescaleSlope, template.RescaleIntercept = _decimal(slope), _decimal(intercept)
+        template.RescaleType = "HU" if template.Modality == "CT" else "US"
+        template.WindowCenter = _decimal((window[0] + window[1]) / 2)
+        template.WindowWidth = _decimal(window[1] - window[0])
+        steps = [float((b.center - a.center) @ a.normal) for a, b in zip(listed, listed[1:], strict=False)]
+        for k, plane in enumerate(listed):
+            dataset = _instance(template, plane, stored[k], k + 1)
+            if steps and np.ptp(steps) < 1e-3 and abs(steps[0]) > 1e-3:
+                dataset.SpacingBetweenSlices = _decimal(abs(steps[0]))
+            save_dicom(dataset, temporary / f"IM{k + 1:04d}.dcm")
+        _read_back(temporary, target, filled(pixels, fill), listed, slope)
+    return target
+
+
+# ---- content
+
+
+def _sources(source: Source | Sequence[Source] | None) -> list[Mapping[str, Any]]:
+    """Provenance of the DICOM sources; empty when there is none."""
+    given = [] if source is None else [source] if isinstance(source, (SliceStack, Mapping)) else list(source)
+    found = [s.source if isinstance(s, SliceStack) else s for s in given]
+    found = [s for s in found if s.get("format") == "DICOM"]
+    frames = {_json_value(s, "00200052") for s in found} - {None}
+    if len(frames) > 1:
+        raise GaussianMRIError(
+            "The sources of the DICOM series lie in different frames of reference; give one of them."
+        )
+    return found
+
+
+def _json_value(source: Mapping[str, Any], tag: str) -> Any:
+    values = source["attributes"].get(tag, {}).get("Value") or [None]
+    return values[0]
+
+
+def _template(sources: list[Mapping[str, Any]], description: str, derivation: str) -> Dataset:
+    """All that the images of the series have in common."""
+    import pydicom
+    from pydicom.uid import generate_uid
+
+    # A copy of the source's attributes, in the types they had.
+    dataset = pydicom.Dataset.from_json(dict(sources[0]["attributes"])) if sources else pydicom.Dataset()
+    now = datetime.datetime.now()
+    date, time = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
+    maker, model = dataset.get("Manufacturer"), dataset.get("ManufacturerModelName")
+    defaults: dict[str, str | None]
+    computed_tomography = dataset.get("Modality") == "CT"
+    for keyword, default in (
+        ("SpecificCharacterSet", "ISO_IR 192"), ("PatientName", "Anonymous"), ("PatientID", "ANONYMOUS"),
+        ("PatientBirthDate", ""), ("PatientSex", ""), ("StudyInstanceUID", generate_uid(prefix=None)),
+        ("StudyDate", date), ("StudyTime", time), ("StudyID", ""), ("AccessionNumber", ""),
+        ("ReferringPhysicianName", ""), ("FrameOfReferenceUID", generate_uid(prefix=None)),
+        ("PositionReferenceIndicator", ""), ("PatientPosition", ""),
+    ):  # fmt: skip
+        if keyword not in dataset or (keyword.endswith("UID") and not dataset.get(keyword)):
+            setattr(dataset, keyword, default)
+    if computed_tomography:
+        dataset.SOPClassUID = _CT_IMAGE
+        defaults = {"KVP": None, "AcquisitionNumber": None}
+    else:
+        dataset.SOPClassUID, dataset.Modality = _MR_IMAGE, "MR"
+        defaults = {
+            "ScanningSequence": "RM", "SequenceVariant": "NONE", "ScanOptions": "", "MRAcquisitionType": "2D",
+            "EchoTime": None, "RepetitionTime": None, "EchoTrainLength": None,
+        }  # fmt: skip
+    for keyword, value in defaults.items():
+        if keyword not in dataset:
+            setattr(dataset, keyword, value)
+    dataset.SpecificCharacterSet = "ISO_IR 192"  # whatever the source had; pydicom encodes anew
+    dataset.ImageType = ["DERIVED", "SECONDARY", "REFORMATTED"]
+    if computed_tomography:
+        dataset.ImageType = ["DERIVED", "SECONDARY", "AXIAL", "REFORMATTED"]
+    dataset.SeriesInstanceUID = generate_uid(prefix=None)
+    dataset.SeriesNumber = _SERIES_NUMBER
+    dataset.SeriesDescription = description[:64]
+    dataset.SeriesDate = dataset.ContentDate = dataset.InstanceCreationDate = date
+    dataset.SeriesTime = dataset.ContentTime = dataset.InstanceCreationTime = time
+    dataset.Manufacturer = dataset.ManufacturerModelName = "GaussianMRI"
+    dataset.SoftwareVersions = _version()
+    dataset.DerivationDescription = (
+        f"{derivation}. GaussianMRI {_version()}; for research, not for diagnosis."[:1024]
+    )
+    dataset.DerivationCodeSequence = [_code("113072", "Multiplanar reformatting")]
+    dataset.BurnedInAnnotation = "NO"
+    dataset.LossyImageCompression = "00"
+    if sources:
+        equipment = pydicom.Dataset()
+        equipment.PurposeOfReferenceCodeSequence = [_code("109101", "Acquisition Equipment")]
+        equipment.Manufacturer, equipment.ManufacturerModelName = maker or "unknown", model or ""
+        dataset.ContributingEquipmentSequence = [equipment]
+        dataset.SourceImageSequence = [image for s in sources for image in _references(s, purpose=True)]
+        dataset.ReferencedSeriesSequence = [_referenced_series(s) for s in sources]
+    return dataset
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("GaussianMRI")
+    except PackageNotFoundError:
+        return "development"
+
+
+def _code(value: str, meaning: str) -> Dataset:
+    import pydicom
+
+    code = pydicom.Dataset()
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = value, "DCM", meaning
+    return code
+
+
+def _references(source: Mapping[str, Any], purpose: bool = False) -> list[Dataset]:
+    """One reference per source file, with the frames used of a multi-frame one."""
+    import pydicom
+
+    used: dict[str, list[int]] = {}
+    for uid, frame in zip(source["slice_instance_uids"], source["slice_frame_numbers"], strict=True):
+        used.setdefault(uid, []).append(int(frame))
+    items = []
+    for uid, frames in used.items():
+        item = pydicom.Dataset()
+        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = source["class_uid"], uid
+        if frames != [1]:
+            item.ReferencedFrameNumber = frames
+        if purpose:
+            item.PurposeOfReferenceCodeSequence = [
+                _code("121322", "Source image for image processing operation")
+            ]
+        items.append(item)
+    return items
+
+
+def _referenced_series(source: Mapping[str, Any]) -> Dataset:
+    import pydicom
+
+    series = pydicom.Dataset()
+    series.SeriesInstanceUID = source["series_uid"]
+    series.ReferencedInstanceSequence = _references(source)
+    return series
+
+
+def _stored(values: NDArray[np.float32]) -> tuple[NDArray[np.uint16], float, float]:
+    """16-bit values, slope and intercept, so that value = stored * slope + intercept."""
+    low, high = float(values.min()), float(values.max())
+    if low >= 0 and high <= 65535 and high - low >= _ENOUGH_GREY_LEVELS:
+        slope, intercept = 1.0, 0.0
+    else:
+        # Only numbers that a decimal string can hold, so that readers compute with the same ones.
+        intercept = float(_decimal(low))
+        slope = float(_decimal((high - intercept) / 65535.0 * (1 + 1e-9))) if high > low else 1.0
+    stored = np.clip(np.rint((values.astype(np.float64) - intercept) / slope), 0, 65535)
+    return stored.astype(np.uint16), slope, intercept
+
+
+def _instance(template: Dataset, plane: ImagePlane, stored: NDArray[np.uint16], number: int) -> Dataset:
+    """One image of the series."""
+    import pydicom
+    from pydicom.uid import UID, generate_uid
+
+    dataset = pydicom.Dataset()
+    dataset.update(template)
+    lps = LPS_RAS @ plane.ijk_to_ras
+    i_axis, j_axis = lps[:3, 0] / plane.spacing[0], lps[:3, 1] / plane.spacing[1]
+    dataset.SOPInstanceUID = generate_uid(prefix=None)
+    dataset.InstanceNumber = number
+    dataset.ImagePositionPatient = [_decimal(v) for v in lps[:3, 3]]
+    dataset.ImageOrientationPatient = [_decimal(v) for v in (*i_axis, *j_axis)]
+    dataset.PixelSpacing = [_decimal(plane.spacing[1]), _decimal(plane.spacing[0])]
+    dataset.SliceThickness = _decimal(plane.thickness or min(plane.spacing))
+    dataset.Rows, dataset.Columns = plane.shape
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.BitsAllocated = dataset.BitsStored = 16
+    dataset.HighBit, dataset.PixelRepresentation = 15, 0
+    dataset.add_new("PixelData", "OW", np.ascontiguousarray(stored, "<u2").tobytes())
+    dataset.file_meta = pydicom.dataset.FileMetaDataset()
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    dataset.file_meta.TransferSyntaxUID = UID(_EXPLICIT_VR_LITTLE_ENDIAN)
+    return dataset
+
+
+def _decimal(value: float) -> str:
+    """A decimal string of at most 16 characters, as exact as that allows (DICOM PS3.5 6.2)."""
+    from pydicom.valuerep import format_number_as_ds
+
+    return format_number_as_ds(float(value) + 0.0)
+
+
+# ---- files
+
+
+@contextlib.contextmanager
+def _folder(target: Path, overwrite: bool) -> Iterator[Path]:
+    """A temporary folder beside `target` that takes its place when the block succeeds."""
+    if target.exists():
+        foreign = not target.is_dir() or any(
+            f.suffix.lower() != ".dcm" or f.is_dir() for f in target.iterdir()
+        )
+        if foreign or (any(target.iterdir()) and not overwrite):
+            raise GaussianMRIError(
+                f"{target} exists and is not empty. Choose a new folder for the DICOM series."
+            )
+    temporary: Path | None = None
+    try:
+        temporary = target.absolute().parent / f".partial-{uuid.uuid4().hex}"
+        temporary.mkdir()
+        yield temporary
+        if target.exists():
+            shutil.rmtree(target)
+        os.replace(temporary, target)
+        temporary = None
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise GaussianMRIError(
+            f"{target} cannot be written: {reason}. Choose another folder or free space."
+        ) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _read_back(
+    folder: Path, target: Path, values: NDArray[np.float32], planes: Sequence[ImagePlane], slope: float
+) -> None:
+    """Read the series as any other and compare: a derived image in the wrong place would be worse than
+    none."""
+    from ..stacks.dicom_frames import frames, read_header
+    from ..stacks.dicom_pixels import stored_values
+
+    for k, plane in enumerate(planes):
+        path = folder / f"IM{k + 1:04d}.dcm"
+        (frame,) = frames(path, read_header(path))
+        pixels = stored_values(path)[0] * frame.slope + frame.intercept
+        moved = np.abs(ImagePlane(frame.ijk_to_ras, frame.shape).corners() - plane.corners()).max()
+        wrong = np.abs(pixels - values[k]).max()
+        if not (moved < 1e-4 and wrong <= 0.51 * slope + 1e-6 * np.abs(values).max()):
+            raise GaussianMRIError(
+                f"Image {k + 1} for {target} did not survive being written (moved {moved:.2g} mm, changed by "
+                f"{wrong:.2g}). Check that the planes and values are of a sensible size."
+            )

@@ -1,0 +1,227 @@
+"""NIfTI, NRRD and MetaImage: geometry against an independent reading of the headers."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from dicom_files import series
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from test_geometry import degrees, directions, rotation, vectors
+
+from GaussianMRILib.errors import GaussianMRIError
+from GaussianMRILib.geometry import transform_points
+from GaussianMRILib.stacks import read_stacks
+
+
+def nifti_affine(path: Path) -> np.ndarray:
+    """RAS affine of a little-endian NIfTI-1 file by the formulas of nifti1.h (sform, else quaternion)."""
+    with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
+        header = file.read(348)
+    qform_code, sform_code = struct.unpack_from("<hh", header, 252)
+    affine = np.eye(4)
+    if sform_code > 0:
+        affine[:3] = np.reshape(struct.unpack_from("<12f", header, 280), (3, 4))
+        return affine
+    assert qform_code > 0
+    b, c, d, *offset = struct.unpack_from("<6f", header, 256)
+    pixdim = struct.unpack_from("<8f", header, 76)
+    a = np.sqrt(max(0.0, 1 - b * b - c * c - d * d))
+    turn = np.asarray(
+        [
+            [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
+            [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
+            [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - c * c - b * b],
+        ]
+    )
+    affine[:3, :3] = turn * [pixdim[1], pixdim[2], pixdim[3] * (pixdim[0] or 1.0)]
+    affine[:3, 3] = offset
+    return affine
+
+
+@pytest.mark.parametrize(
+    ("name", "thickness"),
+    [
+        ("mr_spine/sct_lumbar_t2_1mm.nii.gz", 1.0),
+        ("mr_spine/sct019_axial_mt0_5mm.nii.gz", 5.0),
+        ("mr_spine/sct019_axial_mt1_5mm.nii.gz", 5.0),
+        ("mr_spine/sct_ms_axial_t2_7p5mm.nii.gz", 7.5),
+        ("ct/totalseg_cardiac_cta_1p5mm.nii.gz", 1.5),
+        ("ct/tptbox_vertebra_ct_1p5mm.nii.gz", 1.5),
+    ],
+)
+def test_real_nifti_files_are_where_their_headers_say(shared_data: Path, name: str, thickness: float) -> None:
+    path = shared_data / name
+    (stack,) = read_stacks(path)
+    expected = nifti_affine(path)
+    np.testing.assert_allclose(stack.grid(), expected, atol=2e-3)
+    corner = np.asarray(stack.shape)[::-1] - 1.0
+    far = transform_points(stack.ijk_to_ras[-1], [corner[0], corner[1], 0])
+    np.testing.assert_allclose(far, transform_points(expected, corner), atol=5e-3)
+    assert stack.thickness == pytest.approx(thickness, abs=1e-4)
+    with gzip.open(path) as file:  # data by hand, at three places
+        content = file.read()
+    dims = struct.unpack_from("<8h", content, 40)
+    datatype = struct.unpack_from("<h", content, 70)[0]
+    slope, intercept = struct.unpack_from("<2f", content, 112)
+    data = np.frombuffer(
+        content, {2: "u1", 4: "<i2", 8: "<i4", 16: "<f4", 64: "<f8", 512: "<u2"}[datatype],
+        int(np.prod(dims[1:4])), int(struct.unpack_from("<f", content, 108)[0]),
+    ).reshape(dims[3], dims[2], dims[1])  # fmt: skip
+    values = data * (slope or 1.0) + intercept if slope == slope else data
+    np.testing.assert_allclose(stack.pixels, values, rtol=1e-6, atol=1e-3)
+
+
+def write(path: Path, spacing, turn, origin, shape=(3, 4, 5), pixels=None) -> tuple[sitk.Image, np.ndarray]:
+    """A volume with one bright voxel in a gradient, written by SimpleITK in LPS."""
+    if pixels is None:
+        pixels = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+        pixels[1, 2, 3] = 500
+    image = sitk.GetImageFromArray(pixels)
+    image.SetSpacing(list(spacing))
+    image.SetDirection(np.asarray(turn).ravel().tolist())
+    image.SetOrigin(list(origin))
+    sitk.WriteImage(image, str(path))
+    return image, pixels
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd"])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(directions, degrees, vectors, st.permutations([0.5, 0.75, 4.0]), st.booleans())
+def test_bright_voxel_is_at_its_place(tmp_path: Path, suffix, axis, angle, origin, spacing, mirrored) -> None:
+    turn = rotation(axis, angle) @ np.diag([1, 1, -1 if mirrored else 1])
+    path = tmp_path / f"v{suffix}"
+    image, pixels = write(path, spacing, turn, origin)
+    (stack,) = read_stacks(path)
+    # Slices lie across the coarsest axis, whichever it was in the file.
+    assert stack.spacing == pytest.approx(4.0, rel=1e-5) and sorted(stack.shape) == [3, 4, 5]
+    assert stack.shape[0] == image.GetSize()[spacing.index(4.0)]
+    k, j, i = np.unravel_index(np.argmax(stack.pixels), stack.pixels.shape)
+    lps = np.asarray(image.TransformIndexToPhysicalPoint((3, 2, 1)))
+    place = transform_points(stack.ijk_to_ras[k], [i, j, 0])
+    np.testing.assert_allclose(place, lps * [-1, -1, 1], atol=2e-3 if ".nii" in suffix else 1e-6)
+    for k, j, i in np.ndindex(*stack.shape):  # and so is every other one
+        lps = transform_points(stack.ijk_to_ras[k], [i, j, 0]) * [-1, -1, 1]
+        assert pixels[image.TransformPhysicalPointToIndex(lps.tolist())[::-1]] == stack.pixels[k, j, i]
+
+
+def test_isotropic_volumes_keep_their_last_axis(tmp_path: Path) -> None:
+    write(tmp_path / "v.nrrd", (1.1, 1.0, 1.0), np.eye(3), (0, 0, 0))
+    (stack,) = read_stacks(tmp_path / "v.nrrd")
+    assert stack.shape == (3, 4, 5) and stack.name == "v"
+    assert read_stacks(tmp_path / "v.nrrd", thickness=2.0)[0].thickness == 2.0
+
+
+def nifti(path: Path, sform=None, qform_code=0, pixdim=(1, 1, 1), units=2, shape=(2, 3, 4)) -> np.ndarray:
+    """A NIfTI-1 file written byte by byte."""
+    pixels = np.arange(np.prod(shape), dtype="<i2").reshape(shape)
+    header = bytearray(352)
+    struct.pack_into("<i", header, 0, 348)
+    header[344:348] = b"n+1\0"
+    struct.pack_into("<8h", header, 40, 3, *shape[::-1], 1, 1, 1, 1)
+    struct.pack_into("<hh", header, 70, 4, 16)
+    struct.pack_into("<8f", header, 76, 1, *pixdim, 1, 1, 1, 1)
+    struct.pack_into("<f", header, 108, 352)
+    header[123] = units
+    struct.pack_into("<hh", header, 252, qform_code, 0 if sform is None else 1)
+    if sform is not None:
+        struct.pack_into("<12f", header, 280, *np.asarray(sform, float)[:3].ravel())
+    path.write_bytes(bytes(header) + pixels.tobytes())
+    return pixels
+
+
+SHEARED = np.asarray([[0.5, 0, 0, 5], [0, 0.75, 0.6, 6], [0, 0, 2, 7], [0, 0, 0, 1]])
+
+
+@pytest.mark.parametrize("qform_code", [0, 1])
+def test_sheared_sform_is_kept_exactly(tmp_path: Path, qform_code: int) -> None:
+    """ITK refuses such a file, or quietly reads its qform instead; a tilted gantry makes them."""
+    path = tmp_path / "tilted.nii"
+    pixels = nifti(path, SHEARED, qform_code, (0.5, 0.75, 2.088))
+    (stack,) = read_stacks(path)
+    np.testing.assert_allclose(stack.grid(), SHEARED, atol=1e-6)
+    np.testing.assert_array_equal(stack.pixels, pixels)
+    np.testing.assert_allclose(stack.normal, [0, 0, 1])
+    assert stack.spacing == pytest.approx(2.0)
+    packed = tmp_path / "tilted.nii.gz"
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    np.testing.assert_allclose(read_stacks(packed)[0].grid(), SHEARED, atol=1e-6)
+
+
+def test_nifti_2_is_refused_with_advice(tmp_path: Path) -> None:
+    (tmp_path / "two.nii").write_bytes(struct.pack("<i8s", 540, b"n+2\0\r\n\x1a\n") + bytes(600))
+    with pytest.raises(GaussianMRIError, match=r"two\.nii is a NIfTI-2 file"):
+        read_stacks(tmp_path / "two.nii")
+
+
+def test_units_other_than_millimetres(tmp_path: Path) -> None:
+    nifti(tmp_path / "m.nii", np.diag([0.001, 0.002, 0.004, 1]), pixdim=(0.001, 0.002, 0.004), units=1)
+    np.testing.assert_allclose(read_stacks(tmp_path / "m.nii")[0].grid(), np.diag([1, 2, 4, 1.0]), rtol=1e-6)
+
+
+def test_slices_that_are_parallelograms_are_refused(tmp_path: Path) -> None:
+    affine = np.asarray([[1, 0.5, 0, 0], [0, 1, 0, 0], [0, 0, 4, 0], [0, 0, 0, 1.0]])
+    nifti(tmp_path / "skew.nii", affine)
+    with pytest.raises(GaussianMRIError, match=r"skew\.nii.*not perpendicular"):
+        read_stacks(tmp_path / "skew.nii")
+
+
+@pytest.mark.parametrize("pixdim", [(1, 1, 0), (0, 0, 0), (1, 1, 2000), (1, np.nan, 1)])
+def test_absurd_spacing_without_sform(tmp_path: Path, pixdim) -> None:
+    nifti(tmp_path / "odd.nii", pixdim=pixdim)
+    with pytest.raises(GaussianMRIError, match=r"odd\.nii"):
+        read_stacks(tmp_path / "odd.nii")
+
+
+def test_several_volumes_and_vectors_are_refused_with_advice(tmp_path: Path) -> None:
+    four = sitk.JoinSeries([sitk.GetImageFromArray(np.ones((3, 4, 5), np.float32))] * 2)
+    sitk.WriteImage(four, str(tmp_path / "four.nii"))
+    with pytest.raises(GaussianMRIError, match=r"four\.nii holds 2 volumes"):
+        read_stacks(tmp_path / "four.nii")
+    one = sitk.JoinSeries([sitk.GetImageFromArray(np.ones((3, 4, 5), np.float32))])
+    sitk.WriteImage(one, str(tmp_path / "one.nii"))
+    assert read_stacks(tmp_path / "one.nii")[0].shape == (3, 4, 5)
+    vector = sitk.GetImageFromArray(np.ones((3, 4, 5, 3), np.float32), isVector=True)
+    sitk.WriteImage(vector, str(tmp_path / "rgb.nrrd"))
+    with pytest.raises(GaussianMRIError, match=r"rgb\.nrrd has 3 values"):
+        read_stacks(tmp_path / "rgb.nrrd")
+    sitk.WriteImage(sitk.GetImageFromArray(np.ones((4, 5), np.float32)), str(tmp_path / "flat.mha"))
+    with pytest.raises(GaussianMRIError, match=r"flat\.mha is a 2D image"):
+        read_stacks(tmp_path / "flat.mha")
+
+
+def test_nan_pixels_name_file_and_slice(tmp_path: Path) -> None:
+    pixels = np.ones((3, 4, 5), np.float32)
+    pixels[2, 0, 0] = np.inf
+    write(tmp_path / "nan.nrrd", (1, 1, 1), np.eye(3), (0, 0, 0), pixels=pixels)
+    with pytest.raises(GaussianMRIError, match=r"nan\.nrrd.*slice 2"):
+        read_stacks(tmp_path / "nan.nrrd")
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".nrrd", ".mha"])
+def test_truncated_and_fake_volumes(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"half{suffix}"
+    random = np.random.default_rng(2).normal(size=(9, 30, 31)).astype(np.float32)
+    write(path, (1, 1, 1), np.eye(3), (0, 0, 0), pixels=random)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(GaussianMRIError, match="half"):
+        read_stacks(path)
+    path.write_text("no image at all\n" * 100)
+    with pytest.raises(GaussianMRIError, match="half"):
+        read_stacks(path)
+    path.write_bytes(b"")
+    with pytest.raises(GaussianMRIError, match="half"):
+        read_stacks(path)
+
+
+def test_a_folder_may_hold_dicom_and_volumes(tmp_path: Path) -> None:
+    series(tmp_path / "dicom")
+    write(tmp_path / "v.nii.gz", (1, 1, 1), np.eye(3), (0, 0, 0))
+    (tmp_path / "readme.txt").write_text("not an image")
+    assert [s.name for s in read_stacks(tmp_path)] == ["T2", "v"]

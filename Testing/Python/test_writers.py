@@ -1,0 +1,344 @@
+"""Writers: what is read back lies where it was, and nothing is left half-written."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK as sitk
+from dicom_files import enhanced, save, series
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from test_geometry import degrees, directions, planes, rotation, vectors
+
+from GaussianMRILib.errors import GaussianMRIError
+from GaussianMRILib.files import atomic_write
+from GaussianMRILib.geometry import ImagePlane, transform_points
+from GaussianMRILib.stacks import SliceStack, read_stacks
+from GaussianMRILib.writers import write_dicom_series, write_png, write_volume
+from GaussianMRILib.writers.volume import volume_affine
+
+NORMAL_FILES = settings(
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+def oblique(count: int = 3, thickness: float = 0.0) -> list[ImagePlane]:
+    turn = rotation((1, 2, 3), 40)
+    plane = ImagePlane.from_axes((5, -7, 11), turn[:, 0], turn[:, 1], (0.5, 0.8), (7, 9), thickness)
+    return plane.stack(count, 2.0)
+
+
+def pictures(count: int = 3, low: float = 0.0, high: float = 2500.0) -> np.ndarray:
+    return np.random.default_rng(count).uniform(low, high, (count, 7, 9)).astype(np.float32)
+
+
+# ---- volumes
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".nii", ".nii.gz", ".mha"])
+@NORMAL_FILES
+@given(directions, degrees, vectors, st.integers(1, 4), st.sampled_from([-2.0, 0.7, 3.0]))
+def test_a_bright_pixel_in_a_volume(tmp_path: Path, suffix, axis, angle, center, count, step) -> None:
+    turn = rotation(axis, angle)
+    stack = ImagePlane.from_axes(center, turn[:, 0], turn[:, 1], (0.5, 0.8), (7, 9)).stack(count, step)
+    images = np.zeros((count, 7, 9), np.float32)
+    k, row, column = count - 1, 5, 2
+    images[k, row, column] = 1000
+    path = write_volume(tmp_path / f"v{suffix}", images, stack)
+    place = stack[k].points()[row, column]
+    tolerance = 2e-3 if ".nii" in suffix else 1e-6
+    # SimpleITK reads LPS and is a judge of its own.
+    image = sitk.ReadImage(str(path))
+    lps = image.TransformIndexToPhysicalPoint((column, row, k))
+    np.testing.assert_allclose(np.asarray(lps) * [-1, -1, 1], place, atol=tolerance)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(image), images)
+    (back,) = read_stacks(path)
+    kk, jj, ii = np.unravel_index(np.argmax(back.pixels), back.pixels.shape)
+    np.testing.assert_allclose(transform_points(back.ijk_to_ras[kk], [ii, jj, 0]), place, atol=tolerance)
+
+
+def test_affine_of_a_volume_and_the_step_of_one_plane(tmp_path: Path) -> None:
+    listed = oblique()
+    np.testing.assert_allclose(volume_affine(listed)[:3, 2], 2.0 * listed[0].normal, atol=1e-12)
+    assert np.linalg.norm(volume_affine(oblique(1))[:3, 2]) == pytest.approx(0.5)
+    assert np.linalg.norm(volume_affine(oblique(1, thickness=4.0))[:3, 2]) == pytest.approx(4.0)
+    single = oblique(1)[0]
+    write_volume(tmp_path / "one.nrrd", pictures(1)[0], single)
+    assert sitk.ReadImage(str(tmp_path / "one.nrrd")).GetSize() == (9, 7, 1)
+
+
+def test_empty_pixels_are_filled(tmp_path: Path) -> None:
+    def values(images: np.ndarray, **options: float) -> np.ndarray:
+        path = write_volume(tmp_path / "f.nrrd", images, oblique(1), **options)
+        return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+
+    images = pictures(1, 30, 90)
+    images[0, 0, 0] = np.nan
+    assert values(images)[0, 0, 0] == 0
+    assert values(images, fill=-5.0)[0, 0, 0] == -5
+    images[0, 3, 3] = -900
+    assert values(images)[0, 0, 0] == -900
+    assert np.all(values(np.full_like(images, np.nan)) == 0)
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        [*oblique(2), oblique(1)[0].offset(9)],
+        [oblique(1)[0], oblique(1)[0]],
+        [oblique(1)[0], ImagePlane.from_normal((0, 0, 0), (0, 0, 1), (0.5, 0.8), (7, 9))],
+        [
+            ImagePlane.from_axes((0, 0, 0), (1, 0, 0), (0, 1, 0), shape=(7, 9)),
+            ImagePlane.from_axes((1, 0, 2), (1, 0, 0), (0, 1, 0), shape=(7, 9)),
+        ],
+    ],
+    ids=["uneven", "same place", "turned", "sheared"],
+)
+def test_planes_that_make_no_volume(tmp_path: Path, listed: list[ImagePlane]) -> None:
+    with pytest.raises(GaussianMRIError, match="no regular volume"):
+        write_volume(tmp_path / "v.nrrd", pictures(len(listed)), listed)
+    assert not list(tmp_path.iterdir())
+
+
+def test_images_and_planes_must_fit(tmp_path: Path) -> None:
+    for images, listed, reason in [
+        (pictures(3), oblique(2), "3 images .* do not fit 2 planes"),
+        (np.zeros((3, 9, 7)), oblique(3), "do not fit"),
+        (np.zeros(7), oblique(1), r"\(planes, rows, columns\)"),
+        (np.full((1, 7, 9), "x"), oblique(1), "real numbers"),
+    ]:
+        for writer, name in ((write_volume, "v.nrrd"), (write_dicom_series, "series")):
+            with pytest.raises(GaussianMRIError, match=reason):
+                writer(tmp_path / name, images, listed)
+    with pytest.raises(GaussianMRIError, match=r"\.nrrd, \.nii"):
+        write_volume(tmp_path / "v.jpg", pictures(), oblique())
+    assert not list(tmp_path.iterdir())
+
+
+def test_unwritable_places(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    for folder in (tmp_path / "missing", tmp_path / "file"):
+        with pytest.raises(GaussianMRIError, match="cannot be written"):
+            write_volume(folder / "v.nrrd", pictures(), oblique())
+        with pytest.raises(GaussianMRIError, match="cannot be written"):
+            write_png(folder / "v.png", pictures()[0])
+        with pytest.raises(GaussianMRIError, match="cannot be written"):
+            write_dicom_series(folder / "series", pictures(), oblique())
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_failure_keeps_the_file_that_was_there(tmp_path: Path, monkeypatch) -> None:
+    path = write_volume(tmp_path / "v.nrrd", pictures(), oblique())
+    before = path.read_bytes()
+    real = os.replace
+
+    def interrupted(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_volume(path, pictures(3, 0, 1), oblique())
+    with pytest.raises(KeyboardInterrupt):
+        write_dicom_series(tmp_path / "series", pictures(), oblique())
+    monkeypatch.setattr(os, "replace", real)
+    assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["v.nrrd"]
+    with pytest.raises(RuntimeError), atomic_write(path):
+        raise RuntimeError
+    assert path.read_bytes() == before
+
+
+# ---- pictures
+
+
+def test_png_has_square_pixels_and_the_window_asked_for(tmp_path: Path) -> None:
+    plane = ImagePlane.from_axes((0, 0, 0), (1, 0, 0), (0, -1, 0), spacing=(0.5, 1.0), shape=(7, 9))
+    image = np.full((7, 9), 50.0)
+    image[:, 4:] = 150
+    image[0, 0] = np.nan
+    path = write_png(tmp_path / "p.png", image, plane, window=(100, 200))
+    levels = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+    assert levels.shape == (14, 9) and levels.dtype == np.uint8
+    assert np.all(levels[:, :4] == 0) and np.all(levels[:, 4:] == 128)
+    square = sitk.GetArrayFromImage(
+        sitk.ReadImage(str(write_png(tmp_path / "p.png", image, window=(50, 150))))
+    )
+    np.testing.assert_array_equal(square[1:], np.where(image[1:] > 100, 255, 0))
+
+
+def test_png_stretches_about_the_pixel_edges(tmp_path: Path) -> None:
+    ramp = np.repeat(np.arange(8.0)[:, None], 8, axis=1)
+    plane = ImagePlane.from_axes((0, 0, 0), (1, 0, 0), (0, -1, 0), spacing=(1.0, 2.0), shape=(8, 8))
+    path = write_png(tmp_path / "p.png", ramp, plane, window=(0, 7))
+    rows = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))[:, 0]
+    expected = np.clip((np.arange(16) - 0.5) / 2, 0, 7) / 7 * 255
+    np.testing.assert_allclose(rows, expected, atol=0.51)
+
+
+def test_png_default_window_ignores_outliers_and_copes_with_nothing(tmp_path: Path) -> None:
+    image = np.linspace(0, 100, 10000).reshape(100, 100)
+    image[0, 0] = 1e6
+    levels = sitk.GetArrayFromImage(sitk.ReadImage(str(write_png(tmp_path / "p.png", image))))
+    assert 120 < levels[50, 0] < 135
+    for odd in (np.full((4, 4), 3.0), np.full((4, 4), np.nan), np.zeros((1, 1))):
+        write_png(tmp_path / "p.png", odd)
+    for bad, reason in [({"window": (3, 3)}, "window"), ({"window": (0, np.nan)}, "window")]:
+        with pytest.raises(GaussianMRIError, match=reason):
+            write_png(tmp_path / "p.png", image, **bad)
+    with pytest.raises(GaussianMRIError, match="one image"):
+        write_png(tmp_path / "p.png", pictures())
+    with pytest.raises(GaussianMRIError, match="its plane"):
+        write_png(tmp_path / "p.png", image, oblique(1)[0])
+    with pytest.raises(GaussianMRIError, match=r"\.png"):
+        write_png(tmp_path / "p.jpg", image)
+
+
+# ---- derived DICOM
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> SliceStack:
+    series(tmp_path / "scan", SpecificCharacterSet="ISO_IR 100", PatientName="Müller^Änne", EchoTime=90)
+    return read_stacks(tmp_path / "scan")[0]
+
+
+@NORMAL_FILES
+@given(planes(), st.integers(1, 3), st.floats(-1e4, 1e4), st.floats(1e-3, 5e4))
+def test_derived_series_reads_back_as_it_was_written(tmp_path: Path, plane, count, low, spread) -> None:
+    listed = plane.stack(count, 1.5)
+    images = np.random.default_rng(count).uniform(low, low + spread, (count, *plane.shape))
+    folder = write_dicom_series(tmp_path / "series", images, listed, overwrite=True)
+    (stack,) = read_stacks(folder)
+    # Files come back sorted along i x j; the planes' normal is on that side.
+    np.testing.assert_allclose(stack.ijk_to_ras, [p.ijk_to_ras for p in listed], atol=1e-5)
+    np.testing.assert_allclose(
+        stack.pixels, images, atol=max(0.5, spread / 65535) if spread >= 1000 else spread / 65535
+    )
+    assert stack.thickness == pytest.approx(plane.thickness or min(plane.spacing), rel=1e-9)
+
+
+def test_derived_series_belongs_to_its_source(tmp_path: Path, source: SliceStack) -> None:
+    folder = write_dicom_series(tmp_path / "series", pictures(), oblique(thickness=4.0), source, "Oblique T2")
+    files = sorted(folder.iterdir())
+    assert [f.name for f in files] == ["IM0001.dcm", "IM0002.dcm", "IM0003.dcm"]
+    tags = [pydicom.dcmread(f) for f in files]
+    original = [pydicom.dcmread(f) for f in sorted((tmp_path / "scan").iterdir())]
+    first = tags[0]
+    assert list(first.ImageType[:2]) == ["DERIVED", "SECONDARY"] and first.Modality == "MR"
+    assert first.SOPClassUID == "1.2.840.10008.5.1.4.1.1.4" == first.file_meta.MediaStorageSOPClassUID
+    assert first.StudyInstanceUID == "1.2.4" and first.FrameOfReferenceUID == "1.2.5"
+    assert first.SeriesInstanceUID != "1.2.3" and len({t.SeriesInstanceUID for t in tags}) == 1
+    uids = {t.SOPInstanceUID for t in tags}
+    assert len(uids) == 3 and not uids & {t.SOPInstanceUID for t in original}
+    assert str(first.PatientName) == "Müller^Änne" and first.EchoTime == 90
+    assert first.SeriesDescription == "Oblique T2" and "GaussianMRI" in first.DerivationDescription
+    referenced = [item.ReferencedSOPInstanceUID for item in first.SourceImageSequence]
+    assert referenced == [t.SOPInstanceUID for t in original]
+    assert first.ReferencedSeriesSequence[0].SeriesInstanceUID == "1.2.3"
+    assert [t.InstanceNumber for t in tags] == [1, 2, 3]
+    listed = oblique()
+    for dataset, plane in zip(tags, listed, strict=True):
+        np.testing.assert_allclose(
+            np.asarray(dataset.ImagePositionPatient) * [-1, -1, 1], plane.origin, atol=1e-9
+        )
+        along = np.reshape(np.asarray(dataset.ImageOrientationPatient, float), (2, 3)) * [-1, -1, 1]
+        np.testing.assert_allclose(along, [plane.i_axis, plane.j_axis], atol=1e-9)
+        assert list(dataset.PixelSpacing) == [0.8, 0.5] and dataset.SliceThickness == 4.0
+        assert dataset.SpacingBetweenSlices == 2.0
+    # SimpleITK finds the same place by itself.
+    image = sitk.ReadImage(str(files[1]))
+    lps = np.asarray(image.TransformIndexToPhysicalPoint((8, 6, 0)))
+    np.testing.assert_allclose(lps * [-1, -1, 1], listed[1].points()[6, 8], atol=1e-4)
+
+
+def test_large_intensities_are_stored_as_they_are(tmp_path: Path, source: SliceStack) -> None:
+    folder = write_dicom_series(tmp_path / "a", pictures(1, 0, 4000), oblique(1), source)
+    tags = pydicom.dcmread(folder / "IM0001.dcm")
+    assert tags.RescaleSlope == 1 and tags.RescaleIntercept == 0
+    np.testing.assert_array_equal(tags.pixel_array, np.rint(pictures(1, 0, 4000)[0]))
+    assert 0 < tags.WindowCenter < 4000 and tags.WindowWidth > 1000
+
+
+def test_provenance_survives_json_and_several_sources_are_all_referred_to(tmp_path: Path, source) -> None:
+    series(tmp_path / "other", SeriesInstanceUID="8.8")
+    (other,) = read_stacks(tmp_path / "other")
+    stored = json.loads(json.dumps(source.source))
+    folder = write_dicom_series(tmp_path / "out", pictures(), oblique(), [stored, other.subset([1])])
+    tags = pydicom.dcmread(folder / "IM0001.dcm")
+    assert [s.SeriesInstanceUID for s in tags.ReferencedSeriesSequence] == ["1.2.3", "8.8"]
+    assert len(tags.SourceImageSequence) == 5 and str(tags.PatientName) == "Müller^Änne"
+    series(tmp_path / "elsewhere", FrameOfReferenceUID="1.2.99")
+    with pytest.raises(GaussianMRIError, match="different frames"):
+        write_dicom_series(
+            tmp_path / "no", pictures(), oblique(), [source, *read_stacks(tmp_path / "elsewhere")]
+        )
+
+
+def test_enhanced_source_is_referred_to_once_with_its_frames(tmp_path: Path) -> None:
+    frames = [{"position": (0, 0, 4.0 * k)} for k in range(3)]
+    save(enhanced(np.zeros((3, 6, 5), np.uint16), frames), tmp_path / "e.dcm")
+    (stack,) = read_stacks(tmp_path / "e.dcm")
+    folder = write_dicom_series(tmp_path / "out", pictures(1), oblique(1), stack)
+    (item,) = pydicom.dcmread(folder / "IM0001.dcm").SourceImageSequence
+    assert list(item.ReferencedFrameNumber) == [1, 2, 3]
+    assert item.ReferencedSOPClassUID == "1.2.840.10008.5.1.4.1.1.4.1"
+
+
+def test_ct_stays_ct_and_no_source_is_an_anonymous_study(tmp_path: Path) -> None:
+    series(tmp_path / "ct", Modality="CT", RescaleIntercept=-1000)
+    (stack,) = read_stacks(tmp_path / "ct")
+    folder = write_dicom_series(tmp_path / "a", pictures(1, -1000, 300), oblique(1), stack)
+    tags = pydicom.dcmread(folder / "IM0001.dcm")
+    assert (
+        tags.Modality == "CT" and tags.SOPClassUID == "1.2.840.10008.5.1.4.1.1.2" and tags.RescaleType == "HU"
+    )
+    np.testing.assert_allclose(read_stacks(folder)[0].pixels, pictures(1, -1000, 300), atol=0.02)
+    folder = write_dicom_series(
+        tmp_path / "b", pictures(1), oblique(1), SliceStack.from_array(np.ones((2, 2, 2)), np.eye(4))
+    )
+    tags = pydicom.dcmread(folder / "IM0001.dcm")
+    assert tags.PatientName == "Anonymous" and "SourceImageSequence" not in tags and tags.StudyInstanceUID
+
+
+def test_planes_of_different_directions_are_one_series(tmp_path: Path, source: SliceStack) -> None:
+    fan = [
+        ImagePlane.from_normal((0, 0, 0), (0, np.sin(a), np.cos(a)), (0.5, 0.8), (7, 9))
+        for a in (0, 0.2, 0.4)
+    ]
+    stacks = read_stacks(write_dicom_series(tmp_path / "fan", pictures(), fan, source))
+    assert [s.shape[0] for s in stacks] == [1, 1, 1]
+    for stack, plane in zip(stacks, fan, strict=True):
+        np.testing.assert_allclose(stack.plane(0).points(), plane.points(), atol=1e-6)
+
+
+def test_folders_with_something_in_them_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    write_dicom_series(tmp_path / "mine", pictures(), oblique())  # empty: fine
+    with pytest.raises(GaussianMRIError, match="not empty"):
+        write_dicom_series(tmp_path / "mine", pictures(), oblique())
+    write_dicom_series(tmp_path / "mine", pictures(1), oblique(1), overwrite=True)
+    assert len(list((tmp_path / "mine").iterdir())) == 1
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(GaussianMRIError, match="not empty"):
+        write_dicom_series(tmp_path / "mine", pictures(), oblique(), overwrite=True)
+    assert (tmp_path / "mine" / "thesis.txt").exists() and len(list(tmp_path.iterdir())) == 1
+
+
+def test_derived_from_a_real_scan(tmp_path: Path, extracted: Callable[[str], Path]) -> None:
+    (stack,) = read_stacks(extracted("mr_dicom/adi_ax_fse_t2_2p5mm.tar.xz"))
+    plane = ImagePlane.from_normal(stack.plane(27).center, (0.1, 0.3, 1), shape=(7, 9))
+    images = pictures(1)
+    images[0, 0] = np.nan
+    folder = write_dicom_series(tmp_path / "out", images, plane, stack)
+    (back,) = read_stacks(folder)
+    assert back.frame_of_reference == stack.frame_of_reference
+    np.testing.assert_allclose(back.plane(0).points(), plane.points(), atol=1e-6)
+    assert (
+        np.all(back.pixels[0, 0] == 0)
+        and len(pydicom.dcmread(folder / "IM0001.dcm").SourceImageSequence) == 55
+    )
