@@ -15,7 +15,9 @@ from .resample import resample
 __all__ = ["main"]
 
 
-@click.group(cls=CommandLine, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=CommandLine, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
 @click.version_option(__version__, prog_name="gaussianmri")
 def main() -> None:
     """Fit 3D Gaussians to thick-slice MRI and resample it on any plane.

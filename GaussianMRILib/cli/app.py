@@ -54,7 +54,8 @@ class CommandLine(click.Group):
             click.echo("Error: not enough memory; fit a smaller region with --roi.", err=True)
             return FAILED
         except BrokenPipeError:
-            # The reader of a pipe has gone (`gaussianmri inspect ... | head`): not an error, and stdout is lost.
+            # The reader of a pipe has gone (`gaussianmri inspect ... | head`): not an error, and stdout is
+            # lost.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         return result if isinstance(result, int) else 0
@@ -70,7 +71,7 @@ def _let_termination_clean_up() -> None:
         signal.signal(signal.SIGTERM, cancel)
 
 
-# ---- options ---------------------------------------------------------------------------------------------------------
+# ---- options -----------------------------------------------------------------------------------------------
 
 
 def common_options(command: Command) -> Command:
@@ -118,9 +119,13 @@ def _set_threads(_context: click.Context, _option: click.Parameter, threads: int
 def fit_options(command: Command) -> Command:
     """The options of a fit: --preset, --seed, --device, --refine."""
     for option in (
-        click.option("--refine/--no-refine", default=False, help="Correct motion and intensity of single slices first."),
+        click.option(
+            "--refine/--no-refine", default=False, help="Correct motion and intensity of slices first."
+        ),
         click.option("--device", default="auto", show_default=True, help="cpu, cuda, or auto."),
-        click.option("--seed", default=0, show_default=True, help="The same seed gives the same field on a CPU."),
+        click.option(
+            "--seed", default=0, show_default=True, help="The same seed gives the same field on a CPU."
+        ),
         click.option(
             "--preset", type=click.Choice(["fast", "paper"]), default="fast", show_default=True,
             help="fast: seconds, with a learned prior. paper: the published recipe, minutes to hours.",
@@ -130,7 +135,7 @@ def fit_options(command: Command) -> Command:
     return command
 
 
-# ---- progress --------------------------------------------------------------------------------------------------------
+# ---- progress ----------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -166,7 +171,7 @@ def run_fit(fitter: Fitter, what: str = "Fitting") -> GaussianField:
     return fitter.field
 
 
-# ---- files -----------------------------------------------------------------------------------------------------------
+# ---- files -------------------------------------------------------------------------------------------------
 
 
 def load_stacks(
@@ -176,11 +181,13 @@ def load_stacks(
     from ..stacks import read_stacks
 
     with progress_bar("Reading") as bar:
-        stacks = read_stacks(list(inputs), thickness=thickness, progress=lambda part, _what: advance(bar, part))
+        stacks = read_stacks(
+            list(inputs), thickness=thickness, progress=lambda part, _what: advance(bar, part)
+        )
     for number in chosen:
         if not 1 <= number <= len(stacks):
             raise GaussianMRIError(
-                f"There is no stack {number}; the input has {len(stacks)}. See them with `gaussianmri inspect`."
+                f"There is no stack {number}; the input has {len(stacks)}. See `gaussianmri inspect`."
             )
     return [stacks[number - 1] for number in chosen] if chosen else stacks
 
@@ -196,7 +203,9 @@ def check_writable(*paths: Path | None) -> None:
         if not folder.is_dir():
             raise GaussianMRIError(f"{path} cannot be written: there is no folder {folder}. Make it first.")
         if not os.access(folder, os.W_OK):
-            raise GaussianMRIError(f"{path} cannot be written: no permission in {folder}. Choose another folder.")
+            raise GaussianMRIError(
+                f"{path} cannot be written: no permission in {folder}. Choose another folder."
+            )
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -204,6 +213,9 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
     lines = []
     for row in [header, ["-" * width for width in widths], *rows]:
-        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        cells = [
+            row[0].ljust(widths[0]),
+            *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)),
+        ]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)

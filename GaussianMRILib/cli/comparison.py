@@ -26,8 +26,10 @@ METHODS = {
     "linear": "linear interpolation",
     "cubic": "cubic B-spline",
     "spline": "cubic B-spline with slice profile",
+    "superresolution": "Tikhonov super-resolution",
 }
 DEFAULT_METHODS = ("fast", "voxel", "linear", "cubic", "spline")
+SMALLEST_FOR_LPIPS = 31  # pixels, what the network needs
 BORDER = 2.0  # mm from the edge of what was scanned that are not judged
 
 
@@ -48,7 +50,7 @@ class Result:
 
 
 def renderer(method: str, stacks: Sequence[SliceStack], fit_options: dict[str, Any]) -> Renderer:
-    """A function from planes to images by one of `METHODS`, in the units of the stacks, NaN outside what was scanned."""
+    """A function from planes to images by one of `METHODS`, in the stacks' units, NaN outside the scan."""
     if method in ("fast", "paper"):
         from ..fitting import Fitter
 
@@ -60,13 +62,16 @@ def renderer(method: str, stacks: Sequence[SliceStack], fit_options: dict[str, A
         "linear": baselines.LinearInterpolator,
         "cubic": lambda given: baselines.SplineInterpolator(given, slice_profile=False),
         "spline": baselines.SplineInterpolator,
+        "superresolution": baselines.SuperResolution,
     }
     with progress_bar(METHODS[method].capitalize()):
         resampler = makers[method](stacks)
     return lambda planes: [resampler.render(plane) for plane in planes]
 
 
-def mask_truth(truths: Sequence[Image], planes: Sequence[ImagePlane], stacks: Sequence[SliceStack]) -> list[Image]:
+def mask_truth(
+    truths: Sequence[Image], planes: Sequence[ImagePlane], stacks: Sequence[SliceStack]
+) -> list[Image]:
     """The truth with NaN near and outside the borders of any stack, so that no method is judged there.
 
     Raises:
@@ -94,11 +99,12 @@ def compare(
     """Render planes by several methods and score them on the finite pixels of `truths`.
 
     Args:
-        renderers: by name; the images in the units of the truths, unless `match_intensity` fits a scale and an offset
-            for each method.
+        renderers: by name; the images in the units of the truths, unless `match_intensity` fits a scale and
+            an offset for each method.
 
     Returns:
-        the truths and the results, both divided by the 99.9th percentile of the truths, which is the data range.
+        the truths and the results, both divided by the 99.9th percentile of the truths, which is the data
+        range.
     """
     kept = [index for index, image in enumerate(truths) if np.isfinite(image).sum() >= 64]
     if not kept:
@@ -127,17 +133,19 @@ def _matched(images: Sequence[Image], truths: Sequence[Image]) -> list[Image]:
 
 
 def _score(method: str, images: Sequence[Image], truths: Sequence[Image]) -> Result:
-    from ..metrics import psnr, ssim
+    from ..metrics import Lpips, psnr, ssim
 
-    lpips = _lpips()
+    lpips = Lpips()
     scores: list[tuple[float, float, float | None]] = []
     for image, truth in zip(images, truths, strict=True):
         judged = np.isfinite(truth)
         missing = int((judged & ~np.isfinite(image)).sum())
         if missing:
-            raise GaussianMRIError(f"Method {method} left {missing} of {int(judged.sum())} pixels to judge empty.")
+            raise GaussianMRIError(
+                f"Method {method} left {missing} of {int(judged.sum())} pixels to judge empty."
+            )
         image = np.where(judged, image, np.nan)
-        perceptual = None if lpips is None else lpips(image, truth)
+        perceptual = lpips(image, truth) if min(image.shape) >= SMALLEST_FOR_LPIPS else None
         scores.append((psnr(image, truth, data_range=1.0), ssim(image, truth, data_range=1.0), perceptual))
     perceptuals = [score[2] for score in scores if score[2] is not None]
     return Result(
@@ -147,14 +155,6 @@ def _score(method: str, images: Sequence[Image], truths: Sequence[Image]) -> Res
         [score[1] for score in scores],
         perceptuals if len(perceptuals) == len(scores) else None,
     )
-
-
-def _lpips() -> Callable[[Image, Image], float | None] | None:
-    """LPIPS where its trunk weights are at hand."""
-    from .. import metrics
-
-    available = getattr(metrics, "lpips_available", None)
-    return metrics.lpips if available is not None and available() else None
 
 
 def results_table(results: Sequence[Result]) -> str:
@@ -191,17 +191,23 @@ def comparison_picture(path: Path, truths: Sequence[Image], results: Sequence[Re
     zoom = max(1, round(260 / max(height, width)))
     cell_width, cell_height, caption = int(width * zoom), int(height * zoom), 22
     columns = 1 + len(results)
-    picture = Pictures.new("L", (columns * (cell_width + 4) - 4, len(shown) * (cell_height + caption + 4) - 4), 0)
+    picture = Pictures.new(
+        "L", (columns * (cell_width + 4) - 4, len(shown) * (cell_height + caption + 4) - 4), 0
+    )
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(size=13)
     white = max(float(np.nanpercentile(truths[index], 99.5)) for index in shown)
     for line, index in enumerate(shown):
         top = line * (cell_height + caption + 4)
         cells = [("truth", truths[index])]
-        cells += [(f"{r.method}  {r.psnr[index]:.2f} dB  {r.ssim[index]:.3f}", r.images[index]) for r in results]
+        cells += [
+            (f"{r.method}  {r.psnr[index]:.2f} dB  {r.ssim[index]:.3f}", r.images[index]) for r in results
+        ]
         for column, (label, image) in enumerate(cells):
             left = column * (cell_width + 4)
             grey = (np.clip(np.nan_to_num(image) / white, 0, 1) * 255).astype(np.uint8)
-            tile = Pictures.fromarray(grey).resize((image.shape[1] * zoom, image.shape[0] * zoom), Pictures.Resampling.BICUBIC)
+            tile = Pictures.fromarray(grey).resize(
+                (image.shape[1] * zoom, image.shape[0] * zoom), Pictures.Resampling.BICUBIC
+            )
             picture.paste(tile, (left, top + caption))
             draw.text((left + 3, top + 3), label, fill=255, font=font)
     with atomic_write(path) as temporary:

@@ -19,7 +19,7 @@ from .evaluate import write_scores
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, or auto.")
 @common_options
 def demo(folder: Path, seed: int, device: str) -> None:
-    """Write a synthetic lumbar MRI to FOLDER (default out/demo), fit it, resample the tilted L5-S1 disc, compare.
+    """Write a synthetic lumbar MRI to FOLDER (default out/demo), fit it, resample the L5-S1 disc, compare.
 
     \b
     FOLDER gets:
@@ -40,12 +40,16 @@ def demo(folder: Path, seed: int, device: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise GaussianMRIError(f"{folder} cannot be made: {error.strerror or error}. Choose another folder.") from error
+        raise GaussianMRIError(
+            f"{folder} cannot be made: {error.strerror or error}. Choose another folder."
+        ) from error
     click.echo(f"Scanning a synthetic lumbar spine into {folder} ...")
     files = write_lumbar_phantom(folder, seed=seed)
     axial, sagittal, truth = (load_stacks([path])[0] for path in (files.axial, files.sagittal, files.truth))
     tilt = np.degrees(np.arccos(abs(float(truth.normal @ axial.normal))))
-    click.echo(f"Axial {axial.shape}, {axial.spacing:.1f} mm apart; the L5-S1 disc is tilted {tilt:.0f} degrees against it.")
+    click.echo(
+        f"Axial {axial.shape}, {axial.spacing:.1f} mm apart; the L5-S1 disc is tilted {tilt:.0f} degrees."
+    )
 
     planes = truth.planes()
     field = run_fit(Fitter([axial], seed=seed, device=device))
@@ -64,4 +68,6 @@ def demo(folder: Path, seed: int, device: str) -> None:
     comparison_picture(folder / "comparison.png", truths, results)
     write_scores(folder / "scores.json", results)
     click.echo(results_table(results))
-    click.echo(f"Means over {len(truths)} thin planes on the disc; * best. The picture: {folder / 'comparison.png'}")
+    click.echo(
+        f"Means over {len(truths)} thin planes on the disc; * best. The picture: {folder / 'comparison.png'}"
+    )

@@ -44,10 +44,13 @@ def _facts() -> dict[str, str]:
     import torch
 
     from .. import native
+    from ..metrics import Lpips
     from ..priors.network import WEIGHTS
 
-    backend = native.backend()
-    weights = f"{WEIGHTS.stat().st_size / 2**20:.2f} MB" if WEIGHTS.is_file() else "absent: the ridge prior is used"
+    backend, lpips = native.backend(), Lpips()
+    weights = (
+        f"{WEIGHTS.stat().st_size / 2**20:.2f} MB" if WEIGHTS.is_file() else "absent: the ridge prior is used"
+    )
     facts = {
         "GaussianMRI": __version__,
         "Kernels": f"{backend.name} ({backend.reason})",
@@ -56,6 +59,7 @@ def _facts() -> dict[str, str]:
         "Threads": str(torch.get_num_threads()),
         "CUDA": str(backend.cuda),
         "Prior network": weights,
+        "LPIPS": "available" if lpips.available else f"not available: {lpips.reason}",
         "Python": f"{platform.python_version()} on {platform.platform()}",
     }
     for library in _LIBRARIES:
@@ -73,8 +77,8 @@ def _facts() -> dict[str, str]:
 def inspect(inputs: tuple[Path, ...], as_json: bool) -> None:
     """List the stacks of slices in INPUT: DICOM folders or files, NIfTI, NRRD or MetaImage.
 
-    Sizes are slices x rows x columns; lengths are millimetres; the tilt is the angle between the slices and the named
-    plane of the body. Names of patients are not shown.
+    Sizes are slices x rows x columns; lengths are millimetres; the tilt is the angle between the slices and
+    the named plane of the body. Names of patients are not shown.
 
     \b
     Examples:
@@ -103,7 +107,9 @@ def inspect(inputs: tuple[Path, ...], as_json: bool) -> None:
                 frame,
             ]
         )
-    click.echo(table(["Stack", "Size", "Pixel", "Spacing", "Thickness", "Orientation", "Tilt", "Frame"], rows))
+    click.echo(
+        table(["Stack", "Size", "Pixel", "Spacing", "Thickness", "Orientation", "Tilt", "Frame"], rows)
+    )
     for number, stack in enumerate(stacks, 1):
         for note in _stack_facts(stack)["notes"]:
             click.echo(f"Stack {number}: {note}")
@@ -135,4 +141,8 @@ def _shear(stack: SliceStack) -> float:
     """Angle in degrees between the slices' normal and the line through their centres."""
     line = stack.plane(len(stack.pixels) - 1).center - stack.plane(0).center
     length = float(np.linalg.norm(line))
-    return 0.0 if length == 0 else float(np.degrees(np.arccos(min(1.0, abs(float(line @ stack.normal)) / length))))
+    return (
+        0.0
+        if length == 0
+        else float(np.degrees(np.arccos(min(1.0, abs(float(line @ stack.normal)) / length))))
+    )

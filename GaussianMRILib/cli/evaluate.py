@@ -12,7 +12,17 @@ import numpy as np
 
 from ..errors import GaussianMRIError
 from .app import check_writable, common_options, load_stacks
-from .comparison import DEFAULT_METHODS, METHODS, Image, Result, compare, comparison_picture, mask_truth, renderer, results_table
+from .comparison import (
+    DEFAULT_METHODS,
+    METHODS,
+    Image,
+    Result,
+    compare,
+    comparison_picture,
+    mask_truth,
+    renderer,
+    results_table,
+)
 
 if TYPE_CHECKING:
     from ..evaluation import IsotropicScan
@@ -33,16 +43,28 @@ LARGEST_ANISOTROPY = 1.5
     help="A scan with cubic voxels, of which thick slices are simulated; no INPUT then.",
 )  # fmt: skip
 @click.option(
-    "--method", "methods", type=click.Choice(list(METHODS)), multiple=True, default=DEFAULT_METHODS, show_default=True,
-    help="A method to compare; may be repeated.",
+    "--method", "methods", type=click.Choice(list(METHODS)), multiple=True, default=DEFAULT_METHODS,
+    show_default=True, help="A method to compare; may be repeated.",
 )  # fmt: skip
-@click.option("--planes", default=12, show_default=True, type=click.IntRange(1), help="With --isotropic: oblique planes.")
+@click.option(
+    "--planes",
+    default=12,
+    show_default=True,
+    type=click.IntRange(1),
+    help="With --isotropic: oblique planes.",
+)
 @click.option(
     "--thickness", default=None, type=float,
-    help="Slice thickness in mm: of the simulated slices (default 4), or of INPUT where the files do not say it.",
+    help="Slice thickness in mm: of simulated slices (default 4), or of INPUT where the files do not say.",
 )  # fmt: skip
-@click.option("--thick-truth", is_flag=True, help="With --isotropic: compare images of the slice thickness, not thin ones.")
-@click.option("--match-intensity", is_flag=True, help="Fit one scale and offset to the truth for each method.")
+@click.option(
+    "--thick-truth",
+    is_flag=True,
+    help="With --isotropic: compare images of the slice thickness, not thin ones.",
+)
+@click.option(
+    "--match-intensity", is_flag=True, help="Fit one scale and offset to the truth for each method."
+)
 @click.option("--png", type=click.Path(path_type=Path), help="Write a picture of truth and methods.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the scores of every plane.")
 @click.option("--seed", default=0, show_default=True, help="Of noise, planes and fit.")
@@ -64,8 +86,8 @@ def evaluate(
 ) -> None:
     """Compare methods of resampling on planes whose true image is known: PSNR, SSIM, LPIPS.
 
-    Intensities are divided by the 99.9th percentile of the truth; pixels within 2 mm of the border of the slices are
-    not judged.
+    Intensities are divided by the 99.9th percentile of the truth; pixels within 2 mm of the border of the
+    slices are not judged.
 
     \b
     Examples:
@@ -98,7 +120,9 @@ def write_scores(path: Path, results: list[Result]) -> None:
     """Scores of every plane and their means, as JSON."""
     from ..files import atomic_write
 
-    content = {r.method: {**r.means(), "planes": {"psnr": r.psnr, "ssim": r.ssim, "lpips": r.lpips}} for r in results}
+    content = {
+        r.method: {**r.means(), "planes": {"psnr": r.psnr, "ssim": r.ssim, "lpips": r.lpips}} for r in results
+    }
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
@@ -141,7 +165,9 @@ def _isotropic_scan(path: Path) -> IsotropicScan:
     steps = np.linalg.norm(grid[:3, :3], axis=0)
     if steps.max() > LARGEST_ANISOTROPY * steps.min():
         sizes = " x ".join(f"{step:.2f}" for step in steps)
-        raise GaussianMRIError(f"{path} has voxels of {sizes} mm; a scan with cubic voxels is needed as the truth.")
+        raise GaussianMRIError(
+            f"{path} has voxels of {sizes} mm; a scan with cubic voxels is needed as the truth."
+        )
     pixels, affine = resample_isotropic(stacks[0].pixels, grid, float(steps.max()))
     scale = float(np.percentile(pixels, 99.9))
     if scale <= 0:

@@ -11,7 +11,9 @@ from .app import check_writable, common_options, fit_options, load_stacks, run_f
 
 @click.command(short_help="Fit Gaussians to slices.")
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("-o", "--output", metavar="FIELD", required=True, type=click.Path(path_type=Path), help="File to write.")
+@click.option(
+    "-o", "--output", metavar="FIELD", required=True, type=click.Path(path_type=Path), help="File to write."
+)
 @fit_options
 @click.option(
     "--roi", nargs=6, type=float, default=None, metavar="R0 R1 A0 A1 S0 S1",
@@ -21,7 +23,9 @@ from .app import check_writable, common_options, fit_options, load_stacks, run_f
     "--stack", "chosen", type=int, multiple=True, metavar="N",
     help="Fit only stack N of `gaussianmri inspect`; may be repeated.",
 )  # fmt: skip
-@click.option("--thickness", type=float, help="Slice thickness in mm, where the files do not say it (NIfTI, NRRD).")
+@click.option(
+    "--thickness", type=float, help="Slice thickness in mm, where the files do not say it (NIfTI, NRRD)."
+)
 @common_options
 def fit(
     inputs: tuple[Path, ...],

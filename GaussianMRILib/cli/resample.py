@@ -24,24 +24,61 @@ _logger = logging.getLogger("GaussianMRI")
 
 @click.command(short_help="Render planes of a fitted field.")
 @click.argument("field_file", metavar="FIELD", type=click.Path(path_type=Path))
-@click.option("--plane", type=click.Path(path_type=Path), metavar="X.mrk.json", help="A plane placed in 3D Slicer.")
-@click.option("--center", nargs=3, type=float, default=None, metavar="R A S", help="Middle of the image, RAS mm.")
-@click.option("--normal", nargs=3, type=float, default=None, metavar="R A S", help="Normal of the plane, RAS.")
-@click.option("--up", nargs=3, type=float, default=None, metavar="R A S", help="Direction upwards in the image.")
-@click.option("--size", nargs=2, type=click.IntRange(1, 8192), metavar="COLUMNS ROWS", help="Pixels.  [default: 224 224, or the markup's size]")
+@click.option(
+    "--plane", type=click.Path(path_type=Path), metavar="X.mrk.json", help="A plane placed in 3D Slicer."
+)
+@click.option(
+    "--center", nargs=3, type=float, default=None, metavar="R A S", help="Middle of the image, RAS mm."
+)
+@click.option(
+    "--normal", nargs=3, type=float, default=None, metavar="R A S", help="Normal of the plane, RAS."
+)
+@click.option(
+    "--up", nargs=3, type=float, default=None, metavar="R A S", help="Direction upwards in the image."
+)
+@click.option(
+    "--size",
+    nargs=2,
+    type=click.IntRange(1, 8192),
+    metavar="COLUMNS ROWS",
+    help="Pixels.  [default: 224 224, or the markup's size]",
+)
 @click.option("--spacing", type=float, default=None, help="Pixel spacing in mm.  [default: 0.5]")
-@click.option("--thickness", type=float, default=0.0, show_default=True, help="Slice thickness in mm; 0 is thin.")
-@click.option("--count", type=click.IntRange(1), default=1, show_default=True, help="Parallel planes around the given one.")
+@click.option(
+    "--thickness", type=float, default=0.0, show_default=True, help="Slice thickness in mm; 0 is thin."
+)
+@click.option(
+    "--count",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Parallel planes around the given one.",
+)
 @click.option("--step", type=float, default=None, metavar="MM", help="Distance between them.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Volume to write: .nrrd, .nii.gz or .mha.")
-@click.option("--dicom", type=click.Path(path_type=Path), metavar="FOLDER", help="Write a derived DICOM series; needs --source.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Volume to write: .nrrd, .nii.gz or .mha."
+)
+@click.option(
+    "--dicom",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Write a derived DICOM series; needs --source.",
+)
 @click.option(
     "--source", type=click.Path(path_type=Path), multiple=True, metavar="INPUT",
     help="What the field was fitted to: its patient and study go into the DICOM series.",
 )  # fmt: skip
 @click.option("--png", type=click.Path(path_type=Path), help="Write the middle plane as a picture.")
-@click.option("--distance", type=click.Path(path_type=Path), help="Write the distance in mm to the nearest acquired slice.")
-@click.option("--support", type=click.Path(path_type=Path), help="Write how well Gaussians support each pixel (1: as usual).")
+@click.option(
+    "--distance",
+    type=click.Path(path_type=Path),
+    help="Write the distance in mm to the nearest acquired slice.",
+)
+@click.option(
+    "--support",
+    type=click.Path(path_type=Path),
+    help="Write how well Gaussians support each pixel (1: as usual).",
+)
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 @common_options
 def resample(
@@ -129,7 +166,9 @@ def _source_stack(source: tuple[Path, ...], field: GaussianField) -> SliceStack:
     for stack in stacks:
         if stack.frame_of_reference == field.frame_of_reference and (stack.name in named or not named):
             return stack
-    raise GaussianMRIError("The field was not fitted to any of the stacks in --source; give the images it was fitted to.")
+    raise GaussianMRIError(
+        "The field was not fitted to any of the stacks in --source; give the images it was fitted to."
+    )
 
 
 def _write(

@@ -1,4 +1,4 @@
-"""A procedural lumbar spine that is scanned into DICOM: input with a known truth, for demonstrations and tests."""
+"""A procedural lumbar spine that is scanned into DICOM: input with a known truth."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
 """A procedural lumbar spine, T2-weighted: signal as a continuous function of position.
 
-Shapes are implicit functions in the frame of the spine (`frame.py`), so any acquisition samples the same body. The
-anatomy (disc half-axes 25 x 17 mm, superellipse exponent 2.3, anterior height 12.4 and posterior 6 mm at L5-S1, sac
-half-axes 8 x 5.5 mm, roots of 2.9 mm radius at 10 and 22 mm, flavum 3 mm) and the relative T2 signals (CSF 1,
-fat .75, nucleus .2-.6, marrow .45, root .4, muscle .2, annulus .13, cortex .1) are those of a middle-aged adult.
+Shapes are implicit functions in the frame of the spine (`frame.py`), so any acquisition samples the same
+body. The anatomy (disc half-axes 25 x 17 mm, superellipse exponent 2.3, anterior height 12.4 and posterior 6
+mm at L5-S1, sac half-axes 8 x 5.5 mm, roots of 2.9 mm radius at 10 and 22 mm, flavum 3 mm) and the relative
+T2 signals (CSF 1, fat .75, nucleus .2-.6, marrow .45, root .4, muscle .2, annulus .13, cortex .1) are those
+of a middle-aged adult.
 """
 
 from __future__ import annotations
@@ -60,8 +61,8 @@ class Phantom:
     """A lumbar spine with known signal everywhere.
 
     Args:
-        seed: draws the individual: tilt of the L5-S1 disc (20 to 42 degrees), heights and hydration of the discs,
-            size of the sac, fat, and how the patient lies in the scanner.
+        seed: draws the individual: tilt of the L5-S1 disc (20 to 42 degrees), heights and hydration of the
+            discs, size of the sac, fat, and how the patient lies in the scanner.
 
     Example:
         >>> phantom = Phantom(seed=0)
@@ -76,10 +77,25 @@ class Phantom:
         self.seed = seed
         self.tilt = float(generator.uniform(20, 42))
         bend = generator.uniform(0.85, 1.15, size=4)
-        offsets = [-46 * bend[0], -16, -1.0, 5.0, 7 * bend[0], 3, 0, -16 * bend[1], -26 * bend[2], -33 * bend[3], -37, -36]
+        offsets = [
+            -46 * bend[0],
+            -16,
+            -1.0,
+            5.0,
+            7 * bend[0],
+            3,
+            0,
+            -16 * bend[1],
+            -26 * bend[2],
+            -33 * bend[3],
+            -37,
+            -36,
+        ]
         stations = [-105, -75, -55, -38, -22, -14, 0, 36, 74, 112, 150, 200]
         pose = rotation(*generator.uniform([-2, -4, -3], [2, 4, 3]))
-        self.frame = SpineFrame(stations, self.tilt + np.array(offsets), pose, generator.uniform(-4, 4, size=3))
+        self.frame = SpineFrame(
+            stations, self.tilt + np.array(offsets), pose, generator.uniform(-4, 4, size=3)
+        )
         self.build = _draw_build(generator)
         textures = {
             "marrow": Texture(generator, (3.0, 3.0, 3.6), waves=8),
@@ -96,11 +112,12 @@ class Phantom:
             *soft_layers(self.build, textures, self._skin, "neural"),
         ]
         self._painting = Painting(layers)
-        #: RAS (3,) mm of a capsule of fish oil taped to the skin left of the midline, as a check of orientation.
+        #: RAS (3,) mm of a capsule of fish oil taped to the skin left of the midline, as a check of
+        #: orientation.
         self.capsule = self._place_capsule()
 
     def intensity(self, points_ras: ArrayLike) -> Floats:
-        """Signal (...) at RAS points (..., 3) in mm: relative T2 signal times the sensitivity of the spine coil.
+        """Signal (...) at RAS points (..., 3) in mm: relative T2 signal times the coil's sensitivity.
 
         0 is air; cerebrospinal fluid beside the coil is about 1.
         """
@@ -122,15 +139,18 @@ class Phantom:
     def _place_capsule(self) -> NDArray[np.float64]:
         x, z = -20.0, 22.0
         y = np.linspace(-160, -40, 1201)
-        points = self.frame.points(self.frame.from_patient(np.stack([np.full_like(y, x), y, np.full_like(y, z)], axis=1)))
+        points = self.frame.points(
+            self.frame.from_patient(np.stack([np.full_like(y, x), y, np.full_like(y, z)], axis=1))
+        )
         surface = float(np.interp(0.0, -self._skin.depth(points), y))
         return self.frame.from_patient([x, surface - CAPSULE_RADIUS, z])
 
     def _sensitivity(self, points: Points) -> Floats:
-        """A surface coil under the back: strongest there, weaker towards the front and the ends of the coil."""
+        """A surface coil under the back: weaker towards the front and towards its ends."""
         depth = points.y + 60
         along = points.z - 25
-        # A saturation band in front of the large vessels keeps the moving bowel dark, as in clinical protocols.
+        # A saturation band in front of the large vessels keeps the moving bowel dark, as in clinical
+        # protocols.
         band = 0.16 + 0.84 / (1 + np.exp((points.v - 43) / 3.5))
         return np.asarray(1.15 * np.exp(-depth / 190 - (along / 190) ** 2) * band, dtype=np.float32)
 
@@ -143,7 +163,8 @@ class Phantom:
     ) -> ImagePlane:
         """The plane through the middle of a disc and the canal behind it.
 
-        Columns run to the patient's left and rows backwards, as on any axial image; the normal points upwards.
+        Columns run to the patient's left and rows backwards, as on any axial image; the normal points
+        upwards.
         """
         s = self.build.disc(level).s
         right, front, _ = self.frame.axes(s).T
@@ -156,7 +177,12 @@ class Phantom:
 
         The roots are the L5 roots, which leave beside that disc.
         """
-        places = {"disc": (0, 0, 0), "sac": (0, -26.5, 0), "left root": (-22, -14, 0), "right root": (22, -14, 0)}
+        places = {
+            "disc": (0, 0, 0),
+            "sac": (0, -26.5, 0),
+            "left root": (-22, -14, 0),
+            "right root": (22, -14, 0),
+        }
         return self.capsule if name == "capsule" else self.frame.to_ras(*places[name])
 
 
@@ -180,4 +206,3 @@ def _draw_build(generator: np.random.Generator) -> Build:
         fat=float(generator.uniform(14, 24)),
         infiltration=float(generator.uniform(0.04, 0.2)),
     )
-

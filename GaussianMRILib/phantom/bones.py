@@ -18,7 +18,7 @@ CORTEX, MARROW, ANNULUS = 0.1, 0.45, 0.13
 
 
 def _outline(p: Points, a: Floats | float, b: Floats | float, v: Floats | float) -> Floats:
-    """Outline of a body or disc across the spine: a superellipse about (0, v), flattened towards the canal."""
+    """Outline of a body or disc across the spine: superellipse about (0, v), flat towards the canal."""
     dent = 1.6 * np.exp(-((p.u / 9) ** 2)) * (p.v < 0)
     return np.asarray(superellipse(p.u, p.v - v, a, b, EXPONENT) + dent, dtype=np.float32)
 
@@ -54,9 +54,13 @@ def _arch(p: Points, low: Disc, high: Disc) -> Floats:
     height = (p.s - pedicle) * p.metric
     pedicles = rounded([slab(p.side - 17.2, 4.6), slab(p.v + 22, 14.0), slab(height, 6.5)], 3.0)
     lift = 0.25 * (p.side - 18)
-    transverse = rounded([slab(p.side - 28, 14.0), slab(p.v + 28 + lift, 4.0), slab(height - 0.2 * lift, 5.0)], 2.5)
+    transverse = rounded(
+        [slab(p.side - 28, 14.0), slab(p.v + 28 + lift, 4.0), slab(height - 0.2 * lift, 5.0)], 2.5
+    )
     wall = (p.v + 43.5 - 0.62 * p.side) * 0.85
-    lamina = rounded([slab(wall, 3.4), slab(p.side, 17.0), slab(p.s - middle + 5 - 0.2 * (p.v + 42), 11.0)], 3.0)
+    lamina = rounded(
+        [slab(wall, 3.4), slab(p.side, 17.0), slab(p.s - middle + 5 - 0.2 * (p.v + 42), 11.0)], 3.0
+    )
     sag = p.s - middle + 8 - 0.25 * (p.v + 42)
     width = 3.2 + 1.8 * np.clip((-p.v - 52) / 10, 0, 1)
     spinous = rounded([p.side - width, slab(p.v - (tip - 41) / 2, (-41 - tip) / 2), slab(sag, 10.0)], 3.0)
@@ -71,8 +75,13 @@ def _vertebra(low: Disc, high: Disc, marrow: Callable[[Points], Floats], arch: b
         return np.minimum(body, _arch(p, low, high)) if arch else body
 
     def signal(p: Points) -> Floats:
-        # The basivertebral vein enters from behind at half height; marrow is a little fatter beside the end plates.
-        vein = np.exp(-(((p.s - middle) / 2.2) ** 2) - (p.u / 5) ** 2) * np.clip((-4 - p.v) / 8, 0, 1) * (p.v > -19)
+        # The basivertebral vein enters from behind at half height; marrow is a little fatter beside the end
+        # plates.
+        vein = (
+            np.exp(-(((p.s - middle) / 2.2) ** 2) - (p.u / 5) ** 2)
+            * np.clip((-4 - p.v) / 8, 0, 1)
+            * (p.v > -19)
+        )
         rim = 0.06 * np.exp(-(((np.abs(p.s - middle) - half + 9) / 3) ** 2))
         return np.asarray(marrow(p) * (1 + rim) + 0.3 * vein, dtype=np.float32)
 
@@ -106,14 +115,16 @@ def _disc(disc: Disc) -> list[Layer]:
 
     middle = 0.5 * (disc.nucleus + 0.18)
     return [
-        Layer(f"annulus {disc.name}", lambda p: both(across(p), height(p)), [(0.0, annulus)], along, side, front),
+        Layer(
+            f"annulus {disc.name}", lambda p: both(across(p), height(p)), [(0.0, annulus)], along, side, front
+        ),
         Layer(f"nucleus {disc.name}", nucleus, [(-0.6, middle), (0.8, signal)], along, side, front, edge=2.0),
     ]
 
 
 def _facets(disc: Disc, marrow: Value) -> list[Layer]:
     """The two facet joints of a level: articular processes of the upper and lower vertebra, fluid between."""
-    reach = {"along": (disc.s - 14.0, disc.s + 20.0), "side": (6.0, 30.0), "front": (-50.0, -24.0)}
+    reach = (disc.s - 14.0, disc.s + 20.0), (6.0, 30.0), (-50.0, -24.0)
 
     def inferior(p: Points) -> Floats:
         return rounded([ellipse(p.side - 15.0, p.v + 40.5, 5.6, 6.2), slab(p.s - disc.s - 5, 11.0)], 3.0)
@@ -127,16 +138,18 @@ def _facets(disc: Disc, marrow: Value) -> list[Layer]:
 
     bands: list[tuple[float, Value]] = [(0.0, CORTEX), (1.1, marrow)]
     return [
-        Layer(f"superior facet {disc.name}", superior, bands, **reach),
-        Layer(f"inferior facet {disc.name}", inferior, bands, **reach),
-        Layer(f"facet joint {disc.name}", joint, [(0.0, 0.7)], edge=0.7, **reach),
+        Layer(f"superior facet {disc.name}", superior, bands, *reach),
+        Layer(f"inferior facet {disc.name}", inferior, bands, *reach),
+        Layer(f"facet joint {disc.name}", joint, [(0.0, 0.7)], *reach, edge=0.7),
     ]
 
 
 def _sacrum(marrow: Value) -> list[Layer]:
     def ala(p: Points) -> Floats:
         # Wings on both sides of S1, with the first sacral foramen left open.
-        outline = rounded([slab(p.side - 31, 25.0), slab(p.v + 9 + 0.28 * (p.side - 16), 11.0), slab(p.s + 24, 17.0)], 5.0)
+        outline = rounded(
+            [slab(p.side - 31, 25.0), slab(p.v + 9 + 0.28 * (p.side - 16), 11.0), slab(p.s + 24, 17.0)], 5.0
+        )
         foramen = ellipse(p.side - 17, (p.s + 31) * 1.0, 5.0, 5.5)
         return both(outline, -foramen)
 

@@ -21,7 +21,7 @@ _RAS_TO_LPS = np.array([-1.0, -1.0, 1.0])
 
 @dataclass(frozen=True)
 class Study:
-    """What the series of one study share. Identifiers follow from `name`, so a phantom is the same file every time."""
+    """What the series of one study share. UIDs follow from `name`: a phantom is the same study every time."""
 
     name: str
     seed: int
@@ -42,8 +42,8 @@ def write_series(
         images: (slices, rows, columns), relative signal.
         name: of the series.
 
-    File names and instance numbers run against the order along the normal, as they do on many scanners: a reader has
-    to sort by position.
+    File names and instance numbers run against the order along the normal, as they do on many scanners: a
+    reader has to sort by position.
     """
     count = len(planes)
     spacing = float(np.linalg.norm(planes[1].center - planes[0].center)) if count > 1 else None
@@ -65,11 +65,11 @@ def write_series(
 
 def _instance(study: Study, number: int, instance: int, name: str, image: Floats) -> FileDataset:
     from pydicom.dataset import FileDataset, FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
+    from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage
 
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = MRImageStorage
-    meta.MediaStorageSOPInstanceUID = study.uid(f"{name} {instance}")
+    meta.MediaStorageSOPInstanceUID = UID(study.uid(f"{name} {instance}"))
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
     values = {

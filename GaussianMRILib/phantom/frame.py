@@ -1,18 +1,19 @@
 """The curved coordinate frame of a lumbar spine: positions relative to the discs instead of the scanner.
 
-A planar curve runs through the middle of the discs and vertebral bodies. A point has coordinates (u, v, s): u mm to
-the patient's right, v mm anterior of the curve, s mm along it, upwards. Points of equal s form a plane across the
-spine, so the mid-plane of a disc is a true plane, tilted by the angle of the curve there.
+A planar curve runs through the middle of the discs and vertebral bodies. A point has coordinates (u, v, s): u
+mm to the patient's right, v mm anterior of the curve, s mm along it, upwards. Points of equal s form a plane
+across the spine, so the mid-plane of a disc is a true plane, tilted by the angle of the curve there.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating[Any]]
 
 _STEP = 0.5  # mm between nodes of the tabulated curve
 _LOW, _HIGH = -170.0, 250.0  # mm, extent of the curve around the L5-S1 disc
@@ -26,12 +27,12 @@ def rotation(degrees_about_x: float, degrees_about_y: float, degrees_about_z: fl
     about_x = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
     about_y = np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])
     about_z = np.array([[np.cos(c), -np.sin(c), 0], [np.sin(c), np.cos(c), 0], [0, 0, 1]])
-    return about_z @ about_y @ about_x
+    return np.asarray(about_z @ about_y @ about_x)
 
 
 @dataclass(frozen=True)
 class Points:
-    """Coordinates of points, float32 arrays of shape (N,), in mm: x, y, z of the patient and u, v, s of the spine."""
+    """Coordinates of points, (N,) float32, mm: x, y, z of the patient and u, v, s of the spine."""
 
     x: Floats
     y: Floats
@@ -56,7 +57,8 @@ class SpineFrame:
 
     Args:
         stations: positions s in mm, increasing.
-        tilts: angle in degrees of the curve at each station; positive leans forward, so the disc's front is lower.
+        tilts: angle in degrees of the curve at each station; positive leans forward, so the disc's front is
+            lower.
         pose: rotation (3, 3) of the patient in the scanner.
         position: RAS of the middle of the L5-S1 disc, where s = 0.
     """
@@ -65,7 +67,7 @@ class SpineFrame:
         self, stations: ArrayLike, tilts: ArrayLike, pose: NDArray[np.float64], position: NDArray[np.float64]
     ) -> None:
         s = np.arange(_LOW, _HIGH + _STEP, _STEP)
-        angle = np.radians(np.interp(s, stations, tilts))
+        angle = np.radians(np.interp(s, np.asarray(stations, float), np.asarray(tilts, float)))
         # A spine bends smoothly: the corners of the interpolation are rounded over about 12 mm.
         kernel = np.exp(-0.5 * (np.arange(-40, 41) * _STEP / 6.0) ** 2)
         angle = np.convolve(np.pad(angle, 40, mode="edge"), kernel / kernel.sum(), mode="valid")
@@ -142,7 +144,8 @@ class SpineFrame:
         s = s + (dy * sine + dz * cosine) / metric
         x = local[:, 0].astype(np.float32)
         return Points(
-            x=x, y=y.astype(np.float32), z=z.astype(np.float32), v=v.astype(np.float32), s=s.astype(np.float32),
+            x=x, y=y.astype(np.float32), z=z.astype(np.float32),
+            v=v.astype(np.float32), s=s.astype(np.float32),
             metric=metric.astype(np.float32), side=np.abs(x), back=self.back(z),
         )  # fmt: skip
 

@@ -66,7 +66,9 @@ def _paint_layer(image: Floats, points: Points, layer: Layer) -> None:
             image[inside] += share[inside] * (value(points.take(inside)) - image[inside])
 
 
-def superellipse(a: Floats, b: Floats, half_a: Floats | float, half_b: Floats | float, exponent: float) -> Floats:
+def superellipse(
+    a: Floats, b: Floats, half_a: Floats | float, half_b: Floats | float, exponent: float
+) -> Floats:
     """Radial distance in mm to |a/half_a|^n + |b/half_b|^n = 1."""
     p, q = np.abs(a / half_a), np.abs(b / half_b)
     if exponent == 2:
@@ -112,7 +114,9 @@ class Texture:
         period: mm, (3,) typical wavelength along x, y, z.
     """
 
-    def __init__(self, generator: np.random.Generator, period: tuple[float, float, float], waves: int = 6) -> None:
+    def __init__(
+        self, generator: np.random.Generator, period: tuple[float, float, float], waves: int = 6
+    ) -> None:
         directions = generator.normal(size=(waves, 3))
         directions /= np.linalg.norm(directions, axis=1, keepdims=True)
         scale = generator.uniform(0.7, 1.6, size=(waves, 1))

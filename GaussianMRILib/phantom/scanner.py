@@ -21,7 +21,8 @@ class Scan:
     Args:
         name: folder of the series and part of its description.
         planes: the slices in order along their normal, each with its thickness in mm.
-        noise: standard deviation of the noise in both channels, relative to cerebrospinal fluid; 0 for the truth.
+        noise: standard deviation of the noise in both channels, relative to cerebrospinal fluid; 0 for the
+            truth.
         samples: points across the slice thickness.
     """
 
@@ -34,8 +35,9 @@ class Scan:
 def acquire(phantom: Phantom, scan: Scan, seed: int = 0) -> Floats:
     """Image the phantom, (slices, rows, columns) float32, 1 about the signal of cerebrospinal fluid.
 
-    Every slice averages the phantom over its thickness (box profile); the samples also spread over the area of the
-    pixel, so that a pixel is a small volume and not a point. The magnitude of two noisy channels gives Rician noise.
+    Every slice averages the phantom over its thickness (box profile); the samples also spread over the area
+    of the pixel, so that a pixel is a small volume and not a point. The magnitude of two noisy channels gives
+    Rician noise.
     """
     generator = np.random.default_rng([phantom.seed, seed, 0xACE])
     images = []
@@ -56,14 +58,13 @@ def _offsets(plane: ImagePlane, samples: int) -> NDArray[np.float64]:
     index = np.arange(samples)
     through = ((index + 0.5) / samples - 0.5) * plane.thickness
     # A rank-1 lattice: each sample at another place of the pixel, without drift along the slice thickness.
-    across = ((index * 3 + 0.5) % samples + 0.5 * (samples % 2 == 0)) / samples - 0.5
-    down = ((index * 2 + 0.5) % samples) / samples - 0.5
-    columns, rows = plane.spacing
-    return (
+    across, down = (index * 3) % samples / samples, (index * 2) % samples / samples
+    offsets: NDArray[np.float64] = (
         through[:, None] * plane.normal
-        + (across - across.mean())[:, None] * columns * plane.i_axis
-        + (down - down.mean())[:, None] * rows * plane.j_axis
+        + (across - across.mean())[:, None] * plane.ijk_to_ras[:3, 0]
+        + (down - down.mean())[:, None] * plane.ijk_to_ras[:3, 1]
     )
+    return offsets
 
 
 def _slice(phantom: Phantom, plane: ImagePlane, samples: int) -> Floats:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 CSF, FAT, ROOT, MUSCLE, LIGAMENT = 1.0, 0.75, 0.4, 0.2, 0.1
 ROOT_RADIUS = 2.9
 
-# Course of a root relative to its pedicle: s above it, then |u| and v; at the disc above the pedicle it passes the
-# lateral recess at 10 mm, beside the disc below it has left through the foramen at 22 mm.
+# Course of a root relative to its pedicle: s above it, then |u| and v; at the disc above the pedicle it
+# passes the lateral recess at 10 mm, beside the disc below it has left through the foramen at 22 mm.
 _ROOT_S = np.array([-60.0, -42.0, -24.5, -12.0, 0.0, 12.0, 24.0, 40.0])
 _ROOT_U = np.array([38.0, 31.0, 22.0, 15.5, 12.0, 10.0, 7.5, 5.0])
 _ROOT_V = np.array([2.0, -6.0, -14.0, -21.0, -22.5, -22.0, -23.5, -26.0])
@@ -58,7 +58,7 @@ def _trunk(build: Build, textures: dict[str, Texture], skin: Skin) -> list[Layer
 
     def shell(p: Points) -> Floats:
         depth = skin.depth(p)
-        return np.maximum(depth, -build.fat - 2 - depth)
+        return both(depth, -build.fat - 2 - depth)
 
     def inside(p: Points) -> Floats:
         return skin.depth(p) + build.fat
@@ -102,7 +102,9 @@ def _muscles(build: Build, textures: dict[str, Texture], skin: Skin) -> list[Lay
 
     def pelvic(p: Points) -> Floats:
         # Iliacus inside and gluteal muscles outside the wing of the ilium.
-        inner = rounded([slab((p.side - 50) * 0.85 - (p.v + 6) * 0.5, 8.0), slab(p.v - 2, 26.0), p.s - 8], 4.0)
+        inner = rounded(
+            [slab((p.side - 50) * 0.85 - (p.v + 6) * 0.5, 8.0), slab(p.v - 2, 26.0), p.s - 8], 4.0
+        )
         outer = both(skin.depth(p) + build.fat, 77 + 0.59 * (p.v + 20) - p.side, p.s - 4, p.v)
         return np.minimum(inner, outer)
 
@@ -131,7 +133,10 @@ def _vessels() -> list[Layer]:
         apart = np.clip((32 - p.s) / 60, 0, 1.0)  # the vena cava begins below, at L5
         trunk = ellipse(p.u - 13, p.v - 25, 10.5, 7.5)
         v = p.v - 25 + 5 * apart
-        right, left = ellipse(p.u - 13 - 18 * apart, v, 7.0, 5.5), ellipse(p.u - 13 + 40 * apart, v - 2, 8.0, 5.0)
+        right, left = (
+            ellipse(p.u - 13 - 18 * apart, v, 7.0, 5.5),
+            ellipse(p.u - 13 + 40 * apart, v - 2, 8.0, 5.0),
+        )
         return np.where(p.s > 32, trunk, np.minimum(right, left)).astype(np.float32)
 
     return [
@@ -146,7 +151,9 @@ def _canal(build: Build, textures: dict[str, Texture]) -> list[Layer]:
 
     def epidural(p: Points) -> Floats:
         depth = _along(p, [-90, -60, -30, 0, 40], [2.5, 5.5, 7.5, 10.5, 10.5])
-        return superellipse(p.u, p.v + 17 + depth, _along(p, [-90, -60, -30, 0, 40], [4, 9, 13, 15.0, 13.5]), depth, 2.2)
+        return superellipse(
+            p.u, p.v + 17 + depth, _along(p, [-90, -60, -30, 0, 40], [4, 9, 13, 15.0, 13.5]), depth, 2.2
+        )
 
     def band(p: Points) -> Floats:
         # The ligament bridges the hollow behind the bodies: a thin dark line along the front of the canal.
@@ -154,7 +161,14 @@ def _canal(build: Build, textures: dict[str, Texture]) -> list[Layer]:
 
     layers = [
         Layer("epidural fat", epidural, [(0.0, fat)], along=(-88, np.inf), side=(0, 17), front=(-40, -14)),
-        Layer("posterior longitudinal ligament", band, [(0.0, 0.1)], along=(-50, 230), side=(0, 8), front=(-18, -14)),
+        Layer(
+            "posterior longitudinal ligament",
+            band,
+            [(0.0, 0.1)],
+            along=(-50, 230),
+            side=(0, 8),
+            front=(-18, -14),
+        ),
     ]
     for disc in build.lumbar:
         layers += [_foramen(disc), _flavum(disc), _interspinous(disc)]
@@ -165,7 +179,9 @@ def _foramen(disc: Disc) -> Layer:
     def distance(p: Points) -> Floats:
         return rounded([slab(p.side - 21, 9.5), slab(p.v + 21.5, 5.5), slab(p.s - disc.s - 5, 10.0)], 4.0)
 
-    return Layer(f"foramen {disc.name}", distance, [(0.0, 0.67)], (disc.s - 8, disc.s + 18), (8, 33), (-30, -14))
+    return Layer(
+        f"foramen {disc.name}", distance, [(0.0, 0.67)], (disc.s - 8, disc.s + 18), (8, 33), (-30, -14)
+    )
 
 
 def _flavum(disc: Disc) -> Layer:
@@ -173,14 +189,18 @@ def _flavum(disc: Disc) -> Layer:
         wall = (p.v + 38.8 - 0.66 * p.side) * 0.83
         return rounded([slab(wall, 1.5), slab(p.side, 15.5), slab(p.s - disc.s - 4, 12.0)], 1.0)
 
-    return Layer(f"flavum {disc.name}", distance, [(0.0, 0.15)], (disc.s - 10, disc.s + 18), (0, 17), (-43, -24))
+    return Layer(
+        f"flavum {disc.name}", distance, [(0.0, 0.15)], (disc.s - 10, disc.s + 18), (0, 17), (-43, -24)
+    )
 
 
 def _interspinous(disc: Disc) -> Layer:
     def distance(p: Points) -> Floats:
         return rounded([slab(p.side, 1.6), slab(p.v + 52, 9.0), slab(p.s - disc.s - 2, 12.0)], 1.0)
 
-    return Layer(f"interspinous {disc.name}", distance, [(0.0, 0.3)], (disc.s - 12, disc.s + 16), (0, 3), (-62, -42))
+    return Layer(
+        f"interspinous {disc.name}", distance, [(0.0, 0.3)], (disc.s - 12, disc.s + 16), (0, 3), (-62, -42)
+    )
 
 
 def _root_layers(name: str, pedicle: float) -> list[Layer]:
@@ -196,15 +216,19 @@ def _root_layers(name: str, pedicle: float) -> list[Layer]:
         ganglion = 0.7 * np.exp(-(((p.s - pedicle + 14) / 5) ** 2))
         radius = ROOT_RADIUS * np.interp(p.s, stations[[0, 2, 6, 7]], [0.6, 1.0, 1.0, 0.7]) + ganglion
         # The tube leans against the planes of equal s, so it is cut as an ellipse there.
-        return both((np.sqrt(a * a + b * b) - radius).astype(np.float32), p.s - stations[-1], stations[0] - p.s)
+        return both(
+            (np.sqrt(a * a + b * b) - radius).astype(np.float32), p.s - stations[-1], stations[0] - p.s
+        )
 
     def sheath(p: Points) -> Floats:
         return tube(p) - 1.6
 
-    reach = {"along": (float(stations[0]), float(stations[-1])), "side": (0.0, 45.0), "front": (-32.0, 8.0)}
+    reach = (float(stations[0]), float(stations[-1])), (0.0, 45.0), (-32.0, 8.0)
     return [
-        Layer(f"fat around root {name}", sheath, [(0.0, 0.72)], (pedicle - 26, pedicle - 5), (10, 28), (-28, -8)),
-        Layer(f"root {name}", tube, [(0.0, 0.36), (0.7, ROOT)], **reach),
+        Layer(
+            f"fat around root {name}", sheath, [(0.0, 0.72)], (pedicle - 26, pedicle - 5), (10, 28), (-28, -8)
+        ),
+        Layer(f"root {name}", tube, [(0.0, 0.36), (0.7, ROOT)], *reach),
     ]
 
 
@@ -222,14 +246,16 @@ def _neural(build: Build) -> list[Layer]:
         return both(superellipse(p.u, p.v - middle(p), a, b, 2.2), -64 - p.s)
 
     layers = [layer for disc in build.lumbar for layer in _root_layers(f"below {disc.name}", disc.s - 12.5)]
-    layers.append(Layer("thecal sac", sac, [(0.0, 0.2), (0.4, CSF)], (-68, np.inf), (0, 14), (-37, -15), edge=0.7))
+    layers.append(
+        Layer("thecal sac", sac, [(0.0, 0.2), (0.4, CSF)], (-68, np.inf), (0, 14), (-37, -15), edge=0.7)
+    )
     layers += [_strand(index, middle) for index in range(14)]
     layers.append(_cord(middle))
     return layers
 
 
 def _strand(index: int, middle: Callable[[Points], Floats]) -> Layer:
-    """One rootlet of the cauda equina: they lie in an arc at the back of the sac and leave it one after another."""
+    """One rootlet of the cauda equina; they lie in an arc at the back of the sac."""
     scatter = np.modf(np.array([0.618, 0.414, 0.732, 0.236]) * (index + 1))[0]
     angle = np.pi * (0.06 + 0.88 * (index + 0.6 * (scatter[0] - 0.5)) / 13)
     radius, lift = 0.55 + 0.3 * scatter[1], 0.6 + 0.3 * scatter[2]

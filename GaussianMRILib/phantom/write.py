@@ -1,4 +1,4 @@
-"""A phantom study on disk: axial and sagittal DICOM series, the truth on the L5-S1 disc, its plane as markups."""
+"""A phantom study on disk: axial and sagittal DICOM, the truth on the L5-S1 disc, its plane."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ SAGITTAL_SPACING, SAGITTAL_THICKNESS = 4.4, 4.0  # mm
 class PhantomFiles:
     """Where `write_lumbar_phantom` put what.
 
-    `axial`, `sagittal` and `truth` are folders of DICOM files, `plane` is a Slicer markups file of the L5-S1 disc.
+    `axial`, `sagittal` and `truth` are folders of DICOM files, `plane` is a Slicer markups file of the L5-S1
+        disc.
     """
 
     folder: Path
@@ -37,8 +38,9 @@ class PhantomFiles:
 def lumbar_scans(phantom: Phantom, noise: float = 0.02) -> tuple[Scan, Scan, Scan]:
     """The axial, sagittal and truth series of a phantom.
 
-    The axial slices are straight, not aligned with the discs, 4 mm thick and 4.5 mm apart; the sagittal ones 4 mm
-    thick and 4.4 mm apart. The truth is nine thin planes without noise, 2 mm apart, around the tilted L5-S1 disc.
+    The axial slices are straight, not aligned with the discs, 4 mm thick and 4.5 mm apart; the sagittal ones
+    4 mm thick and 4.4 mm apart. The truth is nine thin planes without noise, 2 mm apart, around the tilted
+    L5-S1 disc.
     """
     middle = phantom.frame.to_ras(0, -24, 14)
     left, back, down = np.eye(3) * [[-1], [-1], [-1]]
@@ -47,7 +49,12 @@ def lumbar_scans(phantom: Phantom, noise: float = 0.02) -> tuple[Scan, Scan, Sca
     ).stack(22, AXIAL_SPACING)
     # Sagittal images show the front on the left, so their normal points to the patient's right.
     sagittal = ImagePlane.from_axes(
-        phantom.frame.to_ras(0, -22, 30), back, down, spacing=(0.75, 0.75), shape=(304, 240), thickness=SAGITTAL_THICKNESS
+        phantom.frame.to_ras(0, -22, 30),
+        back,
+        down,
+        spacing=(0.75, 0.75),
+        shape=(304, 240),
+        thickness=SAGITTAL_THICKNESS,
     ).stack(13, SAGITTAL_SPACING)
     truth = phantom.disc_plane("L5-S1").stack(9, 2.0)
     return (
@@ -77,17 +84,21 @@ def write_lumbar_phantom(folder: str | os.PathLike[str], seed: int = 0, noise: f
     files = PhantomFiles(root, root / "axial", root / "sagittal", root / "truth", root / "L5-S1.mrk.json")
     study = Study(f"lumbar phantom {seed} {noise}", seed)
     try:
-        for number, (scan, path) in enumerate(zip(scans, (files.axial, files.sagittal, files.truth), strict=True), 1):
+        for number, (scan, path) in enumerate(
+            zip(scans, (files.axial, files.sagittal, files.truth), strict=True), 1
+        ):
             path.mkdir(parents=True, exist_ok=True)
             write_series(path, study, number, scan.planes, acquire(phantom, scan, seed=number), scan.name)
     except OSError as error:
-        raise GaussianMRIError(f"The phantom cannot be written to {root}: {error.strerror or error}.") from error
+        raise GaussianMRIError(
+            f"The phantom cannot be written to {root}: {error.strerror or error}."
+        ) from error
     _write_markups(files.plane, phantom.disc_plane("L5-S1"), "L5-S1")
     return files
 
 
 def _write_markups(path: Path, plane: ImagePlane, name: str) -> None:
-    """A Slicer plane markups file: the plane's own axes, its size, and its centre as the one control point."""
+    """A plane as a Slicer markups file: its axes, its size, its centre as the one control point."""
     rows, columns = plane.shape
     size = [columns * plane.spacing[0], rows * plane.spacing[1]]
     base = np.eye(4)
@@ -120,7 +131,9 @@ def _write_markups(path: Path, plane: ImagePlane, name: str) -> None:
             }
         ],
     }
-    schema = "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/Schema/"
+    schema = (
+        "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/Schema/"
+    )
     document = {"@schema": schema + "markups-schema-v1.0.3.json#", "markups": [markup]}
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")

@@ -1,7 +1,8 @@
-"""Run every benchmark and gather the results: `python -m Testing.Benchmarks [kernels] [quality] [fit] [--quick]`.
+"""Run the benchmarks and gather their results: `python -m Testing.Benchmarks [kernels] [quality] [fit]`.
 
-Each benchmark is a program of its own that prints its table and writes JSON into `results/`; here they run one after
-the other, and `results/summary.json` gets all of it with the name of the machine. `report.py` fills the README from it.
+Each benchmark is a program of its own that prints its table and writes JSON into `results/`; here they run
+one after the other, and `results/summary.json` gets all of it with the name of the machine. `report.py` fills
+the README from it.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ def machine() -> dict[str, Any]:
     name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
-        models = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        models = [
+            line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line
+        ]
         name = models[0] if models else name
     import numpy
     import torch
@@ -46,7 +49,9 @@ def machine() -> dict[str, Any]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("benchmarks", nargs="*", metavar="BENCHMARK", help=f"of {', '.join(BENCHMARKS)}; default: all")
+    parser.add_argument(
+        "benchmarks", nargs="*", metavar="BENCHMARK", help=f"of {', '.join(BENCHMARKS)}; default: all"
+    )
     parser.add_argument("--quick", action="store_true", help="smaller, where a benchmark can")
     options = parser.parse_args()
     unknown = set(options.benchmarks) - set(BENCHMARKS)
@@ -56,7 +61,12 @@ def main() -> int:
     failed = []
     for name in options.benchmarks or BENCHMARKS:
         print(f"==== {name} ====", flush=True)
-        command = [sys.executable, "-m", f"Testing.Benchmarks.{name}", *(["--quick"] if options.quick else [])]
+        command = [
+            sys.executable,
+            "-m",
+            f"Testing.Benchmarks.{name}",
+            *(["--quick"] if options.quick else []),
+        ]
         if subprocess.run(command, cwd=ROOT).returncode:
             failed.append(name)
     stored = {name: RESULTS / f"{name}.json" for name in BENCHMARKS}

@@ -1,8 +1,8 @@
 """Time and memory of a fit, and time of a rendered plane: `python -m Testing.Benchmarks.fit`.
 
-Each fit runs in a process of its own, with two threads, so that peak memory is its own. Cases: the lumbar phantom's
-axial slices cut to 20 x 112 x 224, the whole 55 x 512 x 384 brain series of the shared scans, and, to see how time
-grows, the phantom at three numbers of slices and three sizes of slice.
+Each fit runs in a process of its own, with two threads, so that peak memory is its own. Cases: the lumbar
+phantom's axial slices cut to 20 x 112 x 224, the whole 55 x 512 x 384 brain series of the shared scans, and,
+to see how time grows, the phantom at three numbers of slices and three sizes of slice.
 """
 
 from __future__ import annotations
@@ -65,7 +65,9 @@ def fit_once(folder: Path, size: tuple[int, int, int] | None, device: str) -> di
     peak = _peak()
 
     middle = stack.plane(stack.shape[0] // 2)
-    tilted = gm.ImagePlane.from_normal(middle.center, middle.normal + 0.3 * middle.j_axis, (0.5, 0.5), (224, 224))
+    tilted = gm.ImagePlane.from_normal(
+        middle.center, middle.normal + 0.3 * middle.j_axis, (0.5, 0.5), (224, 224)
+    )
     field.render(tilted)
     times = []
     for _ in range(20):
@@ -106,7 +108,9 @@ def run(device: str = "cpu", quick: bool = False) -> dict[str, Any]:
         archive = SHARED_DATA / BRAIN
         if archive.is_file() and not quick:
             with tarfile.open(archive) as content:
-                content.extractall(Path(folder) / "brain", **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
+                content.extractall(
+                    Path(folder) / "brain", **({"filter": "data"} if hasattr(tarfile, "data_filter") else {})
+                )
             name = "brain 55 x 512 x 384"
             results[name] = _report(name, _in_process(Path(folder) / "brain", None, device))
     return results

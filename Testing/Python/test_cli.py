@@ -30,7 +30,7 @@ def phantom() -> Phantom:
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory, phantom: Phantom) -> Path:
-    """The phantom's study with small images: axial and sagittal slices around the L5-S1 disc, and the truth."""
+    """The phantom's study with small images around the L5-S1 disc: axial, sagittal and the truth."""
     folder = tmp_path_factory.mktemp("study")
     uids = Study("command line test", 0)
     for number, scan in enumerate(lumbar_scans(phantom), 1):
@@ -42,7 +42,9 @@ def study(tmp_path_factory: pytest.TempPathFactory, phantom: Phantom) -> Path:
             planes = [_small(plane, focus) for plane in scan.planes[middle - 4 : middle + 5]]
         small = Scan(scan.name, tuple(planes), scan.noise, samples=3)
         (folder / scan.name).mkdir()
-        write_series(folder / scan.name, uids, number, small.planes, acquire(phantom, small, number), scan.name)
+        write_series(
+            folder / scan.name, uids, number, small.planes, acquire(phantom, small, number), scan.name
+        )
     return folder
 
 
@@ -72,7 +74,7 @@ def markups(tmp_path_factory: pytest.TempPathFactory, phantom: Phantom) -> Path:
     return path
 
 
-# ---- info and inspect ----------------------------------------------------------------------------------------------
+# ---- info and inspect --------------------------------------------------------------------------------------
 
 
 def test_info_names_the_backend_and_why() -> None:
@@ -91,13 +93,17 @@ def test_inspect_lists_stacks_without_patient(study: Path) -> None:
     lines = result.stdout.splitlines()
     axial = next(line for line in lines if "axial" in line)
     assert "9 x 64 x 64" in axial and "1.10 x 1.10" in axial and "4.50" in axial and "4.00" in axial
-    assert any("sagittal" in line for line in lines) and any("0.10" in line and "truth" in line for line in lines)
+    assert any("sagittal" in line for line in lines) and any(
+        "0.10" in line and "truth" in line for line in lines
+    )
     assert "Phantom" not in result.output and "PHANTOM-0" not in result.output
 
 
 def test_inspect_json_has_the_poses(study: Path, phantom: Phantom) -> None:
     stacks = {entry["orientation"]: entry for entry in json.loads(run("inspect", study, "--json").stdout)[:2]}
-    assert stacks["axial"]["size"] == [9, 64, 64] and stacks["axial"]["tilt_degrees"] == pytest.approx(0, abs=0.01)
+    assert stacks["axial"]["size"] == [9, 64, 64] and stacks["axial"]["tilt_degrees"] == pytest.approx(
+        0, abs=0.01
+    )
     assert np.array(stacks["axial"]["ijk_to_ras"]).shape == (9, 4, 4)
     assert stacks["sagittal"]["frame_of_reference"] == stacks["axial"]["frame_of_reference"]
     truth = json.loads(run("inspect", study / "truth", "--json").stdout)[0]
@@ -105,7 +111,7 @@ def test_inspect_json_has_the_poses(study: Path, phantom: Phantom) -> None:
     assert truth["tilt_degrees"] == pytest.approx(np.degrees(np.arccos(np.abs(normal).max())), abs=0.01)
 
 
-# ---- fit and resample ----------------------------------------------------------------------------------------------
+# ---- fit and resample --------------------------------------------------------------------------------------
 
 
 def test_field_is_what_the_library_reads(field_file: Path) -> None:
@@ -139,13 +145,15 @@ def test_resample_writes_the_library_s_image(field_file: Path, markups: Path, tm
     assert 0 <= away[inside].min() and away[inside].max() <= 4.5 / 2 + 0.01
 
 
-def test_resample_at_center_and_normal_and_dicom(field_file: Path, study: Path, phantom: Phantom, tmp_path: Path) -> None:
+def test_resample_at_center_and_normal_and_dicom(
+    field_file: Path, study: Path, phantom: Phantom, tmp_path: Path
+) -> None:
     import pydicom
 
     center, folder = phantom.landmark("sac"), tmp_path / "series"
     result = run(
-        "resample", field_file, "--center", *center, "--normal", 0, 0.5, 0.87, "--size", 24, 12, "--spacing", 0.8,
-        "--thickness", 2, "--dicom", folder, "--source", study / "axial",
+        "resample", field_file, "--center", *center, "--normal", 0, 0.5, 0.87, "--size", 24, 12,
+        "--spacing", 0.8, "--thickness", 2, "--dicom", folder, "--source", study / "axial",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     (file,) = folder.iterdir()
@@ -162,13 +170,15 @@ def test_resample_at_center_and_normal_and_dicom(field_file: Path, study: Path, 
 
 def test_rendered_sac_is_bright_and_disc_is_not(field_file: Path, phantom: Phantom) -> None:
     field = gm.GaussianField.load(field_file)
-    plane = gm.ImagePlane.from_axes(phantom.landmark("sac"), (-1, 0, 0), (0, -1, 0), spacing=(0.5, 0.5), shape=(5, 5))
+    plane = gm.ImagePlane.from_axes(
+        phantom.landmark("sac"), (-1, 0, 0), (0, -1, 0), spacing=(0.5, 0.5), shape=(5, 5)
+    )
     sac = float(np.nanmean(field.render(plane)))
     truth = 1000 * float(phantom.intensity(plane.points()).mean())
     assert sac == pytest.approx(truth, rel=0.15)
 
 
-# ---- evaluate ------------------------------------------------------------------------------------------------------
+# ---- evaluate ----------------------------------------------------------------------------------------------
 
 
 def test_evaluate_against_an_acquired_series(study: Path, tmp_path: Path) -> None:
@@ -193,7 +203,9 @@ def test_evaluate_against_an_acquired_series(study: Path, tmp_path: Path) -> Non
     scale = np.percentile(np.concatenate([image[np.isfinite(image)] for image in images]), 99.9)
     cubic = gm.spline_interpolation(axial, truth.plane(1), slice_profile=False)
     cubic = np.where(np.isfinite(images[1]), cubic, np.nan)
-    assert content["cubic"]["planes"]["psnr"][1] == pytest.approx(gm.psnr(cubic / scale, images[1] / scale, data_range=1.0), abs=1e-3)
+    assert content["cubic"]["planes"]["psnr"][1] == pytest.approx(
+        gm.psnr(cubic / scale, images[1] / scale, data_range=1.0), abs=1e-3
+    )
 
 
 def test_matching_intensity_undoes_a_scale(study: Path, tmp_path: Path) -> None:
@@ -203,7 +215,15 @@ def test_matching_intensity_undoes_a_scale(study: Path, tmp_path: Path) -> None:
     gm.write_volume(tmp_path / "axial.nrrd", axial.pixels, axial.planes())
     psnr = []
     for options in ((), ("--match-intensity",)):
-        arguments = ("evaluate", tmp_path / "axial.nrrd", "--truth", tmp_path / "truth.nrrd", "--method", "linear", *options)
+        arguments = (
+            "evaluate",
+            tmp_path / "axial.nrrd",
+            "--truth",
+            tmp_path / "truth.nrrd",
+            "--method",
+            "linear",
+            *options,
+        )
         result = run(*arguments, "--json", tmp_path / "scores.json")
         assert result.exit_code == 0, result.output
         psnr.append(json.loads((tmp_path / "scores.json").read_text())["linear"]["psnr"])
@@ -211,10 +231,22 @@ def test_matching_intensity_undoes_a_scale(study: Path, tmp_path: Path) -> None:
 
 
 def test_evaluate_simulates_slices_of_an_isotropic_scan(tmp_path: Path, phantom: Phantom) -> None:
-    plane = gm.ImagePlane.from_axes(phantom.landmark("sac"), (-1, 0, 0), (0, -1, 0), spacing=(1, 1), shape=(56, 56))
+    plane = gm.ImagePlane.from_axes(
+        phantom.landmark("sac"), (-1, 0, 0), (0, -1, 0), spacing=(1, 1), shape=(56, 56)
+    )
     planes = plane.stack(48, 1.0)
     gm.write_volume(tmp_path / "scan.nrrd", np.stack([phantom.intensity(p.points()) for p in planes]), planes)
-    arguments = ("evaluate", "--isotropic", tmp_path / "scan.nrrd", "--planes", 3, "--method", "cubic", "--method", "spline")
+    arguments = (
+        "evaluate",
+        "--isotropic",
+        tmp_path / "scan.nrrd",
+        "--planes",
+        3,
+        "--method",
+        "cubic",
+        "--method",
+        "spline",
+    )
     result = run(*arguments, "--json", tmp_path / "scores.json")
     assert result.exit_code == 0, result.output
     scores = json.loads((tmp_path / "scores.json").read_text())
@@ -222,7 +254,7 @@ def test_evaluate_simulates_slices_of_an_isotropic_scan(tmp_path: Path, phantom:
     assert scores["spline"]["psnr"] > scores["cubic"]["psnr"]
 
 
-# ---- errors --------------------------------------------------------------------------------------------------------
+# ---- errors ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -247,7 +279,9 @@ def test_wrong_usage_is_status_2(arguments: tuple[str, ...]) -> None:
     assert "Usage:" in result.stderr and "Traceback" not in result.stderr
 
 
-def test_what_the_user_can_solve_is_status_1(study: Path, field_file: Path, markups: Path, tmp_path: Path) -> None:
+def test_what_the_user_can_solve_is_status_1(
+    study: Path, field_file: Path, markups: Path, tmp_path: Path
+) -> None:
     empty, text = tmp_path / "empty", tmp_path / "text.dcm"
     empty.mkdir()
     text.write_text("no image")
@@ -262,7 +296,7 @@ def test_what_the_user_can_solve_is_status_1(study: Path, field_file: Path, mark
         (("fit", study / "axial", "-o", output, "--roi", 900, 950, 0, 10, 0, 10), "region of interest"),
         (("resample", text, "--plane", markups, "-o", tmp_path / "x.nrrd"), "not a GaussianMRI field"),
         (("resample", field_file, "--plane", text, "-o", tmp_path / "x.nrrd"), "text.dcm"),
-        (("resample", field_file, "--center", 0, 0, 900, "--normal", 0, 0, 1, "-o", tmp_path / "x.nrrd"), "outside"),
+        (("resample", field_file, "--center", 0, 0, 900, "--normal", 0, 0, 1, "-o", output), "outside"),
         (("resample", field_file, "--plane", markups, "-o", tmp_path / "x.tiff"), "tiff"),
         (("evaluate", "--isotropic", study / "axial"), "cubic voxels"),
     ]  # fmt: skip

@@ -36,7 +36,9 @@ def test_interrupted_fit_leaves_nothing(scan: Path, tmp_path: Path, sent: signal
     output = tmp_path / "field.npz"
     output.write_bytes(b"an older result")
     command = [*COMMAND, "fit", str(scan), "-o", str(output), "--preset", "paper", "-v", "--device", "cpu"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
+    )
     try:
         assert process.stderr is not None
         while "Fitting" not in (line := process.stderr.readline()):
@@ -54,7 +56,9 @@ def test_interrupted_fit_leaves_nothing(scan: Path, tmp_path: Path, sent: signal
 
 
 def test_error_status_reaches_the_shell(tmp_path: Path) -> None:
-    done = subprocess.run([*COMMAND, "inspect", str(tmp_path)], capture_output=True, text=True, env=ENVIRONMENT)
+    done = subprocess.run(
+        [*COMMAND, "inspect", str(tmp_path)], capture_output=True, text=True, env=ENVIRONMENT
+    )
     assert done.returncode == 1
     assert done.stdout == "" and done.stderr.startswith("Error: ") and "Traceback" not in done.stderr
 
@@ -67,7 +71,7 @@ def test_streams_are_clean_when_piped(scan: Path) -> None:
 
 def test_help_imports_no_torch() -> None:
     """Help and version answer at once: torch alone takes seconds to import."""
-    code = "import sys; import GaussianMRILib.cli as c; sys.exit(int('torch' in sys.modules or 'scipy' in sys.modules))"
+    code = "import sys, GaussianMRILib.cli; sys.exit(bool({'torch', 'scipy'} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT).returncode == 0
     done = subprocess.run([*COMMAND, "--version"], capture_output=True, text=True, env=ENVIRONMENT)
     assert done.returncode == 0 and gm.__version__ in done.stdout

@@ -30,7 +30,7 @@ def stacks(study: PhantomFiles) -> dict[str, gm.SliceStack]:
     return {name: gm.read_stacks(getattr(study, name))[0] for name in ("axial", "sagittal", "truth")}
 
 
-# ---- the frame -----------------------------------------------------------------------------------------------------
+# ---- the frame ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -38,7 +38,9 @@ def test_spine_coordinates_invert_to_ras(seed: int) -> None:
     generator = np.random.default_rng(seed)
     pose = rotation(*generator.uniform(-5, 5, 3))
     frame = SpineFrame([-100, -30, 0, 40, 110], [-20, 45, 35, 15, -5], pose, generator.uniform(-9, 9, 3))
-    uvs = np.stack([generator.uniform(-60, 60, 50), generator.uniform(-60, 40, 50), generator.uniform(-60, 110, 50)], 1)
+    uvs = np.stack(
+        [generator.uniform(-60, 60, 50), generator.uniform(-60, 40, 50), generator.uniform(-60, 110, 50)], 1
+    )
     ras = np.stack([frame.to_ras(*row) for row in uvs])
     found = frame.points(ras)
     np.testing.assert_allclose(np.stack([found.u, found.v, found.s], 1), uvs, atol=0.02)
@@ -64,7 +66,7 @@ def test_disc_plane_is_tilted_as_discs_are(seed: int) -> None:
     np.testing.assert_allclose(points.s, 0, atol=0.05)
 
 
-# ---- the anatomy ---------------------------------------------------------------------------------------------------
+# ---- the anatomy -------------------------------------------------------------------------------------------
 
 
 def relative(phantom: Phantom, u: float, v: float, s: float) -> float:
@@ -121,7 +123,7 @@ def test_intensity_does_not_depend_on_the_order_or_number_of_points(phantom: Pha
     np.testing.assert_allclose(phantom.intensity(points[77:78])[0], whole[77], atol=1e-6)
 
 
-# ---- the scanner ---------------------------------------------------------------------------------------------------
+# ---- the scanner -------------------------------------------------------------------------------------------
 
 
 def test_slice_profile_is_a_box(phantom: Phantom) -> None:
@@ -138,12 +140,14 @@ def test_slice_profile_is_a_box(phantom: Phantom) -> None:
 def test_noise_is_rician(phantom: Phantom) -> None:
     air = gm.ImagePlane.from_axes(phantom.frame.to_ras(0, -190, 40), (-1, 0, 0), (0, -1, 0), shape=(40, 200))
     image = acquire(phantom, Scan("air", (air,), noise=0.02))[0]
-    assert image.mean() == pytest.approx(0.02 * np.sqrt(np.pi / 2), rel=0.02)  # Rayleigh where there is no signal
+    assert image.mean() == pytest.approx(
+        0.02 * np.sqrt(np.pi / 2), rel=0.02
+    )  # Rayleigh where there is no signal
     assert not np.array_equal(image, acquire(phantom, Scan("air", (air,), noise=0.02), seed=1)[0])
     np.testing.assert_array_equal(acquire(phantom, Scan("air", (air,)))[0], 0)
 
 
-# ---- the files -----------------------------------------------------------------------------------------------------
+# ---- the files ---------------------------------------------------------------------------------------------
 
 
 def test_series_have_the_prescribed_geometry(stacks: dict[str, gm.SliceStack], phantom: Phantom) -> None:
@@ -174,8 +178,10 @@ def test_capsule_is_found_at_its_ras(name: str, stacks: dict[str, gm.SliceStack]
 
 
 @pytest.mark.parametrize("name", ["axial", "sagittal"])
-def test_pixels_are_the_phantom_at_their_ras(name: str, stacks: dict[str, gm.SliceStack], phantom: Phantom) -> None:
-    """Slices averaged over their thickness agree with the phantom where the reader puts them, and only there."""
+def test_pixels_are_the_phantom_at_their_ras(
+    name: str, stacks: dict[str, gm.SliceStack], phantom: Phantom
+) -> None:
+    """Slices averaged over their thickness agree with the phantom where the reader puts them, only there."""
     stack = stacks[name]
     k = stack.shape[0] // 2
     plane = stack.plane(k)
