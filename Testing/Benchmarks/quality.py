@@ -1,0 +1,237 @@
+"""Quality of resampled images on real scans by a fixed protocol: `python -m Testing.Benchmarks.quality`.
+
+single    4 mm axial slices cut from an isotropic scan, 1 % Rician noise, planes tilted 5 to 30 degrees, thin and
+          4 mm thick truth, every method.
+pair      the same with a sagittal stack beside the axial one: each alone, Tikhonov super-resolution of both, Gaussians
+          of both.
+heldout   really acquired sparse stacks: every second slice is left out and predicted from the others.
+
+PSNR in dB (data range 1: the scan's 99.9th percentile), SSIM, LPIPS where its weights are on this computer; the mean
+over planes. Seconds are those of preparing a method (fit, volume) and of rendering one plane.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = Path(__file__).resolve().parent / "results"
+SHARED_DATA = ROOT.parent / "shared" / "data"
+import GaussianMRILib as gm
+from GaussianMRILib import baselines, evaluation, metrics
+from GaussianMRILib.geometry import ImagePlane
+from GaussianMRILib.stacks import SliceStack
+
+Render = Callable[[Sequence[ImagePlane]], list[np.ndarray]]
+EXPERIMENTS = ("single", "pair", "heldout")
+#: Real sparse stacks: file, and the box of slices, rows and columns that is used.
+SPARSE = {
+    "cervical GRE 5 mm": ("mr_spine/sct019_axial_mt0_5mm.nii.gz", np.s_[:, :, :]),
+    "cervical T2 7.5 mm": ("mr_spine/sct_ms_axial_t2_7p5mm.nii.gz", np.s_[:, 32:224, 64:256]),
+    "brain FSE T2 2.5 mm": ("mr_dicom/adi_ax_fse_t2_2p5mm.tar.xz", np.s_[16:41, 96:288, 160:352]),
+}
+
+
+def _one_by_one(resampler: Any) -> Render:
+    return lambda planes: [resampler.render(plane) for plane in planes]
+
+
+def _prior(make: Callable[[SliceStack], Any]) -> Callable[[list[SliceStack], int], Render]:
+    def prepare(stacks: list[SliceStack], seed: int) -> Render:
+        resampler = baselines.Resampler(stacks, make)
+        return _one_by_one(resampler)
+
+    return prepare
+
+
+def _network(stacks: list[SliceStack], seed: int) -> Render:
+    from GaussianMRILib.priors.network_prior import network_prior
+
+    return _prior(network_prior)(stacks, seed)
+
+
+def _ridge(stacks: list[SliceStack], seed: int) -> Render:
+    from GaussianMRILib.priors.ridge import ridge_prior
+
+    return _prior(lambda stack: ridge_prior(stack, seed=seed))(stacks, seed)
+
+
+def _fit(preset: str) -> Callable[[list[SliceStack], int], Render]:
+    return lambda stacks, seed: gm.fit(stacks, preset=preset, seed=seed).render_many
+
+
+METHODS: dict[str, Callable[[list[SliceStack], int], Render]] = {
+    "linear": lambda stacks, seed: _one_by_one(baselines.LinearInterpolator(stacks)),
+    "voxel k=8": lambda stacks, seed: _one_by_one(baselines.VoxelInterpolator(stacks, k=8)),
+    "cubic": lambda stacks, seed: _one_by_one(baselines.SplineInterpolator(stacks, slice_profile=False)),
+    "cubic + profile": lambda stacks, seed: _one_by_one(baselines.SplineInterpolator(stacks)),
+    "ridge": _ridge,
+    "network": _network,
+    "paper": _fit("paper"),
+    "fast": _fit("fast"),
+    "Tikhonov": lambda stacks, seed: _one_by_one(baselines.SuperResolution(stacks)),
+}
+SINGLE = ("linear", "voxel k=8", "cubic", "cubic + profile", "ridge", "network", "paper", "fast")
+HELDOUT = ("linear", "voxel k=8", "cubic", "cubic + profile", "ridge", "network", "fast")
+
+
+class Judge:
+    """Runs methods and keeps the scores; a method that is not available says so in its row."""
+
+    def __init__(self, seed: int, lpips: metrics.Lpips) -> None:
+        self.seed = seed
+        self.lpips = lpips if lpips.available else None
+
+    def row(
+        self,
+        label: str,
+        method: str,
+        stacks: list[SliceStack],
+        views: dict[str, tuple[Sequence[ImagePlane], Sequence[np.ndarray]]],
+    ) -> dict[str, Any]:
+        """Score `method` on each view (planes, true images); prints the row."""
+        row: dict[str, Any] = {"method": label}
+        try:
+            start = time.perf_counter()
+            render = METHODS[method](stacks, self.seed)
+            row["prepare_s"] = time.perf_counter() - start
+            start = time.perf_counter()
+            for view, (planes, truths) in views.items():
+                score = evaluation.score(render(planes), truths, self.lpips)
+                row[view] = {"psnr": score.psnr, "ssim": score.ssim, "lpips": score.lpips}
+                if len(row) == 3:
+                    row["plane_s"] = (time.perf_counter() - start) / len(planes)
+        except (gm.GaussianMRIError, ImportError) as error:
+            row["not_available"] = f"{type(error).__name__}: {error}"
+        print(_line(row), flush=True)
+        return row
+
+
+def single(scans: Sequence[str], methods: Sequence[str], planes: int, judge: Judge) -> dict[str, Any]:
+    """One axial stack of each isotropic scan."""
+    results = {}
+    for name in scans:
+        case = evaluation.quality_case(name, SHARED_DATA, planes=planes, seed=judge.seed)
+        views = {"thin": (case.planes, case.thin), "thick": (case.thick_planes, case.thick)}
+        _title(f"{name}: one axial stack {case.stacks[0].shape}, {planes} planes", views)
+        results[name] = [judge.row(method, method, case.stacks, views) for method in methods]
+    return results
+
+
+def pair(scans: Sequence[str], methods: Sequence[str], planes: int, judge: Judge) -> dict[str, Any]:
+    """An axial and a sagittal stack of each isotropic scan, on the same planes and pixels."""
+    results = {}
+    for name in scans:
+        case = evaluation.quality_case(name, SHARED_DATA, ("axial", "sagittal"), planes, judge.seed)
+        views = {"thin": (case.planes, case.thin), "thick": (case.thick_planes, case.thick)}
+        _title(f"{name}: axial and sagittal stack", views)
+        rows = []
+        for label, part in (("axial", case.stacks[:1]), ("sagittal", case.stacks[1:])):
+            for method in ("cubic + profile", "fast"):
+                if method in methods or method != "fast":
+                    rows.append(judge.row(f"{label}: {method}", method, part, views))
+        for method in ("cubic + profile", "Tikhonov", "fast"):
+            if method in methods or method != "fast":
+                rows.append(judge.row(f"both: {method}", method, case.stacks, views))
+        results[name] = rows
+    return results
+
+
+def heldout(names: Sequence[str], methods: Sequence[str], judge: Judge) -> dict[str, Any]:
+    """Every second slice of really acquired stacks from the others."""
+    results = {}
+    for name in names:
+        stack = sparse_stack(name)
+        kept = stack.subset(range(0, stack.shape[0], 2))
+        left_out = [k for k in range(1, stack.shape[0] - 1, 2)]
+        border = 2  # pixels: how a method treats the edge of the image does not matter
+        truths = []
+        for k in left_out:
+            image = np.full(stack.shape[1:], np.nan, dtype=np.float32)
+            image[border:-border, border:-border] = stack.pixels[k, border:-border, border:-border]
+            truths.append(image)
+        views = {"left out": ([stack.plane(k) for k in left_out], truths)}
+        _title(f"{name}: {len(left_out)} slices left out of {stack.shape}", views)
+        results[name] = [judge.row(method, method, [kept], views) for method in methods]
+    return results
+
+
+def sparse_stack(name: str) -> SliceStack:
+    """A box of a really acquired stack, intensities divided by their 99.9th percentile."""
+    file, box = SPARSE[name]
+    path = SHARED_DATA / file
+    if ".tar" in path.name:
+        with tempfile.TemporaryDirectory() as folder, tarfile.open(path) as archive:
+            archive.extractall(folder, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
+            stack = gm.read_stacks(folder)[0]
+    else:
+        stack = gm.read_stacks(path)[0]
+    slices, rows, columns = box
+    poses = stack.ijk_to_ras[slices].copy()
+    poses[:, :3, 3] += (columns.start or 0) * poses[:, :3, 0] + (rows.start or 0) * poses[:, :3, 1]
+    pixels = stack.pixels[box]
+    pixels = pixels / np.percentile(pixels, 99.9)
+    return SliceStack.from_array(pixels, poses, stack.slice_thickness[slices], name=name)
+
+
+def _title(text: str, views: dict[str, Any]) -> None:
+    print(f"\n{text}")
+    heads = "".join(f"{view + ' PSNR':>16}{'SSIM':>7}{'LPIPS':>8}" for view in views)
+    print(f"{'method':26}{heads}{'prepare':>11}{'plane':>10}")
+
+
+def _line(row: dict[str, Any]) -> str:
+    text = f"{row['method']:26}"
+    if "not_available" in row:
+        return f"{text}  not available: {row['not_available'][:120]}"
+    for value in row.values():
+        if isinstance(value, dict):
+            perceptual = "n/a" if value["lpips"] is None else f"{value['lpips']:.3f}"
+            text += f"{value['psnr']:16.2f}{value['ssim']:7.3f}{perceptual:>8}"
+    return f"{text}{row['prepare_s']:9.2f} s{row['plane_s'] * 1e3:7.1f} ms"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=EXPERIMENTS, default=EXPERIMENTS, help="experiments to run")
+    parser.add_argument("--scans", nargs="+", choices=list(evaluation.SCANS), default=list(evaluation.SCANS))
+    parser.add_argument("--methods", nargs="+", choices=list(METHODS), help="default: all")
+    parser.add_argument("--planes", type=int, default=12, help="planes per scan")
+    parser.add_argument("--seed", type=int, default=0, help="of noise, planes and fits")
+    parser.add_argument("--quick", action="store_true", help="6 planes, without the paper's slow recipe")
+    parser.add_argument("--json", type=Path, default=RESULTS / "quality.json", help="file for the figures")
+    options = parser.parse_args(argv)
+    if not SHARED_DATA.is_dir():
+        print(f"The shared public scans are not in {SHARED_DATA.relative_to(ROOT.parent)} beside the repository.")
+        return 1
+    lpips = metrics.Lpips()
+    if not lpips.available:
+        print(f"LPIPS is not available: {lpips.reason}")
+    chosen = options.methods or [m for m in METHODS if not (options.quick and m == "paper")]
+    planes = min(options.planes, 6) if options.quick else options.planes
+    judge = Judge(options.seed, lpips)
+    results: dict[str, Any] = {"planes": planes, "seed": options.seed}
+    if "single" in options.only:
+        results["single"] = single(options.scans, [m for m in SINGLE if m in chosen], planes, judge)
+    if "pair" in options.only:
+        results["pair"] = pair(options.scans, chosen, planes, judge)
+    if "heldout" in options.only:
+        results["heldout"] = heldout(list(SPARSE), [m for m in HELDOUT if m in chosen], judge)
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    options.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    print(f"\nWrote {options.json}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
