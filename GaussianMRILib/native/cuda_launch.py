@@ -1,7 +1,7 @@
 """Compiles csrc/cuda at first use with NVRTC and launches its kernels on torch's current stream.
 
-No compiler is needed on the user's machine: NVIDIA's `cuda-core` package (extra `cuda` of this package) brings NVRTC.
-Machine code (cubin) is kept on disk, by source, architecture, NVRTC and driver, so that only the first run compiles.
+No compiler is needed on the user's machine: NVIDIA's `cuda-core` package brings NVRTC. Machine code (cubin) is
+kept on disk, by source, architecture, NVRTC and driver, so that only the first run compiles.
 """
 
 from __future__ import annotations
@@ -32,8 +32,10 @@ _KERNEL = re.compile(r'extern "C" __global__ void\s+(?:__launch_bounds__\([^)]*\
 class Launcher(Protocol):
     """Runs a kernel of csrc/cuda by name: on a GPU, or in a host emulation of one."""
 
-    def launch(self, kernel: str, grid: tuple[int, int], block: int, *arguments: torch.Tensor | float) -> None:
-        """Queue `kernel` on `grid` blocks (x, y) of `block` threads; arguments as in the kernel's signature."""
+    def launch(
+        self, kernel: str, grid: tuple[int, int], block: int, *arguments: torch.Tensor | float
+    ) -> None:
+        """Queue `kernel` on `grid` blocks (x, y) of `block` threads; arguments as its signature has them."""
         ...
 
 
@@ -45,7 +47,9 @@ def source_folder() -> Path:
     """
     root = source_root()
     if root is None or not (root / "cuda" / "kernels.cuh").is_file():
-        raise GaussianMRIError("The CUDA sources (csrc/cuda) are not part of this installation; install GaussianMRI again.")
+        raise GaussianMRIError(
+            "The CUDA sources (csrc/cuda) are not part of this installation; install GaussianMRI again."
+        )
     return root
 
 
@@ -143,17 +147,23 @@ class CudaLauncher:
         self._stream = functools.lru_cache(maxsize=64)(self._core.Stream.from_handle)
         self._config = functools.lru_cache(maxsize=256)(self._make_config)
 
-    def launch(self, kernel: str, grid: tuple[int, int], block: int, *arguments: torch.Tensor | float) -> None:
+    def launch(
+        self, kernel: str, grid: tuple[int, int], block: int, *arguments: torch.Tensor | float
+    ) -> None:
         """See Launcher."""
         import torch
 
         device = next(a for a in arguments if isinstance(a, torch.Tensor)).device.index
         with torch.cuda.device(device):
             self._enter_context(device)
-            # Handle 1 names the legacy default stream, torch's 0, in a way that every version of cuda-core accepts.
+            # Handle 1 names the legacy default stream, torch's 0; every version of cuda-core takes it.
             stream = self._stream(torch.cuda.current_stream(device).cuda_stream or 1)
-            self._core.launch(stream, self._config(grid, block), self._kernel(kernel, device),
-                              *pack(self._signatures[kernel], arguments))
+            self._core.launch(
+                stream,
+                self._config(grid, block),
+                self._kernel(kernel, device),
+                *pack(self._signatures[kernel], arguments),
+            )
 
     def load(self, device: int) -> None:
         """Compile, or fetch from the cache, for one GPU.
@@ -178,7 +188,7 @@ class CudaLauncher:
         return self._core.LaunchConfig(grid=(*grid, 1), block=(block, 1, 1))
 
     def _enter_context(self, device: int) -> None:
-        """Make torch's (the primary) context current in this thread: a thread that never called CUDA has none."""
+        """Make torch's (the primary) context current: a thread that never called CUDA has none."""
         entered = self._thread.__dict__.setdefault("entered", set())
         if device not in entered:
             self._core.Device(device).set_current()
@@ -193,8 +203,11 @@ def _architecture(device: int) -> str:
 
 
 def pack(signature: str, arguments: tuple[Any, ...]) -> list[Any]:
-    """Arguments as a kernel takes them: addresses for tensors, numpy scalars of the right width for numbers."""
+    """Arguments as a kernel takes them: tensors as addresses, numbers as numpy scalars of the right width."""
     if len(signature) != len(arguments):
-        raise TypeError(f"a kernel with {len(signature)} parameters was called with {len(arguments)} arguments")
+        raise TypeError(
+            f"a kernel with {len(signature)} parameters was called with {len(arguments)} arguments"
+        )
     kinds = {"q": np.int64, "i": np.int32, "f": np.float32}
-    return [a.data_ptr() if kind == "p" else kinds[kind](a) for kind, a in zip(signature, arguments)]
+    pairs = zip(signature, arguments, strict=True)
+    return [a.data_ptr() if kind == "p" else kinds[kind](a) for kind, a in pairs]

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""Time the CUDA kernels and a whole fit, beside what the hardware's memory and arithmetic would allow at best.
+"""Time the CUDA kernels and a whole fit, beside what memory and arithmetic would allow at best.
 
     python Testing/Benchmarks/gpu.py [--json FILE] [--slices 20] [--gaussians 40000] [--passes 100]
 
-The problem: 20 slices of 112 x 224 pixels of 1 mm, 4 mm apart, three samples of the slice profile each, Gaussians of
-1.6 mm on a jittered lattice. Kernel times are medians between CUDA events; "floor" is the larger of compulsory bytes
-over the bandwidth of a device-to-device copy measured here, and operations over --peak-tflops (float32, H100 SXM: 67).
-A fit is forward, SSIM + L1, backward and Adam over all slices in each pass. `--emulate` runs a tiny problem on the host
-emulation of the kernels: it checks this program, its times mean nothing.
+The problem: 20 slices of 112 x 224 pixels of 1 mm, 4 mm apart, three samples of the slice profile each,
+Gaussians of 1.6 mm on a jittered lattice. Kernel times are medians between CUDA events; "floor" is the larger
+of compulsory bytes over the bandwidth of a device-to-device copy measured here, and operations over
+--peak-tflops (float32, H100 SXM: 67). A fit is forward, SSIM + L1, backward and Adam over all slices in each
+pass. `--emulate` runs a tiny problem on the host emulation of the kernels: it checks this program, its times
+mean nothing.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ import torch
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
 
-from GaussianMRILib.native.cuda import CudaOperators  # noqa: E402
+from GaussianMRILib.native.cuda_operators import CudaOperators  # noqa: E402
 
 CUT, BACKGROUND = 7.814728, 0.01
-# Arithmetic operations for each pixel-Gaussian pair inside the ellipse, exponential and division counted as one.
+# Operations for each pixel-Gaussian pair inside the ellipse, exponential and division counted as one.
 FORWARD_OPERATIONS, BACKWARD_OPERATIONS = 16, 30
 
 
@@ -49,7 +50,9 @@ def problem(slices: int, rows: int, columns: int, gaussians: int, device: str) -
     frames = frame.repeat(slices, 1)
     frames[:, 2] = 4.0 * torch.arange(slices) + 2.0
     y, x = torch.meshgrid(torch.arange(rows) / 9.0, torch.arange(columns) / 7.0, indexing="ij")
-    target = torch.stack([0.5 + 0.4 * torch.sin(x + 0.3 * k) * torch.cos(y) for k in range(slices)]).reshape(-1)
+    target = torch.stack([0.5 + 0.4 * torch.sin(x + 0.3 * k) * torch.cos(y) for k in range(slices)]).reshape(
+        -1
+    )
     tensors = {
         "parameters": parameters,
         "frames": frames,
@@ -112,18 +115,22 @@ class TimedLauncher:
         self.inner, self.watch = inner, watch
         self.events: dict[str, list[tuple[Any, Any]]] = defaultdict(list)
 
-    def launch(self, kernel: str, grid: tuple[int, int], block: int, *arguments: torch.Tensor | float) -> None:
+    def launch(
+        self, kernel: str, grid: tuple[int, int], block: int, *arguments: torch.Tensor | float
+    ) -> None:
         start = self.watch.now()
         self.inner.launch(kernel, grid, block, *arguments)
         self.events[kernel].append((start, self.watch.now()))
 
     def medians(self) -> dict[str, float]:
-        return {name: statistics.median(self.watch.between(*pair) for pair in pairs)
-                for name, pairs in self.events.items()}  # fmt: skip
+        return {
+            name: statistics.median(self.watch.between(*pair) for pair in pairs)
+            for name, pairs in self.events.items()
+        }
 
 
 def workload(data: dict[str, torch.Tensor]) -> dict[str, float]:
-    """Pixels, visible Gaussian-parallel units, and pixel-Gaussian pairs (areas of the ellipses, not clipped)."""
+    """Pixels, visible Gaussian-parallel units, and pixel-Gaussian pairs (ellipses' areas, not clipped)."""
     p = data["parameters"].double()
     units = pairs = 0.0
     for frame, offsets in zip(data["frames"].double(), data["offsets"].double(), strict=True):
@@ -150,9 +157,15 @@ def floors(data: dict[str, torch.Tensor], work: dict[str, float]) -> dict[str, t
     return {
         "gm_count_tiles": (units * 8 + gaussians * 44, 0.0),
         "gm_write_entries": (units * 8 + work["units"] * (32 + 8 * 2), 0.0),
-        "gm_add_entries": (work["units"] * (32 + 12) + pixels * samples * 8, work["pairs"] * FORWARD_OPERATIONS),
+        "gm_add_entries": (
+            work["units"] * (32 + 12) + pixels * samples * 8,
+            work["pairs"] * FORWARD_OPERATIONS,
+        ),
         "gm_finish_pixels": (pixels * (samples * 16 + 4), 0.0),
-        "gm_render_backward": (gaussians * 88 + pixels * (samples * 8 + 4), work["pairs"] * BACKWARD_OPERATIONS),
+        "gm_render_backward": (
+            gaussians * 88 + pixels * (samples * 8 + 4),
+            work["pairs"] * BACKWARD_OPERATIONS,
+        ),
         "gm_ssim_maps": (pixels * 20, pixels * 11 * 2 * 10),
         "gm_ssim_gradient": (pixels * 24, pixels * 11 * 2 * 6),
         "gm_adam_step": (gaussians * 11 * 28.0, 0.0),
@@ -173,14 +186,18 @@ def copy_bandwidth(watch: Stopwatch, size: int) -> float:
 
 def main() -> int:
     """Measure, print a table, and write JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--slices", type=int, default=20)
     parser.add_argument("--gaussians", type=int, default=40_000)
     parser.add_argument("--passes", type=int, default=100)
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--peak-tflops", type=float, default=67.0, help="float32 peak for the floors")
-    parser.add_argument("--emulate", action="store_true", help="tiny problem on the host emulation, without a GPU")
+    parser.add_argument(
+        "--emulate", action="store_true", help="tiny problem on the host emulation, without a GPU"
+    )
     options = parser.parse_args()
     if options.emulate:
         sys.path.insert(0, str(REPOSITORY / "Testing" / "Native" / "cuda_emulation"))
@@ -208,14 +225,27 @@ def main() -> int:
     fit(CudaOperators(timed), data, options.repeats)
     work, kernels = workload(data), timed.medians()
     least = floors(data, work)
-    figures: dict[str, Any] = {"machine": machine, "torch": torch.__version__, "copy_GB_per_s": bandwidth / 1e9,
-                               "gaussians": data["parameters"].shape[1], **work, "kernels": {}}  # fmt: skip
-    print(f"{machine}; copy {bandwidth / 1e9:.0f} GB/s; {figures['gaussians']} Gaussians, "
-          f"{work['pixels']:.0f} pixels, {work['pairs'] / 1e6:.1f} M pixel-Gaussian pairs a pass")  # fmt: skip
+    figures: dict[str, Any] = {
+        "machine": machine,
+        "torch": torch.__version__,
+        "copy_GB_per_s": bandwidth / 1e9,
+        "gaussians": data["parameters"].shape[1],
+        **work,
+        "kernels": {},
+    }
+    print(
+        f"{machine}; copy {bandwidth / 1e9:.0f} GB/s; {figures['gaussians']} Gaussians, "
+        f"{work['pixels']:.0f} pixels, {work['pairs'] / 1e6:.1f} M pixel-Gaussian pairs a pass"
+    )
     for name, milliseconds in sorted(kernels.items(), key=lambda item: -item[1]):
         size, operations = least.get(name, (0.0, 0.0))
         floor = 1e3 * max(size / bandwidth, operations / (options.peak_tflops * 1e12))
-        figures["kernels"][name] = {"ms": milliseconds, "floor_ms": floor, "bytes": size, "operations": operations}
+        figures["kernels"][name] = {
+            "ms": milliseconds,
+            "floor_ms": floor,
+            "bytes": size,
+            "operations": operations,
+        }
         print(f"{name:20} {milliseconds:8.4f} ms   floor {floor:8.4f} ms")
 
     operators = {}
@@ -240,7 +270,10 @@ def main() -> int:
     before, after = fit(plain, data, options.passes)
     seconds = time.perf_counter() - started
     print(f"fit of {options.passes} passes: {seconds:.3f} s, loss {before:.4f} -> {after:.4f}")
-    figures |= {"operators_ms": operators, "fit": {"passes": options.passes, "seconds": seconds, "loss": [before, after]}}
+    figures |= {
+        "operators_ms": operators,
+        "fit": {"passes": options.passes, "seconds": seconds, "loss": [before, after]},
+    }
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     return 0

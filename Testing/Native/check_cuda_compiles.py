@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Compile the CUDA kernels for every architecture we support, with nvcc and with NVRTC, and report their resources.
+"""Compile the CUDA kernels for every supported architecture with nvcc and NVRTC; report their resources.
 
     python Testing/Native/check_cuda_compiles.py [--json FILE] [sm_90 ...]
 
-nvcc (found through PATH) also gives registers and spills; NVRTC (package cuda-core) is what users' machines have. Exit
-status: 0 all compile, 1 something does not, 77 neither compiler is here. No GPU is needed, and none is used.
+nvcc (found through PATH) also gives registers and spills; NVRTC (package cuda-core) is what users' machines
+have. Exit status: 0 all compile, 1 something does not, 77 neither compiler is here. No GPU is used.
 """
 
 from __future__ import annotations
@@ -53,8 +53,19 @@ def compile_with_nvcc(nvcc: str, architecture: str) -> list[Resources]:
     with tempfile.TemporaryDirectory() as folder:
         unit = Path(folder) / "kernels.cu"
         unit.write_text('#include "cuda/kernels.cuh"\n', encoding="utf-8")
-        command = [nvcc, "-std=c++17", f"-arch={architecture}", "-cubin", "-Xptxas=-v", "-Werror=all-warnings",
-                   "-I", str(CSRC), "-o", str(Path(folder) / "kernels.cubin"), str(unit)]  # fmt: skip
+        command = [
+            nvcc,
+            "-std=c++17",
+            f"-arch={architecture}",
+            "-cubin",
+            "-Xptxas=-v",
+            "-Werror=all-warnings",
+            "-I",
+            str(CSRC),
+            "-o",
+            str(Path(folder) / "kernels.cubin"),
+            str(unit),
+        ]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
         raise RuntimeError(f"nvcc for {architecture}:\n{result.stderr}{result.stdout}")
@@ -80,7 +91,9 @@ def compile_with_nvrtc(architecture: str) -> int:
 
 def main() -> int:
     """Run both compilers where they are; see the module's text for the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("architectures", nargs="*", default=ARCHITECTURES)
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
@@ -103,8 +116,10 @@ def main() -> int:
             failed = True
             print(f"NVRTC for {architecture}: {error}", file=sys.stderr)
     for row in table:
-        print(f"{row.architecture:7} {row.kernel:20} {row.registers:4} registers {row.shared_bytes:6} B shared "
-              f"{row.spill_bytes:4} B spilled")  # fmt: skip
+        print(
+            f"{row.architecture:7} {row.kernel:20} {row.registers:4} registers {row.shared_bytes:6} B shared "
+            f"{row.spill_bytes:4} B spilled"
+        )
     for architecture, size in cubins.items():
         print(f"{architecture:7} NVRTC: {size} bytes of machine code")
     if options.json:

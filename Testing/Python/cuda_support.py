@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from GaussianMRILib.native import reference
-from GaussianMRILib.native.cuda import CudaOperators
+from GaussianMRILib.native.cuda_operators import CudaOperators
 
 EMULATION = Path(__file__).resolve().parents[1] / "Native" / "cuda_emulation"
 CUT = 7.814728
@@ -49,7 +49,9 @@ class Scene:
     def to(self, device: str) -> Scene:
         """On a device; shapes stay on the CPU."""
         moved = [x.to(device) for x in (self.parameters, self.frames)]
-        return Scene(*moved, self.shapes, self.offsets.to(device), self.weights.to(device), self.background, self.cut)
+        return Scene(
+            *moved, self.shapes, self.offsets.to(device), self.weights.to(device), self.background, self.cut
+        )
 
     def arguments(self, dtype: torch.dtype | None = None) -> tuple:
         """In the operator's order, parameters in `dtype`."""
@@ -64,7 +66,7 @@ class Scene:
 def random_scene(
     seed: int, gaussians: int = 200, shapes: list[tuple[int, int]] | None = None, samples: int = 3
 ) -> Scene:
-    """Gaussians with axes of 0.5 to 4 mm and any orientation, on oblique, sheared planes through their cloud."""
+    """Gaussians with axes of 0.5 to 4 mm, any orientation, on oblique, sheared planes through their cloud."""
     generator = torch.Generator().manual_seed(seed)
 
     def uniform(*shape: int, low: float = 0.0, high: float = 1.0) -> torch.Tensor:
@@ -120,15 +122,15 @@ def assert_forward_agrees(scene: Scene, result: tuple[torch.Tensor, ...], tolera
     """Image, samples and density against the float64 reference, away from edges."""
     expected = reference.render_planes(*scene.arguments(torch.float64))
     clear = clear_pixels(scene)
-    assert scene.total == 0 or clear.float().mean() > 0.5
-    for name, ours, theirs in zip(("image", "samples", "density"), result, expected):
+    assert scene.total < 100 or clear.float().mean() > 0.5
+    for name, ours, theirs in zip(("image", "samples", "density"), result, expected, strict=True):
         assert ours.dtype == torch.float32 and ours.shape == theirs.shape, name
         error = ((ours.cpu().double() - theirs).abs() / theirs.abs().clamp(min=1))[..., clear]
         assert torch.isfinite(ours).all() and (error.numel() == 0 or error.max() < tolerance), name
 
 
 def assert_backward_agrees(scene: Scene, operators: CudaOperators, seed: int, device: str = "cpu") -> None:
-    """Gradient against float64 autograd of the reference, to 1e-4 of each row's largest entry."""
+    """Gradient against float64 autograd of the reference, to 1e-4 of the largest entry of its kind."""
     _, samples, density = reference.render_planes(*scene.arguments(torch.float64))
     grad = torch.randn(scene.total, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     grad = torch.where(clear_pixels(scene), grad, 0.0)
@@ -139,6 +141,8 @@ def assert_backward_agrees(scene: Scene, operators: CudaOperators, seed: int, de
     )
     assert ours.shape == expected.shape and torch.isfinite(ours).all()
     if expected.numel():
-        scale = expected.abs().amax(dim=1, keepdim=True).clamp(min=1e-6)
-        error = ((ours.cpu().double() - expected).abs() / scale).amax(dim=1)
-        assert error.max() < 1e-4, f"relative error by row: {error.tolist()}"
+        # One scale for each kind of parameter: how a gradient falls on x, y, z is the choice of axes.
+        for kind in (slice(0, 3), slice(3, 9), slice(9, 10), slice(10, 11)):
+            scale = float(expected[kind].abs().max().clamp(min=1e-6))
+            error = float((ours[kind].cpu().double() - expected[kind]).abs().max()) / scale
+            assert error < 1e-4, f"rows {kind}: relative error {error}"

@@ -47,7 +47,7 @@ def test_nvcc_compiles_without_spills(architecture: str) -> None:
 
 
 def test_nvrtc_compiles_once(nvrtc: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As at a user's first run, where only cuda-core is there; the second time the cubin comes from the disk."""
+    """As at a user's first run, with cuda-core alone; the second time the cubin comes from the disk."""
     monkeypatch.setenv("GAUSSIANMRI_CACHE", str(tmp_path))
     code = cuda_launch.compile_cubin("sm_90")
     assert code.startswith(b"\x7fELF") and all(name.encode() in code for name in _kernels())
@@ -56,7 +56,9 @@ def test_nvrtc_compiles_once(nvrtc: None, tmp_path: Path, monkeypatch: pytest.Mo
     assert cuda_launch.compile_cubin("sm_90") == b"kept"
 
 
-def test_changed_sources_are_compiled_anew(nvrtc: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changed_sources_are_compiled_anew(
+    nvrtc: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("GAUSSIANMRI_CACHE", str(tmp_path / "cache"))
     shutil.copytree(check.CSRC, tmp_path / "csrc")
     cuda_launch.compile_cubin("sm_80")
@@ -108,7 +110,9 @@ def test_emulation_refuses_what_hardware_leaves_undefined(tmp_path: Path) -> Non
         "}\n"
     )
     program = tmp_path / "wrong"
-    subprocess.run(["g++", "-std=c++17", "-O1", "-I", str(EMULATION), "-o", str(program), str(source)], check=True)
+    subprocess.run(
+        ["g++", "-std=c++17", "-O1", "-I", str(EMULATION), "-o", str(program), str(source)], check=True
+    )
     assert subprocess.run([program, "fine"], check=False).returncode == 0
     for kernel, words in (("exited", "exited"), ("stuck", "deadlock")):
         result = subprocess.run([program, kernel], capture_output=True, text=True, check=False)
@@ -132,7 +136,9 @@ def test_torch_operators_reach_the_cuda_implementation(monkeypatch: pytest.Monke
         assert parameters.grad is not None
         m, v = torch.zeros_like(parameters), torch.zeros_like(parameters)
         values = parameters.detach().clone()
-        native.adam_(values, parameters.grad, m, v, torch.full((11,), 0.1), torch.zeros(11, dtype=torch.int32), 1)
+        native.adam_(
+            values, parameters.grad, m, v, torch.full((11,), 0.1), torch.zeros(11, dtype=torch.int32), 1
+        )
         gradients.append(parameters.grad)
     assert operators.launcher.launched[-1] == "gm_adam_step"
     scale = gradients[0].abs().amax(dim=1, keepdim=True)

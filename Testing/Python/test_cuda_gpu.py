@@ -13,7 +13,7 @@ from cuda_support import assert_backward_agrees, assert_forward_agrees, fresh_se
 
 from GaussianMRILib import native
 from GaussianMRILib.native import cuda, reference
-from GaussianMRILib.native.cuda import CudaOperators
+from GaussianMRILib.native.cuda_operators import CudaOperators
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "Benchmarks"))
 import gpu as benchmark
@@ -81,13 +81,15 @@ def test_ssim_and_adam_match_reference(operators: CudaOperators) -> None:
     for step in range(1, 6):
         grad = torch.randn(3, 999, generator=generator)
         operators.adam_(ours[0], grad.cuda(), *ours[1:], rates.cuda(), modes.cuda(), step, 0.9, 0.999, 1e-8)
-        reference.adam_(expected[0], grad.double(), *expected[1:], rates.double(), modes, step, 0.9, 0.999, 1e-8)
+        reference.adam_(
+            expected[0], grad.double(), *expected[1:], rates.double(), modes, step, 0.9, 0.999, 1e-8
+        )
     for result, truth in zip(ours, expected, strict=True):
         torch.testing.assert_close(result.cpu().double(), truth, atol=1e-5, rtol=1e-5)
 
 
 def test_parity_with_the_cpu_on_a_whole_stack() -> None:
-    """Image and gradient of 20 slices agree with the CPU kernels to 1e-4, but for pixels on a footprint's very edge."""
+    """Image and gradient of 20 slices agree with the CPU to 1e-4, but for pixels on footprints' edges."""
     on_cpu = benchmark.problem(20, 112, 224, 40_000, "cpu")
     names = ("frames", "shapes", "offsets", "weights")
     images, gradients = [], []
@@ -113,7 +115,9 @@ def test_results_are_reproducible_bit_for_bit(operators: CudaOperators) -> None:
     for other in (operators, frugal):
         for ours, theirs in zip(other.render_planes(data["parameters"], *planes), expected, strict=True):
             assert torch.equal(ours, theirs)
-        assert torch.equal(other.render_planes_backward(grad, *expected[1:], data["parameters"], *planes), gradient)
+        assert torch.equal(
+            other.render_planes_backward(grad, *expected[1:], data["parameters"], *planes), gradient
+        )
 
 
 def test_other_streams_and_threads(operators: CudaOperators) -> None:

@@ -6,7 +6,14 @@ import shutil
 
 import pytest
 import torch
-from cuda_support import Scene, assert_backward_agrees, assert_forward_agrees, emulated, fresh_seed, random_scene
+from cuda_support import (
+    Scene,
+    assert_backward_agrees,
+    assert_forward_agrees,
+    emulated,
+    fresh_seed,
+    random_scene,
+)
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="the CUDA emulation needs g++")
 
@@ -78,7 +85,7 @@ def test_broken_gaussians_add_nothing() -> None:
     kept = torch.ones(50, dtype=torch.bool)
     kept[broken] = kept[40:43] = False
     rest = Scene(whole[:, kept].contiguous(), *scene.arguments()[1:])
-    for ours, expected in zip(result, emulated().render_planes(*rest.arguments())):
+    for ours, expected in zip(result, emulated().render_planes(*rest.arguments()), strict=True):
         assert torch.equal(ours, expected)
     gradient = emulated().render_planes_backward(torch.ones(scene.total), *result[1:], *scene.arguments())
     assert torch.equal(gradient[:, ~kept], torch.zeros(11, int((~kept).sum())))
@@ -92,11 +99,13 @@ def test_result_does_not_depend_on_order_or_memory() -> None:
     grad = torch.randn(scene.total)
     gradient = emulated().render_planes_backward(grad, *expected[1:], *scene.arguments())
     for operators in (emulated(seed=7), emulated(seed=8, max_units=97), emulated(max_entries=50)):
-        for ours, theirs in zip(operators.render_planes(*scene.arguments()), expected):
+        for ours, theirs in zip(operators.render_planes(*scene.arguments()), expected, strict=True):
             assert torch.equal(ours, theirs)
         again = operators.render_planes_backward(grad, *expected[1:], *scene.arguments())
         assert torch.equal(again, gradient)
-        assert operators.launcher.launched.count("gm_count_tiles") > (1 if operators.launcher.seed != 7 else 0)
+        assert operators.launcher.launched.count("gm_count_tiles") > (
+            1 if operators.launcher.seed != 7 else 0
+        )
 
 
 def test_parameters_may_be_a_view() -> None:

@@ -23,6 +23,9 @@ def test_emulation_is_clean_under_sanitizers() -> None:
     tests = [str(HERE / "test_cuda_render.py"), str(HERE / "test_cuda_ssim_adam.py")]
     result = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-x", "-s", "-p", "no:cacheprovider", *tests],
-        env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]

@@ -13,7 +13,9 @@ from GaussianMRILib.native import reference
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="the CUDA emulation needs g++")
 
 
-def random_images(seed: int, shapes: list[tuple[int, int]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def random_images(
+    seed: int, shapes: list[tuple[int, int]]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Smooth targets in [0, 1], noisy images of them, shapes (P, 2)."""
     generator = torch.Generator().manual_seed(seed)
     total = sum(rows * columns for rows, columns in shapes)
@@ -23,7 +25,9 @@ def random_images(seed: int, shapes: list[tuple[int, int]]) -> tuple[torch.Tenso
     return image, target, torch.tensor(shapes, dtype=torch.int32).reshape(-1, 2)
 
 
-@pytest.mark.parametrize("shapes", [[(23, 37), (16, 16)], [(1, 1), (3, 40), (40, 2)], [(5, 6), (0, 4), (17, 17)], []])
+@pytest.mark.parametrize(
+    "shapes", [[(23, 37), (16, 16)], [(1, 1), (3, 40), (40, 2)], [(5, 6), (0, 4), (17, 17)], []]
+)
 def test_ssim_matches_reference(shapes: list[tuple[int, int]]) -> None:
     image, target, table = random_images(fresh_seed(), shapes)
     mean, gradient = emulated().ssim(image, target, table)
@@ -52,7 +56,7 @@ def test_ssim_does_not_depend_on_order() -> None:
     image, target, table = random_images(fresh_seed(), [(33, 18), (20, 40)])
     expected = emulated().ssim(image, target, table)
     for seed in (3, 4):
-        for ours, theirs in zip(emulated(seed=seed).ssim(image, target, table), expected):
+        for ours, theirs in zip(emulated(seed=seed).ssim(image, target, table), expected, strict=True):
             assert torch.equal(ours, theirs)
 
 
@@ -77,8 +81,10 @@ def test_adam_matches_reference() -> None:
     for step in range(1, 6):
         grad = torch.randn(rows, columns, generator=generator)
         emulated().adam_(parameters, grad, m, v, rates, modes, step, 0.9, 0.999, 1e-8)
-        reference.adam_(expected[0], grad.double(), *expected[1:], rates.double(), modes, step, 0.9, 0.999, 1e-8)
-    for ours, theirs in zip((parameters, m, v), expected):
+        reference.adam_(
+            expected[0], grad.double(), *expected[1:], rates.double(), modes, step, 0.9, 0.999, 1e-8
+        )
+    for ours, theirs in zip((parameters, m, v), expected, strict=True):
         torch.testing.assert_close(ours.double(), theirs, atol=1e-5, rtol=1e-5)
 
 
@@ -89,7 +95,9 @@ def test_adam_leaves_entries_with_a_bad_gradient() -> None:
     m, v = torch.zeros(3, 4), torch.zeros(3, 4)
     modes, rates = torch.tensor([0, 1, 2], dtype=torch.int32), torch.full((3,), 0.1)
     emulated().adam_(parameters, grad, m, v, rates, modes, 1, 0.9, 0.999, 1e-8)
-    assert torch.equal(parameters[:, 1:3], torch.full((3, 2), 0.5)) and torch.equal(m[:, 1:3], torch.zeros(3, 2))
+    assert torch.equal(parameters[:, 1:3], torch.full((3, 2), 0.5)) and torch.equal(
+        m[:, 1:3], torch.zeros(3, 2)
+    )
     assert (parameters[:, 0] < 0.5).all() and (v[:, 3] > 0).all()
 
 

@@ -18,7 +18,7 @@ HERE = Path(__file__).resolve().parent
 
 
 def build(flags: str = "") -> Path:
-    """The emulation as a shared library, built with `$CXX` (g++) and `flags`, kept by hash in the temporary folder.
+    """The emulation as a shared library, built with `$CXX` (g++) and `flags`, kept in the temporary folder.
 
     Raises:
         RuntimeError: no compiler, or it refuses; the text is the compiler's.
@@ -28,11 +28,26 @@ def build(flags: str = "") -> Path:
         raise RuntimeError("no C++ compiler (g++, or $CXX)")
     sources = [HERE / "cuda_emulation.h", HERE / "kernels_host.cpp", *source_files(source_folder())]
     digest = hashlib.sha256(f"{compiler} {flags}".encode() + b"".join(path.read_bytes() for path in sources))
-    library = Path(tempfile.gettempdir()) / f"gaussianmri-emulation-{os.getuid()}-{digest.hexdigest()[:16]}.so"
+    library = (
+        Path(tempfile.gettempdir()) / f"gaussianmri-emulation-{os.getuid()}-{digest.hexdigest()[:16]}.so"
+    )
     if not library.is_file():
         partial = library.with_suffix(f".{os.getpid()}.partial")
-        command = [compiler, "-std=c++17", "-O2", "-g1", "-fPIC", "-shared", "-U_FORTIFY_SOURCE", *flags.split(),
-                   "-I", str(source_folder()), "-o", str(partial), str(HERE / "kernels_host.cpp")]  # fmt: skip
+        command = [
+            compiler,
+            "-std=c++17",
+            "-O2",
+            "-g1",
+            "-fPIC",
+            "-shared",
+            "-U_FORTIFY_SOURCE",
+            *flags.split(),
+            "-I",
+            str(source_folder()),
+            "-o",
+            str(partial),
+            str(HERE / "kernels_host.cpp"),
+        ]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode:
             raise RuntimeError(result.stderr)
@@ -56,15 +71,21 @@ class EmulationLauncher:
         self.seed = seed
         self.launched: list[str] = []
 
-    def launch(self, kernel: str, grid: tuple[int, int], block: int, *arguments: torch.Tensor | float) -> None:
+    def launch(
+        self, kernel: str, grid: tuple[int, int], block: int, *arguments: torch.Tensor | float
+    ) -> None:
         """As `cuda_launch.Launcher.launch`, and done on return."""
         for argument in arguments:
             if isinstance(argument, torch.Tensor):
-                assert argument.device.type == "cpu" and argument.is_contiguous(), f"{kernel}: {argument.stride()}"
+                assert argument.device.type == "cpu" and argument.is_contiguous(), (
+                    f"{kernel}: {argument.stride()}"
+                )
         kinds = {"p": ctypes.c_void_p, "q": ctypes.c_longlong, "i": ctypes.c_int, "f": ctypes.c_float}
         signature = self._signatures[kernel]
-        values = [kinds[kind](v if kind == "p" else v.item())
-                  for kind, v in zip(signature, pack(signature, arguments))]  # fmt: skip
+        values = [
+            kinds[kind](v if kind == "p" else v.item())
+            for kind, v in zip(signature, pack(signature, arguments), strict=True)
+        ]
         pointers = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
         self._library.emulation_seed(self.seed)
         self.launched.append(kernel)
