@@ -91,7 +91,7 @@ class KernelLibrary:
         background: float,
         cut: float,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        total = int((shapes[:, 0].long() * shapes[:, 1]).sum())
+        total = sum(rows * columns for rows, columns in shapes.tolist())
         image = torch.empty(total)
         samples, density = torch.empty(offsets.shape[1], total), torch.empty(offsets.shape[1], total)
         planes = self._planes(parameters, frames, shapes, offsets, weights, background, cut)

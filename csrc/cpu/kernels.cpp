@@ -4,6 +4,12 @@
 
 #include "../common/adam_math.h"
 
+#if defined(_MSC_VER)
+#define GM_RESTRICT __restrict
+#else
+#define GM_RESTRICT __restrict__
+#endif
+
 namespace GM_ISA {
 
 template <int Mode>

@@ -15,10 +15,10 @@
 
 namespace {
 
-constexpr int kChunk = 1024;                   // Gaussians per task
-constexpr int64_t kWaveValues = int64_t{1} << 22;  // pixels x samples per wave, bounds the memory
+constexpr int kChunk = 1024;                       // Gaussians per task
+constexpr int64_t kWaveValues = int64_t{1} << 20;  // pixels x samples per wave, bounds the memory
 constexpr int kWavePlanes = 16;
-constexpr int kBandFloats = 4096;              // a band's numerator and density fit in the first-level cache
+constexpr int kBandFloats = 4096;                  // a band's numerator and density fit in the first-level cache
 
 struct PlaneWork {
   PlaneSamples samples;
@@ -208,7 +208,8 @@ void gm_render_backward(const RenderArguments& a, const float* grad_image, const
   static_assert(static_cast<int>(kSumRows) == static_cast<int>(kParameterRows), "sums are kept in the gradient");
   std::fill_n(gradient, kParameterRows * N, 0.0f);  // holds the sums until the chain rule at the end
   std::vector<uint8_t> drawn(static_cast<size_t>(N), 0);
-  std::vector<float> pulls;
+  std::unique_ptr<float[]> pulls;
+  int64_t pulls_size = 0;
   std::vector<int64_t> pull_start;
   std::vector<std::pair<int64_t, int>> rows;
   for (const Wave& wave : waves(planes, a.sample_count)) {
@@ -221,7 +222,12 @@ void gm_render_backward(const RenderArguments& a, const float* grad_image, const
       size += static_cast<int64_t>(s.rows) * 2 * gm_padded(s.columns) * a.sample_count;
       for (int row = 0; row < s.rows; row += 32) rows.emplace_back(p, row);
     }
-    if (pulls.size() < static_cast<size_t>(size + kSlack)) pulls.resize(static_cast<size_t>(size + kSlack));
+    if (pulls_size < size) {
+      pulls.reset();
+      pulls.reset(new float[static_cast<size_t>(size + kSlack)]);  // not zeroed: all of it is written below
+      pulls_size = size;
+    }
+    std::fill_n(pulls.get() + size, kSlack, 0.0f);
     parallel_for(static_cast<int64_t>(rows.size()), a.threads, [&](int64_t task, int) {
       const auto [p, first_row] = rows[static_cast<size_t>(task)];
       const PlaneWork& plane = planes[static_cast<size_t>(p)];
@@ -230,7 +236,7 @@ void gm_render_backward(const RenderArguments& a, const float* grad_image, const
       for (int q = 0; q < s.sample_count; ++q)
         for (int row = first_row; row < std::min(first_row + 32, s.rows); ++row) {
           const int64_t pixel = plane.first_pixel + static_cast<int64_t>(row) * s.columns;
-          float* const out = pulls.data() + pull_start[static_cast<size_t>(p - wave.first)] +
+          float* const out = pulls.get() + pull_start[static_cast<size_t>(p - wave.first)] +
                              (static_cast<int64_t>(q) * s.rows + row) * 2 * stride;
           kernels.pull(grad_image + pixel, samples + q * total + pixel, density + q * total + pixel, plane.weights[q],
                        s.columns, out, out + stride);
@@ -245,7 +251,7 @@ void gm_render_backward(const RenderArguments& a, const float* grad_image, const
         const PlaneWork& plane = planes[static_cast<size_t>(p)];
         const int count = cull(plane, list);
         kernels.gather(list, count, plane.samples, a.cut, gm_padded(plane.samples.columns),
-                       pulls.data() + pull_start[static_cast<size_t>(p - wave.first)], gradient, N);
+                       pulls.get() + pull_start[static_cast<size_t>(p - wave.first)], gradient, N);
         for (int k = 0; k < count; ++k) drawn[static_cast<size_t>(list[k].gaussian)] = 1;
       }
     });

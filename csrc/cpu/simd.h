@@ -24,6 +24,7 @@ static inline F set(float x) { return _mm512_set1_ps(x); }
 static inline F add(F a, F b) { return _mm512_add_ps(a, b); }
 static inline F sub(F a, F b) { return _mm512_sub_ps(a, b); }
 static inline F mul(F a, F b) { return _mm512_mul_ps(a, b); }
+static inline F div(F a, F b) { return _mm512_div_ps(a, b); }
 static inline F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
 static inline F fms(F a, F b, F c) { return _mm512_fmsub_ps(a, b, c); }
 // x where q < cut, else 0
@@ -37,6 +38,7 @@ static inline F set(float x) { return _mm256_set1_ps(x); }
 static inline F add(F a, F b) { return _mm256_add_ps(a, b); }
 static inline F sub(F a, F b) { return _mm256_sub_ps(a, b); }
 static inline F mul(F a, F b) { return _mm256_mul_ps(a, b); }
+static inline F div(F a, F b) { return _mm256_div_ps(a, b); }
 static inline F fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
 static inline F fms(F a, F b, F c) { return _mm256_fmsub_ps(a, b, c); }
 static inline F below(F q, F cut, F x) { return _mm256_and_ps(_mm256_cmp_ps(q, cut, _CMP_LT_OQ), x); }
@@ -49,6 +51,7 @@ static inline F set(float x) { return _mm_set1_ps(x); }
 static inline F add(F a, F b) { return _mm_add_ps(a, b); }
 static inline F sub(F a, F b) { return _mm_sub_ps(a, b); }
 static inline F mul(F a, F b) { return _mm_mul_ps(a, b); }
+static inline F div(F a, F b) { return _mm_div_ps(a, b); }
 static inline F fma(F a, F b, F c) { return _mm_add_ps(_mm_mul_ps(a, b), c); }
 static inline F fms(F a, F b, F c) { return _mm_sub_ps(_mm_mul_ps(a, b), c); }
 static inline F below(F q, F cut, F x) { return _mm_and_ps(_mm_cmplt_ps(q, cut), x); }
@@ -61,6 +64,7 @@ static inline F set(float x) { return vdupq_n_f32(x); }
 static inline F add(F a, F b) { return vaddq_f32(a, b); }
 static inline F sub(F a, F b) { return vsubq_f32(a, b); }
 static inline F mul(F a, F b) { return vmulq_f32(a, b); }
+static inline F div(F a, F b) { return vdivq_f32(a, b); }
 static inline F fma(F a, F b, F c) { return vfmaq_f32(c, a, b); }
 static inline F fms(F a, F b, F c) { return vnegq_f32(vfmsq_f32(c, a, b)); }
 static inline F below(F q, F cut, F x) {
@@ -75,6 +79,7 @@ static inline F set(float x) { return x; }
 static inline F add(F a, F b) { return a + b; }
 static inline F sub(F a, F b) { return a - b; }
 static inline F mul(F a, F b) { return a * b; }
+static inline F div(F a, F b) { return a / b; }
 static inline F fma(F a, F b, F c) { return a * b + c; }
 static inline F fms(F a, F b, F c) { return a * b - c; }
 static inline F below(F q, F cut, F x) { return q < cut ? x : 0.0f; }
@@ -104,6 +109,21 @@ static inline void sum8(F a, F b, F c, F d, F e, F f, F g, float* total) {
     total[k] = lane[0];
   }
 #endif
+}
+
+// The first `count` floats, zeros after them; for the ends of rows that are not padded.
+static inline F load_part(const float* p, int count) {
+  if (count >= kLanes) return load(p);
+  float lane[kLanes] = {};
+  for (int k = 0; k < count; ++k) lane[k] = p[k];
+  return load(lane);
+}
+
+static inline void store_part(float* p, F x, int count) {
+  if (count >= kLanes) return store(p, x);
+  float lane[kLanes];
+  store(lane, x);
+  for (int k = 0; k < count; ++k) p[k] = lane[k];
 }
 
 static inline F ramp() {  // 0, 1, 2, ...

@@ -9,16 +9,11 @@
 #pragma once
 
 #include "kernels.h"
+#include "simd.h"
 
 namespace GM_ISA {
 
 constexpr int kTaps = 2 * kSsimRadius + 1;
-
-#if defined(_MSC_VER)
-#define GM_RESTRICT __restrict
-#else
-#define GM_RESTRICT __restrict__
-#endif
 
 // Row pointers and weights of the taps around `row`: taps outside read the row itself with weight 0.
 static inline float taps(const float* plane, int64_t row_stride, int rows, int row, const float* window,
@@ -34,13 +29,17 @@ static inline float taps(const float* plane, int64_t row_stride, int rows, int r
   return total;
 }
 
-static inline void along_row(const float* GM_RESTRICT in, const float* GM_RESTRICT window, int columns,
-                             float* GM_RESTRICT out) {
-  for (int i = 0; i < columns; ++i) {
-    float value = 0.0f;
-    for (int k = 0; k < kTaps; ++k) value += window[k] * in[i + k];
-    out[i] = value;
+// Along a row of the scratch, which is padded on both sides.
+static inline void along_row(const float* in, const float* window, int columns, float* out) {
+  for (int i = 0; i < columns; i += kLanes) {
+    F value = mul(set(window[0]), load(in + i));
+    for (int k = 1; k < kTaps; ++k) value = fma(set(window[k]), load(in + i + k), value);
+    store(out + i, value);
   }
+}
+
+static inline void clear_sides(float* row, int columns) {
+  for (int i = 0; i < kSsimRadius; ++i) row[i] = row[columns + kSsimRadius + i] = 0.0f;
 }
 
 static double ssim_row(const float* image, const float* target, int rows, int columns, int row, const float* window,
@@ -50,47 +49,49 @@ static double ssim_row(const float* image, const float* target, int rows, int co
   const float row_scale = 1.0f / taps(image, columns, rows, row, window, x_row, weight);
   taps(target, columns, rows, row, window, y_row, weight);
   const int width = columns + 2 * kSsimRadius + kPadding;
-  float* const down[5] = {scratch, scratch + width, scratch + 2 * width, scratch + 3 * width, scratch + 4 * width};
-  for (int m = 0; m < 5; ++m)
-    for (int i = 0; i < kSsimRadius; ++i) down[m][i] = down[m][columns + kSsimRadius + i] = 0.0f;
-  float *const GM_RESTRICT mx = down[0] + kSsimRadius, *const GM_RESTRICT my = down[1] + kSsimRadius;
-  float *const GM_RESTRICT exx = down[2] + kSsimRadius, *const GM_RESTRICT eyy = down[3] + kSsimRadius;
-  float* const GM_RESTRICT exy = down[4] + kSsimRadius;
-  for (int i = 0; i < columns; ++i) {
-    float sx = 0.0f, sy = 0.0f, sxx = 0.0f, syy = 0.0f, sxy = 0.0f;
+  float* const down = scratch;  // five rows: x, y, xx, yy, xy
+  for (int i = 0; i < columns; i += kLanes) {
+    F sx = set(0.0f), sy = sx, sxx = sx, syy = sx, sxy = sx;
     for (int k = 0; k < kTaps; ++k) {
-      const float x = x_row[k][i], y = y_row[k][i], wx = weight[k] * x, wy = weight[k] * y;
-      sx += wx;
-      sy += wy;
-      sxx += wx * x;
-      syy += wy * y;
-      sxy += wx * y;
+      const F w = set(weight[k]), x = load_part(x_row[k] + i, columns - i), y = load_part(y_row[k] + i, columns - i);
+      const F wx = mul(w, x), wy = mul(w, y);
+      sx = add(sx, wx);
+      sy = add(sy, wy);
+      sxx = fma(wx, x, sxx);
+      syy = fma(wy, y, syy);
+      sxy = fma(wx, y, sxy);
     }
-    mx[i] = sx;
-    my[i] = sy;
-    exx[i] = sxx;
-    eyy[i] = syy;
-    exy[i] = sxy;
+    float* const out = down + kSsimRadius + i;
+    store(out, sx);
+    store(out + width, sy);
+    store(out + 2 * width, sxx);
+    store(out + 3 * width, syy);
+    store(out + 4 * width, sxy);
   }
   float* const across = scratch + 5 * width;
-  for (int m = 0; m < 5; ++m) along_row(down[m], window, columns, across + m * width);
-  const float *const GM_RESTRICT ax = across, *const GM_RESTRICT ay = across + width;
-  const float *const GM_RESTRICT axx = across + 2 * width, *const GM_RESTRICT ayy = across + 3 * width;
-  const float* const GM_RESTRICT axy = across + 4 * width;
-  float *const GM_RESTRICT d_mean = maps, *const GM_RESTRICT d_xx = maps + map_stride;
-  float *const GM_RESTRICT d_xy = maps + 2 * map_stride, *const GM_RESTRICT value = scratch;
+  for (int m = 0; m < 5; ++m) {
+    clear_sides(down + m * width, columns);
+    along_row(down + m * width, window, columns, across + m * width);
+  }
   constexpr float C1 = 0.01f * 0.01f, C2 = 0.03f * 0.03f;
-  for (int i = 0; i < columns; ++i) {
-    const float scale = row_scale * column_scale[i];
-    const float x = ax[i] * scale, y = ay[i] * scale;
-    const float A1 = 2.0f * x * y + C1, A2 = 2.0f * (axy[i] * scale - x * y) + C2;
-    const float B1 = x * x + y * y + C1, B2 = (axx[i] * scale - x * x) + (ayy[i] * scale - y * y) + C2;
-    const float inverse_B1 = 1.0f / B1, inverse_B2 = 1.0f / B2, inverse = inverse_B1 * inverse_B2;
-    const float S = A1 * A2 * inverse;
-    value[i] = S;
-    d_mean[i] = scale * (2.0f * y * (A2 - A1) * inverse + 2.0f * x * S * (inverse_B2 - inverse_B1));
-    d_xx[i] = -scale * S * inverse_B2;
-    d_xy[i] = scale * 2.0f * A1 * inverse;
+  const F one = set(1.0f), two = set(2.0f), c1 = set(C1), c2 = set(C2);
+  float* const value = scratch;
+  for (int i = 0; i < columns; i += kLanes) {
+    const int n = columns - i;
+    const F scale = mul(set(row_scale), load_part(column_scale + i, n));
+    const float* const in = across + i;
+    const F x = mul(load(in), scale), y = mul(load(in + width), scale);
+    const F x2 = mul(x, x), y2 = mul(y, y), xy = mul(x, y);
+    const F A1 = fma(two, xy, c1), A2 = fma(two, sub(mul(load(in + 4 * width), scale), xy), c2);
+    const F B1 = add(add(x2, y2), c1);
+    const F B2 = add(add(sub(mul(load(in + 2 * width), scale), x2), sub(mul(load(in + 3 * width), scale), y2)), c2);
+    const F inverse_B1 = div(one, B1), inverse_B2 = div(one, B2), inverse = mul(inverse_B1, inverse_B2);
+    const F S = mul(mul(A1, A2), inverse);
+    store(value + i, S);
+    const F mean = fma(mul(y, sub(A2, A1)), inverse, mul(mul(x, S), sub(inverse_B2, inverse_B1)));
+    store_part(maps + i, mul(mul(two, scale), mean), n);
+    store_part(maps + map_stride + i, sub(set(0.0f), mul(scale, mul(S, inverse_B2))), n);
+    store_part(maps + 2 * map_stride + i, mul(mul(two, scale), mul(A1, inverse)), n);
   }
   double partial[8] = {0.0};
   int i = 0;
@@ -109,21 +110,22 @@ static void ssim_gradient_row(const float* image, const float* target, int rows,
     const float* map_rows[kTaps];
     float weight[kTaps];
     taps(maps + m * map_stride, map_row, rows, row, window, map_rows, weight);
-    float* const GM_RESTRICT down = scratch;
-    for (int i = 0; i < kSsimRadius; ++i) down[i] = down[columns + kSsimRadius + i] = 0.0f;
-    for (int i = 0; i < columns; ++i) {
-      float value = 0.0f;
-      for (int k = 0; k < kTaps; ++k) value += weight[k] * map_rows[k][i];
-      down[i + kSsimRadius] = value;
+    for (int i = 0; i < columns; i += kLanes) {
+      F value = set(0.0f);
+      for (int k = 0; k < kTaps; ++k) value = fma(set(weight[k]), load_part(map_rows[k] + i, columns - i), value);
+      store(scratch + kSsimRadius + i, value);
     }
+    clear_sides(scratch, columns);
     along_row(scratch, window, columns, scratch + (m + 1) * width);
   }
-  const float* const GM_RESTRICT x = image + static_cast<int64_t>(row) * columns;
-  const float* const GM_RESTRICT y = target + static_cast<int64_t>(row) * columns;
-  const float *const GM_RESTRICT mean = scratch + width, *const GM_RESTRICT xx = scratch + 2 * width;
-  const float* const GM_RESTRICT xy = scratch + 3 * width;
-  float* const GM_RESTRICT out = gradient + static_cast<int64_t>(row) * columns;
-  for (int i = 0; i < columns; ++i) out[i] = scale * (mean[i] + 2.0f * x[i] * xx[i] + y[i] * xy[i]);
+  const int64_t at = static_cast<int64_t>(row) * columns;
+  for (int i = 0; i < columns; i += kLanes) {
+    const int n = columns - i;
+    const F x = load_part(image + at + i, n), y = load_part(target + at + i, n);
+    const float* const in = scratch + width + i;
+    const F value = fma(add(x, x), load(in + width), fma(y, load(in + 2 * width), load(in)));
+    store_part(gradient + at + i, mul(set(scale), value), n);
+  }
 }
 
 }  // namespace GM_ISA
