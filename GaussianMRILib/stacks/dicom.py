@@ -76,7 +76,7 @@ def read_dicom(
 def _read_headers(paths: Sequence[Path], progress: Progress | None) -> list[Frame]:
     """Every image in `paths`, each once."""
     images: list[Frame] = []
-    seen: set[tuple[str, int]] = set()
+    seen: set[tuple[object, ...]] = set()
     reasons: list[str] = []
     for number, path in enumerate(paths):
         try:
@@ -85,10 +85,10 @@ def _read_headers(paths: Sequence[Path], progress: Progress | None) -> list[Fram
             reasons.append(f"{path}: {reason}")
             logger.info("Left out %s: %s.", path, reason)
             continue
-        new = [f for f in found if not f.instance_uid or (f.instance_uid, f.index) not in seen]
+        new = [f for f in found if not f.instance_uid or _identity(f) not in seen]
         if len(new) < len(found):
             logger.info("Left out %s: the same image was read before.", path)
-        seen.update((f.instance_uid, f.index) for f in new)
+        seen.update(_identity(f) for f in new)
         images += new
         if progress:
             progress(0.5 * (number + 1) / len(paths), "reading headers")
@@ -98,6 +98,12 @@ def _read_headers(paths: Sequence[Path], progress: Progress | None) -> list[Fram
             "Give the folder of an MR or CT series."
         )
     return images
+
+
+def _identity(frame: Frame) -> tuple[object, ...]:
+    """What makes two images the same one. Some anonymisers give every slice one UID, so its place counts
+    too."""
+    return (frame.instance_uid, frame.index, *frame.position.round(3).tolist())
 
 
 # ---- grouping

@@ -139,7 +139,14 @@ def _frames(path: Path, header: Dataset) -> Iterator[Frame]:
     bits = int(header.get("BitsStored", 16) or 16)
     full_scale = -1.0 if int(header.get("PixelRepresentation", 0) or 0) else float(2**bits - 1)
     shared = _item(header, "SharedFunctionalGroupsSequence")
+    count = int(_number(header.get("NumberOfFrames"), 1, path, "NumberOfFrames"))
     per_frame = header.get("PerFrameFunctionalGroupsSequence") or [None]
+    if count > 1 and per_frame == [None]:
+        raise NotAnImage(f"{count} frames without a position for each")
+    if count != len(per_frame):
+        raise GaussianMRIError(
+            f"{path} says that it has {count} frames and describes {len(per_frame)}. Copy the file again."
+        )
     for index, own in enumerate(per_frame):
         find = _Lookup(header, shared, own)
         contrast = {

@@ -57,7 +57,7 @@ def _read(sitk: Any, path: Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
     """Pixels [k, j, i] and ijk_to_ras of the file."""
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
-    header = _nifti_header(path) if path.name.lower().endswith(_NIFTI_SUFFIXES) else None
+    header = nifti_header(path) if path.name.lower().endswith(_NIFTI_SUFFIXES) else None
     try:
         reader.ReadImageInformation()
         size, components = reader.GetSize(), reader.GetNumberOfComponents()
@@ -146,7 +146,7 @@ class _NiftiHeader:
         self.length = int(offset) + voxels * struct.unpack_from(order + "h", data, 72)[0] // 8
 
 
-def _nifti_header(path: Path) -> _NiftiHeader | None:
+def nifti_header(path: Path) -> _NiftiHeader | None:
     """The header of a NIfTI file; None when it has none, because ITK says what is wrong and reads Analyze.
 
     Raises:

@@ -294,7 +294,9 @@ def _folder(target: Path, overwrite: bool) -> Iterator[Path]:
         os.replace(temporary, target)
         temporary = None
     except OSError as error:
-        reason = error.strerror or str(error)
+        # pydicom wraps the error of the operating system in one that quotes a traceback.
+        errors = [e for e in (error, error.__cause__, error.__context__) if isinstance(e, OSError)]
+        reason = next((e.strerror for e in errors if e.strerror), str(error).split("\n")[0])
         raise GaussianMRIError(
             f"{target} cannot be written: {reason}. Choose another folder or free space."
         ) from error

@@ -14,6 +14,7 @@ from ..files import atomic_write
 from ..geometry.affine import LPS_RAS
 from ..geometry.plane import ImagePlane
 from ..stacks.itk import quiet_itk
+from ..stacks.volumes import nifti_header
 from .images import checked_images, filled
 
 SUFFIXES = (".nrrd", ".nii", ".nii.gz", ".mha")
@@ -63,9 +64,13 @@ def write_volume(
         image.SetOrigin(lps[:3, 3].tolist())
         try:
             sitk.WriteImage(image, str(temporary), useCompression=compress)
-        except RuntimeError as error:
+            if ".nii" in target.name.lower():
+                nifti_header(temporary)  # ITK does not notice when the disk is full
+        except (RuntimeError, GaussianMRIError) as error:
             reason = str(error).strip().splitlines()[-1].strip()
-            raise GaussianMRIError(f"{target} cannot be written: {reason}") from error
+            raise GaussianMRIError(
+                f"{target} cannot be written: {reason} Choose another folder or free space."
+            ) from error
     return target
 
 

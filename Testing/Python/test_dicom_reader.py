@@ -83,9 +83,7 @@ def test_monochrome1_is_inverted_in_mr_and_kept_in_ct(tmp_path: Path) -> None:
 
 
 def test_run_length_encoding(tmp_path: Path) -> None:
-    dataset = image(NOISE, at(0))
-    dataset.file_meta = Dataset()
-    path = save(dataset, tmp_path / "rle.dcm")
+    path = save(image(NOISE, at(0)), tmp_path / "rle.dcm")
     import pydicom
 
     compressed = pydicom.dcmread(path)
@@ -110,8 +108,8 @@ def test_itk_decodes_what_pydicom_cannot_and_nothing_else(tmp_path: Path, monkey
 
     monkeypatch.setattr(Dataset, "pixel_array", property(no_decoder))
     np.testing.assert_array_equal(read_stacks(path)[0].pixels[0], values * 3.0 + 7)
-    # High-throughput JPEG 2000, which GDCM has no decoder for: an error that says so.
-    compressed.file_meta.TransferSyntaxUID = pydicom.uid.UID("1.2.840.10008.1.2.4.201")
+    # Video, which GDCM has no decoder for: an error that says so.
+    compressed.file_meta.TransferSyntaxUID = pydicom.uid.UID("1.2.840.10008.1.2.4.100")
     compressed.save_as(path)
     with pytest.raises(GaussianMRIError, match=r"rle\.dcm cannot be decoded \(.+\): no handler.*plug-ins"):
         read_stacks(path)
@@ -177,6 +175,22 @@ def test_the_same_image_twice_is_read_once(tmp_path: Path) -> None:
     (tmp_path / "b" / "copy.dcm").write_bytes(paths[2].read_bytes())
     (stack,) = read_stacks([tmp_path / "a", tmp_path / "b", paths[0]])
     assert stack.shape[0] == 4
+
+
+def test_one_uid_for_every_slice_loses_none(tmp_path: Path) -> None:
+    series(tmp_path, SOPInstanceUID="1.2.3.4")
+    assert read_stacks(tmp_path)[0].shape[0] == 4
+
+
+def test_frames_without_positions_are_not_taken_for_one_slice(tmp_path: Path) -> None:
+    save(image(np.stack([NOISE] * 3), at(0), NumberOfFrames=3), tmp_path / "cine.dcm")
+    with pytest.raises(GaussianMRIError, match="3 frames without a position"):
+        read_stacks(tmp_path)
+    broken = enhanced(np.stack([NOISE] * 3), [{"position": at(4.0 * k)} for k in range(3)])
+    broken.NumberOfFrames = 5
+    save(broken, tmp_path / "cine.dcm")
+    with pytest.raises(GaussianMRIError, match=r"cine\.dcm says that it has 5 frames and describes 3"):
+        read_stacks(tmp_path)
 
 
 def test_localisers_are_left_out_unless_alone_or_asked_for(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -131,6 +132,30 @@ def test_unwritable_places(tmp_path: Path) -> None:
         with pytest.raises(GaussianMRIError, match="cannot be written"):
             write_dicom_series(folder / "series", pictures(), oblique())
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files")
+def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
+    """A limit on file size stands in for the disk; ITK's NIfTI writer, for one, says nothing when it is
+    hit."""
+    import resource
+
+    plane = ImagePlane.from_axes((0, 0, 0), (1, 0, 0), (0, -1, 0), shape=(64, 64))
+    images, listed = np.random.default_rng(0).random((4, 64, 64)), plane.stack(4, 2.0)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, before[1]))
+    try:
+        for suffix in (".nrrd", ".nii", ".nii.gz", ".mha"):
+            for compress in (True, False):
+                with pytest.raises(GaussianMRIError, match="cannot be written"):
+                    write_volume(tmp_path / f"v{suffix}", images, listed, compress=compress)
+        with pytest.raises(GaussianMRIError, match="cannot be written"):
+            write_png(tmp_path / "p.png", images[0])
+        with pytest.raises(GaussianMRIError, match=r"cannot be written: [^\n]*$"):
+            write_dicom_series(tmp_path / "series", images, listed)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_failure_keeps_the_file_that_was_there(tmp_path: Path, monkeypatch) -> None:
