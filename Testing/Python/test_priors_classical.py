@@ -69,9 +69,9 @@ def test_columns_are_found_where_there_are_any() -> None:
             upsample(stack)
 
 
-@pytest.mark.parametrize("positions", [np.arange(13) * 4.0, np.array([0, 4, 7, 12, 15, 19, 23, 28, 31, 35, 38.0])])
+@pytest.mark.parametrize("positions", [np.arange(13) * 4.0, np.cumsum([0, 4, 3, 5, 3, 4, 4, 5, 3, 4, 3.0])])
 def test_upsampling_reproduces_a_ramp_at_the_right_place(positions) -> None:
-    """Any volume that is linear in space must come out linear, at every factor and spacing, sheared or not."""
+    """What is linear in space must come out linear, at every factor and spacing, sheared or not."""
     gradient = np.array([0.2, -0.1, 0.7])
     stack = stack_at(positions, np.zeros((len(positions), 30, 32)))
     points = np.stack([plane.points() for plane in stack.planes()])
@@ -80,7 +80,8 @@ def test_upsampling_reproduces_a_ramp_at_the_right_place(positions) -> None:
         volume = upsample(stack, factor)
         center = stack.plane(len(positions) // 2).center  # where the ends of the spline do not reach
         plane = ImagePlane.from_normal(center, (0.2, 0.3, 1), spacing=(0.5, 0.5), shape=(5, 6))
-        np.testing.assert_allclose(volume.sample(plane), plane.points() @ gradient, atol=1e-3 if factor > 1 else 0.02)
+        tolerance = 1e-3 if factor > 1 else 0.02
+        np.testing.assert_allclose(volume.sample(plane), plane.points() @ gradient, atol=tolerance)
         consistent = enforce(volume, stack)
         np.testing.assert_allclose(consistent.sample(plane), plane.points() @ gradient, atol=0.02)
 
@@ -163,7 +164,8 @@ def test_self_learned_filters_see_between_slices() -> None:
         np.testing.assert_allclose(volume.ijk_to_ras, np.eye(4), atol=1e-9)
         return float(np.sqrt(np.mean((volume.pixels - truth)[4:-4] ** 2)))
 
-    cubic, profile, ridge = error(upsample(stack)), error(enforce(upsample(stack), stack)), error(ridge_prior(stack))
+    cubic, profile = error(upsample(stack)), error(enforce(upsample(stack), stack))
+    ridge = error(ridge_prior(stack))
     assert profile < 0.97 * cubic and ridge < 0.9 * profile
 
 
