@@ -1,0 +1,129 @@
+"""Fill the tables of README.md from Testing/Benchmarks/results/summary.json: `make report`.
+
+A table goes between `<!-- bench:NAME -->` and `<!-- /bench:NAME -->`; what was not measured stays as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+README = HERE.parents[1] / "README.md"
+SUMMARY = HERE / "results" / "summary.json"
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table with its first column to the left and the others to the right."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _score_table(rows: Sequence[dict[str, Any]], views: Sequence[str]) -> str:
+    """Methods x (PSNR, SSIM, LPIPS) of each view; the best PSNR and SSIM in bold, missing ones named."""
+    measured = [row for row in rows if "not_available" not in row]
+    with_lpips = any(row[view].get("lpips") is not None for row in measured for view in views)
+    names = ("psnr", "ssim", "lpips") if with_lpips else ("psnr", "ssim")
+    digits = {"psnr": 2, "ssim": 3, "lpips": 3}
+    header = ["method", *(f"{view} {name.upper()}" for view in views for name in names), "seconds"]
+    judged = [(view, name) for view in views for name in ("psnr", "ssim")]
+    best = {(view, name): max(row[view][name] for row in measured) for view, name in judged}
+    table = []
+    for row in measured:
+        cells = [row["method"]]
+        for view in views:
+            for name in names:
+                value = row[view].get(name)
+                text = "n/a" if value is None else f"{value:.{digits[name]}f}"
+                cells.append(f"**{text}**" if value is not None and value == best.get((view, name)) else text)
+        table.append([*cells, f"{row['prepare_s']:.1f}"])
+    missing = [row["method"] for row in rows if "not_available" in row]
+    note = f"\n\nNot measured: {', '.join(missing)}." if missing else ""
+    return markdown(header, table) + note
+
+
+def _scores(results: dict[str, Any], views: Sequence[str]) -> str:
+    return "\n\n".join(f"{name}:\n\n{_score_table(rows, views)}" for name, rows in results.items())
+
+
+def quality(summary: dict[str, Any]) -> str:
+    return _scores(summary["quality"]["single"], ("thin", "thick"))
+
+
+def pair(summary: dict[str, Any]) -> str:
+    return _scores(summary["quality"]["pair"], ("thin", "thick"))
+
+
+def heldout(summary: dict[str, Any]) -> str:
+    return _scores(summary["quality"]["heldout"], ("left out",))
+
+
+def fit(summary: dict[str, Any]) -> str:
+    rows = [
+        [
+            name,
+            f"{result['fit_s']:.1f} s",
+            f"{result['memory_above_import_mb']} MB",
+            str(result["gaussians"]),
+            f"{result['render_224x224_ms']:.2f} ms",
+        ]
+        for name, result in summary["fit"].items()
+    ]
+    header = ["fit, preset fast, two threads", "time", "memory above import", "Gaussians", "224 x 224 plane"]
+    return markdown(header, rows)
+
+
+def kernels(summary: dict[str, Any]) -> str:
+    """`kernels.json` has tables of its own: [{title, header, rows}]."""
+    parts = []
+    for table in summary["kernels"]["tables"]:
+        rows = [[str(cell) for cell in row] for row in table["rows"]]
+        parts.append(f"{table['title']}:\n\n{markdown(table['header'], rows)}")
+    return "\n\n".join(parts)
+
+
+def machine(summary: dict[str, Any]) -> str:
+    facts = summary["machine"]
+    return (
+        f"Measured {facts['date']} on {facts['processor']}, {facts['cores']} cores, {facts['system']}, "
+        f"Python {facts['python']}, torch {facts['torch']}, by `make bench`."
+    )
+
+
+TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "quality": quality, "pair": pair, "heldout": heldout, "fit": fit, "kernels": kernels, "machine": machine,
+}  # fmt: skip
+
+
+def fill(text: str, summary: dict[str, Any]) -> tuple[str, list[str]]:
+    """`text` with the blocks that `summary` has results for, and the names of the other blocks."""
+    missing = []
+    for name, table in TABLES.items():
+        try:
+            content = table(summary)
+        except KeyError:
+            missing.append(name)
+            continue
+        pattern = rf"(<!-- bench:{name} -->\n).*?(<!-- /bench:{name} -->)"
+        text, count = re.subn(pattern, lambda m, c=content: f"{m[1]}{c}\n{m[2]}", text, flags=re.DOTALL)
+        if count != 1:
+            raise ValueError(f"README.md has {count} blocks bench:{name}, expected one")
+    return text, missing
+
+
+def main() -> int:
+    if not SUMMARY.is_file():
+        print("There are no results; run `make bench` first.", file=sys.stderr)
+        return 1
+    text, missing = fill(README.read_text(encoding="utf-8"), json.loads(SUMMARY.read_text(encoding="utf-8")))
+    README.write_text(text, encoding="utf-8")
+    print("README.md is filled in" + (f", except {', '.join(missing)}" if missing else ""))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,159 @@
+"""Rules of the repository that a reader of one file cannot see."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+LARGEST_FILE, LARGEST_WEIGHTS = 1_500_000, 2 * 2**20
+LONGEST_PYTHON = 500
+TEXT = {".py", ".md", ".txt", ".toml", ".yaml", ".yml", ".cff", ".cpp", ".h", ".cuh", ".json", ".cmake", ""}
+
+
+def tracked() -> list[Path]:
+    """Files under version control that are in the working tree; in a source archive every file."""
+    done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True)
+    if done.returncode:
+        skipped = {".venv", "build", "dist", "out", "__pycache__", "results"}
+        return [p for p in ROOT.rglob("*") if p.is_file() and not skipped & set(p.relative_to(ROOT).parts)]
+    files = [ROOT / name for name in done.stdout.decode().split("\0") if name]
+    return [path for path in files if path.is_file()]
+
+
+FILES = tracked()
+LIBRARY = [path for path in FILES if path.suffix == ".py" and path.is_relative_to(ROOT / "GaussianMRILib")]
+
+
+def test_the_repository_was_found() -> None:
+    assert len(LIBRARY) > 40 and ROOT / "README.md" in FILES
+
+
+def test_no_file_is_large() -> None:
+    for path in FILES:
+        limit = LARGEST_WEIGHTS if path.suffix in {".npz", ".pt"} else LARGEST_FILE
+        assert path.stat().st_size <= limit, f"{path.relative_to(ROOT)} has {path.stat().st_size} bytes"
+
+
+def test_python_files_can_be_read_in_one_sitting() -> None:
+    for path in FILES:
+        if path.suffix == ".py":
+            lines = len(path.read_text(encoding="utf-8").splitlines())
+            assert lines < LONGEST_PYTHON, f"{path.relative_to(ROOT)} has {lines} lines"
+
+
+def test_no_path_of_a_particular_machine() -> None:
+    machine = re.compile(r"(?<![\w.])/(home|root|Users|work|tmp|mnt)/[\w.]+|[A-Z]:\\Users\\")
+    for path in FILES:
+        if path.suffix in TEXT and path.name != "test_repository.py":
+            found = machine.search(path.read_text(encoding="utf-8", errors="replace"))
+            assert found is None, f"{path.relative_to(ROOT)} names {found[0]!r}"
+
+
+def imported(path: Path) -> set[str]:
+    """Top-level names of the packages that a file imports anywhere."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+def test_the_library_imports_neither_qt_nor_slicer() -> None:
+    forbidden = {"qt", "ctk", "slicer", "PySide6", "PyQt5", "PyQt6", "PythonQt", "vtk", "torchvision", "cv2"}
+    for path in LIBRARY:
+        allowed = {"slicer", "vtk"} if "mrml" in path.relative_to(ROOT).parts else set()
+        found = imported(path) & (forbidden - allowed)
+        assert not found, f"{path.relative_to(ROOT)} imports {', '.join(found)}"
+
+
+def test_the_library_logs_and_does_not_print() -> None:
+    for path in LIBRARY:
+        if path.relative_to(ROOT).parts[1] == "cli":
+            continue
+        source = path.read_text(encoding="utf-8")
+        if 'if __name__ == "__main__"' in source:  # a program as well
+            continue
+        for node in ast.walk(ast.parse(source)):
+            prints = isinstance(node, ast.Call) and getattr(node.func, "id", "") == "print"
+            assert not prints, f"{path.relative_to(ROOT)}:{node.lineno} prints"
+
+
+def test_dependencies_point_one_way() -> None:
+    """Lower rooms do not import higher ones, not even late."""
+    rooms = ["geometry", "stacks", "gaussians", "priors", "fitting", "cli"]
+    for path in LIBRARY:
+        parts = path.relative_to(ROOT).parts
+        if parts[1] not in rooms or len(parts) < 3:
+            continue
+        above = rooms[rooms.index(parts[1]) + 1 :]
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.level == 2 and node.module:
+                room = node.module.split(".")[0]
+                assert room not in above, f"{path.relative_to(ROOT)} imports {room}"
+
+
+def test_importing_the_library_is_light() -> None:
+    code = (
+        "import sys, GaussianMRILib; heavy = {'torch', 'scipy', 'SimpleITK', 'pydicom', 'click', 'tqdm'}"
+        "; sys.exit(', '.join(heavy & sys.modules.keys()) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, f"import GaussianMRILib imports {done.stderr}"
+
+
+def test_every_public_name_resolves() -> None:
+    import GaussianMRILib as gm
+
+    for name in gm.__all__:
+        assert getattr(gm, name) is not None
+    assert {"read_stacks", "SliceStack", "fit", "Fitter", "ImagePlane", "GaussianField"} <= set(gm.__all__)
+    with pytest.raises(AttributeError, match="transmogrify"):
+        gm.transmogrify  # noqa: B018
+
+
+def test_links_in_documents_lead_somewhere() -> None:
+    for path in FILES:
+        if path.suffix != ".md":
+            continue
+        for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
+            if "://" not in target:
+                assert (path.parent / target).exists(), f"{path.relative_to(ROOT)} links to {target}"
+
+
+def test_versions_agree() -> None:
+    import GaussianMRILib as gm
+
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"version: {gm.__version__}" in citation
+    assert f"## {gm.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert "Apache License" in (ROOT / "LICENSE.txt").read_text(encoding="utf-8")[:200]
+
+
+def test_report_fills_the_readme() -> None:
+    spec = importlib.util.spec_from_file_location("report", ROOT / "Testing" / "Benchmarks" / "report.py")
+    assert spec is not None and spec.loader is not None
+    report = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(report)
+    score = {"psnr": 30.0, "ssim": 0.9, "lpips": None}
+    rows = [
+        {"method": "cubic", "thin": score, "thick": score, "prepare_s": 0.5, "plane_s": 0.01},
+        {"method": "fast", "thin": score | {"psnr": 31.234}, "thick": score, "prepare_s": 4, "plane_s": 0.1},
+        {"method": "network", "not_available": "no weights"},
+    ]
+    summary = json.loads(json.dumps({"quality": {"single": {"scan": rows}}}))
+    text, missing = report.fill((ROOT / "README.md").read_text(encoding="utf-8"), summary)
+    assert "| fast | **31.23** | **0.900** |" in text and "| cubic | 30.00 |" in text
+    assert "Not measured: network." in text and "LPIPS |" not in text.split("bench:quality")[1]
+    assert set(missing) == {"pair", "heldout", "fit", "kernels", "machine"}
+    again, _ = report.fill(text, summary)
+    assert again == text
