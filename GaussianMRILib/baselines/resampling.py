@@ -1,4 +1,4 @@
-"""What the interpolating baselines share: several stacks, slices that are not parallel, thickness, empty space."""
+"""What the interpolating baselines share: several stacks, slices at angles, thickness, empty space."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Sampler(Protocol):
 class Resampler:
     """Renders planes from interpolated stacks; volumes are made once and serve every plane.
 
-    Each stack is split into runs of parallel slices; each run becomes one volume, valid in its own hull. Where
-    hulls of one stack overlap (angled blocks of lumbar slices) their mean is taken, and space between them that
-    is still inside the stack's convex hull is filled from the nearest slices. Several stacks contribute their plain
-    mean where they are valid. Everything else is NaN.
+    Each stack is split into runs of parallel slices; each run becomes one volume, valid in its own hull.
+    Where hulls of one stack overlap (angled blocks of lumbar slices) their mean is taken, and space between
+    them that is still inside the stack's convex hull is filled from the nearest slices. Several stacks
+    contribute their plain mean where they are valid. Everything else is NaN.
 
     Args:
         stacks: one stack or several in one frame of reference.
@@ -46,7 +46,7 @@ class Resampler:
         self._stacks = [_StackSampler(stack, make_volume) for stack in self.stacks]
 
     def render(self, plane: ImagePlane) -> NDArray[np.float32]:
-        """The image on a plane, (rows, columns) float32; mean over its thickness; NaN outside every stack's hull."""
+        """The image on a plane, (rows, columns) float32: mean over its thickness, NaN outside every hull."""
         points = plane.points()
         total, count = np.zeros(plane.shape), np.zeros(plane.shape)
         for sampler in self._stacks:

@@ -28,8 +28,8 @@ class SplineInterpolator(Resampler):
 
     Args:
         stacks: one or several.
-        slice_profile: correct for the slices being averages over their thickness, x0 + A^T (A A^T + lambda I)^-1
-            (s - A x0), see `priors.consistency`; needs no fit and less than a second.
+        slice_profile: correct for the slices being averages over their thickness, x0 + A^T (A A^T + lambda
+            I)^-1 (s - A x0), see `priors.consistency`; needs no fit and less than a second.
         strength: lambda, relative to the mean diagonal of A A^T.
     """
 
@@ -50,10 +50,12 @@ def spline_volume(
 
 
 def linear_interpolation(stacks: Stacks, plane: ImagePlane) -> NDArray[np.float32]:
-    """`LinearInterpolator(stacks).render(plane)`: (rows, columns) float32, NaN outside the stacks."""
+    """`LinearInterpolator(stacks).render(plane)`, (rows, columns) float32, NaN outside."""
     return LinearInterpolator(stacks).render(plane)
 
 
-def spline_interpolation(stacks: Stacks, plane: ImagePlane, slice_profile: bool = True) -> NDArray[np.float32]:
-    """`SplineInterpolator(stacks, slice_profile).render(plane)`: (rows, columns) float32, NaN outside the stacks."""
+def spline_interpolation(
+    stacks: Stacks, plane: ImagePlane, slice_profile: bool = True
+) -> NDArray[np.float32]:
+    """`SplineInterpolator(stacks, slice_profile).render(plane)`, (rows, columns) float32, NaN outside."""
     return SplineInterpolator(stacks, slice_profile).render(plane)

@@ -2,10 +2,11 @@
 
     min_x  sum_k |A_k x - s_k|^2 + d (smoothness h^2 |grad (x - p)|^2 + prior_weight |x - p|^2)
 
-over an isotropic grid x with voxels of h mm, by conjugate gradients. d is the mean diagonal of sum A_k^T A_k where it
-is not zero, so that both weights mean the same for every thickness, voxel size and number of stacks. A_k takes each pixel of each slice of stack k at its own pose: a
-box profile with soft edges along the slice's normal, sampled trilinearly. p is an optional prior image, else 0
-(and then prior_weight is not used). Cf. Gholipour et al., IEEE TMI 2010; Van Reeth et al. 2012 for a review.
+over an isotropic grid x with voxels of h mm, by conjugate gradients. d is the mean diagonal of sum A_k^T A_k
+where it is not zero, so that both weights mean the same for every thickness, voxel size and number of
+stacks. A_k takes each pixel of each slice of stack k at its own pose: a box profile with soft edges along
+the slice's normal, sampled trilinearly. p is an optional prior image, else 0 (and then prior_weight is not
+used). Cf. Gholipour et al., IEEE TMI 2010; Van Reeth et al. 2012 for a review.
 """
 
 from __future__ import annotations
@@ -74,12 +75,13 @@ def isotropic_grid(stacks: Sequence[SliceStack], spacing: float | None = None) -
     count = np.maximum(np.ceil((high - low) / spacing - 1e-3), 1).astype(int)
     if np.prod(count.astype(float)) > LARGEST_GRID:
         raise GaussianMRIError(
-            f"A grid of {spacing:g} mm over these stacks has {np.prod(count.astype(float)):.3g} voxels; choose a "
-            "larger spacing or crop the stacks."
+            f"A grid of {spacing:g} mm over these stacks has {np.prod(count.astype(float)):.3g} voxels; "
+            "choose a larger spacing or crop the stacks."
         )
     affine = np.eye(4)
     affine[:3, :3] = axes * spacing
-    # A remainder of the box is left over at the far side, so that voxels of a first stack as fine stay in place.
+    # A remainder of the box is left over at the far side, so that voxels of a first stack as fine stay in
+    # place.
     affine[:3, 3] = axes @ (low + spacing / 2)
     return Grid(affine, (int(count[2]), int(count[1]), int(count[0])))
 
@@ -90,7 +92,8 @@ class SuperResolution:
     Args:
         stacks: in one frame of reference.
         spacing: voxel edge, mm; default: the smallest pixel spacing.
-        smoothness: weight of the squared gradient; the default is the best on simulated lumbar and brain pairs.
+        smoothness: weight of the squared gradient; the default is the best on simulated lumbar and brain
+            pairs.
         iterations: of conjugate gradients, at most.
     """
 
@@ -109,7 +112,7 @@ class SuperResolution:
         self.volume = PriorVolume(pixels, grid.ijk_to_ras, tuple(stack.hull() for stack in self.stacks))
 
     def render(self, plane: ImagePlane) -> NDArray[np.float32]:
-        """The image on a plane, (rows, columns) float32; mean over its thickness; NaN outside every stack's hull."""
+        """The image on a plane, (rows, columns) float32: mean over its thickness, NaN outside every hull."""
         return self.volume.sample(plane)
 
 
@@ -146,7 +149,7 @@ def solve(
     if prior is None and smoothness <= 0:
         raise GaussianMRIError("Without a prior image the smoothness must be positive.")
     operators = [acquisition_operator(stack, grid) for stack in stacks]
-    diagonal = sum(np.asarray(operator.multiply(operator).sum(axis=0)).ravel() for operator in operators)
+    diagonal = np.sum([np.asarray(a.multiply(a).sum(axis=0)).ravel() for a in operators], axis=0)
     if not diagonal.any():
         raise GaussianMRIError("No slice lies inside the grid; choose a grid around the stacks.")
     curvature = diagonal[diagonal > 0].mean()
@@ -164,7 +167,7 @@ def solve(
     base = np.zeros(int(np.prod(grid.shape)), dtype=np.float32) if prior is None else prior.ravel()
     base = base.astype(np.float32)
     right = np.zeros_like(base)
-    for operator, stack in zip(operators, stacks):
+    for operator, stack in zip(operators, stacks, strict=True):
         right += operator.T @ (stack.pixels.ravel() - operator @ base)
     start = np.zeros_like(base) if prior is not None else _start(stacks, grid)
     change = _conjugate_gradients(normal, right, start, iterations, tolerance)
@@ -174,7 +177,8 @@ def solve(
 def acquisition_operator(stack: SliceStack, grid: Grid, edge_mm: float = PROFILE_EDGE_MM) -> csr_matrix:
     """A of s = A x for every pixel of every slice at its own pose, (slices * rows * columns, voxels) float32.
 
-    Pixels whose profile leaves the grid keep the part inside it, renormalised; pixels wholly outside have empty rows.
+    Pixels whose profile leaves the grid keep the part inside it, renormalised; pixels wholly outside have
+    empty rows.
     """
     from scipy.sparse import vstack
 
@@ -196,8 +200,8 @@ def _plane_operator(plane: ImagePlane, grid: Grid, edge_mm: float) -> csr_matrix
     normal = (inverse[:3, :3] @ plane.normal)[::-1]
     shape = np.array(grid.shape)
     pixels = np.arange(len(index))
-    total = None
-    for offset, share in zip(offsets, profile / profile.sum()):
+    parts = []
+    for offset, share in zip(offsets, profile / profile.sum(), strict=True):
         position = index + offset * normal
         inside = ((position >= -0.5) & (position <= shape - 0.5)).all(axis=1)
         position = np.clip(position[inside], 0, shape - 1)
@@ -211,11 +215,9 @@ def _plane_operator(plane: ImagePlane, grid: Grid, edge_mm: float) -> csr_matrix
             data.append(value[used])
             rows.append(pixels[inside][used])
             columns.append(np.ravel_multi_index(tuple(voxel[used].T), grid.shape))
-        part = coo_matrix(
-            (np.concatenate(data), (np.concatenate(rows), np.concatenate(columns))),
-            shape=(len(index), int(np.prod(grid.shape))),
-        ).tocsr()
-        total = part if total is None else total + part
+        entries = (np.concatenate(data), (np.concatenate(rows), np.concatenate(columns)))
+        parts.append(coo_matrix(entries, shape=(len(index), int(np.prod(grid.shape)))).tocsr())
+    total = sum(parts[1:], start=parts[0])
     sums = np.asarray(total.sum(axis=1)).ravel()
     scale = np.divide(1.0, sums, out=np.zeros_like(sums), where=sums > 1e-6)
     return (diags(scale) @ total).astype(np.float32).tocsr()

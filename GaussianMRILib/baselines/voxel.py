@@ -17,7 +17,8 @@ from .spline import Stacks
 class VoxelInterpolator(Resampler):
     """Isotropic voxels by cubic spline, then the inverse-distance-weighted mean of the k nearest of them.
 
-    "First, anisotropic scans are made isotropic using cubic spline interpolation based on the minimum voxel spacing.
+    "First, anisotropic scans are made isotropic using cubic spline interpolation based on the minimum voxel
+    spacing.
     Second, the intensities corresponding to nearest neighbours of each target coordinate are inverse
     distance-weighted and averaged." The paper leaves k and the power of the distance open.
 
@@ -29,7 +30,9 @@ class VoxelInterpolator(Resampler):
 
     def __init__(self, stacks: Stacks, k: int = 8, power: float = 1.0) -> None:
         if k < 1 or power < 0:
-            raise GaussianMRIError(f"Voxel interpolation needs k >= 1 and power >= 0, got k={k}, power={power}.")
+            raise GaussianMRIError(
+                f"Voxel interpolation needs k >= 1 and power >= 0, got k={k}, power={power}."
+            )
         super().__init__(stacks, lambda stack: _NearestVoxels(stack, k, power))
 
 
@@ -41,7 +44,8 @@ class _NearestVoxels:
         pixels, affine = _square_pixels(volume.pixels, volume.ijk_to_ras, min(stack.pixel_spacing))
         index = np.stack(np.meshgrid(*[np.arange(n) for n in pixels.shape], indexing="ij"), axis=-1)
         points = transform_points(affine, index.reshape(-1, 3)[:, ::-1])
-        # Voxels lie on a lattice: splitting at midpoints is as good as a balanced tree and several times faster.
+        # Voxels lie on a lattice: splitting at midpoints is as good as a balanced tree and several times
+        # faster.
         self.tree = cKDTree(points, balanced_tree=False, compact_nodes=False)
         self.pixels = pixels.ravel()
         self.k, self.power = min(k, len(self.pixels)), power
@@ -73,5 +77,5 @@ def _square_pixels(
 def voxel_interpolation(
     stacks: Stacks, plane: ImagePlane, k: int = 8, power: float = 1.0
 ) -> NDArray[np.float32]:
-    """`VoxelInterpolator(stacks, k, power).render(plane)`: (rows, columns) float32, NaN outside the stacks."""
+    """`VoxelInterpolator(stacks, k, power).render(plane)`, (rows, columns) float32, NaN outside."""
     return VoxelInterpolator(stacks, k, power).render(plane)

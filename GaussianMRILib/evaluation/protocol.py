@@ -85,16 +85,19 @@ def score(images: Sequence[np.ndarray], truths: Sequence[np.ndarray], lpips: Cal
         lpips: a `GaussianMRILib.metrics.Lpips` or any function of (image, truth); default: not computed.
 
     Raises:
-        GaussianMRIError: an image has NaN where the truth is finite; every method is judged on the same pixels.
+        GaussianMRIError: an image has NaN where the truth is finite; every method is judged on the same
+            pixels.
     """
     if len(images) != len(truths) or not truths:
         raise GaussianMRIError(f"Got {len(images)} images for {len(truths)} true images; pass one of each.")
     rows = []
-    for number, (image, target) in enumerate(zip(images, truths)):
+    for number, (image, target) in enumerate(zip(images, truths, strict=True)):
         judged = np.isfinite(target)
         missing = int((judged & ~np.isfinite(image)).sum())
         if missing:
-            raise GaussianMRIError(f"Image {number} is empty on {missing} of {int(judged.sum())} pixels to judge.")
+            raise GaussianMRIError(
+                f"Image {number} is empty on {missing} of {int(judged.sum())} pixels to judge."
+            )
         image = np.where(judged, image, np.nan)
         perceptual = lpips(image, target) if lpips is not None else None
         rows.append((psnr(image, target, data_range=1.0), ssim(image, target, data_range=1.0), perceptual))

@@ -45,7 +45,7 @@ class IsotropicScan:
         return spline_filter(self.pixels, order=3, output=np.float32, mode="mirror")
 
     def sample(self, points: np.ndarray) -> np.ndarray:
-        """Cubic spline values at RAS points (..., 3) in mm; float32, NaN outside the outermost voxels' edges."""
+        """Cubic spline values at RAS points (..., 3), mm; float32, NaN outside the voxels' edges."""
         from scipy.ndimage import map_coordinates
 
         matrix = np.linalg.inv(self.ijk_to_ras)
@@ -101,8 +101,8 @@ def resample_isotropic(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Resample a volume to cubic voxels by cubic spline, after the Gaussian that prevents aliasing.
 
-    The Gaussian widens an axis' point spread (full width at half maximum = voxel) from its spacing to the new one
-    (Cardoso et al., MICCAI 2015); an axis that is not made coarser is not blurred.
+    The Gaussian widens an axis' point spread (full width at half maximum = voxel) from its spacing to the
+    new one (Cardoso et al., MICCAI 2015); an axis that is not made coarser is not blurred.
 
     Args:
         pixels: (K, rows, columns); ijk_to_ras: (4, 4) mm.
@@ -115,28 +115,29 @@ def resample_isotropic(
     from scipy.interpolate import make_interp_spline
     from scipy.ndimage import gaussian_filter
 
+    parts: tuple[slice, ...]
     step = np.linalg.norm(ijk_to_ras[:3, :3], axis=0)[::-1]  # [k, j, i]
     factor = spacing / step
     if np.allclose(factor, 1, atol=1e-4):
         pixels = pixels.astype(np.float32)
-        box = box or tuple(slice(0, n) for n in pixels.shape)
-        result = pixels[box]
+        parts = box or tuple(slice(0, n) for n in pixels.shape)
+        result = pixels[parts]
     else:
         shape = np.floor((np.array(pixels.shape) - 1) / factor).astype(int) + 1
-        box = box or tuple(slice(0, n) for n in shape)
+        parts = box or tuple(slice(0, n) for n in shape)
         sigma = np.sqrt(np.maximum(factor**2 - 1, 0)) / (2 * np.sqrt(2 * np.log(2)))
         margin = 16  # voxels, far beyond the reach of the Gaussian and of the spline's prefilter
-        begin = [max(int(part.start * f) - margin, 0) for part, f in zip(box, factor)]
-        end = [int(part.stop * f) + margin for part, f in zip(box, factor)]
-        result = pixels[tuple(slice(*ends) for ends in zip(begin, end))].astype(np.float32)
+        begin = [max(int(part.start * f) - margin, 0) for part, f in zip(parts, factor, strict=True)]
+        end = [int(part.stop * f) + margin for part, f in zip(parts, factor, strict=True)]
+        result = pixels[tuple(slice(*ends) for ends in zip(begin, end, strict=True))].astype(np.float32)
         result = gaussian_filter(result, sigma, mode="nearest")
-        for axis, part in enumerate(box):  # separable: one axis at a time, each on a smaller array
+        for axis, part in enumerate(parts):  # separable: one axis at a time, each on a smaller array
             index = np.arange(part.start, part.stop) * factor[axis] - begin[axis]
             spline = make_interp_spline(np.arange(result.shape[axis]), result, k=3, axis=axis)
             result = spline(index).astype(np.float32)
     affine = np.array(ijk_to_ras, dtype=np.float64)
     affine[:3, :3] *= factor[::-1]
-    affine[:3, 3] += affine[:3, :3] @ [part.start for part in box[::-1]]
+    affine[:3, 3] += affine[:3, :3] @ [part.start for part in parts[::-1]]
     return np.ascontiguousarray(result, dtype=np.float32), affine
 
 
@@ -170,7 +171,9 @@ def simulate_stack(
     extent = pixels.shape[0] * scan.spacing
     count = int((extent - thickness) / spacing + 1e-6) + 1
     if extent < thickness:
-        raise GaussianMRIError(f"The scan {scan.name!r} is {extent:.1f} mm wide, less than one {thickness} mm slice.")
+        raise GaussianMRIError(
+            f"The scan {scan.name!r} is {extent:.1f} mm wide, less than one {thickness} mm slice."
+        )
     start = np.arange(count) * spacing  # lower edge of each slice, mm from the scan's edge
     edges = np.arange(pixels.shape[0] + 1) * scan.spacing
     overlap = np.minimum(edges[1:], start[:, None] + thickness) - np.maximum(edges[:-1], start[:, None])
@@ -192,10 +195,10 @@ def simulate_stack(
 def oblique_planes(
     stack: SliceStack, count: int = 12, tilt: tuple[float, float] = (5.0, 30.0), seed: int = 0
 ) -> list[ImagePlane]:
-    """Planes tilted against a stack's slices, through the middle of the slab, as large as a slice, 1 mm pixels.
+    """Planes tilted against a stack's slices, near the middle of the slab, as large as a slice, 1 mm pixels.
 
-    Tilts are spread evenly over `tilt` (degrees), about in-plane axes at random; centres are at random within the
-    middle half of the slab along its normal and within 5 mm of its axis.
+    Tilts are spread evenly over `tilt` (degrees), about in-plane axes at random; centres are at random
+    within the middle half of the slab along its normal and within 5 mm of its axis.
     """
     generator = np.random.default_rng(seed)
     middle = stack.plane(len(stack.pixels) // 2)
@@ -237,10 +240,10 @@ def truth(
     """The scan's image on a plane, (rows, columns) float32, NaN where it must not be judged.
 
     Args:
-        thick: average over a box of `thickness` mm along the plane's normal (every half millimetre) instead of a
-            thin plane.
-        stacks: pixels within `border` mm of the edge of any of these stacks' slabs are NaN, so that how a method
-            treats borders does not matter.
+        thick: average over a box of `thickness` mm along the plane's normal (every half millimetre) instead
+            of a thin plane.
+        stacks: pixels within `border` mm of the edge of any of these stacks' slabs are NaN, so that how a
+            method treats borders does not matter.
     """
     points = plane.points()
     if thick:
@@ -273,7 +276,10 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
         stacks = read_stacks(path)
     else:
         with tempfile.TemporaryDirectory() as folder, tarfile.open(path) as archive:
-            archive.extractall(folder, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
+            if hasattr(tarfile, "data_filter"):
+                archive.extractall(folder, filter="data")
+            else:  # Python before 3.10.12 and 3.11.4
+                archive.extractall(folder)
             stacks = read_stacks(folder)
     grid = stacks[0].grid()
     if len(stacks) != 1 or grid is None:

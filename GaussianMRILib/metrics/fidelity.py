@@ -46,8 +46,9 @@ def ssim(
 def ssim_map(image: np.ndarray, truth: np.ndarray, data_range: float = 1.0) -> np.ndarray:
     """Structural similarity of each pixel (Wang et al. 2004, eq. 13), float64, NaN where either image is.
 
-    An 11x11 Gaussian window of sigma 1.5 pixels, biased moments. Pixels that are NaN or outside the image drop
-    out of the window and its other weights are renormalised, so neither borders nor masks invent structure.
+    An 11x11 Gaussian window of sigma 1.5 pixels, biased moments. Pixels that are NaN or outside the image
+    drop out of the window and its other weights are renormalised, so neither borders nor masks invent
+    structure.
 
     Args:
         image, truth: (rows, columns), one shape.
@@ -105,12 +106,16 @@ def _prepare(
         raise GaussianMRIError(f"Images to compare must have one shape, got {image.shape} and {truth.shape}.")
     weights = np.ones(truth.shape) if weight is None else np.asarray(weight, dtype=np.float64)
     if weights.shape != truth.shape:
-        raise GaussianMRIError(f"The weight mask must have the images' shape {truth.shape}, got {weights.shape}.")
+        raise GaussianMRIError(
+            f"The weight mask must have the images' shape {truth.shape}, got {weights.shape}."
+        )
     if not (weights >= 0).all():
         raise GaussianMRIError("A weight mask must be finite and not negative.")
     weights = np.where(np.isfinite(image) & np.isfinite(truth), weights, 0.0)
     if weights.sum() == 0:
-        raise GaussianMRIError("The images to compare have no valid pixel in common (all are NaN or weigh 0).")
+        raise GaussianMRIError(
+            "The images to compare have no valid pixel in common (all are NaN or weigh 0)."
+        )
     return image, truth, weights
 
 

@@ -31,9 +31,11 @@ class Lpips:
     """LPIPS 0.1 (AlexNet) of grey images.
 
     Args:
-        trunk: file of torchvision's AlexNet weights; default: the environment variable GAUSSIANMRI_LPIPS_TRUNK, else
-            alexnet-owt-7be5be79.pth in torch's hub cache. Nothing is ever downloaded.
-        verify: refuse a file whose checksum is not that of torchvision's weights, whose values alone are LPIPS.
+        trunk: file of torchvision's AlexNet weights; default: the environment variable
+            GAUSSIANMRI_LPIPS_TRUNK, else alexnet-owt-7be5be79.pth in torch's hub cache. Nothing is ever
+            downloaded.
+        verify: refuse a file whose checksum is not that of torchvision's weights, whose values alone are
+            LPIPS.
 
     Attributes:
         available: whether values can be computed.
@@ -58,8 +60,8 @@ class Lpips:
     ) -> float | None:
         """LPIPS of two images (rows, columns), 0 = alike; None when not available.
 
-        Intensities are clipped to [0, data_range]. Pixels that are NaN in either are black in both and not counted.
-        With a weight or NaN it is the weighted mean of the spatial map, else the plain definition.
+        Intensities are clipped to [0, data_range]. Pixels that are NaN in either are black in both and not
+        counted. With a weight or NaN it is the weighted mean of the spatial map, else the plain definition.
 
         Raises:
             GaussianMRIError: shapes differ, nothing valid, or an image side shorter than 31 pixels.
@@ -70,7 +72,9 @@ class Lpips:
             return None
         image, truth, weights = _prepare(image, truth, weight)
         if image.ndim != 2 or min(image.shape) < SMALLEST:
-            raise GaussianMRIError(f"LPIPS needs images of at least {SMALLEST} x {SMALLEST} pixels, got {image.shape}.")
+            raise GaussianMRIError(
+                f"LPIPS needs images of at least {SMALLEST} x {SMALLEST} pixels, got {image.shape}."
+            )
         pair = np.where(weights > 0, np.stack([image, truth]), 0.0)
         pair = np.clip(pair / data_range, 0, 1).astype(np.float32) * 2 - 1
         tensors = torch.from_numpy(pair)[:, None, None].expand(2, 1, 3, *image.shape)
@@ -113,8 +117,8 @@ def _load(trunk: Path | None, verify: bool) -> torch.nn.Module:
 
     if trunk is None:
         raise GaussianMRIError(
-            f"the AlexNet weights are not on this computer. Save torchvision's {TRUNK_FILE} and name it in the "
-            f"environment variable {TRUNK_VARIABLE}."
+            f"the AlexNet weights are not on this computer. Save torchvision's {TRUNK_FILE} and name it in "
+            f"the environment variable {TRUNK_VARIABLE}."
         )
     if not trunk.is_file():
         raise GaussianMRIError(f"{trunk} is not a file; name torchvision's {TRUNK_FILE}.")
@@ -122,7 +126,7 @@ def _load(trunk: Path | None, verify: bool) -> torch.nn.Module:
         raise GaussianMRIError(f"{trunk} is not torchvision's {TRUNK_FILE}: its checksum differs.")
     package = _import_lpips()
     # A random trunk first: `lpips` would otherwise download one.
-    network: torch.nn.Module = package.LPIPS(net="alex", version="0.1", pnet_rand=True, verbose=False)
+    network: Any = package.LPIPS(net="alex", version="0.1", pnet_rand=True, verbose=False)
     try:
         weights = torch.load(trunk, map_location="cpu", weights_only=True)
         for name, parameter in network.net.named_parameters():  # 'slice2.3.weight' is 'features.3.weight'
@@ -133,13 +137,16 @@ def _load(trunk: Path | None, verify: bool) -> torch.nn.Module:
                 parameter.copy_(source)
     except Exception as error:
         raise GaussianMRIError(f"{trunk} does not hold torchvision's AlexNet weights ({error}).") from error
-    return network.eval()
+    evaluating: torch.nn.Module = network.eval()
+    return evaluating
 
 
 def _import_lpips() -> types.ModuleType:
-    """The lpips package, which imports torchvision only to build AlexNet; lend it one where torchvision is absent."""
+    """The lpips package, which imports torchvision only to build AlexNet; lend it one where there is none."""
     if importlib.util.find_spec("lpips") is None:
-        raise GaussianMRIError("the package lpips is not installed; install lpips 0.1.4 (pip install --no-deps lpips).")
+        raise GaussianMRIError(
+            "the package lpips is not installed; install lpips 0.1.4 (pip install --no-deps lpips)."
+        )
     if "lpips" in sys.modules or importlib.util.find_spec("torchvision") is not None:
         return importlib.import_module("lpips")
     stand_in = types.ModuleType("torchvision")
@@ -157,7 +164,7 @@ def _import_lpips() -> types.ModuleType:
 
 
 def _alexnet(pretrained: bool = False) -> types.SimpleNamespace:
-    """The convolutional part of AlexNet (Krizhevsky 2014, 'one weird trick'), layers numbered as in torchvision."""
+    """AlexNet's convolutions (Krizhevsky 2014, 'one weird trick'), layers numbered as in torchvision."""
     from torch import nn
 
     if pretrained:

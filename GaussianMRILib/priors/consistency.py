@@ -1,8 +1,9 @@
-"""Volumes that agree with the acquired slices: the slice profile as a small linear operator along each column.
+"""Volumes that agree with the acquired slices: the slice profile as a linear operator along each column.
 
-Parallel slices s (K values per column of pixels) are averages of sub-slices x (Z values): s = A x. A has K x Z entries,
-is the same for every column and depends on positions in millimetres only, so gaps, overlaps, irregular spacing
-and sheared grids need no special case. The closest volume to x0 that agrees with the slices up to noise is
+Parallel slices s (K values per column of pixels) are averages of sub-slices x (Z values): s = A x. A has K x
+Z entries, is the same for every column and depends on positions in millimetres only, so gaps, overlaps,
+irregular spacing and sheared grids need no special case. The closest volume to x0 that agrees with the
+slices up to noise is
 
     x = x0 + A^T (A A^T + lambda I)^-1 (s - A x0),
 
@@ -33,8 +34,8 @@ class SliceColumns:
 
     Attributes:
         positions: (K,) mm along the normal from the first slice, increasing.
-        ijk_to_ras: (4, 4); columns 0, 1, 3 of the first slice, column 2 the step along a column per mm of position
-            (the normal, or sheared).
+        ijk_to_ras: (4, 4); columns 0, 1, 3 of the first slice, column 2 the step along a column per mm of
+            position (the normal, or sheared).
     """
 
     positions: NDArray[np.float64]
@@ -49,7 +50,7 @@ class SliceColumns:
 
 
 def slice_columns(stack: SliceStack, tolerance: float = TOLERANCE_MM) -> SliceColumns | None:
-    """The columns of a stack whose slices are parallel, in order and on one line; None for any other stack."""
+    """The columns of a stack whose slices are parallel, in order and on one line; else None."""
     poses, (_, rows, columns) = stack.ijk_to_ras, stack.shape
     turn = np.linalg.norm(poses[:, :3, 0] - poses[0, :3, 0], axis=1) * (columns - 1)
     turn += np.linalg.norm(poses[:, :3, 1] - poses[0, :3, 1], axis=1) * (rows - 1)
@@ -76,7 +77,8 @@ def slice_operator(
         z_positions_mm: (Z,) sub-slice centres, equally spaced and increasing.
         slice_positions_mm: (K,) slice centres.
         thickness_mm: one number or (K,).
-        edge_mm: width of the transition at each side; the box is convolved with a Gaussian of half this sigma.
+        edge_mm: width of the transition at each side; the box is convolved with a Gaussian whose sigma is
+            half of it.
 
     Returns:
         (K, Z) float64.
@@ -116,7 +118,8 @@ def upsample(stack: SliceStack, factor: int | None = None, order: int = 3) -> Pr
         order: degree of the spline, 1 or 3; lower where there are too few slices.
 
     Raises:
-        GaussianMRIError: the slices are not parallel, in order and on one line, or the factor is not positive.
+        GaussianMRIError: the slices are not parallel, in order and on one line, or the factor is not
+            positive.
     """
     factor = default_factor(stack) if factor is None else int(factor)
     if factor < 1:
@@ -131,7 +134,8 @@ def upsample(stack: SliceStack, factor: int | None = None, order: int = 3) -> Pr
         high = (positions + stack.slice_thickness / 2).max()
         count = max(int(np.ceil((high - low) / step - 1e-6)), 1)
         start = (low + high - (count - 1) * step) / 2
-    interpolation = _interpolation(positions, start + step * np.arange(count), order)
+    z = start + step * np.arange(count, dtype=np.float64)
+    interpolation = _interpolation(positions, z, order)
     pixels = _apply(interpolation, stack.pixels)
     return PriorVolume(pixels, columns.volume_affine(start, step), stack.hull(), order)
 
@@ -142,7 +146,8 @@ def enforce(
     """The volume closest to `volume` that agrees with the slices of `stack`, up to noise.
 
     Args:
-        volume: on sub-slices of the stack (as `upsample` makes them): same rows and columns, same in-plane place.
+        volume: on sub-slices of the stack (as `upsample` makes them): same rows and columns, same in-plane
+            place.
         strength: lambda relative to the mean diagonal of A A^T, so that it means the same for every factor;
             0 reproduces the slices exactly, larger values trust them less.
         edge_mm: see `slice_operator`.
@@ -161,15 +166,17 @@ def enforce(
 def volume_operator(
     volume: PriorVolume, stack: SliceStack, edge_mm: float = PROFILE_EDGE_MM
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Sub-slice positions (Z,) mm from the first slice, and A (K, Z), of a volume on the columns of a stack."""
+    """Sub-slice positions (Z,), mm from the first slice, and A (K, Z) of a volume on a stack's columns."""
     columns = _columns(stack)
     normal = stack.ijk_to_ras[0, :3, 2]
     start = float((volume.ijk_to_ras[:3, 3] - columns.ijk_to_ras[:3, 3]) @ normal)
     step = float(volume.ijk_to_ras[:3, 2] @ normal)
     same = np.allclose(volume.ijk_to_ras, columns.volume_affine(start, step), rtol=0, atol=1e-3)
     if not same or volume.pixels.shape[1:] != stack.pixels.shape[1:] or step <= 0:
-        raise GaussianMRIError(f"The volume does not lie on the columns of {stack.name}; make it with upsample().")
-    z = start + step * np.arange(len(volume.pixels))
+        raise GaussianMRIError(
+            f"The volume does not lie on the columns of {stack.name}; make it with upsample()."
+        )
+    z: NDArray[np.float64] = start + step * np.arange(len(volume.pixels), dtype=np.float64)
     return z, slice_operator(z, columns.positions, stack.slice_thickness, edge_mm)
 
 
@@ -177,13 +184,13 @@ def _columns(stack: SliceStack) -> SliceColumns:
     columns = slice_columns(stack)
     if columns is None:
         raise GaussianMRIError(
-            f"The slices of {stack.name} are not parallel and on one line; split the stack into parallel ones."
+            f"The slices of {stack.name} are not parallel and on one line; split the stack."
         )
     return columns
 
 
 def _interpolation(positions: NDArray[np.float64], z: NDArray[np.float64], order: int) -> NDArray[np.float64]:
-    """(Z, K) weights of the interpolating spline through slices at `positions`, constant beyond the ends."""
+    """(Z, K) weights of the spline through slices at `positions`, constant beyond the ends."""
     from scipy.interpolate import make_interp_spline
 
     count = len(positions)

@@ -2,10 +2,12 @@
 
 Inside a slice the scan is sharp along both axes. Degrading one in-plane axis by the slice profile and spacing
 gives pairs of thick and sharp images of this very anatomy and contrast. From such pairs we solve ridge
-regressions: the sharp residual to the cubic upsampling, at one phase between slices, from a patch of thick pixels,
-(slices x pixels along the sharp axis). There is one filter per phase and bucket of gradient angle, coherence
-and strength (RAISR: Romano, Isidoro, Milanfar 2017), shrunk towards one filter per phase where a bucket has
-few samples. Then the filters run through-plane, once along each in-plane axis; the mean is made consistent with the slices.
+regressions: the sharp residual to the cubic upsampling, at one phase between slices, from a patch of thick
+pixels (slices x pixels along the sharp axis). There is one filter per phase and bucket of gradient angle,
+coherence and strength (RAISR: Romano, Isidoro, Milanfar 2017), shrunk towards one filter per phase where a
+bucket has few samples. Then the filters run through-plane, once along each in-plane axis, and the mean is made
+consistent with the slices.
+
 No training data, no model file: the fallback where the network prior cannot run, and its peer.
 """
 
@@ -25,7 +27,7 @@ from .volume import PriorVolume
 
 @dataclass(frozen=True)
 class RidgeSettings:
-    """How filters are learned and used; lengths in mm where named so, else in pixels of the array they act on.
+    """How filters are learned and used; lengths in mm where named so, else in pixels.
 
     Attributes:
         slices: thick slices in a patch, odd.
@@ -83,7 +85,7 @@ def ridge_prior(
     count, rows, columns = stack.shape
     if count < 3 or min(rows, columns) < 16:
         raise GaussianMRIError(
-            f"{stack.name} has {count} slices of {rows} x {columns} pixels; learning filters needs 3 of 16 x 16."
+            f"{stack.name} has {count} slices of {rows} x {columns} pixels; filters need 3 of 16 x 16."
         )
     factor = default_factor(stack) if factor is None else int(factor)
     base = upsample(stack, factor)
@@ -100,7 +102,8 @@ def ridge_prior(
     pitch = stack.pixel_spacing  # mm along i, j
     generator = np.random.default_rng(seed)
     result = np.zeros_like(volume)
-    # In-plane axis 2 (i) is sharp beside axis 1 (j), which is degraded to learn from, and the other way round.
+    # In-plane axis 2 (i) is sharp beside axis 1 (j), which is degraded to learn from, and the other way
+    # round.
     for sharp, degraded, sharp_mm, degraded_mm in ((2, 1, pitch[0], pitch[1]), (1, 2, pitch[1], pitch[0])):
         images = np.moveaxis(slices, (0, degraded, sharp), (0, 1, 2))
         filters = _learn(images, degraded_mm, sharp_mm, stack, factor, settings, generator)
@@ -135,13 +138,14 @@ def _learn(
     if not pieces:  # too few pixels to cut three thick slices from: no correction along this axis
         return RidgeFilters(np.zeros((factor, total, count), np.float32), *np.zeros((2, 1), np.float32))
     features, residual, angle, coherence, strength = (
-        np.concatenate(arrays, axis=-1) for arrays in zip(*pieces)
+        np.concatenate(arrays, axis=-1) for arrays in zip(*pieces, strict=True)
     )
     edges = [
         np.quantile(values, np.linspace(0, 1, bins + 1)[1:-1]).astype(np.float32)
         for values, bins in ((coherence, settings.coherences), (strength, settings.strengths))
     ]
-    # Anatomy has no preferred side: mirrored along either or both axes, a sample is as good as it was measured.
+    # Anatomy has no preferred side: mirrored along either or both axes, a sample is as good as it was
+    # measured.
     square = features.reshape(settings.slices, settings.across, -1)
     mirrored = [
         (
@@ -154,7 +158,7 @@ def _learn(
         for way in (1, -1)
         for across in (1, -1)
     ]
-    features, residual, buckets = (np.concatenate(arrays, axis=-1) for arrays in zip(*mirrored))
+    features, residual, buckets = (np.concatenate(arrays, axis=-1) for arrays in zip(*mirrored, strict=True))
     features = np.ascontiguousarray(features.T)
     gram = features.T @ features / len(features)
     floor = settings.ridge * np.trace(gram) / count * np.eye(count)
@@ -179,9 +183,10 @@ def _learn(
 def _degrade(
     images: NDArray[np.float32], pixel_mm: float, stack: SliceStack, factor: int, start: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]] | None:
-    """Thick (n, K, pixels), its cubic upsampling and the truth (n, K * factor, pixels); None if under 3 slices fit.
+    """Thick (n, K, pixels), cubic upsampling and truth (n, K * factor, pixels); None if under 3 slices fit.
 
-    `images` is (n, degraded axis, sharp axis); thick slices as in `stack` begin `start` mm from the image's edge.
+    `images` is (n, degraded axis, sharp axis); thick slices as in `stack` begin `start` mm from the image's
+    edge.
     """
     from scipy.interpolate import make_interp_spline
 
@@ -256,7 +261,7 @@ def _patches(thick: NDArray[np.float32], settings: RidgeSettings) -> NDArray[np.
 def _structure(
     images: NDArray[np.float32], spacing: tuple[float, float], smoothing_mm: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Gradient angle in [0, 1) of half a turn, coherence in [0, 1] and strength of each pixel (n, Z, pixels)."""
+    """Gradient angle in [0, 1) half turns, coherence in [0, 1] and strength, each (n, Z, pixels)."""
     from scipy.ndimage import gaussian_filter1d
 
     dz = np.gradient(images, spacing[0], axis=1)

@@ -40,10 +40,14 @@ class PriorVolume:
         from scipy.ndimage import spline_filter
 
         pixels = np.asarray(self.pixels, dtype=np.float32)
-        return spline_filter(pixels, order=self.order, output=np.float32, mode="mirror") if self.order > 1 else pixels
+        return (
+            spline_filter(pixels, order=self.order, output=np.float32, mode="mirror")
+            if self.order > 1
+            else pixels
+        )
 
     def values(self, points: NDArray[np.float64]) -> NDArray[np.float32]:
-        """Spline values at RAS points (..., 3), mm; beyond the outermost voxel centres the nearest border value."""
+        """Spline values at RAS points (..., 3), mm; beyond the outermost voxels' centres the border's."""
         from scipy.ndimage import map_coordinates
 
         matrix = np.linalg.inv(self.ijk_to_ras)
@@ -68,12 +72,14 @@ class PriorVolume:
         return ((index >= -0.5) & (index <= np.array(self.pixels.shape) - 0.5)).all(axis=-1)
 
     def sample(self, plane: ImagePlane) -> NDArray[np.float32]:
-        """The image on a plane, (rows, columns); the mean over its thickness if it has one; NaN outside the hull."""
+        """The image on a plane, (rows, columns): mean over its thickness, NaN outside the hull."""
         points = plane.points()
         return np.where(self.inside(points), sample_thickness(self.values, plane), np.float32(np.nan))
 
 
-def inside_hull(hull: NDArray[np.float64], points: NDArray[np.float64], tolerance: float = 1e-6) -> NDArray[np.bool_]:
+def inside_hull(
+    hull: NDArray[np.float64], points: NDArray[np.float64], tolerance: float = 1e-6
+) -> NDArray[np.bool_]:
     """Whether RAS points (..., 3) satisfy every half-space (M, 4); (...) bool."""
     result = np.ones(points.shape[:-1], dtype=bool)
     for half_space in hull:
@@ -82,7 +88,7 @@ def inside_hull(hull: NDArray[np.float64], points: NDArray[np.float64], toleranc
 
 
 def thickness_offsets(thickness: float, step: float = 0.8) -> NDArray[np.float64]:
-    """Midpoints, mm along the normal, of equal parts of a plane's thickness, each about `step` mm; [0] if thin."""
+    """Midpoints, mm along the normal, of equal parts of a thickness, each about `step` mm; [0] if thin."""
     count = max(round(thickness / step), 3) if thickness > 0 else 1
     return ((np.arange(count) + 0.5) / count - 0.5) * thickness
 

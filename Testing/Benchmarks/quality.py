@@ -1,13 +1,15 @@
 """Quality of resampled images on real scans by a fixed protocol: `python -m Testing.Benchmarks.quality`.
 
-single    4 mm axial slices cut from an isotropic scan, 1 % Rician noise, planes tilted 5 to 30 degrees, thin and
+single    4 mm axial slices cut from an isotropic scan, 1 % Rician noise, planes tilted 5 to 30 degrees, thin
+and
           4 mm thick truth, every method.
-pair      the same with a sagittal stack beside the axial one: each alone, Tikhonov super-resolution of both, Gaussians
+pair      the same with a sagittal stack beside the axial one: each alone, Tikhonov super-resolution of both,
+    Gaussians
           of both.
 heldout   really acquired sparse stacks: every second slice is left out and predicted from the others.
 
-PSNR in dB (data range 1: the scan's 99.9th percentile), SSIM, LPIPS where its weights are on this computer; the mean
-over planes. Seconds are those of preparing a method (fit, volume) and of rendering one plane.
+PSNR in dB (data range 1: the scan's 99.9th percentile), SSIM, LPIPS where its weights are on this computer;
+the mean over planes. Seconds are those of preparing a method (fit, volume) and of rendering one plane.
 """
 
 from __future__ import annotations
@@ -24,13 +26,14 @@ from typing import Any
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[2]
-RESULTS = Path(__file__).resolve().parent / "results"
-SHARED_DATA = ROOT.parent / "shared" / "data"
 import GaussianMRILib as gm
 from GaussianMRILib import baselines, evaluation, metrics
 from GaussianMRILib.geometry import ImagePlane
 from GaussianMRILib.stacks import SliceStack
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = Path(__file__).resolve().parent / "results"
+SHARED_DATA = ROOT.parent / "shared" / "data"
 
 Render = Callable[[Sequence[ImagePlane]], list[np.ndarray]]
 EXPERIMENTS = ("single", "pair", "heldout")
@@ -202,8 +205,12 @@ def _line(row: dict[str, Any]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=EXPERIMENTS, default=EXPERIMENTS, help="experiments to run")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--only", nargs="+", choices=EXPERIMENTS, default=EXPERIMENTS, help="experiments to run"
+    )
     parser.add_argument("--scans", nargs="+", choices=list(evaluation.SCANS), default=list(evaluation.SCANS))
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), help="default: all")
     parser.add_argument("--planes", type=int, default=12, help="planes per scan")
@@ -212,7 +219,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, default=RESULTS / "quality.json", help="file for the figures")
     options = parser.parse_args(argv)
     if not SHARED_DATA.is_dir():
-        print(f"The shared public scans are not in {SHARED_DATA.relative_to(ROOT.parent)} beside the repository.")
+        print(f"The shared scans are not in {SHARED_DATA.relative_to(ROOT.parent)} beside the repository.")
         return 1
     lpips = metrics.Lpips()
     if not lpips.available:

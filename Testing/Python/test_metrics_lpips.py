@@ -14,7 +14,13 @@ import torch.nn.functional as F
 from GaussianMRILib.errors import GaussianMRIError
 from GaussianMRILib.metrics import Lpips, lpips
 
-SHAPES = {0: (64, 3, 11, 11), 3: (192, 64, 5, 5), 6: (384, 192, 3, 3), 8: (256, 384, 3, 3), 10: (256, 256, 3, 3)}
+SHAPES = {
+    0: (64, 3, 11, 11),
+    3: (192, 64, 5, 5),
+    6: (384, 192, 3, 3),
+    8: (256, 384, 3, 3),
+    10: (256, 256, 3, 3),
+}
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +52,7 @@ def pair(shape: tuple[int, int] = (71, 64)) -> tuple[np.ndarray, np.ndarray]:
 
 
 def written_out(image: np.ndarray, truth: np.ndarray, trunk: Path) -> float:
-    """Zhang et al. 2018, eq. 1, on torchvision's AlexNet: normalised features after each ReLU, squared, weighted."""
+    """Zhang et al. 2018, eq. 1, on torchvision's AlexNet: normalised features, squared, weighted."""
     import lpips as reference
 
     weights = torch.load(trunk, weights_only=True)

@@ -189,7 +189,7 @@ def test_ridge_of_unequal_pixels_keeps_its_place() -> None:
 
 
 def test_ridge_says_what_it_cannot_do() -> None:
-    with pytest.raises(GaussianMRIError, match="needs 3"):
+    with pytest.raises(GaussianMRIError, match="need 3"):
         ridge_prior(SliceStack.from_array(noise((2, 20, 20)), np.diag([1, 1, 4, 1.0])))
     with pytest.raises(GaussianMRIError, match="equally spaced"):
         ridge_prior(stack_at([0, 4, 9, 12], noise((4, 20, 20))))
