@@ -15,7 +15,7 @@ from ..errors import GaussianMRIError
 from .cuda_launch import CudaLauncher, cuda_core, source_folder
 from .cuda_operators import CudaOperators
 
-_INSTALL = "pip install cuda-core[cu13]"
+_INSTALL = f"pip install cuda-core[cu{(torch.version.cuda or '12').split('.')[0]}]"
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def status() -> CudaStatus:
         launcher.load(index)
     except ImportError as error:
         return CudaStatus(False, f"cuda-core is not installed ({error}): {_INSTALL}", name)
-    except Exception as error:  # noqa: BLE001  whatever the driver or NVRTC says is the reason
+    except Exception as error:
         return CudaStatus(False, str(error), name)
     major, minor = torch.cuda.get_device_capability(index)
     return CudaStatus(True, f"kernels compiled for sm_{major}{minor}", name)

@@ -1,7 +1,7 @@
 """Compiles csrc/cuda at first use with NVRTC and launches its kernels on torch's current stream.
 
-No compiler is needed on the user's machine: NVIDIA's `cuda-core` package brings NVRTC. Machine code (cubin) is
-kept on disk, by source, architecture, NVRTC and driver, so that only the first run compiles.
+No compiler is needed on the user's machine: NVIDIA's `cuda-core` package brings NVRTC. Machine code (cubin)
+is kept on disk, by source, architecture, NVRTC and driver, so that only the first run compiles.
 """
 
 from __future__ import annotations
@@ -139,12 +139,11 @@ class CudaLauncher:
         self._core = cuda_core()
         self._folder = source_folder()
         self._signatures = kernel_signatures(self._folder)
-        self._kernels: dict[tuple[str, str], Any] = {}
-        self._modules: dict[str, Any] = {}
+        self._kernels: dict[str, dict[str, Any]] = {}  # by architecture, then name
         self._lock = threading.Lock()
         self._thread = threading.local()
         self._architecture = functools.cache(_architecture)
-        self._stream = functools.lru_cache(maxsize=64)(self._core.Stream.from_handle)
+        self._stream = functools.lru_cache(maxsize=64)(self._make_stream)
         self._config = functools.lru_cache(maxsize=256)(self._make_config)
 
     def launch(
@@ -155,34 +154,31 @@ class CudaLauncher:
 
         device = next(a for a in arguments if isinstance(a, torch.Tensor)).device.index
         with torch.cuda.device(device):
-            self._enter_context(device)
-            # Handle 1 names the legacy default stream, torch's 0; every version of cuda-core takes it.
-            stream = self._stream(torch.cuda.current_stream(device).cuda_stream or 1)
-            self._core.launch(
-                stream,
-                self._config(grid, block),
-                self._kernel(kernel, device),
-                *pack(self._signatures[kernel], arguments),
-            )
+            function = self.load(device)[kernel]
+            stream = self._stream(device, torch.cuda.current_stream(device).cuda_stream)
+            packed = pack(self._signatures[kernel], arguments)
+            self._core.launch(stream, self._config(grid, block), function, *packed)
 
-    def load(self, device: int) -> None:
-        """Compile, or fetch from the cache, for one GPU.
+    def load(self, device: int) -> dict[str, Any]:
+        """All kernels for one GPU, by name: compiled, or fetched from the cache, at the first call.
 
         Raises:
-            GaussianMRIError: the kernels do not compile or do not load.
+            GaussianMRIError: the kernels do not compile.
+            Exception: of cuda-core, when the driver does not take the machine code.
         """
+        self._enter_context(device)
         architecture = self._architecture(device)
-        with self._lock:
-            if architecture not in self._modules:
-                code = compile_cubin(architecture, self._folder)
-                self._modules[architecture] = self._core.ObjectCode.from_cubin(code)
+        if architecture not in self._kernels:
+            with self._lock:
+                if architecture not in self._kernels:
+                    module = self._core.ObjectCode.from_cubin(compile_cubin(architecture, self._folder))
+                    # Before this nothing reaches the driver: cuda-core loads when it is asked for a kernel.
+                    self._kernels[architecture] = {name: module.get_kernel(name) for name in self._signatures}
+        return self._kernels[architecture]
 
-    def _kernel(self, name: str, device: int) -> Any:
-        key = (name, self._architecture(device))
-        if key not in self._kernels:
-            self.load(device)
-            self._kernels[key] = self._modules[key[1]].get_kernel(name)
-        return self._kernels[key]
+    def _make_stream(self, device: int, handle: int) -> Any:
+        """cuda-core's stream for torch's. 1 names the legacy default stream, torch's 0, for every version."""
+        return self._core.Stream.from_handle(handle or 1)
 
     def _make_config(self, grid: tuple[int, int], block: int) -> Any:
         return self._core.LaunchConfig(grid=(*grid, 1), block=(block, 1, 1))

@@ -1,7 +1,7 @@
 """The CUDA operators: order of kernel launches, prefix sums, sorting and memory limits.
 
-`CudaOperators` takes its launcher as an argument, and everything else it calls is torch, so the same code runs
-with a host emulation of the kernels.
+`CudaOperators` takes its launcher as an argument, and everything else it calls is torch, so the same code
+runs with a host emulation of the kernels.
 """
 
 from __future__ import annotations
@@ -149,8 +149,8 @@ class CudaOperators:
         starts = torch.searchsorted(keys, bounds, out_int32=True)
         self.launcher.launch(
             "gm_add_entries", (end_tile - first_tile, 1), _THREADS, tiling.planes, tiling.tile_planes,
-            records, entry_records, order, starts, forward.numerator, forward.density, first_tile, tiling.tiles,
-            tiling.total, cut,
+            records, entry_records, order, starts, forward.numerator, forward.density, first_tile,
+            tiling.tiles, tiling.total, cut,
         )  # fmt: skip
 
     def _prepare(self, frames: Tensor) -> Tensor:
@@ -201,5 +201,6 @@ class CudaOperators:
             rates, modes = (x.to(parameters.device).contiguous() for x in (rates, modes))
             self.launcher.launch(
                 "gm_adam_step", (_blocks(columns)[0], rows), _THREADS, parameters, grad.contiguous(), m, v,
-                rates, modes, columns, beta1, beta2, 1.0 / (1.0 - beta1**step), 1.0 / (1.0 - beta2**step), eps,
+                rates, modes, columns, beta1, beta2, 1.0 / (1.0 - beta1**step), 1.0 / (1.0 - beta2**step),
+                eps,
             )  # fmt: skip

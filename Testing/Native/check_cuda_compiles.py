@@ -112,7 +112,7 @@ def main() -> int:
             cubins[architecture] = compile_with_nvrtc(architecture)
         except ImportError as error:
             print(f"NVRTC is not tried: {error}", file=sys.stderr)
-        except Exception as error:  # noqa: BLE001  whatever the reason, it is a failure to report
+        except Exception as error:
             failed = True
             print(f"NVRTC for {architecture}: {error}", file=sys.stderr)
     for row in table:

@@ -146,3 +146,26 @@ def assert_backward_agrees(scene: Scene, operators: CudaOperators, seed: int, de
             scale = float(expected[kind].abs().max().clamp(min=1e-6))
             error = float((ours[kind].cpu().double() - expected[kind]).abs().max()) / scale
             assert error < 1e-4, f"rows {kind}: relative error {error}"
+
+
+def assert_ssim_agrees(
+    image: torch.Tensor, target: torch.Tensor, shapes: torch.Tensor, result: tuple[torch.Tensor, torch.Tensor]
+) -> None:
+    """SSIM and its gradient against the float64 reference; all arguments on the CPU.
+
+    The tolerances' second terms are float32 cancellation in the variance of bright windows without contrast, as
+    a single pixel is.
+    """
+    mean, gradient = result
+    expected_mean, expected_gradient = reference.ssim(image.double(), target.double(), shapes)
+    sizes = shapes.prod(dim=1)
+    assert mean.shape == sizes.shape and gradient.shape == image.shape
+    assert torch.equal(torch.isnan(mean), sizes == 0)
+    assert ((mean.double() - expected_mean).abs() < 5e-5 + 4e-4 / sizes)[sizes > 0].all()
+    error = (gradient.double() - expected_gradient).abs()
+    first = 0
+    for size in sizes.tolist():
+        part = slice(first, first + size)
+        first += size
+        if size:
+            assert error[part].max() < 1e-4 * float(expected_gradient[part].abs().max()) + 1e-3 / size**1.5

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib.util
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -87,6 +90,39 @@ def test_arguments_are_packed_by_the_kernels_signature() -> None:
     assert [value.itemsize for value in values[1:]] == [8, 4, 4] and values[1] == 2**40
     with pytest.raises(TypeError, match="4 parameters was called with 1"):
         cuda_launch.pack("pqif", (tensor,))
+
+
+def test_launcher_loads_once_and_follows_torchs_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The GPU launcher with a recorder in place of cuda-core and of the GPU."""
+    launches, loads, contexts = [], [], []
+    core = SimpleNamespace(
+        launch=lambda *call: launches.append(call),
+        LaunchConfig=lambda grid, block: (grid, block),
+        Stream=SimpleNamespace(from_handle=lambda handle: f"stream {handle}"),
+        ObjectCode=SimpleNamespace(
+            from_cubin=lambda code: SimpleNamespace(get_kernel=lambda name: (code, name))
+        ),
+        Device=lambda device: SimpleNamespace(set_current=lambda: contexts.append(device)),
+    )
+    handle = SimpleNamespace(cuda_stream=0)
+    monkeypatch.setattr(cuda_launch, "cuda_core", lambda: core)
+    monkeypatch.setattr(cuda_launch, "compile_cubin", lambda arch, folder: loads.append(arch) or arch)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: handle)
+    launcher = cuda_launch.CudaLauncher()
+    frames, prepared = torch.zeros(2, 12), torch.zeros(2, 19)
+    launcher.launch("gm_prepare_planes", (2, 1), 32, frames, prepared)
+    handle.cuda_stream = 77
+    arguments = ("gm_prepare_planes", (3, 1), 32, frames, prepared)
+    thread = threading.Thread(target=launcher.launch, args=arguments)
+    thread.start()
+    thread.join()
+    pointers = (frames.data_ptr(), prepared.data_ptr())
+    kernel = ("sm_90", "gm_prepare_planes")
+    assert launches[0] == ("stream 1", ((2, 1, 1), (32, 1, 1)), kernel, *pointers)
+    assert launches[1] == ("stream 77", ((3, 1, 1), (32, 1, 1)), kernel, *pointers)
+    assert loads == ["sm_90"] and len(contexts) == 2  # one context for each thread
 
 
 @needs_compiler

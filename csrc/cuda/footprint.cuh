@@ -11,8 +11,14 @@ GM_FUNCTION Parameters read_parameters(const float* parameters, int gaussians, i
   const float* p = parameters + g;
   const long long n = gaussians;
   return {{p[kMeanX * n], p[kMeanY * n], p[kMeanZ * n]},
-          p[kM00 * n], p[kM01 * n], p[kM02 * n], p[kM11 * n], p[kM12 * n], p[kM22 * n],
-          p[kColour * n], p[kAmplitude * n]};
+          p[kM00 * n],
+          p[kM01 * n],
+          p[kM02 * n],
+          p[kM11 * n],
+          p[kM12 * n],
+          p[kM22 * n],
+          p[kColour * n],
+          p[kAmplitude * n]};
 }
 
 GM_FUNCTION GmFootprint project(const GmPlane& plane, const Parameters& p) {

@@ -1,7 +1,7 @@
 // All CUDA kernels: the one source that NVRTC compiles on the user's machine (include path: csrc).
 #pragma once
-#include "common/plane_math.h"
 #include "common/adam_math.h"
+#include "common/plane_math.h"
 #include "cuda/adam.cuh"
 #include "cuda/render.cuh"
 #include "cuda/render_backward.cuh"

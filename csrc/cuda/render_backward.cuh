@@ -8,10 +8,9 @@
 
 GM_FUNCTION GmFootprint broadcast(const GmFootprint& f, int lane) {
   const unsigned all = 0xffffffffu;
-  return {__shfl_sync(all, f.s, lane),         __shfl_sync(all, f.t, lane), __shfl_sync(all, f.ks, lane),
-          __shfl_sync(all, f.kt, lane),        __shfl_sync(all, f.distance, lane),
-          __shfl_sync(all, f.precision, lane), __shfl_sync(all, f.A, lane), __shfl_sync(all, f.shear, lane),
-          __shfl_sync(all, f.D, lane)};
+  return {__shfl_sync(all, f.s, lane),  __shfl_sync(all, f.t, lane),        __shfl_sync(all, f.ks, lane),
+          __shfl_sync(all, f.kt, lane), __shfl_sync(all, f.distance, lane), __shfl_sync(all, f.precision, lane),
+          __shfl_sync(all, f.A, lane),  __shfl_sync(all, f.shear, lane),    __shfl_sync(all, f.D, lane)};
 }
 
 // This lane's pixels of one parallel, added to the plane's sums. The pointers are to the parallel's own pixels.

@@ -14,8 +14,9 @@ constexpr float kSsimC1 = 0.01f * 0.01f;
 constexpr float kSsimC2 = 0.03f * 0.03f;
 
 GM_FUNCTION float ssim_weight(int k) {  // exp(-(k-5)^2 / (2 * 1.5^2)), sum 1
-  constexpr float weights[11] = {1.0283801e-3f, 7.5987582e-3f, 3.6000773e-2f, 1.0936069e-1f, 2.1300554e-1f, 2.6601172e-1f,
-                                   2.1300554e-1f, 1.0936069e-1f, 3.6000773e-2f, 7.5987582e-3f, 1.0283801e-3f};
+  constexpr float weights[11] = {1.0283801e-3f, 7.5987582e-3f, 3.6000773e-2f, 1.0936069e-1f,
+                                 2.1300554e-1f, 2.6601172e-1f, 2.1300554e-1f, 1.0936069e-1f,
+                                 3.6000773e-2f, 7.5987582e-3f, 1.0283801e-3f};
   return weights[k];
 }
 
@@ -59,8 +60,9 @@ GM_FUNCTION float block_sum(float value, float* shared) {
 }
 
 // grid: tiles; block: 256. maps [3, total]: dS/da, dS/du, dS/dz over the window's normaliser; sums [tiles]: sum of S.
-extern "C" __global__ void __launch_bounds__(256) gm_ssim_maps(const int* planes, const int* tile_planes, const float* image,
-                                                           const float* target, float* maps, float* sums, int total) {
+extern "C" __global__ void __launch_bounds__(256)
+    gm_ssim_maps(const int* planes, const int* tile_planes, const float* image, const float* target, float* maps,
+                 float* sums, int total) {
   __shared__ float x[kSsimHalo * kSsimHalo], y[kSsimHalo * kSsimHalo];
   __shared__ float rows[5][kSsimHalo * kTile];
   __shared__ float partial[kTilePixels / 32];
@@ -101,8 +103,8 @@ extern "C" __global__ void __launch_bounds__(256) gm_ssim_maps(const int* planes
     const float c1 = 2.0f * (z - a * b) + kSsimC2, c2 = (u - a * a) + (v - b * b) + kSsimC2;
     const float l = l1 / l2, c = c1 / c2;
     similarity = l * c;
-    const float by_u = -similarity / c2;      // dS/du
-    const float by_z = 2.0f * l / c2;         // dS/dz
+    const float by_u = -similarity / c2;  // dS/du
+    const float by_z = 2.0f * l / c2;     // dS/dz
     const float by_a = c * (2.0f * b - 2.0f * a * l) / l2 - 2.0f * a * by_u - b * by_z;
     const int pixel = tile.pixels + row * tile.columns + column;
     maps[pixel] = norm * by_a;
@@ -115,7 +117,7 @@ extern "C" __global__ void __launch_bounds__(256) gm_ssim_maps(const int* planes
 
 // grid: tiles; block: 256. gradient [total] = d mean S of the pixel's plane / d image.
 extern "C" __global__ void __launch_bounds__(256)
-  gm_ssim_gradient(const int* planes, const int* tile_planes, const float* image, const float* target,
+    gm_ssim_gradient(const int* planes, const int* tile_planes, const float* image, const float* target,
                      const float* maps, float* gradient, int total) {
   __shared__ float halo[kSsimHalo * kSsimHalo];
   __shared__ float rows[kSsimHalo * kTile];
@@ -141,7 +143,7 @@ extern "C" __global__ void __launch_bounds__(256)
   if (row >= tile.rows || column >= tile.columns) return;
   const int pixel = tile.pixels + row * tile.columns + column;
   gradient[pixel] = (blurred[0] + 2.0f * image[pixel] * blurred[1] + target[pixel] * blurred[2]) /
-                      ((float)tile.rows * (float)tile.columns);
+                    ((float)tile.rows * (float)tile.columns);
 }
 
 // grid: planes; block: 256. mean [planes] from the sums of each plane's tiles.

@@ -1,11 +1,12 @@
 // The CUDA kernels on the host: one exported function for each kernel, with cuLaunchKernel's kind of arguments.
-#include "cuda_emulation.h"
-
+// clang-format off
+#include "cuda_emulation.h"  // first: it stands in for CUDA's language
 #include "cuda/kernels.cuh"
+// clang-format on
 
-#define EMULATE(kernel)                                                                                    \
+#define EMULATE(kernel)                                                                                  \
   extern "C" void emulate_##kernel(unsigned grid_x, unsigned grid_y, unsigned block, void** arguments) { \
-    emulation::launch(kernel, dim3{grid_x, grid_y, 1}, dim3{block, 1, 1}, arguments);                      \
+    emulation::launch(kernel, dim3{grid_x, grid_y, 1}, dim3{block, 1, 1}, arguments);                    \
   }
 
 EMULATE(gm_adam_step)
