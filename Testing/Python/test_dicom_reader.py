@@ -142,6 +142,14 @@ def test_numbers_that_count_up_with_the_slices_do_not_split_them(tmp_path: Path)
     assert [s.shape[0] for s in read_stacks(tmp_path)] == [4, 4]
 
 
+def test_a_trigger_time_of_its_own_for_every_image_is_no_contrast(tmp_path: Path) -> None:
+    for repeat in range(2):
+        for k in range(4):
+            tags = {"TriggerTime": 100.0 * repeat + 7 * k, "InstanceNumber": 10 * repeat + k}
+            save(image(NOISE, at(4.0 * k), **tags), tmp_path / f"{repeat}{k}.dcm")
+    assert [s.shape[0] for s in read_stacks(tmp_path)] == [4, 4]
+
+
 def test_repeats_without_any_difference_follow_acquisition_order(tmp_path: Path) -> None:
     for repeat in range(3):
         for k in range(2):
