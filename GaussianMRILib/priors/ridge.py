@@ -5,8 +5,8 @@ gives pairs of thick and sharp images of this very anatomy and contrast. From su
 regressions: the sharp residual to the cubic upsampling, at one phase between slices, from a patch of thick
 pixels (slices x pixels along the sharp axis). There is one filter per phase and bucket of gradient angle,
 coherence and strength (RAISR: Romano, Isidoro, Milanfar 2017), shrunk towards one filter per phase where a
-bucket has few samples. Then the filters run through-plane, once along each in-plane axis, and the mean is made
-consistent with the slices.
+bucket has few samples. Then the filters run through-plane, once along each in-plane axis, and the mean is
+made consistent with the slices.
 
 No training data, no model file: the fallback where the network prior cannot run, and its peer.
 """
