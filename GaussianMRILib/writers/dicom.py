@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import itertools
 import os
 import shutil
 import uuid
@@ -85,7 +86,7 @@ def write_dicom_series(
         template.RescaleType = "HU" if template.Modality == "CT" else "US"
         template.WindowCenter = _decimal((window[0] + window[1]) / 2)
         template.WindowWidth = _decimal(window[1] - window[0])
-        steps = [float((b.center - a.center) @ a.normal) for a, b in zip(listed, listed[1:], strict=False)]
+        steps = [float((b.center - a.center) @ a.normal) for a, b in itertools.pairwise(listed)]
         for k, plane in enumerate(listed):
             dataset = _instance(template, plane, stored[k], k + 1)
             if steps and np.ptp(steps) < 1e-3 and abs(steps[0]) > 1e-3:

@@ -361,5 +361,5 @@ def test_not_a_number_in_floating_point_pixels(tmp_path: Path) -> None:
         dataset.add_new("FloatPixelData", "OF", values.tobytes())
         dataset.SOPClassUID = MR_IMAGE
         save(dataset, tmp_path / f"{k}.dcm")
-    with pytest.raises(GaussianMRIError, match="T2: slice 1 .*NaN"):
+    with pytest.raises(GaussianMRIError, match=r"T2: slice 1 .*NaN"):
         read_stacks(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -88,7 +89,7 @@ def test_offset_and_stack_walk_along_the_normal(plane, mm, count, step) -> None:
     stacked = plane.stack(count, step)
     assert len(stacked) == count
     np.testing.assert_allclose(np.mean([p.center for p in stacked], axis=0), plane.center, atol=1e-8)
-    for before, after in zip(stacked, stacked[1:], strict=False):
+    for before, after in itertools.pairwise(stacked):
         np.testing.assert_allclose(after.origin - before.origin, step * plane.normal, atol=1e-9)
 
 

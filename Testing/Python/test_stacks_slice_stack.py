@@ -176,5 +176,5 @@ def test_frames_of_reference_must_agree() -> None:
     sagittal = SliceStack.from_array(pixels, matrix, frame_of_reference="1.2.4", name="sagittal")
     nifti = SliceStack.from_array(pixels, matrix, name="nifti")
     check_same_frame([axial, nifti, axial])
-    with pytest.raises(GaussianMRIError, match="axial.*sagittal"):
+    with pytest.raises(GaussianMRIError, match=r"axial.*sagittal"):
         check_same_frame([axial, nifti, sagittal])
