@@ -34,7 +34,8 @@ class Rates:
 
     def rows(self, device: torch.device) -> torch.Tensor:
         d, o = self.diagonal, self.off_diagonal
-        return torch.tensor([self.means] * 3 + [d, o, o, d, o, d, self.colours, self.amplitudes], device=device)
+        values = [self.means] * 3 + [d, o, o, d, o, d, self.colours, self.amplitudes]
+        return torch.tensor(values, dtype=torch.float32, device=device)
 
 
 class FieldOptimiser:

@@ -14,6 +14,7 @@ from ..priors.volume import PriorVolume
 #: sigma_i = sigma0 * clip((mean eigenvalue / eigenvalue i)^EXPONENT, *STRETCH), with eigenvalues no less than FLOOR * median.
 EXPONENT, STRETCH, FLOOR = 0.65, (0.45, 2.5), 0.1
 TENSOR_SIGMA_PIXELS = 2.2
+LARGEST_TENSOR = 12_000_000
 
 
 def detail_lattice(
@@ -37,7 +38,6 @@ def detail_lattice(
     image = torch.from_numpy(volume)[None, None]
     levels = [_cell_variance(image, [n * 2**level for n in cells]) for level in range(3)]
     split: torch.Tensor | None = None
-    splits = []
     # Greedy: of all cells of the first two levels, split those whose removal of variance per new Gaussian is largest.
     budget = (count - levels[0].numel()) // 7
     gain0 = (levels[0] * 8).reshape(-1)
@@ -48,13 +48,24 @@ def detail_lattice(
         gain = variance * (8 if level == 0 else 1)
         alive = torch.ones_like(variance, dtype=torch.bool) if split is None else _refine(split)
         split = alive & (gain >= threshold) if level < 2 else torch.zeros_like(alive)
-        splits.append(split)
         index = torch.nonzero(alive & ~split).float()
         jitter = torch.rand(index.shape, generator=generator) - 0.5
         shape = torch.tensor(variance.shape)
         places.append((index + 0.5 + 0.5 * jitter) / shape * torch.tensor(volume.shape) - 0.5)
         edges.append(torch.full((len(index),), float((size / shape).prod() ** (1 / 3))))
-    return torch.cat(places).float(), torch.cat(edges).float()
+    found, found_edges = torch.cat(places).float(), torch.cat(edges).float()
+    # Neighbours in space are neighbours in memory: the kernels cull and gather by runs of Gaussians.
+    order = torch.from_numpy(_morton_order(found.numpy() * np.asarray(spacing, np.float32)))
+    return found[order], found_edges[order]
+
+
+def _morton_order(places: NDArray[np.float32]) -> NDArray[np.int64]:
+    cells = np.clip((places - places.min(axis=0)) / max(float(np.ptp(places)), 1e-6) * 1023, 0, 1023).astype(np.int64)
+    key = np.zeros(len(cells), np.int64)
+    for bit in range(10):
+        for axis in range(3):
+            key |= ((cells[:, axis] >> bit) & 1) << (3 * bit + axis)
+    return np.argsort(key, kind="stable")
 
 
 def _cell_variance(image: torch.Tensor, cells: list[int]) -> torch.Tensor:
@@ -67,25 +78,28 @@ def _refine(mask: torch.Tensor) -> torch.Tensor:
     return mask.repeat_interleave(2, 0).repeat_interleave(2, 1).repeat_interleave(2, 2)
 
 
-def structure_tensor(volume: NDArray[np.float32], spacing: NDArray[np.float64]) -> tuple[torch.Tensor, float]:
+def structure_tensor(volume: NDArray[np.float32], spacing: NDArray[np.float64]) -> torch.Tensor:
     """Smoothed outer products of the gradient per mm on a grid of every second voxel.
 
     Returns:
-        (6, Z', rows', columns'): zz, zy, zx, yy, yx, xx in the order of the volume's axes; and the stride, voxels.
+        (6, Z', rows', columns'): zz, zy, zx, yy, yx, xx in the order of the volume's axes.
     """
     image = torch.from_numpy(volume)[None, None]
     pixel = float(min(spacing))
+    while image.numel() > LARGEST_TENSOR:  # orientations need no more detail, and memory is finite
+        image = torch.nn.functional.avg_pool3d(image, 2, ceil_mode=True, count_include_pad=False)
+        spacing, pixel = spacing * 2, pixel * 2
     gradients = []
     for axis in range(3):
-        image_axis = torch.gradient(image, spacing=float(spacing[axis]), dim=2 + axis)[0] if volume.shape[axis] > 1 else image * 0
+        image_axis = torch.gradient(image, spacing=float(spacing[axis]), dim=2 + axis)[0] if image.shape[2 + axis] > 1 else image * 0
         gradients.append(image_axis)
     products = torch.cat([gradients[a] * gradients[b] for a, b in ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))], 1)
-    stride = [2 if n >= 8 else 1 for n in volume.shape]
+    stride = [2 if n >= 8 else 1 for n in image.shape[2:]]
     products = torch.nn.functional.avg_pool3d(products, stride, ceil_mode=True, count_include_pad=False)[0]
     for axis in range(3):
         sigma = TENSOR_SIGMA_PIXELS * pixel / (float(spacing[axis]) * stride[axis])
         products = _blur_axis(products, sigma, 1 + axis)
-    return products, 2.0
+    return products
 
 
 def _blur_axis(values: torch.Tensor, sigma: float, axis: int) -> torch.Tensor:
@@ -114,7 +128,7 @@ def steered_gaussians(
     spacing = np.linalg.norm(steps, axis=0)
     generator = torch.Generator().manual_seed(seed)
     places, edges = detail_lattice(volume, spacing, count, generator)
-    tensor, _ = structure_tensor(volume, spacing)
+    tensor = structure_tensor(volume, spacing)
     tensors = _sample_grid(tensor, places, volume.shape)
     matrices = torch.stack([tensors[i] for i in (0, 1, 2, 1, 3, 4, 2, 4, 5)], -1).reshape(-1, 3, 3)
     values, vectors = torch.linalg.eigh(matrices)

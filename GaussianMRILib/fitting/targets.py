@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -12,28 +12,67 @@ from ..priors.volume import PriorVolume
 from ..stacks import SliceStack
 
 
-def concatenate(batches: Sequence[PlaneBatch]) -> PlaneBatch:
-    """One batch of several; thin planes get the quadrature of the thickest with no width."""
-    quadrature = max(batch.offsets.shape[1] for batch in batches)
-    offsets, weights = [], []
-    for batch in batches:
-        missing = quadrature - batch.offsets.shape[1]
-        offsets.append(torch.nn.functional.pad(batch.offsets, (0, missing)))
-        weights.append(torch.nn.functional.pad(batch.weights, (0, missing)))
-    return PlaneBatch(
-        torch.cat([batch.frames for batch in batches]),
-        torch.cat([batch.shapes for batch in batches]),
-        torch.cat(offsets),
-        torch.cat(weights),
-    )
-
-
 def slice_targets(stacks: Sequence[SliceStack], low: float, high: float, device: torch.device, profile: bool = True):
     """Every slice of every stack: a `PlaneBatch` and normalised pixels (total,)."""
     planes = [plane for stack in stacks for plane in stack.planes()]
     pixels = np.concatenate([stack.pixels.reshape(-1) for stack in stacks])
     target = torch.from_numpy((pixels - np.float32(low)) / np.float32(high - low)).to(device)
     return PlaneBatch.from_planes(planes, device, profile), target
+
+
+class SlicePasses:
+    """Slices in a few steps a pass, each step a random share of the slices, large scans on a moving coarser grid of pixels.
+
+    Args:
+        stacks: the slices; low, high: intensities of normalised 0 and 1.
+        pixels: at most about so many a pass.
+        steps: parts of a pass.
+        seed: of the order.
+        weights: (total,) of the pixels, or None for 1.
+    """
+
+    def __init__(
+        self,
+        stacks: Sequence[SliceStack],
+        low: float,
+        high: float,
+        device: torch.device,
+        pixels: int,
+        steps: int,
+        seed: int,
+        weights: torch.Tensor | None = None,
+    ) -> None:
+        self.batch, target = slice_targets(stacks, low, high, device)
+        shapes = self.batch.shapes.tolist()
+        self.targets = [t.reshape(shape) for t, shape in zip(torch.split(target, self.batch.sizes), shapes, strict=True)]
+        self.weights = None
+        if weights is not None:
+            parts = torch.split(weights.to(device), self.batch.sizes)
+            self.weights = [w.reshape(shape) for w, shape in zip(parts, shapes, strict=True)]
+        self.stride = max(1, round((len(target) / pixels) ** 0.5))
+        self.steps = min(steps, len(self.batch))
+        self.random = np.random.default_rng(seed)
+
+    def draw(self) -> Iterator[tuple[PlaneBatch, torch.Tensor, torch.Tensor | None]]:
+        """The steps of one pass: planes, normalised targets (total,), weights."""
+        s = self.stride
+        row, column = (int(v) for v in self.random.integers(0, s, 2))
+        frames = self.batch.frames.clone()
+        frames[:, 0:3] += column * frames[:, 3:6] + row * frames[:, 6:9]
+        frames[:, 3:9] *= s
+        for first in self.random.permutation(self.steps):
+            index = list(range(int(first), len(self.batch), self.steps))
+            chosen = [self.targets[n][row::s, column::s] for n in index]
+            batch = PlaneBatch(
+                frames[index],
+                torch.tensor([part.shape for part in chosen], dtype=torch.int32),
+                self.batch.offsets[index],
+                self.batch.weights[index],
+            )
+            weight = None
+            if self.weights is not None:
+                weight = torch.cat([self.weights[n][row::s, column::s].reshape(-1) for n in index])
+            yield batch, torch.cat([part.reshape(-1) for part in chosen]), weight
 
 
 class VolumePlanes:

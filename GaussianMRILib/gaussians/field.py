@@ -117,7 +117,7 @@ class GaussianField:
         results = []
         for plane, image in zip(planes, images, strict=True):
             values = image * np.float32(self.scale) + np.float32(self.offset)
-            values[~self.inside(plane.points())] = np.nan
+            values[~self._inside_plane(plane)] = np.nan
             results.append(values)
         return results
 
@@ -156,6 +156,20 @@ class GaussianField:
                 inside &= flat @ half_space[:3] + half_space[3] <= 1e-4
             covered |= inside
         return covered.reshape(x.shape[:-1])
+
+    def _inside_plane(self, plane: ImagePlane) -> NDArray[np.bool_]:
+        """`inside` for a plane's pixels, where every half-space is affine in row and column."""
+        rows, columns = plane.shape
+        steps = plane.ijk_to_ras[:3, :2]
+        covered = np.zeros((rows, columns), bool)
+        for hull in self.hulls:
+            at_origin = hull[:, :3] @ plane.origin + hull[:, 3] - 1e-4
+            slopes = hull[:, :3] @ steps
+            inside = np.ones((rows, columns), bool)
+            for constant, (along_i, along_j) in zip(at_origin, slopes, strict=True):
+                inside &= along_i * np.arange(columns)[None, :] <= -constant - along_j * np.arange(rows)[:, None]
+            covered |= inside
+        return covered
 
     def _evaluate(self, planes: Sequence[ImagePlane]) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]:
         from .. import native

@@ -117,7 +117,7 @@ def _residual_tiles(network, slices, condition, nearest, cosines, device, progre
         # Replicated borders where the scan ends: the network's own zero padding would look like a black edge.
         edge = [HALO if c0 == 0 else 0, HALO if c1 == columns else 0, HALO if r0 == 0 else 0, HALO if r1 == rows else 0, 2, 2]
         tile = torch.nn.functional.pad(tile, edge, mode="replicate").contiguous(memory_format=torch.channels_last_3d)
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=_multiplies_bfloat16(device)):
             coefficients = network(tile, told)[0]
         top, left = r - r0 + edge[2], c - c0 + edge[0]
         height, width = min(TILE, rows - r), min(TILE, columns - c)
@@ -126,3 +126,9 @@ def _residual_tiles(network, slices, condition, nearest, cosines, device, progre
         if progress is not None:
             progress((number + 1) / len(corners))
         yield slice(r, r + height), slice(c, c + width), residual.numpy()
+
+
+def _multiplies_bfloat16(device: torch.device | str) -> bool:
+    """Whether the CPU has matrix units for bfloat16, in which the network was trained; four times as fast there."""
+    supported = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return torch.device(device).type == "cpu" and supported is not None and bool(supported())

@@ -1,0 +1,231 @@
+"""The default preset: seconds on a laptop, better than any interpolation.
+
+1. A guess of the anatomy between the slices: the prior network (ridge filters without its weights), consistent with the slices;
+   for several stacks or angled slices a joint volume (`guess.py`).
+2. Steered Gaussians, about one for three pixels, fitted to the slices through their profile from that guess for a
+   few passes: training longer improves the slices and harms the planes between them.
+3. Guess and steered field err differently, so their blend is better than both. The blend's weight is the least-squares
+   one on slices that a small probe left out; a field that does not help there gets weight 0.
+4. A lattice of Gaussians is solved for the blend: the field that is returned holds it by itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from .. import native
+from ..gaussians import GaussianField, PlaneBatch
+from ..gaussians.field import BACKGROUND, CUT
+from ..priors.network_prior import noise_level
+from ..priors.volume import PriorVolume
+from ..stacks import SliceStack
+from .guess import cubic_guess, make_guess
+from .lattice import lattice_gaussians, solve_colours
+from .optimiser import FieldOptimiser, Rates
+from .problem import Problem, Progress
+from .steering import steered_gaussians
+from .targets import SlicePasses, VolumePlanes
+
+#: Fitted pixels per pass; larger scans are visited on a coarser grid of pixels that moves from pass to pass.
+PIXELS_PER_PASS = 1_500_000
+STEPS_PER_PASS = 4
+SSIM_WEIGHT, SOFTNESS, WIDTH = 0.1, 0.02, 0.7
+#: Rates at the start, in units of the mean distance between Gaussians where they are lengths; they fall to a tenth.
+RATES = Rates(means=0.05, diagonal=0.03, off_diagonal=0.045, colours=0.015, amplitudes=0.03)
+# The probe's gaps are twice as wide as the scan's, where the field helps more than it does in the scan: hence the ceiling.
+LARGEST_BLEND, LARGEST_BLEND_JOINT, SMALLEST_BLEND, DEFAULT_BLEND = 0.45, 0.3, 0.05, 0.4
+PLANES_PER_CHUNK = 32
+
+
+@dataclass
+class FastOptions:
+    """Options of the preset.
+
+    Attributes:
+        prior: "auto", "network", "ridge" or "spline": how the first guess is made.
+        gaussians: steered Gaussians; default: a third of the pixels, 20,000 to 400,000.
+        passes: over all slices.
+        blend: weight of the steered field, 0 to 1; default: from left-out slices.
+        iterations: of the lattice's least squares.
+        most: Gaussians of the lattice; the pitch grows until they suffice.
+    """
+
+    prior: str = "auto"
+    gaussians: int | None = None
+    passes: int = 16
+    blend: float | None = None
+    iterations: int = 2
+    most: int = 3_000_000
+
+
+class FastFit:
+    """The preset `fast`; `run` yields progress, `field` is the field so far."""
+
+    def __init__(self, problem: Problem, refine: bool = False, **options: object) -> None:
+        self.problem = problem
+        self.options = FastOptions(**options)  # type: ignore[arg-type]
+        self.refine = refine
+        self.parameters: torch.Tensor | None = None
+
+    def field(self) -> GaussianField | None:
+        return None if self.parameters is None else self.problem.field(self.parameters)
+
+    def run(self) -> Iterator[Progress]:
+        problem, options = self.problem, self.options
+        weights = None
+        if self.refine:
+            from .refine import refine_stacks
+
+            yield problem.progress("aligning slices", 0.0)
+            problem.stacks, weights, problem.report["refinement"] = refine_stacks(problem.stacks, problem.low, problem.high)
+        blend = options.blend
+        if blend is None:
+            yield problem.progress("probing with left-out slices", 0.02)
+            blend = self._probe()
+        if len(problem.stacks) > 1:  # the joint guess has seen every slice: it needs less help
+            blend = min(blend, LARGEST_BLEND_JOINT) if options.blend is None else blend
+        yield problem.progress("guessing between slices", 0.15)
+        guess, kind = make_guess(problem.stacks, options.prior, problem.low, problem.high, problem.device, problem.seed)
+        problem.report.update(prior=kind, blend=round(blend, 4))
+        yield problem.progress("placing Gaussians", 0.4)
+        if blend > 0:
+            for done, loss in self._steer(problem.stacks, guess, options.passes, weights):
+                yield problem.progress("fitting to slices", 0.42 + 0.28 * done, loss)
+        volume = self._blended(guess, blend)
+        yield problem.progress("blending", 0.75)
+        tolerance = 0.15 * noise_level(problem.stacks[0].pixels / (problem.high - problem.low))
+        problem.report["noise"] = round(tolerance / 0.15, 5)
+        depth = 2 if len(problem.stacks) == 1 else 1
+        parameters, pitch = lattice_gaussians(
+            volume.voxels, volume.steps, volume.origin, tolerance, options.most, depth
+        )
+        parameters = parameters.to(problem.device)
+        error = math.nan
+        for done, error in enumerate(solve_colours(parameters, volume, options.iterations), 1):
+            self.parameters = parameters
+            yield problem.progress("solving the field", 0.75 + 0.25 * done / options.iterations, error)
+        self.parameters = parameters
+        problem.report.update(lattice_pitch_pixels=pitch, lattice_rms_error=error)
+        yield problem.progress("done", 1.0, error)
+
+    # ---- the steps -----------------------------------------------------------------------------------------------
+
+    def _steer(
+        self, stacks: list[SliceStack], guess: PriorVolume, passes: int, weights: torch.Tensor | None = None
+    ) -> Iterator[tuple[float, float]]:
+        """Fit steered Gaussians to slices; leaves them in `self.parameters`, yields (fraction done, loss)."""
+        problem = self.problem
+        pixels = sum(stack.pixels.size for stack in stacks)
+        count = self.options.gaussians or int(np.clip(pixels // 3, 20_000, 400_000))
+        start = steered_gaussians(guess, problem.low, problem.high, count, WIDTH, problem.seed)
+        optimiser = FieldOptimiser(start.to(problem.device))
+        self.parameters = optimiser.parameters
+        distance = (abs(np.linalg.det(guess.ijk_to_ras[:3, :3])) * guess.pixels.size / start.shape[1]) ** (1 / 3)
+        slices = SlicePasses(stacks, problem.low, problem.high, problem.device, PIXELS_PER_PASS, STEPS_PER_PASS, problem.seed, weights)
+        for n in range(passes):
+            loss = 0.0
+            for step, (batch, target, weight) in enumerate(slices.draw()):
+                fall = 10 ** -((n + step / STEPS_PER_PASS) / passes)
+                rates = Rates(
+                    RATES.means * distance * fall,
+                    RATES.diagonal * fall,
+                    RATES.off_diagonal / distance * fall,
+                    RATES.colours * fall,
+                    RATES.amplitudes * fall,
+                )
+                similarity = SSIM_WEIGHT if slices.stride == 1 else 0.0
+                loss += optimiser.step(batch, target, weight, rates, similarity, SOFTNESS) / STEPS_PER_PASS
+            yield (n + 1) / passes, loss
+
+    def _blended(self, guess: PriorVolume, blend: float) -> VolumePlanes:
+        """The guess with `blend` of the steered field mixed in, where the field has Gaussians."""
+        problem = self.problem
+        planes = VolumePlanes(guess, problem.low, problem.high, problem.device)
+        if blend <= 0 or self.parameters is None:
+            return planes
+        depth = planes.voxels.shape[0]
+        for first in range(0, depth, PLANES_PER_CHUNK):
+            part = slice(first, min(first + PLANES_PER_CHUNK, depth))
+            batch, target = planes.draw(0, range(part.start, part.stop))
+            image, density = _render(self.parameters, batch)
+            supported = density[0] > 100 * BACKGROUND
+            mixed = torch.where(supported, target + blend * (image - target), target)
+            planes.voxels[part] = mixed.reshape(planes.voxels[part].shape)
+        return planes
+
+    def _probe(self) -> float:
+        """Leave slices out of a small part of the scan, fit the rest, and see what helps on them.
+
+        Returns:
+            The least-squares weight of the steered field. The report gets the errors on the left-out slices.
+        """
+        problem = self.problem
+        part = probe_stack(max(problem.stacks, key=lambda stack: stack.pixels.size))
+        if part is None:
+            problem.report["held_out"] = None
+            return DEFAULT_BLEND
+        held = np.zeros(len(part.pixels), bool)
+        held[2:-2:4] = True
+        rest, left_out = part.subset(~held), part.subset(held)
+        guess, kind = make_guess([rest], self.options.prior, problem.low, problem.high, problem.device, problem.seed)
+        for _ in self._steer([rest], guess, max(self.options.passes // 2, 1)):
+            pass
+        assert self.parameters is not None
+        scale = problem.high - problem.low
+        batch = PlaneBatch.from_planes(left_out.planes(), problem.device)
+        image, density = _render(self.parameters, batch)
+        fitted = image.cpu().numpy()
+        self.parameters = None
+        target = ((left_out.pixels - problem.low) / scale).ravel()
+        guessed = ((np.stack([guess.sample(plane) for plane in left_out.planes()]) - problem.low) / scale).ravel()
+        cubic = cubic_guess(rest)
+        spline = ((np.stack([cubic.sample(plane) for plane in left_out.planes()]) - problem.low) / scale).ravel()
+        valid = np.isfinite(guessed) & np.isfinite(spline)
+        target, guessed, spline, fitted = target[valid], guessed[valid], spline[valid], fitted[valid]
+        difference = fitted - guessed
+        power = float(difference @ difference)
+        blend = float(np.clip((target - guessed) @ difference / power, 0.0, LARGEST_BLEND)) if power > 0 else 0.0
+        if blend < SMALLEST_BLEND:
+            blend = 0.0
+        problem.held_out_psnr = _psnr(guessed + blend * difference - target)
+        problem.report["held_out"] = {
+            "slices": int(held.sum()),
+            "psnr_db": round(problem.held_out_psnr, 3),
+            "prior_psnr_db": round(_psnr(guessed - target), 3),
+            "cubic_psnr_db": round(_psnr(spline - target), 3),
+            "rmse": round(float(np.sqrt(np.mean((guessed + blend * difference - target) ** 2)) * scale), 4),
+            "note": "each left-out slice lies in a gap of twice the spacing: errors between acquired slices are smaller",
+        }
+        return blend
+
+
+def probe_stack(stack: SliceStack, side: int = 96, slices: int = 16) -> SliceStack | None:
+    """The middle of a stack, at most `slices` of `side` x `side` pixels; None when there are too few slices to leave some out."""
+    count, rows, columns = stack.shape
+    if count < 7:
+        return None
+    first = max((count - slices) // 2, 0)
+    part = stack.subset(np.arange(first, min(first + slices, count)))
+    j, i = max((rows - side) // 2, 0), max((columns - side) // 2, 0)
+    poses = part.ijk_to_ras.copy()
+    poses[:, :3, 3] += i * poses[:, :3, 0] + j * poses[:, :3, 1]
+    pixels = part.pixels[:, j : j + side, i : i + side]
+    if not pixels.std() > 0:
+        return None
+    return replace(part, pixels=pixels, ijk_to_ras=poses)
+
+
+def _render(parameters: torch.Tensor, batch: PlaneBatch) -> tuple[torch.Tensor, torch.Tensor]:
+    image, _, density = native.render_planes(
+        parameters, batch.frames, batch.shapes, batch.offsets, batch.weights, BACKGROUND, CUT
+    )
+    return image, density
+
+
+def _psnr(error: np.ndarray) -> float:
+    return float(-10 * np.log10(max(float(np.mean(error**2)), 1e-12)))
