@@ -16,7 +16,9 @@ VENV ?= .venv
 OUT ?= out
 
 READY := $(VENV)/.ready
+TOOLS := $(VENV)/.tools
 RUN := $(VENV)/bin/python
+CPP_FILES := find csrc Testing/Native -name '*.cpp' -o -name '*.h' -o -name '*.cuh'
 
 .PHONY: demo test bench report test-gpu lint format sanitize clean
 .DELETE_ON_ERROR:
@@ -37,18 +39,21 @@ report: $(READY)
 test-gpu:
 	$(PYTHON) -m pytest Testing/Python -m gpu -rs $(ARGS)
 
-lint: $(READY)
+lint: $(TOOLS)
 	$(RUN) -m ruff check GaussianMRILib Testing
-	$(RUN) -m mypy GaussianMRILib
-	@if command -v clang-format > /dev/null; then \
-	  find csrc Testing/Native -name '*.cpp' -o -name '*.h' -o -name '*.cuh' | xargs clang-format --dry-run --Werror; \
-	else echo "clang-format is not installed: C++ formatting not checked"; fi
+	$(RUN) -m mypy
+	$(CPP_FILES) | xargs $(VENV)/bin/clang-format --dry-run --Werror
 
-format: $(READY)
+format: $(TOOLS)
 	$(RUN) -m ruff check --fix GaussianMRILib Testing
+	$(CPP_FILES) | xargs $(VENV)/bin/clang-format -i
 
-sanitize: $(READY)
-	$(RUN) -m pytest Testing/Python -k "sanitize or emulation" $(ARGS)
+# Address and undefined-behaviour sanitizers: the CPU kernels by their native tests, the CUDA ones by their emulation.
+sanitize: $(TOOLS)
+	$(VENV)/bin/cmake -S . -B build/sanitize -DGAUSSIANMRI_SANITIZE=ON -DGAUSSIANMRI_BUILD_TESTING=ON
+	$(VENV)/bin/cmake --build build/sanitize --parallel 2
+	$(VENV)/bin/ctest --test-dir build/sanitize --output-on-failure
+	$(RUN) -m pytest Testing/Python/test_cuda_sanitize.py $(ARGS)
 
 # The environment lies on top of the interpreter's own packages: what is there is not installed again, and with a
 # torch there the pinned version of torch does not apply.
@@ -63,6 +68,11 @@ $(READY): pyproject.toml constraints.txt
 	  sed -i.pinned '/^torch[ =]/d' $(VENV)/constraints.txt; \
 	fi
 	$(RUN) -m pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt ".[test]"
+	@touch $@
+
+$(TOOLS): $(READY)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt \
+	  --ignore-installed ruff mypy clang-format cmake
 	@touch $@
 
 clean:

@@ -12,6 +12,8 @@ from .app import common_options, load_stacks, run_fit
 from .comparison import Renderer, compare, comparison_picture, mask_truth, renderer, results_table
 from .evaluate import write_scores
 
+MARGIN = 6.0  # mm of the scan beyond the planes that are fitted
+
 
 @click.command(short_help="Everything once, on a synthetic lumbar spine.")
 @click.argument("folder", type=click.Path(path_type=Path), default=Path("out/demo"))
@@ -52,11 +54,14 @@ def demo(folder: Path, seed: int, device: str) -> None:
     )
 
     planes = truth.planes()
-    field = run_fit(Fitter([axial], seed=seed, device=device))
+    # Only the part around the planes is fitted: seconds instead of a minute.
+    corners = np.concatenate([plane.corners() for plane in planes])
+    box = np.stack([corners.min(axis=0) - MARGIN, corners.max(axis=0) + MARGIN], axis=1)
+    field = run_fit(Fitter([axial], seed=seed, device=device, roi=box))
     field.save(folder / "field.npz")
     write_volume(folder / "L5-S1.nrrd", field.render_many(planes), planes)
 
-    both = run_fit(Fitter([axial, sagittal], seed=seed, device=device), "Fitting axial + sagittal")
+    both = run_fit(Fitter([axial, sagittal], seed=seed, device=device, roi=box), "Fitting axial + sagittal")
     options = {"seed": seed, "device": device}
     renderers: dict[str, Renderer] = {
         "fast": field.render_many,

@@ -55,10 +55,13 @@ def fit(
     box = None if roi is None else [roi[0:2], roi[2:4], roi[4:6]]
     field = run_fit(Fitter(stacks, preset=preset, seed=seed, device=device, roi=box, refine=refine))
     field.save(output)
-    held_out = field.report.get("held_out_psnr")
+    held_out = field.report.get("held_out")
     click.echo(f"Stacks        {', '.join(stack.name for stack in stacks)}")
     click.echo(f"Gaussians     {len(field)}")
-    if held_out is not None:
-        click.echo(f"Held out      {held_out:.2f} dB PSNR on slices left out of a probe fit")
+    if held_out:
+        click.echo(
+            f"Held out      {held_out['psnr_db']:.2f} dB PSNR on {held_out['slices']} slices left out of a probe "
+            f"(cubic spline {held_out['cubic_psnr_db']:.2f})"
+        )
     click.echo(f"Time          {field.report.get('elapsed_s', float('nan')):.1f} s")
     click.echo(f"Written       {output}")

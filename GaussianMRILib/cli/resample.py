@@ -110,8 +110,8 @@ def resample(
       gaussianmri resample spine.npz --center 0 -20 5 --normal 0 0.5 0.87 --count 9 --step 2 -o stack.nii.gz
       gaussianmri resample spine.npz --plane L5-S1.mrk.json --thickness 4 --dicom out/ --source dicom/
     """
-    given = plane is not None
-    if given == (center is not None and normal is not None) or given and (center or normal or up):
+    by_axes = center is not None and normal is not None
+    if (plane is not None) == by_axes or (plane is not None and (center or normal or up)):
         raise click.UsageError("Give either --plane, or --center and --normal.")
     if not any((output, dicom, png, distance, support)):
         raise click.UsageError("Nothing to write: give -o, --dicom, --png, --distance or --support.")

@@ -81,7 +81,7 @@ def fit_once(folder: Path, size: tuple[int, int, int] | None, device: str) -> di
         "peak_mb": round(peak),
         "gaussians": len(field),
         "render_224x224_ms": round(1000 * float(np.median(times)), 3),
-        "held_out_psnr": field.report.get("held_out_psnr"),
+        "held_out_psnr": (field.report.get("held_out") or {}).get("psnr_db"),
         "backend": native.backend().name,
     }
 
