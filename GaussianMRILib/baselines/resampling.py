@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
 from ..geometry import ImagePlane
-from ..priors.consistency import TOLERANCE_MM, slice_columns
+from ..priors.consistency import slice_columns
 from ..priors.volume import inside_hull, sample_thickness
 from ..stacks import SliceStack, check_same_frame
 
@@ -137,7 +137,7 @@ def parallel_groups(stack: SliceStack) -> list[SliceStack]:
     groups, start, total = [], 0, stack.shape[0]
     while start < total:
         stop = start + 1
-        while stop < total and slice_columns(stack.subset(range(start, stop + 1)), TOLERANCE_MM) is not None:
+        while stop < total and slice_columns(stack.subset(range(start, stop + 1))) is not None:
             stop += 1
         groups.append(stack.subset(range(start, stop)))
         start = stop

@@ -23,8 +23,9 @@ from .volume import PriorVolume
 
 #: Transition of the slice profile from 1 to 0 at each side, mm (a box is not what an excitation pulse makes).
 PROFILE_EDGE_MM = 0.6
-#: Slices whose places differ from a straight row by more than this (mm) have no common columns.
-TOLERANCE_MM = 0.02
+#: Slices further than this part of a pixel off a straight row have no common columns. Headers round positions
+#: to a few hundredths of a millimetre; a seventh of a pixel is below what an interpolated image shows.
+TOLERANCE_PIXELS = 0.15
 LARGEST_FACTOR = 10
 
 
@@ -49,8 +50,13 @@ class SliceColumns:
         return affine
 
 
-def slice_columns(stack: SliceStack, tolerance: float = TOLERANCE_MM) -> SliceColumns | None:
-    """The columns of a stack whose slices are parallel, in order and on one line; else None."""
+def slice_columns(stack: SliceStack, tolerance: float | None = None) -> SliceColumns | None:
+    """The columns of a stack whose slices are parallel, in order and on one line; else None.
+
+    Args:
+        tolerance: largest distance of any pixel from its column, mm; default: 0.15 pixels.
+    """
+    tolerance = TOLERANCE_PIXELS * min(stack.pixel_spacing) if tolerance is None else tolerance
     poses, (_, rows, columns) = stack.ijk_to_ras, stack.shape
     turn = np.linalg.norm(poses[:, :3, 0] - poses[0, :3, 0], axis=1) * (columns - 1)
     turn += np.linalg.norm(poses[:, :3, 1] - poses[0, :3, 1], axis=1) * (rows - 1)

@@ -115,6 +115,15 @@ def test_enforce_is_the_least_squares_solution(positions) -> None:
     np.testing.assert_allclose(operator @ exact, stack.pixels.reshape(6, -1), atol=1e-3)
 
 
+def test_positions_rounded_by_a_header_still_have_columns() -> None:
+    stack = SliceStack.from_array(noise((6, 8, 9)), SHEAR)
+    rounded = stack.ijk_to_ras.copy()
+    rounded[:, 0, 3] += np.random.default_rng(0).uniform(-0.04, 0.04, 6)
+    stack = replace(stack, ijk_to_ras=rounded)
+    assert stack.grid() is None and slice_columns(stack) is not None
+    assert slice_columns(stack, tolerance=0.01) is None
+
+
 def test_a_volume_elsewhere_is_refused() -> None:
     stack = SliceStack.from_array(noise((5, 8, 9)), SHEAR)
     volume = upsample(stack)
