@@ -222,7 +222,7 @@ void gm_render_backward(const RenderArguments& a, const float* grad_image, const
       size += static_cast<int64_t>(s.rows) * 2 * gm_padded(s.columns) * a.sample_count;
       for (int row = 0; row < s.rows; row += 32) rows.emplace_back(p, row);
     }
-    if (pulls_size < size) {
+    if (!pulls || pulls_size < size) {
       pulls.reset();
       pulls.reset(new float[static_cast<size_t>(size + kSlack)]);  // not zeroed: all of it is written below
       pulls_size = size;

@@ -1,0 +1,266 @@
+"""How fast the kernels are: rates per core, against the reference and scipy, and how they scale.
+
+    python -m Testing.Benchmarks.kernels [--quick] [--json PATH]
+
+The scene is a jittered lattice of Gaussians of 1.2-2 mm in a box of 112 x 224 x 80 mm, pixels of 1 mm unless said
+otherwise. A pixel-Gaussian is a pixel inside the cut of a Gaussian. Times are the least of several runs: of the
+processor for what runs on one thread, so that other programs matter less, else of the clock.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from GaussianMRILib import native
+from GaussianMRILib.native import reference
+from GaussianMRILib.native.backend import kernels
+
+BOX = (112.0, 224.0, 80.0)
+PROFILE = ([-1.75, 0.0, 1.75], [0.275, 0.45, 0.275])  # a slice of 4 mm in three samples
+Planes = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+def lattice(count: int, seed: int = 0) -> torch.Tensor:
+    """About `count` Gaussians (11, N) on a jittered lattice that fills the box."""
+    generator = torch.Generator().manual_seed(seed)
+    pitch = (math.prod(BOX) / count) ** (1 / 3)
+    axes = [(torch.arange(n) + 0.5) * (size / n) for size in BOX for n in [max(1, round(size / pitch))]]
+    means = torch.stack(torch.meshgrid(*axes, indexing="ij")).reshape(3, -1)
+    n = means.shape[1]
+    parameters = torch.zeros(11, n)
+    parameters[0:3] = means + (torch.rand(3, n, generator=generator) - 0.5) * pitch
+    for row in (3, 6, 8):
+        parameters[row] = 1 / (1.2 + 0.8 * torch.rand(n, generator=generator))
+    for row in (4, 5, 7):
+        parameters[row] = 0.1 * torch.randn(n, generator=generator)
+    parameters[9] = torch.rand(n, generator=generator)
+    parameters[10] = 0.3 + 0.5 * torch.rand(n, generator=generator)
+    return parameters
+
+
+def planes(count: int, rows: int, columns: int, samples: int, tilt: float = 20.0) -> Planes:
+    """`count` parallel planes over the whole box (frames, shapes, offsets, weights), tilted about the long axis."""
+    angle = math.radians(tilt)
+    u, n = [math.cos(angle), 0.0, math.sin(angle)], [math.sin(angle), 0.0, -math.cos(angle)]
+    v = [0.0, BOX[1] / rows, 0.0]
+    i_step = [x * BOX[0] / columns for x in u]
+    frames = []
+    for k in range(count):
+        shift = (k - (count - 1) / 2) * (BOX[2] * 0.6 / max(count, 2))
+        origin = [
+            BOX[axis] / 2 - (columns / 2) * i_step[axis] - (rows / 2) * v[axis] + shift * n[axis] for axis in range(3)
+        ]
+        frames.append([*origin, *i_step, *v, *n])
+    offsets, weights = PROFILE if samples == 3 else ([0.0], [1.0])
+    shapes = torch.tensor([[rows, columns]] * count, dtype=torch.int32)
+    return torch.tensor(frames), shapes, torch.tensor([offsets] * count), torch.tensor([weights] * count)
+
+
+def least(run: Callable[[], object], clock: Callable[[], float], seconds: float) -> float:
+    """Least time of one run in seconds, over as many runs as fit, at least three."""
+    run()
+    best, spent = math.inf, 0.0
+    for k in range(1000):
+        start = clock()
+        run()
+        taken = clock() - start
+        best, spent = min(best, taken), spent + taken
+        if k >= 2 and spent > seconds:
+            break
+    return best
+
+
+def pixel_gaussians(parameters: torch.Tensor, scene: Planes) -> int:
+    """Number of pixel-Gaussians, exactly: the kernel's own density with every weight one."""
+    frames, shapes, offsets, _ = scene
+    count = 0
+    means = parameters[0:3].T
+    rows = [parameters[k] for k in range(3, 9)]
+    for plane, (height, width) in enumerate(shapes.tolist()):
+        frame = frames[plane]
+        for index, points in reference._tiles(frame, height, width):
+            del index
+            for offset in offsets[plane]:
+                x = points + offset * frame[9:12]
+                near = (means - x.mean(dim=0)).norm(dim=1) < (x - x.mean(dim=0)).norm(dim=1).max() + 9.0
+                d = x[:, None, :] - means[near]
+                m = [row[near] for row in rows]
+                q = (m[0] * d[..., 0] + m[1] * d[..., 1] + m[2] * d[..., 2]) ** 2
+                q += (m[3] * d[..., 1] + m[4] * d[..., 2]) ** 2 + (m[5] * d[..., 2]) ** 2
+                count += int((q < native.CUT).sum())
+    return count
+
+
+class Timer:
+    """Forward and backward times of a scene."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def __call__(self, parameters: torch.Tensor, scene: Planes, threads: int) -> tuple[float, float]:
+        torch.set_num_threads(threads)
+        clock = time.process_time if threads == 1 else time.perf_counter
+        arguments = (parameters, *scene, 1e-3, native.CUT)
+        image, samples, density = native.render_planes(*arguments)
+        forward = least(lambda: native.render_planes(*arguments), clock, self.seconds)
+        backward = least(
+            lambda: native.render_planes_backward(image, samples, density, *arguments), clock, self.seconds
+        )
+        return forward, backward
+
+
+def rates(timer: Timer, parameters: torch.Tensor) -> list[dict[str, Any]]:
+    """G pixel-Gaussians per second on one core, whole calls and without what an empty plane costs."""
+    library = kernels()
+    assert library is not None
+    best = library.simd
+    rows = []
+    for pixel in (1.0, 0.5):
+        scene = planes(1, round(BOX[1] / pixel), round(BOX[0] / pixel), 1)
+        pairs = pixel_gaussians(parameters, scene)
+        away = (scene[0] + torch.tensor([0.0, 0.0, 1e4] + [0.0] * 9), *scene[1:])
+        for simd in dict.fromkeys(["avx2", best]):
+            if not library.set_simd(simd):
+                continue
+            forward, backward = timer(parameters, scene, 1)
+            empty = timer(parameters, away, 1)
+            rows.append(
+                {
+                    "simd": simd,
+                    "pixel_mm": pixel,
+                    "pixel_gaussians": pairs,
+                    "forward_ms": forward * 1e3,
+                    "backward_ms": backward * 1e3,
+                    "forward_rate": pairs / forward / 1e9,
+                    "backward_rate": pairs / backward / 1e9,
+                    "forward_rate_drawing": pairs / max(forward - empty[0], 1e-9) / 1e9,
+                    "backward_rate_drawing": pairs / max(backward - empty[1], 1e-9) / 1e9,
+                }
+            )
+        library.set_simd(best)
+    print("\nRates on one core, G pixel-Gaussians/s (in brackets: without culling, projection and the call)")
+    for row in rows:
+        print(
+            f"  {row['simd']:7s} {row['pixel_mm']:3.1f} mm pixels  forward {row['forward_ms']:6.2f} ms "
+            f"{row['forward_rate']:.2f} ({row['forward_rate_drawing']:.2f})   backward {row['backward_ms']:6.2f} ms "
+            f"{row['backward_rate']:.2f} ({row['backward_rate_drawing']:.2f})"
+        )
+    return rows
+
+
+def against_scipy(timer: Timer, parameters: torch.Tensor) -> dict[str, float]:
+    """One plane of 224 x 224 against scipy's cubic spline on a volume of 0.8 mm over the same box (both prepared)."""
+    scene = planes(1, 224, 224, 1)
+    one, two = timer(parameters, scene, 1)[0], timer(parameters, scene, 2)[0]
+    generator = np.random.default_rng(0)
+    volume = ndimage.spline_filter(generator.random([round(s / 0.8) for s in BOX], dtype=np.float32), output=np.float32)
+    frame = scene[0][0].numpy()
+    column, row = np.meshgrid(np.arange(224), np.arange(224))
+    points = frame[0:3] + column[..., None] * frame[3:6] + row[..., None] * frame[6:9]
+    coordinates = np.moveaxis(points / 0.8 - 0.5, -1, 0)
+    spline = least(
+        lambda: ndimage.map_coordinates(volume, coordinates, order=3, prefilter=False), time.process_time, timer.seconds
+    )
+    print(
+        f"\nPlane of 224 x 224 from {parameters.shape[1]} Gaussians: {one * 1e3:.2f} ms on one core, {two * 1e3:.2f} ms "
+        f"on two threads; scipy map_coordinates(order=3): {spline * 1e3:.2f} ms ({spline / one:.1f} times as long)"
+    )
+    return {"one_core_ms": one * 1e3, "two_threads_ms": two * 1e3, "scipy_ms": spline * 1e3, "ratio": spline / one}
+
+
+def against_reference(timer: Timer, count: int) -> dict[str, float]:
+    """A pass of training over four slices, forward, similarity, backward and Adam, on one thread."""
+    parameters, scene = lattice(count), planes(4, 224, 112, 3)
+    torch.set_num_threads(1)
+    target = torch.rand(4 * 224 * 112)
+    rules = (torch.full((11,), 1e-4), torch.tensor([0, 0, 0, 1, 0, 0, 1, 0, 1, 2, 1], dtype=torch.int32))
+
+    def one_pass(implementation: Any) -> None:
+        arguments = (parameters, *scene, 1e-3, native.CUT)
+        image, samples, density = implementation.render_planes(*arguments)
+        gradient = torch.sign(image - target) / len(target) - implementation.ssim(image, target, scene[1])[1]
+        step = implementation.render_planes_backward(gradient, samples, density, *arguments)
+        state = [torch.zeros_like(parameters) for _ in range(2)]
+        implementation.adam_(parameters.clone(), step, *state, *rules, 1, 0.9, 0.999, 1e-8)
+
+    fast = least(lambda: one_pass(native), time.process_time, timer.seconds)
+    start = time.process_time()
+    one_pass(reference)
+    slow = time.process_time() - start
+    print(
+        f"\nOne pass of training, 4 slices of 224 x 112, {parameters.shape[1]} Gaussians: {fast * 1e3:.1f} ms; "
+        f"pure-torch reference {slow * 1e3:.0f} ms, {slow / fast:.0f} times as long"
+    )
+    return {"native_ms": fast * 1e3, "reference_ms": slow * 1e3, "ratio": slow / fast}
+
+
+def scaling(timer: Timer) -> list[dict[str, Any]]:
+    """Forward and backward on one core, for three sizes each of slices, pixels and Gaussians."""
+    rows = []
+    for what, cases in {
+        "slices": [(5, 112, 224, 50_000), (10, 112, 224, 50_000), (20, 112, 224, 50_000)],
+        "pixels": [(5, 112, 224, 50_000), (5, 224, 448, 50_000), (5, 448, 896, 50_000)],
+        "gaussians": [(5, 112, 224, 25_000), (5, 112, 224, 50_000), (5, 112, 224, 100_000)],
+    }.items():
+        for slices, columns, height, count in cases:
+            parameters = lattice(count)
+            forward, backward = timer(parameters, planes(slices, height, columns, 3), 1)
+            rows.append(
+                {
+                    "what": what,
+                    "slices": slices,
+                    "pixels": height * columns,
+                    "gaussians": parameters.shape[1],
+                    "forward_ms": forward * 1e3,
+                    "backward_ms": backward * 1e3,
+                }
+            )
+    print("\nScaling, one core, three samples per slice\n  varied     slices  pixels/slice  Gaussians  forward   backward")
+    for row in rows:
+        print(
+            f"  {row['what']:9s}  {row['slices']:6d}  {row['pixels']:12d}  {row['gaussians']:9d}  "
+            f"{row['forward_ms']:6.1f} ms {row['backward_ms']:7.1f} ms"
+        )
+    return rows
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write the results there")
+    parser.add_argument("--quick", action="store_true", help="fewer runs")
+    options = parser.parse_args(argv)
+    info = native.backend()
+    if kernels() is None:
+        print(f"There are no compiled kernels to measure: {info.reason}.")
+        return 1
+    threads = torch.get_num_threads()
+    timer = Timer(0.1 if options.quick else 1.0)
+    parameters = lattice(100_000)
+    print(f"Backend {info.name}, {info.simd}")
+    results = {
+        "backend": info.name,
+        "simd": info.simd,
+        "rates": rates(timer, parameters),
+        "scipy": against_scipy(timer, parameters),
+        "reference": against_reference(timer, 20_000 if options.quick else 100_000),
+        "scaling": scaling(timer),
+    }
+    torch.set_num_threads(threads)
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
