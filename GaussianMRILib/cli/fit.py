@@ -60,8 +60,8 @@ def fit(
     click.echo(f"Gaussians     {len(field)}")
     if held_out:
         click.echo(
-            f"Held out      {held_out['psnr_db']:.2f} dB PSNR on {held_out['slices']} slices left out of a probe "
-            f"(cubic spline {held_out['cubic_psnr_db']:.2f})"
+            f"Held out      {held_out['psnr_db']:.2f} dB PSNR on {held_out['slices']} slices left out "
+            f"(cubic spline {held_out['spline_psnr_db']:.2f})"
         )
     click.echo(f"Time          {field.report.get('elapsed_s', float('nan')):.1f} s")
     click.echo(f"Written       {output}")

@@ -25,7 +25,7 @@ WELSCH = 2.985
 ROUNDS, STEP_MM = 3, 0.5
 #: A slice moves only when the others cover this share of it, and never further than this.
 SMALLEST_OVERLAP, LARGEST_SHIFT_MM, LARGEST_TURN = 0.1, 6.0, 0.15
-PIXELS_PER_SLICE = 6000
+PIXELS_PER_SLICE = 1500
 
 
 def refine_stacks(

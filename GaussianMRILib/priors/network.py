@@ -97,4 +97,4 @@ def load_network(path: str | os.PathLike[str] = WEIGHTS) -> SliceNetwork | None:
         network = SliceNetwork(*(int(n) for n in stored["layout"]))
         state = {name: torch.from_numpy(stored[name].astype(np.float32)) for name in network.state_dict()}
     network.load_state_dict(state)
-    return network.eval()
+    return network.eval().to(memory_format=torch.channels_last_3d)

@@ -16,8 +16,8 @@ from .network import RATIO_RANGE, SliceNetwork, basis_matrix, condition_vector, 
 from .volume import PriorVolume
 
 #: Pixels and slices around a tile that the convolutions see; the rest of their reach changes nothing visible.
-HALO = 10
-TILE = 128
+HALO = 8
+TILE = 84
 Progress = Callable[[float], None]
 
 

@@ -1,0 +1,43 @@
+"""Small analytic scenes whose value is known at every point, for tests of fields and fits."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from GaussianMRILib import SliceStack
+
+#: Oblique directions (columns i, j, k) so that no axis of the scan is an axis of the patient.
+AXES = np.array([[0.96, -0.05, 0.10], [0.02, 0.97, -0.22], [-0.09, 0.20, 0.95]])
+AXES = np.linalg.qr(AXES)[0] * np.sign(np.diag(np.linalg.qr(AXES)[1]))
+
+
+def intensity(points: np.ndarray) -> np.ndarray:
+    """Smooth anatomy, 100 to about 900, at RAS points (..., 3), mm."""
+    x, y, z = np.moveaxis(np.asarray(points, float), -1, 0)
+    tilted = z + 0.45 * x - 0.2 * y
+    body = 1 / (1 + np.exp((np.hypot(x / 22, y / 18) - 1) * 9))
+    layers = 0.5 + 0.5 * np.tanh(4 * np.sin(tilted / 4.0))
+    ball = np.exp(-((x - 6) ** 2 + (y + 3) ** 2 + (z - 2) ** 2) / 40)
+    return 100 + body * (350 * layers + 250 * ball + 150)
+
+
+def scan(
+    slices: int = 12,
+    side: tuple[int, int] = (48, 56),
+    spacing: float = 4.0,
+    pixel: float = 1.0,
+    axes: np.ndarray = AXES,
+    noise: float = 4.0,
+    seed: int = 0,
+    thickness: float = 4.0,
+) -> SliceStack:
+    """A stack of thick slices of `intensity`, centred on the origin."""
+    matrix = np.eye(4)
+    matrix[:3, 0], matrix[:3, 1], matrix[:3, 2] = axes[:, 0] * pixel, axes[:, 1] * pixel, axes[:, 2] * spacing
+    matrix[:3, 3] = -matrix[:3, :3] @ [(side[1] - 1) / 2, (side[0] - 1) / 2, (slices - 1) / 2]
+    k, j, i = np.meshgrid(np.arange(slices), np.arange(side[0]), np.arange(side[1]), indexing="ij")
+    points = np.stack([i, j, k], -1) @ matrix[:3, :3].T + matrix[:3, 3]
+    offsets = (np.arange(8) + 0.5) / 8 - 0.5
+    pixels = np.mean([intensity(points + o * thickness * axes[:, 2]) for o in offsets], axis=0)
+    pixels += np.random.default_rng(seed).normal(0, noise, pixels.shape)
+    return SliceStack.from_array(pixels.astype(np.float32), matrix, thickness=thickness)

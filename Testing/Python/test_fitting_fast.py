@@ -1,0 +1,226 @@
+"""The default preset on scenes that are known everywhere."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from fit_scenes import AXES, intensity, scan
+
+import GaussianMRILib as gm
+from GaussianMRILib.fitting.lattice import lattice_gaussians, solve_colours
+from GaussianMRILib.fitting.targets import VolumePlanes
+from GaussianMRILib.priors.volume import PriorVolume
+
+
+@pytest.fixture(scope="module")
+def stack():
+    return scan()
+
+
+@pytest.fixture(scope="module")
+def field(stack):
+    return gm.fit(stack, seed=0)
+
+
+def oblique_plane(**changes):
+    i = AXES[:, 0]
+    j = AXES[:, 1] * np.cos(0.4) + AXES[:, 2] * np.sin(0.4)
+    options = dict(spacing=(1.0, 1.0), shape=(40, 44)) | changes
+    return gm.ImagePlane.from_axes((0.5, -0.5, 0.3), i, j, **options)
+
+
+def error(image, plane):
+    return float(np.sqrt(np.nanmean((image - intensity(plane.points())) ** 2)))
+
+
+def test_oblique_plane_is_better_than_any_interpolation(stack, field):
+    plane = oblique_plane()
+    image = field.render(plane)
+    assert image.shape == plane.shape and image.dtype == np.float32
+    ours = error(image, plane)
+    for other in (gm.linear_interpolation, gm.voxel_interpolation, gm.spline_interpolation):
+        assert ours < 0.9 * error(other(stack, plane), plane), other.__name__
+
+
+def test_nothing_is_shown_outside_the_slab(stack, field):
+    beyond = stack.plane(len(stack.pixels) - 1).offset(stack.thickness / 2 + 0.1)
+    assert np.isnan(field.render(beyond)).all()
+    assert np.isfinite(field.render(beyond.offset(-0.2))).all()
+    wide = gm.ImagePlane.from_axes((0, 0, 0), AXES[:, 0], AXES[:, 1], spacing=(1, 1), shape=(48, 80))
+    finite = np.isfinite(field.render(wide))
+    assert finite.any(axis=0).sum() == 56 and np.array_equal(finite, field.inside(wide.points()))
+
+
+def test_bright_point_is_found_at_its_place():
+    base = scan(noise=0)
+    place = base.ijk_to_ras[6] @ [33, 20, 0, 1]
+    pixels = np.full_like(base.pixels, 50)
+    pixels[6, 20, 33] = 1000
+    spot = gm.SliceStack.from_array(pixels, base.ijk_to_ras, thickness=4.0)
+    plane = gm.ImagePlane.from_axes(place[:3], AXES[:, 0], AXES[:, 1], spacing=(0.25, 0.25), shape=(41, 41))
+    image = np.nan_to_num(gm.fit(spot).render(plane) - 50).clip(min=0)
+    weight = image * (image > 0.5 * image.max())
+    centroid = np.array([(weight.sum(0) * np.arange(41)).sum(), (weight.sum(1) * np.arange(41)).sum()]) / weight.sum()
+    assert np.abs(centroid - 20).max() * 0.25 < 0.1  # mm: a tenth of an acquired pixel
+
+
+def test_same_seed_same_field(stack):
+    import torch
+
+    small = stack.subset(np.arange(8))
+    threads = torch.get_num_threads()
+    fields = []
+    try:
+        for count in (1, 1, 2):
+            torch.set_num_threads(count)
+            fields.append(gm.fit(small, seed=3))
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(fields[0].parameters, fields[1].parameters)
+    plane = oblique_plane()
+    a, b = fields[0].render(plane), fields[2].render(plane)
+    assert np.sqrt(np.nanmean((a - b) ** 2)) < 1.0  # of about 800: the order of sums, nothing else
+    assert not torch.equal(fields[0].parameters, gm.fit(small, seed=4).parameters)
+
+
+def test_rigid_motion_of_everything_changes_nothing(stack, field):
+    from scipy.spatial.transform import Rotation
+
+    move = np.eye(4)
+    move[:3, :3] = Rotation.from_euler("xyz", [0.7, -0.4, 1.9]).as_matrix()
+    move[:3, 3] = [35, -80, 210]
+    moved = gm.SliceStack.from_array(stack.pixels, move @ stack.ijk_to_ras, thickness=stack.thickness)
+    plane = oblique_plane()
+    a, b = field.render(plane), gm.fit(moved, seed=0).render(plane.transformed(move))
+    assert np.array_equal(np.isnan(a), np.isnan(b))
+    assert np.sqrt(np.nanmean((a - b) ** 2)) < 3.0  # of about 800; float32 and the octree's order differ
+
+
+def test_progress_cancel_and_report(stack):
+    fitter = gm.Fitter(stack)
+    with pytest.raises(gm.GaussianMRIError, match="before it had a field"):
+        _ = fitter.field
+    seen = []
+    for progress in fitter:
+        seen.append(progress)
+        if progress.stage == "fitting to slices":
+            break
+    assert [p.fraction for p in seen] == sorted(p.fraction for p in seen)
+    early = fitter.field.render(oblique_plane())
+    assert np.isfinite(early).mean() > 0.9 and error(early, oblique_plane()) < 200
+    stopped = gm.fit(stack, progress=lambda p: p.stage != "fitting to slices")
+    assert len(stopped) == len(fitter.field)
+
+
+def test_held_out_slices_are_reported(field):
+    held = field.report["held_out"]
+    assert held["slices"] >= 2 and held["psnr_db"] >= held["prior_psnr_db"] and held["psnr_db"] > held["spline_psnr_db"]
+    assert 0 <= field.report["blend"] <= 0.45
+
+
+def test_confidence_maps(stack, field):
+    on_slice = stack.plane(5)
+    assert field.distance_to_slices(on_slice).max() < 1e-3
+    between = on_slice.offset(2.0)
+    assert np.allclose(field.distance_to_slices(between), 2.0, atol=1e-3)
+    support = field.support(between)
+    assert (support > 0.1).mean() > 0.95
+    far = between.offset(400)
+    assert (field.support(far) == 0).all()
+    assert np.allclose(field.distance_to_slices(far).min(), 400 + 2 - 4 * 6, atol=0.1)
+
+
+def test_two_stacks_are_better_than_one():
+    plane = oblique_plane()
+    axial = scan(slices=12, side=(48, 56))
+    sagittal = scan(slices=13, side=(48, 48), axes=AXES[:, [1, 2, 0]], seed=1)
+    alone = error(gm.fit(axial).render(plane), plane)
+    both = error(gm.fit([axial, sagittal]).render(plane), plane)
+    assert both < 0.85 * alone
+
+
+def test_region_of_interest(stack):
+    box = ((-8, 10), (-9, 9), (-10, 9))
+    field = gm.fit(stack, roi=box)
+    assert len(field) < 0.5 * 2 * stack.pixels.size
+    assert field.inside([0.0, 0.0, 0.0]) and not field.inside([0.0, 0.0, 22.0])
+    with pytest.raises(gm.GaussianMRIError, match="region of interest"):
+        gm.fit(stack, roi=((500, 510), (0, 9), (0, 9)))
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (dict(preset="quick"), "no preset"),
+        (dict(device="tpu"), "no device"),
+        (dict(prior="oracle"), "no prior"),
+        (dict(colour="red"), "unexpected keyword"),
+        (dict(roi=((0, 1), (2, 3))), "region of interest"),
+    ],
+)
+def test_impossible_requests_are_explained(stack, options, message):
+    with pytest.raises(gm.GaussianMRIError, match=message):
+        gm.fit(stack, **options)
+
+
+def test_input_that_cannot_be_fitted(stack):
+    with pytest.raises(gm.GaussianMRIError, match="no stacks"):
+        gm.fit([])
+    with pytest.raises(gm.GaussianMRIError, match="One slice"):
+        gm.fit(stack.subset([3]))
+    flat = gm.SliceStack.from_array(np.full((5, 20, 20), 7.0), np.diag([1, 1, 4, 1.0]))
+    with pytest.raises(gm.GaussianMRIError, match="All pixels have the value 7"):
+        gm.fit(flat)
+    from dataclasses import replace
+
+    with pytest.raises(gm.GaussianMRIError, match="frames of reference"):
+        gm.fit([replace(stack, frame_of_reference="1.2.3"), replace(stack, frame_of_reference="1.2.4")])
+
+
+@pytest.mark.parametrize("slices", [2, 3, 5])
+def test_few_slices(slices):
+    field = gm.fit(scan(slices=slices, side=(20, 24)))
+    assert np.isfinite(field.render(scan(slices=slices, side=(20, 24)).plane(0))).all()
+
+
+def test_gaps_shear_and_fans_are_fitted_in_place():
+    whole = scan(slices=12)
+    gapped = whole.subset([0, 1, 2, 3, 5, 6, 7, 8, 9, 11])
+    poses = whole.ijk_to_ras.copy()
+    centre = poses[:, :3, 3].mean(axis=0)
+    fan = []
+    for k, pose in enumerate(poses):  # slices turned by a degree each about a common axis, as around lumbar discs
+        angle = np.deg2rad(1.0 * (k - 5.5))
+        turn = np.eye(4)
+        c, s = np.cos(angle), np.sin(angle)
+        turn[:3, :3] = AXES @ np.array([[1, 0, 0], [0, c, -s], [0, s, c]]) @ AXES.T
+        turn[:3, 3] = centre - turn[:3, :3] @ centre
+        fan.append(turn @ pose)
+    fan = np.stack(fan)
+    k, j, i = np.meshgrid(np.arange(12), np.arange(48), np.arange(56), indexing="ij")
+    index = np.stack([i, j, 0 * k, 1 + 0 * k], -1)[..., None]
+    points = (fan[:, None, None] @ index)[..., :3, 0]
+    normals = fan[:, :3, 2][:, None, None]
+    pixels = np.mean([intensity(points + o * 4 * normals) for o in (-0.375, -0.125, 0.125, 0.375)], axis=0)
+    fanned = gm.SliceStack.from_array(pixels, fan, thickness=4.0)
+    plane = oblique_plane()
+    for stack in (gapped, fanned):
+        ours = error(gm.fit(stack).render(plane), plane)
+        assert ours < error(gm.linear_interpolation(stack, plane), plane)
+
+
+def test_lattice_holds_a_volume_by_itself():
+    import torch
+
+    rng = np.random.default_rng()
+    z, y, x = np.meshgrid(np.arange(24), np.arange(30), np.arange(28), indexing="ij")
+    volume = 0.5 + 0.4 * np.sin(z / 3 + x / 2.5 + rng.uniform(0, 6)) * np.cos(y / 3)
+    volume[:, :, :9] = 0.2  # a smooth part that fewer Gaussians must be able to hold
+    prior = PriorVolume(volume.astype(np.float32), np.diag([1.0, 1.0, 1.0, 1.0]))
+    planes = VolumePlanes(prior, 0.0, 1.0, torch.device("cpu"))
+    parameters, pitch = lattice_gaussians(planes.voxels, planes.steps, planes.origin, 0.002, 10**6)
+    errors = list(solve_colours(parameters, planes, 3))
+    assert pitch == 1 and parameters.shape[1] < 0.9 * volume.size / 2
+    assert errors[-1] < 0.02 and errors[-1] <= errors[0]
+    _, coarser = lattice_gaussians(planes.voxels, planes.steps, planes.origin, 0.002, 2000)
+    assert coarser > 1
