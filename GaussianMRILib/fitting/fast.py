@@ -2,7 +2,7 @@
 
 1. A guess of the anatomy between the slices: the prior network (ridge filters without its weights), consistent with the slices;
    for several stacks or angled slices a joint volume (`guess.py`).
-2. Steered Gaussians, about one for three pixels, fitted to the slices through their profile from that guess for a
+2. Steered Gaussians, about one for two pixels, fitted to the slices through their profile from that guess for a
    few passes: training longer improves the slices and harms the planes between them.
 3. Guess and steered field err differently, so their blend is better than both. The blend's weight is the least-squares
    one on slices that a small probe left out; a field that does not help there gets weight 0.
@@ -34,12 +34,13 @@ from .targets import SlicePasses, VolumePlanes
 
 #: Fitted pixels per pass; larger scans are visited on a coarser grid of pixels that moves from pass to pass.
 PIXELS_PER_PASS = 1_500_000
-STEPS_PER_PASS = 4
+STEPS_PER_PASS = 6
 SSIM_WEIGHT, SOFTNESS, WIDTH = 0.1, 0.02, 0.7
 #: Rates at the start, in units of the mean distance between Gaussians where they are lengths; they fall to a tenth.
-RATES = Rates(means=0.05, diagonal=0.03, off_diagonal=0.045, colours=0.015, amplitudes=0.03)
-# The probe's gaps are twice as wide as the scan's, where the field helps more than it does in the scan: hence the ceiling.
-LARGEST_BLEND, LARGEST_BLEND_JOINT, SMALLEST_BLEND, DEFAULT_BLEND = 0.45, 0.3, 0.05, 0.4
+RATES = Rates(means=0.075, diagonal=0.045, off_diagonal=0.07, colours=0.022, amplitudes=0.045)
+# The probe's gaps are twice as wide as the scan's, and there the field helps more than it does in the scan: hence the
+# ceiling, the best weight on simulated scans.
+LARGEST_BLEND, SMALLEST_BLEND = 0.3, 0.05
 PLANES_PER_CHUNK = 32
 
 
@@ -49,7 +50,7 @@ class FastOptions:
 
     Attributes:
         prior: "auto", "network", "ridge" or "spline": how the first guess is made.
-        gaussians: steered Gaussians; default: a third of the pixels, 20,000 to 400,000.
+        gaussians: steered Gaussians; default: half as many as pixels, 20,000 to 400,000.
         passes: over all slices.
         blend: weight of the steered field, 0 to 1; default: from left-out slices.
         iterations: of the lattice's least squares.
@@ -58,7 +59,7 @@ class FastOptions:
 
     prior: str = "auto"
     gaussians: int | None = None
-    passes: int = 16
+    passes: int = 12
     blend: float | None = None
     iterations: int = 2
     most: int = 3_000_000
@@ -88,8 +89,6 @@ class FastFit:
         if blend is None:
             yield problem.progress("probing with left-out slices", 0.02)
             blend = self._probe()
-        if len(problem.stacks) > 1:  # the joint guess has seen every slice: it needs less help
-            blend = min(blend, LARGEST_BLEND_JOINT) if options.blend is None else blend
         yield problem.progress("guessing between slices", 0.15)
         guess, kind = make_guess(problem.stacks, options.prior, problem.low, problem.high, problem.device, problem.seed)
         problem.report.update(prior=kind, blend=round(blend, 4))
@@ -122,7 +121,7 @@ class FastFit:
         """Fit steered Gaussians to slices; leaves them in `self.parameters`, yields (fraction done, loss)."""
         problem = self.problem
         pixels = sum(stack.pixels.size for stack in stacks)
-        count = self.options.gaussians or int(np.clip(pixels // 3, 20_000, 400_000))
+        count = self.options.gaussians or int(np.clip(pixels // 2, 20_000, 400_000))
         start = steered_gaussians(guess, problem.low, problem.high, count, WIDTH, problem.seed)
         optimiser = FieldOptimiser(start.to(problem.device))
         self.parameters = optimiser.parameters
@@ -169,7 +168,7 @@ class FastFit:
         part = probe_stack(max(problem.stacks, key=lambda stack: stack.pixels.size))
         if part is None:
             problem.report["held_out"] = None
-            return DEFAULT_BLEND
+            return LARGEST_BLEND
         held = np.zeros(len(part.pixels), bool)
         held[2:-2:4] = True
         rest, left_out = part.subset(~held), part.subset(held)
