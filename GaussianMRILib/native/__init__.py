@@ -1,8 +1,8 @@
 """The kernels: rendering of Gaussians on planes with its gradient, structural similarity, and Adam.
 
-Each is a torch operator `torch.ops.gaussianmri.*`, implemented by a compiled library, or where there is none by the
-reference implementation in plain torch; `backend()` says which. Tensors are float32; Gaussians and planes may be on the
-CPU or on a CUDA device, `shapes` is always on the CPU.
+Each is a torch operator `torch.ops.gaussianmri.*`, implemented by a compiled library, or where there is none
+by the reference implementation in plain torch; `backend()` says which. Tensors are float32; Gaussians and
+planes may be on the CPU or on a CUDA device, `shapes` is always on the CPU.
 """
 
 from __future__ import annotations
@@ -48,12 +48,14 @@ def render_planes(
     background: float,
     cut: float = CUT,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Render Gaussians on planes: I(x) = sum w c / (sum w + background), averaged over samples along the normal.
+    """Render Gaussians on planes: I(x) = sum w c / (sum w + background), averaged over samples along the
+    normal.
 
     w = a exp(-q/2) where q = |M (x - m)|^2 < cut, else 0 (Gaussian splatting of MRI slices, eqs. 1-2).
 
     Args:
-        parameters: (11, N) float32, rows: mean x y z (mm, RAS), M00 M01 M02 M11 M12 M22 (1/mm), colour, amplitude.
+        parameters: (11, N) float32, rows: mean x y z (mm, RAS), M00 M01 M02 M11 M12 M22 (1/mm), colour,
+            amplitude.
         frames: (P, 12) float32: RAS of pixel (0, 0), step per column, step per row, unit normal (mm).
         shapes: (P, 2) int32 on the CPU: rows, columns.
         offsets: (P, Q) float32, mm along the normal.
@@ -62,15 +64,17 @@ def render_planes(
         cut: largest q that counts, up to 62.
 
     Returns:
-        image (total), samples (Q, total): I at each sample, density (Q, total): sum w + background; total is the number
-        of pixels of all planes, which follow one another, row-major. The image is differentiable with respect to
-        `parameters`; samples and density are not. Without Gaussian and background a pixel is 0. A Gaussian with a
-        non-finite value, a singular M or an amplitude <= 0 adds nothing.
+        image (total), samples (Q, total): I at each sample, density (Q, total): sum w + background; total is
+        the number of pixels of all planes, which follow one another, row-major. The image is differentiable
+        with respect to `parameters`; samples and density are not. Without Gaussian and background a pixel is
+        0. A Gaussian with a non-finite value, a singular M or an amplitude <= 0 adds nothing.
 
     Raises:
         ValueError: an argument has a wrong shape, dtype, device or value.
     """
-    image, samples, density = _ops().render_planes(parameters, frames, shapes, offsets, weights, background, cut)
+    image, samples, density = _ops().render_planes(
+        parameters, frames, shapes, offsets, weights, background, cut
+    )
     return image, samples, density
 
 
@@ -88,8 +92,8 @@ def render_planes_backward(
 ) -> Tensor:
     """Gradient (11, N) of sum(grad_image * image) with respect to the parameters, without an autograd graph.
 
-    `samples` and `density` are those that `render_planes` returned for the same arguments. Gaussians that were not
-    drawn get 0.
+    `samples` and `density` are those that `render_planes` returned for the same arguments. Gaussians that
+    were not drawn get 0.
     """
     planes = (parameters, frames, shapes, offsets, weights, background, cut)
     gradient: Tensor = _ops().render_planes_backward(grad_image, samples, density, *planes)
@@ -99,16 +103,16 @@ def render_planes_backward(
 def ssim(image: Tensor, target: Tensor, shapes: Tensor) -> tuple[Tensor, Tensor]:
     """Mean structural similarity of each plane and its gradient (Wang et al. 2004).
 
-    11 x 11 Gaussian window of sigma 1.5 pixels, data range 1; at the borders the weights outside are dropped and the rest
-    renormalised, so every size works.
+    11 x 11 Gaussian window of sigma 1.5 pixels, data range 1; at the borders the weights outside are dropped
+    and the rest renormalised, so every size works.
 
     Args:
         image, target: (total,) float32, planes one after another.
         shapes: (P, 2) int32 on the CPU: rows, columns.
 
     Returns:
-        mean (P), NaN for an empty plane, and gradient (total): d mean_p / d image at plane p's pixels. The mean is
-        differentiable with respect to `image`.
+        mean (P), NaN for an empty plane, and gradient (total): d mean_p / d image at plane p's pixels. The
+        mean is differentiable with respect to `image`.
     """
     mean, gradient = _ops().ssim(image, target, shapes)
     return mean, gradient
@@ -129,11 +133,11 @@ def adam_(
     """One step of Adam (Kingma & Ba 2015), in place on parameters, m and v (R, N).
 
     Args:
-        grad: (R, N), with respect to the parameters themselves in every mode. Entries whose gradient or step is not
-            finite are left as they were.
+        grad: (R, N), with respect to the parameters themselves in every mode. Entries whose gradient or step
+            is not finite are left as they were.
         rates: (R,) float32 learning rate per row.
-        modes: (R,) int32 per row: 0 plain; 1 positive values, stepped in their logarithm; 2 values in (0, 1), stepped in
-            their logit.
+        modes: (R,) int32 per row: 0 plain; 1 positive values, stepped in their logarithm; 2 values in (0, 1),
+            stepped in their logit.
         step: number of this step, from 1.
     """
     _ops().adam_(parameters, grad, m, v, rates, modes, step, beta1, beta2, eps)

@@ -65,7 +65,7 @@ def _choose() -> tuple[str, KernelLibrary | None, str]:
     if wish:
         library = _prebuilt() if wish == "native" else _built()
         return ("native" if wish == "native" else "built"), library, "GAUSSIANMRI_BACKEND asks for it"
-    reasons = []
+    reasons: list[str] = []
     for name, load, taken in (
         ("native", _prebuilt, "a prebuilt library is installed"),
         ("built", _built, "built from csrc on this machine"),
@@ -84,7 +84,9 @@ def _selected() -> tuple[str, KernelLibrary | None, str]:
             if _chosen is None:
                 chosen = _choose()
                 if chosen[1] is None:
-                    _LOG.warning("GaussianMRI runs on its reference implementation, which is slow: %s.", chosen[2])
+                    _LOG.warning(
+                        "GaussianMRI runs on its reference implementation, which is slow: %s.", chosen[2]
+                    )
                 _chosen = chosen
     return _chosen
 
@@ -108,8 +110,8 @@ def _cuda_state() -> str:
 
 
 def backend() -> BackendInfo:
-    """The implementation in use, chosen at the first call: a prebuilt library, else one built from csrc, else the
-    reference. GAUSSIANMRI_BACKEND = native | build | reference forces one.
+    """The implementation in use, chosen at the first call: a prebuilt library, else one built from csrc, else
+    the reference. GAUSSIANMRI_BACKEND = native | build | reference forces one.
 
     Raises:
         GaussianMRIError: the one that was forced is not to be had.

@@ -1,7 +1,8 @@
-"""Build the CPU kernels from `csrc` with ninja: for developers who run from a checkout without a prebuilt library.
+"""Build the CPU kernels from `csrc` with ninja: for developers who run from a checkout without a prebuilt
+library.
 
-The result is kept in the user's cache folder (or GAUSSIANMRI_CACHE), named by a hash of the sources, flags and
-compiler, so that a changed source is built anew and nothing is built twice.
+The result is kept in the user's cache folder (or GAUSSIANMRI_CACHE), named by a hash of the sources, flags
+and compiler, so that a changed source is built anew and nothing is built twice.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from ..errors import GaussianMRIError
 from .loader import library_name
 
 _LOG = logging.getLogger("GaussianMRI")
-_FLAGS = (
-    "-std=c++17 -O3 -fPIC -fvisibility=hidden -fno-math-errno -fno-trapping-math -ffp-contract=fast -pthread"  # as CMake
+_FLAGS = (  # the same as in csrc/CMakeLists.txt
+    "-std=c++17 -O3 -fPIC -fvisibility=hidden -pthread -fno-math-errno -fno-trapping-math -ffp-contract=fast"
 )
 
 
@@ -75,7 +76,9 @@ def _compiler() -> str:
         found = shutil.which(name) if name else None
         if found:
             return found
-    raise GaussianMRIError("No C++ compiler was found to build the kernels. Install one, or install GaussianMRI's wheel.")
+    raise GaussianMRIError(
+        "No C++ compiler was found to build the kernels. Install one, or install GaussianMRI's wheel."
+    )
 
 
 def _ninja() -> str:
@@ -124,7 +127,9 @@ def build_library() -> Path:
     if root is None or not (root / "cpu").is_dir():
         raise GaussianMRIError("The kernels' sources (csrc) are not part of this installation.")
     if sys.platform == "win32":
-        raise GaussianMRIError("On Windows the kernels are built with CMake: `cmake -B build && cmake --install build`.")
+        raise GaussianMRIError(
+            "On Windows the kernels are built with CMake: `cmake -B build && cmake --install build`."
+        )
     compiler, ninja = _compiler(), _ninja()
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
     text = _ninja_file(root, compiler, library_name())
@@ -142,11 +147,13 @@ def build_library() -> Path:
             (Path(work) / "build.ninja").write_text(text, encoding="utf-8")
             done = subprocess.run([ninja, "-C", work], capture_output=True, text=True, check=False)
             if done.returncode != 0:
-                raise GaussianMRIError(f"The kernels could not be built with {compiler}:\n{done.stdout[-2000:]}")
+                raise GaussianMRIError(
+                    f"The kernels could not be built with {compiler}:\n{done.stdout[-2000:]}"
+                )
             os.replace(Path(work) / library_name(), target)  # two builders at once: both results are the same
     except OSError as error:
         raise GaussianMRIError(
-            f"The kernels could not be built in {folder}: {error.strerror or error}. Set GAUSSIANMRI_CACHE to a folder "
-            "that can be written."
+            f"The kernels could not be built in {folder}: {error.strerror or error}. Set GAUSSIANMRI_CACHE to a "
+            "folder that can be written."
         ) from error
     return target

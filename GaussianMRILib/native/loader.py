@@ -47,7 +47,8 @@ class KernelLibrary:
         self._library = ctypes.CDLL(os.fspath(self.path))
         if not hasattr(self._library, "gaussianmri_abi") or self._library.gaussianmri_abi() != ABI:
             raise GaussianMRIError(
-                f"{self.path} belongs to another version of GaussianMRI. Remove it or install GaussianMRI again."
+                f"{self.path} belongs to another version of GaussianMRI. "
+                "Remove it or install GaussianMRI again."
             )
         self._library.gaussianmri_simd.restype = ctypes.c_char_p
         self._library.gaussianmri_set_simd.argtypes = [ctypes.c_char_p]
@@ -74,11 +75,17 @@ class KernelLibrary:
 
     @staticmethod
     def _planes(
-        parameters: Tensor, frames: Tensor, shapes: Tensor, offsets: Tensor, weights: Tensor, background: float, cut: float
+        parameters: Tensor,
+        frames: Tensor,
+        shapes: Tensor,
+        offsets: Tensor,
+        weights: Tensor,
+        background: float,
+        cut: float,
     ) -> tuple[object, ...]:
         return (
-            parameters.data_ptr(), parameters.shape[1], frames.data_ptr(), shapes.data_ptr(), offsets.data_ptr(),
-            weights.data_ptr(), frames.shape[0], offsets.shape[1], background, cut, torch.get_num_threads(),
+            parameters.data_ptr(), parameters.shape[1], frames.data_ptr(), shapes.data_ptr(),
+            offsets.data_ptr(), weights.data_ptr(), frames.shape[0], offsets.shape[1], background, cut, torch.get_num_threads(),
         )  # fmt: skip
 
     def render_planes(
@@ -119,7 +126,13 @@ class KernelLibrary:
 
     def ssim(self, image: Tensor, target: Tensor, shapes: Tensor) -> tuple[Tensor, Tensor]:
         mean, gradient = torch.empty(len(shapes)), torch.empty_like(image)
-        arguments = (image.data_ptr(), target.data_ptr(), shapes.data_ptr(), len(shapes), torch.get_num_threads())
+        arguments = (
+            image.data_ptr(),
+            target.data_ptr(),
+            shapes.data_ptr(),
+            len(shapes),
+            torch.get_num_threads(),
+        )
         self._call("gaussianmri_ssim", *arguments, mean.data_ptr(), gradient.data_ptr())
         return mean, gradient
 

@@ -1,4 +1,5 @@
-"""Registration of the kernels as torch operators `torch.ops.gaussianmri.*`: schema, CPU, CUDA, fake kernels, autograd.
+"""Registration of the kernels as torch operators `torch.ops.gaussianmri.*`: schema, CPU, CUDA, fake kernels,
+autograd.
 
 Importing this module registers them, once per process.
 """
@@ -17,17 +18,17 @@ _ROWS = 11
 
 _library = torch.library.Library("gaussianmri", "DEF")
 _library.define(
-    "render_planes(Tensor parameters, Tensor frames, Tensor shapes, Tensor offsets, Tensor weights, float background, "
-    "float cut) -> (Tensor, Tensor, Tensor)"
+    "render_planes(Tensor parameters, Tensor frames, Tensor shapes, Tensor offsets, Tensor weights, "
+    "float background, float cut) -> (Tensor, Tensor, Tensor)"
 )
 _library.define(
-    "render_planes_backward(Tensor grad_image, Tensor samples, Tensor density, Tensor parameters, Tensor frames, "
-    "Tensor shapes, Tensor offsets, Tensor weights, float background, float cut) -> Tensor"
+    "render_planes_backward(Tensor grad_image, Tensor samples, Tensor density, Tensor parameters, "
+    "Tensor frames, Tensor shapes, Tensor offsets, Tensor weights, float background, float cut) -> Tensor"
 )
 _library.define("ssim(Tensor image, Tensor target, Tensor shapes) -> (Tensor, Tensor)")
 _library.define(
-    "adam_(Tensor(a!) parameters, Tensor grad, Tensor(b!) m, Tensor(c!) v, Tensor rates, Tensor modes, int step, "
-    "float beta1, float beta2, float eps) -> ()"
+    "adam_(Tensor(a!) parameters, Tensor grad, Tensor(b!) m, Tensor(c!) v, Tensor rates, Tensor modes, "
+    "int step, float beta1, float beta2, float eps) -> ()"
 )
 
 
@@ -36,7 +37,9 @@ def _check(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
-def _check_tensor(name: str, tensor: Tensor, shape: tuple[int | None, ...], dtype: torch.dtype, device: str) -> None:
+def _check_tensor(
+    name: str, tensor: Tensor, shape: tuple[int | None, ...], dtype: torch.dtype, device: str
+) -> None:
     """Complain unless the tensor has this shape (None: any size), dtype, and kind of device."""
     expected = "(" + ", ".join("*" if size is None else str(size) for size in shape) + ")"
     fits = tensor.dim() == len(shape) and all(
@@ -121,7 +124,9 @@ def _render_planes_backward(device: str) -> Any:
         cut: float,
     ) -> Tensor:
         total = _check_planes(parameters, frames, shapes, offsets, weights, background, cut, device)
-        _check_result(total, offsets.shape[1], device, grad_image=grad_image, samples=samples, density=density)
+        _check_result(
+            total, offsets.shape[1], device, grad_image=grad_image, samples=samples, density=density
+        )
         given = (grad_image, samples, density, parameters, frames, shapes, offsets, weights)
         tensors = [t.detach().contiguous() for t in given]
         return _implementation(device).render_planes_backward(*tensors, background, cut)
@@ -163,7 +168,9 @@ def _adam(device: str) -> Any:
         _check_tensor("rates", rates, (shape[0],), torch.float32, rates.device.type)
         _check_tensor("modes", modes, (shape[0],), torch.int32, modes.device.type)
         _check(step >= 1, f"step counts from 1, got {step}.")
-        _check(0 <= beta1 < 1 and 0 <= beta2 < 1, f"beta1 and beta2 must lie in [0, 1), got {beta1} and {beta2}.")
+        _check(
+            0 <= beta1 < 1 and 0 <= beta2 < 1, f"beta1 and beta2 must lie in [0, 1), got {beta1} and {beta2}."
+        )
         rules = (rates.contiguous(), modes.contiguous()) if device == "cuda" else (rates.cpu(), modes.cpu())
         if device == "cpu":
             _check(bool(((rules[1] >= 0) & (rules[1] <= 2)).all()), "modes must be 0, 1 or 2.")
@@ -183,11 +190,21 @@ for _device in ("cpu", "cuda"):
 
 @torch.library.register_fake("gaussianmri::render_planes")
 def _fake_render(
-    parameters: Tensor, frames: Tensor, shapes: Tensor, offsets: Tensor, weights: Tensor, background: float, cut: float
+    parameters: Tensor,
+    frames: Tensor,
+    shapes: Tensor,
+    offsets: Tensor,
+    weights: Tensor,
+    background: float,
+    cut: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     total = torch.library.get_ctx().new_dynamic_size()  # the number of pixels is in the values of `shapes`
     samples = offsets.shape[1]
-    return parameters.new_empty(total), parameters.new_empty(samples, total), parameters.new_empty(samples, total)
+    return (
+        parameters.new_empty(total),
+        parameters.new_empty(samples, total),
+        parameters.new_empty(samples, total),
+    )
 
 
 @torch.library.register_fake("gaussianmri::render_planes_backward")

@@ -1,8 +1,9 @@
-"""Reference implementation of every kernel in plain torch: the oracle of the tests, and the last resort without a
-compiled library.
+"""Reference implementation of every kernel in plain torch: the oracle of the tests, and the last resort
+without a compiled library.
 
-It follows the definition point by point - q(x) = |M (x - m)|^2 at every pixel, no projection - in float32 or float64,
-on any device. Tiles of pixels bound the memory; within a tile only Gaussians whose box meets the tile's box are taken.
+It follows the definition point by point - q(x) = |M (x - m)|^2 at every pixel, no projection - in float32 or
+float64, on any device. Tiles of pixels bound the memory; within a tile only Gaussians whose box meets the
+tile's box are taken.
 """
 
 from __future__ import annotations
@@ -20,7 +21,17 @@ _RADIUS, _SIGMA = 5, 1.5  # of the SSIM window
 def _matrices(parameters: Tensor) -> Tensor:
     """Upper-triangular M of each Gaussian, (N, 3, 3)."""
     zero = torch.zeros_like(parameters[3])
-    rows = [parameters[3], parameters[4], parameters[5], zero, parameters[6], parameters[7], zero, zero, parameters[8]]
+    rows = [
+        parameters[3],
+        parameters[4],
+        parameters[5],
+        zero,
+        parameters[6],
+        parameters[7],
+        zero,
+        zero,
+        parameters[8],
+    ]
     return torch.stack(rows, dim=1).reshape(-1, 3, 3)
 
 
@@ -32,7 +43,9 @@ def _drawable(parameters: Tensor) -> Tensor:
 
 def _half_boxes(parameters: Tensor, cut: float) -> Tensor:
     """Half extents of the boxes around q < cut, (N, 3): sqrt(cut Sigma_kk), with a little to spare."""
-    identity = torch.eye(3, dtype=parameters.dtype, device=parameters.device).expand(parameters.shape[1], 3, 3)
+    identity = torch.eye(3, dtype=parameters.dtype, device=parameters.device).expand(
+        parameters.shape[1], 3, 3
+    )
     inverse = torch.linalg.solve_triangular(_matrices(parameters), identity, upper=True)
     return (cut * inverse.square().sum(dim=2)).sqrt() * 1.001 + 1e-3
 
@@ -67,7 +80,11 @@ def _sums(points: Tensor, parameters: Tensor, cut: float) -> tuple[Tensor, Tenso
         part = parameters[:, start : start + step]
         difference = points[:, None, :] - part[0:3].T  # (K, n, 3)
         x, y, z = difference.unbind(dim=2)
-        q = (part[3] * x + part[4] * y + part[5] * z) ** 2 + (part[6] * y + part[7] * z) ** 2 + (part[8] * z) ** 2
+        q = (
+            (part[3] * x + part[4] * y + part[5] * z) ** 2
+            + (part[6] * y + part[7] * z) ** 2
+            + (part[8] * z) ** 2
+        )
         weight = torch.where(q < cut, part[10] * torch.exp(-0.5 * q), 0.0)
         numerator = numerator + weight @ part[9]
         density = density + weight.sum(dim=1)
@@ -103,8 +120,8 @@ def render_planes(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Image (total), samples (Q, total) and density (Q, total); see `GaussianMRILib.native.render_planes`.
 
-    Differentiable by autograd with respect to `parameters` when they require a gradient (memory grows with the number
-    of pixel-Gaussian pairs then; `render_planes_backward` is the bounded way).
+    Differentiable by autograd with respect to `parameters` when they require a gradient (memory grows with
+    the number of pixel-Gaussian pairs then; `render_planes_backward` is the bounded way).
     """
     total = int((shapes[:, 0].long() * shapes[:, 1].long()).sum())
     shape = (offsets.shape[1], total)
@@ -170,7 +187,11 @@ def ssim_map(image: Tensor, target: Tensor) -> Tensor:
         return down @ x @ across.T
 
     mx, my = mean(image), mean(target)
-    vx, vy, covariance = mean(image * image) - mx * mx, mean(target * target) - my * my, mean(image * target) - mx * my
+    vx, vy, covariance = (
+        mean(image * image) - mx * mx,
+        mean(target * target) - my * my,
+        mean(image * target) - mx * my,
+    )
     c1, c2 = 0.01**2, 0.03**2
     return (2 * mx * my + c1) * (2 * covariance + c2) / ((mx * mx + my * my + c1) * (vx + vy + c2))
 
@@ -206,7 +227,8 @@ def adam_(
     beta2: float,
     eps: float,
 ) -> None:
-    """One Adam step in place; modes per row: 0 plain, 1 logarithm of a positive value, 2 logit of a value in (0, 1)."""
+    """One Adam step in place; modes per row: 0 plain, 1 logarithm of a positive value, 2 logit of a value in
+    (0, 1)."""
     with torch.no_grad():
         for row, mode in enumerate(modes.tolist()):
             x = parameters[row]

@@ -2,9 +2,9 @@
 
     python -m Testing.Benchmarks.kernels [--quick] [--json PATH]
 
-The scene is a jittered lattice of Gaussians of 1.2-2 mm in a box of 112 x 224 x 80 mm, pixels of 1 mm unless said
-otherwise. A pixel-Gaussian is a pixel inside the cut of a Gaussian. Times are the least of several runs: of the
-processor for what runs on one thread, so that other programs matter less, else of the clock.
+The scene is a jittered lattice of Gaussians of 1.2-2 mm in a box of 112 x 224 x 80 mm, pixels of 1 mm unless
+said otherwise. A pixel-Gaussian is a pixel inside the cut of a Gaussian. Times are the least of several runs:
+of the processor for what runs on one thread, so that other programs matter less, else of the clock.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ def lattice(count: int, seed: int = 0) -> torch.Tensor:
 
 
 def planes(count: int, rows: int, columns: int, samples: int, tilt: float = 20.0) -> Planes:
-    """`count` parallel planes over the whole box (frames, shapes, offsets, weights), tilted about the long axis."""
+    """`count` parallel planes over the whole box (frames, shapes, offsets, weights), tilted about the long
+    axis."""
     angle = math.radians(tilt)
     u, n = [math.cos(angle), 0.0, math.sin(angle)], [math.sin(angle), 0.0, -math.cos(angle)]
     v = [0.0, BOX[1] / rows, 0.0]
@@ -58,7 +59,8 @@ def planes(count: int, rows: int, columns: int, samples: int, tilt: float = 20.0
     for k in range(count):
         shift = (k - (count - 1) / 2) * (BOX[2] * 0.6 / max(count, 2))
         origin = [
-            BOX[axis] / 2 - (columns / 2) * i_step[axis] - (rows / 2) * v[axis] + shift * n[axis] for axis in range(3)
+            BOX[axis] / 2 - (columns / 2) * i_step[axis] - (rows / 2) * v[axis] + shift * n[axis]
+            for axis in range(3)
         ]
         frames.append([*origin, *i_step, *v, *n])
     offsets, weights = PROFILE if samples == 3 else ([0.0], [1.0])
@@ -81,24 +83,28 @@ def least(run: Callable[[], object], clock: Callable[[], float], seconds: float)
 
 
 def pixel_gaussians(parameters: torch.Tensor, scene: Planes) -> int:
-    """Number of pixel-Gaussians, exactly: the kernel's own density with every weight one."""
-    frames, shapes, offsets, _ = scene
-    count = 0
-    means = parameters[0:3].T
-    rows = [parameters[k] for k in range(3, 9)]
-    for plane, (height, width) in enumerate(shapes.tolist()):
-        frame = frames[plane]
-        for index, points in reference._tiles(frame, height, width):
-            del index
-            for offset in offsets[plane]:
-                x = points + offset * frame[9:12]
-                near = (means - x.mean(dim=0)).norm(dim=1) < (x - x.mean(dim=0)).norm(dim=1).max() + 9.0
-                d = x[:, None, :] - means[near]
-                m = [row[near] for row in rows]
-                q = (m[0] * d[..., 0] + m[1] * d[..., 1] + m[2] * d[..., 2]) ** 2
-                q += (m[3] * d[..., 1] + m[4] * d[..., 2]) ** 2 + (m[5] * d[..., 2]) ** 2
-                count += int((q < native.CUT).sum())
-    return count
+    """Number of pixel-Gaussians, from the areas of the ellipses whose centres lie in the image.
+
+    The plane cuts q < cut in an ellipse of area pi (cut - q0) / sqrt(det) pixels, where q0 = d^2 / (n^T Sigma
+    n) and det is the determinant of the 2D conic.
+    """
+    frames, shapes, offsets, _ = (x.double() for x in scene)
+    factors = reference._matrices(parameters.double())
+    covariance = torch.linalg.inv(factors.mT @ factors)
+    count = 0.0
+    for frame, (rows, columns), shifts in zip(frames, shapes, offsets, strict=True):
+        origin, u, v, n = frame.reshape(4, 3)
+        toward = covariance @ n
+        conic = torch.stack([factors @ u, factors @ v], dim=2)
+        root = torch.linalg.det(conic.mT @ conic).sqrt()
+        for shift in shifts:
+            distance = (parameters[0:3].double().T - origin) @ n - shift
+            rest = (native.CUT - distance**2 / (toward @ n)).clamp(min=0)
+            centre = parameters[0:3].double().T - toward * (distance / (toward @ n))[:, None] - origin
+            column, row = centre @ u / (u @ u), centre @ v / (v @ v)
+            inside = (column > 0) & (column < columns) & (row > 0) & (row < rows)
+            count += float((math.pi * rest / root)[inside].sum())
+    return round(count)
 
 
 class Timer:
@@ -152,30 +158,42 @@ def rates(timer: Timer, parameters: torch.Tensor) -> list[dict[str, Any]]:
     for row in rows:
         print(
             f"  {row['simd']:7s} {row['pixel_mm']:3.1f} mm pixels  forward {row['forward_ms']:6.2f} ms "
-            f"{row['forward_rate']:.2f} ({row['forward_rate_drawing']:.2f})   backward {row['backward_ms']:6.2f} ms "
+            f"{row['forward_rate']:.2f} ({row['forward_rate_drawing']:.2f})   "
+            f"backward {row['backward_ms']:6.2f} ms "
             f"{row['backward_rate']:.2f} ({row['backward_rate_drawing']:.2f})"
         )
     return rows
 
 
 def against_scipy(timer: Timer, parameters: torch.Tensor) -> dict[str, float]:
-    """One plane of 224 x 224 against scipy's cubic spline on a volume of 0.8 mm over the same box (both prepared)."""
+    """One plane of 224 x 224 against scipy's cubic spline on a volume of 0.8 mm over the same box (both
+    prepared)."""
     scene = planes(1, 224, 224, 1)
     one, two = timer(parameters, scene, 1)[0], timer(parameters, scene, 2)[0]
     generator = np.random.default_rng(0)
-    volume = ndimage.spline_filter(generator.random([round(s / 0.8) for s in BOX], dtype=np.float32), output=np.float32)
+    volume = ndimage.spline_filter(
+        generator.random([round(s / 0.8) for s in BOX], dtype=np.float32), output=np.float32
+    )
     frame = scene[0][0].numpy()
     column, row = np.meshgrid(np.arange(224), np.arange(224))
     points = frame[0:3] + column[..., None] * frame[3:6] + row[..., None] * frame[6:9]
     coordinates = np.moveaxis(points / 0.8 - 0.5, -1, 0)
     spline = least(
-        lambda: ndimage.map_coordinates(volume, coordinates, order=3, prefilter=False), time.process_time, timer.seconds
+        lambda: ndimage.map_coordinates(volume, coordinates, order=3, prefilter=False),
+        time.process_time,
+        timer.seconds,
     )
     print(
-        f"\nPlane of 224 x 224 from {parameters.shape[1]} Gaussians: {one * 1e3:.2f} ms on one core, {two * 1e3:.2f} ms "
-        f"on two threads; scipy map_coordinates(order=3): {spline * 1e3:.2f} ms ({spline / one:.1f} times as long)"
+        f"\nPlane of 224 x 224 from {parameters.shape[1]} Gaussians: "
+        f"{one * 1e3:.2f} ms on one core, {two * 1e3:.2f} ms on two threads; "
+        f"scipy map_coordinates(order=3): {spline * 1e3:.2f} ms ({spline / one:.1f} times as long)"
     )
-    return {"one_core_ms": one * 1e3, "two_threads_ms": two * 1e3, "scipy_ms": spline * 1e3, "ratio": spline / one}
+    return {
+        "one_core_ms": one * 1e3,
+        "two_threads_ms": two * 1e3,
+        "scipy_ms": spline * 1e3,
+        "ratio": spline / one,
+    }
 
 
 def against_reference(timer: Timer, count: int) -> dict[str, float]:
@@ -198,8 +216,8 @@ def against_reference(timer: Timer, count: int) -> dict[str, float]:
     one_pass(reference)
     slow = time.process_time() - start
     print(
-        f"\nOne pass of training, 4 slices of 224 x 112, {parameters.shape[1]} Gaussians: {fast * 1e3:.1f} ms; "
-        f"pure-torch reference {slow * 1e3:.0f} ms, {slow / fast:.0f} times as long"
+        f"\nOne pass of training, 4 slices of 224 x 112, {parameters.shape[1]} Gaussians: "
+        f"{fast * 1e3:.1f} ms; pure-torch reference {slow * 1e3:.0f} ms, {slow / fast:.0f} times as long"
     )
     return {"native_ms": fast * 1e3, "reference_ms": slow * 1e3, "ratio": slow / fast}
 
@@ -225,7 +243,10 @@ def scaling(timer: Timer) -> list[dict[str, Any]]:
                     "backward_ms": backward * 1e3,
                 }
             )
-    print("\nScaling, one core, three samples per slice\n  varied     slices  pixels/slice  Gaussians  forward   backward")
+    print(
+        "\nScaling, one core, three samples per slice\n"
+        "  varied     slices  pixels/slice  Gaussians  forward   backward"
+    )
     for row in rows:
         print(
             f"  {row['what']:9s}  {row['slices']:6d}  {row['pixels']:12d}  {row['gaussians']:9d}  "

@@ -1,4 +1,5 @@
-"""The CPU kernels against the reference in double precision, on scenes drawn anew in every run (the seed is printed)."""
+"""The CPU kernels against the reference in double precision, on scenes drawn anew in every run (the seed is
+printed)."""
 
 from __future__ import annotations
 
@@ -6,16 +7,19 @@ import secrets
 
 import pytest
 import torch
+from native_scenes import Scene, random_scene
 
 from GaussianMRILib import native
 from GaussianMRILib.native import reference
 from GaussianMRILib.native.backend import kernels
 
-from native_scenes import Scene, random_scene
-
 LIBRARY = kernels()
 pytestmark = pytest.mark.skipif(LIBRARY is None, reason="no compiled kernels (no compiler)")
-SIMD = [name for name in ("avx512", "avx2", "sse2", "neon", "scalar") if LIBRARY is not None and LIBRARY.set_simd(name)]
+SIMD = [
+    name
+    for name in ("avx512", "avx2", "sse2", "neon", "scalar")
+    if LIBRARY is not None and LIBRARY.set_simd(name)
+]
 if LIBRARY is not None:
     LIBRARY.set_simd(SIMD[0])
 
@@ -47,8 +51,9 @@ def in_double(scene: Scene) -> tuple:
 
 
 def agreed(image: torch.Tensor, truth: torch.Tensor, flips: int = 5) -> torch.Tensor:
-    """Pixels where both are the same, as 0 or 1: at the very edge of a Gaussian rounding decides on which side of the
-    cut a pixel falls, and on empty background that is all of its value. More than a handful would be an error."""
+    """Pixels where both are the same, as 0 or 1: at the very edge of a Gaussian rounding decides on which
+    side of the cut a pixel falls, and on empty background that is all of its value. More than a handful would
+    be an error."""
     same = (image - truth).abs() < 2e-5
     assert int((~same).sum()) <= flips
     return same.float()
@@ -65,7 +70,9 @@ def test_image_and_gradient_match_the_reference(simd: str, seed: int) -> None:
     for s in range(3):
         agreed(samples[s], true_samples[s])
     assert relative(density, true_density) < 1e-3
-    upstream = torch.randn(image.shape, generator=torch.Generator().manual_seed(seed)) * agreed(image, true_image)
+    upstream = torch.randn(image.shape, generator=torch.Generator().manual_seed(seed)) * agreed(
+        image, true_image
+    )
     gradient = native.render_planes_backward(upstream, samples, density, *scene)
     truth = reference.render_planes_backward(upstream.double(), true_samples, true_density, *in_double(scene))
     for row in range(11):
@@ -130,13 +137,18 @@ def test_planes_together_equal_planes_alone(seed: int) -> None:
     for p in range(len(scene.shapes)):
         part = slice(p, p + 1)
         one = scene._replace(
-            frames=scene.frames[part], shapes=scene.shapes[part], offsets=scene.offsets[part], weights=scene.weights[part]
+            frames=scene.frames[part],
+            shapes=scene.shapes[part],
+            offsets=scene.offsets[part],
+            weights=scene.weights[part],
         )
         alone.append(native.render_planes(*one)[0])
     assert torch.equal(together, torch.cat(alone))
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 100), (100, 1), (3, 7), (17, 16), (16, 17), (2, 513), (300, 5)])
+@pytest.mark.parametrize(
+    "shape", [(1, 1), (1, 100), (100, 1), (3, 7), (17, 16), (16, 17), (2, 513), (300, 5)]
+)
 def test_unusual_sizes(simd: str, shape: tuple[int, int], seed: int) -> None:
     scene = random_scene(seed, gaussians=200, shapes=[shape])
     image, samples, density = native.render_planes(*scene)
@@ -239,7 +251,9 @@ def test_adam_matches_the_reference_and_torch(simd: str, seed: int) -> None:
     for step in range(1, 6):
         gradient = torch.randn(values.shape, generator=generator)
         native.adam_(ours[0], gradient, ours[1], ours[2], rates, modes, step)
-        reference.adam_(truth[0], gradient.double(), *truth[1:], rates.double(), modes, step, 0.9, 0.999, 1e-8)
+        reference.adam_(
+            truth[0], gradient.double(), *truth[1:], rates.double(), modes, step, 0.9, 0.999, 1e-8
+        )
         plain.grad = gradient[0].clone()
         optimiser.step()
     assert all((a - b).abs().max() < 2e-5 for a, b in zip(ours, truth, strict=True))

@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from native_scenes import random_scene
 
 from GaussianMRILib import native
 from GaussianMRILib.errors import GaussianMRIError
 from GaussianMRILib.native import build, reference
-
-from native_scenes import random_scene
 
 backend = importlib.import_module("GaussianMRILib.native.backend")  # its function hides it in the package
 
@@ -36,7 +35,9 @@ def test_opcheck() -> None:
     torch.library.opcheck(ops.render_planes, tuple(leaf))
     image, samples, density = native.render_planes(*scene)
     torch.library.opcheck(ops.render_planes_backward, (torch.ones_like(image), samples, density, *scene))
-    torch.library.opcheck(ops.ssim, (image.clone().requires_grad_(True), torch.rand_like(image), scene.shapes))
+    torch.library.opcheck(
+        ops.ssim, (image.clone().requires_grad_(True), torch.rand_like(image), scene.shapes)
+    )
     values = [torch.rand(2, 5) for _ in range(4)]
     rules = (torch.full((2,), 0.1), torch.tensor([0, 1], dtype=torch.int32))
     torch.library.opcheck(ops.adam_, (*values, *rules, 1, 0.9, 0.999, 1e-8))
@@ -87,7 +88,9 @@ def test_impossible_frames_are_refused(column: int) -> None:
 
 def test_arguments_need_not_be_contiguous() -> None:
     scene = random_scene(6, gaussians=50, shapes=[(9, 8)])
-    strided = scene._replace(parameters=scene.parameters.T.contiguous().T, frames=scene.frames.T.contiguous().T)
+    strided = scene._replace(
+        parameters=scene.parameters.T.contiguous().T, frames=scene.frames.T.contiguous().T
+    )
     assert not strided.parameters.is_contiguous()
     assert torch.equal(native.render_planes(*strided)[0], native.render_planes(*scene)[0])
 
@@ -139,7 +142,11 @@ def test_without_sources_or_library_the_reference_takes_over(
     monkeypatch.delenv("GAUSSIANMRI_BACKEND", raising=False)
     with caplog.at_level(logging.WARNING, "GaussianMRI"):
         info = native.backend()
-    assert info.name == "reference" and "no prebuilt" in info.reason and "not part of this installation" in info.reason
+    assert (
+        info.name == "reference"
+        and "no prebuilt" in info.reason
+        and "not part of this installation" in info.reason
+    )
     assert "slow" in caplog.text
     scene = random_scene(9, gaussians=5, shapes=[(3, 4)])
     assert torch.equal(native.render_planes(*scene)[0], reference.render_planes(*scene)[0])
