@@ -153,7 +153,7 @@ def build_library() -> Path:
             os.replace(Path(work) / library_name(), target)  # two builders at once: both results are the same
     except OSError as error:
         raise GaussianMRIError(
-            f"The kernels could not be built in {folder}: {error.strerror or error}. Set GAUSSIANMRI_CACHE to a "
-            "folder that can be written."
+            f"The kernels could not be built in {folder}: {error.strerror or error}. Set "
+            "GAUSSIANMRI_CACHE to a folder that can be written."
         ) from error
     return target

@@ -85,7 +85,8 @@ class KernelLibrary:
     ) -> tuple[object, ...]:
         return (
             parameters.data_ptr(), parameters.shape[1], frames.data_ptr(), shapes.data_ptr(),
-            offsets.data_ptr(), weights.data_ptr(), frames.shape[0], offsets.shape[1], background, cut, torch.get_num_threads(),
+            offsets.data_ptr(), weights.data_ptr(), frames.shape[0], offsets.shape[1],
+            background, cut, torch.get_num_threads(),
         )  # fmt: skip
 
     def render_planes(
