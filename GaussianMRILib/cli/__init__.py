@@ -32,7 +32,7 @@ def main() -> None:
       0    done
       1    a problem that the message says how to solve; no output was written
       2    wrong usage
-      130  cancelled with Ctrl-C; no output was written
+      130  cancelled with Ctrl-C; nothing was left half-written
 
     Research use only, not for diagnosis.
     """

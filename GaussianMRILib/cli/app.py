@@ -48,7 +48,7 @@ class CommandLine(click.Group):
             error.show()
             return error.exit_code
         except (click.Abort, KeyboardInterrupt):
-            click.echo("\nCancelled; no output was written.", err=True)
+            click.echo("\nCancelled; nothing was left half-written.", err=True)
             return CANCELLED
         except MemoryError:
             click.echo("Error: not enough memory; fit a smaller region with --roi.", err=True)

@@ -61,12 +61,9 @@ def main() -> int:
     failed = []
     for name in options.benchmarks or BENCHMARKS:
         print(f"==== {name} ====", flush=True)
-        command = [
-            sys.executable,
-            "-m",
-            f"Testing.Benchmarks.{name}",
-            *(["--quick"] if options.quick else []),
-        ]
+        command = [sys.executable, "-m", f"Testing.Benchmarks.{name}", "--json", str(RESULTS / f"{name}.json")]
+        if options.quick:
+            command.append("--quick")
         if subprocess.run(command, cwd=ROOT).returncode:
             failed.append(name)
     stored = {name: RESULTS / f"{name}.json" for name in BENCHMARKS}

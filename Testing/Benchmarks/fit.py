@@ -132,6 +132,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--quick", action="store_true", help="the 20-slice case alone")
+    parser.add_argument("--json", type=Path, default=RESULTS / "fit.json", help="file for the figures")
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--size", type=int, nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -139,8 +140,8 @@ def main() -> None:
         print(json.dumps(fit_once(options.folder, options.size, options.device)))
         return
     results = run(options.device, options.quick)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "fit.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    options.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

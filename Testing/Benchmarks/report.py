@@ -78,12 +78,33 @@ def fit(summary: dict[str, Any]) -> str:
 
 
 def kernels(summary: dict[str, Any]) -> str:
-    """`kernels.json` has tables of its own: [{title, header, rows}]."""
-    parts = []
-    for table in summary["kernels"]["tables"]:
-        rows = [[str(cell) for cell in row] for row in table["rows"]]
-        parts.append(f"{table['title']}:\n\n{markdown(table['header'], rows)}")
-    return "\n\n".join(parts)
+    results = summary["kernels"]
+    rows = [
+        [
+            f"rate on one core, {row['simd']}, {row['pixel_mm']:g} mm pixels",
+            f"forward {row['forward_rate']:.2f}, backward {row['backward_rate']:.2f} G pixel-Gaussians/s",
+        ]
+        for row in results["rates"]
+    ]
+    spline, reference = results["scipy"], results["reference"]
+    rows += [
+        [
+            "224 x 224 plane, 100k Gaussians",
+            f"{spline['two_threads_ms']:.2f} ms on two threads, {spline['one_core_ms']:.2f} ms on one core",
+        ],
+        ["`scipy.ndimage.map_coordinates(order=3)`, same plane", f"{spline['ratio']:.1f} times as long on one core"],
+        ["plain torch, one pass of training", f"{reference['ratio']:.0f} times as long"],
+    ]
+    scaling = [
+        [
+            row["what"], str(row["slices"]), str(row["pixels"]), str(row["gaussians"]),
+            f"{row['forward_ms']:.1f} ms", f"{row['backward_ms']:.1f} ms",
+        ]
+        for row in results["scaling"]
+    ]  # fmt: skip
+    header = ["varied", "slices", "pixels a slice", "Gaussians", "forward", "backward"]
+    growth = "How time grows, one core, three samples across each slice:"
+    return f"{markdown(['kernels', ''], rows)}\n\n{growth}\n\n{markdown(header, scaling)}"
 
 
 def machine(summary: dict[str, Any]) -> str:
