@@ -61,7 +61,8 @@ def main() -> int:
     failed = []
     for name in options.benchmarks or BENCHMARKS:
         print(f"==== {name} ====", flush=True)
-        command = [sys.executable, "-m", f"Testing.Benchmarks.{name}", "--json", str(RESULTS / f"{name}.json")]
+        output = RESULTS / f"{name}.json"
+        command = [sys.executable, "-m", f"Testing.Benchmarks.{name}", "--json", str(output)]
         if options.quick:
             command.append("--quick")
         if subprocess.run(command, cwd=ROOT).returncode:

@@ -92,7 +92,7 @@ def kernels(summary: dict[str, Any]) -> str:
             "224 x 224 plane, 100k Gaussians",
             f"{spline['two_threads_ms']:.2f} ms on two threads, {spline['one_core_ms']:.2f} ms on one core",
         ],
-        ["`scipy.ndimage.map_coordinates(order=3)`, same plane", f"{spline['ratio']:.1f} times as long on one core"],
+        ["`scipy.ndimage.map_coordinates(order=3)`, same plane", f"{spline['ratio']:.1f} times as long"],
         ["plain torch, one pass of training", f"{reference['ratio']:.0f} times as long"],
     ]
     scaling = [
