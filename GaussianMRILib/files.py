@@ -36,7 +36,9 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary = None
     except OSError as error:
         reason = error.strerror or str(error)
-        raise GaussianMRIError(f"{target} cannot be written: {reason}. Choose another folder or free space.") from error
+        raise GaussianMRIError(
+            f"{target} cannot be written: {reason}. Choose another folder or free space."
+        ) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """The default preset: seconds on a laptop, better than any interpolation.
 
-1. A guess of the anatomy between the slices: the prior network (ridge filters without its weights), consistent with the slices;
-   for several stacks or angled slices a joint volume (`guess.py`).
+1. A guess of the anatomy between the slices: the prior network (ridge filters without its weights), made consistent
+   with the slices; for several stacks or angled slices a joint volume (`guess.py`).
 2. Steered Gaussians, about one for two pixels, fitted to the slices through their profile from that guess for a
    few passes: training longer improves the slices and harms the planes between them.
 3. Guess and steered field err differently, so their blend is better than both. The blend's weight is the least-squares
@@ -40,7 +40,7 @@ SSIM_WEIGHT, SOFTNESS, WIDTH = 0.1, 0.02, 0.7
 RATES = Rates(means=0.075, diagonal=0.045, off_diagonal=0.07, colours=0.022, amplitudes=0.045)
 # The probe's gaps are twice as wide as the scan's, and there the field helps more than it does in the scan: hence the
 # ceiling, the best weight on simulated scans.
-LARGEST_BLEND, SMALLEST_BLEND = 0.3, 0.05
+LARGEST_BLEND, SMALLEST_BLEND = 0.25, 0.05
 PLANES_PER_CHUNK = 32
 
 
@@ -84,13 +84,17 @@ class FastFit:
             from .refine import refine_stacks
 
             yield problem.progress("aligning slices", 0.0)
-            problem.stacks, weights, problem.report["refinement"] = refine_stacks(problem.stacks, problem.low, problem.high)
+            problem.stacks, weights, problem.report["refinement"] = refine_stacks(
+                problem.stacks, problem.low, problem.high
+            )
         blend = options.blend
         if blend is None:
             yield problem.progress("probing with left-out slices", 0.02)
             blend = self._probe()
         yield problem.progress("guessing between slices", 0.15)
-        guess, kind = make_guess(problem.stacks, options.prior, problem.low, problem.high, problem.device, problem.seed)
+        guess, kind = make_guess(
+            problem.stacks, options.prior, problem.low, problem.high, problem.device, problem.seed
+        )
         problem.report.update(prior=kind, blend=round(blend, 4))
         yield problem.progress("placing Gaussians", 0.4)
         if blend > 0:
@@ -125,8 +129,19 @@ class FastFit:
         start = steered_gaussians(guess, problem.low, problem.high, count, WIDTH, problem.seed)
         optimiser = FieldOptimiser(start.to(problem.device))
         self.parameters = optimiser.parameters
-        distance = (abs(np.linalg.det(guess.ijk_to_ras[:3, :3])) * guess.pixels.size / start.shape[1]) ** (1 / 3)
-        slices = SlicePasses(stacks, problem.low, problem.high, problem.device, PIXELS_PER_PASS, STEPS_PER_PASS, problem.seed, weights)
+        distance = (abs(np.linalg.det(guess.ijk_to_ras[:3, :3])) * guess.pixels.size / start.shape[1]) ** (
+            1 / 3
+        )
+        slices = SlicePasses(
+            stacks,
+            problem.low,
+            problem.high,
+            problem.device,
+            PIXELS_PER_PASS,
+            STEPS_PER_PASS,
+            problem.seed,
+            weights,
+        )
         for n in range(passes):
             loss = 0.0
             for step, (batch, target, weight) in enumerate(slices.draw()):
@@ -172,24 +187,32 @@ class FastFit:
         held = np.zeros(len(part.pixels), bool)
         held[2:-2:4] = True
         rest, left_out = part.subset(~held), part.subset(held)
-        guess, kind = make_guess([rest], self.options.prior, problem.low, problem.high, problem.device, problem.seed)
+        guess, _ = make_guess(
+            [rest], self.options.prior, problem.low, problem.high, problem.device, problem.seed
+        )
         for _ in self._steer([rest], guess, max(self.options.passes // 2, 1)):
             pass
         assert self.parameters is not None
         scale = problem.high - problem.low
         batch = PlaneBatch.from_planes(left_out.planes(), problem.device)
-        image, density = _render(self.parameters, batch)
+        image, _ = _render(self.parameters, batch)
         fitted = image.cpu().numpy()
         self.parameters = None
         target = ((left_out.pixels - problem.low) / scale).ravel()
-        guessed = ((np.stack([guess.sample(plane) for plane in left_out.planes()]) - problem.low) / scale).ravel()
+        guessed = (
+            (np.stack([guess.sample(plane) for plane in left_out.planes()]) - problem.low) / scale
+        ).ravel()
         cubic = SplineInterpolator(rest)
-        spline = ((np.stack([cubic.render(plane) for plane in left_out.planes()]) - problem.low) / scale).ravel()
+        spline = (
+            (np.stack([cubic.render(plane) for plane in left_out.planes()]) - problem.low) / scale
+        ).ravel()
         valid = np.isfinite(guessed) & np.isfinite(spline)
         target, guessed, spline, fitted = target[valid], guessed[valid], spline[valid], fitted[valid]
         difference = fitted - guessed
         power = float(difference @ difference)
-        blend = float(np.clip((target - guessed) @ difference / power, 0.0, LARGEST_BLEND)) if power > 0 else 0.0
+        blend = (
+            float(np.clip((target - guessed) @ difference / power, 0.0, LARGEST_BLEND)) if power > 0 else 0.0
+        )
         if blend < SMALLEST_BLEND:
             blend = 0.0
         problem.held_out_psnr = _psnr(guessed + blend * difference - target)
@@ -205,7 +228,7 @@ class FastFit:
 
 
 def probe_stack(stack: SliceStack, side: int = 96, slices: int = 16) -> SliceStack | None:
-    """The middle of a stack, at most `slices` of `side` x `side` pixels; None when there are too few slices to leave some out."""
+    """The middle of a stack, at most `slices` of `side` x `side` pixels; None when it has too few."""
     count, rows, columns = stack.shape
     if count < 7:
         return None

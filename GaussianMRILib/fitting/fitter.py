@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from numpy.typing import ArrayLike
@@ -48,20 +49,24 @@ class Fitter:
         refine: bool = False,
         **options: object,
     ) -> None:
-        if preset == "fast":
-            from .fast import FastFit as Fit
-        elif preset == "paper":
-            from .paper import PaperFit as Fit
-        else:
+        if preset not in PRESETS:
             raise GaussianMRIError(f"There is no preset '{preset}'; choose one of {', '.join(PRESETS)}.")
         problem = Problem.pose(stacks, preset, seed, device, roi)
         try:
-            self._fit = Fit(problem, refine, **options)
+            if preset == "paper":
+                from .paper import PaperFit
+
+                self._fit: Any = PaperFit(problem, refine, **options)  # type: ignore[arg-type]
+            else:
+                from .fast import FastFit
+
+                self._fit = FastFit(problem, refine, **options)
         except TypeError as error:
             raise GaussianMRIError(f"Preset '{preset}': {error}.") from error
 
     def __iter__(self) -> Iterator[Progress]:
-        return self._fit.run()
+        runs: Iterator[Progress] = self._fit.run()
+        return runs
 
     @property
     def field(self) -> GaussianField:
@@ -70,7 +75,7 @@ class Fitter:
         Raises:
             GaussianMRIError: the fit has not come far enough to have one.
         """
-        field = self._fit.field()
+        field: GaussianField | None = self._fit.field()
         if field is None:
             raise GaussianMRIError("The fit was stopped before it had a field; let it run a moment longer.")
         return field

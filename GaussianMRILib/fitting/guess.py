@@ -49,7 +49,12 @@ def make_guess(
     def guess_one(stack: SliceStack) -> PriorVolume:
         if network is not None and stack.shape[0] >= 3:
             return network_prior(stack, network=network, device=device, range_=(low, high))
-        if kind == "ridge" and stack.shape[0] >= 3 and min(stack.shape[1:]) >= 16 and stack.grid() is not None:
+        if (
+            kind == "ridge"
+            and stack.shape[0] >= 3
+            and min(stack.shape[1:]) >= 16
+            and stack.grid() is not None
+        ):
             return ridge_prior(stack, seed=seed)
         return cubic_guess(stack)
 
@@ -60,13 +65,22 @@ def make_guess(
     voxels = float(np.prod(np.array(grid.shape, float)))
     if voxels > LARGEST_JOINT_GRID:
         grid = isotropic_grid(stacks, spacing * (voxels / LARGEST_JOINT_GRID) ** (1 / 3))
-        log.info("The joint volume has voxels of %.2f mm instead of %.2f mm to fit in memory.", grid.spacing[0], spacing)
+        log.info(
+            "The joint volume has voxels of %.2f mm instead of %.2f mm to fit in memory.",
+            grid.spacing[0],
+            spacing,
+        )
     mean = on_grid(Resampler(stacks, guess_one), grid)
     outside = np.isnan(mean)
     mean[outside] = low
     if sum(stack.pixels.size for stack in stacks) <= LARGEST_JOINT:
         mean = solve(
-            stacks, grid, prior=mean, smoothness=JOINT_SMOOTHNESS, prior_weight=JOINT_PRIOR_WEIGHT, iterations=15
+            stacks,
+            grid,
+            prior=mean,
+            smoothness=JOINT_SMOOTHNESS,
+            prior_weight=JOINT_PRIOR_WEIGHT,
+            iterations=15,
         )
         mean[outside] = low
     return PriorVolume(mean, grid.ijk_to_ras, tuple(stack.hull() for stack in stacks)), kind
@@ -80,5 +94,5 @@ def cubic_guess(stack: SliceStack) -> PriorVolume:
 def on_grid(resampler: Resampler, grid: Grid) -> np.ndarray:
     """Values of a resampler at every voxel, NaN outside the stacks."""
     plane = ImagePlane(grid.ijk_to_ras, grid.shape[1:])
-    step = grid.ijk_to_ras[:3, 2] @ plane.normal
+    step = float(grid.ijk_to_ras[:3, 2] @ plane.normal)
     return np.stack([resampler.render(plane.offset(k * step)) for k in range(grid.shape[0])])

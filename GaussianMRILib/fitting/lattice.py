@@ -2,7 +2,8 @@
 
 On a lattice with a pitch of one pixel in-plane and two across, and standard deviations of 0.6 pitches, normalised Gaussians
 are nearly an interpolating basis: with colours solved by least squares the field equals the volume to 40-45 dB with half
-as many Gaussians as voxels. Where several stacks make all directions sharp the pitch is one in all of them. Blocks that a twice coarser lattice holds as well get one Gaussian instead of eight.
+as many Gaussians as voxels. Where several stacks make all directions sharp the pitch is one in all of them. Blocks
+that a twice coarser lattice holds as well get one Gaussian instead of eight.
 """
 
 from __future__ import annotations
@@ -23,7 +24,12 @@ LEVELS = 3
 
 
 def lattice_gaussians(
-    volume: torch.Tensor, steps: torch.Tensor, origin: torch.Tensor, tolerance: float, most: int, depth: int = 2
+    volume: torch.Tensor,
+    steps: torch.Tensor,
+    origin: torch.Tensor,
+    tolerance: float,
+    most: int,
+    depth: int = 2,
 ) -> tuple[torch.Tensor, int]:
     """Gaussians (11, N) for a volume; their colours are nearly right, `solve_colours` makes them so.
 
@@ -80,14 +86,26 @@ def solve_colours(
     def forward(colours: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
         work[9] = colours
         return [
-            native.render_planes(work, b.frames, b.shapes, b.offsets, b.weights, BACKGROUND, CUT) for b, _ in drawn
+            native.render_planes(work, b.frames, b.shapes, b.offsets, b.weights, BACKGROUND, CUT)
+            for b, _ in drawn
         ]
 
-    def adjoint(residuals: list[torch.Tensor], rendered: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]) -> torch.Tensor:
+    def adjoint(
+        residuals: list[torch.Tensor], rendered: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
+    ) -> torch.Tensor:
         total = torch.zeros_like(parameters[9])
         for (b, _), residual, (_, samples, density) in zip(drawn, residuals, rendered, strict=True):
             total += native.render_planes_backward(
-                residual, samples, density, parameters, b.frames, b.shapes, b.offsets, b.weights, BACKGROUND, CUT
+                residual,
+                samples,
+                density,
+                parameters,
+                b.frames,
+                b.shapes,
+                b.offsets,
+                b.weights,
+                BACKGROUND,
+                CUT,
             )[9]
         return total
 
@@ -148,12 +166,18 @@ def _levels(volume: torch.Tensor, pitch: int, depth: int, tolerance: float) -> l
     for level in range(LEVELS - 1):
         coarse = _block(pitch, depth, level + 1)
         fine = avg_pool3d(whole, _block(pitch, depth, level))
-        held = interpolate(avg_pool3d(whole, coarse), size=fine.shape[2:], mode="trilinear", align_corners=False)
+        held = interpolate(
+            avg_pool3d(whole, coarse), size=fine.shape[2:], mode="trilinear", align_corners=False
+        )
         error = avg_pool3d((fine - held) ** 2, 2)
         needed.append(max_pool3d(error, 3, 1, 1) > tolerance**2)
     masks = []
-    covered = torch.zeros((1, 1, *(n // s for n, s in zip(whole.shape[2:], size, strict=True))), dtype=torch.bool)
-    for level in reversed(range(LEVELS)):  # from coarse to fine: what a coarse block holds, finer ones need not
+    covered = torch.zeros(
+        (1, 1, *(n // s for n, s in zip(whole.shape[2:], size, strict=True))), dtype=torch.bool
+    )
+    for level in reversed(
+        range(LEVELS)
+    ):  # from coarse to fine: what a coarse block holds, finer ones need not
         if level == 0:
             mask = ~covered
         else:
@@ -163,6 +187,9 @@ def _levels(volume: torch.Tensor, pitch: int, depth: int, tolerance: float) -> l
                 mask &= finer == 0
             covered = (covered | mask).repeat_interleave(2, 2).repeat_interleave(2, 3).repeat_interleave(2, 4)
         masks.append(mask)
-    shapes = [[-(-n // s) for n, s in zip(volume.shape, _block(pitch, depth, level), strict=True)] for level in range(LEVELS)]
+    shapes = [
+        [-(-n // s) for n, s in zip(volume.shape, _block(pitch, depth, level), strict=True)]
+        for level in range(LEVELS)
+    ]
     masks.reverse()
     return [mask[0, 0, :a, :b, :c] for mask, (a, b, c) in zip(masks, shapes, strict=True)]

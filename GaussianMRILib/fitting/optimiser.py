@@ -99,11 +99,28 @@ class FieldOptimiser:
             gradient -= slope * (ssim_weight / len(similarity))
             loss += ssim_weight * (1 - float(similarity.mean()))
         self.gradient = native.render_planes_backward(
-            gradient, samples, density, self.parameters, batch.frames, batch.shapes, batch.offsets, batch.weights, BACKGROUND, CUT
+            gradient,
+            samples,
+            density,
+            self.parameters,
+            batch.frames,
+            batch.shapes,
+            batch.offsets,
+            batch.weights,
+            BACKGROUND,
+            CUT,
         )
         self.iterations += 1
         native.adam_(
-            self.parameters, self.gradient, self.first, self.second, rates.rows(self.parameters.device), self.modes,
-            self.iterations, BETA1, BETA2, EPSILON,
+            self.parameters,
+            self.gradient,
+            self.first,
+            self.second,
+            rates.rows(self.parameters.device),
+            self.modes,
+            self.iterations,
+            BETA1,
+            BETA2,
+            EPSILON,
         )
         return loss

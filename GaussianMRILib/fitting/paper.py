@@ -64,7 +64,9 @@ class PaperFit:
         self.generator = torch.Generator().manual_seed(problem.seed)
         self.optimiser: FieldOptimiser | None = None
         if refine:
-            problem.report["notes"] = ["refinement of slice poses belongs to the preset 'fast'; the recipe has none"]
+            problem.report["notes"] = [
+                "refinement of slice poses belongs to the preset 'fast'; the recipe has none"
+            ]
 
     def field(self) -> GaussianField | None:
         return None if self.optimiser is None else self.problem.field(self.optimiser.parameters)
@@ -73,7 +75,9 @@ class PaperFit:
         problem, options = self.problem, self.options
         parameters, unit = self._initialise()
         optimiser = self.optimiser = FieldOptimiser(parameters.to(problem.device), UNIT)
-        batch, target = slice_targets(problem.stacks, problem.low, problem.high, problem.device, profile=False)
+        batch, target = slice_targets(
+            problem.stacks, problem.low, problem.high, problem.device, profile=False
+        )
         targets = torch.split(target, batch.sizes)
         total = options.epochs * len(batch)
         gradient_sum = torch.zeros(parameters.shape[1], device=problem.device)
@@ -83,7 +87,10 @@ class PaperFit:
                 order = torch.randperm(len(batch), generator=self.generator)
             n = int(order[iteration % len(batch)])
             single = PlaneBatch(
-                batch.frames[n : n + 1], batch.shapes[n : n + 1], batch.offsets[n : n + 1], batch.weights[n : n + 1]
+                batch.frames[n : n + 1],
+                batch.shapes[n : n + 1],
+                batch.offsets[n : n + 1],
+                batch.weights[n : n + 1],
             )
             loss = optimiser.step(single, targets[n], None, self._rates(iteration / total, unit), SSIM_WEIGHT)
             # The means' plain steps stay in millimetres; a triangular factor must keep a positive diagonal.
@@ -91,7 +98,11 @@ class PaperFit:
             gradient_sum += optimiser.gradient[:3].norm(dim=0) * unit
             recent = loss if iteration == 0 else recent + 0.05 * (loss - recent)
             done = iteration + 1
-            if done >= options.densify_from and (done - options.densify_from) % options.densify_every == 0 and done < total:
+            if (
+                done >= options.densify_from
+                and (done - options.densify_from) % options.densify_every == 0
+                and done < total
+            ):
                 optimiser = self._densify(gradient_sum, unit)
                 gradient_sum = torch.zeros(optimiser.parameters.shape[1], device=problem.device)
             if done % REPORT_EVERY == 0 or done == total:
@@ -103,7 +114,10 @@ class PaperFit:
         stacks, count = self.problem.stacks, self.options.gaussians
         middle = stacks[0].ijk_to_ras[len(stacks[0].pixels) // 2]
         axes = middle[:3, :3] / np.linalg.norm(middle[:3, :3], axis=0)
-        corners = np.concatenate([plane.corners() for stack in stacks for plane in stack.planes()]) @ np.linalg.inv(axes).T
+        corners = (
+            np.concatenate([plane.corners() for stack in stacks for plane in stack.planes()])
+            @ np.linalg.inv(axes).T
+        )
         low, high = corners.min(axis=0), corners.max(axis=0)
         places = torch.rand(count, 3, generator=self.generator).double().numpy() * (high - low) + low
         unit = float((high - low).max() / 2)

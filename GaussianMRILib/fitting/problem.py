@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from .. import __version__
+from .. import __version__, native
 from ..errors import GaussianMRIError
-from ..gaussians import GaussianField
+from ..gaussians import GaussianField, PlaneBatch
+from ..gaussians.field import BACKGROUND, CUT
 from ..priors.network_prior import intensity_range
 from ..stacks import SliceStack, check_same_frame
 
@@ -59,7 +60,12 @@ class Problem:
 
     @classmethod
     def pose(
-        cls, stacks: Sequence[SliceStack] | SliceStack, preset: str, seed: int, device: str | torch.device, roi: ArrayLike | None
+        cls,
+        stacks: Sequence[SliceStack] | SliceStack,
+        preset: str,
+        seed: int,
+        device: str | torch.device,
+        roi: ArrayLike | None,
     ) -> Problem:
         """Check the input and set up the problem.
 
@@ -78,11 +84,17 @@ class Problem:
             raise GaussianMRIError("There are no stacks to fit; read_stacks() found none or none was chosen.")
         check_same_frame(chosen)
         if roi is not None:
-            chosen = [part for part in (crop(stack, np.asarray(roi, float)) for stack in chosen) if part is not None]
+            chosen = [
+                part for part in (crop(stack, np.asarray(roi, float)) for stack in chosen) if part is not None
+            ]
             if not chosen:
-                raise GaussianMRIError(f"The region of interest {np.asarray(roi).tolist()} (RAS mm) contains no acquired pixels.")
+                raise GaussianMRIError(
+                    f"The region of interest {np.asarray(roi).tolist()} (RAS mm) contains no acquired pixels."
+                )
         if sum(len(stack.pixels) for stack in chosen) < 2:
-            raise GaussianMRIError("One slice cannot be fitted: nothing is known beside it. Give at least two slices.")
+            raise GaussianMRIError(
+                "One slice cannot be fitted: nothing is known beside it. Give at least two slices."
+            )
         low, high = intensity_range(np.concatenate([stack.pixels.reshape(-1) for stack in chosen]))
         problem = cls(chosen, low, high, choose_device(device), int(seed))
         problem.report.update(
@@ -111,7 +123,19 @@ class Problem:
         """The field of these parameters, which are copied: the fit may go on."""
         shapes = [stack.shape[1:] for stack in self.stacks for _ in stack.pixels]
         frames = [stack.frame_of_reference for stack in self.stacks if stack.frame_of_reference]
-        report = dict(self.report, gaussians=int(parameters.shape[1]), elapsed_s=round(time.perf_counter() - self.started, 3))
+        plane = self.stacks[0].plane(len(self.stacks[0].pixels) // 2)
+        batch = PlaneBatch.from_planes([plane], parameters.device, profile=False)
+        with torch.no_grad():
+            _, _, density = native.render_planes(
+                parameters, batch.frames, batch.shapes, batch.offsets, batch.weights, BACKGROUND, CUT
+            )
+        support = max(float(density.median()) - BACKGROUND, BACKGROUND)
+        report = dict(
+            self.report,
+            support_median=support,
+            gaussians=int(parameters.shape[1]),
+            elapsed_s=round(time.perf_counter() - self.started, 3),
+        )
         return GaussianField(
             parameters.detach().clone(),
             self.low,
@@ -133,17 +157,23 @@ def choose_device(device: str | torch.device) -> torch.device:
     except RuntimeError as error:
         raise GaussianMRIError(f"'{device}' is no device; use auto, cpu or cuda.") from error
     if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise GaussianMRIError("CUDA was asked for, but torch finds no CUDA GPU here; use the device 'cpu' or 'auto'.")
+        raise GaussianMRIError(
+            "CUDA was asked for, but torch finds no CUDA GPU here; use the device 'cpu' or 'auto'."
+        )
     return chosen
 
 
 def crop(stack: SliceStack, box: np.ndarray) -> SliceStack | None:
     """The rows, columns and slices of a stack that a box ((R0, R1), (A0, A1), (S0, S1)) in RAS mm touches; None if none."""
     if box.shape != (3, 2) or not np.isfinite(box).all():
-        raise GaussianMRIError(f"A region of interest is ((R0, R1), (A0, A1), (S0, S1)) in RAS mm, got {box.tolist()}.")
+        raise GaussianMRIError(
+            f"A region of interest is ((R0, R1), (A0, A1), (S0, S1)) in RAS mm, got {box.tolist()}."
+        )
     low, high = box.min(axis=1), box.max(axis=1)
-    corners = np.array([[x, y, z] for x in (low[0], high[0]) for y in (low[1], high[1]) for z in (low[2], high[2])])
-    count, rows, columns = stack.shape
+    corners = np.array(
+        [[x, y, z] for x in (low[0], high[0]) for y in (low[1], high[1]) for z in (low[2], high[2])]
+    )
+    _, rows, columns = stack.shape
     inverse = np.linalg.inv(stack.ijk_to_ras)
     index = np.einsum("kab,cb->kca", inverse[:, :3, :3], corners) + inverse[:, None, :3, 3]
     first, last = index.min(axis=1), index.max(axis=1)  # (K, 3): i, j in pixels, distance in mm
@@ -159,5 +189,11 @@ def crop(stack: SliceStack, box: np.ndarray) -> SliceStack | None:
     poses = part.ijk_to_ras.copy()
     poses[:, :3, 3] += i0 * poses[:, :3, 0] + j0 * poses[:, :3, 1]
     return SliceStack(
-        part.pixels[:, j0:j1, i0:i1], poses, part.slice_thickness, part.frame_of_reference, part.name, part.source, part.notes
+        part.pixels[:, j0:j1, i0:i1],
+        poses,
+        part.slice_thickness,
+        part.frame_of_reference,
+        part.name,
+        part.source,
+        part.notes,
     )

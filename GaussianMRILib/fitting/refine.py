@@ -1,9 +1,9 @@
 """Correct slices of several stacks for intensity and motion between them, before they are fitted together.
 
-Each slice is compared with what the other stacks say about its place: an intensity scale by least squares, then a small rigid
-motion (three rotations about its centre, three shifts) by Gauss-Newton with Welsch weights, which let
-outliers go. The same weights tell the fit which pixels the stacks agree on. Cf. slice-to-volume registration, Gholipour et al.,
-IEEE TMI 2010; Welsch weights as in Holland and Welsch 1977.
+Slice-to-volume registration (cf. Gholipour et al., IEEE TMI 2010): all slices at their present poses make one coarse volume
+by regularised least squares; each slice is then compared with it: an intensity scale by least squares, and a small
+rigid motion (three rotations about its centre, three shifts) by Gauss-Newton with Welsch weights (Holland and Welsch
+1977), which let outliers go. A few rounds of both. The last weights tell the fit which pixels the stacks agree on.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..baselines import SplineInterpolator
+from ..baselines.tikhonov import isotropic_grid, solve
 from ..geometry import ImagePlane
+from ..priors.volume import PriorVolume
 from ..stacks import SliceStack
 
 #: Tuning constant of Welsch weights, 95 % efficiency on Gaussian noise, in robust standard deviations.
 WELSCH = 2.985
-ROUNDS, STEP_MM = 3, 0.5
-#: A slice moves only when the others cover this share of it, and never further than this.
+ROUNDS, STEP_MM, SMOOTHNESS = 4, 0.5, 0.2
+#: A slice moves only when the volume covers this share of it, and never further than this in a round.
 SMALLEST_OVERLAP, LARGEST_SHIFT_MM, LARGEST_TURN = 0.1, 6.0, 0.15
 PIXELS_PER_SLICE = 1500
 
@@ -46,18 +47,18 @@ def refine_stacks(
     scales = [np.ones(len(stack.pixels)) for stack in current]
     moved = [np.zeros(len(stack.pixels)) for stack in current]
     for _ in range(ROUNDS):
-        references = [SplineInterpolator(current[:n] + current[n + 1 :]) for n in range(len(current))]
+        volume = _volume(current)
         updated = []
         for n, stack in enumerate(current):
             pixels, poses = stack.pixels.copy(), stack.ijk_to_ras.copy()
             for k in range(len(pixels)):
-                scale, motion = _register(stack.plane(k), pixels[k], references[n], low, high)
-                # Both stacks of a pair are corrected towards each other: half a step each.
-                pixels[k] = low + (pixels[k] - low) * scale**0.5
-                scales[n][k] *= scale**0.5
-                poses[k] = _half(motion, stack.plane(k).center) @ poses[k]
-                moved[n][k] += float(np.linalg.norm(motion[3:])) / 2
+                scale, motion = _register(stack.plane(k), pixels[k], volume, low, high)
+                pixels[k] = low + (pixels[k] - low) * scale
+                scales[n][k] *= scale
+                poses[k] = rigid(motion, stack.plane(k).center) @ poses[k]
+                moved[n][k] += float(np.linalg.norm(motion[3:]))
             updated.append(replace(stack, pixels=pixels, ijk_to_ras=poses))
+        # The volume follows the slices: what they have in common must not drift.
         mean = float(np.exp(np.mean(np.log(np.concatenate(scales)))))
         current = [replace(stack, pixels=low + (stack.pixels - low) / np.float32(mean)) for stack in updated]
         scales = [scale / mean for scale in scales]
@@ -71,9 +72,9 @@ def refine_stacks(
 
 
 def _register(
-    plane: ImagePlane, pixels: NDArray[np.float32], reference: SplineInterpolator, low: float, high: float
+    plane: ImagePlane, pixels: NDArray[np.float32], volume: PriorVolume, low: float, high: float
 ) -> tuple[float, NDArray[np.float64]]:
-    """Intensity scale and motion (rotation vector in rad, shift in mm) that take a slice to where the others have it."""
+    """Intensity scale and motion (rotation vector in rad, shift in mm) that take a slice to where the volume has it."""
     stride = max(1, int(np.sqrt(pixels.size / PIXELS_PER_SLICE)))
     coarse = plane.ijk_to_ras.copy()
     coarse[:3, :2] *= stride
@@ -82,13 +83,15 @@ def _register(
 
     def seen(motion: NDArray[np.float64]) -> NDArray[np.float32]:
         matrix = rigid(motion, plane.center)
-        return (reference.render(view.transformed(matrix)) - low) / (high - low)
+        return (volume.sample(view.transformed(matrix)) - low) / (high - low)
 
     image = seen(np.zeros(6))
     valid = np.isfinite(image)
     if valid.mean() < SMALLEST_OVERLAP:
         return 1.0, np.zeros(6)
-    scale = float(np.clip((image[valid] @ target[valid]) / max(float(target[valid] @ target[valid]), 1e-9), 0.5, 2.0))
+    scale = float(
+        np.clip((image[valid] @ target[valid]) / max(float(target[valid] @ target[valid]), 1e-9), 0.5, 2.0)
+    )
     # Turns are measured as the shift they cause at the border, so that all six numbers are millimetres.
     radius = max(np.linalg.norm(plane.corners() - plane.center, axis=1).max(), 1.0)
     columns = []
@@ -129,21 +132,25 @@ def rigid(motion: NDArray[np.float64], centre: NDArray[np.float64]) -> NDArray[n
     return matrix
 
 
-def _half(motion: NDArray[np.float64], centre: NDArray[np.float64]) -> NDArray[np.float64]:
-    return rigid(motion / 2, centre)
+def _volume(stacks: Sequence[SliceStack]) -> PriorVolume:
+    spacing = max(
+        min(min(stack.pixel_spacing) for stack in stacks), max(stack.spacing for stack in stacks) / 3
+    )
+    grid = isotropic_grid(stacks, spacing)
+    voxels = solve(stacks, grid, smoothness=SMOOTHNESS, iterations=12)
+    return PriorVolume(voxels, grid.ijk_to_ras, tuple(stack.hull() for stack in stacks), order=1)
 
 
 def _weights(stacks: Sequence[SliceStack], low: float, high: float) -> NDArray[np.float32]:
-    """Robust weight of every pixel: how well it agrees with the other stacks; 1 where nothing can be compared."""
+    """Robust weight of every pixel: how well it agrees with the volume of all slices."""
+    volume = _volume(stacks)
     result = []
-    for n, stack in enumerate(stacks):
-        reference = SplineInterpolator([*stacks[:n], *stacks[n + 1 :]])
-        for k, plane in enumerate(stack.planes()):
-            residual = (reference.render(plane) - stack.pixels[k]) / (high - low)
+    for stack in stacks:
+        for pixels, plane in zip(stack.pixels, stack.planes(), strict=True):
+            residual = (volume.sample(plane) - pixels) / (high - low)
             weight = np.ones(residual.shape)
             valid = np.isfinite(residual)
-            if valid.sum() > 60:
-                weight[valid] = welsch(residual[valid])
+            weight[valid] = welsch(residual[valid])
             result.append(weight.ravel())
     return np.concatenate(result).astype(np.float32)
 

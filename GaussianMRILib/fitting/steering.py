@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..priors.volume import PriorVolume
 
-#: sigma_i = sigma0 * clip((mean eigenvalue / eigenvalue i)^EXPONENT, *STRETCH), with eigenvalues no less than FLOOR * median.
+#: sigma_i = sigma0 * clip((mean eigenvalue / eigenvalue i)^EXPONENT, *STRETCH); eigenvalues no less than FLOOR * median.
 EXPONENT, STRETCH, FLOOR = 0.65, (0.45, 2.5), 0.1
 TENSOR_SIGMA_PIXELS = 2.2
 LARGEST_TENSOR = 12_000_000
@@ -34,7 +34,7 @@ def detail_lattice(
     size = torch.tensor(volume.shape, dtype=torch.float64) * torch.as_tensor(spacing)
     # The cell edge at which all cells of one size would be `count`; the octree then has coarser and finer ones.
     edge = float((size.prod() / count) ** (1 / 3)) * 2.0
-    cells = [max(1, int(round(float(s) / edge))) for s in size]
+    cells = [max(1, round(float(s) / edge)) for s in size]
     image = torch.from_numpy(volume)[None, None]
     levels = [_cell_variance(image, [n * 2**level for n in cells]) for level in range(3)]
     split: torch.Tensor | None = None
@@ -42,7 +42,9 @@ def detail_lattice(
     budget = (count - levels[0].numel()) // 7
     gain0 = (levels[0] * 8).reshape(-1)
     gain1 = levels[1].reshape(-1)
-    threshold = torch.sort(torch.cat([gain0, gain1]), descending=True).values[min(max(budget, 1), gain0.numel() + gain1.numel()) - 1]
+    threshold = torch.sort(torch.cat([gain0, gain1]), descending=True).values[
+        min(max(budget, 1), gain0.numel() + gain1.numel()) - 1
+    ]
     places, edges = [], []
     for level, variance in enumerate(levels):
         gain = variance * (8 if level == 0 else 1)
@@ -60,7 +62,9 @@ def detail_lattice(
 
 
 def _morton_order(places: NDArray[np.float32]) -> NDArray[np.int64]:
-    cells = np.clip((places - places.min(axis=0)) / max(float(np.ptp(places)), 1e-6) * 1023, 0, 1023).astype(np.int64)
+    cells = np.clip((places - places.min(axis=0)) / max(float(np.ptp(places)), 1e-6) * 1023, 0, 1023).astype(
+        np.int64
+    )
     key = np.zeros(len(cells), np.int64)
     for bit in range(10):
         for axis in range(3):
@@ -69,8 +73,9 @@ def _morton_order(places: NDArray[np.float32]) -> NDArray[np.int64]:
 
 
 def _cell_variance(image: torch.Tensor, cells: list[int]) -> torch.Tensor:
-    mean = torch.nn.functional.adaptive_avg_pool3d(image, cells)
-    square = torch.nn.functional.adaptive_avg_pool3d(image**2, cells)
+    size = (cells[0], cells[1], cells[2])
+    mean = torch.nn.functional.adaptive_avg_pool3d(image, size)
+    square = torch.nn.functional.adaptive_avg_pool3d(image**2, size)
     return (square - mean**2).clamp(min=0)[0, 0]
 
 
@@ -91,9 +96,15 @@ def structure_tensor(volume: NDArray[np.float32], spacing: NDArray[np.float64]) 
         spacing, pixel = spacing * 2, pixel * 2
     gradients = []
     for axis in range(3):
-        image_axis = torch.gradient(image, spacing=float(spacing[axis]), dim=2 + axis)[0] if image.shape[2 + axis] > 1 else image * 0
+        image_axis = (
+            torch.gradient(image, spacing=float(spacing[axis]), dim=2 + axis)[0]
+            if image.shape[2 + axis] > 1
+            else image * 0
+        )
         gradients.append(image_axis)
-    products = torch.cat([gradients[a] * gradients[b] for a, b in ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))], 1)
+    products = torch.cat(
+        [gradients[a] * gradients[b] for a, b in ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))], 1
+    )
     stride = [2 if n >= 8 else 1 for n in image.shape[2:]]
     products = torch.nn.functional.avg_pool3d(products, stride, ceil_mode=True, count_include_pad=False)[0]
     for axis in range(3):
@@ -164,5 +175,7 @@ def _sample_grid(values: torch.Tensor, places: torch.Tensor, shape: tuple[int, .
     """Trilinear values (C, N) of a grid (C, z, y, x) that spans a volume of `shape`, at voxel indices (N, 3)."""
     relative = 2 * (places + 0.5) / torch.tensor(shape) - 1
     grid = relative.flip(1).reshape(1, 1, 1, -1, 3)
-    sampled = torch.nn.functional.grid_sample(values[None].float(), grid, padding_mode="border", align_corners=False)
+    sampled = torch.nn.functional.grid_sample(
+        values[None].float(), grid, padding_mode="border", align_corners=False
+    )
     return sampled[0, :, 0, 0]

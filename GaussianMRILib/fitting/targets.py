@@ -12,7 +12,9 @@ from ..priors.volume import PriorVolume
 from ..stacks import SliceStack
 
 
-def slice_targets(stacks: Sequence[SliceStack], low: float, high: float, device: torch.device, profile: bool = True):
+def slice_targets(
+    stacks: Sequence[SliceStack], low: float, high: float, device: torch.device, profile: bool = True
+) -> tuple[PlaneBatch, torch.Tensor]:
     """Every slice of every stack: a `PlaneBatch` and normalised pixels (total,)."""
     planes = [plane for stack in stacks for plane in stack.planes()]
     pixels = np.concatenate([stack.pixels.reshape(-1) for stack in stacks])
@@ -44,7 +46,9 @@ class SlicePasses:
     ) -> None:
         self.batch, target = slice_targets(stacks, low, high, device)
         shapes = self.batch.shapes.tolist()
-        self.targets = [t.reshape(shape) for t, shape in zip(torch.split(target, self.batch.sizes), shapes, strict=True)]
+        self.targets = [
+            t.reshape(shape) for t, shape in zip(torch.split(target, self.batch.sizes), shapes, strict=True)
+        ]
         self.weights = None
         if weights is not None:
             parts = torch.split(weights.to(device), self.batch.sizes)

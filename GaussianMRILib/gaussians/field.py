@@ -28,12 +28,13 @@ FACTOR_ENTRIES = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
 
 @dataclass(frozen=True, eq=False)
 class GaussianField:
-    """3D Gaussians whose normalised weighted mean colour is the image (eqs. 1-2 of "Rendering Novel Views of MRI using
-    3D Gaussian Splatting").
+    """3D Gaussians whose normalised weighted mean colour is the image.
+
+    Source: eqs. 1-2 of "Rendering Novel Views of MRI using 3D Gaussian Splatting".
 
     At a point x, w_i = a_i exp(-q_i / 2) with q_i = |M_i (x - m_i)|^2 where q_i < `cut`, and the normalised intensity is
-    sum(w_i c_i) / (sum(w_i) + `background`). M_i is upper triangular with a positive diagonal, in 1/mm, so that the precision
-    P_i = M_i^T M_i is always positive definite.
+    sum(w_i c_i) / (sum(w_i) + `background`). M_i is upper triangular with a positive diagonal, in 1/mm, so that the
+    precision P_i = M_i^T M_i is always positive definite.
 
     Attributes:
         parameters: (11, N) float32: mean (3, RAS mm), M00 M01 M02 M11 M12 M22, colour c, amplitude a.
@@ -59,7 +60,9 @@ class GaussianField:
 
     def __post_init__(self) -> None:
         if self.parameters.ndim != 2 or self.parameters.shape[0] != 11:
-            raise GaussianMRIError(f"A field's parameters must be (11, N), got {tuple(self.parameters.shape)}.")
+            raise GaussianMRIError(
+                f"A field's parameters must be (11, N), got {tuple(self.parameters.shape)}."
+            )
 
     def __len__(self) -> int:
         return int(self.parameters.shape[1])
@@ -107,7 +110,8 @@ class GaussianField:
         """The image on a plane.
 
         Returns:
-            (rows, columns) float32 in the units of the input, averaged over the plane's thickness; NaN outside what was scanned.
+            (rows, columns) float32 in the units of the input, averaged over the plane's thickness; NaN outside what was
+            scanned.
         """
         return self.render_many([plane])[0]
 
@@ -122,7 +126,7 @@ class GaussianField:
         return results
 
     def support(self, plane: ImagePlane) -> NDArray[np.float32]:
-        """Sum of Gaussian weights, (rows, columns) float32, relative to the field's median (1 = as usual, 0 = nothing there)."""
+        """Sum of Gaussian weights, (rows, columns) float32, relative to the field's median: 1 as usual, 0 nothing there."""
         _, density = self._evaluate([plane])
         return density[0] / np.float32(self.report.get("support_median", 1.0))
 
@@ -167,19 +171,31 @@ class GaussianField:
             slopes = hull[:, :3] @ steps
             inside = np.ones((rows, columns), bool)
             for constant, (along_i, along_j) in zip(at_origin, slopes, strict=True):
-                inside &= along_i * np.arange(columns)[None, :] <= -constant - along_j * np.arange(rows)[:, None]
+                inside &= (
+                    along_i * np.arange(columns)[None, :] <= -constant - along_j * np.arange(rows)[:, None]
+                )
             covered |= inside
         return covered
 
-    def _evaluate(self, planes: Sequence[ImagePlane]) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]:
+    def _evaluate(
+        self, planes: Sequence[ImagePlane]
+    ) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]:
         from .. import native
 
         batch = PlaneBatch.from_planes(planes, self.parameters.device)
         with torch.no_grad():
             image, _, density = native.render_planes(
-                self.parameters, batch.frames, batch.shapes, batch.offsets, batch.weights, self.background, self.cut
+                self.parameters,
+                batch.frames,
+                batch.shapes,
+                batch.offsets,
+                batch.weights,
+                self.background,
+                self.cut,
             )
-            index = torch.repeat_interleave(torch.arange(len(batch)), torch.tensor(batch.sizes)).to(image.device)
+            index = torch.repeat_interleave(torch.arange(len(batch)), torch.tensor(batch.sizes)).to(
+                image.device
+            )
             support = (density * batch.weights.T[:, index]).sum(0) - self.background
         return (
             [part.cpu().numpy() for part in batch.split(image)],
@@ -206,7 +222,7 @@ class GaussianField:
             "frame_of_reference": self.frame_of_reference,
             "report": self.report,
         }
-        arrays = {f"hull{n}": hull for n, hull in enumerate(self.hulls)}
+        arrays: dict[str, Any] = {f"hull{n}": hull for n, hull in enumerate(self.hulls)}
         with atomic_write(path) as temporary, open(temporary, "wb") as file:
             np.savez(
                 file,
@@ -236,7 +252,12 @@ class GaussianField:
                     raise GaussianMRIError(
                         f"{path} was written by a newer version (field version {header['version']}); update GaussianMRI."
                     )
-                rows = (stored["means"].T, stored["factors"].T, stored["colours"][None], stored["opacities"][None])
+                rows = (
+                    stored["means"].T,
+                    stored["factors"].T,
+                    stored["colours"][None],
+                    stored["opacities"][None],
+                )
                 parameters = torch.from_numpy(np.concatenate(rows).astype(np.float32, order="C"))
                 names = sorted((n for n in stored.files if n.startswith("hull")), key=lambda n: int(n[4:]))
                 return cls(
@@ -256,4 +277,6 @@ class GaussianField:
         except GaussianMRIError:
             raise
         except Exception as error:  # zip, JSON, key and shape errors all mean the same to the user
-            raise GaussianMRIError(f"{path} is not a GaussianMRI field, or it is damaged ({error}).") from error
+            raise GaussianMRIError(
+                f"{path} is not a GaussianMRI field, or it is damaged ({error})."
+            ) from error

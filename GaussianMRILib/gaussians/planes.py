@@ -32,11 +32,15 @@ class PlaneBatch:
     weights: torch.Tensor
 
     @classmethod
-    def from_planes(cls, planes: Sequence[ImagePlane], device: torch.device | str = "cpu", profile: bool = True) -> PlaneBatch:
+    def from_planes(
+        cls, planes: Sequence[ImagePlane], device: torch.device | str = "cpu", profile: bool = True
+    ) -> PlaneBatch:
         """Pack planes; each is averaged over its thickness unless `profile` is false or the planes are all thin."""
         count = len(planes)
         matrices = np.stack([plane.ijk_to_ras for plane in planes]) if count else np.zeros((0, 4, 4))
-        frames = np.concatenate([matrices[:, :3, column] for column in (3, 0, 1, 2)], axis=1).astype(np.float32)
+        frames = np.concatenate([matrices[:, :3, column] for column in (3, 0, 1, 2)], axis=1).astype(
+            np.float32
+        )
         shapes = np.array([plane.shape for plane in planes], np.int32).reshape(count, 2)
         thickness = np.array([plane.thickness if profile else 0.0 for plane in planes], np.float32)
         if np.any(thickness > 0):

@@ -36,12 +36,12 @@ class SliceNetwork(nn.Module):
         self.second = nn.ModuleList(nn.Conv3d(channels, channels, 3, padding=1) for _ in range(blocks))
         self.condition = nn.Linear(3, channels * blocks)
         self.exit = nn.Conv3d(channels, basis, 3, padding=1)
-        for layer in self.second:
-            nn.init.normal_(layer.weight, std=0.1 / math.sqrt(27 * channels))
-            nn.init.zeros_(layer.bias)
-        nn.init.normal_(self.condition.weight, std=0.05)
-        nn.init.normal_(self.exit.weight, std=0.1 / math.sqrt(27 * channels))
-        nn.init.zeros_(self.exit.bias)
+        for layer in [*self.second, self.condition, self.exit]:
+            assert isinstance(layer, (nn.Conv3d, nn.Linear)) and layer.bias is not None
+            gain = 0.05 if isinstance(layer, nn.Linear) else 0.1 / math.sqrt(27 * channels)
+            nn.init.normal_(layer.weight, std=gain)
+            if isinstance(layer, nn.Conv3d):
+                nn.init.zeros_(layer.bias)
 
     def forward(self, slices: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
         """Coefficients of the residual.
@@ -84,7 +84,9 @@ def sub_slice_phases(factor: int) -> torch.Tensor:
 
 def save_weights(network: SliceNetwork, path: str | os.PathLike[str], **facts: object) -> None:
     """Write the weights in half precision with the facts of their training to one .npz file."""
-    arrays = {name: value.detach().cpu().numpy().astype(np.float16) for name, value in network.state_dict().items()}
+    arrays = {
+        name: value.detach().cpu().numpy().astype(np.float16) for name, value in network.state_dict().items()
+    }
     layout = np.array([network.channels, network.blocks, network.basis])
     np.savez_compressed(path, layout=layout, facts=np.array(repr(facts)), **arrays)
 
@@ -97,4 +99,4 @@ def load_network(path: str | os.PathLike[str] = WEIGHTS) -> SliceNetwork | None:
         network = SliceNetwork(*(int(n) for n in stored["layout"]))
         state = {name: torch.from_numpy(stored[name].astype(np.float32)) for name in network.state_dict()}
     network.load_state_dict(state)
-    return network.eval().to(memory_format=torch.channels_last_3d)
+    return network.eval().to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -65,7 +65,9 @@ def network_prior(
     nearest = np.clip(np.round(z), 0, len(slices) - 1).astype(int)
     cosines = basis_matrix(torch.from_numpy(np.clip(z - nearest, -0.5, 0.5)).float(), network.basis)
     pixels = base.pixels.copy()
-    for rows, cols, residual in _residual_tiles(network.to(device), slices, condition, nearest, cosines, device, progress):
+    for rows, cols, residual in _residual_tiles(
+        network.to(device), slices, condition, nearest, cosines, device, progress
+    ):
         pixels[:, rows, cols] += residual * (high - low)
     return enforce(PriorVolume(pixels, base.ijk_to_ras, base.hull, base.order), stack)
 
@@ -78,7 +80,9 @@ def intensity_range(pixels: NDArray[np.float32]) -> tuple[float, float]:
     if not high > low:
         low, high = float(pixels.min()), float(pixels.max())
     if not high > low:
-        raise GaussianMRIError(f"All pixels have the value {low:g}: there is nothing to fit. Check that this is the right series.")
+        raise GaussianMRIError(
+            f"All pixels have the value {low:g}: there is nothing to fit. Check that this is the right series."
+        )
     return low, high
 
 
@@ -93,7 +97,7 @@ def noise_level(slices: NDArray[np.float32]) -> float:
 
 
 def _regular_slices(stack: SliceStack, positions: NDArray[np.float64]) -> tuple[NDArray[np.float32], float]:
-    """Slices at equal steps of the median spacing: acquired where there is one, else interpolated; and the first's position."""
+    """Slices at equal steps of the median spacing, acquired where there is one, else interpolated; the first's position."""
     if stack.grid() is not None:
         return stack.pixels, 0.0
     filled = upsample(stack, 1)
@@ -106,18 +110,43 @@ def _regular_slices(stack: SliceStack, positions: NDArray[np.float64]) -> tuple[
     return filled.pixels, start
 
 
-def _residual_tiles(network, slices, condition, nearest, cosines, device, progress):
+def _residual_tiles(
+    network: SliceNetwork,
+    slices: NDArray[np.float32],
+    condition: list[float],
+    nearest: NDArray[np.int64],
+    cosines: torch.Tensor,
+    device: torch.device | str,
+    progress: Progress | None,
+) -> Iterator[tuple[slice, slice, NDArray[np.float32]]]:
     """Yield (row slice, column slice, residual (Z, rows, columns)) tile by tile: memory stays bounded for any matrix."""
     count, rows, columns = slices.shape
     told = torch.tensor([condition], device=device)
     corners = [(r, c) for r in range(0, rows, TILE) for c in range(0, columns, TILE)]
     for number, (r, c) in enumerate(corners):
-        r0, r1, c0, c1 = max(r - HALO, 0), min(r + TILE + HALO, rows), max(c - HALO, 0), min(c + TILE + HALO, columns)
+        r0, r1, c0, c1 = (
+            max(r - HALO, 0),
+            min(r + TILE + HALO, rows),
+            max(c - HALO, 0),
+            min(c + TILE + HALO, columns),
+        )
         tile = torch.from_numpy(np.ascontiguousarray(slices[None, None, :, r0:r1, c0:c1])).to(device)
         # Replicated borders where the scan ends: the network's own zero padding would look like a black edge.
-        edge = [HALO if c0 == 0 else 0, HALO if c1 == columns else 0, HALO if r0 == 0 else 0, HALO if r1 == rows else 0, 2, 2]
-        tile = torch.nn.functional.pad(tile, edge, mode="replicate").contiguous(memory_format=torch.channels_last_3d)
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=_multiplies_bfloat16(device)):
+        edge = [
+            HALO if c0 == 0 else 0,
+            HALO if c1 == columns else 0,
+            HALO if r0 == 0 else 0,
+            HALO if r1 == rows else 0,
+            2,
+            2,
+        ]
+        tile = torch.nn.functional.pad(tile, edge, mode="replicate").contiguous(
+            memory_format=torch.channels_last_3d
+        )
+        with (
+            torch.inference_mode(),
+            torch.autocast("cpu", torch.bfloat16, enabled=_multiplies_bfloat16(device)),
+        ):
             coefficients = network(tile, told)[0]
         top, left = r - r0 + edge[2], c - c0 + edge[0]
         height, width = min(TILE, rows - r), min(TILE, columns - c)

@@ -2,13 +2,14 @@
 
 A volume is a stack of "dead leaves" in three dimensions: opaque bodies of power-law sizes laid over each other. Each
 body is a bent superellipsoid (so balls, tubes, sheets and blocks occur) with a soft edge, an intensity gradient,
-optionally stripes, fine texture and a bright or dark rim, as fat, cortex, fluid and muscle have them. The statistics of edges,
-not any anatomy, is what the network learns.
+optionally stripes, fine texture and a bright or dark rim, as fat, cortex, fluid and muscle have them. The statistics
+of edges, not any anatomy, is what the network learns.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 
@@ -41,7 +42,15 @@ def dead_leaves(seed: int, size: int = 88) -> torch.Tensor:
     return volume.clamp(0.0, 1.2)
 
 
-def _lay_leaf(volume, radius, contrast, softness, palette, generator, uniform) -> None:
+def _lay_leaf(
+    volume: torch.Tensor,
+    radius: float,
+    contrast: float,
+    softness: float,
+    palette: torch.Tensor,
+    generator: torch.Generator,
+    uniform: Callable[[float, float], float],
+) -> None:
     size = volume.shape[0]
     kind = uniform(0, 1)
     if kind < 0.4:  # roundish
@@ -57,12 +66,16 @@ def _lay_leaf(volume, radius, contrast, softness, palette, generator, uniform) -
     center = torch.rand(3, generator=generator) * (size + 0.6 * radius) - 0.3 * radius
     low = (center - reach).floor().clamp(min=0).int().tolist()
     high = (center + reach).ceil().clamp(max=size).int().tolist()
-    if any(h <= l for l, h in zip(low, high, strict=True)):
+    if any(stop <= start for start, stop in zip(low, high, strict=True)):
         return
-    grid = [torch.arange(l, h, dtype=torch.float32) - float(c) for l, h, c in zip(low, high, center, strict=True)]
+    grid = [
+        torch.arange(start, stop, dtype=torch.float32) - float(middle)
+        for start, stop, middle in zip(low, high, center, strict=True)
+    ]
     # Local coordinates along the body's axes; the bend moves the first two with the square of the third.
     local = [
-        (rotation[n, 0] * grid[0])[:, None, None] + (rotation[n, 1] * grid[1])[None, :, None]
+        (rotation[n, 0] * grid[0])[:, None, None]
+        + (rotation[n, 1] * grid[1])[None, :, None]
         + (rotation[n, 2] * grid[2])[None, None, :]
         for n in range(3)
     ]
@@ -74,7 +87,9 @@ def _lay_leaf(volume, radius, contrast, softness, palette, generator, uniform) -
         level = level.sqrt()
     else:
         power = uniform(2.5, 8.0)
-        level = ((x / semi[0]).abs() ** power + (y / semi[1]).abs() ** power + (local[2] / semi[2]).abs() ** power) ** (1 / power)
+        level = (
+            (x / semi[0]).abs() ** power + (y / semi[1]).abs() ** power + (local[2] / semi[2]).abs() ** power
+        ) ** (1 / power)
     # (level - 1) times the smallest half-axis approximates the distance to the surface in pixels where it is nearest.
     distance = (level - 1) * float(semi.min())
     edge = softness * uniform(0.6, 2.5) if uniform(0, 1) < 0.25 else softness
@@ -94,7 +109,7 @@ def _lay_leaf(volume, radius, contrast, softness, palette, generator, uniform) -
         width = uniform(0.8, 2.5)
         fill = fill + uniform(-0.7, 0.7) * torch.exp(-(((distance + width) / width) ** 2))
     opacity = contrast if uniform(0, 1) < 0.7 else uniform(0.15, 1.0)
-    region = volume[low[0]:high[0], low[1]:high[1], low[2]:high[2]]
+    region = volume[low[0] : high[0], low[1] : high[1], low[2] : high[2]]
     region += (mask * opacity) * (fill - region)
 
 
@@ -118,4 +133,6 @@ def _blur(volume: torch.Tensor, sigma: float, normalise: bool = False) -> torch.
 
 def _smooth_field(size: int, generator: torch.Generator, amplitude: float) -> torch.Tensor:
     coarse = 1 + amplitude * torch.randn((1, 1, 3, 3, 3), generator=generator).clamp(-2, 2)
-    return torch.nn.functional.interpolate(coarse, size=(size,) * 3, mode="trilinear", align_corners=True)[0, 0]
+    return torch.nn.functional.interpolate(coarse, size=(size,) * 3, mode="trilinear", align_corners=True)[
+        0, 0
+    ]

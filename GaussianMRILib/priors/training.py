@@ -1,8 +1,8 @@
 """Train the prior network: `python -m GaussianMRILib.priors.training --output weights.npz`.
 
-Volumes are drawn by index from `synthetic.dead_leaves`, sliced by the profile of a scanner, given Rician noise, and the network learns
-the sharp residual over cubic interpolation. Everything is seeded. About an hour on two CPU cores that multiply in bfloat16,
-several on others.
+Volumes are drawn by index from `synthetic.dead_leaves`, sliced by the profile of a scanner, given Rician noise, and the
+network learns the sharp residual over cubic interpolation. Everything is seeded. About an hour on two CPU cores that
+multiply in bfloat16, several on others. The weights in this repository come from the command without further options.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import math
 import multiprocessing
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,9 @@ def profile_matrix(slices: int, factor: int, fill: float, edge: float) -> torch.
     return weight / weight.sum(1, keepdim=True)
 
 
-def make_batch(volumes: list[torch.Tensor], rng: np.random.Generator, count: int):
+def make_batch(
+    volumes: list[torch.Tensor], rng: np.random.Generator, count: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, int]:
     """Slices (B, 1, K, S, S), condition (B, 3), cubic upsampling and sharp truth (B, K * ratio, S, S) of one ratio."""
     weights = 1.0 / np.array(RATIOS) ** 0.7
     ratio = int(rng.choice(RATIOS, p=weights / weights.sum()))
@@ -52,8 +55,11 @@ def make_batch(volumes: list[torch.Tensor], rng: np.random.Generator, count: int
     for n in range(count):
         volume = volumes[int(rng.integers(len(volumes)))]
         volume = volume.permute(*rng.permutation(3).tolist())
-        z, y, x = (int(rng.integers(0, side - need + 1)) for side, need in zip(volume.shape, truth.shape[1:], strict=True))
-        patch = volume[z:z + truth.shape[1], y:y + SIDE, x:x + SIDE].float()
+        z, y, x = (
+            int(rng.integers(0, side - need + 1))
+            for side, need in zip(volume.shape, truth.shape[1:], strict=True)
+        )
+        patch = volume[z : z + truth.shape[1], y : y + SIDE, x : x + SIDE].float()
         patch = patch.flip([axis for axis in range(3) if rng.random() < 0.5])
         if rng.random() < 0.3:
             patch = float(rng.uniform(0.8, 1.0)) - patch
@@ -88,7 +94,16 @@ def _write_volumes(folder: str, first: int, last: int, step: int) -> None:
             path.with_suffix(".tmp").rename(path)
 
 
-def train(output: str, steps: int, count: int, volumes: int, folder: str, threads: int, seed: int, monitor=None) -> None:
+def train(
+    output: str,
+    steps: int,
+    count: int,
+    volumes: int,
+    folder: str,
+    threads: int,
+    seed: int,
+    monitor: Callable[[int, SliceNetwork], object] | None = None,
+) -> None:
     """Run the whole training and write the weight file (also every 500 steps).
 
     Args:
@@ -103,9 +118,12 @@ def train(output: str, steps: int, count: int, volumes: int, folder: str, thread
     torch.set_num_threads(threads)
     rng = np.random.default_rng(seed)
     Path(folder).mkdir(parents=True, exist_ok=True)
-    maker = multiprocessing.get_context("spawn").Process(target=_write_volumes, args=(folder, 0, volumes, 1), daemon=True)
+    maker = multiprocessing.get_context("spawn").Process(
+        target=_write_volumes, args=(folder, 0, volumes, 1), daemon=True
+    )
     maker.start()
-    network = SliceNetwork().to(memory_format=torch.channels_last_3d)
+    network = SliceNetwork()
+    network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     average = {name: value.detach().clone() for name, value in network.state_dict().items()}
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
     pool: list[torch.Tensor] = []
@@ -123,7 +141,9 @@ def train(output: str, steps: int, count: int, volumes: int, folder: str, thread
             group["lr"] = rate
         slices, condition, base, truth, ratio = make_batch(pool, rng, count)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            residual = predict(network, slices.contiguous(memory_format=torch.channels_last_3d), condition, ratio)
+            residual = predict(
+                network, slices.contiguous(memory_format=torch.channels_last_3d), condition, ratio
+            )
         error = (base + residual - truth)[:, ratio:-ratio, 3:-3, 3:-3]
         # Quadratic for small errors, as PSNR counts them; linear beyond 0.1, so that a few hard edges do not rule.
         loss = (torch.sqrt(error**2 + 0.01) - 0.1).mean() * 20
@@ -138,8 +158,11 @@ def train(output: str, steps: int, count: int, volumes: int, folder: str, thread
         gain = 10 * math.log10(float(base_error / (error.detach() ** 2).mean()))
         running += 0.01 * (gain - running)
         if step % 50 == 49:
-            print(f"step {step + 1}/{steps}  gain over cubic {running / (1 - 0.99 ** (step + 1)):.3f} dB  "
-                  f"volumes {len(pool)}  {time.time() - started:.0f} s", flush=True)
+            print(
+                f"step {step + 1}/{steps}  gain over cubic {running / (1 - 0.99 ** (step + 1)):.3f} dB  "
+                f"volumes {len(pool)}  {time.time() - started:.0f} s",
+                flush=True,
+            )
         if step % 500 == 499 or step == steps - 1:
             smooth = SliceNetwork()
             smooth.load_state_dict(average)
@@ -152,14 +175,22 @@ def train(output: str, steps: int, count: int, volumes: int, folder: str, thread
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train the prior network on synthetic volumes.")
     parser.add_argument("--output", default=str(WEIGHTS))
-    parser.add_argument("--steps", type=int, default=5000)
+    parser.add_argument("--steps", type=int, default=4600)
     parser.add_argument("--batch", type=int, default=10, help="patches of 8 x 40 x 40 pixels a step")
     parser.add_argument("--volumes", type=int, default=800)
     parser.add_argument("--volume-folder", default="synthetic-volumes")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    train(options.output, options.steps, options.batch, options.volumes, options.volume_folder, options.threads, options.seed)
+    train(
+        options.output,
+        options.steps,
+        options.batch,
+        options.volumes,
+        options.volume_folder,
+        options.threads,
+        options.seed,
+    )
 
 
 if __name__ == "__main__":

@@ -60,7 +60,10 @@ def test_bright_point_is_found_at_its_place():
     plane = gm.ImagePlane.from_axes(place[:3], AXES[:, 0], AXES[:, 1], spacing=(0.25, 0.25), shape=(41, 41))
     image = np.nan_to_num(gm.fit(spot).render(plane) - 50).clip(min=0)
     weight = image * (image > 0.5 * image.max())
-    centroid = np.array([(weight.sum(0) * np.arange(41)).sum(), (weight.sum(1) * np.arange(41)).sum()]) / weight.sum()
+    centroid = (
+        np.array([(weight.sum(0) * np.arange(41)).sum(), (weight.sum(1) * np.arange(41)).sum()])
+        / weight.sum()
+    )
     assert np.abs(centroid - 20).max() * 0.25 < 0.1  # mm: a tenth of an acquired pixel
 
 
@@ -114,7 +117,11 @@ def test_progress_cancel_and_report(stack):
 
 def test_held_out_slices_are_reported(field):
     held = field.report["held_out"]
-    assert held["slices"] >= 2 and held["psnr_db"] >= held["prior_psnr_db"] and held["psnr_db"] > held["spline_psnr_db"]
+    assert (
+        held["slices"] >= 2
+        and held["psnr_db"] >= held["prior_psnr_db"]
+        and held["psnr_db"] > held["spline_psnr_db"]
+    )
     assert 0 <= field.report["blend"] <= 0.3
 
 
@@ -189,7 +196,9 @@ def test_gaps_shear_and_fans_are_fitted_in_place():
     poses = whole.ijk_to_ras.copy()
     centre = poses[:, :3, 3].mean(axis=0)
     fan = []
-    for k, pose in enumerate(poses):  # slices turned by a degree each about a common axis, as around lumbar discs
+    for k, pose in enumerate(
+        poses
+    ):  # slices turned by a degree each about a common axis, as around lumbar discs
         angle = np.deg2rad(1.0 * (k - 5.5))
         turn = np.eye(4)
         c, s = np.cos(angle), np.sin(angle)

@@ -45,7 +45,9 @@ def definition(field, points):
 
 def test_rendering_is_the_definition():
     field = random_field()
-    plane = gm.ImagePlane.from_axes((0.3, 0.1, -0.2), (1, 0.2, 0), (0, 0, 1), spacing=(0.7, 0.9), shape=(11, 13))
+    plane = gm.ImagePlane.from_axes(
+        (0.3, 0.1, -0.2), (1, 0.2, 0), (0, 0, 1), spacing=(0.7, 0.9), shape=(11, 13)
+    )
     image, expected = field.render(plane), definition(field, plane.points().reshape(-1, 3)).reshape(11, 13)
     inside = field.inside(plane.points())
     assert np.isnan(image[~inside]).all() and inside.any()
@@ -56,7 +58,9 @@ def test_rendering_is_the_definition():
 
 def test_thick_plane_is_the_mean_over_its_thickness():
     field = random_field(400)
-    plane = gm.ImagePlane.from_axes((0, 0, 0), (1, 0, 0), (0, 1, 0), spacing=(1, 1), shape=(8, 8), thickness=4.0)
+    plane = gm.ImagePlane.from_axes(
+        (0, 0, 0), (1, 0, 0), (0, 1, 0), spacing=(1, 1), shape=(8, 8), thickness=4.0
+    )
     parts = [field.render(gm.ImagePlane(plane.offset(o).ijk_to_ras, plane.shape)) for o in (-1.75, 0, 1.75)]
     expected = 0.275 * parts[0] + 0.45 * parts[1] + 0.275 * parts[2]
     assert np.nanmax(np.abs(field.render(plane) - expected)) < 0.01
@@ -93,8 +97,16 @@ def test_damaged_foreign_and_newer_files(tmp_path):
     (tmp_path / "cut.npz").write_bytes(good.read_bytes()[:2000])
     (tmp_path / "text.npz").write_text("not a field")
     np.savez(tmp_path / "other.npz", header=np.array(json.dumps({"format": "other"})))
-    np.savez(tmp_path / "new.npz", header=np.array(json.dumps({"format": "GaussianMRI field", "version": 99})))
-    for name, message in (("cut", "damaged"), ("text", "damaged"), ("other", "not a GaussianMRI"), ("new", "newer"), ("no", "exist")):
+    np.savez(
+        tmp_path / "new.npz", header=np.array(json.dumps({"format": "GaussianMRI field", "version": 99}))
+    )
+    for name, message in (
+        ("cut", "damaged"),
+        ("text", "damaged"),
+        ("other", "not a GaussianMRI"),
+        ("new", "newer"),
+        ("no", "exist"),
+    ):
         with pytest.raises(gm.GaussianMRIError, match=message):
             gm.GaussianField.load(tmp_path / f"{name}.npz")
 
