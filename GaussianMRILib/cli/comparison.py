@@ -15,6 +15,7 @@ from .app import progress_bar, run_fit, table
 
 if TYPE_CHECKING:
     from ..geometry import ImagePlane
+    from ..metrics import Lpips
     from ..stacks import SliceStack
 
 Image = NDArray[np.float32]
@@ -72,7 +73,7 @@ def renderer(method: str, stacks: Sequence[SliceStack], fit_options: dict[str, A
 def mask_truth(
     truths: Sequence[Image], planes: Sequence[ImagePlane], stacks: Sequence[SliceStack]
 ) -> list[Image]:
-    """The truth with NaN near and outside the borders of any stack, so that no method is judged there.
+    """The truth with NaN outside the stacks and near their borders, so that no method is judged there.
 
     Raises:
         GaussianMRIError: nothing is left to judge.
@@ -81,9 +82,9 @@ def mask_truth(
     hulls = [stack.hull() for stack in stacks]
     for image, plane in zip(truths, planes, strict=True):
         points = plane.points()
-        judged = np.ones(plane.shape, dtype=bool)
+        judged = np.zeros(plane.shape, dtype=bool)
         for hull in hulls:
-            judged &= (points @ hull[:, :3].T + hull[:, 3]).max(axis=-1) <= -BORDER
+            judged |= (points @ hull[:, :3].T + hull[:, 3]).max(axis=-1) <= -BORDER
         masked.append(np.where(judged, image, np.nan).astype(np.float32))
     if not any(np.isfinite(image).any() for image in masked):
         raise GaussianMRIError("The true images lie outside the input slices; they must show the same place.")
@@ -106,6 +107,8 @@ def compare(
         the truths and the results, both divided by the 99.9th percentile of the truths, which is the data
         range.
     """
+    from ..metrics import Lpips
+
     kept = [index for index, image in enumerate(truths) if np.isfinite(image).sum() >= 64]
     if not kept:
         raise GaussianMRIError("There are no pixels to judge; the true images must overlap the input slices.")
@@ -115,11 +118,12 @@ def compare(
         raise GaussianMRIError("The true images are empty (no positive intensity).")
     truths = [(image / scale).astype(np.float32) for image in truths]
     results = []
+    lpips = Lpips()
     for name, render in renderers.items():
         images = [image / np.float32(scale) for image in render(planes)]
         if match_intensity:
             images = _matched(images, truths)
-        results.append(_score(name, images, truths))
+        results.append(_score(name, images, truths, lpips))
     return truths, results
 
 
@@ -132,10 +136,9 @@ def _matched(images: Sequence[Image], truths: Sequence[Image]) -> list[Image]:
     return [(slope * image + offset).astype(np.float32) for image in images]
 
 
-def _score(method: str, images: Sequence[Image], truths: Sequence[Image]) -> Result:
-    from ..metrics import Lpips, psnr, ssim
+def _score(method: str, images: Sequence[Image], truths: Sequence[Image], lpips: Lpips) -> Result:
+    from ..metrics import psnr, ssim
 
-    lpips = Lpips()
     scores: list[tuple[float, float, float | None]] = []
     for image, truth in zip(images, truths, strict=True):
         judged = np.isfinite(truth)
@@ -186,7 +189,7 @@ def comparison_picture(path: Path, truths: Sequence[Image], results: Sequence[Re
 
     from ..files import atomic_write
 
-    shown = np.unique(np.linspace(0, len(truths) - 1, min(rows, len(truths))).round().astype(int))
+    shown = np.unique(np.linspace(0, len(truths) - 1, rows + 2)[1:-1].round().astype(int))
     height, width = np.max([truths[index].shape for index in shown], axis=0)
     zoom = max(1, round(260 / max(height, width)))
     cell_width, cell_height, caption = int(width * zoom), int(height * zoom), 22

@@ -69,7 +69,7 @@ def demo(folder: Path, seed: int, device: str) -> None:
         "voxel": renderer("voxel", [axial], options),
         "cubic": renderer("cubic", [axial], options),
     }
-    truths, results = compare(renderers, planes, mask_truth(list(truth.pixels), planes, [axial, sagittal]))
+    truths, results = compare(renderers, planes, mask_truth(list(truth.pixels), planes, [axial]))
     comparison_picture(folder / "comparison.png", truths, results)
     write_scores(folder / "scores.json", results)
     click.echo(results_table(results))
