@@ -2,7 +2,7 @@
 
 1. A guess of the anatomy between the slices: the prior network (ridge filters without its weights), made consistent
    with the slices; for several stacks or angled slices a joint volume (`guess.py`).
-2. Steered Gaussians, about one for two pixels, fitted to the slices through their profile from that guess for a
+2. Steered Gaussians, about one for three pixels, fitted to the slices through their profile from that guess for a
    few passes: training longer improves the slices and harms the planes between them.
 3. Guess and steered field err differently, so their blend is better than both. The blend's weight is the least-squares
    one on slices that a small probe left out; a field that does not help there gets weight 0.
@@ -50,7 +50,7 @@ class FastOptions:
 
     Attributes:
         prior: "auto", "network", "ridge" or "spline": how the first guess is made.
-        gaussians: steered Gaussians; default: half as many as pixels, 20,000 to 400,000.
+        gaussians: steered Gaussians; default: a third of the pixels, 20,000 to 400,000.
         passes: over all slices.
         blend: weight of the steered field, 0 to 1; default: from left-out slices.
         iterations: of the lattice's least squares.
@@ -125,7 +125,7 @@ class FastFit:
         """Fit steered Gaussians to slices; leaves them in `self.parameters`, yields (fraction done, loss)."""
         problem = self.problem
         pixels = sum(stack.pixels.size for stack in stacks)
-        count = self.options.gaussians or int(np.clip(pixels // 2, 20_000, 400_000))
+        count = self.options.gaussians or int(np.clip(pixels // 3, 20_000, 400_000))
         start = steered_gaussians(guess, problem.low, problem.high, count, WIDTH, problem.seed)
         optimiser = FieldOptimiser(start.to(problem.device))
         self.parameters = optimiser.parameters

@@ -18,8 +18,6 @@ from .volume import PriorVolume
 #: Pixels and slices around a tile that the convolutions see; the rest of their reach changes nothing visible.
 HALO = 8
 TILE = 84
-#: Acquired pixels up to which the network is applied twice.
-LARGEST_TWICE = 2_000_000
 Progress = Callable[[float], None]
 
 
@@ -30,6 +28,7 @@ def network_prior(
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
     range_: tuple[float, float] | None = None,
+    turns: int = 1,
 ) -> PriorVolume:
     """What probably lies between the slices: cubic interpolation + network residual, made consistent with the slices.
 
@@ -39,6 +38,7 @@ def network_prior(
         network: default: the weights that come with the library.
         progress: called with the fraction done, 0 to 1.
         range_: intensities that the network sees as 0 and 1; default: from the stack's percentiles.
+        turns: 1, or 2 for the mean with the image turned by 180 degrees: about 0.06 dB better, twice as long.
 
     Raises:
         GaussianMRIError: no weights, or slices that are not parallel and on one line.
@@ -68,7 +68,6 @@ def network_prior(
     cosines = basis_matrix(torch.from_numpy(np.clip(z - nearest, -0.5, 0.5)).float(), network.basis)
     pixels = base.pixels.copy()
     network = network.to(device)
-    turns = 2 if slices.size <= LARGEST_TWICE else 1
     for turn in range(turns):
         # Turned by 180 degrees in-plane the network errs a little differently: the mean is better than either.
         seen = slices[:, ::-1, ::-1] if turn else slices
