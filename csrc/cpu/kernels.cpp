@@ -30,7 +30,7 @@ static void adam(float* value, const float* gradient, float* m, float* v, int64_
 #define GM_STRING(x) GM_STRING_OF(x)
 
 extern const Kernels kernels;
-const Kernels kernels = {GM_STRING(GM_ISA), reach, cull, project, scatter,           resolve,
-                         pull,              gather, ssim_row, ssim_gradient_row, adam};
+const Kernels kernels = {GM_STRING(GM_ISA), reach, cull, project, scatter, resolve,
+                         pull, gather, add_plane_sums, ssim_row, ssim_gradient_row, adam};
 
 }  // namespace GM_ISA

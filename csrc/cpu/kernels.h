@@ -49,11 +49,15 @@ struct Kernels {
   // over_density = weight gradient / density, times_sample = that times the sample.
   void (*pull)(const float* gradient, const float* sample, const float* density, float weight, int count,
                float* over_density, float* times_sample);
-  // Moments of each Gaussian of the list over all samples of a plane, added in RAS to the rows of `gradient`
-  // (kSumRows x gaussians). pulls: per sample, then per row: `stride` floats of over_density, then `stride` floats of
+  // Moments of each Gaussian of the list over all samples of a plane, added in the plane's basis to plane_sums:
+  // kSumRows floats per Gaussian, beginning with Gaussian `first`. pulls: per sample, then per row: `stride` floats of over_density, then `stride` floats of
   // times_sample.
   void (*gather)(const Projected* list, int count, const PlaneSamples& plane, float cut, int stride,
-                 const float* pulls, float* gradient, int64_t gaussians);
+                 const float* pulls, int64_t first, float* plane_sums);
+  // Rotates the sums of the `count` Gaussians in `drawn` (indices into plane_sums and gradient) to RAS, adds them to
+  // the rows of gradient (kSumRows x gaussians), and sets them to zero.
+  void (*add_plane_sums)(const GmPlane& plane, float* plane_sums, const int32_t* drawn, int count, int64_t gaussians,
+                         float* gradient);
 
   // Structural similarity of one row; returns the row's sum. maps: this row of three maps of derivatives, map_stride
   // apart, already divided by the windows' weights. scratch: 10 x (columns + 2 kSsimRadius + kPadding) floats.

@@ -160,6 +160,10 @@ void draw_band(const RenderArguments& a, const Kernels& kernels, const PlaneWork
   }
 }
 
+bool same_basis(const GmPlane& a, const GmPlane& b) {
+  return !std::memcmp(a.u, b.u, sizeof a.u) && !std::memcmp(a.v, b.v, sizeof a.v) && !std::memcmp(a.n, b.n, sizeof a.n);
+}
+
 int64_t pixel_count(const std::vector<PlaneWork>& planes) {
   if (planes.empty()) return 0;
   const PlaneWork& last = planes.back();
@@ -247,13 +251,35 @@ void gm_render_backward(const RenderArguments& a, const float* grad_image, const
     parallel_for(chunk_count(a), a.threads, [&](int64_t chunk, int) {
       ChunkCuller cull(a, kernels, chunk);
       Projected list[kChunk];
+      static thread_local float sums[kChunk * kSumRows];  // zero between chunks
+      uint8_t touched[kChunk] = {};
+      int32_t indices[kChunk];
+      int found = 0;
+      const GmPlane* basis = nullptr;  // that the sums are in: the slices of a stack share it
+      const auto flush = [&] {
+        if (found > 0) kernels.add_plane_sums(*basis, sums, indices, found, N, gradient + cull.first());
+        for (int k = 0; k < found; ++k) touched[indices[k]] = 0;
+        found = 0;
+      };
       for (int64_t p = wave.first; p < wave.end; ++p) {
         const PlaneWork& plane = planes[static_cast<size_t>(p)];
         const int count = cull(plane, list);
+        if (count == 0) continue;
+        if (!basis || !same_basis(*basis, plane.samples.plane)) {
+          flush();
+          basis = &plane.samples.plane;
+        }
         kernels.gather(list, count, plane.samples, a.cut, gm_padded(plane.samples.columns),
-                       pulls.get() + pull_start[static_cast<size_t>(p - wave.first)], gradient, N);
-        for (int k = 0; k < count; ++k) drawn[static_cast<size_t>(list[k].gaussian)] = 1;
+                       pulls.get() + pull_start[static_cast<size_t>(p - wave.first)], cull.first(), sums);
+        for (int k = 0; k < count; ++k) {
+          const int32_t index = static_cast<int32_t>(list[k].gaussian - cull.first());
+          if (touched[index]) continue;
+          touched[index] = 1;
+          drawn[static_cast<size_t>(list[k].gaussian)] = 1;
+          indices[found++] = index;
+        }
       }
+      flush();
     });
   }
   parallel_for(chunk_count(a), a.threads, [&](int64_t chunk, int) {

@@ -85,21 +85,56 @@ static inline F fms(F a, F b, F c) { return a * b - c; }
 static inline F below(F q, F cut, F x) { return q < cut ? x : 0.0f; }
 #endif
 
-// Sums over the lanes of seven vectors, as a tree: the same order every time. total has room for eight.
-static inline void sum8(F a, F b, F c, F d, F e, F f, F g, float* total) {
-#if defined(GM_USE_AVX512) || defined(GM_USE_AVX2)
-#if defined(GM_USE_AVX512)
-  const auto fold = [](F x) { return _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1)); };
+static inline void prefetch(const void* p) {
+#if defined(_MSC_VER) && (defined(GM_USE_AVX512) || defined(GM_USE_AVX2) || defined(GM_USE_SSE2))
+  _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0);
+#elif !defined(_MSC_VER)
+  __builtin_prefetch(p);
 #else
-  const auto fold = [](F x) { return x; };
+  (void)p;
 #endif
-  const __m256 G = fold(g);
-  const __m256 ab = _mm256_hadd_ps(fold(a), fold(b)), cd = _mm256_hadd_ps(fold(c), fold(d));
-  const __m256 ef = _mm256_hadd_ps(fold(e), fold(f)), gg = _mm256_hadd_ps(G, G);
+}
+
+// Narrow footprints are drawn with vectors of at most eight lanes.
+#if defined(GM_USE_AVX512)
+using Half = __m256;
+static inline void store(float* p, Half x) { _mm256_storeu_ps(p, x); }
+static inline Half add(Half a, Half b) { return _mm256_add_ps(a, b); }
+static inline Half mul(Half a, Half b) { return _mm256_mul_ps(a, b); }
+static inline Half fma(Half a, Half b, Half c) { return _mm256_fmadd_ps(a, b, c); }
+static inline Half fms(Half a, Half b, Half c) { return _mm256_fmsub_ps(a, b, c); }
+static inline Half below(Half q, Half cut, Half x) {
+  return _mm256_maskz_mov_ps(_mm256_cmp_ps_mask(q, cut, _CMP_LT_OQ), x);
+}
+template <typename V> static inline V load_as(const float* p);
+template <> inline F load_as<F>(const float* p) { return load(p); }
+template <> inline Half load_as<Half>(const float* p) { return _mm256_loadu_ps(p); }
+template <typename V> static inline V set_as(float x);
+template <> inline F set_as<F>(float x) { return set(x); }
+template <> inline Half set_as<Half>(float x) { return _mm256_set1_ps(x); }
+#else
+using Half = F;
+template <typename V> static inline V load_as(const float* p) { return load(p); }
+template <typename V> static inline V set_as(float x) { return set(x); }
+#endif
+
+// Sums over the lanes of seven vectors, as a tree: the same order every time. total has room for eight.
+#if defined(GM_USE_AVX512) || defined(GM_USE_AVX2)
+static inline void sum8(__m256 a, __m256 b, __m256 c, __m256 d, __m256 e, __m256 f, __m256 g, float* total) {
+  const __m256 ab = _mm256_hadd_ps(a, b), cd = _mm256_hadd_ps(c, d);
+  const __m256 ef = _mm256_hadd_ps(e, f), gg = _mm256_hadd_ps(g, g);
   const __m256 low = _mm256_hadd_ps(ab, cd), high = _mm256_hadd_ps(ef, gg);
   _mm256_storeu_ps(total, _mm256_add_ps(_mm256_permute2f128_ps(low, high, 0x20),
                                         _mm256_permute2f128_ps(low, high, 0x31)));
+}
+#if defined(GM_USE_AVX512)
+static inline void sum8(F a, F b, F c, F d, F e, F f, F g, float* total) {
+  const auto fold = [](F x) { return _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1)); };
+  sum8(fold(a), fold(b), fold(c), fold(d), fold(e), fold(f), fold(g), total);
+}
+#endif
 #else
+static inline void sum8(F a, F b, F c, F d, F e, F f, F g, float* total) {
   const F values[7] = {a, b, c, d, e, f, g};
   for (int k = 0; k < 7; ++k) {
     float lane[kLanes];
@@ -108,8 +143,9 @@ static inline void sum8(F a, F b, F c, F d, F e, F f, F g, float* total) {
       for (int i = 0; i < step; ++i) lane[i] += lane[i + step];
     total[k] = lane[0];
   }
-#endif
+  total[7] = 0.0f;
 }
+#endif
 
 // The first `count` floats, zeros after them; for the ends of rows that are not padded.
 static inline F load_part(const float* p, int count) {
@@ -126,24 +162,17 @@ static inline void store_part(float* p, F x, int count) {
   for (int k = 0; k < count; ++k) p[k] = lane[k];
 }
 
-static inline F ramp() {  // 0, 1, 2, ...
-  float lane[kLanes];
-  for (int k = 0; k < kLanes; ++k) lane[k] = static_cast<float>(k);
-  return load(lane);
-}
-
-// exp(-q/2) for 0 <= q < 7.82 * 2^Squarings, relative error 1.3e-6 * 2^Squarings: exp(-q/8)'s minimax polynomial,
+// exp(-q/2) for 0 <= q < 7.82 * 2^Squarings, relative error 3.5e-6 * 2^Squarings: exp(-q/8)'s minimax polynomial,
 // squared twice, and once more for each doubling of the range.
-template <int Squarings>
-static inline F exp_half(F q) {
+template <int Squarings, typename V>
+static inline V exp_half(V q) {
   const float scale = 1.0f / static_cast<float>(1 << Squarings);
-  if (Squarings > 0) q = mul(q, set(scale));
-  F p = fma(set(3.225070704e-09f), q, set(-2.331907537e-07f));
-  p = fma(p, q, set(1.005998623e-05f));
-  p = fma(p, q, set(-3.252039998e-04f));
-  p = fma(p, q, set(7.812065067e-03f));
-  p = fma(p, q, set(-1.249997701e-01f));
-  p = fma(p, q, set(9.999999794e-01f));
+  if (Squarings > 0) q = mul(q, set_as<V>(scale));
+  V p = fma(set_as<V>(-1.546681413e-07f), q, set_as<V>(9.337142720e-06f));
+  p = fma(p, q, set_as<V>(-3.221020045e-04f));
+  p = fma(p, q, set_as<V>(7.805948002e-03f));
+  p = fma(p, q, set_as<V>(-1.249952447e-01f));
+  p = fma(p, q, set_as<V>(9.999994127e-01f));
   p = mul(p, p);
   p = mul(p, p);
   for (int k = 0; k < Squarings; ++k) p = mul(p, p);
