@@ -2,7 +2,7 @@
 
 1. A guess of the anatomy between the slices: the prior network (ridge filters without its weights), made consistent
    with the slices; for several stacks or angled slices a joint volume (`guess.py`).
-2. Steered Gaussians, about one for three pixels, fitted to the slices through their profile from that guess for a
+2. Steered Gaussians, about one for four pixels, fitted to the slices through their profile from that guess for a
    few passes: training longer improves the slices and harms the planes between them.
 3. Guess and steered field err differently, so their blend is better than both. The blend's weight is the least-squares
    one on slices that a small probe left out; a field that does not help there gets weight 0.
@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -26,7 +25,7 @@ from ..priors.network_prior import noise_level
 from ..priors.volume import PriorVolume
 from ..stacks import SliceStack
 from .guess import make_guess
-from .lattice import lattice_gaussians, solve_colours
+from .lattice import lattice_error, lattice_gaussians, solve_colours
 from .optimiser import FieldOptimiser, Rates
 from .problem import Problem, Progress
 from .steering import steered_gaussians
@@ -34,10 +33,12 @@ from .targets import SlicePasses, VolumePlanes
 
 #: Fitted pixels per pass; larger scans are visited on a coarser grid of pixels that moves from pass to pass.
 PIXELS_PER_PASS = 1_500_000
+#: Scans of at most so many pixels are fitted with twice the effort: they take no longer than larger ones.
+SMALL_SCAN = 250_000
 STEPS_PER_PASS = 6
 SSIM_WEIGHT, SOFTNESS, WIDTH = 0.1, 0.02, 0.7
 #: Rates at the start, in units of the mean distance between Gaussians where they are lengths; they fall to a tenth.
-RATES = Rates(means=0.075, diagonal=0.045, off_diagonal=0.07, colours=0.022, amplitudes=0.045)
+RATES = Rates(means=0.095, diagonal=0.056, off_diagonal=0.088, colours=0.028, amplitudes=0.056)
 # The probe's gaps are twice as wide as the scan's, and there the field helps more than it does in the scan: hence the
 # ceiling, the best weight on simulated scans.
 LARGEST_BLEND, SMALLEST_BLEND = 0.25, 0.05
@@ -50,18 +51,18 @@ class FastOptions:
 
     Attributes:
         prior: "auto", "network", "ridge" or "spline": how the first guess is made.
-        gaussians: steered Gaussians; default: a third of the pixels, 20,000 to 400,000.
-        passes: over all slices.
+        gaussians: steered Gaussians; default: a quarter of the pixels (half of a small scan's), 20,000 to 400,000.
+        passes: over all slices; default: 9, and 12 for small scans.
         blend: weight of the steered field, 0 to 1; default: from left-out slices.
-        iterations: of the lattice's least squares.
+        iterations: of the lattice's least squares; default: none on a uniform lattice, else one.
         most: Gaussians of the lattice; the pitch grows until they suffice.
     """
 
     prior: str = "auto"
     gaussians: int | None = None
-    passes: int = 12
+    passes: int | None = None
     blend: float | None = None
-    iterations: int = 2
+    iterations: int | None = None
     most: int = 3_000_000
 
 
@@ -98,7 +99,7 @@ class FastFit:
         problem.report.update(prior=kind, blend=round(blend, 4))
         yield problem.progress("placing Gaussians", 0.4)
         if blend > 0:
-            for done, loss in self._steer(problem.stacks, guess, options.passes, weights):
+            for done, loss in self._steer(problem.stacks, guess, self._passes(), weights):
                 yield problem.progress("fitting to slices", 0.42 + 0.28 * done, loss)
         volume = self._blended(guess, blend)
         yield problem.progress("blending", 0.75)
@@ -108,16 +109,21 @@ class FastFit:
         parameters, pitch = lattice_gaussians(
             volume.voxels, volume.steps, volume.origin, tolerance, options.most, depth
         )
-        parameters = parameters.to(problem.device)
-        error = math.nan
-        for done, error in enumerate(solve_colours(parameters, volume, options.iterations), 1):
-            self.parameters = parameters
-            yield problem.progress("solving the field", 0.75 + 0.25 * done / options.iterations, error)
-        self.parameters = parameters
+        parameters = self.parameters = parameters.to(problem.device)
+        yield problem.progress("solving the field", 0.85)
+        # On one uniform lattice the colours are right as they are; between blocks of several sizes they need a step.
+        uniform = bool((parameters[3] == parameters[3, 0]).all())
+        iterations = options.iterations if options.iterations is not None else (0 if uniform else 1)
+        for done, error in enumerate(solve_colours(parameters, volume, iterations), 1):
+            yield problem.progress("solving the field", 0.85 + 0.14 * done / iterations, error)
+        error = lattice_error(parameters, volume)
         problem.report.update(lattice_pitch_pixels=pitch, lattice_rms_error=error)
         yield problem.progress("done", 1.0, error)
 
     # ---- the steps -----------------------------------------------------------------------------------------------
+
+    def _passes(self) -> int:
+        return self.options.passes or (12 if self.problem.pixels <= SMALL_SCAN else 9)
 
     def _steer(
         self, stacks: list[SliceStack], guess: PriorVolume, passes: int, weights: torch.Tensor | None = None
@@ -125,7 +131,8 @@ class FastFit:
         """Fit steered Gaussians to slices; leaves them in `self.parameters`, yields (fraction done, loss)."""
         problem = self.problem
         pixels = sum(stack.pixels.size for stack in stacks)
-        count = self.options.gaussians or int(np.clip(pixels // 3, 20_000, 400_000))
+        small = self.problem.pixels <= SMALL_SCAN
+        count = self.options.gaussians or int(np.clip(pixels // (2 if small else 4), 20_000, 400_000))
         start = steered_gaussians(guess, problem.low, problem.high, count, WIDTH, problem.seed)
         optimiser = FieldOptimiser(start.to(problem.device))
         self.parameters = optimiser.parameters
@@ -165,12 +172,11 @@ class FastFit:
             return planes
         depth = planes.voxels.shape[0]
         for first in range(0, depth, PLANES_PER_CHUNK):
-            part = slice(first, min(first + PLANES_PER_CHUNK, depth))
-            batch, target = planes.draw(0, range(part.start, part.stop))
+            part = planes.voxels[first : first + PLANES_PER_CHUNK]
+            batch, target = planes.draw(0, range(first, first + len(part)))
             image, density = _render(self.parameters, batch)
-            supported = density[0] > 100 * BACKGROUND
-            mixed = torch.where(supported, target + blend * (image - target), target)
-            planes.voxels[part] = mixed.reshape(planes.voxels[part].shape)
+            difference = torch.where(density[0] > 100 * BACKGROUND, image - target, 0.0)
+            part += blend * difference.reshape(part.shape)
         return planes
 
     def _probe(self) -> float:
@@ -190,7 +196,7 @@ class FastFit:
         guess, _ = make_guess(
             [rest], self.options.prior, problem.low, problem.high, problem.device, problem.seed
         )
-        for _ in self._steer([rest], guess, max(self.options.passes // 2, 1)):
+        for _ in self._steer([rest], guess, max(self._passes() // 2, 1)):
             pass
         assert self.parameters is not None
         scale = problem.high - problem.low
@@ -227,7 +233,7 @@ class FastFit:
         return blend
 
 
-def probe_stack(stack: SliceStack, side: int = 96, slices: int = 16) -> SliceStack | None:
+def probe_stack(stack: SliceStack, side: int = 72, slices: int = 14) -> SliceStack | None:
     """The middle of a stack, at most `slices` of `side` x `side` pixels; None when it has too few."""
     count, rows, columns = stack.shape
     if count < 7:

@@ -19,6 +19,8 @@ from ..priors.ridge import ridge_prior
 from ..priors.volume import PriorVolume
 from ..stacks import SliceStack
 
+#: Stacks of at most so many pixels get the better of the network's two modes: it costs them a second.
+SMALL_STACK = 250_000
 PRIORS = ("auto", "network", "ridge", "spline")
 #: Beyond this many acquired pixels the joint least squares of several stacks takes more memory than a laptop has.
 LARGEST_JOINT = 4_000_000
@@ -48,7 +50,8 @@ def make_guess(
 
     def guess_one(stack: SliceStack) -> PriorVolume:
         if network is not None and stack.shape[0] >= 3:
-            return network_prior(stack, network=network, device=device, range_=(low, high))
+            turns = 2 if stack.pixels.size <= SMALL_STACK else 1
+            return network_prior(stack, network=network, device=device, range_=(low, high), turns=turns)
         if (
             kind == "ridge"
             and stack.shape[0] >= 3

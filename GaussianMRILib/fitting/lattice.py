@@ -20,6 +20,8 @@ from .targets import VolumePlanes
 
 #: Standard deviation of a Gaussian in pitches of its lattice.
 WIDTH = 0.6
+#: Beyond so many standard deviations a Gaussian weighs nothing (the square root of the field's cut).
+REACH = CUT**0.5
 LEVELS = 3
 
 
@@ -66,6 +68,15 @@ def lattice_gaussians(
         part[10] = 1.0
         parts.append(part)
     return torch.cat(parts, 1).contiguous(), pitch
+
+
+def lattice_error(parameters: torch.Tensor, planes: VolumePlanes, step: int = 32) -> float:
+    """RMS difference of field and volume on every `step`-th sub-slice, normalised."""
+    batch, target = planes.draw(0, range(step // 2 % planes.voxels.shape[0], planes.voxels.shape[0], step))
+    image, _, _ = native.render_planes(
+        parameters, batch.frames, batch.shapes, batch.offsets, batch.weights, BACKGROUND, CUT
+    )
+    return float((image - target).square().mean().sqrt())
 
 
 def solve_colours(
@@ -136,12 +147,12 @@ def _block(pitch: int, depth: int, level: int) -> tuple[int, int, int]:
 
 
 def _separable_colours(volume: torch.Tensor, size: tuple[int, int, int]) -> torch.Tensor:
-    """Least-squares colours of a whole lattice of untruncated Gaussians, whose basis is a product over the axes."""
+    """Least-squares colours of a whole lattice, whose basis is all but a product over the axes."""
     colours = volume
     for axis, (length, step) in enumerate(zip(volume.shape, size, strict=True)):
         centres = (torch.arange(-(-length // step)) + 0.5) * step - 0.5
         distance = (torch.arange(length)[:, None] - centres[None, :]) / (WIDTH * step)
-        basis = torch.exp(-0.5 * distance.double() ** 2)
+        basis = torch.exp(-0.5 * distance.double() ** 2) * (distance.abs() < REACH)
         basis /= basis.sum(dim=1, keepdim=True)
         # A little damping: colours that hardly show in the image must not grow.
         normal = basis.T @ basis

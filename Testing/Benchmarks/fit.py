@@ -48,6 +48,7 @@ def fit_once(folder: Path, size: tuple[int, int, int] | None, device: str) -> di
     torch.set_num_threads(THREADS)
     import GaussianMRILib as gm
     from GaussianMRILib import native
+    from GaussianMRILib.fitting import fast  # noqa: F401  imports are not part of a fit
 
     stack = gm.read_stacks(folder)[0]
     if size is not None:
