@@ -21,6 +21,7 @@ from .. import native
 from ..baselines import SplineInterpolator
 from ..gaussians import GaussianField, PlaneBatch
 from ..gaussians.field import BACKGROUND, CUT
+from ..priors.consistency import default_factor
 from ..priors.network_prior import noise_level
 from ..priors.volume import PriorVolume
 from ..stacks import SliceStack
@@ -63,7 +64,7 @@ class FastOptions:
     passes: int | None = None
     blend: float | None = None
     iterations: int | None = None
-    most: int = 3_000_000
+    most: int = 4_000_000
 
 
 class FastFit:
@@ -105,9 +106,11 @@ class FastFit:
         yield problem.progress("blending", 0.75)
         tolerance = 0.15 * noise_level(problem.stacks[0].pixels / (problem.high - problem.low))
         problem.report["noise"] = round(tolerance / 0.15, 5)
-        depth = 2 if len(problem.stacks) == 1 else 1
+        depths = (
+            range(2, max(2, default_factor(problem.stacks[0]) // 2) + 1) if len(problem.stacks) == 1 else (1,)
+        )
         parameters, pitch = lattice_gaussians(
-            volume.voxels, volume.steps, volume.origin, tolerance, options.most, depth
+            volume.voxels.cpu(), volume.steps, volume.origin, tolerance, options.most, depths
         )
         parameters = self.parameters = parameters.to(problem.device)
         yield problem.progress("solving the field", 0.85)
@@ -117,7 +120,7 @@ class FastFit:
         for done, error in enumerate(solve_colours(parameters, volume, iterations), 1):
             yield problem.progress("solving the field", 0.85 + 0.14 * done / iterations, error)
         error = lattice_error(parameters, volume)
-        problem.report.update(lattice_pitch_pixels=pitch, lattice_rms_error=error)
+        problem.report.update(lattice_pitch_voxels=list(pitch), lattice_rms_error=error)
         yield problem.progress("done", 1.0, error)
 
     # ---- the steps -----------------------------------------------------------------------------------------------

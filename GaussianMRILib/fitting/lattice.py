@@ -8,7 +8,8 @@ that a twice coarser lattice holds as well get one Gaussian instead of eight.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch.nn.functional import avg_pool3d, interpolate, max_pool3d, pad
@@ -31,8 +32,8 @@ def lattice_gaussians(
     origin: torch.Tensor,
     tolerance: float,
     most: int,
-    depth: int = 2,
-) -> tuple[torch.Tensor, int]:
+    depths: Sequence[int] = (2,),
+) -> tuple[torch.Tensor, tuple[int, int]]:
     """Gaussians (11, N) for a volume; their colours are nearly right, `solve_colours` makes them so.
 
     Args:
@@ -40,19 +41,18 @@ def lattice_gaussians(
         steps: (3, 3) float64, mm RAS along z, rows, columns, one a row.
         origin: (3,) float64, centre of voxel (0, 0, 0).
         tolerance: RMS error, normalised, at which a block may be held by the coarser lattice.
-        most: Gaussians allowed; the finest pitch grows until they suffice.
-        depth: pitch along z over the pitch in-plane: 2 where z lies across thick slices, 1 where it is as sharp.
+        most: Gaussians allowed; the pitch grows until they suffice.
+        depths: allowed pitches along z over the pitch in-plane, increasing: 2 where z lies across thick slices, up to
+            two Gaussians a slice if need be; 1 where z is as sharp as the others.
 
     Returns:
-        The parameters, and the finest in-plane pitch in voxels.
+        The parameters, and the finest pitch in voxels along z and in-plane.
     """
-    pitch = 1
-    while True:
+    # Resolution across slices goes first: there the volume holds less.
+    for pitch, depth in itertools.product(range(1, 9), depths):
         kept = _levels(volume, pitch, depth, tolerance)
-        count = sum(int(mask.sum()) for mask in kept)
-        if count <= most or pitch >= 8:
+        if sum(int(mask.sum()) for mask in kept) <= most:
             break
-        pitch += 1
     parts = []
     for level, mask in enumerate(kept):
         size = _block(pitch, depth, level)
@@ -67,7 +67,7 @@ def lattice_gaussians(
         part[9] = _separable_colours(volume, size)[mask]
         part[10] = 1.0
         parts.append(part)
-    return torch.cat(parts, 1).contiguous(), pitch
+    return torch.cat(parts, 1).contiguous(), (depth * pitch, pitch)
 
 
 def lattice_error(parameters: torch.Tensor, planes: VolumePlanes, step: int = 32) -> float:

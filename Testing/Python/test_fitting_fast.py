@@ -229,7 +229,9 @@ def test_lattice_holds_a_volume_by_itself():
     planes = VolumePlanes(prior, 0.0, 1.0, torch.device("cpu"))
     parameters, pitch = lattice_gaussians(planes.voxels, planes.steps, planes.origin, 0.002, 10**6)
     errors = list(solve_colours(parameters, planes, 3))
-    assert pitch == 1 and parameters.shape[1] < 0.9 * volume.size / 2
+    assert pitch == (2, 1) and parameters.shape[1] < 0.9 * volume.size / 2
     assert errors[-1] < 0.02 and errors[-1] <= errors[0]
     _, coarser = lattice_gaussians(planes.voxels, planes.steps, planes.origin, 0.002, 2000)
-    assert coarser > 1
+    assert coarser[1] > 1
+    _, deeper = lattice_gaussians(planes.voxels, planes.steps, planes.origin, 0.0, 6000, depths=(2, 3, 4))
+    assert deeper == (4, 1)
