@@ -29,7 +29,7 @@ def _score_table(rows: Sequence[dict[str, Any]], views: Sequence[str]) -> str:
     with_lpips = any(row[view].get("lpips") is not None for row in measured for view in views)
     names = ("psnr", "ssim", "lpips") if with_lpips else ("psnr", "ssim")
     digits = {"psnr": 2, "ssim": 3, "lpips": 3}
-    header = ["method", *(f"{view} {name.upper()}" for view in views for name in names), "seconds"]
+    header = ["method", *(f"{view} {name.upper()}" for view in views for name in names)]
     judged = [(view, name) for view in views for name in ("psnr", "ssim")]
     best = {(view, name): max(row[view][name] for row in measured) for view, name in judged}
     table = []
@@ -40,7 +40,7 @@ def _score_table(rows: Sequence[dict[str, Any]], views: Sequence[str]) -> str:
                 value = row[view].get(name)
                 text = "n/a" if value is None else f"{value:.{digits[name]}f}"
                 cells.append(f"**{text}**" if value is not None and value == best.get((view, name)) else text)
-        table.append([*cells, f"{row['prepare_s']:.1f}"])
+        table.append(cells)
     missing = [row["method"] for row in rows if "not_available" in row]
     note = f"\n\nNot measured: {', '.join(missing)}." if missing else ""
     return markdown(header, table) + note
