@@ -21,6 +21,7 @@ from .. import native
 from ..baselines import SplineInterpolator
 from ..gaussians import GaussianField, PlaneBatch
 from ..gaussians.field import BACKGROUND, CUT
+from ..metrics import psnr
 from ..priors.consistency import default_factor
 from ..priors.network_prior import noise_level
 from ..priors.volume import PriorVolume
@@ -224,12 +225,12 @@ class FastFit:
         )
         if blend < SMALLEST_BLEND:
             blend = 0.0
-        problem.held_out_psnr = _psnr(guessed + blend * difference - target)
+        problem.held_out_psnr = _psnr(guessed + blend * difference, target)
         problem.report["held_out"] = {
             "slices": int(held.sum()),
             "psnr_db": round(problem.held_out_psnr, 3),
-            "prior_psnr_db": round(_psnr(guessed - target), 3),
-            "spline_psnr_db": round(_psnr(spline - target), 3),
+            "prior_psnr_db": round(_psnr(guessed, target), 3),
+            "spline_psnr_db": round(_psnr(spline, target), 3),
             "rmse": round(float(np.sqrt(np.mean((guessed + blend * difference - target) ** 2)) * scale), 4),
             "note": "each left-out slice lies in a gap of twice the spacing: errors between acquired slices are smaller",
         }
@@ -259,5 +260,6 @@ def _render(parameters: torch.Tensor, batch: PlaneBatch) -> tuple[torch.Tensor, 
     return image, density
 
 
-def _psnr(error: np.ndarray) -> float:
-    return float(-10 * np.log10(max(float(np.mean(error**2)), 1e-12)))
+def _psnr(image: np.ndarray, target: np.ndarray) -> float:
+    """dB at a data range of 1, at most 120: reports are JSON, which has no infinity."""
+    return min(psnr(image, target, data_range=1.0), 120.0)
