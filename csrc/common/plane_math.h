@@ -33,12 +33,7 @@
 #endif
 
 // Rows of the packed parameter tensor (kParameterRows, N).
-enum {
-  kMeanX = 0, kMeanY, kMeanZ,
-  kM00, kM01, kM02, kM11, kM12, kM22,
-  kColour, kAmplitude,
-  kParameterRows
-};
+enum { kMeanX = 0, kMeanY, kMeanZ, kM00, kM01, kM02, kM11, kM12, kM22, kColour, kAmplitude, kParameterRows };
 
 // Sums over pixels, kept per Gaussian during the backward pass: F, N, sum f d (3), sum f d d^T (xx xy xz yy yz zz).
 enum { kSumF = 0, kSumN, kSumX, kSumY, kSumZ, kSumXX, kSumXY, kSumXZ, kSumYY, kSumYZ, kSumZZ, kSumRows };
@@ -135,8 +130,8 @@ GM_FUNCTION float gm_half_columns(const GmFootprint& f, float rest) {
 // Add one parallel's moments to the plane's sums in the basis (u, v, n): F, FX, FY, FXX, FXY, FYY are sums of
 // f {1, X, Y, XX, XY, YY} with X, Y relative to the mean's own pixel coordinates; d is the mean's distance.
 // plane_sums: F, N, u, v, n, uu, uv, un, vv, vn, nn (kSumRows).
-GM_FUNCTION void gm_add_parallel(float* plane_sums, float d, float N, float F, float FX, float FY, float FXX,
-                                 float FXY, float FYY) {
+GM_FUNCTION void gm_add_parallel(float* plane_sums, float d, float N, float F, float FX, float FY, float FXX, float FXY,
+                                 float FYY) {
   plane_sums[kSumF] += F;
   plane_sums[kSumN] += N;
   plane_sums[kSumX] += FX;
@@ -162,21 +157,28 @@ GM_FUNCTION void gm_shift_moments(float shear, float sx, float sy, float F, floa
   *Fyy = yy + 2.0f * sy * y + sy * sy * F;
 }
 
-// Rotate the plane's sums from (u, v, n) to RAS: result[k] is to be added to the Gaussian's sums.
+// Component (i, j) in RAS of sum f d d^T, given in the basis (u, v, n).
+GM_FUNCTION float gm_second_moment(const GmPlane& p, const float* sums, int i, int j) {
+  const float u = sums[kSumXX] * p.u[j] + sums[kSumXY] * p.v[j] + sums[kSumXZ] * p.n[j];
+  const float v = sums[kSumXY] * p.u[j] + sums[kSumYY] * p.v[j] + sums[kSumYZ] * p.n[j];
+  const float n = sums[kSumXZ] * p.u[j] + sums[kSumYZ] * p.v[j] + sums[kSumZZ] * p.n[j];
+  return p.u[i] * u + p.v[i] * v + p.n[i] * n;
+}
+
+// Rotate the plane's sums from (u, v, n) to RAS: result[k] is to be added to the Gaussian's sums. Written out, because
+// compilers vectorise loops over Gaussians only when there is no loop inside.
 GM_FUNCTION void gm_plane_sums_to_ras(const GmPlane& p, const float* sums, float* result) {
   result[kSumF] = sums[kSumF];
   result[kSumN] = sums[kSumN];
-  float column[3][3];  // S [u v n]^T, S symmetric
-  for (int k = 0; k < 3; ++k) {
-    result[kSumX + k] = sums[kSumX] * p.u[k] + sums[kSumY] * p.v[k] + sums[kSumZ] * p.n[k];
-    column[0][k] = sums[kSumXX] * p.u[k] + sums[kSumXY] * p.v[k] + sums[kSumXZ] * p.n[k];
-    column[1][k] = sums[kSumXY] * p.u[k] + sums[kSumYY] * p.v[k] + sums[kSumYZ] * p.n[k];
-    column[2][k] = sums[kSumXZ] * p.u[k] + sums[kSumYZ] * p.v[k] + sums[kSumZZ] * p.n[k];
-  }
-  int index = kSumXX;
-  for (int i = 0; i < 3; ++i)
-    for (int j = i; j < 3; ++j)
-      result[index++] = p.u[i] * column[0][j] + p.v[i] * column[1][j] + p.n[i] * column[2][j];
+  result[kSumX] = sums[kSumX] * p.u[0] + sums[kSumY] * p.v[0] + sums[kSumZ] * p.n[0];
+  result[kSumY] = sums[kSumX] * p.u[1] + sums[kSumY] * p.v[1] + sums[kSumZ] * p.n[1];
+  result[kSumZ] = sums[kSumX] * p.u[2] + sums[kSumY] * p.v[2] + sums[kSumZ] * p.n[2];
+  result[kSumXX] = gm_second_moment(p, sums, 0, 0);
+  result[kSumXY] = gm_second_moment(p, sums, 0, 1);
+  result[kSumXZ] = gm_second_moment(p, sums, 0, 2);
+  result[kSumYY] = gm_second_moment(p, sums, 1, 1);
+  result[kSumYZ] = gm_second_moment(p, sums, 1, 2);
+  result[kSumZZ] = gm_second_moment(p, sums, 2, 2);
 }
 
 // Chain rule from the sums (RAS) to the parameters; gradient has the rows of the packed tensor.

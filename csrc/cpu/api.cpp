@@ -1,12 +1,11 @@
 // The C interface: arguments are checked here, and no exception leaves.
-#include "../include/gaussianmri.h"
-
 #include <cmath>
 #include <cstdio>
 #include <exception>
 #include <new>
 #include <string>
 
+#include "../include/gaussianmri.h"
 #include "kernels.h"
 #include "render.h"
 #include "ssim.h"
@@ -83,12 +82,13 @@ RenderArguments check_render(const float* parameters, int64_t gaussians, const f
     require(plane.area2 > 0.0f && finite(plane.du, 3) && finite(plane.dv, 3),
             "a plane's steps along rows and columns are zero, or parallel, or not perpendicular to its normal");
     for (const float* step : {plane.u, plane.v})
-      require(std::fabs(gm_dot(n, step[0], step[1], step[2])) <=
-                  1e-3f * std::sqrt(gm_dot(step, step[0], step[1], step[2])),
-              "a plane's normal is not perpendicular to its rows and columns");
+      require(
+          std::fabs(gm_dot(n, step[0], step[1], step[2])) <= 1e-3f * std::sqrt(gm_dot(step, step[0], step[1], step[2])),
+          "a plane's normal is not perpendicular to its rows and columns");
   }
-  return RenderArguments{parameters, gaussians, frames, shapes, offsets, weights, planes,
-                         static_cast<int32_t>(sample_count), background, cut, threads};
+  return RenderArguments{parameters, gaussians, frames, shapes,
+                         offsets,    weights,   planes, static_cast<int32_t>(sample_count),
+                         background, cut,       threads};
 }
 
 }  // namespace
@@ -115,10 +115,10 @@ int gaussianmri_render(const float* parameters, int64_t gaussians, const float* 
 }
 
 int gaussianmri_render_backward(const float* grad_image, const float* samples, const float* density,
-                                const float* parameters, int64_t gaussians, const float* frames,
-                                const int32_t* shapes, const float* offsets, const float* weights, int64_t planes,
-                                int64_t sample_count, float background, float cut, int threads, float* gradient,
-                                char* message, int64_t message_size) {
+                                const float* parameters, int64_t gaussians, const float* frames, const int32_t* shapes,
+                                const float* offsets, const float* weights, int64_t planes, int64_t sample_count,
+                                float background, float cut, int threads, float* gradient, char* message,
+                                int64_t message_size) {
   return guarded(message, message_size, [&] {
     int64_t total;
     const RenderArguments a = check_render(parameters, gaussians, frames, shapes, offsets, weights, planes,

@@ -11,13 +11,23 @@
 #endif
 
 #if defined(GM_HAVE_X86)
-namespace avx512 { extern const Kernels kernels; }
-namespace avx2 { extern const Kernels kernels; }
-namespace sse2 { extern const Kernels kernels; }
+namespace avx512 {
+extern const Kernels kernels;
+}
+namespace avx2 {
+extern const Kernels kernels;
+}
+namespace sse2 {
+extern const Kernels kernels;
+}
 #elif defined(GM_HAVE_NEON)
-namespace neon { extern const Kernels kernels; }
+namespace neon {
+extern const Kernels kernels;
+}
 #endif
-namespace scalar { extern const Kernels kernels; }
+namespace scalar {
+extern const Kernels kernels;
+}
 
 namespace {
 

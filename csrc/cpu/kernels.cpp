@@ -1,8 +1,9 @@
 // Compiled once per instruction set, with GM_ISA naming it; nothing here may be shared with other translation units.
-#include "render_kernels.h"
-#include "ssim_kernels.h"
-
 #include "../common/adam_math.h"
+#include "gather.h"
+#include "project.h"
+#include "scatter.h"
+#include "ssim_kernels.h"
 
 #if defined(_MSC_VER)
 #define GM_RESTRICT __restrict
@@ -22,7 +23,9 @@ static void adam_row(float* GM_RESTRICT value, const float* GM_RESTRICT gradient
 
 static void adam(float* value, const float* gradient, float* m, float* v, int64_t count, int mode, float rate,
                  float beta1, float beta2, float correction1, float correction2, float epsilon) {
-  const auto row = mode == kAdamLog ? adam_row<kAdamLog> : mode == kAdamLogit ? adam_row<kAdamLogit> : adam_row<kAdamPlain>;
+  const auto row = mode == kAdamLog     ? adam_row<kAdamLog>
+                   : mode == kAdamLogit ? adam_row<kAdamLogit>
+                                        : adam_row<kAdamPlain>;
   row(value, gradient, m, v, count, rate, beta1, beta2, correction1, correction2, epsilon);
 }
 
@@ -30,7 +33,7 @@ static void adam(float* value, const float* gradient, float* m, float* v, int64_
 #define GM_STRING(x) GM_STRING_OF(x)
 
 extern const Kernels kernels;
-const Kernels kernels = {GM_STRING(GM_ISA), reach, cull, project, scatter, resolve,
-                         pull, gather, add_plane_sums, ssim_row, ssim_gradient_row, adam};
+const Kernels kernels = {GM_STRING(GM_ISA), reach, cull,     project,           scatter, resolve, pull, gather,
+                         add_plane_sums,    chain, ssim_row, ssim_gradient_row, adam};
 
 }  // namespace GM_ISA

@@ -5,12 +5,14 @@
 
 #include "../common/plane_math.h"
 
-constexpr int kPadding = 16;       // spare floats after every row: the widest vector's store never needs a tail
-constexpr int kSlack = 64;         // spare floats after the last row: rows are drawn in whole groups of vectors
-constexpr int kSsimRadius = 5;     // 11 x 11 window
+constexpr int kPadding = 16;          // spare floats after every row: the widest vector's store never needs a tail
+constexpr int kSlack = 64;            // spare floats after the last row: rows are drawn in whole groups of vectors
+constexpr int kSsimRadius = 5;        // 11 x 11 window
 constexpr float kMaximumCut = 62.0f;  // exp_half's range with three more squarings
 
-static inline int gm_padded(int columns) { return (columns + 2 * kPadding - 1) / kPadding * kPadding; }
+constexpr int kMomentSums = 12;  // floats per Gaussian that gather adds up
+
+static inline int gm_padded(int columns) { return ((columns + 2 * kPadding - 1) / kPadding | 1) * kPadding; }
 
 // A Gaussian's footprint on a plane with all its samples; one cache line.
 struct alignas(64) Projected {
@@ -49,15 +51,18 @@ struct Kernels {
   // over_density = weight gradient / density, times_sample = that times the sample.
   void (*pull)(const float* gradient, const float* sample, const float* density, float weight, int count,
                float* over_density, float* times_sample);
-  // Moments of each Gaussian of the list over all samples of a plane, added in the plane's basis to plane_sums:
-  // kSumRows floats per Gaussian, beginning with Gaussian `first`. pulls: per sample, then per row: `stride` floats of over_density, then `stride` floats of
-  // times_sample.
-  void (*gather)(const Projected* list, int count, const PlaneSamples& plane, float cut, int stride,
-                 const float* pulls, int64_t first, float* plane_sums);
-  // Rotates the sums of the `count` Gaussians in `drawn` (indices into plane_sums and gradient) to RAS, adds them to
-  // the rows of gradient (kSumRows x gaussians), and sets them to zero.
-  void (*add_plane_sums)(const GmPlane& plane, float* plane_sums, const int32_t* drawn, int count, int64_t gaussians,
-                         float* gradient);
+  // Moments of each Gaussian of the list over all samples of a plane, in the plane's basis, added to `moments`:
+  // kMomentSums floats per Gaussian, beginning with Gaussian `first`. pulls: per sample, then per row: `stride` floats
+  // of over_density, then `stride` floats of times_sample.
+  void (*gather)(const Projected* list, int count, const PlaneSamples& plane, float cut, int stride, const float* pulls,
+                 int64_t first, float* moments);
+  // Rotates the moments of the `count` Gaussians in `drawn` (indices into moments and sums) to RAS, adds them to sums
+  // (kSumRows rows, sum_stride apart), and sets them to zero.
+  void (*add_plane_sums)(const GmPlane& plane, float* moments, const int32_t* drawn, int count, int64_t sum_stride,
+                         float* sums);
+  // The chain rule from sums to gradient, for `count` Gaussians; rows of parameters and gradient are `stride` apart.
+  void (*chain)(const float* parameters, const float* sums, int64_t sum_stride, int64_t stride, int count,
+                float* gradient);
 
   // Structural similarity of one row; returns the row's sum. maps: this row of three maps of derivatives, map_stride
   // apart, already divided by the windows' weights. scratch: 10 x (columns + 2 kSsimRadius + kPadding) floats.

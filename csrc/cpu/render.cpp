@@ -16,9 +16,10 @@
 namespace {
 
 constexpr int kChunk = 1024;                       // Gaussians per task
+constexpr int kSumStride = kChunk + 16;            // not a power of two, which caches dislike
 constexpr int64_t kWaveValues = int64_t{1} << 20;  // pixels x samples per wave, bounds the memory
 constexpr int kWavePlanes = 16;
-constexpr int kBandFloats = 4096;                  // a band's numerator and density fit in the first-level cache
+constexpr int kBandFloats = 5120;  // a band's numerator and density fit in the first-level cache
 
 struct PlaneWork {
   PlaneSamples samples;
@@ -76,7 +77,9 @@ std::vector<Wave> waves(const std::vector<PlaneWork>& planes, int sample_count) 
 class ChunkCuller {
  public:
   ChunkCuller(const RenderArguments& a, const Kernels& kernels, int64_t chunk)
-      : a_(a), kernels_(kernels), first_(chunk * kChunk),
+      : a_(a),
+        kernels_(kernels),
+        first_(chunk * kChunk),
         count_(static_cast<int>(std::min<int64_t>(kChunk, a.gaussians - first_))) {}
 
   int64_t first() const { return first_; }
@@ -106,8 +109,11 @@ class ChunkCuller {
 
 int64_t chunk_count(const RenderArguments& a) { return (a.gaussians + kChunk - 1) / kChunk; }
 
-int band_rows(const PlaneSamples& s) {
-  return std::clamp(kBandFloats / gm_padded(s.columns), 4, 32);
+// Rows of a band: 2^band_shift, as many as fit.
+int band_shift(const PlaneSamples& s) {
+  int shift = 2;
+  while (shift < 5 && (gm_padded(s.columns) << (shift + 1)) <= kBandFloats) ++shift;
+  return shift;
 }
 
 // The footprints of one plane, band after band: entries[start[b] .. start[b + 1]), in the order of the Gaussians.
@@ -117,13 +123,14 @@ struct Bands {
   std::vector<const Projected*> entries;
 
   void sort(const PlaneSamples& samples, const std::vector<Projected>* parts, int64_t part_count) {
-    rows = band_rows(samples);
+    const int shift = band_shift(samples);
+    rows = 1 << shift;
     count = (samples.rows + rows - 1) / rows;
     start.assign(static_cast<size_t>(count) + 1, 0);
     const auto each = [&](auto&& visit) {
       for (int64_t k = 0; k < part_count; ++k)
         for (const Projected& p : parts[k])
-          for (int b = p.first_row / rows; b <= p.last_row / rows; ++b) visit(static_cast<size_t>(b), p);
+          for (int b = p.first_row >> shift; b <= p.last_row >> shift; ++b) visit(static_cast<size_t>(b), p);
     };
     each([&](size_t band, const Projected&) { ++start[band + 1]; });
     for (size_t b = 1; b < start.size(); ++b) start[b] += start[b - 1];
@@ -191,8 +198,8 @@ void gm_render(const RenderArguments& a, float* image, float* samples, float* de
     });
     std::vector<std::pair<int64_t, int>> tasks;
     parallel_for(wave_planes, a.threads, [&](int64_t p, int) {
-      bands[static_cast<size_t>(p)].sort(planes[static_cast<size_t>(wave.first + p)].samples,
-                                         found.data() + p * chunks, chunks);
+      bands[static_cast<size_t>(p)].sort(planes[static_cast<size_t>(wave.first + p)].samples, found.data() + p * chunks,
+                                         chunks);
     });
     for (int64_t p = 0; p < wave_planes; ++p)
       for (int band = 0; band < bands[static_cast<size_t>(p)].count; ++band) tasks.emplace_back(p, band);
@@ -210,13 +217,13 @@ void gm_render_backward(const RenderArguments& a, const float* grad_image, const
   const std::vector<PlaneWork> planes = prepare(a);
   const int64_t total = pixel_count(planes), N = a.gaussians;
   static_assert(static_cast<int>(kSumRows) == static_cast<int>(kParameterRows), "sums are kept in the gradient");
-  std::fill_n(gradient, kParameterRows * N, 0.0f);  // holds the sums until the chain rule at the end
-  std::vector<uint8_t> drawn(static_cast<size_t>(N), 0);
+  const std::vector<Wave> all_waves = waves(planes, a.sample_count);
+  if (all_waves.empty()) std::fill_n(gradient, kParameterRows * N, 0.0f);
   std::unique_ptr<float[]> pulls;
   int64_t pulls_size = 0;
   std::vector<int64_t> pull_start;
   std::vector<std::pair<int64_t, int>> rows;
-  for (const Wave& wave : waves(planes, a.sample_count)) {
+  for (const Wave& wave : all_waves) {
     pull_start.clear();
     rows.clear();
     int64_t size = 0;
@@ -251,47 +258,46 @@ void gm_render_backward(const RenderArguments& a, const float* grad_image, const
     parallel_for(chunk_count(a), a.threads, [&](int64_t chunk, int) {
       ChunkCuller cull(a, kernels, chunk);
       Projected list[kChunk];
-      static thread_local float sums[kChunk * kSumRows];  // zero between chunks
+      static thread_local float moments[kChunk * kMomentSums];  // zero between chunks
+      static thread_local float sums[kSumRows * kSumStride];
+      const int count = cull.count();
+      float* const chunk_gradient = gradient + cull.first();  // holds the sums between waves
+      for (int row = 0; row < kSumRows; ++row)
+        if (&wave == &all_waves.front())
+          std::fill_n(sums + row * kSumStride, count, 0.0f);
+        else
+          std::copy_n(chunk_gradient + row * N, count, sums + row * kSumStride);
       uint8_t touched[kChunk] = {};
       int32_t indices[kChunk];
       int found = 0;
-      const GmPlane* basis = nullptr;  // that the sums are in: the slices of a stack share it
+      const GmPlane* basis = nullptr;  // that the moments are in: the slices of a stack share it
       const auto flush = [&] {
-        if (found > 0) kernels.add_plane_sums(*basis, sums, indices, found, N, gradient + cull.first());
+        if (found > 0) kernels.add_plane_sums(*basis, moments, indices, found, kSumStride, sums);
         for (int k = 0; k < found; ++k) touched[indices[k]] = 0;
         found = 0;
       };
       for (int64_t p = wave.first; p < wave.end; ++p) {
         const PlaneWork& plane = planes[static_cast<size_t>(p)];
-        const int count = cull(plane, list);
-        if (count == 0) continue;
+        const int seen = cull(plane, list);
+        if (seen == 0) continue;
         if (!basis || !same_basis(*basis, plane.samples.plane)) {
           flush();
           basis = &plane.samples.plane;
         }
-        kernels.gather(list, count, plane.samples, a.cut, gm_padded(plane.samples.columns),
-                       pulls.get() + pull_start[static_cast<size_t>(p - wave.first)], cull.first(), sums);
-        for (int k = 0; k < count; ++k) {
+        kernels.gather(list, seen, plane.samples, a.cut, gm_padded(plane.samples.columns),
+                       pulls.get() + pull_start[static_cast<size_t>(p - wave.first)], cull.first(), moments);
+        for (int k = 0; k < seen; ++k) {
           const int32_t index = static_cast<int32_t>(list[k].gaussian - cull.first());
           if (touched[index]) continue;
           touched[index] = 1;
-          drawn[static_cast<size_t>(list[k].gaussian)] = 1;
           indices[found++] = index;
         }
       }
       flush();
+      if (&wave == &all_waves.back())
+        kernels.chain(a.parameters + cull.first(), sums, kSumStride, N, count, chunk_gradient);
+      else
+        for (int row = 0; row < kSumRows; ++row) std::copy_n(sums + row * kSumStride, count, chunk_gradient + row * N);
     });
   }
-  parallel_for(chunk_count(a), a.threads, [&](int64_t chunk, int) {
-    const int64_t end = std::min<int64_t>(N, (chunk + 1) * kChunk);
-    const float* const M = a.parameters + kM00 * N;
-    for (int64_t i = chunk * kChunk; i < end; ++i) {
-      if (!drawn[static_cast<size_t>(i)]) continue;  // its parameters may be NaN
-      float sums[kSumRows], result[kParameterRows];
-      for (int row = 0; row < kSumRows; ++row) sums[row] = gradient[row * N + i];
-      gm_chain_to_parameters(sums, M[i], M[N + i], M[2 * N + i], M[3 * N + i], M[4 * N + i], M[5 * N + i],
-                             a.parameters[kAmplitude * N + i], result);
-      for (int row = 0; row < kParameterRows; ++row) gradient[row * N + i] = result[row];
-    }
-  });
 }

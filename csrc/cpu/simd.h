@@ -85,6 +85,18 @@ static inline F fms(F a, F b, F c) { return a * b - c; }
 static inline F below(F q, F cut, F x) { return q < cut ? x : 0.0f; }
 #endif
 
+static inline float larger(float a, float b) { return a > b ? a : b; }
+static inline float smaller(float a, float b) { return a < b ? a : b; }
+// Smallest integer >= x and largest <= x, for x within int's range.
+static inline int ceiling(float x) {
+  const int i = static_cast<int>(x);
+  return i + (static_cast<float>(i) < x);
+}
+static inline int floored(float x) {
+  const int i = static_cast<int>(x);
+  return i - (static_cast<float>(i) > x);
+}
+
 static inline void prefetch(const void* p) {
 #if defined(_MSC_VER) && (defined(GM_USE_AVX512) || defined(GM_USE_AVX2) || defined(GM_USE_SSE2))
   _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0);
@@ -106,16 +118,36 @@ static inline Half fms(Half a, Half b, Half c) { return _mm256_fmsub_ps(a, b, c)
 static inline Half below(Half q, Half cut, Half x) {
   return _mm256_maskz_mov_ps(_mm256_cmp_ps_mask(q, cut, _CMP_LT_OQ), x);
 }
-template <typename V> static inline V load_as(const float* p);
-template <> inline F load_as<F>(const float* p) { return load(p); }
-template <> inline Half load_as<Half>(const float* p) { return _mm256_loadu_ps(p); }
-template <typename V> static inline V set_as(float x);
-template <> inline F set_as<F>(float x) { return set(x); }
-template <> inline Half set_as<Half>(float x) { return _mm256_set1_ps(x); }
+template <typename V>
+static inline V load_as(const float* p);
+template <>
+inline F load_as<F>(const float* p) {
+  return load(p);
+}
+template <>
+inline Half load_as<Half>(const float* p) {
+  return _mm256_loadu_ps(p);
+}
+template <typename V>
+static inline V set_as(float x);
+template <>
+inline F set_as<F>(float x) {
+  return set(x);
+}
+template <>
+inline Half set_as<Half>(float x) {
+  return _mm256_set1_ps(x);
+}
 #else
 using Half = F;
-template <typename V> static inline V load_as(const float* p) { return load(p); }
-template <typename V> static inline V set_as(float x) { return set(x); }
+template <typename V>
+static inline V load_as(const float* p) {
+  return load(p);
+}
+template <typename V>
+static inline V set_as(float x) {
+  return set(x);
+}
 #endif
 
 // Sums over the lanes of seven vectors, as a tree: the same order every time. total has room for eight.
@@ -124,8 +156,8 @@ static inline void sum8(__m256 a, __m256 b, __m256 c, __m256 d, __m256 e, __m256
   const __m256 ab = _mm256_hadd_ps(a, b), cd = _mm256_hadd_ps(c, d);
   const __m256 ef = _mm256_hadd_ps(e, f), gg = _mm256_hadd_ps(g, g);
   const __m256 low = _mm256_hadd_ps(ab, cd), high = _mm256_hadd_ps(ef, gg);
-  _mm256_storeu_ps(total, _mm256_add_ps(_mm256_permute2f128_ps(low, high, 0x20),
-                                        _mm256_permute2f128_ps(low, high, 0x31)));
+  _mm256_storeu_ps(total,
+                   _mm256_add_ps(_mm256_permute2f128_ps(low, high, 0x20), _mm256_permute2f128_ps(low, high, 0x31)));
 }
 #if defined(GM_USE_AVX512)
 static inline void sum8(F a, F b, F c, F d, F e, F f, F g, float* total) {
@@ -162,17 +194,20 @@ static inline void store_part(float* p, F x, int count) {
   for (int k = 0; k < count; ++k) p[k] = lane[k];
 }
 
-// exp(-q/2) for 0 <= q < 7.82 * 2^Squarings, relative error 3.5e-6 * 2^Squarings: exp(-q/8)'s minimax polynomial,
-// squared twice, and once more for each doubling of the range.
+// exp(-q/2) for 0 <= q < 7.82 * 2^Squarings, relative error 3e-6 * 2^Squarings, of q times exp_scale: exp(-q/8)'s
+// minimax polynomial, squared twice, and once more for each doubling of the range. At this scale the polynomial's
+// leading coefficient is 1, which saves a multiplication; its sign falls to the squares.
+static inline float exp_scale(int squarings) { return 4.343903437e-02f / static_cast<float>(1 << squarings); }
+static inline float exp_root_scale(int squarings) { return sqrtf(exp_scale(squarings)); }
+static inline int exp_squarings(float cut) { return cut <= 7.82f ? 0 : cut <= 15.6f ? 1 : cut <= 31.2f ? 2 : 3; }
+
 template <int Squarings, typename V>
-static inline V exp_half(V q) {
-  const float scale = 1.0f / static_cast<float>(1 << Squarings);
-  if (Squarings > 0) q = mul(q, set_as<V>(scale));
-  V p = fma(set_as<V>(-1.546681413e-07f), q, set_as<V>(9.337142720e-06f));
-  p = fma(p, q, set_as<V>(-3.221020045e-04f));
-  p = fma(p, q, set_as<V>(7.805948002e-03f));
-  p = fma(p, q, set_as<V>(-1.249952447e-01f));
-  p = fma(p, q, set_as<V>(9.999994127e-01f));
+static inline V exp_half(V scaled_q) {
+  V p = add(scaled_q, set_as<V>(-2.622365991e+00f));
+  p = fma(p, scaled_q, set_as<V>(3.929641283e+00f));
+  p = fma(p, scaled_q, set_as<V>(-4.136807455e+00f));
+  p = fma(p, scaled_q, set_as<V>(2.877486653e+00f));
+  p = fma(p, scaled_q, set_as<V>(-9.999994127e-01f));
   p = mul(p, p);
   p = mul(p, p);
   for (int k = 0; k < Squarings; ++k) p = mul(p, p);

@@ -11,7 +11,7 @@
 
 namespace {
 
-constexpr int kBand = 16;  // rows per task
+constexpr int kBand = 16;                           // rows per task
 constexpr int64_t kGroupPixels = int64_t{1} << 17;  // of planes taken together
 constexpr double kSigma = 1.5;
 
@@ -54,10 +54,10 @@ class Similarity {
     float* const maps = maps_.get();
     const Kernels& kernels = gm_kernels();
     each_row([&](const Task& t, int row, float* scratch) {
-      row_sums_[static_cast<size_t>(t.first_row_sum + row)] = kernels.ssim_row(
-          image + t.first_pixel, target + t.first_pixel, t.rows, t.columns, row, window_,
-          scales_[static_cast<size_t>(t.plane)].data(), scratch,
-          maps + t.first_pixel + static_cast<int64_t>(row) * t.columns, total);
+      row_sums_[static_cast<size_t>(t.first_row_sum + row)] =
+          kernels.ssim_row(image + t.first_pixel, target + t.first_pixel, t.rows, t.columns, row, window_,
+                           scales_[static_cast<size_t>(t.plane)].data(), scratch,
+                           maps + t.first_pixel + static_cast<int64_t>(row) * t.columns, total);
     });
     const double* sums = row_sums_.data();
     for (int64_t p = 0; p < planes; sums += shapes[2 * p], ++p) {

@@ -3,8 +3,9 @@
 // With window means mx, my, and windowed second moments exx, eyy, exy (variance = exx - mx^2, ...):
 //     S = A1 A2 / (B1 B2),  A1 = 2 mx my + C1,  A2 = 2 (exy - mx my) + C2,
 //     B1 = mx^2 + my^2 + C1,  B2 = (exx - mx^2) + (eyy - my^2) + C2.
-// The window is a separable Gaussian; at the borders the weights that fall outside are dropped and the rest renormalised,
-// which keeps it separable: W = diag(1/norm) G, and its adjoint G diag(1/norm) is the plain Gaussian of the scaled map.
+// The window is a separable Gaussian; at the borders the weights that fall outside are dropped and the rest
+// renormalised, which keeps it separable: W = diag(1/norm) G, and its adjoint G diag(1/norm) is the plain Gaussian of
+// the scaled map.
 //     dS/dx = W^T(dS/dmx) + 2 x W^T(dS/dexx) + y W^T(dS/dexy).
 #pragma once
 

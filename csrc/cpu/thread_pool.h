@@ -12,6 +12,6 @@ void gm_parallel(int64_t count, int threads, void (*task)(void* context, int64_t
 template <typename Body>
 void parallel_for(int64_t count, int threads, Body&& body) {
   gm_parallel(
-      count, threads,
-      [](void* context, int64_t index, int worker) { (*static_cast<Body*>(context))(index, worker); }, &body);
+      count, threads, [](void* context, int64_t index, int worker) { (*static_cast<Body*>(context))(index, worker); },
+      &body);
 }
