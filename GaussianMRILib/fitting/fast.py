@@ -4,8 +4,9 @@
    with the slices; for several stacks or angled slices a joint volume (`guess.py`).
 2. Steered Gaussians, about one for four pixels, fitted to the slices through their profile from that guess for a
    few passes: training longer improves the slices and harms the planes between them.
-3. Guess and steered field err differently, so their blend is better than both. The blend's weight is the least-squares
-   one on slices that a small probe left out; a field that does not help there gets weight 0.
+3. Guess and steered field err differently, so their blend is better than both; made to agree with the slices again, it
+   takes from the field only what the slices leave open, and not the noise that the field has learned from them. Its
+   weight is the least-squares one on slices that a small probe left out; a field that does not help there gets 0.
 4. A lattice of Gaussians is solved for the blend: the field that is returned holds it by itself.
 """
 
@@ -26,7 +27,7 @@ from ..priors.consistency import default_factor
 from ..priors.network_prior import noise_level
 from ..priors.volume import PriorVolume
 from ..stacks import SliceStack
-from .guess import make_guess
+from .guess import agree, make_guess
 from .lattice import lattice_error, lattice_gaussians, solve_colours
 from .optimiser import FieldOptimiser, Rates
 from .problem import Problem, Progress
@@ -38,12 +39,12 @@ PIXELS_PER_PASS = 1_500_000
 #: Scans of at most so many pixels are fitted with twice the effort: they take no longer than larger ones.
 SMALL_SCAN = 250_000
 STEPS_PER_PASS = 6
-SSIM_WEIGHT, SOFTNESS, WIDTH = 0.1, 0.02, 0.7
+SSIM_WEIGHT, SOFTNESS, WIDTH = 0.1, 0.02, 0.8
 #: Rates at the start, in units of the mean distance between Gaussians where they are lengths; they fall to a tenth.
-RATES = Rates(means=0.095, diagonal=0.056, off_diagonal=0.088, colours=0.028, amplitudes=0.056)
+RATES = Rates(means=0.066, diagonal=0.039, off_diagonal=0.062, colours=0.02, amplitudes=0.039)
 # The probe's gaps are twice as wide as the scan's, and there the field helps more than it does in the scan: hence the
 # ceiling, the best weight on simulated scans.
-LARGEST_BLEND, SMALLEST_BLEND = 0.25, 0.05
+LARGEST_BLEND, SMALLEST_BLEND = 0.65, 0.05
 PLANES_PER_CHUNK = 32
 
 
@@ -103,7 +104,7 @@ class FastFit:
         if blend > 0:
             for done, loss in self._steer(problem.stacks, guess, self._passes(), weights):
                 yield problem.progress("fitting to slices", 0.42 + 0.28 * done, loss)
-        volume = self._blended(guess, blend)
+        volume = VolumePlanes(self._blended(problem.stacks, guess, blend), problem.low, problem.high, problem.device)
         yield problem.progress("blending", 0.75)
         tolerance = 0.15 * noise_level(problem.stacks[0].pixels / (problem.high - problem.low))
         problem.report["noise"] = round(tolerance / 0.15, 5)
@@ -168,20 +169,20 @@ class FastFit:
                 loss += optimiser.step(batch, target, weight, rates, similarity, SOFTNESS) / STEPS_PER_PASS
             yield (n + 1) / passes, loss
 
-    def _blended(self, guess: PriorVolume, blend: float) -> VolumePlanes:
-        """The guess with `blend` of the steered field mixed in, where the field has Gaussians."""
+    def _blended(self, stacks: list[SliceStack], guess: PriorVolume, blend: float) -> PriorVolume:
+        """The guess with `blend` of the steered field mixed in, where the field has Gaussians and the slices say nothing."""
         problem = self.problem
-        planes = VolumePlanes(guess, problem.low, problem.high, problem.device)
         if blend <= 0 or self.parameters is None:
-            return planes
-        depth = planes.voxels.shape[0]
-        for first in range(0, depth, PLANES_PER_CHUNK):
-            part = planes.voxels[first : first + PLANES_PER_CHUNK]
+            return guess
+        planes = VolumePlanes(guess, problem.low, problem.high, problem.device)
+        pixels = guess.pixels.copy()
+        for first in range(0, len(pixels), PLANES_PER_CHUNK):
+            part = pixels[first : first + PLANES_PER_CHUNK]
             batch, target = planes.draw(0, range(first, first + len(part)))
             image, density = _render(self.parameters, batch)
             difference = torch.where(density[0] > 100 * BACKGROUND, image - target, 0.0)
-            part += blend * difference.reshape(part.shape)
-        return planes
+            part += (blend * (problem.high - problem.low)) * difference.reshape(part.shape).cpu().numpy()
+        return agree(replace(guess, pixels=pixels), stacks)
 
     def _probe(self) -> float:
         """Leave slices out of a small part of the scan, fit the rest, and see what helps on them.
@@ -204,18 +205,14 @@ class FastFit:
             pass
         assert self.parameters is not None
         scale = problem.high - problem.low
-        batch = PlaneBatch.from_planes(left_out.planes(), problem.device)
-        image, _ = _render(self.parameters, batch)
-        fitted = image.cpu().numpy()
+        blended = self._blended([rest], guess, 1.0)
         self.parameters = None
-        target = ((left_out.pixels - problem.low) / scale).ravel()
-        guessed = (
-            (np.stack([guess.sample(plane) for plane in left_out.planes()]) - problem.low) / scale
-        ).ravel()
         cubic = SplineInterpolator(rest)
-        spline = (
-            (np.stack([cubic.render(plane) for plane in left_out.planes()]) - problem.low) / scale
-        ).ravel()
+        target = ((left_out.pixels - problem.low) / scale).ravel()
+        guessed, fitted, spline = (
+            (np.stack([sample(plane) for plane in left_out.planes()]).ravel() - problem.low) / scale
+            for sample in (guess.sample, blended.sample, cubic.render)
+        )
         valid = np.isfinite(guessed) & np.isfinite(spline)
         target, guessed, spline, fitted = target[valid], guessed[valid], spline[valid], fitted[valid]
         difference = fitted - guessed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -74,19 +75,32 @@ def make_guess(
             spacing,
         )
     mean = on_grid(Resampler(stacks, guess_one), grid)
-    outside = np.isnan(mean)
-    mean[outside] = low
-    if sum(stack.pixels.size for stack in stacks) <= LARGEST_JOINT:
-        mean = solve(
-            stacks,
-            grid,
-            prior=mean,
-            smoothness=JOINT_SMOOTHNESS,
-            prior_weight=JOINT_PRIOR_WEIGHT,
-            iterations=15,
-        )
-        mean[outside] = low
-    return PriorVolume(mean, grid.ijk_to_ras, tuple(stack.hull() for stack in stacks)), kind
+    mean[np.isnan(mean)] = low
+    volume = PriorVolume(mean, grid.ijk_to_ras, tuple(stack.hull() for stack in stacks))
+    return agree(volume, stacks), kind
+
+
+def agree(volume: PriorVolume, stacks: Sequence[SliceStack]) -> PriorVolume:
+    """The volume nearest to a guess that agrees with every slice, up to noise.
+
+    One stack: in closed form. Several: by least squares, or as it is where they are too large for that.
+
+    Args:
+        volume: from `make_guess` of the same stacks, or something on its voxels.
+    """
+    if len(stacks) == 1 and len(parallel_groups(stacks[0])) == 1:
+        return enforce(volume, stacks[0])
+    if sum(stack.pixels.size for stack in stacks) > LARGEST_JOINT:
+        return volume
+    pixels = solve(
+        stacks,
+        Grid(volume.ijk_to_ras, volume.pixels.shape),
+        prior=volume.pixels,
+        smoothness=JOINT_SMOOTHNESS,
+        prior_weight=JOINT_PRIOR_WEIGHT,
+        iterations=15,
+    )
+    return replace(volume, pixels=pixels)
 
 
 def cubic_guess(stack: SliceStack) -> PriorVolume:

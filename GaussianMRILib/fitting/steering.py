@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from ..priors.volume import PriorVolume
 
 #: sigma_i = sigma0 * clip((mean eigenvalue / eigenvalue i)^EXPONENT, *STRETCH); eigenvalues no less than FLOOR * median.
-EXPONENT, STRETCH, FLOOR = 0.65, (0.45, 2.5), 0.1
-TENSOR_SIGMA_PIXELS = 2.2
+EXPONENT, STRETCH, FLOOR = 2.0, (0.4, 2.75), 0.01
+TENSOR_SIGMA_PIXELS = 2.0
 LARGEST_TENSOR = 12_000_000
 
 

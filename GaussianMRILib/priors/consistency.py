@@ -27,6 +27,7 @@ PROFILE_EDGE_MM = 0.6
 #: to a few hundredths of a millimetre; a seventh of a pixel is below what an interpolated image shows.
 TOLERANCE_PIXELS = 0.15
 LARGEST_FACTOR = 10
+ROWS_AT_ONCE = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,8 +166,12 @@ def enforce(
     gram = operator @ operator.T
     gram += (strength + 1e-9) * np.trace(gram) / len(gram) * np.eye(len(gram))
     correction = operator.T @ np.linalg.inv(gram)  # (Z, K)
-    residual = stack.pixels - _apply(operator, volume.pixels)
-    return replace(volume, pixels=volume.pixels + _apply(correction, residual))
+    pixels = np.empty(volume.pixels.shape, np.float32)
+    for row in range(0, pixels.shape[1], ROWS_AT_ONCE):  # so that a large scan needs no second copy of its volume
+        rows = slice(row, row + ROWS_AT_ONCE)
+        residual = stack.pixels[:, rows] - _apply(operator, volume.pixels[:, rows])
+        pixels[:, rows] = volume.pixels[:, rows] + _apply(correction, residual)
+    return replace(volume, pixels=pixels)
 
 
 def volume_operator(
