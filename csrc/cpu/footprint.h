@@ -1,4 +1,4 @@
-// Where a footprint lies at one sample of a plane, and its pixels in boxes.
+// The footprints of Gaussians on a plane's samples, and their pixels in boxes.
 #pragma once
 
 #include "kernels.h"
@@ -6,113 +6,164 @@
 
 namespace GM_ISA {
 
-constexpr int kBatch = 16;  // footprints placed at a time, so that the compiler vectorises square roots and divisions
-constexpr int kBoxColumns = 16, kBoxRows = 32;
+constexpr int kBoxColumns = 16, kBoxRows = 32;  // of the largest box
 static_assert(kBoxColumns <= kPadding, "a box that starts inside the image ends in its row's padding");
 
 alignas(64) static const float kRamp[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 
-struct Batch {
-  int count;
-  float A[kBatch], shear[kBatch], D[kBatch], s[kBatch], t[kBatch], ks[kBatch], kt[kBatch];
-  float distance[kBatch], precision[kBatch], colour[kBatch], amplitude[kBatch];
+// Up to kBlock Gaussians on one plane, then at one of its samples: arrays, so that the compiler vectorises.
+struct Footprints {
+  float s[kBlock], t[kBlock], ks[kBlock], kt[kBlock], distance[kBlock], precision[kBlock], shear[kBlock];
+  float colour[kBlock], amplitude[kBlock];
+  float root[kBlock], x_step[kBlock], minimum_bend[kBlock];  // as in Placed
+  float per_row[kBlock], per_column[kBlock];                 // squared half extents per unit of q
+  int valid[kBlock];
   // at one sample
-  float d[kBatch], q0[kBatch], s0[kBatch], t0[kBatch], root_A[kBatch];
-  int first_column[kBatch], columns[kBatch], first_row[kBatch], end_row[kBatch];
+  float d[kBlock], q0[kBlock], s0[kBlock], t0[kBlock], x[kBlock], minimum[kBlock], minimum_step[kBlock];
+  int column[kBlock], columns[kBlock], first_row[kBlock], end_row[kBlock];
 
-  void collect(const Projected& p, int k) {
-    const GmFootprint& f = p.footprint;
-    A[k] = f.A, shear[k] = f.shear, D[k] = f.D, s[k] = f.s, t[k] = f.t, ks[k] = f.ks, kt[k] = f.kt;
-    distance[k] = f.distance, precision[k] = f.precision, colour[k] = p.colour, amplitude[k] = p.amplitude;
-  }
-
-  void fill() {  // copies of the first one keep the idle lanes harmless
-    for (int k = count; k < kBatch; ++k) {
-      A[k] = A[0], shear[k] = shear[0], D[k] = D[0], s[k] = s[0], t[k] = t[0], ks[k] = ks[0], kt[k] = kt[0];
-      distance[k] = distance[0], precision[k] = precision[0], colour[k] = colour[0], amplitude[k] = amplitude[0];
+  void project(const GmPlane& of_plane, const float* parameters, int64_t gaussians, const int32_t* visible, int count,
+               float scale) {
+    const GmPlane plane = of_plane;  // a copy, so that the compiler knows it overlaps nothing
+    float in[kParameterRows][kBlock];
+    for (int row = 0; row < kParameterRows; ++row) {
+      for (int k = 0; k < count; ++k) in[row][k] = parameters[row * gaussians + visible[k]];
+      for (int k = count; k < kBlock; ++k) in[row][k] = 0.0f;  // not valid
+    }
+    for (int k = 0; k < kBlock; ++k) {
+      const GmFootprint f = gm_project(plane, in[kMeanX][k], in[kMeanY][k], in[kMeanZ][k], in[kM00][k], in[kM01][k],
+                                       in[kM02][k], in[kM11][k], in[kM12][k], in[kM22][k]);
+      s[k] = f.s, t[k] = f.t, ks[k] = f.ks, kt[k] = f.kt, distance[k] = f.distance, precision[k] = f.precision;
+      shear[k] = f.shear;
+      colour[k] = in[kColour][k], amplitude[k] = in[kAmplitude][k];
+      root[k] = sqrtf(scale * f.A);
+      x_step[k] = root[k] * f.shear;
+      minimum_bend[k] = 2.0f * scale * f.D;
+      per_row[k] = 1.0f / f.D;
+      per_column[k] = 1.0f / f.A + f.shear * f.shear * per_row[k];
+      valid[k] = gm_valid(f, in[kColour][k], in[kAmplitude][k]);
     }
   }
 
-  void place(float offset, float cut, int image_first_row, int image_end_row, int image_columns) {
-    const float low = static_cast<float>(image_first_row), high = static_cast<float>(image_end_row);
-    const float last_column = static_cast<float>(image_columns - 1);
-    for (int k = 0; k < kBatch; ++k) {
+  void place(float offset, float cut, float scale, int image_rows, int image_columns) {
+    const float last_row = static_cast<float>(image_rows - 1), last_column = static_cast<float>(image_columns - 1);
+    for (int k = 0; k < kBlock; ++k) {
       d[k] = distance[k] - offset;
-      q0[k] = d[k] * d[k] * precision[k];
+      const float least = d[k] * d[k] * precision[k], rest = larger(cut - least, 0.0f);
+      q0[k] = scale * least;
       s0[k] = s[k] - ks[k] * d[k];
       t0[k] = t[k] - kt[k] * d[k];
-      root_A[k] = sqrtf(A[k]);
-      const float rest = larger(cut - q0[k], 0.0f), inverse_D = 1.0f / D[k];
-      const float half_rows = sqrtf(rest * inverse_D);
-      const float half_columns = sqrtf(rest * (1.0f / A[k] + shear[k] * shear[k] * inverse_D));
-      first_row[k] = ceiling(smaller(larger(t0[k] - half_rows, low), high));
-      const int end = floored(smaller(larger(t0[k] + half_rows, low - 1.0f), high - 1.0f)) + 1;
-      end_row[k] = end * (rest > 0.0f);  // a product, because a choice would keep GCC from vectorising
-      first_column[k] = ceiling(smaller(larger(s0[k] - half_columns, 0.0f), last_column + 1.0f));
-      columns[k] = floored(smaller(larger(s0[k] + half_columns, -1.0f), last_column)) + 1 - first_column[k];
+      const float half_rows = sqrtf(rest * per_row[k]), half_columns = sqrtf(rest * per_column[k]);
+      first_row[k] = ceiling(smaller(larger(t0[k] - half_rows, 0.0f), last_row + 1.0f));
+      const int end = floored(smaller(larger(t0[k] + half_rows, -1.0f), last_row)) + 1;
+      end_row[k] = end * (rest > 0.0f) * valid[k];  // products, because choices would keep GCC from vectorising
+      column[k] = ceiling(smaller(larger(s0[k] - half_columns, 0.0f), last_column + 1.0f));
+      columns[k] = floored(smaller(larger(s0[k] + half_columns, -1.0f), last_column)) + 1 - column[k];
+      const float y = static_cast<float>(first_row[k]) - t0[k], D = 0.5f * minimum_bend[k];
+      x[k] = root[k] * (static_cast<float>(column[k]) - s0[k] + shear[k] * y);
+      minimum[k] = q0[k] + D * y * y;
+      minimum_step[k] = D * (2.0f * y + 1.0f);
     }
+  }
+
+  bool meets_image(int k) const { return (end_row[k] > first_row[k]) & (columns[k] > 0); }
+
+  Placed placed(int k, int sample) const {
+    return {column[k],       columns[k],   first_row[k],
+            end_row[k],      s0[k],        t0[k],
+            q0[k],           x[k],         minimum[k],
+            minimum_step[k], root[k],      x_step[k],
+            minimum_bend[k], amplitude[k], amplitude[k] * colour[k],
+            sample};
   }
 };
 
-// Part of a footprint, from one column on. q along the row y from the centre is (sqrt(A) (x + shear y))^2 + q0 + D y^2;
-// from row to row both terms follow by addition.
+// Some of a footprint's pixels, from one column on, with the values of Placed at the first row.
 struct BoxPlace {
   int column, first_row, end_row;
+  float x, minimum, minimum_step;
 };
 
-template <int Squarings, typename V, int Count>
+static inline BoxPlace box_at(const Placed& p, int column, int first_row, int end_row) {
+  const float y = static_cast<float>(first_row) - p.t0, D = 0.5f * p.minimum_bend;
+  const float right = static_cast<float>(column - p.column), down = static_cast<float>(first_row - p.first_row);
+  return {column, first_row, end_row, p.x + p.root * right + p.x_step * down, p.q0 + D * y * y, D * (2.0f * y + 1.0f)};
+}
+
+template <typename V, int Count>
 struct Box {
   static constexpr int kWidth = static_cast<int>(sizeof(V) / sizeof(float));
-  V x[Count], x_step;  // sqrt(A) (x + shear y)
-  V minimum, minimum_step, minimum_step_step;
+  V x[Count], x_step, minimum, minimum_step, minimum_bend;
 
-  Box(const Batch& b, int k, const BoxPlace& place) {
-    const float scale = exp_scale(Squarings), root = b.root_A[k] * exp_root_scale(Squarings), D = b.D[k] * scale;
-    const float y = static_cast<float>(place.first_row) - b.t0[k];
-    const V start = set_as<V>(static_cast<float>(place.column) - b.s0[k] + b.shear[k] * y), factor = set_as<V>(root);
-    for (int c = 0; c < Count; ++c) x[c] = mul(add(load_as<V>(kRamp + c * kWidth), start), factor);
-    x_step = set_as<V>(root * b.shear[k]);
-    minimum = set_as<V>(b.q0[k] * scale + D * y * y);
-    minimum_step = set_as<V>(D * (2.0f * y + 1.0f));
-    minimum_step_step = set_as<V>(2.0f * D);
+  Box(const Placed& p, const BoxPlace& place)
+      : x_step(set_as<V>(p.x_step)),
+        minimum(set_as<V>(place.minimum)),
+        minimum_step(set_as<V>(place.minimum_step)),
+        minimum_bend(set_as<V>(p.minimum_bend)) {
+    const V root = set_as<V>(p.root), start = set_as<V>(place.x);
+    for (int c = 0; c < Count; ++c) x[c] = fma(load_as<V>(kRamp + c * kWidth), root, start);
   }
   V q(int c) const { return fma(x[c], x[c], minimum); }
   void next() {
     for (int c = 0; c < Count; ++c) x[c] = add(x[c], x_step);
     minimum = add(minimum, minimum_step);
-    minimum_step = add(minimum_step, minimum_step_step);
+    minimum_step = add(minimum_step, minimum_bend);
   }
 };
 
-// Calls draw(place, narrow) for the boxes that cover a footprint: one, unless it is large. narrow: 8 columns suffice.
+// Calls draw(place, narrow) for the boxes that cover a large footprint's rows [low, high), each as high as the
+// footprint is there. narrow: 8 columns suffice.
 template <typename Draw>
-static inline void each_box(const Batch& b, int k, float cut, const Draw& draw) {
-  const int rows = b.end_row[k] - b.first_row[k];
-  if (rows <= 0 || b.columns[k] <= 0) return;
-  const BoxPlace whole = {b.first_column[k], b.first_row[k], b.end_row[k]};
-  if (b.columns[k] <= 8) return draw(whole, true);
-  if (b.columns[k] <= kBoxColumns) return draw(whole, false);
+static void each_part(const Placed& p, float limit, int low_row, int high_row, const Draw& draw) {
   // The rim is y = -slope x +- sqrt(height - curve x^2); its highest point lies at x = -lean, its lowest at x = lean.
-  const float A = b.A[k], shear = b.shear[k], D = b.D[k], C = D + A * shear * shear, rest = cut - b.q0[k];
-  const float slope = A * shear / C, height = rest / C, curve = A * D / (C * C), lean = shear * sqrtf(rest / D);
-  for (int done = 0; done < b.columns[k]; done += kBoxColumns) {
-    const int left = b.columns[k] - done;
-    const float first = static_cast<float>(b.first_column[k] + done) - b.s0[k];
+  const float A = p.root * p.root, shear = p.x_step / p.root, D = 0.5f * p.minimum_bend, C = D + A * shear * shear;
+  const float rest = limit - p.q0, slope = A * shear / C, height = rest / C, curve = A * D / (C * C);
+  const float lean = shear * sqrtf(rest / D);
+  const float low = static_cast<float>(low_row), high = static_cast<float>(high_row);
+  for (int done = 0; done < p.columns; done += kBoxColumns) {
+    const int left = p.columns - done, column = p.column + done;
+    const float first = static_cast<float>(column) - p.s0;
     const float last = first + static_cast<float>((left < kBoxColumns ? left : kBoxColumns) - 1);
-    const float low = smaller(larger(lean, first), last), high = smaller(larger(-lean, first), last);
-    const float from = b.t0[k] - slope * low - sqrtf(larger(height - curve * low * low, 0.0f));
-    const float to = b.t0[k] - slope * high + sqrtf(larger(height - curve * high * high, 0.0f));
-    const int first_row =
-        ceiling(smaller(larger(from, static_cast<float>(whole.first_row)), static_cast<float>(whole.end_row)));
-    const int end_row =
-        floored(smaller(larger(to, static_cast<float>(whole.first_row - 1)), static_cast<float>(whole.end_row - 1))) +
-        1;
-    draw(BoxPlace{whole.column + done, first_row, end_row}, left <= 8);
+    const float lowest = smaller(larger(lean, first), last), highest = smaller(larger(-lean, first), last);
+    const float from = p.t0 - slope * lowest - sqrtf(larger(height - curve * lowest * lowest, 0.0f));
+    const float to = p.t0 - slope * highest + sqrtf(larger(height - curve * highest * highest, 0.0f));
+    const int end_row = floored(smaller(larger(to, low - 1.0f), high - 1.0f)) + 1;
+    for (int row = ceiling(smaller(larger(from, low), high)); row < end_row; row += kBoxRows)
+      draw(box_at(p, column, row, end_row - row < kBoxRows ? end_row : row + kBoxRows), left <= 8);
   }
+}
+
+// The same for any footprint: most are one box.
+template <typename Draw>
+static inline void each_box(const Placed& p, float limit, int low_row, int high_row, const Draw& draw) {
+  const int first_row = p.first_row > low_row ? p.first_row : low_row,
+            end_row = p.end_row < high_row ? p.end_row : high_row;
+  if (p.columns > kBoxColumns || end_row - first_row > kBoxRows)
+    each_part(p, limit, first_row, end_row, draw);
+  else if (first_row == p.first_row)
+    draw(BoxPlace{p.column, first_row, end_row, p.x, p.minimum, p.minimum_step}, p.columns <= 8);
+  else
+    draw(box_at(p, p.column, first_row, end_row), p.columns <= 8);
 }
 
 // Vectors per row of a box of 8 and of 16 columns.
 constexpr int kHalfLanes = static_cast<int>(sizeof(Half) / sizeof(float));
 constexpr int kEight = 8 / kHalfLanes, kSixteen = kBoxColumns / kLanes;
+
+static int place(const float* parameters, int64_t gaussians, const int32_t* visible, int count,
+                 const PlaneSamples& samples, float cut, Placed* out) {
+  const float scale = exp_scale(cut);
+  Footprints footprints;
+  footprints.project(samples.plane, parameters, gaussians, visible, count, scale);
+  int found = 0;
+  for (int sample = 0; sample < samples.sample_count; ++sample) {
+    footprints.place(samples.offsets[sample], cut, scale, samples.rows, samples.columns);
+    for (int k = 0; k < count; ++k) {  // without a branch that could not be foreseen
+      out[found] = footprints.placed(k, sample);
+      found += footprints.meets_image(k);
+    }
+  }
+  return found;
+}
 
 }  // namespace GM_ISA

@@ -17,28 +17,27 @@ static void pull(const float* gradient, const float* sample, const float* densit
 // The sums N, F, FX, FY, FXX, FXY, FYY (see plane_math.h) over the pixels of a box, without the amplitude. Columns are
 // the lanes, so the loop over rows sums only f {1, y, yy} and the powers of x come once, at the end.
 template <int Squarings, typename V, int Count>
-static inline void gather_box(const Batch& b, int k, const BoxPlace& place, float cut, int stride, const float* pull,
-                              float* total) {
-  Box<Squarings, V, Count> box(b, k, place);
-  const V limit = set_as<V>(cut * exp_scale(Squarings)), colour = set_as<V>(b.colour[k]);
-  const V zero = set_as<V>(0.0f), one = set_as<V>(1.0f);
-  V y = set_as<V>(static_cast<float>(place.first_row) - b.t0[k]);
+static inline void gather_box(const Footprints& f, int k, const Placed& p, const BoxPlace& place, float limit,
+                              int stride, const float* pull, float* total) {
+  Box<V, Count> box(p, place);
+  const V bound = set_as<V>(limit), colour = set_as<V>(f.colour[k]), zero = set_as<V>(0.0f), one = set_as<V>(1.0f);
+  V y = set_as<V>(static_cast<float>(place.first_row) - p.t0);
   V N = zero, S[Count], Sy[Count], Syy[Count];
   for (int c = 0; c < Count; ++c) S[c] = Sy[c] = Syy[c] = zero;
   const float* at = pull + static_cast<int64_t>(place.first_row) * 2 * stride + place.column;
   for (int row = place.first_row; row < place.end_row; ++row, at += 2 * stride, box.next(), y = add(y, one))
     for (int c = 0; c < Count; ++c) {
-      const V q = box.q(c), w = below(q, limit, exp_half<Squarings>(q));
+      const V q = box.q(c), w = below(q, bound, exp_half<Squarings>(q));
       const V over_density = load_as<V>(at + c * box.kWidth);
-      const V f = mul(w, fms(colour, over_density, load_as<V>(at + stride + c * box.kWidth)));
+      const V force = mul(w, fms(colour, over_density, load_as<V>(at + stride + c * box.kWidth)));
       N = fma(w, over_density, N);
-      S[c] = add(S[c], f);
-      const V fy = mul(f, y);
+      S[c] = add(S[c], force);
+      const V fy = mul(force, y);
       Sy[c] = add(Sy[c], fy);
       Syy[c] = fma(fy, y, Syy[c]);
     }
   // From the footprint's centre to the mean.
-  const V start = set_as<V>(static_cast<float>(place.column) - b.s[k]), down = set_as<V>(-b.kt[k] * b.d[k]);
+  const V start = set_as<V>(static_cast<float>(place.column) - f.s[k]), down = set_as<V>(-f.kt[k] * f.d[k]);
   V F0 = zero, Fx = zero, Fy = zero, Fxx = zero, Fxy = zero, Fyy = zero;
   for (int c = 0; c < Count; ++c) {
     const V x = add(load_as<V>(kRamp + c * box.kWidth), start), moved = fma(down, S[c], Sy[c]);
@@ -63,42 +62,49 @@ static inline void add_moments(const float* total, float amplitude, float d, flo
 }
 
 template <int Squarings>
-static void gather_range(const Projected* list, int count, const PlaneSamples& samples, float cut, int stride,
-                         const float* pulls, int64_t first, float* moments) {
+static int gather_block(const float* parameters, int64_t gaussians, const int32_t* visible, int count,
+                        const PlaneSamples& samples, float cut, int stride, const float* pulls, float* moments,
+                        int32_t* seen) {
   const int64_t sample_stride = static_cast<int64_t>(samples.rows) * 2 * stride;
-  Batch batch;
-  for (int start = 0; start < count; start += kBatch) {
-    batch.count = count - start < kBatch ? count - start : kBatch;
-    for (int k = 0; k < batch.count; ++k) batch.collect(list[start + k], k);
-    batch.fill();
-    for (int sample = 0; sample < samples.sample_count; ++sample) {
-      batch.place(samples.offsets[sample], cut, 0, samples.rows, samples.columns);
-      const float* const pull = pulls + sample * sample_stride;
-      for (int k = 0; k < batch.count; ++k) {
-        float* const sums = moments + kMomentSums * (list[start + k].gaussian - first);
-        each_box(batch, k, cut, [&](const BoxPlace& place, bool narrow) {
-          float total[8];
-          if (narrow)
-            gather_box<Squarings, Half, kEight>(batch, k, place, cut, stride, pull, total);
-          else
-            gather_box<Squarings, F, kSixteen>(batch, k, place, cut, stride, pull, total);
-          add_moments(total, batch.amplitude[k], batch.d[k], sums);
-        });
-      }
+  const float scale = exp_scale(cut), limit = cut * scale;
+  Footprints footprints;
+  footprints.project(samples.plane, parameters, gaussians, visible, count, scale);
+  bool touched[kBlock] = {};
+  for (int sample = 0; sample < samples.sample_count; ++sample) {
+    footprints.place(samples.offsets[sample], cut, scale, samples.rows, samples.columns);
+    const float* const pull = pulls + sample * sample_stride;
+    for (int k = 0; k < count; ++k) {
+      if (!footprints.meets_image(k)) continue;
+      touched[k] = true;
+      const Placed p = footprints.placed(k, sample);
+      each_box(p, limit, 0, samples.rows, [&](const BoxPlace& place, bool narrow) {
+        float total[8];
+        if (narrow)
+          gather_box<Squarings, Half, kEight>(footprints, k, p, place, limit, stride, pull, total);
+        else
+          gather_box<Squarings, F, kSixteen>(footprints, k, p, place, limit, stride, pull, total);
+        add_moments(total, footprints.amplitude[k], footprints.d[k], moments + kMomentSums * visible[k]);
+      });
     }
   }
+  int found = 0;
+  for (int k = 0; k < count; ++k) {
+    seen[found] = visible[k];
+    found += touched[k];
+  }
+  return found;
 }
 
-static void gather(const Projected* list, int count, const PlaneSamples& samples, float cut, int stride,
-                   const float* pulls, int64_t first, float* moments) {
-  static constexpr decltype(&gather_range<0>) range[] = {gather_range<0>, gather_range<1>, gather_range<2>,
-                                                         gather_range<3>};
-  range[exp_squarings(cut)](list, count, samples, cut, stride, pulls, first, moments);
+static int gather(const float* parameters, int64_t gaussians, const int32_t* visible, int count,
+                  const PlaneSamples& samples, float cut, int stride, const float* pulls, float* moments,
+                  int32_t* seen) {
+  static constexpr decltype(&gather_block<0>) block[] = {gather_block<0>, gather_block<1>, gather_block<2>,
+                                                         gather_block<3>};
+  return block[exp_squarings(cut)](parameters, gaussians, visible, count, samples, cut, stride, pulls, moments, seen);
 }
 
 static void add_plane_sums(const GmPlane& plane, float* moments, const int32_t* drawn, int count, int64_t sum_stride,
                            float* sums) {
-  constexpr int kBlock = 32;
   for (int start = 0; start < count; start += kBlock) {
     const int n = count - start < kBlock ? count - start : kBlock;
     float in[kMomentSums][kBlock] = {}, out[kSumRows][kBlock];
@@ -129,7 +135,6 @@ static void add_plane_sums(const GmPlane& plane, float* moments, const int32_t* 
 
 static void chain(const float* parameters, const float* sums, int64_t sum_stride, int64_t stride, int count,
                   float* gradient) {
-  constexpr int kBlock = 64;
   for (int start = 0; start < count; start += kBlock) {
     const int n = count - start < kBlock ? count - start : kBlock;
     const float *in[kParameterRows], *sum[kSumRows];

@@ -1,7 +1,7 @@
 // Compiled once per instruction set, with GM_ISA naming it; nothing here may be shared with other translation units.
 #include "../common/adam_math.h"
+#include "cull.h"
 #include "gather.h"
-#include "project.h"
 #include "scatter.h"
 #include "ssim_kernels.h"
 
@@ -33,7 +33,8 @@ static void adam(float* value, const float* gradient, float* m, float* v, int64_
 #define GM_STRING(x) GM_STRING_OF(x)
 
 extern const Kernels kernels;
-const Kernels kernels = {GM_STRING(GM_ISA), reach, cull,     project,           scatter, resolve, pull, gather,
-                         add_plane_sums,    chain, ssim_row, ssim_gradient_row, adam};
+const Kernels kernels = {
+    GM_STRING(GM_ISA), reach, cull, place, scatter, resolve, pull, gather, add_plane_sums, chain, ssim_row,
+    ssim_gradient_row, adam};
 
 }  // namespace GM_ISA

@@ -10,17 +10,23 @@ constexpr int kSlack = 64;            // spare floats after the last row: rows a
 constexpr int kSsimRadius = 5;        // 11 x 11 window
 constexpr float kMaximumCut = 62.0f;  // exp_half's range with three more squarings
 
+constexpr int kBlock = 64;       // Gaussians placed at a time
 constexpr int kMomentSums = 12;  // floats per Gaussian that gather adds up
 
 static inline int gm_padded(int columns) { return ((columns + 2 * kPadding - 1) / kPadding | 1) * kPadding; }
 
-// A Gaussian's footprint on a plane with all its samples; one cache line.
-struct alignas(64) Projected {
-  GmFootprint footprint;
-  float colour, amplitude;
-  int32_t gaussian;
-  int32_t first_row, last_row;  // inclusive; over all samples, clipped to the image
+// A Gaussian's footprint on one sample of a plane: its pixels, clipped to the image, and q there, which along the row y
+// from the centre is (sqrt(A) (x + shear y))^2 + q0 + D y^2. From row to row both terms follow by addition. q and
+// everything in it is scaled as exp_half wants it.
+struct alignas(64) Placed {
+  int32_t column, columns, first_row, end_row;
+  float s0, t0, q0;                  // centre, and q there
+  float x, minimum, minimum_step;    // sqrt(A) (x + shear y), q0 + D y^2 and its first difference, at the first pixel
+  float root, x_step, minimum_bend;  // sqrt(A), sqrt(A) shear, 2 D
+  float amplitude, tint;             // tint: amplitude times colour
+  int32_t sample;
 };
+static_assert(sizeof(Placed) == 64, "one cache line");
 
 struct PlaneSamples {  // one plane's frame and its samples along the normal
   GmPlane plane;
@@ -38,24 +44,25 @@ struct Kernels {
                 float* position, float* reach, float* bounds);
   // Indices (relative to first) of Gaussians whose reach meets [low, high]; returns how many.
   int (*cull)(const float* position, const float* reach, int count, float low, float high, int32_t* visible);
-  // Project the visible ones; keeps those whose footprint meets the image, in order; returns how many.
-  int (*project)(const float* parameters, int64_t gaussians, int64_t first, const int32_t* visible, int count,
-                 const PlaneSamples& plane, float cut, Projected* out);
+  // The footprints of at most kBlock Gaussians on all samples of a plane, those that meet the image, sample after
+  // sample; returns how many. visible: indices of the Gaussians.
+  int (*place)(const float* parameters, int64_t gaussians, const int32_t* visible, int count,
+               const PlaneSamples& samples, float cut, Placed* out);
 
-  // Add the Gaussians of the list, in order, to rows [first_row, end_row) of the sample at `offset`.
-  // numerator and density point to first_row, `stride` floats per row.
-  void (*scatter)(const Projected* const* list, int count, float offset, float cut, int first_row, int end_row,
-                  int columns, int stride, float* numerator, float* density);
+  // Add the footprints of the list, in order, to rows [first_row, end_row) of a sample. numerator and density point to
+  // first_row, `stride` floats per row.
+  void (*scatter)(const Placed* const* list, int count, float cut, int first_row, int end_row, int stride,
+                  float* numerator, float* density);
   // sample = numerator / density (0 where there is none), image += weight * sample; `count` pixels.
   void (*resolve)(const float* numerator, const float* density, float weight, int count, float* sample, float* image);
   // over_density = weight gradient / density, times_sample = that times the sample.
   void (*pull)(const float* gradient, const float* sample, const float* density, float weight, int count,
                float* over_density, float* times_sample);
-  // Moments of each Gaussian of the list over all samples of a plane, in the plane's basis, added to `moments`:
-  // kMomentSums floats per Gaussian, beginning with Gaussian `first`. pulls: per sample, then per row: `stride` floats
-  // of over_density, then `stride` floats of times_sample.
-  void (*gather)(const Projected* list, int count, const PlaneSamples& plane, float cut, int stride, const float* pulls,
-                 int64_t first, float* moments);
+  // Moments of at most kBlock Gaussians over all samples of a plane, in the plane's basis, added to `moments`:
+  // kMomentSums floats per Gaussian. Returns how many meet the image, with their indices in `seen`. pulls: per sample,
+  // then per row: `stride` floats of over_density, then `stride` floats of times_sample.
+  int (*gather)(const float* parameters, int64_t gaussians, const int32_t* visible, int count,
+                const PlaneSamples& samples, float cut, int stride, const float* pulls, float* moments, int32_t* seen);
   // Rotates the moments of the `count` Gaussians in `drawn` (indices into moments and sums) to RAS, adds them to sums
   // (kSumRows rows, sum_stride apart), and sets them to zero.
   void (*add_plane_sums)(const GmPlane& plane, float* moments, const int32_t* drawn, int count, int64_t sum_stride,

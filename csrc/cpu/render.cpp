@@ -56,12 +56,12 @@ std::vector<PlaneWork> prepare(const RenderArguments& a) {
   return planes;
 }
 
-std::vector<Wave> waves(const std::vector<PlaneWork>& planes, int sample_count) {
+std::vector<Wave> waves(const std::vector<PlaneWork>& planes, int sample_count, int most) {
   std::vector<Wave> result;
   const int64_t count = static_cast<int64_t>(planes.size());
   for (int64_t first = 0; first < count;) {
     int64_t end = first, values = 0;
-    while (end < count && end - first < kWavePlanes) {
+    while (end < count && end - first < most) {
       const PlaneSamples& s = planes[static_cast<size_t>(end)].samples;
       values += static_cast<int64_t>(s.rows) * s.columns * sample_count;
       if (end > first && values > kWaveValues) break;
@@ -85,16 +85,17 @@ class ChunkCuller {
   int64_t first() const { return first_; }
   int count() const { return count_; }
 
-  // Writes the Gaussians whose footprint meets the plane to out (room for kChunk); returns how many.
-  int operator()(const PlaneWork& plane, Projected* out) {
-    if (plane.samples.rows == 0 || plane.samples.columns == 0) return 0;
+  // Calls block(visible, count) with the Gaussians (relative to first) that reach the plane, at most kBlock at a time.
+  template <typename Block>
+  void operator()(const PlaneWork& plane, const Block& block) {
+    if (plane.samples.rows == 0 || plane.samples.columns == 0) return;
     if (!normal_ || std::memcmp(normal_, plane.normal, 3 * sizeof(float)) != 0) {
       normal_ = plane.normal;
       kernels_.reach(a_.parameters, a_.gaussians, first_, count_, normal_, a_.cut, position_, reach_, bounds_);
     }
-    if (!(bounds_[0] <= plane.high && bounds_[1] >= plane.low)) return 0;
+    if (!(bounds_[0] <= plane.high && bounds_[1] >= plane.low)) return;
     const int met = kernels_.cull(position_, reach_, count_, plane.low, plane.high, visible_);
-    return kernels_.project(a_.parameters, a_.gaussians, first_, visible_, met, plane.samples, a_.cut, out);
+    for (int i = 0; i < met; i += kBlock) block(visible_ + i, std::min(kBlock, met - i));
   }
 
  private:
@@ -116,27 +117,47 @@ int band_shift(const PlaneSamples& s) {
   return shift;
 }
 
-// The footprints of one plane, band after band: entries[start[b] .. start[b + 1]), in the order of the Gaussians.
+// The footprints that one chunk found in a wave, plane after plane.
+struct Found {
+  std::unique_ptr<Placed[]> footprints;
+  int64_t size = 0, capacity = 0;
+  std::vector<int64_t> start;  // of each plane
+
+  Placed* room(int64_t more) {
+    if (size + more > capacity) {
+      capacity = std::max(2 * capacity, size + more);
+      std::unique_ptr<Placed[]> larger(new Placed[static_cast<size_t>(capacity)]);  // not zeroed
+      std::copy_n(footprints.get(), size, larger.get());
+      footprints = std::move(larger);
+    }
+    return footprints.get() + size;
+  }
+};
+
+// The footprints of one plane by sample and band: entries[start[bin] .. start[bin + 1]), in the order of the Gaussians.
 struct Bands {
   int rows = 0, count = 0;
   std::vector<int32_t> start;
-  std::vector<const Projected*> entries;
+  std::vector<const Placed*> entries;
 
-  void sort(const PlaneSamples& samples, const std::vector<Projected>* parts, int64_t part_count) {
+  void sort(const PlaneSamples& samples, const std::vector<Found>& found, size_t plane) {
     const int shift = band_shift(samples);
     rows = 1 << shift;
     count = (samples.rows + rows - 1) / rows;
-    start.assign(static_cast<size_t>(count) + 1, 0);
+    start.assign(static_cast<size_t>(samples.sample_count) * static_cast<size_t>(count) + 1, 0);
     const auto each = [&](auto&& visit) {
-      for (int64_t k = 0; k < part_count; ++k)
-        for (const Projected& p : parts[k])
-          for (int b = p.first_row >> shift; b <= p.last_row >> shift; ++b) visit(static_cast<size_t>(b), p);
+      for (const Found& chunk : found)
+        for (int64_t k = chunk.start[plane]; k < chunk.start[plane + 1]; ++k) {
+          const Placed& p = chunk.footprints[static_cast<size_t>(k)];
+          for (int band = p.first_row >> shift; band <= (p.end_row - 1) >> shift; ++band)
+            visit(static_cast<size_t>(p.sample * count + band), p);
+        }
     };
-    each([&](size_t band, const Projected&) { ++start[band + 1]; });
-    for (size_t b = 1; b < start.size(); ++b) start[b] += start[b - 1];
+    each([&](size_t bin, const Placed&) { ++start[bin + 1]; });
+    for (size_t bin = 1; bin < start.size(); ++bin) start[bin] += start[bin - 1];
     entries.resize(static_cast<size_t>(start.back()));
     std::vector<int32_t> next(start.begin(), start.end() - 1);
-    each([&](size_t band, const Projected& p) { entries[static_cast<size_t>(next[band]++)] = &p; });
+    each([&](size_t bin, const Placed& p) { entries[static_cast<size_t>(next[bin]++)] = &p; });
   }
 };
 
@@ -149,14 +170,13 @@ void draw_band(const RenderArguments& a, const Kernels& kernels, const PlaneWork
   static thread_local std::vector<float> buffer;
   if (buffer.size() < 2 * size) buffer.resize(2 * size);
   float *const numerator = buffer.data(), *const sum = buffer.data() + size;
-  const Projected* const* const list = bands.entries.data() + bands.start[static_cast<size_t>(band)];
-  const int count = bands.start[static_cast<size_t>(band) + 1] - bands.start[static_cast<size_t>(band)];
   const int64_t first_pixel = plane.first_pixel + static_cast<int64_t>(first_row) * s.columns;
   std::fill_n(image + first_pixel, static_cast<int64_t>(end_row - first_row) * s.columns, 0.0f);
   for (int q = 0; q < s.sample_count; ++q) {
     std::fill_n(numerator, size, 0.0f);
     std::fill_n(sum, size, a.background);
-    kernels.scatter(list, count, s.offsets[q], a.cut, first_row, end_row, s.columns, stride, numerator, sum);
+    const int32_t* const bin = bands.start.data() + q * bands.count + band;
+    kernels.scatter(bands.entries.data() + bin[0], bin[1] - bin[0], a.cut, first_row, end_row, stride, numerator, sum);
     for (int row = first_row; row < end_row; ++row) {
       const float* const row_sum = sum + (row - first_row) * stride;
       const int64_t pixel = first_pixel + static_cast<int64_t>(row - first_row) * s.columns;
@@ -183,23 +203,37 @@ void gm_render(const RenderArguments& a, float* image, float* samples, float* de
   const Kernels& kernels = gm_kernels();
   const std::vector<PlaneWork> planes = prepare(a);
   const int64_t total = pixel_count(planes), chunks = chunk_count(a);
-  std::vector<Bands> bands(kWavePlanes);
-  std::vector<std::vector<Projected>> found;
-  for (const Wave& wave : waves(planes, a.sample_count)) {
+  // A plane for each thread: its footprints then stay in the caches between the stages.
+  const int most = std::min(a.threads, kWavePlanes);
+  std::vector<Bands> bands(static_cast<size_t>(most));
+  std::vector<Found> found(static_cast<size_t>(chunks));
+  const std::vector<Wave> all_waves = waves(planes, a.sample_count, most);
+  std::vector<ChunkCuller> cullers;  // kept from wave to wave
+  if (all_waves.size() > 1) {
+    cullers.reserve(static_cast<size_t>(chunks));
+    for (int64_t chunk = 0; chunk < chunks; ++chunk) cullers.emplace_back(a, kernels, chunk);
+  }
+  for (const Wave& wave : all_waves) {
     const int64_t wave_planes = wave.end - wave.first;
-    found.assign(static_cast<size_t>(chunks * wave_planes), {});
     parallel_for(chunks, a.threads, [&](int64_t chunk, int) {
-      ChunkCuller cull(a, kernels, chunk);
-      Projected buffer[kChunk];
-      for (int64_t p = 0; p < wave_planes; ++p) {
-        const int count = cull(planes[static_cast<size_t>(wave.first + p)], buffer);
-        found[static_cast<size_t>(p * chunks + chunk)].assign(buffer, buffer + count);
+      ChunkCuller for_one_wave(a, kernels, chunk);
+      ChunkCuller& cull = cullers.empty() ? for_one_wave : cullers[static_cast<size_t>(chunk)];
+      Found& out = found[static_cast<size_t>(chunk)];
+      out.size = 0;
+      out.start.assign(1, 0);
+      for (int64_t p = wave.first; p < wave.end; ++p) {
+        const PlaneWork& plane = planes[static_cast<size_t>(p)];
+        cull(plane, [&](const int32_t* visible, int count) {
+          out.size += kernels.place(a.parameters + cull.first(), a.gaussians, visible, count, plane.samples, a.cut,
+                                    out.room(int64_t{kBlock} * a.sample_count));
+        });
+        out.start.push_back(out.size);
       }
     });
     std::vector<std::pair<int64_t, int>> tasks;
     parallel_for(wave_planes, a.threads, [&](int64_t p, int) {
-      bands[static_cast<size_t>(p)].sort(planes[static_cast<size_t>(wave.first + p)].samples, found.data() + p * chunks,
-                                         chunks);
+      bands[static_cast<size_t>(p)].sort(planes[static_cast<size_t>(wave.first + p)].samples, found,
+                                         static_cast<size_t>(p));
     });
     for (int64_t p = 0; p < wave_planes; ++p)
       for (int band = 0; band < bands[static_cast<size_t>(p)].count; ++band) tasks.emplace_back(p, band);
@@ -217,7 +251,7 @@ void gm_render_backward(const RenderArguments& a, const float* grad_image, const
   const std::vector<PlaneWork> planes = prepare(a);
   const int64_t total = pixel_count(planes), N = a.gaussians;
   static_assert(static_cast<int>(kSumRows) == static_cast<int>(kParameterRows), "sums are kept in the gradient");
-  const std::vector<Wave> all_waves = waves(planes, a.sample_count);
+  const std::vector<Wave> all_waves = waves(planes, a.sample_count, kWavePlanes);
   if (all_waves.empty()) std::fill_n(gradient, kParameterRows * N, 0.0f);
   std::unique_ptr<float[]> pulls;
   int64_t pulls_size = 0;
@@ -257,7 +291,6 @@ void gm_render_backward(const RenderArguments& a, const float* grad_image, const
     });
     parallel_for(chunk_count(a), a.threads, [&](int64_t chunk, int) {
       ChunkCuller cull(a, kernels, chunk);
-      Projected list[kChunk];
       static thread_local float moments[kChunk * kMomentSums];  // zero between chunks
       static thread_local float sums[kSumRows * kSumStride];
       const int count = cull.count();
@@ -278,20 +311,22 @@ void gm_render_backward(const RenderArguments& a, const float* grad_image, const
       };
       for (int64_t p = wave.first; p < wave.end; ++p) {
         const PlaneWork& plane = planes[static_cast<size_t>(p)];
-        const int seen = cull(plane, list);
-        if (seen == 0) continue;
-        if (!basis || !same_basis(*basis, plane.samples.plane)) {
-          flush();
-          basis = &plane.samples.plane;
-        }
-        kernels.gather(list, seen, plane.samples, a.cut, gm_padded(plane.samples.columns),
-                       pulls.get() + pull_start[static_cast<size_t>(p - wave.first)], cull.first(), moments);
-        for (int k = 0; k < seen; ++k) {
-          const int32_t index = static_cast<int32_t>(list[k].gaussian - cull.first());
-          if (touched[index]) continue;
-          touched[index] = 1;
-          indices[found++] = index;
-        }
+        cull(plane, [&](const int32_t* visible, int visible_count) {
+          if (!basis || !same_basis(*basis, plane.samples.plane)) {
+            flush();
+            basis = &plane.samples.plane;
+          }
+          int32_t seen[kBlock];
+          const int seen_count =
+              kernels.gather(a.parameters + cull.first(), N, visible, visible_count, plane.samples, a.cut,
+                             gm_padded(plane.samples.columns),
+                             pulls.get() + pull_start[static_cast<size_t>(p - wave.first)], moments, seen);
+          for (int k = 0; k < seen_count; ++k) {
+            if (touched[seen[k]]) continue;
+            touched[seen[k]] = 1;
+            indices[found++] = seen[k];
+          }
+        });
       }
       flush();
       if (&wave == &all_waves.back())

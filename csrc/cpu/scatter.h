@@ -6,46 +6,42 @@
 namespace GM_ISA {
 
 template <int Squarings, typename V, int Count>
-static inline void scatter_box(const Batch& b, int k, const BoxPlace& place, float cut, int origin_row, int stride,
+static inline void scatter_box(const Placed& p, const BoxPlace& place, float limit, int origin_row, int stride,
                                float* numerator, float* density) {
-  Box<Squarings, V, Count> box(b, k, place);
-  const V limit = set_as<V>(cut * exp_scale(Squarings)), amplitude = set_as<V>(b.amplitude[k]);
-  const V tinted = set_as<V>(b.amplitude[k] * b.colour[k]);
+  Box<V, Count> box(p, place);
+  const V bound = set_as<V>(limit), amplitude = set_as<V>(p.amplitude), tint = set_as<V>(p.tint);
   int64_t at = static_cast<int64_t>(place.first_row - origin_row) * stride + place.column;
   for (int row = place.first_row; row < place.end_row; ++row, at += stride, box.next())
     for (int c = 0; c < Count; ++c) {
-      const V q = box.q(c), w = below(q, limit, exp_half<Squarings>(q));
+      const V q = box.q(c), w = below(q, bound, exp_half<Squarings>(q));
       float *const n = numerator + at + c * box.kWidth, *const sum = density + at + c * box.kWidth;
-      store(n, fma(w, tinted, load_as<V>(n)));
+      store(n, fma(w, tint, load_as<V>(n)));
       store(sum, fma(w, amplitude, load_as<V>(sum)));
     }
 }
 
 template <int Squarings>
-static void scatter_range(const Projected* const* list, int count, float offset, float cut, int first_row, int end_row,
-                          int columns, int stride, float* numerator, float* density) {
-  Batch batch;
-  for (int start = 0; start < count; start += kBatch) {
-    batch.count = count - start < kBatch ? count - start : kBatch;
-    for (int k = 0; k < batch.count; ++k) batch.collect(*list[start + k], k);
-    for (int k = start + kBatch; k < count && k < start + 2 * kBatch; ++k) prefetch(list[k]);
-    batch.fill();
-    batch.place(offset, cut, first_row, end_row, columns);
-    for (int k = 0; k < batch.count; ++k)
-      each_box(batch, k, cut, [&](const BoxPlace& place, bool narrow) {
-        if (narrow)
-          scatter_box<Squarings, Half, kEight>(batch, k, place, cut, first_row, stride, numerator, density);
-        else
-          scatter_box<Squarings, F, kSixteen>(batch, k, place, cut, first_row, stride, numerator, density);
-      });
+static void scatter_range(const Placed* const* list, int count, float cut, int first_row, int end_row, int stride,
+                          float* numerator, float* density) {
+  constexpr int kAhead = 16;
+  const float limit = cut * exp_scale(cut);
+  for (int i = 0; i < count; ++i) {
+    if (i + kAhead < count) prefetch(list[i + kAhead]);
+    const Placed& p = *list[i];
+    each_box(p, limit, first_row, end_row, [&](const BoxPlace& place, bool narrow) {
+      if (narrow)
+        scatter_box<Squarings, Half, kEight>(p, place, limit, first_row, stride, numerator, density);
+      else
+        scatter_box<Squarings, F, kSixteen>(p, place, limit, first_row, stride, numerator, density);
+    });
   }
 }
 
-static void scatter(const Projected* const* list, int count, float offset, float cut, int first_row, int end_row,
-                    int columns, int stride, float* numerator, float* density) {
+static void scatter(const Placed* const* list, int count, float cut, int first_row, int end_row, int stride,
+                    float* numerator, float* density) {
   static constexpr decltype(&scatter_range<0>) range[] = {scatter_range<0>, scatter_range<1>, scatter_range<2>,
                                                           scatter_range<3>};
-  range[exp_squarings(cut)](list, count, offset, cut, first_row, end_row, columns, stride, numerator, density);
+  range[exp_squarings(cut)](list, count, cut, first_row, end_row, stride, numerator, density);
 }
 
 static void resolve(const float* numerator, const float* density, float weight, int count, float* sample,

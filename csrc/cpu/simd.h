@@ -197,9 +197,8 @@ static inline void store_part(float* p, F x, int count) {
 // exp(-q/2) for 0 <= q < 7.82 * 2^Squarings, relative error 3e-6 * 2^Squarings, of q times exp_scale: exp(-q/8)'s
 // minimax polynomial, squared twice, and once more for each doubling of the range. At this scale the polynomial's
 // leading coefficient is 1, which saves a multiplication; its sign falls to the squares.
-static inline float exp_scale(int squarings) { return 4.343903437e-02f / static_cast<float>(1 << squarings); }
-static inline float exp_root_scale(int squarings) { return sqrtf(exp_scale(squarings)); }
 static inline int exp_squarings(float cut) { return cut <= 7.82f ? 0 : cut <= 15.6f ? 1 : cut <= 31.2f ? 2 : 3; }
+static inline float exp_scale(float cut) { return 4.343903437e-02f / static_cast<float>(1 << exp_squarings(cut)); }
 
 template <int Squarings, typename V>
 static inline V exp_half(V scaled_q) {
