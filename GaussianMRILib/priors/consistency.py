@@ -166,8 +166,8 @@ def enforce(
     gram = operator @ operator.T
     gram += (strength + 1e-9) * np.trace(gram) / len(gram) * np.eye(len(gram))
     correction = operator.T @ np.linalg.inv(gram)  # (Z, K)
-    pixels = np.empty(volume.pixels.shape, np.float32)
-    for row in range(0, pixels.shape[1], ROWS_AT_ONCE):  # so that a large scan needs no second copy of its volume
+    pixels = np.empty_like(volume.pixels)
+    for row in range(0, stack.shape[1], ROWS_AT_ONCE):  # so that a large scan needs no second copy of its volume
         rows = slice(row, row + ROWS_AT_ONCE)
         residual = stack.pixels[:, rows] - _apply(operator, volume.pixels[:, rows])
         pixels[:, rows] = volume.pixels[:, rows] + _apply(correction, residual)
