@@ -5,6 +5,12 @@
 The scene is a jittered lattice of Gaussians of 1.2-2 mm in a box of 112 x 224 x 80 mm, pixels of 1 mm unless
 said otherwise. A pixel-Gaussian is a pixel inside the cut of a Gaussian. Times are the least of several runs:
 of the processor for what runs on one thread, so that other programs matter less, else of the clock.
+
+Rates are given twice. The whole call has everything from Python on: culling all Gaussians, projecting those that
+the plane meets, drawing, and for the backward pass the dense gradient (11, N). Drawing is what one more sample at
+the same place adds to a call: the footprints' places and bands, their pixels, and the output (forward), or the
+input's quotients and the sums over pixels (backward); culling, projection and the gradient's rows happen once for
+all samples of a plane and so drop out of the difference.
 """
 
 from __future__ import annotations
@@ -14,6 +20,7 @@ import json
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,17 +75,19 @@ def planes(count: int, rows: int, columns: int, samples: int, tilt: float = 20.0
     return torch.tensor(frames), shapes, torch.tensor([offsets] * count), torch.tensor([weights] * count)
 
 
-def least(run: Callable[[], object], clock: Callable[[], float], seconds: float) -> float:
-    """Least time of one run in seconds, over as many runs as fit, at least three."""
-    run()
-    best, spent = math.inf, 0.0
-    for k in range(1000):
-        start = clock()
+def least(runs: list[Callable[[], object]], clock: Callable[[], float], seconds: float) -> list[float]:
+    """Least time of each run in seconds, over as many rounds as fit, at least three. The runs take turns, so that
+    their times can be compared whatever else the machine does."""
+    for run in runs:
         run()
-        taken = clock() - start
-        best, spent = min(best, taken), spent + taken
-        if k >= 2 and spent > seconds:
-            break
+    best, spent, rounds = [math.inf] * len(runs), 0.0, 0
+    while rounds < 3 or spent < seconds * len(runs):
+        for k, run in enumerate(runs):
+            start = clock()
+            run()
+            taken = clock() - start
+            best[k], spent = min(best[k], taken), spent + taken
+        rounds += 1
     return best
 
 
@@ -108,60 +117,71 @@ def pixel_gaussians(parameters: torch.Tensor, scene: Planes) -> int:
 
 
 class Timer:
-    """Forward and backward times of a scene."""
+    """Forward and backward times of scenes, which take turns."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
 
-    def __call__(self, parameters: torch.Tensor, scene: Planes, threads: int) -> tuple[float, float]:
+    def __call__(self, parameters: torch.Tensor, threads: int, *scenes: Planes) -> list[tuple[float, float]]:
         torch.set_num_threads(threads)
         clock = time.process_time if threads == 1 else time.perf_counter
-        arguments = (parameters, *scene, 1e-3, native.CUT)
-        image, samples, density = native.render_planes(*arguments)
-        forward = least(lambda: native.render_planes(*arguments), clock, self.seconds)
-        backward = least(
-            lambda: native.render_planes_backward(image, samples, density, *arguments), clock, self.seconds
-        )
-        return forward, backward
+        forward: list[Callable[[], object]] = []
+        backward: list[Callable[[], object]] = []
+        for scene in scenes:
+            arguments = (parameters, *scene, 1e-3, native.CUT)
+            image, samples, density = native.render_planes(*arguments)
+            forward.append(partial(native.render_planes, *arguments))
+            backward.append(partial(native.render_planes_backward, image, samples, density, *arguments))
+        times = [least(runs, clock, self.seconds) for runs in (forward, backward)]
+        return list(zip(*times, strict=True))
 
 
 def rates(timer: Timer, parameters: torch.Tensor) -> list[dict[str, Any]]:
-    """G pixel-Gaussians per second on one core, whole calls and without what an empty plane costs."""
+    """G pixel-Gaussians per second on one core: of whole calls and of drawing."""
     library = kernels()
     assert library is not None
     best = library.simd
+    more = 2  # samples that are added at the same place to tell drawing from the rest
     rows = []
     for pixel in (1.0, 0.5):
         scene = planes(1, round(BOX[1] / pixel), round(BOX[0] / pixel), 1)
         pairs = pixel_gaussians(parameters, scene)
-        away = (scene[0] + torch.tensor([0.0, 0.0, 1e4] + [0.0] * 9), *scene[1:])
+        frames, shapes, *profile = scene
+        offsets, weights = (x.expand(-1, 1 + more).contiguous() for x in profile)
+        again = (frames, shapes, offsets, weights)
         for simd in dict.fromkeys(["avx2", best]):
             if not library.set_simd(simd):
                 continue
-            forward, backward = timer(parameters, scene, 1)
-            empty = timer(parameters, away, 1)
+            once, thrice = timer(parameters, 1, scene, again)
+            drawing = [max(b - a, 1e-9) / more for a, b in zip(once, thrice, strict=True)]
             rows.append(
                 {
                     "simd": simd,
                     "pixel_mm": pixel,
                     "pixel_gaussians": pairs,
-                    "forward_ms": forward * 1e3,
-                    "backward_ms": backward * 1e3,
-                    "forward_rate": pairs / forward / 1e9,
-                    "backward_rate": pairs / backward / 1e9,
-                    "forward_rate_drawing": pairs / max(forward - empty[0], 1e-9) / 1e9,
-                    "backward_rate_drawing": pairs / max(backward - empty[1], 1e-9) / 1e9,
+                    "forward_ms": once[0] * 1e3,
+                    "backward_ms": once[1] * 1e3,
+                    "forward_drawing_ms": drawing[0] * 1e3,
+                    "backward_drawing_ms": drawing[1] * 1e3,
+                    "forward_rate": pairs / once[0] / 1e9,
+                    "backward_rate": pairs / once[1] / 1e9,
+                    "forward_rate_drawing": pairs / drawing[0] / 1e9,
+                    "backward_rate_drawing": pairs / drawing[1] / 1e9,
                 }
             )
         library.set_simd(best)
-    print("\nRates on one core, G pixel-Gaussians/s (in brackets: without culling, projection and the call)")
+    print(
+        "\nRates on one core, G pixel-Gaussians/s, of whole calls from Python (with culling of all Gaussians,\n"
+        "projection, and the dense gradient) and of drawing (what one more sample at the same place adds)\n"
+        "                        forward: call          drawing          backward: call         drawing"
+    )
     for row in rows:
-        print(
-            f"  {row['simd']:7s} {row['pixel_mm']:3.1f} mm pixels  forward {row['forward_ms']:6.2f} ms "
-            f"{row['forward_rate']:.2f} ({row['forward_rate_drawing']:.2f})   "
-            f"backward {row['backward_ms']:6.2f} ms "
-            f"{row['backward_rate']:.2f} ({row['backward_rate_drawing']:.2f})"
-        )
+        columns = [
+            f"{row[f'{way}{part}_ms']:6.2f} ms {row[f'{way}_rate{part}']:5.2f} G/s"
+            for way in ("forward", "backward")
+            for part in ("", "_drawing")
+        ]
+        print(f"  {row['simd']:7s} {row['pixel_mm']:3.1f} mm pixels  {'   '.join(columns)}")
     return rows
 
 
@@ -169,7 +189,7 @@ def against_scipy(timer: Timer, parameters: torch.Tensor) -> dict[str, float]:
     """One plane of 224 x 224 against scipy's cubic spline on a volume of 0.8 mm over the same box (both
     prepared)."""
     scene = planes(1, 224, 224, 1)
-    one, two = timer(parameters, scene, 1)[0], timer(parameters, scene, 2)[0]
+    one, two = (timer(parameters, threads, scene)[0][0] for threads in (1, 2))
     generator = np.random.default_rng(0)
     volume = ndimage.spline_filter(
         generator.random([round(s / 0.8) for s in BOX], dtype=np.float32), output=np.float32
@@ -178,11 +198,8 @@ def against_scipy(timer: Timer, parameters: torch.Tensor) -> dict[str, float]:
     column, row = np.meshgrid(np.arange(224), np.arange(224))
     points = frame[0:3] + column[..., None] * frame[3:6] + row[..., None] * frame[6:9]
     coordinates = np.moveaxis(points / 0.8 - 0.5, -1, 0)
-    spline = least(
-        lambda: ndimage.map_coordinates(volume, coordinates, order=3, prefilter=False),
-        time.process_time,
-        timer.seconds,
-    )
+    run = partial(ndimage.map_coordinates, volume, coordinates, order=3, prefilter=False)
+    (spline,) = least([run], time.process_time, timer.seconds)
     print(
         f"\nPlane of 224 x 224 from {parameters.shape[1]} Gaussians: "
         f"{one * 1e3:.2f} ms on one core, {two * 1e3:.2f} ms on two threads; "
@@ -211,7 +228,7 @@ def against_reference(timer: Timer, count: int) -> dict[str, float]:
         state = [torch.zeros_like(parameters) for _ in range(2)]
         implementation.adam_(parameters.clone(), step, *state, *rules, 1, 0.9, 0.999, 1e-8)
 
-    fast = least(lambda: one_pass(native), time.process_time, timer.seconds)
+    (fast,) = least([partial(one_pass, native)], time.process_time, timer.seconds)
     start = time.process_time()
     one_pass(reference)
     slow = time.process_time() - start
@@ -232,7 +249,7 @@ def scaling(timer: Timer) -> list[dict[str, Any]]:
     }.items():
         for slices, columns, height, count in cases:
             parameters = lattice(count)
-            forward, backward = timer(parameters, planes(slices, height, columns, 3), 1)
+            ((forward, backward),) = timer(parameters, 1, planes(slices, height, columns, 3))
             rows.append(
                 {
                     "what": what,
