@@ -11,6 +11,12 @@ static_assert(kBoxColumns <= kPadding, "a box that starts inside the image ends 
 
 alignas(64) static const float kRamp[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 
+// Some of a footprint's pixels, from one column on, with the values of Placed at the first row.
+struct BoxPlace {
+  int column, first_row, end_row;
+  float x, minimum, minimum_step;
+};
+
 // Up to kBlock Gaussians on one plane, then at one of its samples: arrays, so that the compiler vectorises.
 struct Footprints {
   float s[kBlock], t[kBlock], ks[kBlock], kt[kBlock], distance[kBlock], precision[kBlock], shear[kBlock];
@@ -68,6 +74,9 @@ struct Footprints {
 
   bool meets_image(int k) const { return (end_row[k] > first_row[k]) & (columns[k] > 0); }
 
+  bool is_one_box(int k) const { return columns[k] <= kBoxColumns && end_row[k] - first_row[k] <= kBoxRows; }
+  BoxPlace whole(int k) const { return {column[k], first_row[k], end_row[k], x[k], minimum[k], minimum_step[k]}; }
+
   Placed placed(int k, int sample) const {
     return {column[k],       columns[k],   first_row[k],
             end_row[k],      s0[k],        t0[k],
@@ -76,12 +85,6 @@ struct Footprints {
             minimum_bend[k], amplitude[k], amplitude[k] * colour[k],
             sample};
   }
-};
-
-// Some of a footprint's pixels, from one column on, with the values of Placed at the first row.
-struct BoxPlace {
-  int column, first_row, end_row;
-  float x, minimum, minimum_step;
 };
 
 static inline BoxPlace box_at(const Placed& p, int column, int first_row, int end_row) {
@@ -95,13 +98,13 @@ struct Box {
   static constexpr int kWidth = static_cast<int>(sizeof(V) / sizeof(float));
   V x[Count], x_step, minimum, minimum_step, minimum_bend;
 
-  Box(const Placed& p, const BoxPlace& place)
-      : x_step(set_as<V>(p.x_step)),
+  Box(float root, float x_step, float minimum_bend, const BoxPlace& place)
+      : x_step(set_as<V>(x_step)),
         minimum(set_as<V>(place.minimum)),
         minimum_step(set_as<V>(place.minimum_step)),
-        minimum_bend(set_as<V>(p.minimum_bend)) {
-    const V root = set_as<V>(p.root), start = set_as<V>(place.x);
-    for (int c = 0; c < Count; ++c) x[c] = fma(load_as<V>(kRamp + c * kWidth), root, start);
+        minimum_bend(set_as<V>(minimum_bend)) {
+    const V factor = set_as<V>(root), start = set_as<V>(place.x);
+    for (int c = 0; c < Count; ++c) x[c] = fma(load_as<V>(kRamp + c * kWidth), factor, start);
   }
   V q(int c) const { return fma(x[c], x[c], minimum); }
   void next() {

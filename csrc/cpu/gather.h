@@ -17,11 +17,11 @@ static void pull(const float* gradient, const float* sample, const float* densit
 // The sums N, F, FX, FY, FXX, FXY, FYY (see plane_math.h) over the pixels of a box, without the amplitude. Columns are
 // the lanes, so the loop over rows sums only f {1, y, yy} and the powers of x come once, at the end.
 template <int Squarings, typename V, int Count>
-static inline void gather_box(const Footprints& f, int k, const Placed& p, const BoxPlace& place, float limit,
-                              int stride, const float* pull, float* total) {
-  Box<V, Count> box(p, place);
+static inline void gather_box(const Footprints& f, int k, const BoxPlace& place, float limit, int stride,
+                              const float* pull, float* total) {
+  Box<V, Count> box(f.root[k], f.x_step[k], f.minimum_bend[k], place);
   const V bound = set_as<V>(limit), colour = set_as<V>(f.colour[k]), zero = set_as<V>(0.0f), one = set_as<V>(1.0f);
-  V y = set_as<V>(static_cast<float>(place.first_row) - p.t0);
+  V y = set_as<V>(static_cast<float>(place.first_row) - f.t0[k]);
   V N = zero, S[Count], Sy[Count], Syy[Count];
   for (int c = 0; c < Count; ++c) S[c] = Sy[c] = Syy[c] = zero;
   const float* at = pull + static_cast<int64_t>(place.first_row) * 2 * stride + place.column;
@@ -76,15 +76,18 @@ static int gather_block(const float* parameters, int64_t gaussians, const int32_
     for (int k = 0; k < count; ++k) {
       if (!footprints.meets_image(k)) continue;
       touched[k] = true;
-      const Placed p = footprints.placed(k, sample);
-      each_box(p, limit, 0, samples.rows, [&](const BoxPlace& place, bool narrow) {
+      const auto add_box = [&](const BoxPlace& place, bool narrow) {
         float total[8];
         if (narrow)
-          gather_box<Squarings, Half, kEight>(footprints, k, p, place, limit, stride, pull, total);
+          gather_box<Squarings, Half, kEight>(footprints, k, place, limit, stride, pull, total);
         else
-          gather_box<Squarings, F, kSixteen>(footprints, k, p, place, limit, stride, pull, total);
+          gather_box<Squarings, F, kSixteen>(footprints, k, place, limit, stride, pull, total);
         add_moments(total, footprints.amplitude[k], footprints.d[k], moments + kMomentSums * visible[k]);
-      });
+      };
+      if (footprints.is_one_box(k))
+        add_box(footprints.whole(k), footprints.columns[k] <= 8);
+      else
+        each_part(footprints.placed(k, sample), limit, footprints.first_row[k], footprints.end_row[k], add_box);
     }
   }
   int found = 0;

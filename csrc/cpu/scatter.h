@@ -8,7 +8,7 @@ namespace GM_ISA {
 template <int Squarings, typename V, int Count>
 static inline void scatter_box(const Placed& p, const BoxPlace& place, float limit, int origin_row, int stride,
                                float* numerator, float* density) {
-  Box<V, Count> box(p, place);
+  Box<V, Count> box(p.root, p.x_step, p.minimum_bend, place);
   const V bound = set_as<V>(limit), amplitude = set_as<V>(p.amplitude), tint = set_as<V>(p.tint);
   int64_t at = static_cast<int64_t>(place.first_row - origin_row) * stride + place.column;
   for (int row = place.first_row; row < place.end_row; ++row, at += stride, box.next())
