@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
-from ..geometry import ImagePlane
+from ..geometry import ImagePlane, inside_hull
 from ..priors.consistency import slice_columns
-from ..priors.volume import inside_hull, sample_thickness
+from ..priors.volume import sample_thickness
 from ..stacks import SliceStack, check_same_frame
 
 NEIGHBOURS = 2  # slices that a point between slices at an angle is interpolated from

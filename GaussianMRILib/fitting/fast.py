@@ -18,10 +18,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from .. import native
 from ..baselines import SplineInterpolator
-from ..gaussians import GaussianField, PlaneBatch
-from ..gaussians.field import BACKGROUND, CUT
+from ..gaussians import BACKGROUND, GaussianField
 from ..metrics import psnr
 from ..priors.consistency import default_factor
 from ..priors.network_prior import noise_level
@@ -104,7 +102,9 @@ class FastFit:
         if blend > 0:
             for done, loss in self._steer(problem.stacks, guess, self._passes(), weights):
                 yield problem.progress("fitting to slices", 0.42 + 0.28 * done, loss)
-        volume = VolumePlanes(self._blended(problem.stacks, guess, blend), problem.low, problem.high, problem.device)
+        volume = VolumePlanes(
+            self._blended(problem.stacks, guess, blend), problem.low, problem.high, problem.device
+        )
         yield problem.progress("blending", 0.75)
         tolerance = 0.15 * noise_level(problem.stacks[0].pixels / (problem.high - problem.low))
         problem.report["noise"] = round(tolerance / 0.15, 5)
@@ -179,7 +179,7 @@ class FastFit:
         for first in range(0, len(pixels), PLANES_PER_CHUNK):
             part = pixels[first : first + PLANES_PER_CHUNK]
             batch, target = planes.draw(0, range(first, first + len(part)))
-            image, density = _render(self.parameters, batch)
+            image, _, density = batch.render(self.parameters)
             difference = torch.where(density[0] > 100 * BACKGROUND, image - target, 0.0)
             part += (blend * (problem.high - problem.low)) * difference.reshape(part.shape).cpu().numpy()
         return agree(replace(guess, pixels=pixels), stacks)
@@ -242,19 +242,8 @@ def probe_stack(stack: SliceStack, side: int = 72, slices: int = 14) -> SliceSta
     first = max((count - slices) // 2, 0)
     part = stack.subset(np.arange(first, min(first + slices, count)))
     j, i = max((rows - side) // 2, 0), max((columns - side) // 2, 0)
-    poses = part.ijk_to_ras.copy()
-    poses[:, :3, 3] += i * poses[:, :3, 0] + j * poses[:, :3, 1]
-    pixels = part.pixels[:, j : j + side, i : i + side]
-    if not pixels.std() > 0:
-        return None
-    return replace(part, pixels=pixels, ijk_to_ras=poses)
-
-
-def _render(parameters: torch.Tensor, batch: PlaneBatch) -> tuple[torch.Tensor, torch.Tensor]:
-    image, _, density = native.render_planes(
-        parameters, batch.frames, batch.shapes, batch.offsets, batch.weights, BACKGROUND, CUT
-    )
-    return image, density
+    part = part.window(slice(j, min(j + side, rows)), slice(i, min(i + side, columns)))
+    return part if part.pixels.std() > 0 else None
 
 
 def _psnr(image: np.ndarray, target: np.ndarray) -> float:

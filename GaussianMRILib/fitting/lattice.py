@@ -14,8 +14,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch.nn.functional import avg_pool3d, interpolate, max_pool3d, pad
 
-from .. import native
-from ..gaussians.field import BACKGROUND, CUT
+from ..gaussians import CUT
 from .steering import upper_factor
 from .targets import VolumePlanes
 
@@ -73,9 +72,7 @@ def lattice_gaussians(
 def lattice_error(parameters: torch.Tensor, planes: VolumePlanes, step: int = 32) -> float:
     """RMS difference of field and volume on every `step`-th sub-slice, normalised."""
     batch, target = planes.draw(0, range(step // 2 % planes.voxels.shape[0], planes.voxels.shape[0], step))
-    image, _, _ = native.render_planes(
-        parameters, batch.frames, batch.shapes, batch.offsets, batch.weights, BACKGROUND, CUT
-    )
+    image, _, _ = batch.render(parameters)
     return float((image - target).square().mean().sqrt())
 
 
@@ -96,28 +93,14 @@ def solve_colours(
 
     def forward(colours: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
         work[9] = colours
-        return [
-            native.render_planes(work, b.frames, b.shapes, b.offsets, b.weights, BACKGROUND, CUT)
-            for b, _ in drawn
-        ]
+        return [batch.render(work) for batch, _ in drawn]
 
     def adjoint(
         residuals: list[torch.Tensor], rendered: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
     ) -> torch.Tensor:
         total = torch.zeros_like(parameters[9])
-        for (b, _), residual, (_, samples, density) in zip(drawn, residuals, rendered, strict=True):
-            total += native.render_planes_backward(
-                residual,
-                samples,
-                density,
-                parameters,
-                b.frames,
-                b.shapes,
-                b.offsets,
-                b.weights,
-                BACKGROUND,
-                CUT,
-            )[9]
+        for (batch, _), residual, (_, samples, density) in zip(drawn, residuals, rendered, strict=True):
+            total += batch.render_backward(residual, samples, density, parameters)[9]
         return total
 
     rendered = forward(parameters[9])

@@ -8,7 +8,6 @@ import torch
 
 from .. import native
 from ..gaussians import PlaneBatch
-from ..gaussians.field import BACKGROUND, CUT
 
 #: Update modes of the rows for `native.adam_`: 0 plain, 1 positive (log space), 2 within (0, 1) (logit space).
 PLAIN, POSITIVE, UNIT = 0, 1, 2
@@ -56,12 +55,6 @@ class FieldOptimiser:
         self.modes = torch.tensor(modes, dtype=torch.int32, device=parameters.device)
         self.iterations = 0
 
-    def render(self, batch: PlaneBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Image, samples and density of the planes; see `native.render_planes`."""
-        return native.render_planes(
-            self.parameters, batch.frames, batch.shapes, batch.offsets, batch.weights, BACKGROUND, CUT
-        )
-
     def step(
         self,
         batch: PlaneBatch,
@@ -82,7 +75,7 @@ class FieldOptimiser:
         Returns:
             The loss before the step.
         """
-        image, samples, density = self.render(batch)
+        image, samples, density = batch.render(self.parameters)
         error = image - target
         if softness > 0:
             length = torch.sqrt(error * error + softness * softness)
@@ -98,18 +91,7 @@ class FieldOptimiser:
             similarity, slope = native.ssim(image, target, batch.shapes)
             gradient -= slope * (ssim_weight / len(similarity))
             loss += ssim_weight * (1 - float(similarity.mean()))
-        self.gradient = native.render_planes_backward(
-            gradient,
-            samples,
-            density,
-            self.parameters,
-            batch.frames,
-            batch.shapes,
-            batch.offsets,
-            batch.weights,
-            BACKGROUND,
-            CUT,
-        )
+        self.gradient = batch.render_backward(gradient, samples, density, self.parameters)
         self.iterations += 1
         native.adam_(
             self.parameters,

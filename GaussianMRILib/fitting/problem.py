@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from .. import __version__, native
+from .. import __version__
 from ..errors import GaussianMRIError
-from ..gaussians import GaussianField, PlaneBatch
-from ..gaussians.field import BACKGROUND, CUT
+from ..gaussians import BACKGROUND, GaussianField, PlaneBatch
 from ..priors.network_prior import intensity_range
 from ..stacks import SliceStack, check_same_frame
 
@@ -131,9 +130,7 @@ class Problem:
         plane = self.stacks[0].plane(len(self.stacks[0].pixels) // 2)
         batch = PlaneBatch.from_planes([plane], parameters.device, profile=False)
         with torch.no_grad():
-            _, _, density = native.render_planes(
-                parameters, batch.frames, batch.shapes, batch.offsets, batch.weights, BACKGROUND, CUT
-            )
+            _, _, density = batch.render(parameters)
         support = max(float(density.median()) - BACKGROUND, BACKGROUND)
         report = dict(
             self.report,
@@ -190,15 +187,4 @@ def crop(stack: SliceStack, box: np.ndarray) -> SliceStack | None:
     i1, j1 = np.minimum(np.ceil(last[kept, :2].max(axis=0)).astype(int) + 1, (columns, rows))
     if i1 - i0 < 2 or j1 - j0 < 2:
         return None
-    part = stack.subset(kept)
-    poses = part.ijk_to_ras.copy()
-    poses[:, :3, 3] += i0 * poses[:, :3, 0] + j0 * poses[:, :3, 1]
-    return SliceStack(
-        part.pixels[:, j0:j1, i0:i1],
-        poses,
-        part.slice_thickness,
-        part.frame_of_reference,
-        part.name,
-        part.source,
-        part.notes,
-    )
+    return stack.subset(kept).window(slice(j0, j1), slice(i0, i1))

@@ -1,6 +1,6 @@
 """The fitted model: 3D Gaussians, and how planes are handed to the kernels."""
 
 from .field import GaussianField
-from .planes import PlaneBatch
+from .planes import BACKGROUND, CUT, PlaneBatch
 
-__all__ = ["GaussianField", "PlaneBatch"]
+__all__ = ["BACKGROUND", "CUT", "GaussianField", "PlaneBatch"]

@@ -14,15 +14,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import GaussianMRIError
 from ..files import atomic_write
-from ..geometry import ImagePlane
-from .planes import PlaneBatch
+from ..geometry import ImagePlane, inside_hull
+from .planes import BACKGROUND, CUT, PlaneBatch
 
-#: Squared Mahalanobis distance within which a 3D Gaussian has 95 % of its mass; it counts only there (the seed, 3).
-CUT = 7.814728
-#: Weight of the black background that keeps empty places from dividing by zero (the seed, eq. 2).
-BACKGROUND = 1e-4
 FORMAT = "GaussianMRI field"
 VERSION = 1
+#: mm beyond the slab that still count as inside: planes laid on its faces are rounded.
+TOLERANCE = 1e-4
 FACTOR_ENTRIES = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
 
 
@@ -152,14 +150,7 @@ class GaussianField:
     def inside(self, points: ArrayLike) -> NDArray[np.bool_]:
         """Whether points (..., 3), RAS mm, lie in the slab that any of the stacks scanned."""
         x = np.asarray(points, np.float64)
-        flat = x.reshape(-1, 3)
-        covered = np.zeros(len(flat), bool)
-        for hull in self.hulls:
-            inside = np.ones(len(flat), bool)
-            for half_space in hull:
-                inside &= flat @ half_space[:3] + half_space[3] <= 1e-4
-            covered |= inside
-        return covered.reshape(x.shape[:-1])
+        return np.any([inside_hull(hull, x, TOLERANCE) for hull in self.hulls], axis=0)
 
     def _inside_plane(self, plane: ImagePlane) -> NDArray[np.bool_]:
         """`inside` for a plane's pixels, where every half-space is affine in row and column."""
@@ -167,7 +158,7 @@ class GaussianField:
         steps = plane.ijk_to_ras[:3, :2]
         covered = np.zeros((rows, columns), bool)
         for hull in self.hulls:
-            at_origin = hull[:, :3] @ plane.origin + hull[:, 3] - 1e-4
+            at_origin = hull[:, :3] @ plane.origin + hull[:, 3] - TOLERANCE
             slopes = hull[:, :3] @ steps
             inside = np.ones((rows, columns), bool)
             for constant, (along_i, along_j) in zip(at_origin, slopes, strict=True):
@@ -180,19 +171,9 @@ class GaussianField:
     def _evaluate(
         self, planes: Sequence[ImagePlane]
     ) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]:
-        from .. import native
-
         batch = PlaneBatch.from_planes(planes, self.parameters.device)
         with torch.no_grad():
-            image, _, density = native.render_planes(
-                self.parameters,
-                batch.frames,
-                batch.shapes,
-                batch.offsets,
-                batch.weights,
-                self.background,
-                self.cut,
-            )
+            image, _, density = batch.render(self.parameters, self.background, self.cut)
             index = torch.repeat_interleave(torch.arange(len(batch)), torch.tensor(batch.sizes)).to(
                 image.device
             )

@@ -8,11 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from .. import native
 from ..geometry import ImagePlane
 
 #: Three-point quadrature of a slice profile: offsets in units of the thickness (1.75 mm at 4 mm), and weights.
 PROFILE_OFFSETS = (-0.4375, 0.0, 0.4375)
 PROFILE_WEIGHTS = (0.275, 0.45, 0.275)
+#: Squared Mahalanobis distance within which a 3D Gaussian has 95 % of its mass; it counts only there (the seed, 3).
+CUT = native.CUT
+#: Weight of the black background that keeps empty places from dividing by zero (the seed, eq. 2).
+BACKGROUND = 1e-4
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,25 @@ class PlaneBatch:
     def sizes(self) -> list[int]:
         """Pixels of each plane."""
         return [rows * columns for rows, columns in self.shapes.tolist()]
+
+    def render(
+        self, parameters: torch.Tensor, background: float = BACKGROUND, cut: float = CUT
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Image (total,), samples and density (Q, total) of Gaussians (11, N); see `native.render_planes`."""
+        return native.render_planes(
+            parameters, self.frames, self.shapes, self.offsets, self.weights, background, cut
+        )
+
+    def render_backward(
+        self,
+        gradient: torch.Tensor,
+        samples: torch.Tensor,
+        density: torch.Tensor,
+        parameters: torch.Tensor,
+    ) -> torch.Tensor:
+        """Gradient (11, N) of sum(gradient * image) of what `render(parameters)` returned."""
+        planes = (self.frames, self.shapes, self.offsets, self.weights)
+        return native.render_planes_backward(gradient, samples, density, parameters, *planes, BACKGROUND, CUT)
 
     def split(self, flat: torch.Tensor) -> list[torch.Tensor]:
         """(total,) values into one (rows, columns) image a plane."""

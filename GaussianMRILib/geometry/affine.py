@@ -83,3 +83,13 @@ def slice_normal(ijk_to_ras: NDArray[np.float64]) -> NDArray[np.float64]:
     side = np.sum(normal * ijk_to_ras[..., :3, 2], axis=-1, keepdims=True)
     towards: NDArray[np.float64] = np.where(side < 0, -normal, normal)
     return towards
+
+
+def inside_hull(
+    hull: NDArray[np.float64], points: NDArray[np.float64], tolerance: float = 1e-6
+) -> NDArray[np.bool_]:
+    """Whether RAS points (..., 3) satisfy every half-space (M, 4); (...) bool."""
+    result = np.ones(points.shape[:-1], dtype=bool)
+    for half_space in hull:
+        result &= points @ half_space[:3] + half_space[3] <= tolerance
+    return result

@@ -167,7 +167,9 @@ def enforce(
     gram += (strength + 1e-9) * np.trace(gram) / len(gram) * np.eye(len(gram))
     correction = operator.T @ np.linalg.inv(gram)  # (Z, K)
     pixels = np.empty_like(volume.pixels)
-    for row in range(0, stack.shape[1], ROWS_AT_ONCE):  # so that a large scan needs no second copy of its volume
+    for row in range(
+        0, stack.shape[1], ROWS_AT_ONCE
+    ):  # so that a large scan needs no second copy of its volume
         rows = slice(row, row + ROWS_AT_ONCE)
         residual = stack.pixels[:, rows] - _apply(operator, volume.pixels[:, rows])
         pixels[:, rows] = volume.pixels[:, rows] + _apply(correction, residual)

@@ -7,6 +7,7 @@ one network serves every ratio of slice spacing to pixel size.
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from pathlib import Path
@@ -91,6 +92,7 @@ def save_weights(network: SliceNetwork, path: str | os.PathLike[str], **facts: o
     np.savez_compressed(path, layout=layout, facts=np.array(repr(facts)), **arrays)
 
 
+@functools.lru_cache(maxsize=1)
 def load_network(path: str | os.PathLike[str] = WEIGHTS) -> SliceNetwork | None:
     """The trained network, or None where there is no weight file (the ridge filters then take its place)."""
     if not Path(path).is_file():

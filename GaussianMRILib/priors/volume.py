@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
-from ..geometry import ImagePlane
+from ..geometry import ImagePlane, inside_hull
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,16 +75,6 @@ class PriorVolume:
         """The image on a plane, (rows, columns): mean over its thickness, NaN outside the hull."""
         points = plane.points()
         return np.where(self.inside(points), sample_thickness(self.values, plane), np.float32(np.nan))
-
-
-def inside_hull(
-    hull: NDArray[np.float64], points: NDArray[np.float64], tolerance: float = 1e-6
-) -> NDArray[np.bool_]:
-    """Whether RAS points (..., 3) satisfy every half-space (M, 4); (...) bool."""
-    result = np.ones(points.shape[:-1], dtype=bool)
-    for half_space in hull:
-        result &= points @ half_space[:3] + half_space[3] <= tolerance
-    return result
 
 
 def thickness_offsets(thickness: float, step: float = 0.8) -> NDArray[np.float64]:

@@ -199,6 +199,12 @@ class SliceStack:
             source=source,
         )
 
+    def window(self, rows: slice, columns: slice) -> SliceStack:
+        """The stack of a rectangle of every slice's pixels: `rows` and `columns` with start and stop within the slice."""
+        poses = self.ijk_to_ras.copy()
+        poses[:, :3, 3] += columns.start * poses[:, :3, 0] + rows.start * poses[:, :3, 1]
+        return replace(self, pixels=self.pixels[:, rows, columns], ijk_to_ras=poses)
+
     def grid(self, tolerance: float = GRID_TOLERANCE_MM) -> NDArray[np.float64] | None:
         """`ijk_to_ras` (4, 4) of the regular volume these slices make, or None. Column 2 is the step.
 
