@@ -134,30 +134,34 @@ struct Found {
   }
 };
 
-// The footprints of one plane by sample and band: entries[start[bin] .. start[bin + 1]), in the order of the Gaussians.
+// The footprints of one plane by sample and band, in the order of the Gaussians: entries[start[at] .. start[at + 1]),
+// at = bin(sample, band).
 struct Bands {
   int rows = 0, count = 0;
   std::vector<int32_t> start;
   std::vector<const Placed*> entries;
 
+  size_t bin(int sample, int band) const {
+    return static_cast<size_t>(sample) * static_cast<size_t>(count) + static_cast<size_t>(band);
+  }
+
   void sort(const PlaneSamples& samples, const std::vector<Found>& found, size_t plane) {
     const int shift = band_shift(samples);
     rows = 1 << shift;
     count = (samples.rows + rows - 1) / rows;
-    start.assign(static_cast<size_t>(samples.sample_count) * static_cast<size_t>(count) + 1, 0);
+    start.assign(bin(samples.sample_count, 0) + 1, 0);
     const auto each = [&](auto&& visit) {
       for (const Found& chunk : found)
         for (int64_t k = chunk.start[plane]; k < chunk.start[plane + 1]; ++k) {
           const Placed& p = chunk.footprints[static_cast<size_t>(k)];
-          for (int band = p.first_row >> shift; band <= (p.end_row - 1) >> shift; ++band)
-            visit(static_cast<size_t>(p.sample * count + band), p);
+          for (int band = p.first_row >> shift; band <= (p.end_row - 1) >> shift; ++band) visit(bin(p.sample, band), p);
         }
     };
-    each([&](size_t bin, const Placed&) { ++start[bin + 1]; });
-    for (size_t bin = 1; bin < start.size(); ++bin) start[bin] += start[bin - 1];
+    each([&](size_t at, const Placed&) { ++start[at + 1]; });
+    for (size_t at = 1; at < start.size(); ++at) start[at] += start[at - 1];
     entries.resize(static_cast<size_t>(start.back()));
     std::vector<int32_t> next(start.begin(), start.end() - 1);
-    each([&](size_t bin, const Placed& p) { entries[static_cast<size_t>(next[bin]++)] = &p; });
+    each([&](size_t at, const Placed& p) { entries[static_cast<size_t>(next[at]++)] = &p; });
   }
 };
 
@@ -175,7 +179,7 @@ void draw_band(const RenderArguments& a, const Kernels& kernels, const PlaneWork
   for (int q = 0; q < s.sample_count; ++q) {
     std::fill_n(numerator, size, 0.0f);
     std::fill_n(sum, size, a.background);
-    const int32_t* const bin = bands.start.data() + q * bands.count + band;
+    const int32_t* const bin = bands.start.data() + bands.bin(q, band);
     kernels.scatter(bands.entries.data() + bin[0], bin[1] - bin[0], a.cut, first_row, end_row, stride, numerator, sum);
     for (int row = first_row; row < end_row; ++row) {
       const float* const row_sum = sum + (row - first_row) * stride;
