@@ -20,8 +20,6 @@ from ..priors.ridge import ridge_prior
 from ..priors.volume import PriorVolume
 from ..stacks import SliceStack
 
-#: Stacks of at most so many pixels get the better of the network's two modes: it costs them a second.
-SMALL_STACK = 250_000
 PRIORS = ("auto", "network", "ridge", "spline")
 #: Beyond this many acquired pixels the joint least squares of several stacks takes more memory than a laptop has.
 LARGEST_JOINT = 4_000_000
@@ -33,7 +31,13 @@ log = logging.getLogger("GaussianMRI")
 
 
 def make_guess(
-    stacks: Sequence[SliceStack], prior: str, low: float, high: float, device: torch.device, seed: int
+    stacks: Sequence[SliceStack],
+    prior: str,
+    low: float,
+    high: float,
+    device: torch.device,
+    seed: int,
+    turns: int = 1,
 ) -> tuple[PriorVolume, str]:
     """The guess on voxels about as fine as the pixels, and the name of the prior that made it.
 
@@ -41,6 +45,7 @@ def make_guess(
         stacks: one or several.
         prior: one of `PRIORS`; "auto" is the network where its weights are installed, else the ridge filters.
         low, high: intensities that are normalised to 0 and 1.
+        turns: of the network, see `network_prior`.
     """
     if prior not in PRIORS:
         raise GaussianMRIError(f"There is no prior '{prior}'; choose one of {', '.join(PRIORS)}.")
@@ -51,7 +56,6 @@ def make_guess(
 
     def guess_one(stack: SliceStack) -> PriorVolume:
         if network is not None and stack.shape[0] >= 3:
-            turns = 2 if stack.pixels.size <= SMALL_STACK else 1
             return network_prior(stack, network=network, device=device, range_=(low, high), turns=turns)
         if (
             kind == "ridge"

@@ -5,6 +5,8 @@ Covariances follow the structure tensor of a first guess of the volume: long alo
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -89,6 +91,8 @@ def structure_tensor(volume: NDArray[np.float32], spacing: NDArray[np.float64]) 
     Returns:
         (6, Z', rows', columns'): zz, zy, zx, yy, yx, xx in the order of the volume's axes.
     """
+    from scipy.ndimage import gaussian_filter
+
     image = torch.from_numpy(volume)[None, None]
     pixel = float(min(spacing))
     while image.numel() > LARGEST_TENSOR:  # orientations need no more detail, and memory is finite
@@ -107,19 +111,8 @@ def structure_tensor(volume: NDArray[np.float32], spacing: NDArray[np.float64]) 
     )
     stride = [2 if n >= 8 else 1 for n in image.shape[2:]]
     products = torch.nn.functional.avg_pool3d(products, stride, ceil_mode=True, count_include_pad=False)[0]
-    for axis in range(3):
-        sigma = TENSOR_SIGMA_PIXELS * pixel / (float(spacing[axis]) * stride[axis])
-        products = _blur_axis(products, sigma, 1 + axis)
-    return products
-
-
-def _blur_axis(values: torch.Tensor, sigma: float, axis: int) -> torch.Tensor:
-    radius = min(max(1, int(np.ceil(2.5 * sigma))), 12)
-    taps = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / sigma) ** 2)
-    moved = values.movedim(axis, -1)
-    shape = moved.shape
-    flat = torch.nn.functional.pad(moved.reshape(-1, 1, shape[-1]), (radius, radius), mode="replicate")
-    return torch.nn.functional.conv1d(flat, (taps / taps.sum())[None, None]).reshape(shape).movedim(-1, axis)
+    sigmas = [TENSOR_SIGMA_PIXELS * pixel / (float(mm) * n) for mm, n in zip(spacing, stride, strict=True)]
+    return torch.from_numpy(gaussian_filter(products.numpy(), (0, *sigmas), mode="nearest", truncate=2.5))
 
 
 def steered_gaussians(
@@ -142,7 +135,7 @@ def steered_gaussians(
     tensor = structure_tensor(volume, spacing)
     tensors = _sample_grid(tensor, places, volume.shape)
     matrices = torch.stack([tensors[i] for i in (0, 1, 2, 1, 3, 4, 2, 4, 5)], -1).reshape(-1, 3, 3)
-    values, vectors = torch.linalg.eigh(matrices)
+    values, vectors = _eigen(matrices)
     values = values.clamp(min=FLOOR * float(values[:, 2].median()) + 1e-12)
     mean = values.log().mean(1, keepdim=True).exp()
     sigma = (width * edges)[:, None] * ((mean / values) ** EXPONENT).clamp(*STRETCH)
@@ -158,6 +151,14 @@ def steered_gaussians(
     parameters[9] = colours
     parameters[10] = 0.6
     return parameters
+
+
+def _eigen(matrices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Eigenvalues (N, 3), rising, and vectors (N, 3, 3); torch alone would use one thread for small matrices."""
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(threads) as pool:
+        parts = list(pool.map(torch.linalg.eigh, matrices.chunk(threads)))
+    return torch.cat([values for values, _ in parts]), torch.cat([vectors for _, vectors in parts])
 
 
 def upper_factor(precision: torch.Tensor) -> torch.Tensor:

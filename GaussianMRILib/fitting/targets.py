@@ -27,7 +27,7 @@ class SlicePasses:
 
     Args:
         stacks: the slices; low, high: intensities of normalised 0 and 1.
-        pixels: at most about so many a pass.
+        stride: every so manieth pixel along rows and columns is in one pass.
         steps: parts of a pass.
         seed: of the order.
         weights: (total,) of the pixels, or None for 1.
@@ -39,7 +39,7 @@ class SlicePasses:
         low: float,
         high: float,
         device: torch.device,
-        pixels: int,
+        stride: int,
         steps: int,
         seed: int,
         weights: torch.Tensor | None = None,
@@ -53,7 +53,7 @@ class SlicePasses:
         if weights is not None:
             parts = torch.split(weights.to(device), self.batch.sizes)
             self.weights = [w.reshape(shape) for w, shape in zip(parts, shapes, strict=True)]
-        self.stride = max(1, round((len(target) / pixels) ** 0.5))
+        self.stride = stride
         self.steps = min(steps, len(self.batch))
         self.random = np.random.default_rng(seed)
 

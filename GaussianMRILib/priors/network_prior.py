@@ -17,7 +17,8 @@ from .volume import PriorVolume
 
 #: Pixels and slices around a tile that the convolutions see; the rest of their reach changes nothing visible.
 HALO = 8
-TILE = 84
+#: Pixels of a tile with its halo; a layer's activations then take 32 x 4 bytes times as much.
+LARGEST_TILE = 1_000_000
 Progress = Callable[[float], None]
 
 
@@ -134,13 +135,14 @@ def _residual_tiles(
     """Yield (row slice, column slice, residual (Z, rows, columns)) tile by tile: memory stays bounded for any matrix."""
     count, rows, columns = slices.shape
     told = torch.tensor([condition], device=device)
-    corners = [(r, c) for r in range(0, rows, TILE) for c in range(0, columns, TILE)]
+    tall, wide = _tile(count, rows, columns)
+    corners = [(r, c) for r in range(0, rows, tall) for c in range(0, columns, wide)]
     for number, (r, c) in enumerate(corners):
         r0, r1, c0, c1 = (
             max(r - HALO, 0),
-            min(r + TILE + HALO, rows),
+            min(r + tall + HALO, rows),
             max(c - HALO, 0),
-            min(c + TILE + HALO, columns),
+            min(c + wide + HALO, columns),
         )
         tile = torch.from_numpy(np.ascontiguousarray(slices[None, None, :, r0:r1, c0:c1])).to(device)
         # Replicated borders where the scan ends: the network's own zero padding would look like a black edge.
@@ -161,11 +163,21 @@ def _residual_tiles(
         ):
             coefficients = network(tile, told)[0]
         top, left = r - r0 + edge[2], c - c0 + edge[0]
-        height, width = min(TILE, rows - r), min(TILE, columns - c)
+        height, width = min(tall, rows - r), min(wide, columns - c)
         coefficients = coefficients[:, 2 : 2 + count, top : top + height, left : left + width].float().cpu()
         residual = torch.einsum("zb,bzyx->zyx", cosines, coefficients[:, torch.from_numpy(nearest)])
         progress((number + 1) / len(corners))
         yield slice(r, r + height), slice(c, c + width), residual.numpy()
+
+
+def _tile(count: int, rows: int, columns: int) -> tuple[int, int]:
+    """Rows and columns of equal tiles, as few as `LARGEST_TILE` allows: their halos are computed for nothing."""
+    splits = [1, 1]
+    while True:
+        tall, wide = -(-rows // splits[0]), -(-columns // splits[1])
+        if (count + 4) * (tall + 2 * HALO) * (wide + 2 * HALO) <= LARGEST_TILE or max(tall, wide) <= HALO:
+            return tall, wide
+        splits[0 if tall >= wide else 1] += 1
 
 
 def _multiplies_bfloat16(device: torch.device | str) -> bool:
