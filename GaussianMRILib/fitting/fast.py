@@ -73,7 +73,7 @@ class FastFit:
             problem.stacks, weights, problem.report["refinement"] = refine_stacks(
                 problem.stacks, problem.low, problem.high
             )
-        effort = Effort.of(problem.pixels, options.gaussians, options.passes)
+        effort = Effort.of(problem.stacks, options.gaussians, options.passes)
         blend = options.blend
         if blend is None:
             yield problem.progress("probing with left-out slices", 0.02)

@@ -16,7 +16,7 @@ from ..stacks import SliceStack
 
 #: The probe's gaps are twice as wide as the scan's, and there the blend helps more than it does in the scan: hence
 #: the ceiling, the best weight on simulated scans. Less than the least is not worth its time.
-LARGEST_BLEND, SMALLEST_BLEND = 0.65, 0.05
+LARGEST_BLEND, SMALLEST_BLEND = 0.6, 0.05
 
 
 @dataclass(frozen=True)
