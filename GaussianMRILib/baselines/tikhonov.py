@@ -131,6 +131,7 @@ def solve(
     prior_weight: float = 0.0,
     iterations: int = 40,
     tolerance: float = 1e-3,
+    operators: Sequence[csr_matrix] | None = None,
 ) -> NDArray[np.float32]:
     """Voxels (grid.shape) float32 that minimise the sum of squares above.
 
@@ -139,6 +140,7 @@ def solve(
         smoothness: weight of |grad (x - p)|^2.
         prior_weight: weight of |x - p|^2.
         iterations, tolerance: conjugate gradients stop when the residual's norm has fallen by `tolerance`.
+        operators: `acquisition_operator` of each stack on the grid, where they are already there.
 
     Raises:
         GaussianMRIError: stacks of different frames of reference, or a prior that is not on the grid.
@@ -148,7 +150,8 @@ def solve(
         raise GaussianMRIError(f"The prior must be on the grid, {grid.shape}, got {prior.shape}.")
     if prior is None and smoothness <= 0:
         raise GaussianMRIError("Without a prior image the smoothness must be positive.")
-    operators = [acquisition_operator(stack, grid) for stack in stacks]
+    if operators is None:
+        operators = [acquisition_operator(stack, grid) for stack in stacks]
     diagonal = np.sum([np.asarray(a.multiply(a).sum(axis=0)).ravel() for a in operators], axis=0)
     if not diagonal.any():
         raise GaussianMRIError("No slice lies inside the grid; choose a grid around the stacks.")

@@ -20,11 +20,10 @@ import torch
 from ..gaussians import GaussianField
 from ..priors.consistency import default_factor
 from ..priors.network_prior import noise_level
-from ..priors.volume import PriorVolume
 from ..stacks import SliceStack
-from .guess import make_guess
+from .guess import Guesser
 from .lattice import lattice_error, lattice_gaussians, solve_colours
-from .probe import LARGEST_BLEND, Probe
+from .probe import LARGEST_BLEND, LARGEST_LOOSE_BLEND, Probe
 from .problem import Problem, Progress
 from .steered import Effort, SteeredFit
 from .targets import VolumePlanes
@@ -79,8 +78,11 @@ class FastFit:
             yield problem.progress("probing with left-out slices", 0.02)
             blend = self._probe(effort)
         yield problem.progress("guessing between slices", 0.15)
-        guess, kind = self._guess(problem.stacks, effort.turns)
-        problem.report.update(prior=kind, blend=round(blend, 4))
+        guesser = self._guesser(problem.stacks, effort.turns)
+        guess = guesser.guess()
+        if not guesser.exact:
+            blend = min(blend, LARGEST_LOOSE_BLEND)
+        problem.report.update(prior=guesser.kind, blend=round(blend, 4))
         for number in range(effort.rounds if blend > 0 else 0):
             yield problem.progress("placing Gaussians", 0.4 + 0.35 * number / effort.rounds)
             steered = SteeredFit(problem, effort)
@@ -88,7 +90,7 @@ class FastFit:
                 self.parameters = steered.parameters
                 fraction = 0.42 + 0.33 * (number + done) / effort.rounds
                 yield problem.progress("fitting to slices", fraction, loss)
-            guess = steered.blended(problem.stacks, guess, blend)
+            guess = steered.blended(guesser, guess, blend)
         volume = VolumePlanes(guess, problem.low, problem.high, problem.device)
         yield problem.progress("blending", 0.75)
         tolerance = 0.15 * noise_level(problem.stacks[0].pixels / (problem.high - problem.low))
@@ -118,17 +120,18 @@ class FastFit:
         if probe is None:
             problem.report["held_out"] = None
             return LARGEST_BLEND
-        guess = self._guess([probe.rest], 1)[0]
+        guesser = self._guesser([probe.rest], 1)
+        guess = guesser.guess()
         steered = SteeredFit(problem, replace(effort, passes=(effort.passes + 1) // 2))
         for _ in steered.run([probe.rest], guess):
             pass
-        blended = steered.blended([probe.rest], guess, 1.0)
+        blended = steered.blended(guesser, guess, 1.0)
         blend, problem.report["held_out"] = probe.judge(guess, blended, problem.low, problem.high)
         problem.held_out_psnr = problem.report["held_out"]["psnr_db"]
         return blend
 
-    def _guess(self, stacks: list[SliceStack], turns: int) -> tuple[PriorVolume, str]:
+    def _guesser(self, stacks: list[SliceStack], turns: int) -> Guesser:
         problem = self.problem
-        return make_guess(
+        return Guesser(
             stacks, self.options.prior, problem.low, problem.high, problem.device, problem.seed, turns
         )

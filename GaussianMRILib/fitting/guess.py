@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from ..baselines.resampling import Resampler, parallel_groups
-from ..baselines.tikhonov import Grid, isotropic_grid, solve
+from ..baselines.tikhonov import Grid, acquisition_operator, isotropic_grid, solve
 from ..errors import GaussianMRIError
 from ..geometry import ImagePlane
 from ..priors.consistency import enforce, upsample
@@ -19,6 +20,9 @@ from ..priors.network_prior import network_prior
 from ..priors.ridge import ridge_prior
 from ..priors.volume import PriorVolume
 from ..stacks import SliceStack
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 PRIORS = ("auto", "network", "ridge", "spline")
 #: Beyond this many acquired pixels the joint least squares of several stacks takes more memory than a laptop has.
@@ -30,81 +34,100 @@ JOINT_PRIOR_WEIGHT, JOINT_SMOOTHNESS = 0.05, 0.12
 log = logging.getLogger("GaussianMRI")
 
 
-def make_guess(
-    stacks: Sequence[SliceStack],
-    prior: str,
-    low: float,
-    high: float,
-    device: torch.device,
-    seed: int,
-    turns: int = 1,
-) -> tuple[PriorVolume, str]:
-    """The guess on voxels about as fine as the pixels, and the name of the prior that made it.
+class Guesser:
+    """Makes the guess from stacks, and brings other volumes on its voxels into agreement with the slices.
 
     Args:
         stacks: one or several.
         prior: one of `PRIORS`; "auto" is the network where its weights are installed, else the ridge filters.
         low, high: intensities that are normalised to 0 and 1.
         turns: of the network, see `network_prior`.
+
+    Attributes:
+        kind: name of the prior that is used.
+        single: one stack of parallel slices, whose columns make everything simple.
+        exact: whether `agree` can do what it says; False where several stacks are too large for least squares.
+
+    Raises:
+        GaussianMRIError: no such prior, or its weights are not installed.
     """
-    if prior not in PRIORS:
-        raise GaussianMRIError(f"There is no prior '{prior}'; choose one of {', '.join(PRIORS)}.")
-    network = load_network() if prior in ("auto", "network") else None
-    if prior == "network" and network is None:
-        raise GaussianMRIError("The prior network's weights are not installed; choose the prior 'ridge'.")
-    kind = "network" if network is not None else ("spline" if prior == "spline" else "ridge")
 
-    def guess_one(stack: SliceStack) -> PriorVolume:
-        if network is not None and stack.shape[0] >= 3:
-            return network_prior(stack, network=network, device=device, range_=(low, high), turns=turns)
-        if (
-            kind == "ridge"
-            and stack.shape[0] >= 3
-            and min(stack.shape[1:]) >= 16
-            and stack.grid() is not None
-        ):
-            return ridge_prior(stack, seed=seed)
-        return cubic_guess(stack)
+    def __init__(
+        self,
+        stacks: Sequence[SliceStack],
+        prior: str,
+        low: float,
+        high: float,
+        device: torch.device,
+        seed: int,
+        turns: int = 1,
+    ) -> None:
+        if prior not in PRIORS:
+            raise GaussianMRIError(f"There is no prior '{prior}'; choose one of {', '.join(PRIORS)}.")
+        self.network = load_network() if prior in ("auto", "network") else None
+        if prior == "network" and self.network is None:
+            raise GaussianMRIError("The prior network's weights are not installed; choose the prior 'ridge'.")
+        self.kind = "network" if self.network is not None else ("spline" if prior == "spline" else "ridge")
+        self.stacks, self.low, self.high = stacks, low, high
+        self.device, self.seed, self.turns = device, seed, turns
+        self.single = len(stacks) == 1 and len(parallel_groups(stacks[0])) == 1
+        self.exact = self.single or sum(stack.pixels.size for stack in stacks) <= LARGEST_JOINT
+        self._operators: list[csr_matrix] | None = None
 
-    if len(stacks) == 1 and len(parallel_groups(stacks[0])) == 1:
-        return guess_one(stacks[0]), kind
-    grid = isotropic_grid(stacks)
-    spacing = grid.spacing[0]
-    voxels = float(np.prod(np.array(grid.shape, float)))
-    if voxels > LARGEST_JOINT_GRID:
-        grid = isotropic_grid(stacks, spacing * (voxels / LARGEST_JOINT_GRID) ** (1 / 3))
-        log.info(
-            "The joint volume has voxels of %.2f mm instead of %.2f mm to fit in memory.",
-            grid.spacing[0],
-            spacing,
+    def guess(self) -> PriorVolume:
+        """The guess, on voxels about as fine as the pixels."""
+        if self.single:
+            return self._of(self.stacks[0])
+        grid = isotropic_grid(self.stacks)
+        spacing = grid.spacing[0]
+        voxels = float(np.prod(np.array(grid.shape, float)))
+        if voxels > LARGEST_JOINT_GRID:
+            grid = isotropic_grid(self.stacks, spacing * (voxels / LARGEST_JOINT_GRID) ** (1 / 3))
+            log.info(
+                "The joint volume has voxels of %.2f mm instead of %.2f mm to fit in memory.",
+                grid.spacing[0],
+                spacing,
+            )
+        mean = on_grid(Resampler(self.stacks, self._of), grid)
+        mean[np.isnan(mean)] = self.low
+        return self.agree(PriorVolume(mean, grid.ijk_to_ras, tuple(stack.hull() for stack in self.stacks)))
+
+    def agree(self, volume: PriorVolume) -> PriorVolume:
+        """The volume nearest to one on the guess's voxels that agrees with every slice, up to noise.
+
+        One stack: in closed form. Several: by least squares, or as it is where they are too large for that.
+        """
+        if self.single:
+            return enforce(volume, self.stacks[0])
+        if not self.exact:
+            return volume
+        grid = Grid(volume.ijk_to_ras, volume.pixels.shape)
+        if self._operators is None:
+            self._operators = [acquisition_operator(stack, grid) for stack in self.stacks]
+        pixels = solve(
+            self.stacks,
+            grid,
+            prior=volume.pixels,
+            smoothness=JOINT_SMOOTHNESS,
+            prior_weight=JOINT_PRIOR_WEIGHT,
+            iterations=15,
+            operators=self._operators,
         )
-    mean = on_grid(Resampler(stacks, guess_one), grid)
-    mean[np.isnan(mean)] = low
-    volume = PriorVolume(mean, grid.ijk_to_ras, tuple(stack.hull() for stack in stacks))
-    return agree(volume, stacks), kind
+        return replace(volume, pixels=pixels)
 
-
-def agree(volume: PriorVolume, stacks: Sequence[SliceStack]) -> PriorVolume:
-    """The volume nearest to a guess that agrees with every slice, up to noise.
-
-    One stack: in closed form. Several: by least squares, or as it is where they are too large for that.
-
-    Args:
-        volume: from `make_guess` of the same stacks, or something on its voxels.
-    """
-    if len(stacks) == 1 and len(parallel_groups(stacks[0])) == 1:
-        return enforce(volume, stacks[0])
-    if sum(stack.pixels.size for stack in stacks) > LARGEST_JOINT:
-        return volume
-    pixels = solve(
-        stacks,
-        Grid(volume.ijk_to_ras, volume.pixels.shape),
-        prior=volume.pixels,
-        smoothness=JOINT_SMOOTHNESS,
-        prior_weight=JOINT_PRIOR_WEIGHT,
-        iterations=15,
-    )
-    return replace(volume, pixels=pixels)
+    def _of(self, stack: SliceStack) -> PriorVolume:
+        count, rows, columns = stack.shape
+        if self.network is not None and count >= 3:
+            return network_prior(
+                stack,
+                network=self.network,
+                device=self.device,
+                range_=(self.low, self.high),
+                turns=self.turns,
+            )
+        if self.kind == "ridge" and count >= 3 and min(rows, columns) >= 16 and stack.grid() is not None:
+            return ridge_prior(stack, seed=self.seed)
+        return cubic_guess(stack)
 
 
 def cubic_guess(stack: SliceStack) -> PriorVolume:

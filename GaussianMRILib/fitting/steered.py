@@ -11,7 +11,7 @@ import torch
 from ..gaussians import BACKGROUND
 from ..priors.volume import PriorVolume
 from ..stacks import SliceStack
-from .guess import agree
+from .guess import Guesser
 from .optimiser import FieldOptimiser, Rates
 from .problem import Problem
 from .steering import steered_gaussians
@@ -118,7 +118,7 @@ class SteeredFit:
                 loss += optimiser.step(batch, target, weight, rates, similarity, SOFTNESS) / STEPS_PER_PASS
             yield (n + 1) / effort.passes, loss
 
-    def blended(self, stacks: Sequence[SliceStack], guess: PriorVolume, blend: float) -> PriorVolume:
+    def blended(self, guesser: Guesser, guess: PriorVolume, blend: float) -> PriorVolume:
         """The guess with `blend` of the Gaussians' image mixed in where there are any, in agreement with the slices."""
         assert self.parameters is not None
         problem = self.problem
@@ -130,4 +130,4 @@ class SteeredFit:
             image, _, density = batch.render(self.parameters)
             difference = torch.where(density[0] > 100 * BACKGROUND, image - target, 0.0)
             part += (blend * (problem.high - problem.low)) * difference.reshape(part.shape).cpu().numpy()
-        return agree(replace(guess, pixels=pixels), stacks)
+        return guesser.agree(replace(guess, pixels=pixels))
