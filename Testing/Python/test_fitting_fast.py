@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 from fit_scenes import AXES, intensity, scan
 
 import GaussianMRILib as gm
+from GaussianMRILib.fitting.guess import Guesser
 from GaussianMRILib.fitting.lattice import lattice_gaussians, solve_colours
+from GaussianMRILib.fitting.steered import Effort
 from GaussianMRILib.fitting.targets import VolumePlanes
+from GaussianMRILib.priors.consistency import volume_operator
 from GaussianMRILib.priors.volume import PriorVolume
 
 
@@ -40,6 +46,34 @@ def test_oblique_plane_is_better_than_any_interpolation(stack, field):
     ours = error(image, plane)
     for other in (gm.linear_interpolation, gm.voxel_interpolation, gm.spline_interpolation):
         assert ours < 0.9 * error(other(stack, plane), plane), other.__name__
+
+
+def test_effort_follows_the_distance_between_slices(stack):
+    ratio = stack.spacing / stack.pixel_spacing[0]
+    count = round(Effort.of([stack]).density * stack.pixels.size)
+    cell = (stack.spacing * np.prod(stack.pixel_spacing) * stack.pixels.size / count) ** (1 / 3)
+    assert ratio > 3 and cell == pytest.approx(stack.spacing / 2, rel=0.01)
+
+
+def test_what_the_slices_say_is_kept(stack):
+    guesser = Guesser([stack], "auto", 0.0, 1000.0, torch.device("cpu"), 0)
+    guess = guesser.guess()
+    noise = np.random.default_rng(0).normal(0, 50, guess.pixels.shape).astype(np.float32)
+    changed = guesser.agree(replace(guess, pixels=guess.pixels + noise))
+    _, operator = volume_operator(guess, stack)
+    means = np.tensordot(operator, changed.pixels - guess.pixels, 1)
+    assert np.abs(means).mean() < 0.15 * np.abs(np.tensordot(operator, noise, 1)).mean()
+    # Two stacks: by least squares, which also smooths; the mean over each slice must come back.
+    pair = Guesser([stack, scan()], "spline", 0.0, 1000.0, torch.device("cpu"), 0)
+    joint = pair.guess()
+    noise = np.random.default_rng(1).normal(0, 50, joint.pixels.shape).astype(np.float32)
+    inner = stack.plane(len(stack.pixels) // 2)
+    noisy = replace(joint, pixels=joint.pixels + noise)
+    before, after = (
+        np.nanmean(np.abs(volume.sample(inner) - joint.sample(inner)))
+        for volume in (noisy, pair.agree(noisy))
+    )
+    assert after < 0.5 * before
 
 
 def test_nothing_is_shown_outside_the_slab(stack, field):
