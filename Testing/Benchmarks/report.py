@@ -104,8 +104,12 @@ def kernels(summary: dict[str, Any]) -> str:
         for row in results["scaling"]
     ]  # fmt: skip
     header = ["varied", "slices", "pixels a slice", "Gaussians", "forward", "backward"]
+    drawing = (
+        "Drawing is what one more sample of the same plane costs; a whole call also culls and projects every Gaussian "
+        "and, backward, writes the gradient of all of them."
+    )
     growth = "How time grows, one core, three samples across each slice:"
-    return f"{markdown(['kernels', ''], rows)}\n\n{growth}\n\n{markdown(header, scaling)}"
+    return f"{markdown(['kernels', ''], rows)}\n\n{drawing}\n\n{growth}\n\n{markdown(header, scaling)}"
 
 
 def machine(summary: dict[str, Any]) -> str:
