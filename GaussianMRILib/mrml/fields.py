@@ -1,0 +1,199 @@
+"""Gaussian fields as model nodes: they save, load and undo with the scene, and are bit for bit the same after it."""
+
+# mypy: disable-error-code="import-not-found, import-untyped"
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import vtk
+from numpy.typing import NDArray
+from vtkmodules.util.numpy_support import numpy_to_vtk, vtk_to_numpy
+
+from ..errors import GaussianMRIError
+from .scene import PREFIX, all_or_nothing, described, in_scene, is_node, place_beside, scene_of
+
+if TYPE_CHECKING:
+    from ..gaussians import GaussianField
+
+#: Reference role from a field to the volumes it was fitted to.
+VOLUME_ROLE = PREFIX + "Volume"
+_KIND, _FIELD = PREFIX + "Kind", "field"
+
+
+def is_field(node: Any) -> bool:
+    """Whether a node is a model node made by `field_to_model` (the attribute `GaussianMRI.Kind` is "field")."""
+    return is_node(node, "vtkMRMLModelNode") and node.GetAttribute(_KIND) == _FIELD
+
+
+def field_to_model(
+    field: GaussianField,
+    scene: Any = None,
+    node: Any = None,
+    volumes: Sequence[Any] = (),
+    name: str = "Gaussian field",
+) -> Any:
+    """A field as a model node, hidden in the views; shown, it is the Gaussians' centres coloured by intensity.
+
+    Points are the means (RAS mm). Point data: `factors` (N, 6), `colours`, `opacities`. Field data: `header` (JSON
+    text), `slice_poses` (S, 16), `slice_shapes` (S, 2), `hull0`, `hull1`, ... (M, 4). As .vtk, .vtp or within .mrb.
+
+    Args:
+        field: on any device.
+        scene: default: the node's or the volumes', else Slicer's.
+        node: a model node to fill again; a new one by default.
+        volumes: volume nodes it was fitted to; the node refers to those still in the scene.
+        name: of a new node.
+    """
+    scene = scene_of(node, *volumes, scene=scene)
+    mesh = _mesh(field)
+    with all_or_nothing(scene) as added:
+        if node is None:
+            node = scene.AddNewNodeByClass("vtkMRMLModelNode", scene.GenerateUniqueName(name))
+            added.append(node)
+        elif not is_node(node, "vtkMRMLModelNode"):
+            raise GaussianMRIError(f"A field needs a model node, got {described(node)}.")
+        node.SetAndObserveMesh(mesh)
+        node.SetAttribute(_KIND, _FIELD)
+        if node.GetDisplayNode() is None:
+            node.CreateDefaultDisplayNodes()
+            display = node.GetDisplayNode()
+            # Up to millions of points: visible only when somebody wants to see them.
+            display.SetVisibility(False)
+            display.SetActiveScalarName("colours")
+            display.SetScalarVisibility(True)
+            display.SetAndObserveColorNodeID("vtkMRMLColorTableNodeGrey")
+        present = [volume for volume in volumes if in_scene(volume)]
+        if present:
+            node.RemoveNodeReferenceIDs(VOLUME_ROLE)
+            for volume in present:
+                node.AddNodeReferenceID(VOLUME_ROLE, volume.GetID())
+            place_beside(node, present[0])
+    return node
+
+
+def volumes_of(node: Any) -> list[Any]:
+    """The volume nodes that a field's node refers to and that are still there."""
+    found = [
+        node.GetNthNodeReference(VOLUME_ROLE, n) for n in range(node.GetNumberOfNodeReferences(VOLUME_ROLE))
+    ]
+    return [volume for volume in found if volume is not None]
+
+
+def field_from_model(node: Any, device: Any = "cpu") -> GaussianField:
+    """The field that `field_to_model` put into a model node.
+
+    Raises:
+        GaussianMRIError: another model; one whose points were moved (a hardened transform, a model filter) or that
+            is under a transform: a field stays where the scan was.
+    """
+    import torch
+
+    from ..gaussians import GaussianField
+    from ..gaussians.field import FORMAT, VERSION
+
+    header, mesh = _header(node)
+    if header.get("format") != FORMAT:
+        raise GaussianMRIError(f"{described(node)} is not a Gaussian field.")
+    if header["version"] > VERSION:
+        raise GaussianMRIError(
+            f"{described(node)} was made by a newer version (field version {header['version']}); update GaussianMRI."
+        )
+    if node.GetParentTransformNode() is not None:
+        raise GaussianMRIError(
+            f"{described(node)} is under the transform '{node.GetParentTransformNode().GetName()}'. A field stays where "
+            "the scan was: take it out of the transform, and move the planes instead or fit the moved volume."
+        )
+    try:
+        points, data, facts = mesh.GetPoints(), mesh.GetPointData(), mesh.GetFieldData()
+        means = _copied(points.GetData() if points is not None else None)
+        rows = [means.T, *(_copied(data.GetArray(name)).T for name in ("factors", "colours", "opacities"))]
+        parameters = np.concatenate([np.atleast_2d(row) for row in rows]).astype(np.float32, order="C")
+        if header["means_crc"] != _checksum(means):
+            raise GaussianMRIError(
+                f"The points of {described(node)} were moved or changed, so it is no longer the field that was fitted. "
+                "Load it again, or fit again."
+            )
+        return GaussianField(
+            torch.from_numpy(parameters).to(device),
+            header["offset"],
+            header["scale"],
+            tuple(_copied(facts.GetArray(f"hull{n}")) for n in range(header["hulls"])),
+            _copied(facts.GetArray("slice_poses")).reshape(-1, 4, 4),
+            _copied(facts.GetArray("slice_shapes")).reshape(-1, 2),
+            header["frame_of_reference"],
+            header["report"],
+            header["background"],
+            header["cut"],
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise GaussianMRIError(f"{described(node)} is a damaged Gaussian field ({error}).") from error
+
+
+def _mesh(field: GaussianField) -> Any:
+    """vtkPolyData of a field."""
+    from ..gaussians.field import FORMAT, VERSION
+
+    means = field.means + np.float32(0)  # files do not keep the sign of a zero coordinate
+    header = {
+        "format": FORMAT,
+        "version": VERSION,
+        "offset": field.offset,
+        "scale": field.scale,
+        "background": field.background,
+        "cut": field.cut,
+        "frame_of_reference": field.frame_of_reference,
+        "hulls": len(field.hulls),
+        "means_crc": _checksum(means),
+        "report": field.report,
+    }
+    mesh, points, cells = vtk.vtkPolyData(), vtk.vtkPoints(), vtk.vtkCellArray()
+    points.SetData(numpy_to_vtk(means, deep=1))
+    mesh.SetPoints(points)
+    # One cell with every point: VTK draws only what belongs to a cell.
+    ends, members = np.array([0, len(means)]), np.arange(len(means))
+    cells.SetData(*(numpy_to_vtk(ids, deep=1, array_type=vtk.VTK_ID_TYPE) for ids in (ends, members)))
+    mesh.SetVerts(cells)
+    for name in ("factors", "colours", "opacities"):
+        mesh.GetPointData().AddArray(_named(getattr(field, name), name))
+    facts = mesh.GetFieldData()
+    text = vtk.vtkStringArray()
+    text.SetName("header")
+    text.InsertNextValue(json.dumps(header))
+    facts.AddArray(text)
+    facts.AddArray(_named(field.slice_poses.reshape(-1, 16), "slice_poses"))
+    facts.AddArray(_named(field.slice_shapes.reshape(-1, 2), "slice_shapes"))
+    for number, hull in enumerate(field.hulls):
+        facts.AddArray(_named(hull, f"hull{number}"))
+    return mesh
+
+
+def _header(node: Any) -> tuple[dict[str, Any], Any]:
+    mesh = node.GetPolyData() if is_node(node, "vtkMRMLModelNode") else None
+    text: Any = mesh.GetFieldData().GetAbstractArray("header") if mesh is not None else None
+    try:
+        header = json.loads(text.GetValue(0))
+        return dict(header), mesh
+    except (AttributeError, TypeError, ValueError) as error:
+        raise GaussianMRIError(
+            f"A Gaussian field is needed, got {described(node)}; fit a volume, or load a scene with a field."
+        ) from error
+
+
+def _named(array: NDArray[Any], name: str) -> Any:
+    result = numpy_to_vtk(np.ascontiguousarray(array), deep=1)
+    result.SetName(name)
+    return result
+
+
+def _copied(array: Any) -> NDArray[Any]:
+    if array is None:
+        raise KeyError("an array is missing")
+    return np.array(vtk_to_numpy(array))
+
+
+def _checksum(means: NDArray[np.float32]) -> int:
+    return zlib.crc32(np.ascontiguousarray(means + np.float32(0)).tobytes())

@@ -1,0 +1,109 @@
+"""Fits that begin and end in the scene."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import GaussianMRIError
+from ..geometry import transform_points
+from .fields import field_to_model
+from .scene import as_array, described, in_scene, is_node, matrix_to_world, scene_of
+from .volumes import stack_from_volume
+
+if TYPE_CHECKING:
+    from ..fitting import Fitter
+
+log = logging.getLogger("GaussianMRI")
+
+
+def fit(
+    volume_nodes: Any,
+    preset: str = "fast",
+    roi: Any = None,
+    progress: Callable[[Any], object] | None = None,
+    scene: Any = None,
+    **options: Any,
+) -> Any:
+    """Fit Gaussians to one or several scalar volume nodes.
+
+    Args:
+        volume_nodes: a vtkMRMLScalarVolumeNode or several, of one patient and position.
+        preset: "fast" or "paper".
+        roi: vtkMRMLMarkupsROINode to fit only what lies in it (see `box_from_roi`), or None.
+        progress: called with a `Progress` after every step; when it returns False the fit stops and the field is
+            taken as it stands.
+        scene: of the result; default: that of the volumes.
+        **options: `seed`, `device`, `refine` and the preset's own, as in `GaussianMRILib.Fitter`.
+
+    Returns:
+        a new model node; it refers to the volumes that are still in the scene.
+
+    Raises:
+        GaussianMRIError: input that cannot be fitted; stopped before there was a field; all volumes were removed
+            meanwhile, as when the scene is closed. The scene is then as it was.
+    """
+    nodes = _listed(volume_nodes)
+    fitter = fitter_from_nodes(nodes, preset, roi, **options)
+    listed = [node for node in nodes if in_scene(node)]
+    target = scene_of(*nodes, scene=scene)
+    for report in fitter:
+        if progress is not None and progress(report) is False:
+            break
+    field = fitter.field
+    if listed and not any(in_scene(node) for node in listed):
+        raise GaussianMRIError(
+            "The volumes were removed from the scene while they were fitted; nothing is kept."
+        )
+    return field_to_model(field, target, volumes=nodes, name=f"{nodes[0].GetName()} field")
+
+
+def fitter_from_nodes(volume_nodes: Any, preset: str = "fast", roi: Any = None, **options: Any) -> Fitter:
+    """The `Fitter` behind `fit`, for callers with an event loop of their own; it no longer needs the nodes.
+
+    Example:
+        >>> fitter = mrml.fitter_from_nodes([volumeNode])            # doctest: +SKIP
+        >>> for progress in fitter:                                  # doctest: +SKIP
+        ...     slicer.app.processEvents()
+        >>> model = mrml.field_to_model(fitter.field)                # doctest: +SKIP
+    """
+    nodes = _listed(volume_nodes)
+    stacks = [stack_from_volume(node) for node in nodes]
+    box = None if roi is None else box_from_roi(roi)
+    from ..fitting import Fitter
+
+    return Fitter(stacks, preset, roi=box, **options)
+
+
+def box_from_roi(roi_node: Any) -> NDArray[np.float64]:
+    """The box ((R0, R1), (A0, A1), (S0, S1)), RAS mm, that encloses a ROI node, its transforms included.
+
+    A fit's region is upright in RAS. A ROI that is turned is enclosed, so that more is fitted than was asked for,
+    never less.
+
+    Raises:
+        GaussianMRIError: no ROI node, one that is not placed, or one under a non-linear transform.
+    """
+    if not is_node(roi_node, "vtkMRMLMarkupsROINode"):
+        raise GaussianMRIError(f"A markups ROI is needed, got {described(roi_node)}.")
+    size = np.array(roi_node.GetSize())
+    if roi_node.GetNumberOfDefinedControlPoints() < 1 or min(size) <= 0:
+        raise GaussianMRIError(f"The ROI '{roi_node.GetName()}' is not placed yet; draw its box.")
+    to_world = matrix_to_world(roi_node) @ as_array(roi_node.GetObjectToNodeMatrix())
+    axes = np.abs(to_world[:3, :3] / np.linalg.norm(to_world[:3, :3], axis=0))
+    if np.any(axes.max(axis=0) < 1 - 1e-6):
+        log.info("The ROI is turned against RAS; the upright box around it is fitted.")
+    signs = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
+    corners = transform_points(to_world, signs * size / 2)
+    return np.stack([corners.min(axis=0), corners.max(axis=0)], axis=1)
+
+
+def _listed(nodes: Any) -> list[Any]:
+    listed = list(nodes) if isinstance(nodes, Sequence) else [nodes]
+    if not listed:
+        raise GaussianMRIError("There is no volume to fit; give at least one scalar volume node.")
+    return listed

@@ -1,0 +1,166 @@
+"""Planes of the scene (markups, slice views, three points) as image planes, and back."""
+
+# mypy: disable-error-code="import-not-found, import-untyped"
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import vtk
+from numpy.typing import ArrayLike, NDArray
+
+from ..errors import GaussianMRIError
+from ..geometry import ImagePlane, unit_vector
+from .scene import as_array, described, is_node, matrix_to_world, scene_of
+
+Spacing = float | tuple[float, float] | None
+
+
+def plane_from_node(plane_node: Any, spacing: Spacing = None, thickness: float = 0.0) -> ImagePlane:
+    """The image on a markups plane, its transforms included: the plane's size, hung as by `ImagePlane.from_markups`.
+
+    Args:
+        plane_node: vtkMRMLMarkupsPlaneNode that has been placed.
+        spacing: mm between pixels, one number or (along i, along j); 0.5 by default.
+        thickness: mm averaged along the normal.
+
+    Raises:
+        GaussianMRIError: no plane node, one that is not placed yet, or one under a transform that is not linear.
+    """
+    if not is_node(plane_node, "vtkMRMLMarkupsPlaneNode"):
+        raise GaussianMRIError(f"A markups plane is needed, got {described(plane_node)}.")
+    if not plane_node.GetIsPlaneValid():
+        raise GaussianMRIError(
+            f"The plane '{plane_node.GetName()}' is not placed yet; place its points in a slice view or 3D view."
+        )
+    matrix_to_world(plane_node)  # corners are meaningful under linear transforms only
+    points = vtk.vtkPoints()
+    points.SetDataTypeToDouble()  # else Slicer rounds to micrometres
+    plane_node.GetPlaneCornerPointsWorld(points)
+    corners = np.array([points.GetPoint(n) for n in range(4)])  # around the plane: -x-y, -x+y, +x+y, +x-y
+    x, y = corners[3] - corners[0], corners[1] - corners[0]
+    size = float(np.linalg.norm(x)), float(np.linalg.norm(y))
+    if min(size) < 1e-6:
+        raise GaussianMRIError(
+            f"The plane '{plane_node.GetName()}' has no size; set it in the Markups module."
+        )
+    return _hung(corners.mean(axis=0), x, y, size, spacing, thickness)
+
+
+def plane_from_points(
+    points: ArrayLike,
+    size: tuple[float, float] | None = None,
+    spacing: Spacing = None,
+    thickness: float = 0.0,
+) -> ImagePlane:
+    """The image on the plane through three points, such as a disc's anterior, posterior and lateral edge.
+
+    The axes are those of Slicer's three-point plane: x from the first to the second point, normal towards the side
+    from which the points run anticlockwise; the image hangs as by `ImagePlane.from_markups`. Its middle is the
+    middle of the rectangle, along these axes, that the points span.
+
+    Args:
+        points: (3, 3) RAS mm.
+        size: mm along x and y; default 112 x 112, as for a markups plane without size.
+        spacing, thickness: as in `plane_from_node`.
+
+    Raises:
+        GaussianMRIError: not three points, or points on one line.
+    """
+    p = np.asarray(points, dtype=np.float64)
+    if p.shape != (3, 3) or not np.isfinite(p).all():
+        raise GaussianMRIError(f"A plane needs three points (3, 3) in RAS mm, got {p.shape}.")
+    edges = p[1:] - p[0]
+    normal = np.cross(edges[0], edges[1])
+    if np.linalg.norm(normal) < 1e-6 * max(float(np.square(edges).sum()), 1e-12):
+        raise GaussianMRIError("The three points lie on one line; move one of them aside.")
+    x = unit_vector(edges[0], "first edge of the plane")
+    y = np.cross(unit_vector(normal, "plane's normal"), x)
+    along = edges @ np.stack([x, y], axis=1)
+    middle = (np.minimum(along.min(axis=0), 0) + np.maximum(along.max(axis=0), 0)) / 2
+    return _hung(p[0] + middle[0] * x + middle[1] * y, x, y, size or (112.0, 112.0), spacing, thickness)
+
+
+def plane_from_slice_node(slice_node: Any, spacing: Spacing = None, thickness: float = 0.0) -> ImagePlane:
+    """The image that a slice view shows: its orientation, field of view and, by default, its screen pixels.
+
+    Args:
+        slice_node: vtkMRMLSliceNode.
+        spacing: mm between pixels, which then fill the same field of view.
+        thickness: mm averaged along the normal.
+
+    Raises:
+        GaussianMRIError: no slice node, or one without a field of view.
+    """
+    if not is_node(slice_node, "vtkMRMLSliceNode"):
+        raise GaussianMRIError(f"A slice view's node is needed, got {described(slice_node)}.")
+    columns, rows = slice_node.GetDimensions()[:2]
+    if min(columns, rows, *slice_node.GetFieldOfView()[:2]) <= 0:
+        raise GaussianMRIError(f"The slice view '{slice_node.GetName()}' is empty; show it first.")
+    xy_to_ras = as_array(slice_node.GetXYToRAS())
+    matrix = xy_to_ras.copy()
+    matrix[:3, 1] *= -1  # views count pixels upwards, images downwards
+    matrix[:3, 3] += (rows - 1) * xy_to_ras[:3, 1]
+    plane = ImagePlane(matrix, (rows, columns), thickness)
+    pair = _pair(spacing)
+    if pair is None:
+        return plane
+    height, width = rows * plane.spacing[1], columns * plane.spacing[0]
+    shape = (max(1, round(height / pair[1])), max(1, round(width / pair[0])))
+    finer = ImagePlane.from_axes(plane.center, plane.i_axis, plane.j_axis, pair, shape, thickness)
+    matrix = finer.ijk_to_ras.copy()
+    matrix[:3, 2] = plane.normal
+    return ImagePlane(matrix, shape, thickness)
+
+
+def plane_to_node(plane: ImagePlane, scene: Any = None, name: str = "plane") -> Any:
+    """A new markups plane node where an image plane is, of its size and normal.
+
+    `plane_from_node` with the plane's spacing gives the plane back, if it hangs as by `ImagePlane.from_markups`.
+    """
+    scene = scene_of(scene=scene)
+    node = scene.AddNewNodeByClass("vtkMRMLMarkupsPlaneNode", scene.GenerateUniqueName(name))
+    rows, columns = plane.shape
+    y = np.cross(plane.normal, plane.i_axis)
+    node.SetPlaneType(node.PlaneTypePointNormal)
+    node.SetSizeMode(node.SizeModeAbsolute)
+    node.SetCenter(plane.center.tolist())
+    node.SetAxes(plane.i_axis.tolist(), y.tolist(), plane.normal.tolist())
+    node.SetSize(columns * plane.spacing[0], rows * plane.spacing[1])
+    return node
+
+
+def plane_of(value: Any, spacing: Spacing = None, thickness: float = 0.0) -> ImagePlane:
+    """The image plane of a markups plane, a slice view or an image plane (which keeps its own pixels)."""
+    if isinstance(value, ImagePlane):
+        return value
+    if is_node(value, "vtkMRMLSliceNode"):
+        return plane_from_slice_node(value, spacing, thickness)
+    return plane_from_node(value, spacing, thickness)
+
+
+def _hung(
+    center: NDArray[np.float64],
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    size: tuple[float, float],
+    spacing: Spacing,
+    thickness: float,
+) -> ImagePlane:
+    """The image of a rectangle; one place decides how images hang: `ImagePlane.from_markups`."""
+    x, y = unit_vector(x, "plane's x axis"), unit_vector(y, "plane's y axis")
+    markup = {
+        "type": "Plane",
+        "coordinateSystem": "RAS",
+        "center": center.tolist(),
+        "orientation": np.stack([x, y, np.cross(x, y)], axis=1).ravel().tolist(),
+        "size": list(size),
+    }
+    return ImagePlane.from_markups({"markups": [markup]}, _pair(spacing), thickness=thickness)
+
+
+def _pair(spacing: Spacing) -> tuple[float, float] | None:
+    if spacing is None:
+        return None
+    along_i, along_j = np.broadcast_to(np.asarray(spacing, dtype=np.float64), (2,)).tolist()
+    return along_i, along_j

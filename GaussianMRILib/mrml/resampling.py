@@ -1,0 +1,162 @@
+"""Images on planes of the scene as volume nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import GaussianMRIError
+from ..geometry import ImagePlane
+from .fields import field_from_model, is_field, volumes_of
+from .planes import Spacing, plane_of
+from .scene import PREFIX, all_or_nothing, in_scene, is_node, place_beside, scene_of
+from .volumes import copy_display, stack_from_volume, volume_from_images
+
+METHODS = ("gaussians", "voxel", "spline")
+#: Reference roles from a resampled volume.
+FIELD_ROLE, PLANE_ROLE, SOURCE_ROLE = PREFIX + "Field", PREFIX + "Plane", PREFIX + "Source"
+
+
+class Renders(Protocol):
+    """What has an image on every plane: a GaussianField, a baseline's interpolator."""
+
+    def render(self, plane: ImagePlane) -> NDArray[np.float32]: ...
+
+
+def resample(
+    source: Any,
+    planes: Any,
+    method: str = "gaussians",
+    count: int = 1,
+    step: float | None = None,
+    volumes: Any = None,
+    spacing: Spacing = None,
+    thickness: float = 0.0,
+    background: float | None = None,
+    scene: Any = None,
+) -> Any:
+    """The image on each plane as a new scalar volume node, shown as the source is.
+
+    Args:
+        source: a field (model node or GaussianField) or, for "voxel" and "spline", one or several volume nodes.
+        planes: a markups plane node, slice node or ImagePlane, or a list of them.
+        method: "gaussians", "voxel" (the seed paper's baseline) or "spline" (cubic, with the slice profile).
+        count, step: parallel planes around each one, and the mm between them along its normal; together they make
+            one volume. Default step: the thickness, of thin planes the pixel spacing.
+        volumes: volume nodes for "voxel" and "spline", for the display settings and the place in the subject
+            hierarchy. Default: the source, or those that the field's node refers to.
+        spacing: mm between pixels, one number or (along i, along j); default: the source's own in-plane spacing. An
+            ImagePlane keeps its own.
+        thickness: mm averaged along the normal, except of an ImagePlane, which has its own.
+        background: value of pixels outside the scan, see `volume_from_images`.
+        scene: default: that of the nodes.
+
+    Returns:
+        a volume node for one plane, a list of nodes for a list. Attributes as in `volume_from_images`, and
+        `GaussianMRI.Method`; references `GaussianMRI.Field`, `.Plane` and `.Source`.
+
+    Raises:
+        GaussianMRIError: an unknown method, a source or plane that does not do. Then the scene is as it was.
+    """
+    several = isinstance(planes, Sequence)
+    wanted = list(planes) if several else [planes]
+    if not wanted:
+        raise GaussianMRIError("There is no plane to resample on; give at least one.")
+    shown_as = _volumes(source, volumes)
+    scene = scene_of(*wanted, source, *shown_as, scene=scene)
+    renderer = resampler(source, method, volumes)
+    pixel = native_spacing(renderer) if spacing is None else spacing
+    # Every image before the first node: a failure then leaves nothing behind.
+    stacks = []
+    for value in wanted:
+        middle = plane_of(value, pixel, thickness)
+        apart = (middle.thickness or min(middle.spacing)) if step is None else step
+        listed = middle.stack(count, apart)
+        stacks.append((listed, _images(renderer, listed)))
+    with all_or_nothing(scene) as added:
+        for value, (listed, images) in zip(wanted, stacks, strict=True):
+            label = value.GetName() if is_node(value) else "plane"
+            node = volume_from_images(images, listed, scene, name=f"{label} {method}", background=background)
+            added.append(node)
+            _describe(node, source, value, shown_as, method, renderer)
+    return added if several else added[0]
+
+
+def resampler(source: Any, method: str = "gaussians", volumes: Any = None) -> Renders:
+    """What `resample` renders with; keep it to render many planes, as while one is dragged.
+
+    Returns:
+        an object with `render(ImagePlane) -> (rows, columns) float32`, NaN outside what was scanned.
+
+    Raises:
+        GaussianMRIError: see `resample`.
+    """
+    from ..gaussians import GaussianField
+
+    if method not in METHODS:
+        raise GaussianMRIError(f"There is no method '{method}'; choose one of {', '.join(METHODS)}.")
+    if method == "gaussians":
+        if isinstance(source, GaussianField):
+            return source
+        if is_node(source, "vtkMRMLVolumeNode") or isinstance(source, Sequence):
+            raise GaussianMRIError("Gaussians need a field; fit the volume first, or choose voxel or spline.")
+        return field_from_model(source)
+    nodes = _volumes(source, volumes)
+    if not nodes:
+        raise GaussianMRIError(
+            f"The method {method} needs the volume itself, which this field does not refer to (any more); give volumes=..."
+        )
+    from ..baselines import SplineInterpolator, VoxelInterpolator
+
+    stacks = [stack_from_volume(node) for node in nodes]
+    return VoxelInterpolator(stacks) if method == "voxel" else SplineInterpolator(stacks)
+
+
+def native_spacing(renderer: Any) -> float | None:
+    """The smallest in-plane pixel spacing, mm, of the slices behind a field or an interpolator; None if unknown."""
+    if hasattr(renderer, "slice_poses"):
+        lengths = np.linalg.norm(renderer.slice_poses[:, :3, :2], axis=1)
+        return float(lengths.min()) if lengths.size else None
+    stacks = getattr(renderer, "stacks", None) or []
+    return min((min(stack.pixel_spacing) for stack in stacks), default=None)
+
+
+def _images(renderer: Any, planes: Sequence[ImagePlane]) -> list[NDArray[np.float32]]:
+    if hasattr(renderer, "render_many"):
+        images: list[NDArray[np.float32]] = renderer.render_many(planes)
+        return images
+    return [renderer.render(plane) for plane in planes]
+
+
+def _volumes(source: Any, volumes: Any) -> list[Any]:
+    if volumes is not None:
+        return list(volumes) if isinstance(volumes, Sequence) else [volumes]
+    if isinstance(source, Sequence):
+        return list(source)
+    if is_field(source):
+        return volumes_of(source)
+    return [source] if is_node(source, "vtkMRMLVolumeNode") else []
+
+
+def _describe(node: Any, source: Any, plane: Any, volumes: Sequence[Any], method: str, renderer: Any) -> None:
+    """Where a volume came from, how it is shown and where it is listed."""
+    node.SetAttribute(PREFIX + "Method", method)
+    frames = [getattr(renderer, "frame_of_reference", None)]
+    frames += [stack.frame_of_reference for stack in getattr(renderer, "stacks", [])]
+    frame = next((frame for frame in frames if frame), None)
+    if frame:
+        node.SetAttribute(PREFIX + "FrameOfReference", frame)
+    present = [volume for volume in volumes if in_scene(volume)]
+    if is_field(source) and in_scene(source):
+        node.SetNodeReferenceID(FIELD_ROLE, source.GetID())
+    if in_scene(plane):
+        node.SetNodeReferenceID(PLANE_ROLE, plane.GetID())
+    for volume in present:
+        node.AddNodeReferenceID(SOURCE_ROLE, volume.GetID())
+    copy_display(present[0] if present else None, node)
+    beside = present[0] if present else source
+    if in_scene(beside):
+        place_beside(node, beside)

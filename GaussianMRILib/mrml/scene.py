@@ -1,0 +1,124 @@
+"""What every bridge function needs of a scene: which one, where its nodes are, where they are listed."""
+
+# mypy: disable-error-code="import-not-found, import-untyped"
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import slicer
+import vtk
+from numpy.typing import NDArray
+
+from ..errors import GaussianMRIError
+
+#: Attributes and reference roles that this project gives to nodes begin with this.
+PREFIX = "GaussianMRI."
+
+
+def scene_of(*nodes: Any, scene: Any = None) -> Any:
+    """`scene` where given, else the scene of the first node that has one, else Slicer's own.
+
+    Raises:
+        GaussianMRIError: there is none of these.
+    """
+    if scene is not None:
+        return scene
+    for node in nodes:
+        if in_scene(node):
+            return node.GetScene()
+    # Set in the Slicer application only.
+    current = getattr(slicer, "mrmlScene", None)
+    if current is None:
+        raise GaussianMRIError("There is no scene to work in; pass scene=... outside the Slicer application.")
+    return current
+
+
+def in_scene(node: Any) -> bool:
+    """Whether this is a node that is still in a scene (not deleted, scene not closed)."""
+    return is_node(node) and node.GetScene() is not None
+
+
+def is_node(value: Any, class_name: str = "vtkMRMLNode") -> bool:
+    """Whether a value is a node of this class or of one derived from it."""
+    return isinstance(value, vtk.vtkObject) and bool(value.IsA(class_name))
+
+
+def described(value: Any) -> str:
+    """A node's name and class, for messages; anything else by its type."""
+    if is_node(value):
+        return f"'{value.GetName()}' ({value.GetClassName()})"
+    return f"{type(value).__name__}"
+
+
+def as_array(matrix: Any) -> NDArray[np.float64]:
+    """A vtkMatrix4x4 as (4, 4) float64."""
+    return np.array([[matrix.GetElement(row, column) for column in range(4)] for row in range(4)])
+
+
+def as_matrix(array: NDArray[np.float64]) -> Any:
+    """(4, 4) as a vtkMatrix4x4."""
+    matrix = vtk.vtkMatrix4x4()
+    matrix.DeepCopy(np.asarray(array, dtype=np.float64).ravel().tolist())
+    return matrix
+
+
+def matrix_to_world(node: Any) -> NDArray[np.float64]:
+    """(4, 4) float64 from a node's own coordinates to RAS mm: every transform above it.
+
+    Raises:
+        GaussianMRIError: one of them is not linear.
+    """
+    parent = node.GetParentTransformNode()
+    if parent is None:
+        return np.eye(4)
+    if not parent.IsTransformToWorldLinear():
+        raise GaussianMRIError(
+            f"{described(node)} is under the transform '{parent.GetName()}', which is not linear. Harden the transform "
+            "first (Data module, context menu of the transform), or take the node out of it."
+        )
+    matrix = vtk.vtkMatrix4x4()
+    parent.GetMatrixTransformToWorld(matrix)
+    return as_array(matrix)
+
+
+@contextmanager
+def all_or_nothing(scene: Any) -> Iterator[list[Any]]:
+    """Yields a list; nodes put into it are taken out of the scene again when the block fails."""
+    added: list[Any] = []
+    try:
+        yield added
+    except BaseException:
+        for node in reversed(added):
+            for display in _own_display_nodes(node):
+                scene.RemoveNode(display)
+            if node.GetScene() is not None:
+                scene.RemoveNode(node)
+        raise
+
+
+def _own_display_nodes(node: Any) -> Sequence[Any]:
+    if not is_node(node, "vtkMRMLDisplayableNode"):
+        return ()
+    displays = [node.GetNthDisplayNode(n) for n in range(node.GetNumberOfDisplayNodes())]
+    return [display for display in displays if in_scene(display)]
+
+
+def place_beside(node: Any, neighbour: Any) -> None:
+    """List a node in the subject hierarchy where its neighbour is: the same study or folder."""
+    scene = node.GetScene()
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    if hierarchy is None or not in_scene(neighbour):
+        return
+    invalid = hierarchy.GetInvalidItemID()
+    beside = hierarchy.GetItemByDataNode(neighbour)
+    if beside == invalid:
+        return
+    parent = hierarchy.GetItemParent(beside)
+    item = hierarchy.GetItemByDataNode(node)
+    if item == invalid:
+        hierarchy.CreateItem(parent, node)
+    else:
+        hierarchy.SetItemParent(item, parent)

@@ -1,0 +1,187 @@
+"""Scalar volume nodes as slice stacks, and images as scalar volume nodes."""
+
+# mypy: disable-error-code="import-not-found, import-untyped"
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import slicer
+import vtk
+from numpy.typing import NDArray
+
+from ..errors import GaussianMRIError
+from ..geometry import ImagePlane
+from .scene import PREFIX, all_or_nothing, as_array, as_matrix, described, is_node, matrix_to_world, scene_of
+
+if TYPE_CHECKING:
+    from ..stacks import SliceStack
+
+SLICE_THICKNESS, FRAME_OF_REFERENCE = "0018,0050", "0020,0052"
+
+
+def stack_from_volume(volume_node: Any, thickness: float | None = None) -> SliceStack:
+    """The slices of a scalar volume node, where they are in the world: its transforms, if linear, are applied.
+
+    Slices lie across the axis with the coarsest spacing, except that a volume from DICOM keeps its own.
+
+    Args:
+        volume_node: vtkMRMLScalarVolumeNode. Its pixels are copied, so the node may change afterwards.
+        thickness: slice thickness, mm in the scanner. Default: from Slicer's DICOM database where the volume came
+            from there, else the distance between slices.
+
+    Returns:
+        a stack with the node's name, and its DICOM frame of reference where that is known and no transform moves
+        the volume out of it.
+
+    Raises:
+        GaussianMRIError: no scalar volume (colour, vector, label map), an empty one, or one under a non-linear
+            transform.
+    """
+    from ..stacks import SliceStack
+    from ..stacks.volumes import _stacked_along_coarsest_axis
+
+    _check_scalar(volume_node)
+    to_world = matrix_to_world(volume_node)
+    matrix = vtk.vtkMatrix4x4()
+    volume_node.GetIJKToRASMatrix(matrix)
+    affine = as_array(matrix)
+    pixels = slicer.util.arrayFromVolume(volume_node)
+    acquired = _number(dicom_value(volume_node, SLICE_THICKNESS))
+    if acquired is None:
+        pixels, affine = _stacked_along_coarsest_axis(pixels, affine)
+    if thickness is None:
+        thickness = acquired
+    if thickness is not None:
+        # A transform that scales changes the thickness as it does the distance between slices.
+        thickness = thickness * _stretch(affine, to_world)
+    frame = volume_node.GetAttribute(PREFIX + "FrameOfReference")
+    frame = frame or dicom_value(volume_node, FRAME_OF_REFERENCE) or None
+    if not np.array_equal(to_world, np.eye(4)):
+        frame = None
+    return SliceStack.from_array(
+        np.array(pixels, dtype=np.float32, order="C"),
+        to_world @ affine,
+        thickness,
+        frame_of_reference=frame,
+        name=volume_node.GetName() or "volume",
+    )
+
+
+def dicom_value(volume_node: Any, tag: str) -> str:
+    """A value ("gggg,eeee") of the first DICOM file of a volume, from Slicer's database; "" where not known."""
+    uids = (volume_node.GetAttribute("DICOM.instanceUIDs") or "").split()
+    database = getattr(slicer, "dicomDatabase", None)
+    if not uids or database is None:
+        return ""
+    return str(database.instanceValue(uids[0], tag) or "").strip()
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if np.isfinite(value) and value > 0 else None
+
+
+def _stretch(affine: NDArray[np.float64], to_world: NDArray[np.float64]) -> float:
+    """How much further apart the slices are after `to_world`."""
+
+    def distance(matrix: NDArray[np.float64]) -> float:
+        normal = np.cross(matrix[:3, 0], matrix[:3, 1])
+        return abs(float(normal @ matrix[:3, 2])) / max(float(np.linalg.norm(normal)), 1e-12)
+
+    before = distance(affine)
+    return distance(to_world @ affine) / before if before > 0 else 1.0
+
+
+def _check_scalar(node: Any) -> None:
+    if not is_node(node, "vtkMRMLVolumeNode"):
+        raise GaussianMRIError(f"A scalar volume node is needed, got {described(node)}.")
+    if node.IsA("vtkMRMLLabelMapVolumeNode"):
+        raise GaussianMRIError(
+            f"{described(node)} is a label map; labels cannot be interpolated. Choose the image it was drawn on."
+        )
+    image = node.GetImageData()
+    if image is None or image.GetNumberOfPoints() == 0 or image.GetPointData().GetScalars() is None:
+        raise GaussianMRIError(f"{described(node)} has no pixels; load an image into it.")
+    components = image.GetNumberOfScalarComponents()
+    if not node.IsA("vtkMRMLScalarVolumeNode") or components != 1:
+        raise GaussianMRIError(
+            f"{described(node)} has {components} values in each voxel (colour or vectors). Give a volume of one number "
+            "each; the Vector to Scalar Volume module makes one."
+        )
+
+
+def volume_from_images(
+    images: Sequence[NDArray[np.float32]],
+    planes: Sequence[ImagePlane],
+    scene: Any = None,
+    node: Any = None,
+    name: str = "resampled",
+    background: float | None = None,
+) -> Any:
+    """Images of parallel, evenly spaced planes as a scalar volume node, in place to float64 precision.
+
+    Pixels that are NaN get the background value. The node's attributes tell of it: `GaussianMRI.Background`,
+    `GaussianMRI.OutsideFraction` (share of all pixels, 0 to 1), `GaussianMRI.OutsideFractions` (JSON, one a plane)
+    and `GaussianMRI.SliceThickness` (mm). The step along k is the distance between planes; of one plane its
+    thickness or, when it is thin, its smaller pixel spacing.
+
+    Args:
+        images: (rows, columns) each, NaN outside what was scanned.
+        planes: as many, in order.
+        scene: default: the node's, else Slicer's.
+        node: a scalar volume node to fill again; a new one by default.
+        name: of a new node.
+        background: default: 0, or the smallest value where that is negative.
+
+    Raises:
+        GaussianMRIError: images and planes do not fit or the planes make no regular volume; nothing is changed.
+    """
+    from ..writers.images import checked_images, filled
+    from ..writers.volume import volume_affine
+
+    pixels, listed = checked_images(np.stack(images), planes)
+    affine = volume_affine(listed)
+    outside = np.isnan(pixels).mean(axis=(1, 2))
+    if background is None:
+        background = min(0.0, float(np.nanmin(pixels))) if (outside < 1).any() else 0.0
+    shown = filled(pixels, background)
+    scene = scene_of(node, scene=scene)
+    with all_or_nothing(scene) as added:
+        if node is None:
+            node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", scene.GenerateUniqueName(name))
+            added.append(node)
+        elif not is_node(node, "vtkMRMLScalarVolumeNode"):
+            raise GaussianMRIError(f"The images need a scalar volume node, got {described(node)}.")
+        node.SetIJKToRASMatrix(as_matrix(affine))
+        slicer.util.updateVolumeFromArray(node, shown)
+        node.SetAttribute(PREFIX + "Background", repr(float(background)))
+        node.SetAttribute(PREFIX + "OutsideFraction", f"{outside.mean():.6f}")
+        node.SetAttribute(PREFIX + "OutsideFractions", json.dumps([round(float(v), 6) for v in outside]))
+        node.SetAttribute(PREFIX + "SliceThickness", repr(listed[0].thickness))
+    return node
+
+
+def copy_display(source: Any, target: Any) -> None:
+    """Show a volume node as another one: window, level, colours, threshold, interpolation.
+
+    Without a source (None, or one without a display node) the target gets Slicer's automatic settings.
+    """
+    if target.GetDisplayNode() is None:
+        target.CreateDefaultDisplayNodes()
+    shown = target.GetDisplayNode()
+    wanted = source.GetDisplayNode() if is_node(source, "vtkMRMLScalarVolumeNode") else None
+    if shown is None or wanted is None:
+        return
+    shown.SetAutoWindowLevel(False)
+    shown.SetWindowLevel(wanted.GetWindow(), wanted.GetLevel())
+    shown.SetAndObserveColorNodeID(wanted.GetColorNodeID())
+    shown.SetInterpolate(wanted.GetInterpolate())
+    shown.SetAutoThreshold(False)
+    shown.SetThreshold(wanted.GetLowerThreshold(), wanted.GetUpperThreshold())
+    shown.SetApplyThreshold(wanted.GetApplyThreshold())

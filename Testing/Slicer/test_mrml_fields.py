@@ -1,0 +1,104 @@
+"""Fields as model nodes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+slicer = pytest.importorskip("slicer", reason="needs slicer-core, which is not installed")
+
+from mrml_scenes import (  # noqa: E402
+    assert_same_field,
+    bright_point,
+    oblique_plane_node,
+    put_under,
+    random_field,
+    rigid,
+)
+
+from GaussianMRILib import GaussianMRIError, mrml  # noqa: E402
+
+MOVE = rigid([0.3, -1, 0.2], 51, [4, -9, 2.5])
+
+
+def test_a_field_survives_its_node(scene: Any) -> None:
+    field = random_field()
+    node = mrml.field_to_model(field, scene, name="spine")
+    assert mrml.is_field(node) and node.GetName() == "spine"
+    assert not node.GetDisplayNode().GetVisibility()
+    assert_same_field(mrml.field_from_model(node), field)
+    smaller = random_field(20)
+    assert mrml.field_to_model(smaller, node=node) is node
+    assert_same_field(mrml.field_from_model(node), smaller)
+
+
+def test_the_field_does_not_share_memory_with_the_node(scene: Any) -> None:
+    node = mrml.field_to_model(random_field(), scene)
+    field = mrml.field_from_model(node)
+    slicer.util.arrayFromModelPointData(node, "colours")[:] = 0
+    assert_same_field(field, random_field())
+
+
+@pytest.mark.parametrize("suffix", ["vtk", "vtp"])
+def test_a_field_survives_a_model_file(scene: Any, tmp_path: Path, suffix: str) -> None:
+    field = random_field()
+    storage = scene.AddNewNodeByClass("vtkMRMLModelStorageNode")
+    storage.SetFileName(str(tmp_path / f"field.{suffix}"))
+    assert storage.WriteData(mrml.field_to_model(field, scene))
+    again = scene.AddNewNodeByClass("vtkMRMLModelNode")
+    assert storage.ReadData(again)
+    assert_same_field(mrml.field_from_model(again), field)
+
+
+def test_a_scene_survives_a_bundle(host: Any, tmp_path: Path) -> None:
+    field, volume = random_field(), bright_point(host.scene)
+    node = mrml.field_to_model(field, volumes=[volume], name="spine")
+    plane = oblique_plane_node(host.scene)
+    result = mrml.resample(node, plane)
+    pixels = slicer.util.arrayFromVolume(result).copy()
+    affine = mrml.stack_from_volume(result).grid()
+    host.save(tmp_path / "scene.mrb")
+    host.close()
+    assert host.scene.GetFirstNodeByName("spine") is None
+    host.load(tmp_path / "scene.mrb")
+    find = host.scene.GetFirstNodeByName
+    node, plane, result = find("spine"), find("oblique"), find("oblique gaussians")
+    assert mrml.is_field(node)
+    assert_same_field(mrml.field_from_model(node), field)
+    assert np.array_equal(slicer.util.arrayFromVolume(result), pixels)
+    assert np.allclose(mrml.stack_from_volume(result).grid(), affine, atol=1e-9)
+    assert result.GetNodeReference("GaussianMRI.Field") is node
+    assert result.GetNodeReference("GaussianMRI.Plane") is plane
+    assert result.GetNodeReference("GaussianMRI.Source") is find("scan")
+    assert node.GetNodeReference("GaussianMRI.Volume") is find("scan")
+    # A file keeps a plane's place to some digits only.
+    again = slicer.util.arrayFromVolume(mrml.resample(node, plane))
+    assert np.allclose(again, pixels, atol=0.05)
+
+
+def test_what_is_no_field_is_refused(scene: Any) -> None:
+    import vtk
+
+    empty = scene.AddNewNodeByClass("vtkMRMLModelNode", "bone")
+    surface = scene.AddNewNodeByClass("vtkMRMLModelNode", "skin")
+    surface.SetAndObserveMesh(vtk.vtkPolyData())
+    moved = mrml.field_to_model(random_field(), scene, name="moved")
+    put_under(scene, moved, MOVE)
+    hardened = mrml.field_to_model(random_field(), scene, name="hardened")
+    put_under(scene, hardened, MOVE, harden=True)
+    damaged = mrml.field_to_model(random_field(), scene, name="damaged")
+    damaged.GetPolyData().GetPointData().RemoveArray("factors")
+    for node, message in (
+        (empty, "field is needed, got 'bone'"),
+        (surface, "field is needed, got 'skin'"),
+        (bright_point(scene), "field is needed, got 'scan'"),
+        (None, "field is needed, got NoneType"),
+        (moved, "'moved' .* under the transform 'moved.*take it out"),
+        (hardened, "'hardened' .* moved or changed"),
+        (damaged, "'damaged' .* damaged Gaussian field"),
+    ):
+        with pytest.raises(GaussianMRIError, match=message):
+            mrml.field_from_model(node)
