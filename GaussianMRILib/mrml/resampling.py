@@ -51,7 +51,7 @@ def resample(
         spacing: mm between pixels, one number or (along i, along j); default: the source's own in-plane spacing. An
             ImagePlane keeps its own.
         thickness: mm averaged along the normal, except of an ImagePlane, which has its own.
-        background: value of pixels outside the scan, see `volume_from_images`.
+        background: value of pixels outside the scan; default: 0, or the scan's darkest where that is negative.
         scene: default: that of the nodes.
 
     Returns:
@@ -69,6 +69,8 @@ def resample(
     scene = scene_of(*wanted, source, *shown_as, scene=scene)
     renderer = resampler(source, method, volumes)
     pixel = native_spacing(renderer) if spacing is None else spacing
+    if background is None:
+        background = empty_value(renderer)
     # Every image before the first node: a failure then leaves nothing behind.
     stacks = []
     for value in wanted:
@@ -122,6 +124,14 @@ def native_spacing(renderer: Any) -> float | None:
         return float(lengths.min()) if lengths.size else None
     stacks = getattr(renderer, "stacks", None) or []
     return min((min(stack.pixel_spacing) for stack in stacks), default=None)
+
+
+def empty_value(renderer: Any) -> float:
+    """What "nothing here" looks like in a scan: 0, or less where its darkest value is less. The same for every method,
+    whose own overshoot would otherwise tell."""
+    if hasattr(renderer, "offset"):
+        return min(0.0, float(renderer.offset))
+    return min([0.0, *(float(stack.pixels.min()) for stack in getattr(renderer, "stacks", ()))])
 
 
 def _images(renderer: Any, planes: Sequence[ImagePlane]) -> list[NDArray[np.float32]]:

@@ -110,6 +110,17 @@ def test_a_plane_outside_the_scan_is_empty(scene: Any) -> None:
     assert not slicer.util.arrayFromVolume(result).any()
 
 
+@pytest.mark.parametrize("method", mrml.METHODS)
+def test_empty_pixels_look_the_same_by_every_method(scene: Any, method: str) -> None:
+    volume, plane = bright_point(scene), oblique_plane_node(scene, size=(60, 60))
+    slicer.util.arrayFromVolume(volume)[:] -= 50  # interpolation overshoots below 0 here, the scan does not
+    volume.Modified()
+    result = mrml.resample(mrml.fit([volume], **TINY), plane, method)
+    assert 0.1 < float(result.GetAttribute("GaussianMRI.OutsideFraction")) < 0.9
+    assert float(result.GetAttribute("GaussianMRI.Background")) == 0
+    assert slicer.util.arrayFromVolume(result)[0, 0, 0] == 0
+
+
 def test_display_place_and_references_are_the_sources(scene: Any) -> None:
     volume = bright_point(scene)
     display = volume.GetDisplayNode()
