@@ -3,6 +3,7 @@
 #   make demo       the whole job on a synthetic scan: environment, kernels, DICOM, fit, oblique planes, comparison
 #   make test       every test (those that need a GPU or shared scans are skipped where there are none)
 #   make bench      quality, kernels and fits, measured; results in Testing/Benchmarks/results
+#   make test-slicer  the bridge to 3D Slicer, on Slicer's scene libraries
 #   make test-gpu   the tests that need a CUDA GPU, in the environment of $(PYTHON), nothing is installed
 #   make lint       ruff, mypy, clang-format
 #   make sanitize   kernels under the address and undefined-behaviour sanitizers
@@ -20,7 +21,7 @@ TOOLS := $(VENV)/.tools
 RUN := $(VENV)/bin/python
 CPP_FILES := find csrc Testing/Native -name '*.cpp' -o -name '*.h' -o -name '*.cuh'
 
-.PHONY: demo test bench report test-gpu lint format sanitize clean
+.PHONY: demo test bench report test-slicer test-gpu lint format sanitize clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -35,6 +36,11 @@ bench: $(READY)
 
 report: $(READY)
 	$(RUN) Testing/Benchmarks/report.py
+
+# Real MRML without the application: Slicer's libraries as a package, about 800 MB.
+test-slicer: $(READY)
+	$(RUN) -m pip install -q -c constraints.txt '.[slicer-test]'
+	$(RUN) -m pytest Testing/Slicer $(ARGS)
 
 test-gpu:
 	$(PYTHON) -m pytest Testing/Python -m gpu -rs $(ARGS)

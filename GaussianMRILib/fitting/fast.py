@@ -84,7 +84,7 @@ class FastFit:
             blend = min(blend, LARGEST_LOOSE_BLEND)
         problem.report.update(prior=guesser.kind, blend=round(blend, 4))
         for number in range(effort.rounds if blend > 0 else 0):
-            yield problem.progress("placing Gaussians", 0.4 + 0.35 * number / effort.rounds)
+            yield problem.progress("placing Gaussians", 0.42 + 0.33 * number / effort.rounds)
             steered = SteeredFit(problem, effort)
             for done, loss in steered.run(problem.stacks, guess, weights):
                 self.parameters = steered.parameters

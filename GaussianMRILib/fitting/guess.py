@@ -29,7 +29,7 @@ PRIORS = ("auto", "network", "ridge", "spline")
 LARGEST_JOINT = 4_000_000
 LARGEST_JOINT_GRID = 30_000_000
 #: Weights of staying with the guess, its value and its gradient, against agreeing with every slice of every stack.
-JOINT_PRIOR_WEIGHT, JOINT_SMOOTHNESS = 0.05, 0.12
+JOINT_PRIOR_WEIGHT, JOINT_SMOOTHNESS = 0.2, 0.5
 
 log = logging.getLogger("GaussianMRI")
 
