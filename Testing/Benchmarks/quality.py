@@ -58,9 +58,11 @@ def _prior(make: Callable[[SliceStack], Any]) -> Callable[[list[SliceStack], int
 
 
 def _network(stacks: list[SliceStack], seed: int) -> Render:
+    from GaussianMRILib.fitting.steered import Effort
     from GaussianMRILib.priors.network_prior import network_prior
 
-    return _prior(network_prior)(stacks, seed)
+    turns = Effort.of(stacks).turns  # as `fast` has it, whose prior this is
+    return _prior(lambda stack: network_prior(stack, turns=turns))(stacks, seed)
 
 
 def _ridge(stacks: list[SliceStack], seed: int) -> Render:
