@@ -2,8 +2,8 @@
 
 1. A guess of the anatomy between the slices: the prior network (ridge filters without its weights), made consistent
    with the slices; for several stacks or angled slices a joint volume (`guess.py`).
-2. Steered Gaussians, about one for four pixels, fitted to the slices through their profile from that guess for a
-   few passes: training longer improves the slices and harms the planes between them.
+2. Steered Gaussians, as many as there are cells of half the distance between slices, fitted to the slices through
+   their profile from that guess for a few passes: more of either improves the slices and harms what lies between.
 3. Guess and steered field err differently, so their blend is better than both; made to agree with the slices again, it
    takes from the field only what the slices leave open, and not the noise that the field has learned from them. Its
    weight is the least-squares one on slices that a small probe left out; a field that does not help there gets 0.

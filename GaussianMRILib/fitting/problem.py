@@ -115,11 +115,6 @@ class Problem:
         )
         return problem
 
-    @property
-    def pixels(self) -> int:
-        """Acquired pixels of all stacks."""
-        return sum(stack.pixels.size for stack in self.stacks)
-
     def progress(self, stage: str, fraction: float, loss: float | None = None) -> Progress:
         return Progress(stage, fraction, loss, self.held_out_psnr, time.perf_counter() - self.started)
 

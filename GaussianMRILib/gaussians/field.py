@@ -150,7 +150,10 @@ class GaussianField:
     def inside(self, points: ArrayLike) -> NDArray[np.bool_]:
         """Whether points (..., 3), RAS mm, lie in the slab that any of the stacks scanned."""
         x = np.asarray(points, np.float64)
-        return np.any([inside_hull(hull, x, TOLERANCE) for hull in self.hulls], axis=0)
+        covered = np.zeros(x.shape[:-1], bool)
+        for hull in self.hulls:
+            covered |= inside_hull(hull, x, TOLERANCE)
+        return covered
 
     def _inside_plane(self, plane: ImagePlane) -> NDArray[np.bool_]:
         """`inside` for a plane's pixels, where every half-space is affine in row and column."""
@@ -189,9 +192,9 @@ class GaussianField:
 
     # ---- files ---------------------------------------------------------------------------------------------------
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write one file: a NumPy `.npz` archive that any program with NumPy reads (the `header` array is JSON text)."""
-        header = {
+    def header(self) -> dict[str, Any]:
+        """What a file says of a field beside its arrays: JSON types only."""
+        return {
             "format": FORMAT,
             "version": VERSION,
             "model": "I(x) = offset + scale * sum(w c) / (sum(w) + background); w = opacity * exp(-q/2) where "
@@ -203,11 +206,38 @@ class GaussianField:
             "frame_of_reference": self.frame_of_reference,
             "report": self.report,
         }
+
+    @classmethod
+    def from_parts(
+        cls,
+        header: dict[str, Any],
+        parameters: NDArray[np.float32],
+        hulls: Sequence[NDArray[np.float64]],
+        slice_poses: NDArray[np.float64],
+        slice_shapes: NDArray[np.int32],
+        device: torch.device | str = "cpu",
+    ) -> GaussianField:
+        """The field of a `header` and of arrays as the class has them."""
+        return cls(
+            torch.from_numpy(parameters).to(device),
+            header["offset"],
+            header["scale"],
+            tuple(hulls),
+            slice_poses,
+            slice_shapes,
+            header["frame_of_reference"],
+            header["report"],
+            header["background"],
+            header["cut"],
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write one file: a NumPy `.npz` archive that any program with NumPy reads (the `header` array is JSON text)."""
         arrays: dict[str, Any] = {f"hull{n}": hull for n, hull in enumerate(self.hulls)}
         with atomic_write(path) as temporary, open(temporary, "wb") as file:
             np.savez(
                 file,
-                header=np.array(json.dumps(header)),
+                header=np.array(json.dumps(self.header())),
                 means=self.means,
                 factors=self.factors,
                 colours=self.colours,
@@ -239,20 +269,11 @@ class GaussianField:
                     stored["colours"][None],
                     stored["opacities"][None],
                 )
-                parameters = torch.from_numpy(np.concatenate(rows).astype(np.float32, order="C"))
+                parameters = np.concatenate(rows).astype(np.float32, order="C")
                 names = sorted((n for n in stored.files if n.startswith("hull")), key=lambda n: int(n[4:]))
-                return cls(
-                    parameters.to(device),
-                    header["offset"],
-                    header["scale"],
-                    tuple(stored[name] for name in names),
-                    stored["slice_poses"],
-                    stored["slice_shapes"],
-                    header["frame_of_reference"],
-                    header["report"],
-                    header["background"],
-                    header["cut"],
-                )
+                hulls = [stored[name] for name in names]
+                poses, shapes = stored["slice_poses"], stored["slice_shapes"]
+                return cls.from_parts(header, parameters, hulls, poses, shapes, device)
         except FileNotFoundError as error:
             raise GaussianMRIError(f"{path} does not exist.") from error
         except GaussianMRIError:

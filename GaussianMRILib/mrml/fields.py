@@ -1,6 +1,5 @@
 """Gaussian fields as model nodes: they save, load and undo with the scene, and are bit for bit the same after it."""
 
-# mypy: disable-error-code="import-not-found, import-untyped"
 from __future__ import annotations
 
 import json
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from vtkmodules.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 from ..errors import GaussianMRIError
-from .scene import PREFIX, all_or_nothing, described, in_scene, is_node, place_beside, scene_of
+from .scene import PREFIX, all_or_nothing, described, in_scene, is_node, node_to_fill, place_beside, scene_of
 
 if TYPE_CHECKING:
     from ..gaussians import GaussianField
@@ -51,11 +50,7 @@ def field_to_model(
     scene = scene_of(node, *volumes, scene=scene)
     mesh = _mesh(field)
     with all_or_nothing(scene) as added:
-        if node is None:
-            node = scene.AddNewNodeByClass("vtkMRMLModelNode", scene.GenerateUniqueName(name))
-            added.append(node)
-        elif not is_node(node, "vtkMRMLModelNode"):
-            raise GaussianMRIError(f"A field needs a model node, got {described(node)}.")
+        node = node_to_fill(scene, added, node, "vtkMRMLModelNode", name, "A field needs a model node")
         node.SetAndObserveMesh(mesh)
         node.SetAttribute(_KIND, _FIELD)
         if node.GetDisplayNode() is None:
@@ -90,8 +85,6 @@ def field_from_model(node: Any, device: Any = "cpu") -> GaussianField:
         GaussianMRIError: another model; one whose points were moved (a hardened transform, a model filter) or that
             is under a transform: a field stays where the scan was.
     """
-    import torch
-
     from ..gaussians import GaussianField
     from ..gaussians.field import FORMAT, VERSION
 
@@ -117,17 +110,13 @@ def field_from_model(node: Any, device: Any = "cpu") -> GaussianField:
                 f"The points of {described(node)} were moved or changed, so it is no longer the field that was fitted. "
                 "Load it again, or fit again."
             )
-        return GaussianField(
-            torch.from_numpy(parameters).to(device),
-            header["offset"],
-            header["scale"],
-            tuple(_copied(facts.GetArray(f"hull{n}")) for n in range(header["hulls"])),
+        return GaussianField.from_parts(
+            header,
+            parameters,
+            [_copied(facts.GetArray(f"hull{n}")) for n in range(header["hulls"])],
             _copied(facts.GetArray("slice_poses")).reshape(-1, 4, 4),
             _copied(facts.GetArray("slice_shapes")).reshape(-1, 2),
-            header["frame_of_reference"],
-            header["report"],
-            header["background"],
-            header["cut"],
+            device,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise GaussianMRIError(f"{described(node)} is a damaged Gaussian field ({error}).") from error
@@ -135,21 +124,8 @@ def field_from_model(node: Any, device: Any = "cpu") -> GaussianField:
 
 def _mesh(field: GaussianField) -> Any:
     """vtkPolyData of a field."""
-    from ..gaussians.field import FORMAT, VERSION
-
     means = field.means + np.float32(0)  # files do not keep the sign of a zero coordinate
-    header = {
-        "format": FORMAT,
-        "version": VERSION,
-        "offset": field.offset,
-        "scale": field.scale,
-        "background": field.background,
-        "cut": field.cut,
-        "frame_of_reference": field.frame_of_reference,
-        "hulls": len(field.hulls),
-        "means_crc": _checksum(means),
-        "report": field.report,
-    }
+    header = {**field.header(), "hulls": len(field.hulls), "means_crc": _checksum(means)}
     mesh, points, cells = vtk.vtkPolyData(), vtk.vtkPoints(), vtk.vtkCellArray()
     points.SetData(numpy_to_vtk(means, deep=1))
     mesh.SetPoints(points)

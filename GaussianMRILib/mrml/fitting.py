@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..errors import GaussianMRIError
 from ..geometry import transform_points
 from .fields import field_to_model
-from .scene import as_array, described, in_scene, is_node, matrix_to_world, scene_of
+from .scene import as_array, as_list, described, in_scene, is_node, matrix_to_world, scene_of
 from .volumes import stack_from_volume
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def box_from_roi(roi_node: Any) -> NDArray[np.float64]:
 
 
 def _listed(nodes: Any) -> list[Any]:
-    listed = list(nodes) if isinstance(nodes, Sequence) else [nodes]
+    listed = as_list(nodes)
     if not listed:
         raise GaussianMRIError("There is no volume to fit; give at least one scalar volume node.")
     return listed

@@ -1,6 +1,5 @@
 """Planes of the scene (markups, slice views, three points) as image planes, and back."""
 
-# mypy: disable-error-code="import-not-found, import-untyped"
 from __future__ import annotations
 
 from typing import Any

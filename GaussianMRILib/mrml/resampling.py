@@ -12,7 +12,7 @@ from ..errors import GaussianMRIError
 from ..geometry import ImagePlane
 from .fields import field_from_model, is_field, volumes_of
 from .planes import Spacing, plane_of
-from .scene import PREFIX, all_or_nothing, in_scene, is_node, place_beside, scene_of
+from .scene import PREFIX, all_or_nothing, as_list, in_scene, is_node, place_beside, scene_of
 from .volumes import copy_display, stack_from_volume, volume_from_images
 
 METHODS = ("gaussians", "voxel", "spline")
@@ -61,8 +61,7 @@ def resample(
     Raises:
         GaussianMRIError: an unknown method, a source or plane that does not do. Then the scene is as it was.
     """
-    several = isinstance(planes, Sequence)
-    wanted = list(planes) if several else [planes]
+    wanted = as_list(planes)
     if not wanted:
         raise GaussianMRIError("There is no plane to resample on; give at least one.")
     shown_as = _volumes(source, volumes)
@@ -84,7 +83,7 @@ def resample(
             node = volume_from_images(images, listed, scene, name=f"{label} {method}", background=background)
             added.append(node)
             _describe(node, source, value, shown_as, method, renderer)
-    return added if several else added[0]
+    return added if isinstance(planes, Sequence) else added[0]
 
 
 def resampler(source: Any, method: str = "gaussians", volumes: Any = None) -> Renders:
@@ -143,7 +142,7 @@ def _images(renderer: Any, planes: Sequence[ImagePlane]) -> list[NDArray[np.floa
 
 def _volumes(source: Any, volumes: Any) -> list[Any]:
     if volumes is not None:
-        return list(volumes) if isinstance(volumes, Sequence) else [volumes]
+        return as_list(volumes)
     if isinstance(source, Sequence):
         return list(source)
     if is_field(source):

@@ -1,6 +1,5 @@
 """What every bridge function needs of a scene: which one, where its nodes are, where they are listed."""
 
-# mypy: disable-error-code="import-not-found, import-untyped"
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
@@ -44,6 +43,11 @@ def in_scene(node: Any) -> bool:
 def is_node(value: Any, class_name: str = "vtkMRMLNode") -> bool:
     """Whether a value is a node of this class or of one derived from it."""
     return isinstance(value, vtk.vtkObject) and bool(value.IsA(class_name))
+
+
+def as_list(value: Any) -> list[Any]:
+    """One thing or several, as a list."""
+    return list(value) if isinstance(value, Sequence) else [value]
 
 
 def described(value: Any) -> str:
@@ -97,6 +101,23 @@ def all_or_nothing(scene: Any) -> Iterator[list[Any]]:
             if node.GetScene() is not None:
                 scene.RemoveNode(node)
         raise
+
+
+def node_to_fill(scene: Any, added: list[Any], node: Any, class_name: str, name: str, need: str) -> Any:
+    """The given node, or where there is none a new one, which is also put into `added`.
+
+    Args:
+        added: what `all_or_nothing` yielded.
+        class_name: that the node must have, or be derived from.
+        name: of a new node.
+        need: beginning of the message where the given node is of another class: "A field needs a model node".
+    """
+    if node is None:
+        node = scene.AddNewNodeByClass(class_name, scene.GenerateUniqueName(name))
+        added.append(node)
+    elif not is_node(node, class_name):
+        raise GaussianMRIError(f"{need}, got {described(node)}.")
+    return node
 
 
 def _own_display_nodes(node: Any) -> Sequence[Any]:

@@ -1,6 +1,5 @@
 """Scalar volume nodes as slice stacks, and images as scalar volume nodes."""
 
-# mypy: disable-error-code="import-not-found, import-untyped"
 from __future__ import annotations
 
 import json
@@ -14,7 +13,17 @@ from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
 from ..geometry import ImagePlane
-from .scene import PREFIX, all_or_nothing, as_array, as_matrix, described, is_node, matrix_to_world, scene_of
+from .scene import (
+    PREFIX,
+    all_or_nothing,
+    as_array,
+    as_matrix,
+    described,
+    is_node,
+    matrix_to_world,
+    node_to_fill,
+    scene_of,
+)
 
 if TYPE_CHECKING:
     from ..stacks import SliceStack
@@ -41,7 +50,7 @@ def stack_from_volume(volume_node: Any, thickness: float | None = None) -> Slice
             transform.
     """
     from ..stacks import SliceStack
-    from ..stacks.volumes import _stacked_along_coarsest_axis
+    from ..stacks.volumes import stacked_along_coarsest_axis
 
     _check_scalar(volume_node)
     to_world = matrix_to_world(volume_node)
@@ -51,7 +60,7 @@ def stack_from_volume(volume_node: Any, thickness: float | None = None) -> Slice
     pixels = slicer.util.arrayFromVolume(volume_node)
     acquired = _number(dicom_value(volume_node, SLICE_THICKNESS))
     if acquired is None:
-        pixels, affine = _stacked_along_coarsest_axis(pixels, affine)
+        pixels, affine = stacked_along_coarsest_axis(pixels, affine)
     if thickness is None:
         thickness = acquired
     if thickness is not None:
@@ -153,11 +162,8 @@ def volume_from_images(
     shown = filled(pixels, background)
     scene = scene_of(node, scene=scene)
     with all_or_nothing(scene) as added:
-        if node is None:
-            node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", scene.GenerateUniqueName(name))
-            added.append(node)
-        elif not is_node(node, "vtkMRMLScalarVolumeNode"):
-            raise GaussianMRIError(f"The images need a scalar volume node, got {described(node)}.")
+        need = "The images need a scalar volume node"
+        node = node_to_fill(scene, added, node, "vtkMRMLScalarVolumeNode", name, need)
         node.SetIJKToRASMatrix(as_matrix(affine))
         slicer.util.updateVolumeFromArray(node, shown)
         node.SetAttribute(PREFIX + "Background", repr(float(background)))

@@ -27,6 +27,7 @@ PROFILE_EDGE_MM = 0.6
 #: to a few hundredths of a millimetre; a seventh of a pixel is below what an interpolated image shows.
 TOLERANCE_PIXELS = 0.15
 LARGEST_FACTOR = 10
+#: Rows of the volume that are worked on together, so that a large scan needs no copies of all of it.
 ROWS_AT_ONCE = 64
 
 
@@ -167,9 +168,7 @@ def enforce(
     gram += (strength + 1e-9) * np.trace(gram) / len(gram) * np.eye(len(gram))
     correction = operator.T @ np.linalg.inv(gram)  # (Z, K)
     pixels = np.empty_like(volume.pixels)
-    for row in range(
-        0, stack.shape[1], ROWS_AT_ONCE
-    ):  # so that a large scan needs no second copy of its volume
+    for row in range(0, stack.shape[1], ROWS_AT_ONCE):
         rows = slice(row, row + ROWS_AT_ONCE)
         residual = stack.pixels[:, rows] - _apply(operator, volume.pixels[:, rows])
         pixels[:, rows] = volume.pixels[:, rows] + _apply(correction, residual)

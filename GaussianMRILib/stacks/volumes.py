@@ -41,7 +41,7 @@ def read_volume(path: Path, thickness: float | None = None) -> SliceStack:
     """
     with quiet_itk() as sitk:
         pixels, affine = _read(sitk, path)
-    pixels, affine = _stacked_along_coarsest_axis(pixels, affine)
+    pixels, affine = stacked_along_coarsest_axis(pixels, affine)
     name = path.name
     for suffix in sorted(VOLUME_SUFFIXES, key=len, reverse=True):
         if name.lower().endswith(suffix):
@@ -103,7 +103,7 @@ def _read(sitk: Any, path: Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
     return pixels, affine
 
 
-def _stacked_along_coarsest_axis(
+def stacked_along_coarsest_axis(
     pixels: NDArray[Any], affine: NDArray[np.float64]
 ) -> tuple[NDArray[Any], NDArray[np.float64]]:
     """The same volume with its coarsest axis as k. Axes move round cyclically, which keeps the handedness."""

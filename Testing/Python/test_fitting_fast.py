@@ -130,7 +130,7 @@ def test_rigid_motion_of_everything_changes_nothing(stack, field):
     plane = oblique_plane()
     a, b = field.render(plane), gm.fit(moved, seed=0).render(plane.transformed(move))
     assert np.array_equal(np.isnan(a), np.isnan(b))
-    assert np.sqrt(np.nanmean((a - b) ** 2)) < 5.0  # of about 800; Adam grows what float32 rounds
+    assert np.sqrt(np.nanmean((a - b) ** 2)) < 5.0  # of about 800; Adam steps along the axes of RAS
 
 
 def test_progress_cancel_and_report(stack):
@@ -156,7 +156,7 @@ def test_held_out_slices_are_reported(field):
         and held["psnr_db"] >= held["prior_psnr_db"]
         and held["psnr_db"] > held["spline_psnr_db"]
     )
-    assert 0 <= field.report["blend"] <= 0.65
+    assert 0 <= field.report["blend"] <= 0.6
 
 
 def test_confidence_maps(stack, field):
