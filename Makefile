@@ -1,9 +1,8 @@
 # GaussianMRI for developers. Users: see README.md.
 #
 #   make demo       the whole job on a synthetic scan: environment, kernels, DICOM, fit, oblique planes, comparison
-#   make test       every test (those that need a GPU or shared scans are skipped where there are none)
+#   make test       every test; those that need a GPU, shared scans or Slicer's libraries are skipped where there are none
 #   make bench      quality, kernels and fits, measured; results in Testing/Benchmarks/results
-#   make test-slicer  the bridge to 3D Slicer, on Slicer's scene libraries
 #   make test-gpu   the tests that need a CUDA GPU, in the environment of $(PYTHON), nothing is installed
 #   make lint       ruff, mypy, clang-format
 #   make sanitize   kernels under the address and undefined-behaviour sanitizers
@@ -17,19 +16,21 @@ VENV ?= .venv
 OUT ?= out
 
 READY := $(VENV)/.ready
+SLICER := $(VENV)/.slicer
 TOOLS := $(VENV)/.tools
 RUN := $(VENV)/bin/python
+PIP := $(RUN) -m pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt
 CPP_FILES := find csrc Testing/Native -name '*.cpp' -o -name '*.h' -o -name '*.cuh'
 
-.PHONY: demo test bench report test-slicer test-gpu lint format sanitize clean
+.PHONY: demo test bench report test-gpu lint format sanitize clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
 	$(RUN) -m GaussianMRILib info
 	$(RUN) -m GaussianMRILib demo $(OUT)/demo
 
-test: $(READY)
-	$(RUN) -m pytest Testing/Python $(ARGS)
+test: $(READY) $(SLICER)
+	$(RUN) -m pytest $(ARGS)
 
 bench: $(READY)
 	$(RUN) -m Testing.Benchmarks $(ARGS)
@@ -37,21 +38,16 @@ bench: $(READY)
 report: $(READY)
 	$(RUN) Testing/Benchmarks/report.py
 
-# Real MRML without the application: Slicer's libraries as a package, about 800 MB.
-test-slicer: $(READY)
-	$(RUN) -m pip install -q -c constraints.txt '.[slicer-test]'
-	$(RUN) -m pytest Testing/Slicer $(ARGS)
-
 test-gpu:
 	$(PYTHON) -m pytest Testing/Python -m gpu -rs $(ARGS)
 
 lint: $(TOOLS)
-	$(RUN) -m ruff check GaussianMRILib Testing
+	$(RUN) -m ruff check
 	$(RUN) -m mypy
 	$(CPP_FILES) | xargs $(VENV)/bin/clang-format --dry-run --Werror
 
 format: $(TOOLS)
-	$(RUN) -m ruff check --fix GaussianMRILib Testing
+	$(RUN) -m ruff check --fix
 	$(CPP_FILES) | xargs $(VENV)/bin/clang-format -i
 
 # Address and undefined-behaviour sanitizers: the CPU kernels by their native tests, the CUDA ones by their emulation.
@@ -73,12 +69,19 @@ $(READY): pyproject.toml constraints.txt
 	    > "$$($(RUN) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/interpreter.pth"; \
 	  sed -i.pinned '/^torch[ =]/d' $(VENV)/constraints.txt; \
 	fi
-	$(RUN) -m pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt ".[test]"
+	$(PIP) ".[test]"
 	@touch $@
 
+# What the tests of the modules run on: Slicer's scene libraries and Qt, 250 MB to fetch. They are wheels for certain
+# systems and Pythons; the other tests do without.
+$(SLICER): $(READY)
+	@failed=; for package in slicer-core PySide6_Essentials; do \
+	  $(PIP) --only-binary :all: $$package || { \
+	    failed=yes; echo "$$package cannot be installed here: the tests that need it are skipped."; }; \
+	done; [ $$failed ] || touch $@
+
 $(TOOLS): $(READY)
-	$(RUN) -m pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt \
-	  --ignore-installed ruff mypy clang-format cmake
+	$(PIP) --ignore-installed ruff mypy clang-format cmake
 	@touch $@
 
 clean:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from .errors import GaussianMRIError
+
+
+def file_name(label: str, otherwise: str) -> str:
+    """A name that any file system takes, made of a label for people; `otherwise` where nothing of it is left."""
+    return re.sub(r"[^\w.+-]+", "_", label).strip("._") or otherwise
 
 
 @contextlib.contextmanager

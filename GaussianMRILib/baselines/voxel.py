@@ -51,7 +51,7 @@ class _NearestVoxels:
         self.k, self.power = min(k, len(self.pixels)), power
 
     def values(self, points: NDArray[np.float64]) -> NDArray[np.float32]:
-        distance, nearest = self.tree.query(points.reshape(-1, 3), k=list(range(1, self.k + 1)))
+        distance, nearest = self.tree.query(points.reshape(-1, 3), k=list(range(1, self.k + 1)), workers=-1)
         weights = 1 / np.maximum(distance, 1e-6) ** self.power
         values = (weights * self.pixels[nearest]).sum(axis=-1) / weights.sum(axis=-1)
         return values.reshape(points.shape[:-1]).astype(np.float32)

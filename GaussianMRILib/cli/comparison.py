@@ -95,19 +95,19 @@ def compare(
     renderers: Mapping[str, Renderer],
     planes: Sequence[ImagePlane],
     truths: Sequence[Image],
-    match_intensity: bool = False,
+    matched: bool = False,
 ) -> tuple[list[Image], list[Result]]:
     """Render planes by several methods and score them on the finite pixels of `truths`.
 
     Args:
-        renderers: by name; the images in the units of the truths, unless `match_intensity` fits a scale and
+        renderers: by name; the images in the units of the truths, unless `matched` fits a scale and
             an offset for each method.
 
     Returns:
         the truths and the results, both divided by the 99.9th percentile of the truths, which is the data
         range.
     """
-    from ..metrics import Lpips
+    from ..metrics import Lpips, match_intensity
 
     kept = [index for index, image in enumerate(truths) if np.isfinite(image).sum() >= 64]
     if not kept:
@@ -121,19 +121,10 @@ def compare(
     lpips = Lpips()
     for name, render in renderers.items():
         images = [image / np.float32(scale) for image in render(planes)]
-        if match_intensity:
-            images = _matched(images, truths)
+        if matched:
+            images = match_intensity(images, truths)
         results.append(_score(name, images, truths, lpips))
     return truths, results
-
-
-def _matched(images: Sequence[Image], truths: Sequence[Image]) -> list[Image]:
-    """Images after the one scale and offset that bring all of them nearest to the truth."""
-    pairs = [np.isfinite(a) & np.isfinite(b) for a, b in zip(images, truths, strict=True)]
-    x = np.concatenate([image[both] for image, both in zip(images, pairs, strict=True)])
-    y = np.concatenate([image[both] for image, both in zip(truths, pairs, strict=True)])
-    slope, offset = np.polyfit(x, y, 1)
-    return [(slope * image + offset).astype(np.float32) for image in images]
 
 
 def _score(method: str, images: Sequence[Image], truths: Sequence[Image], lpips: Lpips) -> Result:

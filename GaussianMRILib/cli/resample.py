@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
+from ..files import file_name
 from .app import check_writable, common_options, load_stacks
 
 if TYPE_CHECKING:
@@ -19,14 +20,16 @@ if TYPE_CHECKING:
     from ..stacks import SliceStack
 
 Triple = tuple[float, float, float]
+Rendered = tuple[str, "list[ImagePlane]", list[NDArray[np.float32]]]
 _logger = logging.getLogger("GaussianMRI")
 
 
 @click.command(short_help="Render planes of a fitted field.")
 @click.argument("field_file", metavar="FIELD", type=click.Path(path_type=Path))
 @click.option(
-    "--plane", type=click.Path(path_type=Path), metavar="X.mrk.json", help="A plane placed in 3D Slicer."
-)
+    "--plane", type=click.Path(path_type=Path), metavar="X.mrk.json",
+    help="Planes placed in 3D Slicer; of several, each has outputs of its own, named after it.",
+)  # fmt: skip
 @click.option(
     "--center", nargs=3, type=float, default=None, metavar="R A S", help="Middle of the image, RAS mm."
 )
@@ -102,7 +105,8 @@ def resample(
 ) -> None:
     """Render one plane, or several parallel ones, of the FIELD that `gaussianmri fit` wrote.
 
-    Pixels outside what was scanned are empty (0); --support tells them from dark tissue.
+    Pixels outside what was scanned are empty (0); --support tells them from dark tissue. A file with several
+    planes, such as a plane set saved by the Slicer module, gives `-o oblique.nrrd` as oblique-NAME.nrrd for each.
 
     \b
     Examples:
@@ -125,14 +129,20 @@ def resample(
     from ..gaussians import GaussianField
 
     field = GaussianField.load(field_file, device=choose_device(device))
-    planes = _plane(plane, center, normal, up, size, spacing, thickness).stack(count, step or 1.0)
-    images = field.render_many(planes)
-    _check_coverage(images)
+    rendered: list[Rendered] = []
+    for name, middle in _planes(plane, center, normal, up, size, spacing, thickness):
+        planes = middle.stack(count, step or 1.0)
+        rendered.append((name, planes, field.render_many(planes)))
+    rendered = _covered(rendered)
     stack = _source_stack(source, field) if dicom is not None else None
-    _write(field, planes, images, output, dicom, stack, png, distance, support)
+    for name, planes, images in rendered:
+        to = [
+            None if path is None else _named(path, name) for path in (output, dicom, png, distance, support)
+        ]
+        _write(field, planes, images, stack, *to)
 
 
-def _plane(
+def _planes(
     markups: Path | None,
     center: Triple | None,
     normal: Triple | None,
@@ -140,23 +150,52 @@ def _plane(
     size: tuple[int, int] | None,
     spacing: float | None,
     thickness: float,
-) -> ImagePlane:
+) -> list[tuple[str, ImagePlane]]:
+    """The planes to render, each with what its outputs are named after; "" of a single one."""
     from ..geometry import ImagePlane
 
     shape = None if size is None else (size[1], size[0])
     pixels = None if spacing is None else (spacing, spacing)
-    if markups is not None:
-        return ImagePlane.from_markups(markups, spacing=pixels, shape=shape, thickness=thickness)
-    assert center is not None and normal is not None
-    return ImagePlane.from_normal(center, normal, pixels or (0.5, 0.5), shape or (224, 224), thickness, up)
+    if markups is None:
+        assert center is not None and normal is not None
+        plane = ImagePlane.from_normal(
+            center, normal, pixels or (0.5, 0.5), shape or (224, 224), thickness, up
+        )
+        return [("", plane)]
+    found = ImagePlane.set_from_markups(markups, pixels, shape, thickness)
+    if len(found) == 1:
+        return [("", found[0][1])]
+    names: list[str] = []
+    for number, (label, _) in enumerate(found, 1):
+        name = file_name(label, f"plane{number}")
+        names.append(f"{name}_{number}" if name in names else name)
+    return [(name, plane) for name, (_, plane) in zip(names, found, strict=True)]
 
 
-def _check_coverage(images: list[NDArray[np.float32]]) -> None:
-    covered = [float(np.isfinite(image).mean()) for image in images]
-    if max(covered) == 0:
-        raise GaussianMRIError("The plane lies outside the scanned region; nothing is known there. Move it.")
-    if min(covered) < 1:
-        _logger.info("The scan covers %.0f to %.0f %% of the planes.", 100 * min(covered), 100 * max(covered))
+def _named(path: Path, name: str) -> Path:
+    """A file or folder for one of several planes: oblique.nii.gz becomes oblique-L5-S1.nii.gz."""
+    if not name:
+        return path
+    suffix = path.name[-7:] if path.name.lower().endswith(".nii.gz") else path.suffix
+    return path.with_name(f"{path.name.removesuffix(suffix)}-{name}{suffix}")
+
+
+def _covered(rendered: list[Rendered]) -> list[Rendered]:
+    """Those that show something of the scan; the others are named."""
+    kept = []
+    for name, planes, images in rendered:
+        shares = [float(np.isfinite(image).mean()) for image in images]
+        if max(shares) > 0:
+            kept.append((name, planes, images))
+        elif name:
+            _logger.warning("Left out: the plane %s lies outside the scanned region.", name)
+        if 0 < max(shares) and min(shares) < 1:
+            low, high = 100 * min(shares), 100 * max(shares)
+            _logger.info("The scan covers %.0f to %.0f %% of the plane %s.", low, high, name)
+    if not kept:
+        which = "All planes lie" if len(rendered) > 1 else "The plane lies"
+        raise GaussianMRIError(f"{which} outside the scanned region; nothing is known there. Move it.")
+    return kept
 
 
 def _source_stack(source: tuple[Path, ...], field: GaussianField) -> SliceStack:
@@ -175,9 +214,9 @@ def _write(
     field: GaussianField,
     planes: list[ImagePlane],
     images: list[NDArray[np.float32]],
+    stack: SliceStack | None,
     output: Path | None,
     dicom: Path | None,
-    stack: SliceStack | None,
     png: Path | None,
     distance: Path | None,
     support: Path | None,

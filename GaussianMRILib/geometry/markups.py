@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,26 +16,40 @@ from .affine import LPS_RAS, unit_vector
 Vector = NDArray[np.float64]
 
 
-def read_plane_markup(
-    markups: str | os.PathLike[str] | Mapping[str, Any],
-) -> tuple[Vector, Vector, Vector, tuple[float, float] | None]:
-    """First plane of a Slicer markups file (path) or of its parsed content.
+class PlaneMarkup(NamedTuple):
+    """A plane of a markups file.
 
-    Returns:
-        center (3,) RAS mm, x axis (3,), y axis (3,) (unit vectors, RAS; the normal is x cross y), and the
-        size (mm along x, mm along y), None when the markup has none.
+    Attributes:
+        name: "" where the file has none.
+        center: (3,) RAS mm.
+        x, y: unit vectors (3,), RAS; the normal is x cross y.
+        size: mm along x and y; None when the markup has none.
+    """
+
+    name: str
+    center: Vector
+    x: Vector
+    y: Vector
+    size: tuple[float, float] | None
+
+
+def read_plane_markups(markups: str | os.PathLike[str] | Mapping[str, Any]) -> list[PlaneMarkup]:
+    """The planes of a Slicer markups file (path) or of its parsed content, in order; markups of other kinds are left out.
 
     Raises:
         GaussianMRIError: not a markups file, no plane in it, or an incomplete plane.
     """
-    name, content = _load(markups)
+    name, content = load_markups(markups)
     found = content.get("markups") if isinstance(content, Mapping) else None
     planes = [m for m in found or [] if isinstance(m, Mapping) and m.get("type") == "Plane"]
     if not planes:
         raise GaussianMRIError(
             f"{name} has no plane markup. Place a plane in Slicer's Markups module and save it."
         )
-    plane = planes[0]
+    return [_plane(name, plane) for plane in planes]
+
+
+def _plane(name: str, plane: Mapping[str, Any]) -> PlaneMarkup:
     units = plane.get("coordinateUnits", "mm")
     if isinstance(units, str) and units != "mm":
         raise GaussianMRIError(f"{name} is in {units}; save the plane in mm.")
@@ -59,10 +73,10 @@ def read_plane_markup(
         center = center + x * (bounds[0] + bounds[1]) / 2 + y * (bounds[2] + bounds[3]) / 2
     if not np.all(np.isfinite(center)):
         raise GaussianMRIError(f"The plane in {name} has a center that is not finite.")
-    return center, x, y, size
+    return PlaneMarkup(str(plane.get("name") or ""), center, x, y, size)
 
 
-def _load(markups: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[str, Any]:
+def load_markups(markups: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[str, Any]:
     if isinstance(markups, Mapping):
         return "The markups content", markups
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,6 +19,9 @@ from .affine import (
     transform_points,
     unit_vector,
 )
+
+if TYPE_CHECKING:
+    from .markups import PlaneMarkup
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,9 +146,35 @@ class ImagePlane:
         Raises:
             GaussianMRIError: the file is no markups file, has no plane, or the plane is incomplete.
         """
-        from .markups import read_plane_markup
+        from .markups import read_plane_markups
 
-        center, x, y, size = read_plane_markup(markups)
+        return cls._from_markup(read_plane_markups(markups)[0], spacing, shape, thickness)
+
+    @classmethod
+    def set_from_markups(
+        cls,
+        markups: str | os.PathLike[str] | Mapping[str, Any],
+        spacing: tuple[float, float] | None = None,
+        shape: tuple[int, int] | None = None,
+        thickness: float = 0.0,
+    ) -> list[tuple[str, ImagePlane]]:
+        """Every plane markup of a file with its name ("" where it has none), each as by `from_markups`."""
+        from .markups import read_plane_markups
+
+        return [
+            (markup.name, cls._from_markup(markup, spacing, shape, thickness))
+            for markup in read_plane_markups(markups)
+        ]
+
+    @classmethod
+    def _from_markup(
+        cls,
+        markup: PlaneMarkup,
+        spacing: tuple[float, float] | None,
+        shape: tuple[int, int] | None,
+        thickness: float,
+    ) -> ImagePlane:
+        _, center, x, y, size = markup
         normal = np.cross(x, y)
         i_wanted, up_wanted = _viewing_axes(unit_vector(normal, "plane's normal"))
         width, height = size or (112.0, 112.0)

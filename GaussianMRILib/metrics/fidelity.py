@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ..errors import GaussianMRIError
@@ -67,6 +69,33 @@ def ssim_map(image: np.ndarray, truth: np.ndarray, data_range: float = 1.0) -> n
         (mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2)
     )
     return np.where(valid, values, np.nan)
+
+
+def match_intensity(images: Sequence[np.ndarray], truths: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Images after the one scale and offset that bring all of them nearest to the truths (least squares).
+
+    Two series of a patient differ in their units; this makes them comparable.
+
+    Args:
+        images, truths: as many of one, of the same shapes; pixels that are NaN in either are ignored.
+
+    Returns:
+        float32, NaN where the image is.
+
+    Raises:
+        GaussianMRIError: no valid pixel in common.
+    """
+    pairs = [np.isfinite(a) & np.isfinite(b) for a, b in zip(images, truths, strict=True)]
+    x = np.concatenate([image[both] for image, both in zip(images, pairs, strict=True)]).astype(np.float64)
+    y = np.concatenate([image[both] for image, both in zip(truths, pairs, strict=True)]).astype(np.float64)
+    if not x.size:
+        raise GaussianMRIError(
+            "The images to compare have no valid pixel in common (all are NaN or weigh 0)."
+        )
+    spread = float(((x - x.mean()) ** 2).mean())
+    slope = float(((x - x.mean()) * (y - y.mean())).mean()) / spread if spread > 0 else 0.0
+    offset = float(y.mean()) - slope * float(x.mean())
+    return [(slope * image + offset).astype(np.float32) for image in images]
 
 
 def gaussian_weight_mask(

@@ -11,27 +11,47 @@ Example:
 
 from __future__ import annotations
 
+from .dicom import POSES, stacks_from_series, stacks_from_volume
+from .export import export_dicom
 from .fields import field_from_model, field_to_model, is_field
 from .fitting import box_from_roi, fit, fitter_from_nodes
+from .maps import MAP_OUTSIDE, MAPS, PlaneFacts, map_image, plane_facts, show_map
+from .plane_sets import load_planes, save_planes
 from .planes import plane_from_node, plane_from_points, plane_from_slice_node, plane_to_node
+from .reporting import report
 from .resampling import METHODS, resample, resampler
+from .segments import plane_from_segment
 from .volumes import copy_display, stack_from_volume, volume_from_images
 
 __all__ = [
+    "MAPS",
+    "MAP_OUTSIDE",
     "METHODS",
+    "POSES",
+    "PlaneFacts",
     "box_from_roi",
     "copy_display",
+    "export_dicom",
     "field_from_model",
     "field_to_model",
     "fit",
     "fitter_from_nodes",
     "is_field",
+    "load_planes",
+    "map_image",
+    "plane_facts",
     "plane_from_node",
     "plane_from_points",
+    "plane_from_segment",
     "plane_from_slice_node",
     "plane_to_node",
+    "report",
     "resample",
     "resampler",
+    "save_planes",
+    "show_map",
     "stack_from_volume",
+    "stacks_from_series",
+    "stacks_from_volume",
     "volume_from_images",
 ]

@@ -49,7 +49,7 @@ def field_to_model(
     """
     scene = scene_of(node, *volumes, scene=scene)
     mesh = _mesh(field)
-    with all_or_nothing(scene) as added:
+    with all_or_nothing(scene, undo=True, changed=node) as added:
         node = node_to_fill(scene, added, node, "vtkMRMLModelNode", name, "A field needs a model node")
         node.SetAndObserveMesh(mesh)
         node.SetAttribute(_KIND, _FIELD)

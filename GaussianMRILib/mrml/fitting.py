@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
 from ..geometry import transform_points
+from .dicom import stacks_of
 from .fields import field_to_model
 from .scene import as_array, as_list, described, in_scene, is_node, matrix_to_world, scene_of
-from .volumes import stack_from_volume
 
 if TYPE_CHECKING:
     from ..fitting import Fitter
@@ -27,17 +27,20 @@ def fit(
     roi: Any = None,
     progress: Callable[[Any], object] | None = None,
     scene: Any = None,
+    poses: str = "auto",
     **options: Any,
 ) -> Any:
     """Fit Gaussians to one or several scalar volume nodes.
 
     Args:
-        volume_nodes: a vtkMRMLScalarVolumeNode or several, of one patient and position.
+        volume_nodes: a vtkMRMLScalarVolumeNode or several, of one patient and position; also `SliceStack`s, such as
+            those of `stacks_from_series`.
         preset: "fast" or "paper".
         roi: vtkMRMLMarkupsROINode to fit only what lies in it (see `box_from_roi`), or None.
         progress: called with a `Progress` after every step; when it returns False the fit stops and the field is
             taken as it stands.
         scene: of the result; default: that of the volumes.
+        poses: of the slices of volumes that came from DICOM; see `stacks_from_volume`.
         **options: `seed`, `device`, `refine` and the preset's own, as in `GaussianMRILib.Fitter`.
 
     Returns:
@@ -48,7 +51,7 @@ def fit(
             meanwhile, as when the scene is closed. The scene is then as it was.
     """
     nodes = _listed(volume_nodes)
-    fitter = fitter_from_nodes(nodes, preset, roi, **options)
+    fitter = fitter_from_nodes(nodes, preset, roi, poses, **options)
     listed = [node for node in nodes if in_scene(node)]
     target = scene_of(*nodes, scene=scene)
     for report in fitter:
@@ -59,10 +62,13 @@ def fit(
         raise GaussianMRIError(
             "The volumes were removed from the scene while they were fitted; nothing is kept."
         )
-    return field_to_model(field, target, volumes=nodes, name=f"{nodes[0].GetName()} field")
+    first = nodes[0].GetName() if is_node(nodes[0]) else nodes[0].name
+    return field_to_model(field, target, volumes=nodes, name=f"{first} field")
 
 
-def fitter_from_nodes(volume_nodes: Any, preset: str = "fast", roi: Any = None, **options: Any) -> Fitter:
+def fitter_from_nodes(
+    volume_nodes: Any, preset: str = "fast", roi: Any = None, poses: str = "auto", **options: Any
+) -> Fitter:
     """The `Fitter` behind `fit`, for callers with an event loop of their own; it no longer needs the nodes.
 
     Example:
@@ -71,8 +77,7 @@ def fitter_from_nodes(volume_nodes: Any, preset: str = "fast", roi: Any = None, 
         ...     slicer.app.processEvents()
         >>> model = mrml.field_to_model(fitter.field)                # doctest: +SKIP
     """
-    nodes = _listed(volume_nodes)
-    stacks = [stack_from_volume(node) for node in nodes]
+    stacks = stacks_of(_listed(volume_nodes), poses)
     box = None if roi is None else box_from_roi(roi)
     from ..fitting import Fitter
 

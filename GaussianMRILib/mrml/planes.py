@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import GaussianMRIError
 from ..geometry import ImagePlane, unit_vector
-from .scene import as_array, described, is_node, matrix_to_world, scene_of
+from .scene import all_or_nothing, as_array, described, is_node, matrix_to_world, scene_of
 
 Spacing = float | tuple[float, float] | None
 
@@ -32,6 +32,13 @@ def plane_from_node(plane_node: Any, spacing: Spacing = None, thickness: float =
         raise GaussianMRIError(
             f"The plane '{plane_node.GetName()}' is not placed yet; place its points in a slice view or 3D view."
         )
+    return hung(*rectangle(plane_node), spacing, thickness)
+
+
+def rectangle(
+    plane_node: Any,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], tuple[float, float]]:
+    """Middle, x and y axis (unit vectors) and size of a placed plane in the world; RAS mm."""
     matrix_to_world(plane_node)  # corners are meaningful under linear transforms only
     points = vtk.vtkPoints()
     points.SetDataTypeToDouble()  # else Slicer rounds to micrometres
@@ -43,7 +50,7 @@ def plane_from_node(plane_node: Any, spacing: Spacing = None, thickness: float =
         raise GaussianMRIError(
             f"The plane '{plane_node.GetName()}' has no size; set it in the Markups module."
         )
-    return _hung(corners.mean(axis=0), x, y, size, spacing, thickness)
+    return corners.mean(axis=0), unit_vector(x), unit_vector(y), size
 
 
 def plane_from_points(
@@ -77,7 +84,7 @@ def plane_from_points(
     y = np.cross(unit_vector(normal, "plane's normal"), x)
     along = edges @ np.stack([x, y], axis=1)
     middle = (np.minimum(along.min(axis=0), 0) + np.maximum(along.max(axis=0), 0)) / 2
-    return _hung(p[0] + middle[0] * x + middle[1] * y, x, y, size or (112.0, 112.0), spacing, thickness)
+    return hung(p[0] + middle[0] * x + middle[1] * y, x, y, size or (112.0, 112.0), spacing, thickness)
 
 
 def plane_from_slice_node(slice_node: Any, spacing: Spacing = None, thickness: float = 0.0) -> ImagePlane:
@@ -118,15 +125,28 @@ def plane_to_node(plane: ImagePlane, scene: Any = None, name: str = "plane") -> 
     `plane_from_node` with the plane's spacing gives the plane back, if it hangs as by `ImagePlane.from_markups`.
     """
     scene = scene_of(scene=scene)
-    node = scene.AddNewNodeByClass("vtkMRMLMarkupsPlaneNode", scene.GenerateUniqueName(name))
     rows, columns = plane.shape
-    y = np.cross(plane.normal, plane.i_axis)
+    size = columns * plane.spacing[0], rows * plane.spacing[1]
+    with all_or_nothing(scene, undo=True) as added:
+        node = scene.AddNewNodeByClass("vtkMRMLMarkupsPlaneNode", scene.GenerateUniqueName(name))
+        added.append(node)
+        fill_plane_node(node, plane.center, plane.i_axis, np.cross(plane.normal, plane.i_axis), size)
+    return node
+
+
+def fill_plane_node(
+    node: Any,
+    center: NDArray[np.float64],
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    size: tuple[float, float],
+) -> None:
+    """Make a markups plane this rectangle: middle, x and y axis (unit vectors), mm along them."""
     node.SetPlaneType(node.PlaneTypePointNormal)
     node.SetSizeMode(node.SizeModeAbsolute)
-    node.SetCenter(plane.center.tolist())
-    node.SetAxes(plane.i_axis.tolist(), y.tolist(), plane.normal.tolist())
-    node.SetSize(columns * plane.spacing[0], rows * plane.spacing[1])
-    return node
+    node.SetCenter(center.tolist())
+    node.SetAxes(x.tolist(), y.tolist(), np.cross(x, y).tolist())
+    node.SetSize(*size)
 
 
 def plane_of(value: Any, spacing: Spacing = None, thickness: float = 0.0) -> ImagePlane:
@@ -138,7 +158,7 @@ def plane_of(value: Any, spacing: Spacing = None, thickness: float = 0.0) -> Ima
     return plane_from_node(value, spacing, thickness)
 
 
-def _hung(
+def hung(
     center: NDArray[np.float64],
     x: NDArray[np.float64],
     y: NDArray[np.float64],

@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
 from ..geometry import ImagePlane
-from .fields import field_from_model, is_field, volumes_of
+from .dicom import stacks_of
+from .fields import is_field, volumes_of
+from .maps import MAP_OUTSIDE, MAPS, as_field, map_image, native_spacing, show_map
 from .planes import Spacing, plane_of
 from .scene import PREFIX, all_or_nothing, as_list, in_scene, is_node, place_beside, scene_of
-from .volumes import copy_display, stack_from_volume, volume_from_images
+from .volumes import copy_display, volume_from_images
 
 METHODS = ("gaussians", "voxel", "spline")
 #: Reference roles from a resampled volume.
@@ -42,8 +44,11 @@ def resample(
 
     Args:
         source: a field (model node or GaussianField) or, for "voxel" and "spline", one or several volume nodes.
+            Maps need a field.
         planes: a markups plane node, slice node or ImagePlane, or a list of them.
-        method: "gaussians", "voxel" (the seed paper's baseline) or "spline" (cubic, with the slice profile).
+        method: "gaussians", "voxel" (the seed paper's baseline) or "spline" (cubic, with the slice profile); or one
+            of `MAPS` of the image by Gaussians, to lay over it: "distance" (mm to the nearest acquired slice) or
+            "support" (0 to 1), which are shown in colours.
         count, step: parallel planes around each one, and the mm between them along its normal; together they make
             one volume. Default step: the thickness, of thin planes the pixel spacing.
         volumes: volume nodes for "voxel" and "spline", for the display settings and the place in the subject
@@ -51,12 +56,13 @@ def resample(
         spacing: mm between pixels, one number or (along i, along j); default: the source's own in-plane spacing. An
             ImagePlane keeps its own.
         thickness: mm averaged along the normal, except of an ImagePlane, which has its own.
-        background: value of pixels outside the scan; default: 0, or the scan's darkest where that is negative.
+        background: value of pixels outside the scan; default: 0, or the scan's darkest where that is negative; of
+            maps `MAP_OUTSIDE`.
         scene: default: that of the nodes.
 
     Returns:
         a volume node for one plane, a list of nodes for a list. Attributes as in `volume_from_images`, and
-        `GaussianMRI.Method`; references `GaussianMRI.Field`, `.Plane` and `.Source`.
+        `GaussianMRI.Method`, of maps also `GaussianMRI.Units`; references `GaussianMRI.Field`, `.Plane` and `.Source`.
 
     Raises:
         GaussianMRIError: an unknown method, a source or plane that does not do. Then the scene is as it was.
@@ -66,18 +72,18 @@ def resample(
         raise GaussianMRIError("There is no plane to resample on; give at least one.")
     shown_as = _volumes(source, volumes)
     scene = scene_of(*wanted, source, *shown_as, scene=scene)
-    renderer = resampler(source, method, volumes)
+    renderer = as_field(source) if method in MAPS else resampler(source, method, volumes)
     pixel = native_spacing(renderer) if spacing is None else spacing
     if background is None:
-        background = empty_value(renderer)
+        background = MAP_OUTSIDE if method in MAPS else empty_value(renderer)
     # Every image before the first node: a failure then leaves nothing behind.
     stacks = []
     for value in wanted:
         middle = plane_of(value, pixel, thickness)
         apart = (middle.thickness or min(middle.spacing)) if step is None else step
         listed = middle.stack(count, apart)
-        stacks.append((listed, _images(renderer, listed)))
-    with all_or_nothing(scene) as added:
+        stacks.append((listed, _images(renderer, listed, method)))
+    with all_or_nothing(scene, undo=True) as added:
         for value, (listed, images) in zip(wanted, stacks, strict=True):
             label = value.GetName() if is_node(value) else "plane"
             node = volume_from_images(images, listed, scene, name=f"{label} {method}", background=background)
@@ -95,16 +101,14 @@ def resampler(source: Any, method: str = "gaussians", volumes: Any = None) -> Re
     Raises:
         GaussianMRIError: see `resample`.
     """
-    from ..gaussians import GaussianField
-
     if method not in METHODS:
-        raise GaussianMRIError(f"There is no method '{method}'; choose one of {', '.join(METHODS)}.")
+        raise GaussianMRIError(
+            f"There is no method '{method}' to render with; choose one of {', '.join(METHODS)} (`resample` also makes "
+            f"the maps {', '.join(MAPS)})."
+        )
     if method == "gaussians":
-        if isinstance(source, GaussianField):
-            return source
-        if is_node(source, "vtkMRMLVolumeNode") or isinstance(source, Sequence):
-            raise GaussianMRIError("Gaussians need a field; fit the volume first, or choose voxel or spline.")
-        return field_from_model(source)
+        field: Renders = as_field(source)
+        return field
     nodes = _volumes(source, volumes)
     if not nodes:
         raise GaussianMRIError(
@@ -112,17 +116,8 @@ def resampler(source: Any, method: str = "gaussians", volumes: Any = None) -> Re
         )
     from ..baselines import SplineInterpolator, VoxelInterpolator
 
-    stacks = [stack_from_volume(node) for node in nodes]
+    stacks = stacks_of(nodes)
     return VoxelInterpolator(stacks) if method == "voxel" else SplineInterpolator(stacks)
-
-
-def native_spacing(renderer: Any) -> float | None:
-    """The smallest in-plane pixel spacing, mm, of the slices behind a field or an interpolator; None if unknown."""
-    if hasattr(renderer, "slice_poses"):
-        lengths = np.linalg.norm(renderer.slice_poses[:, :3, :2], axis=1)
-        return float(lengths.min()) if lengths.size else None
-    stacks = getattr(renderer, "stacks", None) or []
-    return min((min(stack.pixel_spacing) for stack in stacks), default=None)
 
 
 def empty_value(renderer: Any) -> float:
@@ -133,7 +128,9 @@ def empty_value(renderer: Any) -> float:
     return min([0.0, *(float(stack.pixels.min()) for stack in getattr(renderer, "stacks", ()))])
 
 
-def _images(renderer: Any, planes: Sequence[ImagePlane]) -> list[NDArray[np.float32]]:
+def _images(renderer: Any, planes: Sequence[ImagePlane], method: str) -> list[NDArray[np.float32]]:
+    if method in MAPS:
+        return [map_image(renderer, plane, method) for plane in planes]
     if hasattr(renderer, "render_many"):
         images: list[NDArray[np.float32]] = renderer.render_many(planes)
         return images
@@ -165,7 +162,10 @@ def _describe(node: Any, source: Any, plane: Any, volumes: Sequence[Any], method
         node.SetNodeReferenceID(PLANE_ROLE, plane.GetID())
     for volume in present:
         node.AddNodeReferenceID(SOURCE_ROLE, volume.GetID())
-    copy_display(present[0] if present else None, node)
+    if method in MAPS:
+        show_map(node, method)
+    else:
+        copy_display(present[0] if present else None, node)
     beside = present[0] if present else source
     if in_scene(beside):
         place_beside(node, beside)

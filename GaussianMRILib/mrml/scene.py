@@ -89,9 +89,20 @@ def matrix_to_world(node: Any) -> NDArray[np.float64]:
 
 
 @contextmanager
-def all_or_nothing(scene: Any) -> Iterator[list[Any]]:
-    """Yields a list; nodes put into it are taken out of the scene again when the block fails."""
+def all_or_nothing(scene: Any, undo: bool = False, changed: Any = None) -> Iterator[list[Any]]:
+    """Yields a list; nodes put into it are taken out of the scene again when the block fails.
+
+    Args:
+        undo: where the scene's undo is on, one undo takes back the whole block.
+        changed: with `undo`: a node that the block changes.
+    """
     added: list[Any] = []
+    undo = undo and scene.GetUndoFlag()
+    if undo and changed is not None:
+        scene.SaveStateForUndo(changed)
+    elif undo:
+        # Nodes come and none changes: without a list Slicer would copy every node, pixels included.
+        scene.SaveStateForUndo(vtk.vtkCollection())
     try:
         yield added
     except BaseException:
@@ -101,6 +112,10 @@ def all_or_nothing(scene: Any) -> Iterator[list[Any]]:
             if node.GetScene() is not None:
                 scene.RemoveNode(node)
         raise
+    if undo:
+        for node in added:
+            for part in (*_own_display_nodes(node), node):
+                part.SetUndoEnabled(True)
 
 
 def node_to_fill(scene: Any, added: list[Any], node: Any, class_name: str, name: str, need: str) -> Any:

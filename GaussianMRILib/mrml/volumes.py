@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
 from ..geometry import ImagePlane
+from ..geometry.affine import slice_normal
 from .scene import (
     PREFIX,
     all_or_nothing,
@@ -29,12 +30,15 @@ if TYPE_CHECKING:
     from ..stacks import SliceStack
 
 SLICE_THICKNESS, FRAME_OF_REFERENCE = "0018,0050", "0020,0052"
+#: A transform that moves every pixel of a slice by the same affine map to within this (mm) does not bend it.
+FLAT_MM = 0.02
 
 
 def stack_from_volume(volume_node: Any, thickness: float | None = None) -> SliceStack:
-    """The slices of a scalar volume node, where they are in the world: its transforms, if linear, are applied.
+    """The slices of a scalar volume node, where they are in the world: its transforms are applied.
 
-    Slices lie across the axis with the coarsest spacing, except that a volume from DICOM keeps its own.
+    Slices lie across the axis with the coarsest spacing, except that a volume from DICOM keeps its own. Where
+    the DICOM files are still there, `stacks_from_volume` knows more of them.
 
     Args:
         volume_node: vtkMRMLScalarVolumeNode. Its pixels are copied, so the node may change afterwards.
@@ -46,37 +50,84 @@ def stack_from_volume(volume_node: Any, thickness: float | None = None) -> Slice
         the volume out of it.
 
     Raises:
-        GaussianMRIError: no scalar volume (colour, vector, label map), an empty one, or one under a non-linear
-            transform.
+        GaussianMRIError: no scalar volume (colour, vector, label map), an empty one, or one under a transform that
+            is not linear, other than Slicer's acquisition transform, which moves every slice to its own place.
     """
     from ..stacks import SliceStack
     from ..stacks.volumes import stacked_along_coarsest_axis
 
-    _check_scalar(volume_node)
-    to_world = matrix_to_world(volume_node)
-    matrix = vtk.vtkMatrix4x4()
-    volume_node.GetIJKToRASMatrix(matrix)
-    affine = as_array(matrix)
+    check_scalar(volume_node)
+    geometry, to_world = placed(volume_node)
     pixels = slicer.util.arrayFromVolume(volume_node)
-    acquired = _number(dicom_value(volume_node, SLICE_THICKNESS))
-    if acquired is None:
-        pixels, affine = stacked_along_coarsest_axis(pixels, affine)
-    if thickness is None:
-        thickness = acquired
+    if thickness is None and dicom_slices(volume_node):
+        thickness = _number(dicom_value(volume_node, SLICE_THICKNESS))
+    if geometry.ndim == 2 and not dicom_slices(volume_node):
+        pixels, geometry = stacked_along_coarsest_axis(pixels, geometry)
     if thickness is not None:
         # A transform that scales changes the thickness as it does the distance between slices.
-        thickness = thickness * _stretch(affine, to_world)
+        thickness = thickness * stretch(geometry if geometry.ndim == 2 else geometry[0], to_world)
     frame = volume_node.GetAttribute(PREFIX + "FrameOfReference")
     frame = frame or dicom_value(volume_node, FRAME_OF_REFERENCE) or None
     if not np.array_equal(to_world, np.eye(4)):
         frame = None
     return SliceStack.from_array(
         np.array(pixels, dtype=np.float32, order="C"),
-        to_world @ affine,
+        to_world @ geometry,
         thickness,
         frame_of_reference=frame,
         name=volume_node.GetName() or "volume",
     )
+
+
+def placed(volume_node: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Where a volume's voxels are: their geometry, and the (4, 4) of the linear transforms above it.
+
+    Returns:
+        geometry: ijk to RAS (4, 4); under an acquisition transform the pose of every slice, (K, 4, 4).
+
+    Raises:
+        GaussianMRIError: a transform that bends slices.
+    """
+    matrix = vtk.vtkMatrix4x4()
+    volume_node.GetIJKToRASMatrix(matrix)
+    affine = as_array(matrix)
+    parent = volume_node.GetParentTransformNode()
+    if parent is None or parent.IsLinear():
+        return affine, matrix_to_world(volume_node)
+    poses = _moved_slices(parent, affine, volume_node.GetImageData().GetDimensions())
+    if poses is None:
+        return affine, matrix_to_world(volume_node)  # which says what is wrong
+    return poses, matrix_to_world(parent)
+
+
+def _moved_slices(
+    transform: Any, affine: NDArray[np.float64], size: tuple[int, int, int]
+) -> NDArray[np.float64] | None:
+    """Poses (K, 4, 4) of slices that a transform node moves each as a whole; None where it bends them."""
+    columns, rows, count = size
+    i, j = (
+        np.array(part).ravel()
+        for part in np.meshgrid(*(np.linspace(0, n - 1, 5) if n > 1 else [0, 1] for n in (columns, rows)))
+    )
+    terms = np.stack([i, j, np.ones_like(i)], axis=1)
+    to_parent = transform.GetTransformToParent()
+    poses = np.tile(np.eye(4), (count, 1, 1))
+    for k in range(count):
+        before = np.stack([i, j, np.full_like(i, k)], axis=1) @ affine[:3, :3].T + affine[:3, 3]
+        after = np.array([to_parent.TransformPoint(point) for point in before])
+        fitted = np.linalg.lstsq(terms, after, rcond=None)[0]
+        if np.abs(terms @ fitted - after).max() > FLAT_MM:
+            return None
+        poses[k, :3, [0, 1, 3]] = fitted
+        poses[k, :3, 2] = slice_normal(np.column_stack([fitted[0], fitted[1], affine[:3, 2]]))
+    return poses
+
+
+def dicom_slices(volume_node: Any) -> list[str]:
+    """SOP instance UID of every slice of a volume that Slicer loaded from DICOM, of a multi-frame file the one; empty
+    where not known, or where the volume no longer has these slices, as a cropped copy."""
+    uids = (volume_node.GetAttribute("DICOM.instanceUIDs") or "").split()
+    return uids if len(uids) in (1, volume_node.GetImageData().GetDimensions()[2]) else []
 
 
 def dicom_value(volume_node: Any, tag: str) -> str:
@@ -96,18 +147,18 @@ def _number(text: str) -> float | None:
     return value if np.isfinite(value) and value > 0 else None
 
 
-def _stretch(affine: NDArray[np.float64], to_world: NDArray[np.float64]) -> float:
-    """How much further apart the slices are after `to_world`."""
+def stretch(pose: NDArray[np.float64], to_world: NDArray[np.float64]) -> float:
+    """How much further apart slices are, and thicker, after `to_world`."""
 
     def distance(matrix: NDArray[np.float64]) -> float:
         normal = np.cross(matrix[:3, 0], matrix[:3, 1])
         return abs(float(normal @ matrix[:3, 2])) / max(float(np.linalg.norm(normal)), 1e-12)
 
-    before = distance(affine)
-    return distance(to_world @ affine) / before if before > 0 else 1.0
+    before = distance(pose)
+    return distance(to_world @ pose) / before if before > 0 else 1.0
 
 
-def _check_scalar(node: Any) -> None:
+def check_scalar(node: Any) -> None:
     if not is_node(node, "vtkMRMLVolumeNode"):
         raise GaussianMRIError(f"A scalar volume node is needed, got {described(node)}.")
     if node.IsA("vtkMRMLLabelMapVolumeNode"):
@@ -136,9 +187,10 @@ def volume_from_images(
     """Images of parallel, evenly spaced planes as a scalar volume node, in place to float64 precision.
 
     Pixels that are NaN get the background value. The node's attributes tell of it: `GaussianMRI.Background`,
-    `GaussianMRI.OutsideFraction` (share of all pixels, 0 to 1), `GaussianMRI.OutsideFractions` (JSON, one a plane)
+    `GaussianMRI.OutsideFraction` (share of all pixels, 0 to 1), `GaussianMRI.OutsideFractions` (JSON, one a slice)
     and `GaussianMRI.SliceThickness` (mm). The step along k is the distance between planes; of one plane its
-    thickness or, when it is thin, its smaller pixel spacing.
+    thickness or, when it is thin, its smaller pixel spacing. Slices are in the order of the planes, or in reverse where
+    only that makes the voxels right-handed: Slicer turns round volumes that are not when it loads a scene.
 
     Args:
         images: (rows, columns) each, NaN outside what was scanned.
@@ -160,6 +212,10 @@ def volume_from_images(
     if background is None:
         background = min(0.0, float(np.nanmin(pixels))) if (outside < 1).any() else 0.0
     shown = filled(pixels, background)
+    if np.linalg.det(affine[:3, :3]) < 0:
+        affine[:3, 3] += (len(shown) - 1) * affine[:3, 2]
+        affine[:3, 2] *= -1
+        shown, outside = np.ascontiguousarray(shown[::-1]), outside[::-1]
     scene = scene_of(node, scene=scene)
     with all_or_nothing(scene) as added:
         need = "The images need a scalar volume node"
@@ -171,6 +227,22 @@ def volume_from_images(
         node.SetAttribute(PREFIX + "OutsideFractions", json.dumps([round(float(v), 6) for v in outside]))
         node.SetAttribute(PREFIX + "SliceThickness", repr(listed[0].thickness))
     return node
+
+
+def planes_of_volume(volume_node: Any) -> list[ImagePlane]:
+    """The planes of a volume that `volume_from_images` made, where they are in the world.
+
+    Raises:
+        GaussianMRIError: a transform that is not linear.
+    """
+    matrix = vtk.vtkMatrix4x4()
+    volume_node.GetIJKToRASMatrix(matrix)
+    affine = matrix_to_world(volume_node) @ as_array(matrix)
+    columns, rows, count = volume_node.GetImageData().GetDimensions()
+    thickness = float(volume_node.GetAttribute(PREFIX + "SliceThickness") or 0)
+    poses = np.repeat(affine[None], count, axis=0)
+    poses[:, :3, 3] += np.arange(count)[:, None] * affine[:3, 2]
+    return [ImagePlane(pose, (rows, columns), thickness) for pose in poses]
 
 
 def copy_display(source: Any, target: Any) -> None:

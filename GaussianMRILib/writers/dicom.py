@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4"
 _CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 _EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
-#: Viewers sort series by number; this one is far from those that scanners give.
+#: Far from those that scanners give.
 _SERIES_NUMBER = 9001
 #: Values that spread at least this much are stored as they are, rounded; smaller ones are scaled up.
 _ENOUGH_GREY_LEVELS = 1000.0
@@ -46,6 +46,7 @@ def write_dicom_series(
     derivation: str = "Resampled on oblique planes from 3D Gaussians fitted to the source slices",
     fill: float | None = None,
     overwrite: bool = False,
+    number: int = _SERIES_NUMBER,
 ) -> Path:
     """Write `images` of `planes` as a new series of derived MR images (CT images when the source is CT).
 
@@ -65,6 +66,7 @@ def write_dicom_series(
         derivation: DerivationDescription, to which the program's name and version are added.
         fill: value where images are NaN or infinite; by default 0, or the smallest value if that is negative.
         overwrite: replace `folder` if all that it holds is .dcm files.
+        number: SeriesNumber, by which viewers sort series.
 
     Returns:
         The folder.
@@ -82,6 +84,7 @@ def write_dicom_series(
         # pydicom warns of odd values copied from the source by quoting them, names included.
         warnings.simplefilter("ignore")
         template = _template(sources, description, derivation)
+        template.SeriesNumber = number
         template.RescaleSlope, template.RescaleIntercept = _decimal(slope), _decimal(intercept)
         template.RescaleType = "HU" if template.Modality == "CT" else "US"
         template.WindowCenter = _decimal((window[0] + window[1]) / 2)
@@ -155,7 +158,6 @@ def _template(sources: list[Mapping[str, Any]], description: str, derivation: st
     if computed_tomography:
         dataset.ImageType = ["DERIVED", "SECONDARY", "AXIAL", "REFORMATTED"]
     dataset.SeriesInstanceUID = generate_uid(prefix=None)
-    dataset.SeriesNumber = _SERIES_NUMBER
     dataset.SeriesDescription = description[:64]
     dataset.SeriesDate = dataset.ContentDate = dataset.InstanceCreationDate = date
     dataset.SeriesTime = dataset.ContentTime = dataset.InstanceCreationTime = time

@@ -1,4 +1,4 @@
-"""Run the benchmarks and gather their results: `python -m Testing.Benchmarks [kernels] [quality] [fit]`.
+"""Run the benchmarks and gather their results: `python -m Testing.Benchmarks [kernels] [quality] [fit] [panel]`.
 
 Each benchmark is a program of its own that prints its table and writes JSON into `results/`; here they run
 one after the other, and `results/summary.json` gets all of it with the name of the machine. `report.py` fills
@@ -20,7 +20,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 RESULTS = HERE / "results"
-BENCHMARKS = ("kernels", "quality", "fit")
+BENCHMARKS = ("kernels", "quality", "fit", "panel")
 
 
 def machine() -> dict[str, Any]:

@@ -112,6 +112,26 @@ def kernels(summary: dict[str, Any]) -> str:
     return f"{markdown(['kernels', ''], rows)}\n\n{drawing}\n\n{growth}\n\n{markdown(header, scaling)}"
 
 
+def panel(summary: dict[str, Any]) -> str:
+    results = summary["panel"]
+    shown = [(name, row) for name, row in results.items() if isinstance(row, dict) and "image_ms" in row]
+    rows = [
+        [
+            name,
+            f"{row['pixels'][0]} x {row['pixels'][1]}",
+            f"{row['updates_per_second']:.0f}",
+            f"{row['image_ms']:.0f} ms",
+        ]
+        for name, row in shown
+    ]
+    slices = " x ".join(map(str, results["slices"]))
+    table = markdown(["while a plane is dragged", "pixels", "updates a second", "of which the image"], rows)
+    return (
+        f"{table}\n\nFrom Apply to the first image ({slices}): {results['apply_to_first_image_s']:.1f} s. The module's own "
+        "panel on Slicer's scene libraries, views rendered without a graphics card."
+    )
+
+
 def machine(summary: dict[str, Any]) -> str:
     facts = summary["machine"]
     return (
@@ -121,7 +141,8 @@ def machine(summary: dict[str, Any]) -> str:
 
 
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
-    "quality": quality, "pair": pair, "heldout": heldout, "fit": fit, "kernels": kernels, "machine": machine,
+    "quality": quality, "pair": pair, "heldout": heldout, "fit": fit, "kernels": kernels,
+    "panel": panel, "machine": machine,
 }  # fmt: skip
 
 

@@ -146,6 +146,42 @@ def test_resample_writes_the_library_s_image(field_file: Path, markups: Path, tm
     assert 0 <= away[inside].min() and away[inside].max() <= 4.5 / 2 + 0.01
 
 
+def test_resample_of_a_plane_set_has_outputs_for_each(
+    field_file: Path, study: Path, phantom: Phantom, tmp_path: Path
+) -> None:
+    plane = phantom.disc_plane("L5-S1", spacing=(1, 1), shape=(16, 20))
+    away = plane.offset(500)
+    entries = []
+    for name, one in (("L5/S1", plane), ("", plane.offset(2)), ("L5 S1", plane.offset(-2)), ("far", away)):
+        axes = np.stack([one.i_axis, np.cross(one.normal, one.i_axis), one.normal], axis=1)
+        entries.append(
+            {"type": "Plane", "name": name, "coordinateSystem": "RAS", "center": one.center.tolist(),
+             "orientation": axes.ravel().tolist(), "size": [20.0, 16.0, 0.0]}
+        )  # fmt: skip
+    markups = tmp_path / "set.mrk.json"
+    markups.write_text(json.dumps({"markups": entries}))
+    output = tmp_path / "out"
+    output.mkdir()
+    result = run(
+        "resample", field_file, "--plane", markups, "--spacing", 1, "-o", output / "oblique.nii.gz",
+        "--png", output / "oblique.png", "--dicom", output / "series", "--source", study / "axial",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    names = ["L5_S1", "plane2", "L5_S1_3"]
+    wanted = {f"oblique-{name}{suffix}" for name in names for suffix in (".nii.gz", ".png")}
+    assert {path.name for path in output.iterdir()} == wanted | {f"series-{name}" for name in names}
+    assert "the plane far lies outside" in result.output
+    field = gm.GaussianField.load(field_file)
+    for name, offset in zip(names, (0, 2, -2), strict=True):
+        expected = np.nan_to_num(field.render(plane.offset(offset)))
+        stored = gm.read_stacks(output / f"oblique-{name}.nii.gz")[0]
+        np.testing.assert_allclose(stored.pixels[0], expected, atol=1e-2 * np.ptp(expected))
+        assert gm.read_stacks(output / f"series-{name}")[0].shape == (1, 16, 20)
+    markups.write_text(json.dumps({"markups": entries[-1:] * 2}))
+    nothing = run("resample", field_file, "--plane", markups, "-o", tmp_path / "x.nrrd")
+    assert nothing.exit_code == 1 and "All planes lie outside" in nothing.stderr
+
+
 def test_resample_at_center_and_normal_and_dicom(
     field_file: Path, study: Path, phantom: Phantom, tmp_path: Path
 ) -> None:

@@ -150,6 +150,29 @@ def test_markups_plane_is_where_slicer_has_it(system: str, tmp_path: Path) -> No
     assert plane.shape == (120, 80) and plane.thickness == 2.0
 
 
+def test_every_plane_of_a_set_keeps_its_name_and_place(tmp_path: Path) -> None:
+    (first,), (second,), (third,) = (
+        [m for m in markup(**changes)["markups"] if m["type"] == "Plane"]
+        for changes in (
+            {"name": "L4-L5"},
+            {"name": "L5-S1", "center": [5.0, 7.0, 30.0], "size": [10.0, 20.0, 0.0]},
+            {"system": "RAS"},
+        )
+    )
+    path = tmp_path / "set.mrk.json"
+    path.write_text(json.dumps({"markups": [first, {"type": "Line"}, second, third]}))
+    found = ImagePlane.set_from_markups(path, spacing=(1.0, 1.0), thickness=3.0)
+    assert [name for name, _ in found] == ["L4-L5", "L5-S1", ""]
+    assert [plane.shape for _, plane in found] == [(60, 80), (20, 10), (60, 80)]
+    np.testing.assert_allclose(found[1][1].center, [-5, -7, 30], atol=1e-12)
+    np.testing.assert_allclose(found[2][1].ijk_to_ras, found[0][1].ijk_to_ras, atol=1e-12)
+    alone = ImagePlane.from_markups(path, spacing=(1.0, 1.0))
+    np.testing.assert_array_equal(alone.ijk_to_ras, found[0][1].ijk_to_ras)
+    assert found[0][1].thickness == 3.0
+    with pytest.raises(GaussianMRIError, match="incomplete"):
+        ImagePlane.set_from_markups({"markups": [first, {"type": "Plane"}]})
+
+
 def test_markups_shape_spacing_bounds_and_fallbacks() -> None:
     spread = ImagePlane.from_markups(markup(), shape=(30, 20))
     np.testing.assert_allclose(spread.spacing, (4.0, 2.0))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from GaussianMRILib.errors import GaussianMRIError
-from GaussianMRILib.metrics import gaussian_weight_mask, psnr, ssim, ssim_map
+from GaussianMRILib.metrics import gaussian_weight_mask, match_intensity, psnr, ssim, ssim_map
 
 
 def images(shape: tuple[int, int] = (24, 31), seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -115,3 +115,23 @@ def test_misuse_is_named(change, message: str) -> None:
             metric(image, truth, weight)
     with pytest.raises(GaussianMRIError, match="sigmas"):
         gaussian_weight_mask((4, 4), (1, 1), (0, 1))
+
+
+def test_matched_intensities_are_the_least_squares_ones() -> None:
+    generator = np.random.default_rng(3)
+    truths = [generator.random((9, 11)) for _ in range(3)]
+    images = [(truth - 0.3) / -4 + 0.01 * generator.normal(size=truth.shape) for truth in truths]
+    images[0][:4] = np.nan
+    truths[1][:, 5:] = np.nan
+    valid = np.isfinite(images) & np.isfinite(truths)
+    slope, offset = np.polyfit(np.array(images)[valid], np.array(truths)[valid], 1)
+    matched = match_intensity(images, truths)
+    assert slope == pytest.approx(-4, abs=0.2) and matched[0].dtype == np.float32
+    for image, got in zip(images, matched, strict=True):
+        np.testing.assert_allclose(got, slope * image + offset, atol=1e-5)
+    # A flat image tells nothing: it becomes the truth's mean.
+    np.testing.assert_allclose(
+        match_intensity([np.ones((2, 2))], [truths[2][:2, :2]])[0], truths[2][:2, :2].mean()
+    )
+    with pytest.raises(GaussianMRIError, match="no valid pixel in common"):
+        match_intensity([np.full((2, 2), np.nan)], [np.ones((2, 2))])

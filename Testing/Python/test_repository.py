@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 LARGEST_FILE, LARGEST_WEIGHTS = 1_500_000, 2 * 2**20
 LONGEST_PYTHON = 500
-TEXT = {".py", ".md", ".txt", ".toml", ".yaml", ".yml", ".cff", ".cpp", ".h", ".cuh", ".json", ".cmake", ""}
+TEXT = {
+    ".py", ".md", ".txt", ".toml", ".yaml", ".yml", ".cff", ".cpp", ".h", ".cuh", ".json", ".cmake", ".ui", ""
+}  # fmt: skip
 
 
 def tracked() -> list[Path]:
@@ -30,6 +33,7 @@ def tracked() -> list[Path]:
 
 FILES = tracked()
 LIBRARY = [path for path in FILES if path.suffix == ".py" and path.is_relative_to(ROOT / "GaussianMRILib")]
+MODULES = sorted((ROOT / "GaussianMRI").rglob("*.py"))
 
 
 def test_the_repository_was_found() -> None:
@@ -57,10 +61,10 @@ def test_no_path_of_a_particular_machine() -> None:
             assert found is None, f"{path.relative_to(ROOT)} names {found[0]!r}"
 
 
-def imported(path: Path) -> set[str]:
-    """Top-level names of the packages that a file imports anywhere."""
+def imported(nodes: Iterable[ast.AST]) -> set[str]:
+    """Top-level names of the packages that the nodes import."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes:
         if isinstance(node, ast.Import):
             names |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
@@ -72,7 +76,7 @@ def test_the_library_imports_neither_qt_nor_slicer() -> None:
     forbidden = {"qt", "ctk", "slicer", "PySide6", "PyQt5", "PyQt6", "PythonQt", "vtk", "torchvision", "cv2"}
     for path in LIBRARY:
         allowed = {"slicer", "vtk"} if "mrml" in path.relative_to(ROOT).parts else set()
-        found = imported(path) & (forbidden - allowed)
+        found = imported(ast.walk(ast.parse(path.read_text(encoding="utf-8")))) & (forbidden - allowed)
         assert not found, f"{path.relative_to(ROOT)} imports {', '.join(found)}"
 
 
@@ -111,6 +115,24 @@ def test_importing_the_library_is_light() -> None:
     assert done.returncode == 0, f"import GaussianMRILib imports {done.stderr}"
 
 
+def run_at_import(tree: ast.AST) -> Iterator[ast.AST]:
+    """Nodes that run when a file is imported: all that are not in a function."""
+    for node in ast.iter_child_nodes(tree):
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            yield node
+            yield from run_at_import(node)
+
+
+def test_modules_import_nothing_when_slicer_starts() -> None:
+    """Slicer imports every module at its start: no package may be needed then, and no file may be slow."""
+    allowed = set(sys.stdlib_module_names) | {"ctk", "qt", "slicer", "vtk"}
+    assert "GaussianMRIResampling.py" in {path.name for path in MODULES}
+    for path in MODULES:
+        names = imported(run_at_import(ast.parse(path.read_text(encoding="utf-8")))) - allowed
+        found = [name for name in names if not name.startswith("GaussianMRI")]
+        assert not found, f"{path.relative_to(ROOT)} imports {', '.join(found)} at file scope"
+
+
 def test_every_public_name_resolves() -> None:
     import GaussianMRILib as gm
 
@@ -135,6 +157,8 @@ def test_versions_agree() -> None:
 
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert f"version: {gm.__version__}" in citation
+    assert f'version = "{gm.__version__}"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert f"(GaussianMRI VERSION {gm.__version__} " in (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
     assert f"## {gm.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert "Apache License" in (ROOT / "LICENSE.txt").read_text(encoding="utf-8")[:200]
 
@@ -154,6 +178,6 @@ def test_report_fills_the_readme() -> None:
     text, missing = report.fill((ROOT / "README.md").read_text(encoding="utf-8"), summary)
     assert "| fast | **31.23** | **0.900** |" in text and "| cubic | 30.00 |" in text
     assert "Not measured: network." in text and "LPIPS |" not in text.split("bench:quality")[1]
-    assert set(missing) == {"pair", "heldout", "fit", "kernels", "machine"}
+    assert set(missing) == {"pair", "heldout", "fit", "kernels", "panel", "machine"}
     again, _ = report.fill(text, summary)
     assert again == text

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +19,31 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     made = Host(tmp_path_factory.mktemp("slicer"))
     yield made
     made.scene.Clear(True)
+
+
+@pytest.fixture
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """An application without a screen; see `host.application.Application`.
+
+    A folder named by SLICER_PYTHON, with Slicer's own Python files, is used in place of the host's stand-ins.
+    An exception that nobody handled, or an answer that no dialog asked for, fails the test.
+    """
+    pytest.importorskip("slicer", reason="needs slicer-core, which is not installed")
+    pytest.importorskip(
+        "PySide6.QtWidgets", reason="needs PySide6_Essentials, which is not installed", exc_type=ImportError
+    )
+    from host.application import Application
+
+    real = os.environ.get("SLICER_PYTHON")
+    made = Application(tmp_path_factory.mktemp("slicer"), slicer_python=Path(real) if real else None)
+    try:
+        yield made
+        made.process()
+        errors, answers = list(made.errors), list(made.answers)
+    finally:
+        made.quit()
+    assert not errors + made.errors, "\n".join(errors + made.errors)
+    assert not answers, f"no dialog asked for the answers {answers}"
 
 
 @pytest.fixture

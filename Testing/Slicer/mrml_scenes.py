@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import slicer
 import torch
+import vtk
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import erf
+from vtkmodules.util.numpy_support import vtk_to_numpy
 
 import GaussianMRILib as gm
-from GaussianMRILib.mrml.scene import as_matrix
+from GaussianMRILib.mrml.scene import as_array, as_matrix
 
 POINT = np.array([12.3, -31.7, 25.4])  # RAS mm, on no voxel's centre
 BLOB_MM = 3.0
@@ -76,8 +80,6 @@ def put_under(scene: Any, node: Any, matrix: NDArray[np.float64], harden: bool =
 
 def put_under_warp(scene: Any, node: Any) -> None:
     """A transform that is not linear."""
-    import vtk
-
     warp = vtk.vtkThinPlateSplineTransform()
     for landmarks, shift in ((warp.SetSourceLandmarks, 0.0), (warp.SetTargetLandmarks, 3.0)):
         points = vtk.vtkPoints()
@@ -147,3 +149,89 @@ def centre_of_brightness(image: NDArray[Any]) -> NDArray[np.float64]:
     above = np.clip(image - (image.min() + 0.25 * (image.max() - image.min())), 0, None)
     rows, columns = np.indices(image.shape)
     return np.array([(columns * above).sum(), (rows * above).sum()]) / above.sum()
+
+
+class Database:
+    """DICOM files as Slicer's database gives them out; put it into `slicer.dicomDatabase`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.headers: dict[str, Any] = {}
+        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+            header = pydicom.dcmread(path, stop_before_pixels=True)
+            self.headers[header.SOPInstanceUID] = header
+
+    def fileForInstance(self, uid: str) -> str:
+        return str(self.headers[uid].filename) if uid in self.headers else ""
+
+    def filesForSeries(self, uid: str) -> list[str]:
+        return [str(h.filename) for h in self.headers.values() if h.SeriesInstanceUID == uid]
+
+    def instanceValue(self, uid: str, tag: str) -> str:
+        element = self.headers[uid].get(tuple(int(part, 16) for part in tag.split(",")))
+        return "" if element is None else str(element.value)
+
+    def load(self, scene: Any, acquisition_transform: bool = True, name: str = "T2") -> Any:
+        """Every file as one volume node, as the Scalar Volume plugin of Slicer's DICOM module makes it."""
+        headers = sorted(self.headers.values(), key=_height)
+        reader = slicer.vtkITKArchetypeImageSeriesScalarReader()
+        reader.SetArchetype(str(headers[0].filename))
+        for header in headers:
+            reader.AddFileName(str(header.filename))
+        reader.SetSingleFile(0)
+        reader.SetOutputScalarTypeToNative()
+        reader.SetDesiredCoordinateOrientationToNative()
+        reader.SetUseNativeOriginOn()
+        reader.SetDICOMImageIOApproachToGDCM()
+        reader.Update()
+        pixels = vtk_to_numpy(reader.GetOutput().GetPointData().GetScalars())
+        pixels = pixels.reshape(reader.GetOutput().GetDimensions()[::-1])
+        affine = np.linalg.inv(as_array(reader.GetRasToIjkMatrix()))
+        if np.linalg.det(affine[:3, :3]) < 0:  # Slicer wants them right-handed
+            affine[:3, 3] += (len(pixels) - 1) * affine[:3, 2]
+            affine[:3, 2] *= -1
+            pixels, headers = pixels[::-1], headers[::-1]
+        node = volume_node(scene, np.ascontiguousarray(pixels), affine, name)
+        node.SetAttribute("DICOM.instanceUIDs", " ".join(h.SOPInstanceUID for h in headers))
+        if acquisition_transform and len(headers) == len(pixels):
+            _add_acquisition_transform(scene, node, headers)
+        return node
+
+
+def _height(header: Any) -> float:
+    if "ImageOrientationPatient" not in header:
+        return 0.0
+    x, y = np.reshape([float(v) for v in header.ImageOrientationPatient], (2, 3))
+    return float(np.cross(x, y) @ [float(v) for v in header.ImagePositionPatient])
+
+
+def _add_acquisition_transform(scene: Any, node: Any, headers: list[Any]) -> None:
+    """A grid transform with one displacement for each corner of each slice, where a slice is off the volume's grid."""
+    to_ras = np.array([-1.0, -1.0, 1.0])
+    columns, rows, count = node.GetImageData().GetDimensions()
+    matrix = vtk.vtkMatrix4x4()
+    node.GetIJKToRASMatrix(matrix)
+    affine, displacements = as_array(matrix), np.zeros((count, 2, 2, 3))
+    for k, header in enumerate(headers):
+        down, right = (float(v) for v in header.PixelSpacing)
+        x, y = np.reshape([float(v) for v in header.ImageOrientationPatient], (2, 3)) * to_ras
+        origin = np.array([float(v) for v in header.ImagePositionPatient]) * to_ras
+        for row in (0, 1):
+            for column in (0, 1):
+                there = origin + column * columns * right * x + row * rows * down * y
+                displacements[k, row, column] = there - (affine @ [column * columns, row * rows, k, 1])[:3]
+    if np.abs(displacements).max() < 1e-3:
+        return
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    grid = vtk.vtkImageData()
+    grid.SetDimensions(2, 2, count)
+    grid.SetOrigin(*affine[:3, 3])
+    grid.SetSpacing(spacing[0] * columns, spacing[1] * rows, spacing[2])
+    grid.AllocateScalars(vtk.VTK_DOUBLE, 3)
+    vtk_to_numpy(grid.GetPointData().GetScalars())[:] = displacements.reshape(-1, 3)
+    transform, directions = slicer.vtkOrientedGridTransform(), np.eye(4)
+    directions[:3, :3] = affine[:3, :3] / spacing
+    transform.SetGridDirectionMatrix(as_matrix(directions))
+    transform.SetDisplacementGridData(grid)
+    made = scene.AddNewNodeByClass("vtkMRMLGridTransformNode", "acquisition transform")
+    made.SetAndObserveTransformToParent(transform)
+    node.SetAndObserveTransformNodeID(made.GetID())

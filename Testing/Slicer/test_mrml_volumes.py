@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -66,7 +68,7 @@ def test_thickness_and_frame_come_from_the_dicom_database(
     dicom(monkeypatch, thickness="2.5", frame="1.9.8")
     node = volume_node(scene, np.ones((3, 4, 5), "f4"), np.diag([4, 3, 3, 1.0]))
     assert mrml.stack_from_volume(node).thickness == 4  # along the coarsest axis; not known to the database
-    node.SetAttribute("DICOM.instanceUIDs", "1.2.3 1.2.4")
+    node.SetAttribute("DICOM.instanceUIDs", "1.2.3 1.2.4 1.2.5")
     stack = mrml.stack_from_volume(node)
     assert (stack.thickness, stack.spacing, stack.frame_of_reference) == (2.5, 3, "1.9.8")
     assert mrml.stack_from_volume(node, thickness=2).thickness == 2
@@ -121,6 +123,34 @@ def test_images_become_a_volume_where_the_planes_are(scene: Any) -> None:
 
 def node_facts() -> list[str]:
     return ["Background", "OutsideFraction", "OutsideFractions", "SliceThickness"]
+
+
+def test_volumes_are_right_handed_as_slicer_makes_them(scene: Any, host: Any, tmp_path: Path) -> None:
+    turned = ImagePlane.from_axes((3, 4, 5), (1, 0, 0), (0, 1, 0), (0.5, 0.5), (6, 8))
+    seen = ImagePlane.from_normal((3, 4, 5), (0.2, -0.5, -1), (0.7, 0.9), (6, 8), thickness=2.5)
+    images = np.random.default_rng(0).random((3, 6, 8)).astype("f4")
+    images[0, :2] = np.nan
+    handed = set()
+    for name, plane in (("turned", turned), ("seen", seen)):
+        planes = plane.stack(3, 1.5)
+        handed.add(np.linalg.det(plane.ijk_to_ras[:3, :3]) > 0)
+        node = mrml.volume_from_images(list(images), planes, scene, name=name)
+        stack = mrml.stack_from_volume(node)
+        assert np.linalg.det(stack.grid()[:3, :3]) > 0
+        way = slice(None, None, 1 if stack.normal @ plane.normal > 0 else -1)
+        assert np.array_equal(stack.pixels[way], np.nan_to_num(images))
+        for got, wanted in zip(stack.planes()[way], planes, strict=True):
+            assert np.allclose(got.corners(), wanted.corners(), atol=1e-12)
+        shares = json.loads(node.GetAttribute("GaussianMRI.OutsideFractions"))
+        assert shares[way] == [0.333333, 0, 0]
+    assert handed == {True, False}
+    before = {name: mrml.stack_from_volume(scene.GetFirstNodeByName(name)) for name in ("turned", "seen")}
+    host.save(tmp_path / "scene.mrb")
+    host.load(tmp_path / "scene.mrb")
+    for name, stack in before.items():
+        again = mrml.stack_from_volume(scene.GetFirstNodeByName(name))
+        assert np.array_equal(again.pixels, stack.pixels)
+        assert np.allclose(again.ijk_to_ras, stack.ijk_to_ras, atol=1e-9)
 
 
 def test_a_volume_is_filled_again(scene: Any, host: Any) -> None:

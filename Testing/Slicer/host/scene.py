@@ -14,7 +14,9 @@ LOGICS = {
     "Colors": "vtkMRMLColorLogic",
     "Markups": "vtkSlicerMarkupsLogic",
     "Models": "vtkSlicerModelsLogic",
+    "Segmentations": "vtkSlicerSegmentationsModuleLogic",
     "SubjectHierarchy": "vtkSlicerSubjectHierarchyModuleLogic",
+    "Tables": "vtkSlicerTablesLogic",
     "Transforms": "vtkSlicerTransformLogic",
     "Volumes": "vtkSlicerVolumesLogic",
 }

@@ -1,0 +1,375 @@
+import importlib.util
+import os
+import sys
+
+import qt
+import slicer
+import vtk
+from GaussianMRIResamplingLib import sideBySide
+from GaussianMRIResamplingLib.fitController import FitController
+from GaussianMRIResamplingLib.logic import GaussianMRIResamplingLogic
+from GaussianMRIResamplingLib.pointPlacer import PointPlacer
+from GaussianMRIResamplingLib.previewController import PreviewController
+from GaussianMRIResamplingLib.selfTest import GaussianMRIResamplingTest  # noqa: F401  Slicer looks for it here
+from slicer.i18n import tr as _
+from slicer.ScriptedLoadableModule import *
+from slicer.util import VTKObservationMixin
+
+# Run from a source checkout, the library lies beside the modules' folder; the installed extension has it on the path.
+if importlib.util.find_spec("GaussianMRILib") is None:
+    sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+
+
+class GaussianMRIResampling(ScriptedLoadableModule):
+    """Oblique planes from thick-slice MRI."""
+
+    def __init__(self, parent):
+        ScriptedLoadableModule.__init__(self, parent)
+        self.parent.title = _("Gaussian MRI Resampling")
+        self.parent.categories = ["Gaussian MRI"]
+        self.parent.dependencies = ["Markups", "Volumes", "Models", "Segmentations"]
+        self.parent.contributors = ["GaussianMRI developers"]
+        self.parent.helpText = _(
+            "Fits 3D Gaussians to thick-slice MRI and shows the image on any plane while you drag it. "
+            'See the <a href="https://github.com/GaussianMRI/SlicerGaussianMRI#readme">documentation</a>. '
+            "Research use only, not for diagnosis."
+        )
+        self.parent.acknowledgementText = _(
+            "Implements and extends: R. Y. Park et al., Rendering Novel Views of MRI using 3D Gaussian Splatting, "
+            "arXiv:2606.26236 (2026)."
+        )
+        slicer.app.connect("startupCompleted()", registerSampleData)
+
+
+def registerSampleData():
+    """Offer the synthetic lumbar spine in the Sample Data module. It is computed, not downloaded."""
+    import SampleData
+
+    SampleData.SampleDataLogic.registerCustomSampleDataSource(
+        category="Gaussian MRI",
+        sampleName="SyntheticLumbarSpine",
+        thumbnailFileName=os.path.join(os.path.dirname(__file__), "Resources", "Icons", "LumbarPhantom.png"),
+        uris="",
+        fileNames="",
+        nodeNames="SyntheticLumbarSpine",
+        customDownloader=lambda source=None: loadLumbarPhantom(),
+    )
+
+
+def loadLumbarPhantom():
+    """Add the synthetic lumbar spine to the scene.
+
+    :return: volume nodes axial, sagittal and truth, and the plane node of the L5-S1 disc.
+    """
+    with slicer.util.tryWithErrorDisplay(_("The phantom could not be made."), waitCursor=True):
+        from GaussianMRILib.mrml.sample import load_lumbar_phantom
+
+        nodes = load_lumbar_phantom(slicer.mrmlScene)
+        GaussianMRIResamplingLogic.showHandles(nodes[-1])
+        slicer.util.setSliceViewerLayers(background=nodes[0], foreground=None, fit=True)
+        return nodes
+
+
+class GaussianMRIResamplingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    """The panel."""
+
+    def __init__(self, parent=None):
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+        VTKObservationMixin.__init__(self)
+        self.logic = None
+        self._parameterNode = None
+        self._parameterNodeGuiTag = None
+        self._results = []
+
+    def setup(self):
+        ScriptedLoadableModuleWidget.setup(self)
+        uiWidget = slicer.util.loadUI(self.resourcePath("UI/GaussianMRIResampling.ui"))
+        self.layout.addWidget(uiWidget)
+        self.ui = slicer.util.childWidgetVariables(uiWidget)
+        self.ui.fieldSelector.addAttribute("vtkMRMLModelNode", "GaussianMRI.Kind", "field")
+        uiWidget.setMRMLScene(slicer.mrmlScene)
+
+        self.logic = GaussianMRIResamplingLogic()
+        self.fitController = FitController(self.onFitProgress, self.onFitEnd)
+        self.previewController = PreviewController(self._setPreviewText)
+        self.pointPlacer = PointPlacer(self.onPointsPlaced)
+
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndImport)
+        ui = self.ui
+        ui.inputSelector.connect("checkedNodesChanged()", self.onInputsChecked)
+        ui.outputPlanesSelector.connect("checkedNodesChanged()", self.onOutputPlanesChecked)
+        ui.planeSelector.connect("nodeAddedByUser(vtkMRMLNode*)", self.onPlaneAddedByUser)
+        ui.planeViewSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.updateButtons)
+        ui.segmentSelector.connect("currentSegmentChanged(QString)", self.updateButtons)
+        for button, slot in (
+            (ui.applyButton, self.onApply),
+            (ui.cancelButton, self.onCancel),
+            (ui.finishButton, self.onFinish),
+            (ui.fromViewButton, self.onPlaneFromView),
+            (ui.fromPointsButton, self.onPlaneFromPoints),
+            (ui.fromSegmentButton, self.onPlaneFromSegment),
+            (ui.savePlanesButton, self.onSavePlanes),
+            (ui.loadPlanesButton, self.onLoadPlanes),
+            (ui.resampleButton, self.onResample),
+            (ui.reportButton, self.onReport),
+            (ui.exportButton, self.onExport),
+        ):
+            button.connect("clicked(bool)", slot)
+        self.initializeParameterNode()
+
+    def cleanup(self):
+        self.fitController.cancel()
+        self.pointPlacer.stop()
+        self.previewController.forget()
+        self.setParameterNode(None)
+        self.removeObservers()
+
+    def enter(self):
+        self.initializeParameterNode()
+
+    # Scene and parameters
+
+    def onSceneStartClose(self, caller, event):
+        self.fitController.cancel()
+        self._showFit("", None)
+        self.previewController.forget()
+        self._results = []
+        self.setParameterNode(None)
+
+    def onSceneEndClose(self, caller, event):
+        if self.parent.isEntered:
+            self.initializeParameterNode()
+
+    def onSceneEndImport(self, caller, event):
+        if self.parent.isEntered:
+            self.initializeParameterNode()
+
+    def initializeParameterNode(self):
+        """Take the scene's parameter node, with defaults where the user has chosen nothing."""
+        self.setParameterNode(self.logic.getParameterNode())
+        parameters = self._parameterNode
+        if not parameters.previewView:
+            parameters.previewView = slicer.mrmlScene.GetNodeByID("vtkMRMLSliceNodeRed")
+        if not self.ui.planeViewSelector.currentNode():
+            self.ui.planeViewSelector.setCurrentNode(parameters.previewView)
+        if not parameters.inputVolumes:
+            first = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
+            if first and not first.GetHideFromEditors():
+                parameters.inputVolumes = [first]
+        if not parameters.plane:
+            parameters.plane = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLMarkupsPlaneNode")
+
+    def setParameterNode(self, parameterNode):
+        if self._parameterNode:
+            self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
+            self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersChanged)
+        self._parameterNode = parameterNode
+        if self._parameterNode:
+            self._parameterNodeGuiTag = self._parameterNode.connectGui(self.ui)
+            self.addObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersChanged)
+            self.onParametersChanged()
+
+    def onParametersChanged(self, caller=None, event=None):
+        parameters = self._parameterNode
+        if parameters is None:
+            return
+        self._check(self.ui.inputSelector, parameters.inputVolumes)
+        self._check(self.ui.outputPlanesSelector, parameters.outputPlanes)
+        self.updateButtons()
+        self.previewController.refresh(parameters)
+
+    @staticmethod
+    def _check(selector, nodes):
+        """Tick these nodes, and no others, in a checkable list."""
+        blocked = selector.blockSignals(True)
+        present = [node for node in nodes if node]
+        for node in selector.checkedNodes():
+            if node not in present:
+                selector.setCheckState(node, qt.Qt.Unchecked)
+        for node in present:
+            selector.setCheckState(node, qt.Qt.Checked)
+        selector.blockSignals(blocked)
+
+    def onInputsChecked(self):
+        if self._parameterNode:
+            self._parameterNode.inputVolumes = list(self.ui.inputSelector.checkedNodes())
+
+    def onOutputPlanesChecked(self):
+        if self._parameterNode:
+            self._parameterNode.outputPlanes = list(self.ui.outputPlanesSelector.checkedNodes())
+
+    def updateButtons(self, *unused):
+        parameters, ui = self._parameterNode, self.ui
+        if parameters is None:
+            return
+        fitting = self.fitController.running
+        volumes = [node for node in parameters.inputVolumes if node]
+        ui.applyButton.enabled = bool(volumes) and not fitting
+        ui.applyButton.toolTip = (
+            _("Fit Gaussians to the volumes and follow a plane with their image.")
+            if volumes
+            else _("Check at least one volume above; the Sample Data module has a synthetic spine.")
+        )
+        ui.cancelButton.enabled = ui.finishButton.enabled = ui.progressBar.visible = fitting
+        ui.fitButtons.visible = fitting
+        ui.previewViewSelector.enabled = ui.methodSelector.enabled = not parameters.compare
+        ui.fromViewButton.enabled = ui.planeViewSelector.currentNode() is not None
+        ui.fromSegmentButton.enabled = bool(ui.segmentSelector.currentSegmentID())
+        ui.savePlanesButton.enabled = slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLMarkupsPlaneNode") > 0
+        ui.resampleButton.enabled = bool(parameters.field and (parameters.plane or parameters.outputPlanes))
+        ui.reportButton.enabled = parameters.field is not None
+        ui.exportButton.enabled = bool(self._presentResults())
+
+    # Fit
+
+    def onApply(self, checked=False):
+        parameters = self._parameterNode
+        with slicer.util.tryWithErrorDisplay(_("Packages are missing.")):
+            self.logic.ensurePackages(cuda=parameters.device != "cpu")
+        with slicer.util.tryWithErrorDisplay(_("The volumes cannot be fitted."), waitCursor=True):
+            volumes = [node for node in parameters.inputVolumes if node]
+            fitter = self.logic.fitter(
+                volumes,
+                preset=parameters.preset,
+                roi=parameters.region,
+                device=parameters.device,
+                poses=parameters.poses,
+                refine=parameters.refine,
+            )
+            self.fitController.start(fitter, volumes)
+        self.updateButtons()
+
+    def onFitProgress(self, text, percent):
+        self._showFit(text, percent)
+
+    def onFitEnd(self, fieldNode, text, field):
+        self._showFit(text, None)
+        if fieldNode is None or self._parameterNode is None:
+            return
+        self.previewController.keep(fieldNode, field)
+        with slicer.util.NodeModify(self._parameterNode):
+            self._parameterNode.field = fieldNode
+            if not self._parameterNode.plane:
+                self._parameterNode.plane = self.logic.addDefaultPlane(field)
+
+    def onCancel(self, checked=False):
+        self.fitController.cancel()
+        self._showFit(_("Cancelled; the scene is as it was."), None)
+
+    def onFinish(self, checked=False):
+        self.fitController.finishEarly()
+        self.ui.finishButton.enabled = False
+
+    def _showFit(self, text, percent):
+        self.ui.statusLabel.text = text
+        if percent is None:
+            self.updateButtons()
+        else:
+            self.ui.progressBar.value = percent
+
+    def _setPreviewText(self, text):
+        self.ui.previewLabel.text = text
+
+    # Planes
+
+    def onPlaneAddedByUser(self, node):
+        """The user asked for an empty plane and places it next."""
+        self.logic.showHandles(node)
+        markupsLogic = slicer.modules.markups.logic()
+        markupsLogic.SetActiveList(node)
+        markupsLogic.StartPlaceMode(False)
+        self.addObserver(node, node.PointPositionDefinedEvent, self.onParametersChanged)
+
+    def onPlaneFromView(self, checked=False):
+        with slicer.util.tryWithErrorDisplay(_("No plane was made.")):
+            self._parameterNode.plane = self.logic.addPlaneFromView(self.ui.planeViewSelector.currentNode())
+
+    def onPlaneFromPoints(self, checked=False):
+        points = self._parameterNode.points
+        if points is None:
+            self.pointPlacer.start()
+            self._setPreviewText(
+                _("Click three points in the views; for a disc: anterior, posterior, lateral.")
+            )
+        else:
+            self.onPointsPlaced(points)
+
+    def onPointsPlaced(self, points):
+        with slicer.util.tryWithErrorDisplay(_("No plane was made.")):
+            self._parameterNode.plane = self.logic.addPlaneFromPoints(points)
+
+    def onPlaneFromSegment(self, checked=False):
+        with slicer.util.tryWithErrorDisplay(_("No plane was made."), waitCursor=True):
+            self._parameterNode.plane = self.logic.addPlaneFromSegment(
+                self.ui.segmentSelector.currentNode(), self.ui.segmentSelector.currentSegmentID()
+            )
+
+    def onSavePlanes(self, checked=False):
+        path = qt.QFileDialog.getSaveFileName(
+            slicer.util.mainWindow(), _("Save planes"), "planes.mrk.json", _("Markups (*.mrk.json)")
+        )
+        if path:
+            with slicer.util.tryWithErrorDisplay(_("The planes were not saved.")):
+                self.logic.savePlanes(path)
+
+    def onLoadPlanes(self, checked=False):
+        path = qt.QFileDialog.getOpenFileName(
+            slicer.util.mainWindow(), _("Load planes"), "", _("Markups (*.mrk.json *.json)")
+        )
+        if path:
+            with slicer.util.tryWithErrorDisplay(_("The planes were not loaded.")):
+                planes = self.logic.loadPlanes(path)
+                self._parameterNode.plane = planes[0]
+                self._parameterNode.outputPlanes = planes
+
+    # Results
+
+    def _presentResults(self):
+        self._results = [node for node in self._results if node.GetScene()]
+        return self._results
+
+    def _chosenPlanes(self):
+        parameters = self._parameterNode
+        return [node for node in parameters.outputPlanes if node] or [parameters.plane]
+
+    def onResample(self, checked=False):
+        parameters = self._parameterNode
+        with slicer.util.tryWithErrorDisplay(_("Nothing was resampled."), waitCursor=True):
+            self.logic.ensurePackages()
+            methods = [name for name in self.logic.METHODS if getattr(parameters, name)]
+            self._results = self.logic.resample(
+                parameters.field,
+                self._chosenPlanes(),
+                methods,
+                count=parameters.count,
+                step=parameters.step,
+                spacing=parameters.spacing or None,
+                thickness=parameters.thickness,
+            )
+            self.ui.resultLabel.text = self.logic.describe(self._results)
+            if parameters.sideBySide:
+                parameters.preview = False
+                sideBySide.showVolumes(self._results)
+        self.updateButtons()
+
+    def onReport(self, checked=False):
+        parameters = self._parameterNode
+        with slicer.util.tryWithErrorDisplay(_("There is no report."), waitCursor=True):
+            self.logic.ensurePackages()
+            shown = self._presentResults() or [node for node in self._chosenPlanes() if node]
+            table = self.logic.report(parameters.field, shown, parameters.reference)
+            self.logic.showTable(table)
+
+    def onExport(self, checked=False):
+        folder = qt.QFileDialog.getExistingDirectory(
+            slicer.util.mainWindow(), _("Folder for the DICOM series"), ""
+        )
+        if folder:
+            with slicer.util.tryWithErrorDisplay(_("Not every series was written."), waitCursor=True):
+                self.logic.ensurePackages()
+                written = self.logic.exportDicom(self._presentResults(), folder)
+                self.ui.resultLabel.text = _("{count} DICOM series in {folder}").format(
+                    count=len(written), folder=folder
+                )

@@ -1,0 +1,179 @@
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from GaussianMRIResamplingLib import sideBySide
+
+#: What the three views show side by side, from the left.
+COMPARED = ("gaussians", "spline", "voxel")
+
+
+class PreviewController:
+    """The slice views that follow the plane, as the parameter node says.
+
+    :param onChanged: called with a line of text when the images have changed.
+    """
+
+    def __init__(self, onChanged):
+        self._onChanged = onChanged
+        self._previews = []
+        self._wanted = None
+        self._renderers = {}
+        self._layoutBefore = None
+        self._refreshing = False
+
+    @property
+    def previews(self):
+        """The running previews."""
+        return [preview for preview in self._previews if preview.running]
+
+    def keep(self, fieldNode, field):
+        """The field that a node was made from, which then need not be read from the node."""
+        self._renderers = {(fieldNode.GetID(), "gaussians"): (self._stamp(fieldNode), field)}
+
+    def refresh(self, parameters):
+        """Start, change or stop previews so that they are what the parameter node asks for."""
+        if self._refreshing:  # called from events that are handled while views are arranged
+            return
+        self._refreshing = True
+        try:
+            self._refresh(parameters)
+        finally:
+            self._refreshing = False
+
+    def _refresh(self, parameters):
+        wanted = self._describe(parameters)
+        running = all(preview.running for preview in self._previews)
+        if wanted == self._wanted and (running or wanted is None):
+            for preview in self._previews:
+                preview.set_opacity(parameters.overlayOpacity)
+            return
+        self.stop()
+        self._wanted = wanted
+        if wanted is None:
+            self._onChanged("")
+            return
+        try:
+            if parameters.compare:
+                self._layoutBefore = sideBySide.showViews(len(COMPARED))
+                slicer.app.processEvents()  # the views get their new sizes
+            for method, view in self._views(parameters):
+                self._previews.append(self._start(parameters, method, view))
+        except Exception as error:
+            self._remove()
+            self._onChanged(str(error))
+            return
+        self._report()
+
+    def stop(self):
+        self._remove()
+        self._wanted = None
+
+    def forget(self):
+        """After the scene was closed nothing of it may be held."""
+        self.stop()
+        self._renderers = {}
+
+    def _remove(self):
+        previews, self._previews = self._previews, []
+        for preview in previews:
+            preview.stop()
+        layout, self._layoutBefore = self._layoutBefore, None
+        sideBySide.showLayout(layout)
+
+    def _views(self, parameters):
+        if parameters.compare:
+            return [
+                (method, view) for method, view in zip(COMPARED, sideBySide.sliceNodes(), strict=True) if view
+            ]
+        return [(parameters.method, parameters.previewView)]
+
+    def _describe(self, parameters):
+        """Everything that a preview depends on but the plane's place; None where there is nothing to show."""
+        if not (parameters and parameters.preview and parameters.field and parameters.plane):
+            return None
+        if not (parameters.plane.GetIsPlaneValid() and parameters.previewView):
+            return None
+        return (
+            parameters.plane.GetID(),
+            self._stamp(parameters.field),
+            tuple((method, view.GetID()) for method, view in self._views(parameters)),
+            parameters.compare,
+            parameters.spacing,
+            parameters.thickness,
+            parameters.overlay,
+        )
+
+    @staticmethod
+    def _stamp(fieldNode):
+        mesh = fieldNode.GetMesh()
+        return fieldNode.GetID(), mesh.GetMTime() if mesh else 0
+
+    def _renderer(self, fieldNode, method):
+        from GaussianMRILib import mrml
+
+        stamp, key = self._stamp(fieldNode), (fieldNode.GetID(), method)
+        if self._renderers.get(key, (None,))[0] != stamp:
+            self._renderers[key] = stamp, mrml.resampler(fieldNode, method)
+        return self._renderers[key][1]
+
+    @staticmethod
+    def _name(method):
+        return {
+            "gaussians": _("Gaussians, live"),
+            "spline": _("Cubic spline, live"),
+            "voxel": _("Voxel interpolation, live"),
+        }[method]
+
+    def _start(self, parameters, method, view):
+        from GaussianMRILib.mrml.fields import volumes_of
+        from GaussianMRILib.mrml.preview import Preview
+
+        overlay = parameters.overlay != "none"
+        volumes = volumes_of(parameters.field)
+
+        def schedule(update):
+            # Interpolations are slow: beside the Gaussians they follow at a quarter of the time at most.
+            delay = 3 * preview.facts.milliseconds if parameters.compare and method != COMPARED[0] else 0
+            qt.QTimer.singleShot(int(delay), update)
+
+        preview = Preview(
+            self._renderer(parameters.field, method),
+            parameters.plane,
+            view,
+            source=volumes[0] if volumes else None,
+            spacing=parameters.spacing or None,
+            thickness=parameters.thickness,
+            overlay=parameters.overlay if overlay else None,
+            field=self._renderer(parameters.field, "gaussians") if overlay else None,
+            opacity=parameters.overlayOpacity,
+            name=self._name(method),
+            schedule=schedule,
+            changed=self._report,
+        )
+        return preview
+
+    def _report(self):
+        running = self.previews
+        if not running:
+            self._onChanged("")
+            return
+        problem = next((preview.problem for preview in running if preview.problem), None)
+        facts = running[0].facts
+        if problem:
+            self._onChanged(problem)
+        elif facts.outside >= 1:
+            self._onChanged(_("The plane lies outside the scan; nothing is known there."))
+        else:
+            self._onChanged(
+                _(
+                    "{outside:.0%} of the plane lies outside the scan · {rows} x {columns} pixels of {spacing:.2f} mm"
+                    " · {time:.0f} ms"
+                ).format(
+                    outside=facts.outside,
+                    rows=facts.shape[0],
+                    columns=facts.shape[1],
+                    spacing=min(facts.spacing),
+                    time=facts.milliseconds,
+                )
+            )

@@ -1,0 +1,51 @@
+import slicer
+
+#: Slice views that stand beside each other, in order.
+VIEWS = ("Red", "Yellow", "Green")
+#: Slicer's own layouts have small numbers; an extension's must not be one of them.
+FIRST_LAYOUT = 26711
+
+
+def sliceNodes():
+    """The nodes of the views of `VIEWS`."""
+    return [slicer.mrmlScene.GetNodeByID(f"vtkMRMLSliceNode{name}") for name in VIEWS]
+
+
+def showViews(count):
+    """Arrange the first `count` views beside each other.
+
+    :return: number of the layout that was there before, for `showLayout`.
+    """
+    manager = slicer.app.layoutManager()
+    if manager is None:  # no main window
+        return None
+    node = manager.layoutLogic().GetLayoutNode()
+    before = node.GetViewArrangement()
+    number = FIRST_LAYOUT + count
+    if not node.IsLayoutDescription(number):
+        items = "".join(
+            f'<item><view class="vtkMRMLSliceNode" singletontag="{name}">'
+            f'<property name="orientation" action="default">Axial</property>'
+            f'<property name="viewlabel" action="default">{name[0]}</property></view></item>'
+            for name in VIEWS[:count]
+        )
+        node.AddLayoutDescription(number, f'<layout type="horizontal" split="true">{items}</layout>')
+    manager.setLayout(number)
+    return before
+
+
+def showLayout(number):
+    """Go back to a layout that `showViews` returned; None: nothing to go back to."""
+    if number is not None:
+        slicer.app.layoutManager().setLayout(number)
+
+
+def showVolumes(volumes):
+    """Up to three volumes beside each other, each as it was rendered."""
+    from GaussianMRILib.mrml.views import show_volume
+
+    volumes = volumes[: len(VIEWS)]
+    showViews(len(volumes))
+    slicer.app.processEvents()  # the views get their new sizes
+    for volume, view in zip(volumes, sliceNodes()[: len(volumes)], strict=True):
+        show_volume(view, volume)

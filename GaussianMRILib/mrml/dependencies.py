@@ -1,0 +1,141 @@
+"""Packages that Slicer does not bring, installed when a user first asks for something that needs them."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import re
+import subprocess
+from typing import Any
+
+import slicer
+
+from ..errors import GaussianMRIError
+
+OLDEST_TORCH = (2, 4)
+_UNCHANGED = "Nothing was changed in the scene."
+
+
+def ensure_packages(requirements: str | os.PathLike[str], requester: str, cuda: bool = False) -> None:
+    """Make torch and the packages of a requirements file importable, asking the user before anything is fetched.
+
+    torch comes through the PyTorch extension, which chooses the build that suits the computer; the rest through
+    Slicer's own package installer.
+
+    Args:
+        requirements: path of a requirements.txt.
+        requester: who asks, for the dialogs.
+        cuda: also what computing on a CUDA GPU needs, where there is one.
+
+    Raises:
+        GaussianMRIError: the user declined, there is no network, or no torch exists for this computer.
+    """
+    _ensure_torch()
+    wanted = _read(requirements)
+    if cuda:
+        torch = importlib.import_module("torch")
+        if torch.cuda.is_available():
+            wanted.append(f"cuda-core[cu{str(torch.version.cuda).split('.')[0]}]")
+    _ensure_others(wanted, requester)
+
+
+def packages_missing(requirements: str | os.PathLike[str]) -> list[str]:
+    """What `ensure_packages` would have to install; imports nothing."""
+    return ([] if _torch_version() >= OLDEST_TORCH else ["torch"]) + [
+        line for line in _read(requirements) if not _installed(line)
+    ]
+
+
+def _ensure_torch() -> None:
+    found = _torch_version()
+    if found >= OLDEST_TORCH:
+        return
+    if platform.system() == "Darwin" and platform.machine() == "x86_64":
+        raise GaussianMRIError(
+            "PyTorch ended its support of Slicer for macOS on Intel processors with version 2.2, which is too old for "
+            f"GaussianMRI (2.4 or newer is needed). {_UNCHANGED}"
+        )
+    if found > (0,):
+        have = ".".join(map(str, found))
+        raise GaussianMRIError(
+            f"PyTorch {have} is installed, and GaussianMRI needs 2.4 or newer. Uninstall it in the module PyTorch Utils, "
+            f"restart Slicer and try again. {_UNCHANGED}"
+        )
+    try:
+        utilities: Any = importlib.import_module("PyTorchUtils")
+    except ImportError as error:
+        raise GaussianMRIError(
+            "PyTorch is needed. Install the extension 'PyTorch' in the Extensions Manager, restart Slicer and try again. "
+            + _UNCHANGED
+        ) from error
+    try:
+        torch = utilities.PyTorchUtilsLogic().installTorch(
+            askConfirmation=True, torchVersionRequirement=">=" + ".".join(map(str, OLDEST_TORCH))
+        )
+    except Exception as error:
+        raise GaussianMRIError(_failed("PyTorch", error)) from error
+    if torch is None:
+        raise GaussianMRIError(f"PyTorch is needed and was not installed. {_UNCHANGED}")
+
+
+def _ensure_others(wanted: list[str], requester: str) -> None:
+    missing = [line for line in wanted if not _installed(line)]
+    if not missing:
+        return
+    try:
+        packaging: Any = importlib.import_module("slicer.packaging")
+    except ImportError:
+        packaging = None
+    try:
+        if packaging is not None:
+            packaging.pip_ensure(missing, requester=requester)
+            return
+        # Slicer 5.10 and older have no installer that asks.
+        question = f"{requester} needs these Python packages: {', '.join(missing)}. Install them now?"
+        if not slicer.util.confirmOkCancelDisplay(question):
+            raise RuntimeError("declined")
+        slicer.util.pip_install(missing)
+    except subprocess.CalledProcessError as error:
+        raise GaussianMRIError(_failed(", ".join(missing), error)) from error
+    except RuntimeError as error:
+        raise GaussianMRIError(f"{', '.join(missing)} needed and not installed. {_UNCHANGED}") from error
+
+
+def _failed(what: str, error: Exception) -> str:
+    return (
+        f"{what} could not be installed ({error}). Is there a network connection, and may Slicer use it? Without one, "
+        f"install the packages with Slicer's pip from files. {_UNCHANGED}"
+    )
+
+
+def _read(path: str | os.PathLike[str]) -> list[str]:
+    with open(path, encoding="utf-8") as file:
+        lines = [line.partition("#")[0].strip() for line in file]
+    return [line for line in lines if line]
+
+
+def _installed(requirement: str) -> bool:
+    """Whether a requirement such as `pydicom>=2.4` is met."""
+    match = re.fullmatch(r"([\w.-]+)(?:\[[\w,]+\])?\s*(?:>=\s*([\d.]+))?", requirement)
+    if match is None:
+        raise GaussianMRIError(f"'{requirement}' is no requirement of the form name or name>=version.")
+    try:
+        version = importlib.metadata.version(match[1])
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return match[2] is None or _numbers(version) >= _numbers(match[2])
+
+
+def _torch_version() -> tuple[int, ...]:
+    """(0,) where torch is not installed. Without importing it: that takes seconds."""
+    try:
+        return _numbers(importlib.metadata.version("torch"))
+    except importlib.metadata.PackageNotFoundError:
+        return (0,)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version.split("+")[0])[:3])

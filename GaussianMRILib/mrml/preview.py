@@ -1,0 +1,301 @@
+"""The image on a plane, kept up to date in a slice view while the plane is moved."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import vtk
+from numpy.typing import NDArray
+from vtkmodules.util.numpy_support import vtk_to_numpy
+
+from ..errors import GaussianMRIError
+from ..geometry import ImagePlane
+from ..writers.volume import volume_affine
+from .maps import MAP_OUTSIDE, map_image, native_spacing, show_map
+from .planes import Spacing, plane_of
+from .resampling import empty_value
+from .scene import PREFIX, as_matrix, in_scene
+from .views import ViewState, composite_of, face_plane, nodes_of
+from .volumes import copy_display, volume_from_images
+
+if TYPE_CHECKING:
+    from ..gaussians import GaussianField
+
+#: Most pixels of a preview; where the plane has more, they are made larger.
+MOST_PIXELS = 512 * 512
+_VIEWS_BEFORE = PREFIX + "ViewsBefore"
+
+
+@dataclass(frozen=True)
+class PreviewFacts:
+    """What there is to say of a preview's image.
+
+    Attributes:
+        outside: share of its pixels outside what was scanned, 0 to 1.
+        milliseconds: from the plane's change to the volume node's.
+        spacing: mm between pixels, along i and j.
+        shape: rows, columns.
+    """
+
+    outside: float
+    milliseconds: float
+    spacing: tuple[float, float]
+    shape: tuple[int, int]
+
+
+class Preview:
+    """A slice view that follows a plane node with the image that a renderer has there.
+
+    The image is a volume node that is neither listed nor saved. While the preview runs, the slice view is turned to
+    the plane, is seen in 3D views too, and does not draw the plane's own markup, whose filling would tint the image;
+    `stop` gives all back as it was. A plane, view or scene that goes away stops the preview.
+
+    Example:
+        >>> preview = Preview(mrml.resampler(fieldNode), planeNode, sliceNode)   # doctest: +SKIP
+        >>> planeNode.SetCenter(0, 0, 10)                                        # doctest: +SKIP
+        >>> preview.stop()                                                       # doctest: +SKIP
+
+    Args:
+        renderer: has `render(ImagePlane)`: a GaussianField, or what `mrml.resampler` returns.
+        plane_node: vtkMRMLMarkupsPlaneNode.
+        slice_node: vtkMRMLSliceNode to show it in.
+        source: volume node whose display settings the image takes; None: automatic.
+        spacing: mm between pixels; default: the native in-plane spacing.
+        thickness: mm averaged along the plane's normal.
+        overlay: one of `MAPS` that is shown over the image, or None.
+        field: GaussianField for the overlay; default: the renderer.
+        opacity: of the overlay, 0 to 1.
+        name: of the image in the corner of the view.
+        schedule: is given the update as a function when the plane has changed and calls it once the event loop is idle;
+            default: at once. Changes in between then cost one update.
+        changed: called after every update, and once when the preview stops by itself.
+
+    Raises:
+        GaussianMRIError: the plane is not placed or under a transform that is not linear; a view without a scene.
+    """
+
+    def __init__(
+        self,
+        renderer: Any,
+        plane_node: Any,
+        slice_node: Any,
+        source: Any = None,
+        spacing: Spacing = None,
+        thickness: float = 0.0,
+        overlay: str | None = None,
+        field: Any = None,
+        opacity: float = 0.5,
+        name: str = "Gaussian MRI preview",
+        schedule: Callable[[Callable[[], None]], object] | None = None,
+        changed: Callable[[], object] | None = None,
+    ) -> None:
+        self.facts: PreviewFacts | None = None
+        self.problem: str | None = None
+        self.volume: Any = None
+        self.overlay_volume: Any = None
+        self._renderer, self._plane, self._view = renderer, plane_node, slice_node
+        self._spacing = native_spacing(renderer) if spacing is None else spacing
+        self._thickness, self._overlay, self._opacity = thickness, overlay, opacity
+        self._field = renderer if field is None else field
+        self._source, self._background = source, empty_value(renderer)
+        self._name, self._schedule, self._changed = name, schedule, changed
+        self._pending = False
+        self._size: tuple[float, ...] = ()  # of plane and view, for which the field of view was chosen
+        self._observed: list[tuple[Any, int]] = []
+        self._scene = plane_node.GetScene()
+        composite = composite_of(slice_node)
+        if self._scene is None or composite is None:
+            raise GaussianMRIError("A preview needs a plane and a slice view of the scene.")
+        self._before = ViewState(slice_node)
+        self._hidden: list[Any] = []
+        try:
+            self._show(self._image_plane())
+        except BaseException:
+            self.stop()
+            raise
+        for node, event in (
+            (plane_node, vtk.vtkCommand.ModifiedEvent),
+            (plane_node, plane_node.PointModifiedEvent),
+            (plane_node, plane_node.TransformModifiedEvent),
+        ):
+            self._observe(node, event, self._plane_changed)
+        self._hide_markup()
+        self._observe(slice_node, vtk.vtkCommand.ModifiedEvent, self._view_changed)
+        self._observe(self._scene, self._scene.NodeAboutToBeRemovedEvent, self._node_leaves)
+        self._observe(self._scene, self._scene.StartCloseEvent, lambda *_: self.stop(restore=False))
+
+    @property
+    def running(self) -> bool:
+        return bool(self._observed)
+
+    def set_opacity(self, opacity: float) -> None:
+        """Of the overlay, 0 to 1."""
+        self._opacity = opacity
+        if self.running and self.overlay_volume is not None:
+            composite_of(self._view).SetForegroundOpacity(opacity)
+
+    def update(self) -> None:
+        """Render the plane where it now is. A plane that has become impossible leaves the last image and `problem`."""
+        self._pending = False
+        if not self.running:
+            return
+        try:
+            self._show(self._image_plane())
+            self.problem = None
+        except GaussianMRIError as error:
+            self.problem = str(error)
+        if self._changed is not None:
+            self._changed()
+
+    def stop(self, restore: bool = True) -> None:
+        """Remove the image; with `restore` the slice view shows again what it showed before."""
+        observed, self._observed = self._observed, []
+        for thing, tag in observed:
+            thing.RemoveObserver(tag)
+        self._show_markup()
+        volumes, self.volume, self.overlay_volume = (self.volume, self.overlay_volume), None, None
+        composite = composite_of(self._view) if in_scene(self._view) else None
+        if restore and composite is not None:
+            showing = composite.GetBackgroundVolumeID()
+            if volumes[0] is not None and showing == volumes[0].GetID():
+                self._before.restore(self._view)
+        for volume in volumes:
+            if in_scene(volume):
+                display = volume.GetDisplayNode()
+                volume.GetScene().RemoveNode(volume)
+                if in_scene(display):
+                    display.GetScene().RemoveNode(display)
+
+    def _observe(self, thing: Any, event: Any, call: Callable[..., None]) -> None:
+        self._observed.append((thing, thing.AddObserver(event, call)))
+
+    def _plane_changed(self, *_: Any) -> None:
+        if self._pending:
+            return
+        self._pending = True
+        if self._schedule is None:
+            self.update()
+        else:
+            self._schedule(self.update)
+
+    def _view_changed(self, *_: Any) -> None:
+        if tuple(self._view.GetDimensions()[:2]) != self._size[2:]:
+            self._plane_changed()
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def _node_leaves(self, _scene: Any, _event: Any, node: Any) -> None:
+        if node in (self._plane, self._view, self.volume):
+            if node is self.volume:
+                self.volume = None
+            self.stop()
+            if self._changed is not None:
+                self._changed()
+
+    def _hide_markup(self) -> None:
+        """Draw the plane's markup in every view but this one.
+
+        Where it was drawn before is kept in the display node: a scene that was saved meanwhile knows it, too.
+        """
+        for number in range(self._plane.GetNumberOfDisplayNodes()):
+            display = self._plane.GetNthDisplayNode(number)
+            if display is None:
+                continue
+            if display.GetAttribute(_VIEWS_BEFORE) is None:
+                display.SetAttribute(_VIEWS_BEFORE, " ".join(display.GetViewNodeIDs()))
+            self._hidden.append(display)
+            views = nodes_of(self._scene, "vtkMRMLAbstractViewNode")
+            shown = [view.GetID() for view in views if display.IsDisplayableInView(view.GetID())]
+            display.SetViewNodeIDs([name for name in shown if name != self._view.GetID()])
+
+    def _show_markup(self) -> None:
+        hidden, self._hidden = self._hidden, []
+        for display in hidden:
+            before = display.GetAttribute(_VIEWS_BEFORE)
+            if before is not None:
+                display.SetViewNodeIDs(before.split())
+                display.RemoveAttribute(_VIEWS_BEFORE)
+
+    def _image_plane(self) -> ImagePlane:
+        plane = plane_of(self._plane, self._spacing, self._thickness)
+        rows, columns = plane.shape
+        if rows * columns > MOST_PIXELS:
+            coarser = float(np.sqrt(rows * columns / MOST_PIXELS))
+            plane = plane_of(
+                self._plane, (plane.spacing[0] * coarser, plane.spacing[1] * coarser), self._thickness
+            )
+        return plane
+
+    def _show(self, plane: ImagePlane) -> None:
+        started = time.perf_counter()
+        image = self._renderer.render(plane)
+        outside = float(np.isnan(image).mean())
+        first = self.volume is None
+        if first:
+            self.volume = self._new_volume(image, plane, self._name, self._background)
+            copy_display(self._source, self.volume)
+        else:
+            _refill(self.volume, image, plane, self._background)
+        if self._overlay is not None:
+            cover = map_image(self._field, plane, self._overlay)
+            if self.overlay_volume is None:
+                self.overlay_volume = self._new_volume(
+                    cover, plane, "Gaussian MRI preview overlay", MAP_OUTSIDE
+                )
+                show_map(self.overlay_volume, self._overlay, highest_value(self._field, self._overlay))
+            else:
+                _refill(self.overlay_volume, cover, plane, MAP_OUTSIDE)
+        self._turn_view(plane, first)
+        self.facts = PreviewFacts(
+            outside, 1e3 * (time.perf_counter() - started), plane.spacing, (plane.shape[0], plane.shape[1])
+        )
+
+    def _new_volume(self, image: NDArray[Any], plane: ImagePlane, name: str, background: float) -> Any:
+        node = volume_from_images([image], [plane], self._scene, name=name, background=background)
+        node.SetName(name)  # the same in every view; nothing looks it up by name
+        node.SetHideFromEditors(True)
+        node.SetSaveWithScene(False)
+        node.SetAttribute(PREFIX + "Kind", "preview")
+        node.CreateDefaultDisplayNodes()
+        node.GetDisplayNode().SetSaveWithScene(False)
+        return node
+
+    def _turn_view(self, plane: ImagePlane, first: bool) -> None:
+        extent = (plane.shape[1] * plane.spacing[0], plane.shape[0] * plane.spacing[1])
+        size = (*extent, *self._view.GetDimensions()[:2])
+        fit, self._size = first or not np.allclose(size, self._size, rtol=0.01, atol=0), size
+        face_plane(self._view, plane, fit)
+        if first:
+            self._view.SetSliceVisible(True)
+            composite = composite_of(self._view)
+            composite.SetBackgroundVolumeID(self.volume.GetID())
+            composite.SetLabelVolumeID(None)
+            over = self.overlay_volume
+            composite.SetForegroundVolumeID(over.GetID() if over is not None else None)
+            composite.SetForegroundOpacity(self._opacity if over is not None else 0.0)
+
+
+def _refill(node: Any, image: NDArray[Any], plane: ImagePlane, background: float) -> None:
+    """New pixels and a new place in one event; the node's image data are kept where their size is right."""
+    data = node.GetImageData()
+    if data.GetDimensions() != (plane.shape[1], plane.shape[0], 1):
+        volume_from_images([image], [plane], node=node, background=background)
+        return
+    pixels = vtk_to_numpy(data.GetPointData().GetScalars()).reshape(plane.shape)
+    np.copyto(pixels, image)
+    pixels[np.isnan(pixels)] = background
+    modifying = node.StartModify()
+    node.SetIJKToRASMatrix(as_matrix(volume_affine([plane])))
+    data.GetPointData().GetScalars().Modified()
+    data.Modified()
+    node.EndModify(modifying)
+
+
+def highest_value(field: GaussianField, overlay: str) -> float:
+    """Value with the last colour of an overlay, the same wherever the plane goes: half the largest distance between
+    slices in mm, or a support of 1."""
+    apart = [stack.get("spacing_mm", 0.0) for stack in field.report.get("stacks", [])]
+    return max([*apart, 2.0]) / 2 if overlay == "distance" else 1.0

@@ -1,0 +1,225 @@
+"""A table of how a field was made and how good it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import vtk
+from numpy.typing import NDArray
+
+from ..errors import GaussianMRIError
+from ..geometry import inside_hull
+from .dicom import stacks_from_volume
+from .fields import is_field, volumes_of
+from .maps import as_field, plane_facts
+from .planes import plane_of
+from .resampling import METHODS, native_spacing, resampler
+from .scene import PREFIX, all_or_nothing, as_list, described, in_scene, is_node, place_beside, scene_of
+from .volumes import planes_of_volume
+
+#: Name, unit, description; text columns have no unit (None).
+COLUMNS: tuple[tuple[str, str | None, str], ...] = (
+    ("Item", None, "The field, a volume or plane, or the reference series."),
+    ("Kind", None, "field, volume, plane or reference."),
+    ("Method", None, "Preset of a fit, or method of resampling."),
+    ("Gaussians", "1", "Number of Gaussians in the field."),
+    ("Time", "s", "Time that the fit took."),
+    (
+        "PSNR",
+        "dB",
+        "Peak signal-to-noise ratio. Of a field: on acquired slices that a trial fit was not shown, where the gap is "
+        "twice the spacing; beside it that of spline interpolation there. Of a reference: mean over its slices, after "
+        "one scale and offset for each method that bring its intensities nearest to the reference's (least squares), "
+        "relative to the 99.9th percentile of the reference, 2 mm and more inside the scan.",
+    ),
+    ("SSIM", "1", "Structural similarity with the reference, mean over its slices; as PSNR."),
+    (
+        "Slices",
+        "1",
+        "Parallel planes of a volume; of a reference, slices compared; of a field, slices fitted.",
+    ),
+    ("Rows", "1", "Rows of pixels."),
+    ("Columns", "1", "Columns of pixels."),
+    ("Spacing", "mm", "Distance between pixels, the smaller one."),
+    ("Thickness", "mm", "Thickness that an image is averaged over."),
+    ("Outside", "%", "Share of the pixels that lie outside the scan and are empty."),
+    ("Mean distance", "mm", "Mean distance of the other pixels to the nearest acquired slice."),
+    ("Max distance", "mm", "Largest distance of the other pixels to the nearest acquired slice."),
+    (
+        "Support",
+        "1",
+        "Mean of the support map: 1 where Gaussians are as dense as usual in this field, 0 where none are.",
+    ),
+)
+_BORDER_MM = 2.0
+_FEWEST_PIXELS = 64
+#: More slices of a reference than this are not compared; they are spread over it.
+MOST_SLICES = 32
+
+Row = dict[str, str | float]
+
+
+def report(field: Any, planes_or_volumes: Any = (), reference: Any = None, scene: Any = None) -> Any:
+    """A table node with facts of a field, of images on planes, and of their likeness to an acquired series.
+
+    Args:
+        field: a field's model node or a GaussianField.
+        planes_or_volumes: volume nodes made by `resample` (one row each), markups planes, slice nodes or ImagePlanes
+            (what the field would show there).
+        reference: a scalar volume node acquired where the field is, such as an aligned isotropic series: the Gaussians
+            and, where the field's volumes are still in the scene, voxel and spline interpolation are compared with it
+            on its own slices.
+        scene: default: that of the field's node.
+
+    Returns:
+        a new vtkMRMLTableNode with the columns `COLUMNS`; units and descriptions are the columns' properties. Where a
+        column does not apply a text is empty and a number NaN.
+
+    Raises:
+        GaussianMRIError: what is no field, plane or volume; a reference without pixels inside the scan.
+    """
+    rendered = as_field(field)
+    listed = as_list(planes_or_volumes)
+    scene = scene_of(field, *listed, reference, scene=scene)
+    name = field.GetName() if is_field(field) else "Gaussian field"
+    rows = _field_rows(rendered, name)
+    rows += [_image_row(rendered, item) for item in listed]
+    if reference is not None:
+        rows += _reference_rows(field, rendered, reference)
+    with all_or_nothing(scene, undo=True) as added:
+        node = scene.AddNewNodeByClass("vtkMRMLTableNode", scene.GenerateUniqueName(f"{name} report"))
+        added.append(node)
+        _fill(node, rows)
+        if in_scene(field):
+            place_beside(node, field)
+    return node
+
+
+def _field_rows(field: Any, name: str) -> list[Row]:
+    facts = field.report
+    row: Row = {
+        "Item": name,
+        "Kind": "field",
+        "Method": str(facts.get("preset", "")),
+        "Gaussians": float(len(field)),
+        "Slices": float(len(field.slice_poses)),
+    }
+    held_out = facts.get("held_out") or {}
+    for column, value in (
+        ("Time", facts.get("elapsed_s")),
+        ("PSNR", held_out.get("psnr_db")),
+        ("Spacing", native_spacing(field)),
+    ):
+        if value is not None:
+            row[column] = float(value)
+    by_spline = held_out.get("spline_psnr_db")
+    if by_spline is None:
+        return [row]
+    return [
+        row,
+        {"Item": name, "Kind": "field", "Method": "spline, for comparison", "PSNR": float(by_spline)},
+    ]
+
+
+def _image_row(field: Any, item: Any) -> Row:
+    if is_node(item, "vtkMRMLVolumeNode"):
+        method = item.GetAttribute(PREFIX + "Method")
+        if method is None:
+            raise GaussianMRIError(f"{described(item)} is no resampled volume; resample a plane first.")
+        planes = planes_of_volume(item)
+        row: Row = {"Item": item.GetName(), "Kind": "volume", "Method": method}
+    else:
+        planes = [plane_of(item, native_spacing(field))]
+        row = {"Item": item.GetName() if is_node(item) else "plane", "Kind": "plane", "Method": "gaussians"}
+    facts = [plane_facts(field, plane) for plane in planes]
+    inside = np.array([1 - fact.outside for fact in facts])
+    rows, columns = planes[0].shape
+    row |= {
+        "Slices": float(len(planes)),
+        "Rows": float(rows),
+        "Columns": float(columns),
+        "Spacing": min(planes[0].spacing),
+        "Thickness": planes[0].thickness,
+        "Outside": 100 * (1 - float(inside.mean())),
+    }
+    if inside.any():
+        some = inside > 0
+        for column, attribute in (("Mean distance", "mean_distance"), ("Support", "mean_support")):
+            values = np.array([getattr(fact, attribute) for fact in facts])
+            row[column] = float(np.average(values[some], weights=inside[some]))
+        row["Max distance"] = float(np.nanmax([fact.max_distance for fact in facts]))
+    return row
+
+
+def _reference_rows(source: Any, field: Any, reference: Any) -> list[Row]:
+    """One row for each method that can be compared."""
+    from ..metrics import match_intensity, psnr, ssim
+
+    (stack,) = stacks_from_volume(reference)
+    chosen, truths = [], []
+    for plane, pixels in zip(stack.planes(), stack.pixels, strict=True):
+        judged = np.zeros(plane.shape, bool)
+        for hull in field.hulls:
+            judged |= inside_hull(hull, plane.points(), -_BORDER_MM)
+        if judged.sum() >= _FEWEST_PIXELS:
+            chosen.append(plane)
+            truths.append(np.where(judged, pixels, np.float32(np.nan)))
+    if not chosen:
+        raise GaussianMRIError(
+            f"{described(reference)} shows nothing of what was fitted; choose a series that was acquired there."
+        )
+    if len(chosen) > MOST_SLICES:
+        kept = np.unique(np.linspace(0, len(chosen) - 1, MOST_SLICES).round().astype(int))
+        chosen, truths = [chosen[k] for k in kept], [truths[k] for k in kept]
+    scale = float(np.nanpercentile(np.stack(truths), 99.9))
+    if scale <= 0:
+        raise GaussianMRIError(f"{described(reference)} is empty inside the scan (no positive intensity).")
+    truths = [truth / np.float32(scale) for truth in truths]
+    volumes = volumes_of(source) if is_field(source) else []
+    result = []
+    for method in METHODS if volumes else METHODS[:1]:
+        renderer = field if method == "gaussians" else resampler(source, method, volumes)
+        images = match_intensity([renderer.render(plane) for plane in chosen], truths)
+        rows, columns = stack.shape[1:]
+        result.append(
+            {
+                "Item": reference.GetName(),
+                "Kind": "reference",
+                "Method": method,
+                "PSNR": _mean(psnr, images, truths),
+                "SSIM": _mean(ssim, images, truths),
+                "Slices": float(len(chosen)),
+                "Rows": float(rows),
+                "Columns": float(columns),
+                "Spacing": min(stack.pixel_spacing),
+                "Thickness": stack.thickness,
+            }
+        )
+    return result
+
+
+def _mean(metric: Any, images: Sequence[NDArray[np.float32]], truths: Sequence[NDArray[np.float32]]) -> float:
+    values = [
+        metric(np.where(np.isfinite(truth), image, np.nan), truth, data_range=1.0)
+        for image, truth in zip(images, truths, strict=True)
+    ]
+    return float(np.mean(values))
+
+
+def _fill(node: Any, rows: Sequence[Row]) -> None:
+    table = vtk.vtkTable()
+    for name, unit, _ in COLUMNS:
+        column: Any = vtk.vtkStringArray() if unit is None else vtk.vtkDoubleArray()
+        column.SetName(name)
+        for row in rows:
+            column.InsertNextValue(row.get(name, "" if unit is None else float("nan")))
+        table.AddColumn(column)
+    node.SetAndObserveTable(table)
+    node.SetUseColumnTitleAsColumnHeader(True)
+    for name, unit, description in COLUMNS:
+        node.SetColumnDescription(name, description)
+        if unit not in (None, "1"):
+            node.SetColumnUnitLabel(name, unit)
+            node.SetColumnTitle(name, f"{name} ({unit})")

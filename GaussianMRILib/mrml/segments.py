@@ -1,0 +1,104 @@
+"""Planes fitted to segments."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+import slicer
+import vtk
+from numpy.typing import NDArray
+from vtkmodules.util.numpy_support import vtk_to_numpy
+
+from ..errors import GaussianMRIError
+from ..geometry import ImagePlane
+from .planes import Spacing, hung
+from .scene import as_array, described, is_node, matrix_to_world
+
+log = logging.getLogger("GaussianMRI")
+
+#: A segment whose thinnest direction is this share of the next (standard deviations) is hardly flat.
+_HARDLY_FLAT = 0.9
+
+
+def plane_from_segment(
+    segmentation_node: Any,
+    segment_id: str,
+    spacing: Spacing = None,
+    thickness: float = 0.0,
+    margin: float = 10.0,
+) -> ImagePlane:
+    """The image on the plane that fits a segment best, such as a disc: through its centre of mass, across its thinnest
+    principal direction, the node's transforms included.
+
+    The image hangs as by `ImagePlane.from_normal`; the normal points to the right, anterior or superior, whichever
+    is nearest. It covers the segment with a margin all around.
+
+    Args:
+        segmentation_node: vtkMRMLSegmentationNode.
+        segment_id: ID of the segment, which is often its name.
+        spacing: mm between pixels, one number or (along i, along j); 0.5 by default.
+        thickness: mm averaged along the normal.
+        margin: mm.
+
+    Raises:
+        GaussianMRIError: no segmentation, no such segment, an empty one, or a transform that is not linear.
+    """
+    if not is_node(segmentation_node, "vtkMRMLSegmentationNode"):
+        raise GaussianMRIError(f"A segmentation is needed, got {described(segmentation_node)}.")
+    if not margin >= 0:
+        raise GaussianMRIError(f"The margin around a segment must not be negative, got {margin:g} mm.")
+    points, voxel = _voxels(segmentation_node, segment_id)
+    center = points.mean(axis=0)
+    # A voxel is a box, not a point: one layer of voxels has a thickness too, and a single one a shape.
+    spread = np.cov((points - center).T, bias=True) + voxel @ voxel.T / 12
+    variances, axes = np.linalg.eigh(spread)
+    if np.sqrt(variances[0] / variances[1]) > _HARDLY_FLAT:
+        log.info(
+            "The segment '%s' is hardly flat; the plane across its thinnest side may be any.", segment_id
+        )
+    normal = axes[:, 0] * np.sign(axes[np.argmax(np.abs(axes[:, 0])), 0])
+    upright = ImagePlane.from_normal(center, normal)
+    x, y = upright.i_axis, upright.j_axis
+    if np.cross(x, y) @ normal < 0:
+        y = -y
+    sides = np.stack([x, y], axis=1)
+    along, half = (points - center) @ sides, np.abs(voxel.T @ sides).sum(axis=0) / 2
+    low, high = along.min(axis=0) - half - margin, along.max(axis=0) + half + margin
+    size = high - low
+    middle = center + sides @ ((low + high) / 2)
+    return hung(middle, x, y, (float(size[0]), float(size[1])), spacing, thickness)
+
+
+def _voxels(node: Any, segment_id: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Centres (N, 3) of a segment's voxels, RAS mm, and the steps (3, 3) from voxel to voxel."""
+    segmentation = node.GetSegmentation()
+    segment = segmentation.GetSegment(segment_id)
+    if segment is None:
+        names = [segmentation.GetNthSegmentID(n) for n in range(segmentation.GetNumberOfSegments())]
+        raise GaussianMRIError(
+            f"{described(node)} has no segment '{segment_id}'; it has {', '.join(names) or 'none'}."
+        )
+    to_world = matrix_to_world(node)
+    labels = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
+    if segment.GetRepresentation(labels) is None:
+        # A copy is converted, so that the node stays as it is.
+        copy = slicer.vtkSegmentation()
+        copy.SetSourceRepresentationName(segmentation.GetSourceRepresentationName())
+        if copy.CopySegmentFromSegmentation(segmentation, segment_id) and copy.CreateRepresentation(labels):
+            segment = copy.GetSegment(segment_id)
+    image = segment.GetRepresentation(labels)
+    scalars = None if image is None else image.GetPointData().GetScalars()
+    if scalars is not None and scalars.GetNumberOfTuples():
+        size, extent = image.GetDimensions(), image.GetExtent()
+        k, j, i = np.nonzero(vtk_to_numpy(scalars).reshape(size[::-1]) == segment.GetLabelValue())
+        if len(k):
+            matrix = vtk.vtkMatrix4x4()
+            image.GetImageToWorldMatrix(matrix)
+            affine = to_world @ as_array(matrix)
+            index = np.stack([i, j, k], axis=1) + np.array(extent[::2])
+            return index @ affine[:3, :3].T + affine[:3, 3], affine[:3, :3]
+    raise GaussianMRIError(
+        f"The segment '{segment.GetName()}' of {described(node)} is empty; paint it first."
+    )

@@ -1,0 +1,96 @@
+"""Slice views turned to planes: an image upright on the screen, as its rows and columns are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import slicer
+import vtk
+
+from ..geometry import ImagePlane
+from .scene import as_array, as_matrix
+
+
+def nodes_of(scene: Any, class_name: str) -> list[Any]:
+    """The nodes of a class, in the scene's order."""
+    return [scene.GetNthNodeByClass(n, class_name) for n in range(scene.GetNumberOfNodesByClass(class_name))]
+
+
+def composite_of(slice_node: Any) -> Any:
+    """vtkMRMLSliceCompositeNode of a slice view, which says what it shows; None for a view that has none."""
+    scene = slice_node.GetScene()
+    composites = nodes_of(scene, "vtkMRMLSliceCompositeNode") if scene else []
+    name = slice_node.GetLayoutName()
+    return next((node for node in composites if node.GetLayoutName() == name), None)
+
+
+def face_plane(slice_node: Any, plane: ImagePlane, fit: bool = True) -> None:
+    """Turn a slice view to a plane, so that rows run to the right and columns down.
+
+    Args:
+        slice_node: vtkMRMLSliceNode.
+        plane: its middle comes to the middle of the view.
+        fit: also choose the field of view so that the whole plane is seen.
+    """
+    matrix = np.eye(4)
+    right, up = plane.i_axis, -plane.j_axis
+    matrix[:3, :3] = np.stack([right, up, np.cross(right, up)], axis=1)
+    matrix[:3, 3] = plane.center
+    modifying = slice_node.StartModify()
+    slice_node.GetSliceToRAS().DeepCopy(as_matrix(matrix))
+    slice_node.UpdateMatrices()
+    if fit:
+        width, height = (max(pixels, 1) for pixels in slice_node.GetDimensions()[:2])
+        scale = 1.02 * max(
+            plane.shape[1] * plane.spacing[0] / width, plane.shape[0] * plane.spacing[1] / height
+        )
+        slice_node.SetFieldOfView(width * scale, height * scale, slice_node.GetFieldOfView()[2])
+    slice_node.EndModify(modifying)
+
+
+def show_volume(slice_node: Any, volume_node: Any) -> None:
+    """Show a volume's middle slice, alone and as it was rendered, in a slice view."""
+    matrix = vtk.vtkMatrix4x4()
+    volume_node.GetIJKToRASMatrix(matrix)
+    slices, rows, columns = slicer.util.arrayFromVolume(volume_node).shape
+    affine = as_array(matrix)
+    affine[:3, 3] += affine[:3, 2] * (slices // 2)
+    normal = np.cross(affine[:3, 0], affine[:3, 1])
+    affine[:3, 2] = normal / np.linalg.norm(normal)
+    composite = composite_of(slice_node)
+    composite.SetForegroundVolumeID(None)
+    composite.SetLabelVolumeID(None)
+    composite.SetBackgroundVolumeID(volume_node.GetID())
+    face_plane(slice_node, ImagePlane(affine, (rows, columns)))
+
+
+class ViewState:
+    """What a slice view showed, to show it again."""
+
+    def __init__(self, slice_node: Any) -> None:
+        composite = composite_of(slice_node)
+        self._matrix = vtk.vtkMatrix4x4()
+        self._matrix.DeepCopy(slice_node.GetSliceToRAS())
+        self._field = tuple(slice_node.GetFieldOfView())
+        self._in_3d = slice_node.GetSliceVisible()
+        self._volumes = [
+            composite.GetBackgroundVolumeID(),
+            composite.GetForegroundVolumeID(),
+            composite.GetLabelVolumeID(),
+        ]
+        self._opacity = composite.GetForegroundOpacity()
+
+    def restore(self, slice_node: Any) -> None:
+        """Volumes that are gone meanwhile are not shown."""
+        composite = composite_of(slice_node)
+        scene = slice_node.GetScene()
+        kept = [name if name and scene.GetNodeByID(name) else None for name in self._volumes]
+        slice_node.GetSliceToRAS().DeepCopy(self._matrix)
+        slice_node.UpdateMatrices()
+        slice_node.SetFieldOfView(*self._field)
+        slice_node.SetSliceVisible(self._in_3d)
+        composite.SetBackgroundVolumeID(kept[0])
+        composite.SetForegroundVolumeID(kept[1])
+        composite.SetLabelVolumeID(kept[2])
+        composite.SetForegroundOpacity(self._opacity)
