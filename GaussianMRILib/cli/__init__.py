@@ -6,6 +6,7 @@ import click
 
 from .. import __version__
 from .app import CommandLine
+from .cinematic import cinematic
 from .demonstrate import demo
 from .describe import info, inspect
 from .evaluate import evaluate
@@ -38,5 +39,5 @@ def main() -> None:
     """
 
 
-for command in (info, inspect, fit, resample, evaluate, demo):
+for command in (info, inspect, fit, resample, evaluate, cinematic, demo):
     main.add_command(command)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..errors import GaussianMRIError
 
-ABI = 1  # GAUSSIANMRI_ABI in csrc/include/gaussianmri.h
+ABI = 2  # GAUSSIANMRI_ABI in csrc/include/gaussianmri.h
 _MESSAGE_SIZE = 512
 _POINTER, _LONG, _FLOAT, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float, ctypes.c_int
 _PLANES = [_POINTER, _LONG, _POINTER, _POINTER, _POINTER, _POINTER, _LONG, _LONG, _FLOAT, _FLOAT, _INT]
@@ -23,6 +23,15 @@ _SIGNATURES = {
     "gaussianmri_ssim": [_POINTER, _POINTER, _POINTER, _LONG, _INT, _POINTER, _POINTER, *_MESSAGE],
     "gaussianmri_adam": [
         *[_POINTER] * 4, _LONG, _LONG, _POINTER, _POINTER, _LONG, _FLOAT, _FLOAT, _FLOAT, _INT, *_MESSAGE
+    ],
+    "gaussianmri_trace": [
+        _POINTER, _LONG, *[_POINTER] * 5, ctypes.c_uint32, ctypes.c_int32, ctypes.c_int32, _INT, _POINTER, *_MESSAGE
+    ],
+    "gaussianmri_splat": [
+        _POINTER, _INT, _INT, *[_POINTER] * 5, _LONG, _INT, _INT, *[_POINTER] * 4, *_MESSAGE
+    ],
+    "gaussianmri_splat_backward": [
+        *[_POINTER] * 7, _INT, _INT, *[_POINTER] * 5, _LONG, _INT, _INT, *[_POINTER] * 6, *_MESSAGE
     ],
 }  # fmt: skip
 

@@ -1,43 +1,13 @@
-// The C interface: arguments are checked here, and no exception leaves.
+// The C interface of planes, similarity and Adam.
 #include <cmath>
-#include <cstdio>
-#include <exception>
-#include <new>
-#include <string>
 
-#include "../include/gaussianmri.h"
+#include "guard.h"
 #include "kernels.h"
 #include "render.h"
 #include "ssim.h"
 #include "thread_pool.h"
 
 namespace {
-
-struct Invalid {
-  std::string message;
-};
-
-void require(bool condition, const char* message) {
-  if (!condition) throw Invalid{message};
-}
-
-template <typename Body>
-int guarded(char* message, int64_t message_size, Body&& body) {
-  const auto report = [&](int code, const char* text) {
-    if (message && message_size > 0) std::snprintf(message, static_cast<size_t>(message_size), "%s", text);
-    return code;
-  };
-  try {
-    body();
-    return report(GAUSSIANMRI_OK, "");
-  } catch (const Invalid& error) {
-    return report(GAUSSIANMRI_INVALID, error.message.c_str());
-  } catch (const std::bad_alloc&) {
-    return report(GAUSSIANMRI_NO_MEMORY, "not enough memory; use fewer or smaller planes in one call");
-  } catch (const std::exception& error) {
-    return report(GAUSSIANMRI_FAILED, error.what());
-  }
-}
 
 bool finite(const float* values, int64_t count) {
   for (int64_t i = 0; i < count; ++i)

@@ -3,7 +3,9 @@
 #include "cull.h"
 #include "gather.h"
 #include "scatter.h"
+#include "splat_tile.h"
 #include "ssim_kernels.h"
+#include "trace.h"
 
 #if defined(_MSC_VER)
 #define GM_RESTRICT __restrict
@@ -35,6 +37,6 @@ static void adam(float* value, const float* gradient, float* m, float* v, int64_
 extern const Kernels kernels;
 const Kernels kernels = {
     GM_STRING(GM_ISA), reach, cull, place, scatter, resolve, pull, gather, add_plane_sums, chain, ssim_row,
-    ssim_gradient_row, adam};
+    ssim_gradient_row, adam, trace, splat_place, splat_draw, splat_pull, splat_chain};
 
 }  // namespace GM_ISA

@@ -4,6 +4,8 @@
 #include <stdint.h>
 
 #include "../common/plane_math.h"
+#include "../common/trace_math.h"
+#include "splat_types.h"
 
 constexpr int kPadding = 16;          // spare floats after every row: the widest vector's store never needs a tail
 constexpr int kSlack = 64;            // spare floats after the last row: rows are drawn in whole groups of vectors
@@ -82,6 +84,18 @@ struct Kernels {
 
   void (*adam)(float* parameters, const float* gradient, float* m, float* v, int64_t count, int mode, float rate,
                float beta1, float beta2, float correction1, float correction2, float epsilon);
+
+  // Samples [first, first + count) of a block of pixels, added to sums (height, width, kTraceSums).
+  void (*trace)(const GmTraceScene& scene, const GmTraceVolume& volume, int column, int columns, int row, int rows,
+                uint32_t seed, int first, int count, float* sums);
+
+  // Rasterising of splats; see splat_tile.h.
+  int (*splat_place)(const SplatScene& scene, int64_t first, int count, GmSplat* splats, GmCut* cuts, float* radii);
+  void (*splat_draw)(const SplatScene& scene, const SplatList& list, int left, int top, const SplatImages& out);
+  void (*splat_pull)(const SplatScene& scene, const SplatList& list, int left, int top,
+                     const SplatImageGradients& images, const int32_t* destinations, int stride, float* records);
+  void (*splat_chain)(const SplatScene& scene, const GmSplat* splats, int count, const int32_t* starts,
+                      const int32_t* counts, int stride, const float* records, const SplatGradients& out);
 };
 
 // The table for an instruction set, or nullptr where it was not built or this processor lacks it.

@@ -23,7 +23,7 @@
 extern "C" {
 #endif
 
-#define GAUSSIANMRI_ABI 1
+#define GAUSSIANMRI_ABI 2
 
 enum { GAUSSIANMRI_OK = 0, GAUSSIANMRI_INVALID = 1, GAUSSIANMRI_NO_MEMORY = 2, GAUSSIANMRI_FAILED = 3 };
 
@@ -58,6 +58,37 @@ GAUSSIANMRI_API int gaussianmri_adam(float* parameters, const float* gradient, f
                                      int64_t columns, const float* rates, const int32_t* modes, int64_t step,
                                      float beta1, float beta2, float epsilon, int threads, char* message,
                                      int64_t message_size);
+
+/* Path tracing (common/trace_math.h): samples [first, first + count) of every pixel, added to sums (height, width, 12):
+ * radiance rgb, alpha, then of the first collision albedo rgb, normal xyz and depth (mm), and the squared mean of the
+ * radiance. scene: the scene_floats 4-byte members of GmTraceScene. values, gradients (may be NULL): voxels (k, j, i);
+ * majorants (1/mm) and skips (0 where there is a majorant, else empty cells around and itself) per cell of 4^3 voxels;
+ * table: the levels' extinctions (1/mm), their albedos rgb, 256 factors for gradients. */
+GAUSSIANMRI_API int gaussianmri_trace(const float* scene, int64_t scene_floats, const uint16_t* values,
+                                      const uint8_t* gradients, const float* majorants, const uint8_t* skips,
+                                      const float* table, uint32_t seed, int32_t first, int32_t count, int threads,
+                                      float* sums, char* message, int64_t message_size);
+
+/* Rasterising of N splats (common/splat_math.h): means (N, 3) mm, quaternions (N, 4) w x y z, scales (N, 3) mm, sh
+ * (N, coefficients, 3), opacities (N); camera: the 27 members of GmCamera. image (height, width, 3), alpha and depth
+ * (height, width), radii (N) pixels, 0 where a splat is not drawn. */
+GAUSSIANMRI_API int gaussianmri_splat(const float* camera, int32_t width, int32_t height, const float* means,
+                                      const float* quaternions, const float* scales, const float* sh,
+                                      const float* opacities, int64_t splats, int32_t coefficients, int threads,
+                                      float* image, float* alpha, float* depth, float* radii, char* message,
+                                      int64_t message_size);
+
+/* Gradients of sum grad . picture, from the pictures that gaussianmri_splat drew; grad_screen (N, 2): with respect to
+ * the splats' places on the screen, pixels. */
+GAUSSIANMRI_API int gaussianmri_splat_backward(const float* image, const float* alpha, const float* depth,
+                                               const float* grad_image, const float* grad_alpha,
+                                               const float* grad_depth, const float* camera, int32_t width,
+                                               int32_t height, const float* means, const float* quaternions,
+                                               const float* scales, const float* sh, const float* opacities,
+                                               int64_t splats, int32_t coefficients, int threads, float* grad_means,
+                                               float* grad_quaternions, float* grad_scales, float* grad_sh,
+                                               float* grad_opacities, float* grad_screen, char* message,
+                                               int64_t message_size);
 
 #ifdef __cplusplus
 }

@@ -1,0 +1,1 @@
+"""Parts of the Gaussian MRI Cinematic module's panel."""

@@ -1,0 +1,194 @@
+import json
+import os
+import shutil
+import sys
+from typing import Annotated
+
+import slicer
+from slicer import (
+    vtkMRMLMarkupsPlaneNode,
+    vtkMRMLMarkupsROINode,
+    vtkMRMLScalarVolumeNode,
+    vtkMRMLSliceNode,
+)
+from slicer.i18n import tr as _
+from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
+from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
+
+#: Stands for the look of the volume in the Volume Rendering module.
+FROM_DISPLAY = "Volume Rendering"
+
+
+@parameterNodeWrapper
+class GaussianMRICinematicParameterNode:
+    """What the user chose in the panel; saved with the scene, the path of the model included."""
+
+    inputVolume: vtkMRMLScalarVolumeNode
+    look: str = "CT bone"
+    region: vtkMRMLMarkupsROINode
+    quality: Annotated[str, Choice(["quick", "default", "seed"])] = "quick"
+    frames: Annotated[int, WithinRange(10, 10000)] = 330
+    size: Annotated[int, WithinRange(64, 2048)] = 256
+    planes: Annotated[str, Choice(["any", "axial"])] = "any"
+    folder: str = ""
+
+    modelPath: str = ""
+    show: bool = True
+    plane: vtkMRMLMarkupsPlaneNode
+    sliceView: vtkMRMLSliceNode
+    flip: bool = False
+    pixels: Annotated[int, WithinRange(64, 4096)] = 512
+
+
+class GaussianMRICinematicLogic(ScriptedLoadableModuleLogic):
+    """Cinematic models of volumes, without a panel.
+
+    Example::
+
+      logic = slicer.modules.gaussianmricinematic.widgetRepresentation().self().logic
+      job = logic.startJob(volumeNode, "CT bone", "/path/to/folder")
+      while job.poll() is None:
+          slicer.app.processEvents()
+      view = logic.showModel("/path/to/folder/model.ply", planeNode)
+    """
+
+    MODEL, JOB, LOG = "model.ply", "job.json", "log.txt"
+
+    def getParameterNode(self):
+        return GaussianMRICinematicParameterNode(super().getParameterNode())
+
+    def ensurePackages(self):
+        """Install what Slicer does not bring, after asking. See `GaussianMRILib.mrml.dependencies`."""
+        from GaussianMRILib.mrml.dependencies import ensure_packages
+
+        path = os.path.join(
+            os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "Resources", "requirements.txt"
+        )
+        ensure_packages(path, _("Gaussian MRI Cinematic"), cuda=True)
+
+    def lookNames(self):
+        """Names of looks: that of Volume Rendering, and the presets."""
+        from GaussianMRILib.cinematic.presets import presets
+
+        return [FROM_DISPLAY, *sorted(presets())]
+
+    def preset(self, volumeNode, look):
+        """A look by its name as `GaussianMRILib.cinematic.presets.Preset`."""
+        from GaussianMRILib.cinematic.presets import find_preset
+        from GaussianMRILib.mrml.cinematic import preset_of_display
+
+        if look != FROM_DISPLAY:
+            return find_preset(look)
+        displays = [volumeNode.GetNthDisplayNode(n) for n in range(volumeNode.GetNumberOfDisplayNodes())]
+        found = [node for node in displays if node and node.IsA("vtkMRMLVolumeRenderingDisplayNode")]
+        if not found:
+            raise ValueError(
+                _(
+                    "'{name}' has no look in the Volume Rendering module yet; show it there first, or choose a preset."
+                ).format(name=volumeNode.GetName())
+            )
+        return preset_of_display(found[0])
+
+    def startJob(
+        self,
+        volumeNode,
+        look,
+        folder,
+        region=None,
+        quality="quick",
+        frames=330,
+        size=256,
+        planes="any",
+        iterations=None,
+    ):
+        """Render pictures of a volume and learn a model from them, in a process of its own.
+
+        A folder with an unfinished job of the same settings is gone on with.
+
+        :param look: name of a look, see `lookNames`.
+        :param folder: made if need be; gets pictures, checkpoint, log and at last `model.ply`.
+        :param region: markups ROI node, or None.
+        :param quality: "quick", "default" or "seed", see `GaussianMRILib.cinematic.options`.
+        :param frames: pictures in all, a tenth of them for measuring.
+        :param size: side of the pictures, pixels.
+        :param planes: "any" or "axial".
+        :param iterations: of the training, with all schedules in proportion; default: of the quality.
+        :return: `GaussianMRILib.mrml.process.ProcessJob`.
+        """
+        import numpy as np
+
+        import GaussianMRILib
+        from GaussianMRILib.mrml import box_from_roi, stack_from_volume
+        from GaussianMRILib.mrml.process import ProcessJob
+        from GaussianMRILib.mrml.scene import as_array, matrix_to_world
+
+        if not folder:
+            raise ValueError(_("Choose a folder for the pictures and the model."))
+        preset = self.preset(volumeNode, look)
+        box = None if region is None else box_from_roi(region).T.tolist()
+        stack_from_volume(volumeNode)  # refuses what is no scalar volume
+        import vtk
+
+        matrix = vtk.vtkMatrix4x4()
+        volumeNode.GetIJKToRASMatrix(matrix)
+        affine = matrix_to_world(volumeNode) @ as_array(matrix)
+        os.makedirs(folder, exist_ok=True)
+        volume = os.path.join(folder, "volume.npz")
+        np.savez(volume, pixels=slicer.util.arrayFromVolume(volumeNode), ijk_to_ras=affine)
+        path = os.path.join(folder, self.JOB)
+        with open(path, "w", encoding="utf-8") as file:
+            settings = {
+                "volume": volume,
+                "preset": preset.to_dict(),
+                "roi": box,
+                "quality": quality,
+                "frames": frames,
+                "size": size,
+                "planes": planes,
+                "iterations": iterations,
+                "folder": folder,
+                "model": os.path.join(folder, self.MODEL),
+            }
+            json.dump(settings, file, indent=1)
+        python = shutil.which("PythonSlicer") or sys.executable
+        library = os.path.dirname(os.path.dirname(os.path.abspath(GaussianMRILib.__file__)))
+        paths = os.pathsep.join(filter(None, [library, os.environ.get("PYTHONPATH", "")]))
+        command = [python, "-m", "GaussianMRILib.cinematic.worker", path]
+        from pathlib import Path
+
+        return ProcessJob(command, Path(folder, self.LOG), {"PYTHONPATH": paths})
+
+    def showModel(self, path, planeNode=None, flipped=False, mostPixels=512, changed=None, view=0):
+        """Show a model in a 3D view, cut by a markups plane or slice view.
+
+        :param view: number of the 3D view.
+        :return: `GaussianMRILib.mrml.cinematic.CinematicView`; keep it, and `stop()` it.
+        """
+        from GaussianMRILib.cinematic import load_model
+        from GaussianMRILib.mrml.cinematic import CinematicView
+
+        threeDView = slicer.app.layoutManager().threeDWidget(view).threeDView()
+        renderer = threeDView.renderWindow().GetRenderers().GetFirstRenderer()
+        model = load_model(path)
+        return CinematicView(
+            renderer, model, planeNode, flipped, mostPixels**2, threeDView.scheduleRender, changed
+        )
+
+    def addPlane(self, model):
+        """A markups plane through the middle of a model, with handles to drag."""
+        import numpy as np
+
+        from GaussianMRILib.geometry import ImagePlane
+        from GaussianMRILib.mrml import plane_to_node
+
+        side = float(model.unit)
+        plane = ImagePlane.from_axes(
+            np.asarray(model.center), [-1, 0, 0], [0, 0, -1], (side / 100, side / 100), (100, 100)
+        )
+        node = plane_to_node(plane, slicer.mrmlScene, _("Cut"))
+        node.CreateDefaultDisplayNodes()
+        display = node.GetDisplayNode()
+        display.SetHandlesInteractive(True)
+        display.SetFillOpacity(0.0)
+        display.SetPropertiesLabelVisibility(False)
+        return node

@@ -1,0 +1,59 @@
+import os
+
+import slicer
+from slicer.ScriptedLoadableModule import ScriptedLoadableModuleTest
+
+from GaussianMRICinematicLib.logic import GaussianMRICinematicLogic
+
+
+class GaussianMRICinematicTest(ScriptedLoadableModuleTest):
+    """Runs in Slicer's self-tests; the library has tests of its own."""
+
+    def setUp(self):
+        slicer.mrmlScene.Clear()
+
+    def runTest(self):
+        self.setUp()
+        self.test_PlaneCutsModelOpen()
+
+    def test_PlaneCutsModelOpen(self):
+        """Of a red ball above a blue one, a plane between them that cuts upwards leaves the blue one."""
+        import numpy as np
+        import torch
+
+        from GaussianMRILib.cinematic import save_model
+        from GaussianMRILib.cinematic.model import CinematicModel
+        from GaussianMRILib.cinematic.splats import SH_C0, Splats
+
+        logic = GaussianMRICinematicLogic()
+        logic.ensurePackages()
+        colours = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+        splats = Splats(
+            torch.tensor([[0.0, 0.0, 20.0], [0.0, 0.0, -20.0]]),
+            torch.tensor([[1.0, 0.0, 0.0, 0.0]]).repeat(2, 1),
+            torch.full((2, 3), 1.8),
+            (colours[:, None, :] - 0.5) / SH_C0,
+            torch.full((2,), 6.0),
+        )
+        path = os.path.join(slicer.app.temporaryPath, "GaussianMRICinematicTest.ply")
+        save_model(path, CinematicModel(splats, np.zeros(3), 50.0))
+        camera = slicer.app.layoutManager().threeDWidget(0).threeDView().cameraNode().GetCamera()
+        camera.SetPosition(0, 300, 0)
+        camera.SetFocalPoint(0, 0, 0)
+        camera.SetViewUp(0, 0, 1)
+        plane = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsPlaneNode", "cut")
+        plane.SetCenter([0.0, 0.0, 60.0])
+        plane.SetNormal([0.0, 0.0, 1.0])
+        view = logic.showModel(path, plane)
+        try:
+            both = view.picture()
+            self.assertGreater(both[..., 0].max(), 200)
+            self.assertGreater(both[..., 2].max(), 200)
+            plane.SetCenter([0.0, 0.0, 0.0])
+            view.refresh()
+            cut = view.picture()
+            self.assertLess(cut[..., 0].max(), 60)
+            self.assertGreater(cut[..., 2].max(), 200)
+        finally:
+            view.stop()
+        self.delayDisplay("The plane cuts the model.")

@@ -1,0 +1,166 @@
+"""A pinhole camera in RAS millimetres."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..errors import GaussianMRIError
+from ..geometry import unit_vector
+
+
+@dataclass(frozen=True, eq=False)
+class Camera:
+    """A pinhole camera; its axes are x right, y down, z forward, and pixel centres lie at +0.5.
+
+    A point (x, y, z) of the camera's frame falls on column fx x / z + cx and row fy y / z + cy; the image covers
+    columns 0 to `width` and rows 0 to `height`.
+
+    Attributes:
+        world_to_camera: (4, 4) float64, rigid: RAS mm to the camera's frame, mm.
+        fx, fy: focal lengths, pixels.
+        cx, cy: principal point, pixels.
+        width, height: pixels.
+
+    Raises:
+        GaussianMRIError: the matrix is not rigid, a focal length is not positive, or the image has no pixels.
+    """
+
+    world_to_camera: NDArray[np.float64]
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    width: int
+    height: int
+
+    def __post_init__(self) -> None:
+        matrix = np.array(self.world_to_camera, dtype=np.float64)
+        rigid = (
+            matrix.shape == (4, 4)
+            and bool(np.all(np.isfinite(matrix)))
+            and np.allclose(matrix[3], [0, 0, 0, 1])
+            and np.allclose(matrix[:3, :3] @ matrix[:3, :3].T, np.eye(3), atol=1e-5)
+            and np.linalg.det(matrix[:3, :3]) > 0
+        )
+        if not rigid:
+            raise GaussianMRIError("A camera's world_to_camera must be a rigid (4, 4) matrix in mm.")
+        matrix.flags.writeable = False
+        object.__setattr__(self, "world_to_camera", matrix)
+        for name in ("fx", "fy", "cx", "cy"):
+            object.__setattr__(self, name, float(getattr(self, name)))
+        for name in ("width", "height"):
+            object.__setattr__(self, name, int(getattr(self, name)))
+        lengths = (self.fx, self.fy)
+        if not all(math.isfinite(f) and f > 0 for f in lengths) or not math.isfinite(self.cx + self.cy):
+            raise GaussianMRIError(
+                f"A camera needs positive focal lengths and a finite centre, got {lengths}."
+            )
+        if not (1 <= self.width <= 16384 and 1 <= self.height <= 16384):
+            raise GaussianMRIError(
+                f"A camera's image must have 1 to 16384 pixels a side, got {self.width} x {self.height}."
+            )
+
+    @classmethod
+    def look_at(
+        cls,
+        eye: ArrayLike,
+        target: ArrayLike,
+        up: ArrayLike = (0.0, 0.0, 1.0),
+        fov_degrees: float = 30.0,
+        size: int | tuple[int, int] = 512,
+    ) -> Camera:
+        """Camera at `eye` that has `target` in the middle of its image.
+
+        Args:
+            eye, target: (3,) RAS mm.
+            up: (3,) direction that points up in the image; must not be the viewing direction.
+            fov_degrees: full vertical field of view.
+            size: pixels: one number for a square, or (width, height).
+        """
+        position = np.asarray(eye, dtype=np.float64)
+        z = unit_vector(np.asarray(target, dtype=np.float64) - position, "camera's viewing direction")
+        wanted = unit_vector(up, "camera's up direction")
+        upward = wanted - z * (wanted @ z)
+        if np.linalg.norm(upward) < 1e-6:
+            raise GaussianMRIError("The camera's up direction is its viewing direction; choose another one.")
+        if not 0.1 <= fov_degrees <= 170.0:
+            raise GaussianMRIError(f"The field of view must be 0.1 to 170 degrees, got {fov_degrees}.")
+        y = -unit_vector(upward, "camera's up direction")
+        rotation = np.stack([np.cross(y, z), y, z])
+        matrix = np.eye(4)
+        matrix[:3, :3] = rotation
+        matrix[:3, 3] = -rotation @ position
+        width, height = (size, size) if isinstance(size, int) else size
+        focal = height / 2 / math.tan(math.radians(fov_degrees) / 2)
+        return cls(matrix, focal, focal, width / 2, height / 2, width, height)
+
+    @property
+    def camera_to_world(self) -> NDArray[np.float64]:
+        """(4, 4): the camera's frame to RAS mm."""
+        matrix = np.eye(4)
+        matrix[:3, :3] = self.world_to_camera[:3, :3].T
+        matrix[:3, 3] = self.eye
+        return matrix
+
+    @property
+    def eye(self) -> NDArray[np.float64]:
+        """(3,) RAS mm."""
+        position: NDArray[np.float64] = -self.world_to_camera[:3, :3].T @ self.world_to_camera[:3, 3]
+        return position
+
+    def rays(self) -> NDArray[np.float64]:
+        """(height, width, 3) float64: unit directions through the pixels' centres, RAS."""
+        x = (np.arange(self.width) + 0.5 - self.cx) / self.fx
+        y = (np.arange(self.height) + 0.5 - self.cy) / self.fy
+        local = np.stack(
+            [*np.broadcast_arrays(x[None, :], y[:, None]), np.ones((self.height, self.width))], -1
+        )
+        local /= np.linalg.norm(local, axis=-1, keepdims=True)
+        directions: NDArray[np.float64] = local @ self.world_to_camera[:3, :3]
+        return directions
+
+    def project(self, points: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Columns and rows (..., 2) of RAS points (..., 3), and their depth (...) along the camera's z, mm."""
+        matrix = self.world_to_camera
+        local = np.asarray(points, dtype=np.float64) @ matrix[:3, :3].T + matrix[:3, 3]
+        depth = local[..., 2]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            pixels = local[..., :2] / depth[..., None] * [self.fx, self.fy] + [self.cx, self.cy]
+        return pixels, depth
+
+    def resized(self, width: int, height: int) -> Camera:
+        """The same view with another number of pixels; the vertical field of view stays."""
+        scale = height / self.height
+        cx = width / 2 + (self.cx - self.width / 2) * scale
+        return Camera(
+            self.world_to_camera, self.fx * scale, self.fy * scale, cx, self.cy * scale, width, height
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON; `from_dict` reads it."""
+        names = ("fx", "fy", "cx", "cy", "width", "height")
+        return {
+            "world_to_camera": self.world_to_camera.tolist(),
+            **{name: getattr(self, name) for name in names},
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Camera:
+        """The camera that `to_dict` described.
+
+        Raises:
+            GaussianMRIError: a value is missing or is not a number.
+        """
+        try:
+            fx, fy, cx, cy = (float(values[name]) for name in ("fx", "fy", "cx", "cy"))
+            width, height = int(values["width"]), int(values["height"])
+            matrix = np.asarray(values["world_to_camera"], dtype=np.float64)
+        except (KeyError, TypeError, ValueError) as error:
+            raise GaussianMRIError(f"The description of a camera is incomplete: {error}.") from error
+        return cls(matrix, fx, fy, cx, cy, width, height)

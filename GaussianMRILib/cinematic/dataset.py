@@ -1,0 +1,428 @@
+"""Data sets of path-traced images with cameras and cutting planes, in the layout of NeRF's transforms JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..errors import GaussianMRIError
+from ..files import atomic_write
+from ..geometry import check_affine
+from .camera import Camera
+from .clip import ClipPlane
+from .presets import Preset
+
+if TYPE_CHECKING:
+    from ..stacks import SliceStack
+    from .tracer import PathTracer, Render, Roi
+
+_LOG = logging.getLogger("GaussianMRI")
+SETTINGS = "dataset.json"
+SPLITS = ("train", "test")
+#: NeRF's cameras look along -z with y up, ours along +z with y down.
+_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
+
+
+@dataclass(frozen=True)
+class DatasetOptions:
+    """What to render; the defaults are those of "ClipGS" (MICCAI 2025) but for the image's size.
+
+    Attributes:
+        train, test: frames.
+        size: pixels, of a square image.
+        samples, test_samples: paths per pixel. Test images are never denoised.
+        planes: "axial": normal along superior, as in the paper; "any": every direction.
+        denoise: run the training images through the denoiser.
+        fov_degrees, zoom: of the cameras, which lie on a sphere; at zoom 1 the volume's bounding sphere fills the image.
+        background: red, green, blue behind the volume, as displayed; images keep their alpha.
+        format: "png" (8 bit) or "npy" (float16).
+        seed: of cameras, planes and paths.
+    """
+
+    train: int = 1000
+    test: int = 100
+    size: int = 512
+    samples: int = 32
+    test_samples: int = 256
+    planes: str = "any"
+    denoise: bool = False
+    fov_degrees: float = 30.0
+    zoom: float = 1.3
+    background: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    format: str = "png"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "background", tuple(float(x) for x in self.background))
+        for condition, message in (
+            (self.train >= 1 and self.test >= 0, "A data set needs at least one training frame."),
+            (16 <= self.size <= 8192, f"Images must have 16 to 8192 pixels a side, got {self.size}."),
+            (self.samples >= 1 and self.test_samples >= 1, "Images need at least one sample per pixel."),
+            (self.planes in ("axial", "any"), f"Planes must be 'axial' or 'any', got {self.planes!r}."),
+            (self.format in ("png", "npy"), f"The format must be 'png' or 'npy', got {self.format!r}."),
+            (0.1 <= self.zoom <= 10, f"The zoom must be 0.1 to 10, got {self.zoom}."),
+            (
+                len(self.background) == 3 and all(0 <= x <= 1 for x in self.background),
+                "The background needs three numbers from 0 to 1.",
+            ),
+        ):
+            if not condition:
+                raise GaussianMRIError(message)
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One picture of a data set.
+
+    Attributes:
+        camera: where it was taken from.
+        plane: what it was cut with; None for the whole volume.
+        split: "train" or "test".
+        name: of its file, relative to the data set's folder.
+        source: its file, or the picture itself: (H, W, 3), or (H, W, 4) with straight alpha; 0..1.
+        background: what `image` puts behind it.
+    """
+
+    camera: Camera
+    plane: ClipPlane | None
+    split: str
+    name: str
+    source: Path | NDArray[np.floating[Any]]
+    background: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+    def image(self) -> NDArray[np.float32]:
+        """(H, W, 3) 0..1 as displayed, over the background.
+
+        Raises:
+            GaussianMRIError: the file is missing or broken.
+        """
+        pixels = self.pixels()
+        if pixels.shape[2] == 3:
+            return pixels
+        alpha = pixels[..., 3:]
+        behind = np.asarray(self.background, dtype=np.float32) * (1 - alpha)
+        return (pixels[..., :3] * alpha + behind).astype(np.float32)
+
+    def pixels(self) -> NDArray[np.float32]:
+        """(H, W, 3 or 4) 0..1, colours not multiplied by alpha; errors as `image`."""
+        return _read_picture(self.source) if isinstance(self.source, Path) else self.source.astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class CinematicDataset:
+    """Frames with what a model needs to know about them.
+
+    Attributes:
+        folder: where it lies.
+        frames: all of them.
+        bounds: (2, 3) RAS mm: box round what can be seen.
+        background: red, green, blue, as displayed.
+        fingerprint: changes with the volume, the preset and the options.
+        facts: further facts for people.
+    """
+
+    folder: Path
+    frames: tuple[Frame, ...]
+    bounds: NDArray[np.float64]
+    background: tuple[float, float, float]
+    fingerprint: str
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def train(self) -> tuple[Frame, ...]:
+        """Training frames."""
+        return tuple(frame for frame in self.frames if frame.split == "train")
+
+    @property
+    def test(self) -> tuple[Frame, ...]:
+        """Held-out frames."""
+        return tuple(frame for frame in self.frames if frame.split == "test")
+
+
+def regular_volume(stack: SliceStack) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Voxels (K, J, I) and ijk_to_ras (4, 4) of a stack whose slices lie on a regular grid.
+
+    Raises:
+        GaussianMRIError: they do not, or there is one slice only.
+    """
+    matrix = stack.grid()
+    if matrix is None or stack.shape[0] < 2:
+        raise GaussianMRIError(
+            f"The slices of {stack.name or 'the scan'} are not a regular volume of two slices or more. Resample it first."
+        )
+    return np.asarray(stack.pixels, dtype=np.float32), matrix
+
+
+# ---- what is rendered --------------------------------------------------------------------------------------
+
+
+def draw_view(tracer: PathTracer, options: DatasetOptions, index: int) -> tuple[Camera, ClipPlane]:
+    """Camera and plane of frame `index`: the view's direction is uniform on the sphere, and so is the normal of a plane
+    with any direction; its offset is uniform over the extent of what can be seen along the normal.
+    """
+    generator = np.random.default_rng([options.seed, index])
+    height, azimuth = generator.uniform(-1, 1), generator.uniform(-180, 180)
+    camera = tracer.camera(
+        azimuth, float(np.degrees(np.arcsin(height))), options.size, options.fov_degrees, options.zoom
+    )
+    normal = np.array([0.0, 0.0, 1.0])
+    if options.planes == "any":
+        normal = generator.normal(size=3)
+        normal /= np.linalg.norm(normal)
+    low, high = _extent(tracer, normal)
+    return camera, ClipPlane(normal, low + generator.uniform(0.05, 1.0) * (high - low))
+
+
+def _extent(tracer: PathTracer, normal: NDArray[np.float64]) -> tuple[float, float]:
+    """Where along a direction what can be seen begins and ends, mm: of its box and its sphere the smaller."""
+    box, middle = tracer.corners @ normal, float(tracer.centre @ normal)
+    return max(float(box.min()), middle - tracer.radius), min(float(box.max()), middle + tracer.radius)
+
+
+def make_dataset(
+    folder: str | os.PathLike[str],
+    volume: ArrayLike,
+    ijk_to_ras: ArrayLike,
+    preset: Preset,
+    options: DatasetOptions | None = None,
+    roi: Roi | None = None,
+    device: str = "cpu",
+    progress: Callable[[int, int, Path], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> CinematicDataset | None:
+    """Render the frames of a data set; one that was stopped, killed or met a full disk goes on where it was.
+
+    The folder gets `images/`, `transforms_train.json` and `transforms_test.json` (written last: without them the set is
+    not complete), and `dataset.json` with the settings.
+
+    Args:
+        volume, ijk_to_ras, preset, roi, device: as for `PathTracer`.
+        progress: called after each frame with frames done, frames in all, and the picture's file.
+        cancelled: asked before each frame; when it says yes, None is returned.
+
+    Raises:
+        GaussianMRIError: the folder holds a data set with other settings, cannot be written, or the disk is full; or
+            the tracer refuses the volume.
+    """
+    from .denoise import denoise, require
+    from .tracer import PathTracer
+
+    options = options or DatasetOptions()
+    if options.denoise:
+        require()
+    target = Path(folder)
+    matrix = check_affine(ijk_to_ras, "the volume's ijk_to_ras")
+    tracer = PathTracer(volume, matrix, preset, roi, device)
+    settings = _settings(np.asarray(volume), matrix, preset, options, tracer, roi)
+    _claim(target, settings)
+    total = options.train + options.test
+    entries: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
+    for index in range(total):
+        split = "train" if index < options.train else "test"
+        camera, plane = draw_view(tracer, options, index)
+        name = f"images/{split}_{index if split == 'train' else index - options.train:04d}.{options.format}"
+        path = target / name
+        if not _is_complete(path):
+            if cancelled is not None and cancelled():
+                return None
+            samples = options.samples if split == "train" else options.test_samples
+            render = tracer.render(camera, [plane], samples, seed=(options.seed * 7919 + index) & 0x7FFFFFFF)
+            if options.denoise and split == "train":
+                render = denoise(render, tracer.preset.exposure)
+            _write_picture(path, render)
+        entries[split].append(_entry(name, camera, plane, tracer))
+        if progress is not None:
+            progress(index + 1, total, path)
+    for split in SPLITS:
+        _write_json(target / f"transforms_{split}.json", _transforms(entries[split], settings, options))
+    return read_dataset(target)
+
+
+def _settings(
+    volume: NDArray[Any], matrix: NDArray[np.float64], preset: Preset, options: DatasetOptions,
+    tracer: PathTracer, roi: Roi | None,
+) -> dict[str, Any]:  # fmt: skip
+    digest = hashlib.sha256(np.ascontiguousarray(volume).tobytes() + matrix.tobytes()).hexdigest()
+    corners = tracer.corners
+    box = [corners.min(axis=0), corners.max(axis=0)]
+    if roi is not None:
+        box = [np.maximum(box[0], roi[0]), np.minimum(box[1], roi[1])]
+    settings: dict[str, Any] = {
+        "format": "GaussianMRI cinematic data set 1",
+        "volume": digest[:32],
+        "roi": None if roi is None else [np.asarray(x, dtype=float).tolist() for x in roi],
+        "bounds": [np.asarray(x).tolist() for x in box],
+        "preset": preset.to_dict(),
+        "options": dataclasses.asdict(options),
+    }
+    text = json.dumps(settings, sort_keys=True)
+    settings["fingerprint"] = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return settings
+
+
+def _claim(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Make the folder this data set's, or find that it is; remove what a killed process left half-written."""
+    try:
+        (folder / "images").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise GaussianMRIError(f"{folder} cannot be made: {error.strerror or error}.") from error
+    path = folder / SETTINGS
+    if path.is_file():
+        if _read_json(path).get("fingerprint") != settings["fingerprint"]:
+            raise GaussianMRIError(
+                f"{folder} holds a data set of another volume, preset or other settings. Choose another folder, or "
+                "repeat its settings to go on with it."
+            )
+    elif any((folder / "images").iterdir()):
+        raise GaussianMRIError(f"{folder} holds images that are not of this data set. Choose another folder.")
+    else:
+        _write_json(path, settings)
+    for part in [*folder.glob(".partial-*"), *(folder / "images").glob(".partial-*")]:
+        part.unlink(missing_ok=True)
+
+
+def _entry(name: str, camera: Camera, plane: ClipPlane, tracer: PathTracer) -> dict[str, Any]:
+    low, high = _extent(tracer, plane.normal)
+    return {
+        "file_path": name,
+        "transform_matrix": (camera.camera_to_world @ _OPENGL).tolist(),
+        "clip_plane": plane.to_dict(),
+        "time": (plane.offset - low) / (high - low),
+    }
+
+
+def _transforms(
+    frames: list[dict[str, Any]], settings: Mapping[str, Any], options: DatasetOptions
+) -> dict[str, Any]:
+    half = np.tan(np.radians(options.fov_degrees) / 2)
+    focal = options.size / 2 / half
+    return {
+        "camera_model": "OPENCV",
+        "camera_angle_x": 2 * float(np.arctan(half)),
+        "fl_x": focal, "fl_y": focal, "cx": options.size / 2, "cy": options.size / 2,
+        "w": options.size, "h": options.size,
+        "units": "mm, RAS; clip_plane keeps normal . x < offset",
+        "bounds": settings["bounds"],
+        "fingerprint": settings["fingerprint"],
+        "frames": frames,
+    }  # fmt: skip
+
+
+# ---- reading -----------------------------------------------------------------------------------------------
+
+
+def read_dataset(folder: str | os.PathLike[str]) -> CinematicDataset:
+    """A data set that `make_dataset` has finished; pictures are read when they are asked for.
+
+    Raises:
+        GaussianMRIError: no data set there, it is not finished, or a file of it is broken.
+    """
+    root = Path(folder)
+    settings = _read_json(root / SETTINGS)
+    frames: list[Frame] = []
+    try:
+        background = settings["options"]["background"]
+        for split in SPLITS:
+            path = root / f"transforms_{split}.json"
+            if not path.is_file():
+                raise GaussianMRIError(
+                    f"The data set in {root} is not finished. Make it again with the same settings to go on with it."
+                )
+            content = _read_json(path)
+            fx, fy, cx, cy = (float(content[name]) for name in ("fl_x", "fl_y", "cx", "cy"))
+            width, height = int(content["w"]), int(content["h"])
+            for entry in content["frames"]:
+                pose = np.linalg.inv(np.asarray(entry["transform_matrix"], dtype=np.float64) @ _OPENGL)
+                plane = entry.get("clip_plane")
+                frames.append(
+                    Frame(
+                        Camera(pose.astype(np.float64), fx, fy, cx, cy, width, height),
+                        None if plane is None else ClipPlane.from_dict(plane),
+                        split,
+                        str(entry["file_path"]),
+                        root / str(entry["file_path"]),
+                        tuple(background),
+                    )
+                )
+        bounds = np.asarray(settings["bounds"], dtype=np.float64).reshape(2, 3)
+        facts = {"preset": settings["preset"]["name"], **settings["options"]}
+        return CinematicDataset(
+            root, tuple(frames), bounds, tuple(background), str(settings["fingerprint"]), facts
+        )
+    except (KeyError, TypeError, ValueError, np.linalg.LinAlgError) as error:
+        raise GaussianMRIError(f"The data set in {root} is broken: {error!r}. Make it again.") from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise GaussianMRIError(f"There is no data set in {path.parent}: {path.name} is missing.") from error
+    except (OSError, ValueError) as error:
+        raise GaussianMRIError(f"{path} cannot be read: {error}. Make the data set again.") from error
+    if not isinstance(content, dict):
+        raise GaussianMRIError(f"{path} does not describe a data set. Make it again.")
+    return content
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    with atomic_write(path) as partial:
+        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+# ---- pictures ----------------------------------------------------------------------------------------------
+
+
+def _straight(render: Render) -> NDArray[np.float32]:
+    """(H, W, 4) 0..1: displayed colours, not multiplied by alpha, and alpha; from an image over black."""
+    alpha = render.alpha[..., None]
+    colour = render.image / np.maximum(alpha, 1e-6)
+    return np.concatenate([np.clip(colour, 0, 1), alpha], axis=-1).astype(np.float32)
+
+
+def _write_picture(path: Path, render: Render) -> None:
+    pixels = _straight(render)
+    with atomic_write(path) as partial:
+        if path.suffix == ".npy":
+            np.save(partial, pixels.astype(np.float16))
+        else:
+            from PIL import Image
+
+            Image.fromarray(np.rint(pixels * 255).astype(np.uint8)).save(partial)
+
+
+def _read_picture(path: Path) -> NDArray[np.float32]:
+    try:
+        if path.suffix == ".npy":
+            return np.load(path).astype(np.float32)
+        from PIL import Image
+
+        with Image.open(path) as picture:
+            return (np.asarray(picture, dtype=np.float32) / 255).astype(np.float32)
+    except (OSError, ValueError, SyntaxError) as error:  # PIL says SyntaxError of a broken PNG
+        raise GaussianMRIError(
+            f"{path} cannot be read: {error}. Delete it and make the data set again with the same settings; "
+            "only what is missing is rendered."
+        ) from error
+
+
+def _is_complete(path: Path) -> bool:
+    """Whether a picture is there and whole."""
+    if not path.is_file():
+        return False
+    try:
+        _read_picture(path)
+    except GaussianMRIError:
+        _LOG.warning("%s is broken and is rendered again.", path)
+        return False
+    return True

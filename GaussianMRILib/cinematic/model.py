@@ -1,0 +1,200 @@
+"""A trained cinematic model: splats, and what a clip plane does to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import GaussianMRIError
+from .adjustment import Adjustment
+from .camera import Camera
+from .clip import ClipPlane
+from .rasterise import rasterise
+from .splats import Splats
+from .visibility import VISIBILITIES, hard_truncation, kept_depth, learnable_truncation
+
+FACING = 0.75
+"""Exponent of the kept mass in the opacity of a baked cut splat: 1 is right for a view along the plane's normal, less for
+one across it, where the kept part is as opaque as before but thinner. 0.75 is best over random views."""
+
+
+class Rendering(NamedTuple):
+    """An image (H, W, 3) in 0..1 as displayed, its alpha (H, W), and the depth (H, W) in mm along the camera's z."""
+
+    image: Tensor
+    alpha: Tensor
+    depth: Tensor
+
+
+class Cut(NamedTuple):
+    """What the rasteriser gets for one plane.
+
+    Attributes:
+        splats: those that the plane leaves, M of N.
+        weights: (M,) factors of the opacities, or None for 1.
+        clip: the plane, where the rasteriser is to cut the splats.
+        kept: (M,) their numbers among the N, or None where M = N.
+    """
+
+    splats: Splats
+    weights: Tensor | None
+    clip: ClipPlane | None
+    kept: Tensor | None
+
+
+@dataclass
+class CinematicModel:
+    """Splats that a plane can cut open ("ClipGS", MICCAI 2025, and an analytic cut).
+
+    Attributes:
+        splats: N Gaussians, RAS mm.
+        center: (3,) float64 RAS mm, middle of the scene's cube.
+        unit: mm, half its edge.
+        visibility: one of `visibility.VISIBILITIES`.
+        offsets: (N,) learned offsets of the truncation in units of `unit`; for "learned" only.
+        adjustment: the network that adapts the splats to the plane, or None.
+        background: colour behind the splats, 0..1.
+        facts: provenance for people: data set, settings, figures of the training.
+    """
+
+    splats: Splats
+    center: np.ndarray
+    unit: float
+    visibility: str = "analytic"
+    offsets: Tensor | None = None
+    adjustment: Adjustment | None = None
+    background: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.center = np.asarray(self.center, dtype=np.float64)
+        if self.visibility not in VISIBILITIES:
+            raise GaussianMRIError(
+                f"There is no visibility '{self.visibility}'; choose one of {', '.join(VISIBILITIES)}."
+            )
+        if (self.offsets is not None) != (self.visibility == "learned"):
+            raise GaussianMRIError(
+                "A model has learned offsets if, and only if, its visibility is 'learned'."
+            )
+        if self.offsets is not None and tuple(self.offsets.shape) != (len(self.splats),):
+            raise GaussianMRIError(
+                f"{len(self.splats)} splats need as many learned offsets, got {tuple(self.offsets.shape)}."
+            )
+
+    def __len__(self) -> int:
+        return len(self.splats)
+
+    def cut(self, plane: ClipPlane | None, splats: Splats | None = None) -> Cut:
+        """What is left under `plane`, differentiable in the splats, offsets and network.
+
+        Splats that a truncation hides have no gradient, so they are left out and neither adjusted nor drawn.
+
+        Args:
+            plane: None for the whole model.
+            splats: others than the model's own, one for one (fewer spherical harmonics, say).
+        """
+        chosen = self.splats if splats is None else splats
+        if plane is None:
+            return Cut(chosen, None, None, None)
+        weights = index = None
+        if self.visibility == "hard":
+            index = torch.nonzero(hard_truncation(chosen.means.detach(), plane))[:, 0]
+        elif self.visibility == "learned":
+            assert self.offsets is not None
+            weights = learnable_truncation(chosen.means, self.offsets, plane, self.unit)
+            index = torch.nonzero(weights.detach())[:, 0]
+            weights = weights[index]
+        if index is not None:
+            chosen = chosen.map(lambda tensor: tensor[index])
+        if self.adjustment is not None:
+            chosen = self.adjustment(chosen, plane)
+        return Cut(chosen, weights, plane if self.visibility == "analytic" else None, index)
+
+    @torch.no_grad()
+    def render(
+        self,
+        camera: Camera,
+        plane: ClipPlane | None = None,
+        background: tuple[float, float, float] | None = None,
+    ) -> Rendering:
+        """The picture a camera takes of the model as `plane` cuts it; without a plane, of the whole model.
+
+        Args:
+            background: colour 0..1; default: the model's own.
+        """
+        splats, weights, clip, _ = self.cut(plane)
+        behind = self.background if background is None else background
+        image, alpha, depth = rasterise(splats, camera, behind, weights=weights, clip=clip)[:3]
+        return Rendering(image, alpha, depth)
+
+    @torch.no_grad()
+    def bake(self, plane: ClipPlane | None) -> Splats:
+        """Splats that show the model under one plane in any viewer, without the plane.
+
+        Truncation and adjustment are exact. The analytic cut becomes approximate: splats beyond the plane go, and those
+        that straddle it become the Gaussian with mean and covariance of the kept part.
+        """
+        splats, _, clip, _ = self.cut(plane)
+        if clip is None:
+            return splats.map(lambda tensor: tensor.clone())
+        return _kept_parts(splats, clip)
+
+    def to(self, device: torch.device | str) -> CinematicModel:
+        """The same model on another device."""
+        return replace(
+            self,
+            splats=self.splats.to(device),
+            offsets=None if self.offsets is None else self.offsets.to(device),
+            adjustment=None if self.adjustment is None else self.adjustment.to(device),
+        )
+
+
+def _kept_parts(splats: Splats, plane: ClipPlane) -> Splats:
+    """Moments of Gaussians truncated to the kept half-space; those with less than 1 % of their mass there are left out.
+
+    With z = (d - n . mu) / sigma and h = phi(z) / Phi(z), the coordinate along n has mean -h sigma and variance
+    sigma^2 (1 - z h - h^2) (truncated normal distribution); the rest follows by conditioning on it.
+    """
+    normal = torch.tensor(plane.normal.tolist(), dtype=torch.float64, device=splats.means.device)
+    whole = splats.to(torch.float64)
+    covariance = whole.covariances
+    along = covariance @ normal
+    sigma = (along @ normal).clamp_min(1e-30).sqrt()
+    z = kept_depth(whole.means, plane, 1.0) / sigma
+    mass = torch.special.ndtr(z)
+    keep = mass > 0.01
+    straddles = (keep & (mass < 0.999))[keep]
+    whole = whole.map(lambda tensor: tensor[keep].clone())
+    covariance, along, sigma, z, mass = (t[keep][straddles] for t in (covariance, along, sigma, z, mass))
+    if not len(mass):
+        return whole.to(splats.means.dtype)
+    hazard = torch.exp(-0.5 * z**2) / (mass * (2 * np.pi) ** 0.5)
+    direction = along / sigma[:, None]
+    shrink = (z * hazard + hazard**2).clamp(0, 1 - 1e-6)
+    covariance = covariance - shrink[:, None, None] * direction[:, :, None] * direction[:, None, :]
+    values, vectors = torch.linalg.eigh(covariance)
+    vectors = vectors * torch.linalg.det(vectors).sign()[:, None, None]
+    whole.means[straddles] -= hazard[:, None] * direction
+    whole.log_scales[straddles] = 0.5 * values.clamp_min(1e-12).log()
+    whole.quaternions[straddles] = quaternions_of(vectors)
+    opacities = (whole.opacities[straddles] * mass**FACING).clamp(1e-6, 1 - 1e-6)
+    whole.logit_opacities[straddles] = torch.logit(opacities)
+    return whole.to(splats.means.dtype)
+
+
+def quaternions_of(rotations: Tensor) -> Tensor:
+    """(N, 4) unit quaternions w, x, y, z of rotation matrices (N, 3, 3) (Bar-Itzhack 2000: an eigenvector)."""
+    r = rotations
+    diagonal = r.diagonal(dim1=-2, dim2=-1)
+    trace = diagonal.sum(-1)
+    k = r.new_zeros(len(r), 4, 4)
+    k[:, 0, 0] = trace
+    k[:, 1:, 0] = k[:, 0, 1:] = torch.stack(
+        [r[:, 2, 1] - r[:, 1, 2], r[:, 0, 2] - r[:, 2, 0], r[:, 1, 0] - r[:, 0, 1]], dim=-1
+    )
+    k[:, 1:, 1:] = r + r.mT - trace[:, None, None] * torch.eye(3, dtype=r.dtype, device=r.device)
+    return torch.linalg.eigh(k)[1][:, :, -1]

@@ -1,0 +1,143 @@
+"""Settings of a training, and how it stands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..errors import GaussianMRIError
+from .densify import DENSIFICATIONS
+
+METHODS: dict[str, tuple[str, bool]] = {
+    "analytic": ("analytic", False),
+    "lt": ("learned", False),
+    "aam": ("none", True),
+    "aam+ht": ("hard", True),
+    "aam+lt": ("learned", True),
+}
+"""(visibility, adjustment) by name: the analytic cut, and the rows of "ClipGS", table 2; "aam+lt" is ClipGS."""
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Settings of a training; the defaults are those of ClipGS but for the method and the densification.
+
+    Attributes:
+        method: one of `METHODS`.
+        densify: "mcmc" (a fixed number at the end), "3dgs" (clone, split, prune), or "none".
+        splats: how many to start with, random in the cube that holds the scene.
+        cap: splats at most; "mcmc" needs it.
+        first_step, second_step: iterations, the adjustment network learns in the second only.
+        degree, degree_every: spherical harmonics, one degree more after so many iterations.
+        densify_from, densify_until: first and last iteration of densification.
+        opacity_reset: iterations between resets of the opacities ("3dgs").
+        ssim_weight: lambda of the loss (1 - lambda) L1 + lambda (1 - SSIM).
+        width, depth: of the adjustment network.
+        seed: the same seed gives the same model on a CPU.
+        patience: stop after so many checks without a gain of 0.02 dB on frames that are kept out of training for
+            that; None: never.
+        check_every: iterations between those checks.
+    """
+
+    method: str = "analytic"
+    densify: str = "mcmc"
+    splats: int = 100_000
+    cap: int | None = 100_000
+    first_step: int = 7_000
+    second_step: int = 33_000
+    degree: int = 3
+    degree_every: int = 1_000
+    densify_from: int = 500
+    densify_until: int = 15_000
+    opacity_reset: int = 3_000
+    ssim_weight: float = 0.2
+    width: int = 128
+    depth: int = 4
+    seed: int = 0
+    patience: int | None = None
+    check_every: int = 500
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise GaussianMRIError(f"There is no method '{self.method}'; choose one of {', '.join(METHODS)}.")
+        if self.densify not in DENSIFICATIONS:
+            raise GaussianMRIError(
+                f"There is no densification '{self.densify}'; choose one of {', '.join(DENSIFICATIONS)}."
+            )
+        if self.densify == "mcmc" and (self.cap is None or self.cap < self.splats):
+            raise GaussianMRIError("MCMC densification needs a cap of at least the splats to start with.")
+        if self.splats < 4 or self.first_step < 0 or self.second_step < 0 or self.iterations < 1:
+            raise GaussianMRIError("A training needs at least 4 splats and one iteration.")
+        if not 0 <= self.degree <= 3 or self.degree_every < 1 or not 0 <= self.ssim_weight <= 1:
+            raise GaussianMRIError("Degree must be 0 to 3, degree_every at least 1, ssim_weight 0 to 1.")
+        if self.patience is not None and (self.patience < 1 or self.check_every < 1):
+            raise GaussianMRIError("patience and check_every must be at least 1.")
+
+    @property
+    def iterations(self) -> int:
+        """Of both steps."""
+        return self.first_step + self.second_step
+
+    @classmethod
+    def preset(cls, name: str = "default", **changes: Any) -> TrainOptions:
+        """ "default", "seed" (3DGS densification as the paper has it), or "quick" (small pictures, a CPU).
+
+        Raises:
+            GaussianMRIError: no such preset or option.
+        """
+        if name not in PRESETS:
+            raise GaussianMRIError(f"There is no preset '{name}'; choose one of {', '.join(PRESETS)}.")
+        try:
+            return cls(**{**PRESETS[name], **changes})
+        except TypeError as error:
+            raise GaussianMRIError(f"Training options: {error}.") from error
+
+    def scaled(self, splats: int | None = None, iterations: int | None = None) -> TrainOptions:
+        """The same settings for another number of splats, or of iterations with all schedules in proportion."""
+        changes: dict[str, Any] = {}
+        if splats is not None:
+            changes |= {"splats": splats, "cap": None if self.cap is None else splats}
+        if iterations is not None:
+            part = iterations / self.iterations
+            first = min(iterations, round(self.first_step * part))
+            changes |= {"first_step": first, "second_step": iterations - first}
+            for name in ("degree_every", "densify_from", "densify_until", "opacity_reset", "check_every"):
+                changes[name] = max(1, round(getattr(self, name) * part))
+        return replace(self, **changes)
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "seed": {"method": "aam+lt", "densify": "3dgs", "cap": None},
+    "quick": {
+        "densify": "3dgs",  # MCMC's noise needs more iterations to pay
+        "splats": 20_000, "cap": 20_000, "first_step": 2_000, "second_step": 5_000, "degree": 2,
+        "degree_every": 700, "densify_until": 5_000, "width": 64,
+    },
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TrainProgress:
+    """How a training stands.
+
+    Attributes:
+        iteration, iterations: done, and of the whole.
+        stage: in words.
+        loss: mean of the last iterations.
+        splats: present number.
+        held_out_psnr: dB on the frames kept out for early stopping, None without.
+        elapsed: seconds of training, earlier runs included.
+    """
+
+    iteration: int
+    iterations: int
+    stage: str
+    loss: float
+    splats: int
+    held_out_psnr: float | None
+    elapsed: float
+
+    @property
+    def fraction(self) -> float:
+        return self.iteration / self.iterations

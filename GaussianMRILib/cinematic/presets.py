@@ -1,0 +1,274 @@
+"""Looks: transfer functions with surfaces and light, from a JSON file that users can add to."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..errors import GaussianMRIError
+from .transfer import TransferFunction, read_volume_property
+
+BUILT_IN = Path(__file__).with_name("presets.json")
+Colour = tuple[float, float, float]
+
+
+def _check(condition: bool, message: str) -> None:
+    if not condition:
+        raise GaussianMRIError(message)
+
+
+@dataclass(frozen=True)
+class Light:
+    """A square that shines at the middle of the volume; distances in radii of the volume.
+
+    Attributes:
+        azimuth: degrees from the patient's front towards the patient's left.
+        elevation: degrees upwards (superior).
+        distance: of the square's middle from the volume's.
+        size: edge.
+        intensity: of a white matte surface at the volume's middle that faces the light.
+        colour: linear red, green, blue.
+    """
+
+    azimuth: float
+    elevation: float
+    distance: float = 3.0
+    size: float = 1.5
+    intensity: float = 1.0
+    colour: Colour = (1.0, 1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "colour", tuple(float(c) for c in self.colour))
+        _check(self.distance > 0 and self.size > 0, "A light's distance and size must be more than 0.")
+        _check(
+            self.intensity >= 0 and len(self.colour) == 3 and min(self.colour) >= 0,
+            "A light's intensity and colour (three numbers) must not be negative.",
+        )
+
+    @property
+    def direction(self) -> NDArray[np.float64]:
+        """(3,) unit, RAS, from the volume's middle to the light."""
+        azimuth, elevation = math.radians(self.azimuth), math.radians(self.elevation)
+        level = math.cos(elevation)
+        return np.array([-level * math.sin(azimuth), level * math.cos(azimuth), math.sin(elevation)])
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How a kind of volume is shown.
+
+    Attributes:
+        name, description: for people.
+        transfer: transfer functions; of values 0..1 where `relative`.
+        relative: MR has no calibrated intensities: 0..1 of the functions is laid over the volume's own range (see
+            `fitted`). Else values are the volume's own (HU for CT).
+        percentiles: of the air's values, which one is 0, and of the tissue's, which one is 1.
+        density: factor of the extinction; more makes tissue look more like solid surfaces.
+        smoothing: standard deviation (mm) of a Gaussian the volume is blurred by.
+        surface: change of the value per mm (relative presets: of 0..1) at which 63 % of collisions are with a surface
+            instead of a particle.
+        reflectance, shininess: white reflection of surfaces seen from above (0..1), and how narrow it is.
+        anisotropy: Henyey-Greenstein's g of particles, -1 to 1.
+        scatterings: most of them on a path.
+        lights: at most four. `zenith`, `horizon`, `nadir`: linear colours of the dome.
+        exposure: factor of the radiance before tone mapping.
+    """
+
+    name: str
+    transfer: TransferFunction
+    description: str = ""
+    relative: bool = False
+    percentiles: tuple[float, float] = (50.0, 99.5)
+    density: float = 1.0
+    smoothing: float = 0.0
+    surface: float = 30.0
+    reflectance: float = 0.04
+    shininess: float = 30.0
+    anisotropy: float = 0.0
+    scatterings: int = 4
+    lights: tuple[Light, ...] = (
+        Light(35, 40, intensity=1.6, colour=(1.0, 0.95, 0.88)),
+        Light(-110, 15, size=2.0, intensity=0.5, colour=(0.8, 0.9, 1.0)),
+    )
+    zenith: Colour = (0.55, 0.58, 0.62)
+    horizon: Colour = (0.4, 0.4, 0.42)
+    nadir: Colour = (0.22, 0.2, 0.18)
+    exposure: float = 1.0
+
+    def __post_init__(self) -> None:
+        lights = tuple(x if isinstance(x, Light) else Light(**x) for x in self.lights)
+        object.__setattr__(self, "lights", lights)
+        for name in ("zenith", "horizon", "nadir"):
+            colour = tuple(float(c) for c in getattr(self, name))
+            _check(
+                len(colour) == 3 and min(colour) >= 0, f"{self.name}: {name} must be three numbers from 0."
+            )
+            object.__setattr__(self, name, colour)
+        object.__setattr__(self, "percentiles", tuple(float(p) for p in self.percentiles))
+        _check(
+            len(self.percentiles) == 2 and all(0 <= p <= 100 for p in self.percentiles),
+            f"{self.name}: percentiles must be two numbers from 0 to 100.",
+        )
+        _check(len(self.lights) <= 4, f"{self.name}: there are at most four lights.")
+        _check(
+            self.density > 0 and self.smoothing >= 0 and self.surface > 0 and self.shininess >= 0,
+            f"{self.name}: density and surface must be more than 0, smoothing and shininess not less.",
+        )
+        _check(0 <= self.reflectance <= 1, f"{self.name}: reflectance must lie in 0..1.")
+        _check(-0.95 <= self.anisotropy <= 0.95, f"{self.name}: anisotropy must lie in -0.95..0.95.")
+        _check(1 <= int(self.scatterings) <= 4096, f"{self.name}: a path has 1 to 4096 scatterings.")
+        _check(self.exposure > 0, f"{self.name}: exposure must be more than 0.")
+
+    def fitted(self, values: ArrayLike) -> Preset:
+        """The preset in the volume's own values.
+
+        A relative preset's 0 and 1 become `percentiles` of air and of tissue, which Otsu's threshold separates.
+        """
+        if not self.relative:
+            return self
+        voxels = np.asarray(values)
+        voxels = voxels[np.isfinite(voxels)] if voxels.dtype.kind == "f" else voxels.reshape(-1)
+        _check(voxels.size > 0, "The volume has no finite value.")
+        sample = voxels[:: max(1, voxels.size // 1_000_000)].astype(np.float64)
+        low, high = np.percentile(sample, [0.0, 99.9])
+        _check(high > low, "The volume has one value only, so there is nothing to see.")
+        air = _otsu(sample, low, high)
+        bottom = float(np.percentile(sample[sample <= air], self.percentiles[0]))
+        top = float(np.percentile(sample[sample > air], self.percentiles[1]))
+        _check(top > bottom, "The volume has too few values to fit the preset to.")
+        return dataclasses.replace(
+            self,
+            transfer=self.transfer.rescaled(bottom, top),
+            relative=False,
+            surface=self.surface * (top - bottom),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON; `from_dict` reads it."""
+        result = dataclasses.asdict(dataclasses.replace(self, transfer=None))  # type: ignore[arg-type]
+        result["transfer"] = self.transfer.to_dict()
+        return result
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Preset:
+        """The preset that `to_dict` described; what is missing has its default.
+
+        Raises:
+            GaussianMRIError: no name or transfer function, an unknown word, or a value out of range.
+        """
+        name = values.get("name")
+        _check(isinstance(name, str) and bool(name), "A preset needs a name.")
+        known = {f.name for f in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - known)
+        _check(not unknown, f"Preset {name!r} has the unknown word {', '.join(unknown)}.")
+        _check(isinstance(values.get("transfer"), Mapping), f"Preset {name!r} has no transfer function.")
+        try:
+            return cls(**{**values, "transfer": TransferFunction.from_dict(values["transfer"])})
+        except (TypeError, ValueError) as error:
+            raise GaussianMRIError(f"Preset {name!r} cannot be understood: {error}.") from error
+        except GaussianMRIError as error:
+            raise GaussianMRIError(f"Preset {name!r}: {error}") from error
+
+
+def _otsu(sample: NDArray[np.float64], low: float, high: float) -> float:
+    """The value that separates two kinds of values best (Otsu 1979)."""
+    counts, edges = np.histogram(sample, bins=256, range=(low, high))
+    middles = (edges[1:] + edges[:-1]) / 2
+    weight = np.cumsum(counts)
+    rest = weight[-1] - weight
+    total = np.cumsum(counts * middles)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        between = weight * rest * (total / weight - (total[-1] - total) / rest) ** 2
+    return float(edges[1 + int(np.nanargmax(between))])
+
+
+def user_file() -> Path:
+    """Where a user's own presets are looked for: GAUSSIANMRI_PRESETS, else `.gaussianmri/presets.json` at home."""
+    given = os.environ.get("GAUSSIANMRI_PRESETS")
+    return Path(given) if given else Path.home() / ".gaussianmri" / "presets.json"
+
+
+def read_presets(path: str | os.PathLike[str]) -> dict[str, Preset]:
+    """The presets of a JSON file, by name: {"presets": [...]}, each as `Preset.to_dict` gives it.
+
+    Raises:
+        GaussianMRIError: not readable, not such a file, or a preset in it is wrong.
+    """
+    name = os.fspath(path)
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise GaussianMRIError(f"{name} cannot be read: {error.strerror or error}.") from error
+    except ValueError as error:
+        raise GaussianMRIError(f"{name} is not a file of presets: {error}.") from error
+    entries = content.get("presets") if isinstance(content, Mapping) else None
+    if not isinstance(entries, list):
+        raise GaussianMRIError(f"{name} is not a file of presets: it has no list 'presets'.")
+    try:
+        found = [Preset.from_dict(entry) for entry in entries]
+    except (GaussianMRIError, AttributeError) as error:
+        raise GaussianMRIError(f"{name}: {error}") from error
+    return {preset.name: preset for preset in found}
+
+
+def presets() -> dict[str, Preset]:
+    """All presets by name: the built-in ones, and those of `user_file`, which replace built-in ones of the same name.
+
+    Raises:
+        GaussianMRIError: the user's file is wrong.
+    """
+    result = read_presets(BUILT_IN)
+    if user_file().is_file():
+        result.update(read_presets(user_file()))
+    return result
+
+
+def find_preset(name: str | os.PathLike[str]) -> Preset:
+    """A preset by its name, or from a file: a Slicer `.vp`, or a JSON file of presets (its first).
+
+    Raises:
+        GaussianMRIError: there is none of that name, or the file is wrong.
+    """
+    text = os.fspath(name)
+    suffix = Path(text).suffix.lower()
+    if suffix == ".vp":
+        return from_volume_property(text)
+    if suffix == ".json":
+        found = list(read_presets(text).values())
+        _check(bool(found), f"{text} has no preset.")
+        return found[0]
+    known = presets()
+    if text not in known:
+        raise GaussianMRIError(
+            f"There is no preset {text!r}. Choose one of {', '.join(sorted(known))}, or give a .vp or .json file."
+        )
+    return known[text]
+
+
+def from_volume_property(path: str | os.PathLike[str]) -> Preset:
+    """The look of a Slicer `.vp` file: its transfer functions and highlights, our light.
+
+    Slicer blends opacity along a straight ray; the path tracer needs denser tissue for the same impression, hence the
+    factor of the density.
+    """
+    found = read_volume_property(path)
+    visible = found.transfer.opacity[:, 0]
+    span = float(visible[-1] - visible[0]) or 1.0
+    return Preset(
+        name=Path(path).stem,
+        transfer=found.transfer,
+        description="Slicer volume property",
+        density=4.0,
+        surface=0.02 * min(span, 2000.0) if found.shade else 1e6,
+        reflectance=min(0.2, 0.2 * found.specular) if found.shade else 0.0,
+        shininess=max(1.0, min(200.0, found.specular_power * 3.0)),
+    )

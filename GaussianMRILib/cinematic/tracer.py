@@ -1,0 +1,232 @@
+"""Volumetric path tracing of a volume, cut open by planes: the images that a splat model learns from."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..errors import GaussianMRIError
+from ..geometry import check_affine
+from .camera import Camera
+from .clip import ClipPlane
+from .presets import Preset
+from .tracer_volume import TracerVolume, prepare, srgb_to_linear
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["PathTracer", "Render", "Roi", "srgb_to_linear", "tone_map"]
+
+_LOG = logging.getLogger("GaussianMRI")
+Image = NDArray[np.float32]
+#: Axis-aligned box in RAS, mm: lowest and highest corner.
+Roi = tuple[ArrayLike, ArrayLike]
+
+
+def tone_map(radiance: ArrayLike, exposure: float = 1.0) -> Image:
+    """Radiance (..., 3) as displayed, 0..1: 1 - exp(-exposure x) per colour, then sRGB's curve.
+
+    White needs no more than x = 1.8 to be white, a highlight never clips, and hues stay.
+    """
+    x = 1.0 - np.exp(-np.maximum(np.asarray(radiance, dtype=np.float32) * np.float32(exposure), 0))
+    shown: Image = np.where(x <= 0.0031308, 12.92 * x, 1.055 * np.maximum(x, 1e-8) ** (1 / 2.4) - 0.055)
+    return shown.astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Render:
+    """A path-traced image.
+
+    Attributes:
+        image: (H, W, 3) 0..1 as displayed (`tone_map`), over the background.
+        alpha: (H, W) 0..1, part of the samples that met the volume.
+        depth: (H, W) mm along the camera's z, mean of the first collisions; 0 where there is none.
+        radiance: (H, W, 3) linear, mean over the samples that met the volume.
+        albedo, normal: (H, W, 3) of the first collisions, means (linear; RAS, unit where all agree).
+        noise: (H, W) standard error of the radiance's mean over the colours (as if samples were independent).
+        samples: per pixel.
+    """
+
+    image: Image
+    alpha: Image
+    depth: Image
+    radiance: Image
+    albedo: Image
+    normal: Image
+    noise: Image
+    samples: int
+
+    def over(self, background: Sequence[float]) -> Image:
+        """The image (H, W, 3) over another background, made from one over black."""
+        return self.image + (1 - self.alpha[..., None]) * np.asarray(background, dtype=np.float32)
+
+
+class PathTracer:
+    """Renders one volume with one preset; cutting planes and camera change freely.
+
+    Light scattering in a heterogeneous medium by delta tracking, surfaces where the gradient is strong (after Kroes et
+    al. 2012, "Exposure Render"), square lights and a dome, crisp shaded cut faces; csrc/common/trace_math.h.
+
+    Args:
+        volume: (K, J, I), any real dtype; what is not finite is the smallest value.
+        ijk_to_ras: (4, 4) mm.
+        preset: the look.
+        roi: box (RAS, mm) outside which nothing is shown.
+        device: "cpu", or "cuda" for a GPU.
+
+    Raises:
+        GaussianMRIError: the volume has fewer than two voxels along an axis, the transfer function shows nothing of it,
+            or the region is empty.
+
+    Example:
+        >>> tracer = PathTracer(volume, ijk_to_ras, find_preset("CT bone"))          # doctest: +SKIP
+        >>> cut = ClipPlane.from_point(tracer.centre, (0, 0, 1))                      # doctest: +SKIP
+        >>> tracer.render(tracer.camera(azimuth=30), [cut], samples=64).image         # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        volume: ArrayLike,
+        ijk_to_ras: ArrayLike,
+        preset: Preset,
+        roi: Roi | None = None,
+        device: str = "cpu",
+    ) -> None:
+        affine = check_affine(ijk_to_ras, "the volume's ijk_to_ras")
+        values = np.asarray(volume)
+        if values.ndim != 3 or min(values.shape) < 2 or values.dtype.kind not in "biuf":
+            raise GaussianMRIError(
+                f"A volume needs three axes of two voxels or more of real numbers, got {values.shape}."
+            )
+        self.preset = preset.fitted(values)
+        self.device = device
+        self._volume: TracerVolume = prepare(values, affine, self.preset, roi, device)
+
+    @property
+    def centre(self) -> NDArray[np.float64]:
+        """(3,) RAS mm: the middle of what can be seen."""
+        return self._volume.centre.copy()
+
+    @property
+    def radius(self) -> float:
+        """mm: of the sphere round `centre` that holds all that can be seen."""
+        return self._volume.radius
+
+    @property
+    def corners(self) -> NDArray[np.float64]:
+        """(8, 3) RAS mm: of the box of what can be seen, in the volume's axes."""
+        return self._volume.corners()
+
+    def camera(
+        self,
+        azimuth: float = 0.0,
+        elevation: float = 0.0,
+        size: int | tuple[int, int] = 512,
+        fov_degrees: float = 30.0,
+        zoom: float = 1.0,
+    ) -> Camera:
+        """A camera on a sphere round the volume, superior up, that sees all of it at zoom 1.
+
+        Args:
+            azimuth: degrees from the patient's front towards the patient's left.
+            elevation: degrees upwards.
+        """
+        azimuth, elevation = math.radians(azimuth), math.radians(elevation)
+        level = math.cos(elevation)
+        outward = np.array([-level * math.sin(azimuth), level * math.cos(azimuth), math.sin(elevation)])
+        up = (0.0, 0.0, 1.0) if abs(outward[2]) < 0.999 else (0.0, 1.0, 0.0)
+        distance = self.radius / math.sin(math.radians(fov_degrees) / 2) / zoom
+        return Camera.look_at(self.centre + outward * distance, self.centre, up, fov_degrees, size)
+
+    def render(
+        self,
+        camera: Camera,
+        clips: Sequence[ClipPlane] = (),
+        samples: int = 64,
+        seed: int = 0,
+        background: Sequence[float] = (0.0, 0.0, 0.0),
+        progress: Callable[[int, int], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> Render:
+        """The image after `samples` paths per pixel.
+
+        The same arguments give the same image, bit for bit, whatever the number of threads and of passes.
+
+        Args:
+            clips: planes whose kept sides are intersected; at most ten.
+            background: red, green, blue, as displayed.
+            progress: called with samples done and wanted, some times a second.
+            cancelled: asked between passes; when it says yes the image so far is returned.
+
+        Raises:
+            GaussianMRIError: no samples, or too many planes.
+        """
+        for sums, done in self._passes(camera, clips, samples, seed):  # noqa: B007  the last one counts
+            if progress is not None:
+                progress(done, samples)
+            if cancelled is not None and cancelled():
+                break
+        return self._resolve(sums, done, background)
+
+    def progressive(
+        self,
+        camera: Camera,
+        clips: Sequence[ClipPlane] = (),
+        samples: int = 64,
+        seed: int = 0,
+        background: Sequence[float] = (0.0, 0.0, 0.0),
+    ) -> Iterator[Render]:
+        """The image after one sample, and after ever larger passes up to `samples`; see `render`."""
+        for sums, done in self._passes(camera, clips, samples, seed):
+            yield self._resolve(sums, done, background)
+
+    def _passes(
+        self, camera: Camera, clips: Sequence[ClipPlane], samples: int, seed: int
+    ) -> Iterator[tuple[torch.Tensor, int]]:
+        """The kernel's sums, and the samples in them, after each pass."""
+        import torch
+
+        from ..native import trace_ops
+
+        if samples < 1:
+            raise GaussianMRIError(f"An image needs at least one sample per pixel, got {samples}.")
+        volume = self._volume
+        scene = volume.scene(camera, clips, self.preset)
+        sums = torch.zeros(camera.height, camera.width, trace_ops.SUMS, device=self.device)
+        pixels = camera.height * camera.width
+        # The first passes are short, so that something is there at once and a cancel is heard; a GPU's passes are
+        # bounded as well, because displays watch how long a kernel runs.
+        longest = max(1, (1 << (22 if self.device == "cpu" else 26)) // pixels)
+        done = 0
+        while done < samples:
+            count = min(max(done, 1), longest, samples - done)
+            torch.ops.gaussianmri.trace_(sums, scene, *volume.tensors(), seed & 0x7FFFFFFF, done, count)
+            done += count
+            yield sums, done
+
+    def _resolve(self, sums: torch.Tensor, samples: int, background: Sequence[float]) -> Render:
+        total = sums.cpu().numpy()
+        hits = total[..., 3:4]
+        each = np.maximum(hits, 1)
+        radiance = total[..., :3] / each
+        alpha = hits[..., 0] / samples
+        shown = tone_map(radiance, self.preset.exposure)
+        behind = np.asarray(background, dtype=np.float32)
+        mean = total[..., :3].mean(axis=-1) / samples
+        spread = np.maximum(total[..., 11] / samples - mean**2, 0)
+        return Render(
+            image=(shown * alpha[..., None] + behind * (1 - alpha[..., None])).astype(np.float32),
+            alpha=alpha.astype(np.float32),
+            depth=(total[..., 10] / each[..., 0]).astype(np.float32),
+            radiance=radiance.astype(np.float32),
+            albedo=(total[..., 4:7] / each).astype(np.float32),
+            normal=(total[..., 7:10] / each).astype(np.float32),
+            noise=np.sqrt(spread / max(samples - 1, 1)).astype(np.float32),
+            samples=samples,
+        )

@@ -1,0 +1,428 @@
+"""Training of a cinematic model from pictures of a path tracer, in two steps as ClipGS does it."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import native
+from ..errors import GaussianMRIError
+from ..fitting.problem import choose_device
+from .adjustment import Adjustment, AdjustmentShape
+from .checkpoint import read_checkpoint, write_checkpoint
+from .dataset import CinematicDataset, Frame
+from .densify import AdaptiveControl, GrowingSplats, Relocation, Schedule
+from .model import CinematicModel
+from .options import METHODS, TrainOptions, TrainProgress
+from .rasterise import ScreenStatistics, rasterise
+from .splats import Splats
+
+_LOG = logging.getLogger("GaussianMRI")
+
+EXTENT = 4.4 / 1.3
+"""3DGS's extent of a scene in half edges of its cube, as in the scenes of Blender that its settings come from."""
+
+MEANS_RATE, MEANS_RATE_END = 1.6e-4 * EXTENT, 1.6e-6 * EXTENT  # in half edges of the cube
+ADJUSTMENT_RATE, ADJUSTMENT_RATE_END = 1.6e-4, 1.6e-5  # 4D Gaussian splatting (Wu et al. 2024)
+OFFSETS_RATE = 1e-5
+"""In half edges of the cube. The paper does not say; every visible splat gets a gradient, however far from the plane, so
+that with a larger rate offsets wander beyond the size of a splat (1e-3 loses 1.3 dB on held-out frames, 1e-4 0.2 dB)."""
+
+RATES = {
+    "quaternions": 1e-3,
+    "log_scales": 5e-3,
+    "sh_base": 2.5e-3,
+    "sh_rest": 2.5e-3 / 20,
+    "logit_opacities": 5e-2,
+}
+"""Learning rates of Kerbl et al. 2023."""
+
+
+class Trainer:
+    """A training as a loop: every few iterations report progress, and the model can be used whenever you stop.
+
+    Example:
+        >>> trainer = Trainer(read_dataset("head"), TrainOptions.preset("quick"), "head.ckpt")  # doctest: +SKIP
+        >>> for progress in trainer:                                                            # doctest: +SKIP
+        ...     print(f"{progress.stage} {progress.fraction:.0%}")
+        >>> save_model("head.ply", trainer.model)                                               # doctest: +SKIP
+
+    Args:
+        dataset: what `read_dataset` returned; its training frames are used.
+        options: settings.
+        checkpoint: file that the state goes to about every minute and at the end; a training that was stopped or killed goes
+            on from there.
+        device: "cpu", "cuda" or "auto".
+
+    Raises:
+        GaussianMRIError: no training frames, or a checkpoint that is truncated or of another data set or other options.
+    """
+
+    REPORT = 10  # iterations between reports
+    SAVE = 60.0  # seconds between checkpoints
+    MEMORY = 4 * 2**30  # bytes of pictures kept as 16-bit numbers
+
+    def __init__(
+        self,
+        dataset: CinematicDataset,
+        options: TrainOptions | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        self.dataset, self.options = dataset, options or TrainOptions()
+        self.checkpoint = None if checkpoint is None else Path(checkpoint)
+        self.device = choose_device(device)
+        frames = list(dataset.train)
+        self._held_out: list[Frame] = []
+        if self.options.patience is not None and len(frames) > 1:
+            count = min(8, max(1, len(frames) // 20))
+            every = len(frames) // count
+            self._held_out = frames[::every][:count]
+            frames = [f for n, f in enumerate(frames) if n % every or n // every >= count]
+        if not frames:
+            raise GaussianMRIError(f"{dataset.folder} has no training frames; make a data set with some.")
+        self._frames = frames
+        self._pictures: dict[int, Tensor] = {}
+        lower, upper = np.asarray(dataset.bounds, dtype=np.float64)
+        self.center, self.unit = (lower + upper) / 2, float((upper - lower).max() / 2)
+        self.iteration, self.elapsed, self.stopped_early = 0, 0.0, False
+        self._loss, self._best, self._bad = math.nan, -math.inf, 0
+        self._psnr: float | None = None
+        self._order: list[int] = []
+        self._generator = torch.Generator().manual_seed(self.options.seed)
+        self.visibility, adjust = METHODS[self.options.method]
+        offsets = torch.zeros(self.options.splats) if self.visibility == "learned" else None
+        start = random_splats(
+            self.options.splats, self.center, self.unit, self.options.degree, self._generator
+        )
+        self.growing = self._grow(start, offsets)
+        self.adjustment: Adjustment | None = None
+        if adjust:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self.options.seed)
+                shape = AdjustmentShape(self.options.depth, self.options.width)
+                self.adjustment = Adjustment(torch.from_numpy(self.center), self.unit, shape).to(self.device)
+            self._adjuster = torch.optim.Adam(self.adjustment.parameters(), lr=ADJUSTMENT_RATE, eps=1e-15)
+        schedule = Schedule(
+            self.options.densify_from, self.options.densify_until, reset=self.options.opacity_reset
+        )
+        self._control: AdaptiveControl | Relocation | None = None
+        if self.options.densify == "3dgs":
+            self._control = AdaptiveControl(schedule, EXTENT * self.unit, self.options.cap)
+        elif self.options.densify == "mcmc":
+            assert self.options.cap is not None
+            self._control = Relocation(schedule, self.unit, self.options.cap)
+        if self.checkpoint is not None and self.checkpoint.exists():
+            self._restore(read_checkpoint(self.checkpoint))
+
+    # ---- the loop ------------------------------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[TrainProgress]:
+        saved = started = time.monotonic()
+        losses: list[Tensor] = []
+        before = self.elapsed
+        total = self.options.iterations
+        while self.iteration < total and not self.stopped_early:
+            losses.append(self._iterate())
+            self.elapsed = before + time.monotonic() - started
+            if self.options.patience is not None and self.iteration % self.options.check_every == 0:
+                self._check()
+            last = self.iteration == total or self.stopped_early
+            if last or self.iteration % self.REPORT == 0:
+                self._loss = float(torch.stack(losses).mean())
+                losses.clear()
+                if not math.isfinite(self._loss):
+                    raise GaussianMRIError(
+                        f"The training diverged at iteration {self.iteration}. Train with another seed or data set."
+                    )
+                if last or time.monotonic() - saved > self.SAVE:
+                    self.save()
+                    saved = time.monotonic()
+                yield self.progress
+        self.elapsed = before + time.monotonic() - started
+
+    @property
+    def progress(self) -> TrainProgress:
+        if self.stopped_early:
+            stage = "stopped: no more gain"
+        elif self.iteration <= self.options.first_step or self.adjustment is None:
+            stage = "splats"
+        else:
+            stage = "splats and adjustment"
+        return TrainProgress(
+            self.iteration,
+            self.options.iterations,
+            stage,
+            self._loss,
+            len(self.growing),
+            self._psnr,
+            self.elapsed,
+        )
+
+    @property
+    def model(self) -> CinematicModel:
+        """The model as it stands, apart from the training's own tensors."""
+        facts = {
+            "method": self.options.method,
+            "options": asdict(self.options),
+            "iterations": self.iteration,
+            "training_s": round(self.elapsed, 3),
+            "dataset": {"name": self.dataset.folder.name, "frames": len(self._frames), **self.dataset.facts},
+        }
+        splats = self.growing.splats(self._degree).map(lambda tensor: tensor.detach().clone())
+        offsets = self.growing.offsets
+        active = self.adjustment is not None and self.iteration > self.options.first_step
+        adjustment = Adjustment.from_config(self.adjustment.config()) if active and self.adjustment else None
+        if adjustment is not None and self.adjustment is not None:
+            adjustment.load_state_dict(self.adjustment.state_dict())
+            adjustment.to(self.device).requires_grad_(False)
+        return CinematicModel(
+            splats,
+            self.center,
+            self.unit,
+            self.visibility,
+            None if offsets is None else offsets.detach().clone(),
+            adjustment,
+            self.dataset.background,
+            facts,
+        )
+
+    @property
+    def _degree(self) -> int:
+        return min(self.options.degree, self.iteration // self.options.degree_every)
+
+    def _grow(self, splats: Splats, offsets: Tensor | None) -> GrowingSplats:
+        rates = {**RATES, "means": MEANS_RATE * self.unit, "offsets": OFFSETS_RATE}
+        return GrowingSplats(
+            splats.to(self.device), rates, None if offsets is None else offsets.to(self.device)
+        )
+
+    def _iterate(self) -> Tensor:
+        """One step on one picture; returns the loss before it."""
+        number = self._next()
+        frame = self._frames[number]
+        done = self.iteration / self.options.iterations
+        rate = _decayed(MEANS_RATE, MEANS_RATE_END, done)
+        self.growing.set_rate("means", rate * self.unit)
+        splats = self.growing.splats(self._degree)
+        adjusts = self.adjustment is not None and self.iteration >= self.options.first_step
+        model = CinematicModel(
+            splats,
+            self.center,
+            self.unit,
+            self.visibility,
+            self.growing.offsets,
+            self.adjustment if adjusts else None,
+        )
+        cut = model.cut(frame.plane)
+        self.iteration += 1
+        control = self._control
+        watch = isinstance(control, AdaptiveControl) and self.iteration < self.options.densify_until
+        statistics = ScreenStatistics() if watch else None
+        image, _, _ = rasterise(
+            cut.splats,
+            frame.camera,
+            self.dataset.background,
+            weights=cut.weights,
+            clip=cut.clip,
+            statistics=statistics,
+        )
+        loss = photometric_loss(image, self._picture(number), self.options.ssim_weight)
+        total = loss
+        if isinstance(control, Relocation):
+            total = loss + control.regulariser(splats)
+        self.growing.optimiser.zero_grad()
+        if adjusts:
+            self._adjuster.zero_grad()
+        if total.requires_grad:  # a plane can remove every splat
+            total.backward()
+            if statistics is not None and isinstance(control, AdaptiveControl):
+                assert statistics.radii is not None
+                control.observe(len(self.growing), cut.kept, statistics.gradient_norms, statistics.radii)
+        self.growing.optimiser.step()
+        if adjusts:
+            second = (self.iteration - self.options.first_step) / max(1, self.options.second_step)
+            self._adjuster.param_groups[0]["lr"] = _decayed(ADJUSTMENT_RATE, ADJUSTMENT_RATE_END, second)
+            self._adjuster.step()
+        if isinstance(control, AdaptiveControl):
+            control.step(self.iteration, self.growing, self._generator)
+        elif control is not None:
+            control.step(self.iteration, self.growing, self._generator, rate)
+        return loss.detach()
+
+    def _next(self) -> int:
+        """Number of the next frame: all of them in a random order, then all in another."""
+        if not self._order:
+            self._order = torch.randperm(len(self._frames), generator=self._generator).tolist()
+        return self._order.pop()
+
+    def _picture(self, number: int) -> Tensor:
+        if number not in self._pictures:
+            image = self._frames[number].image()
+            camera = self._frames[number].camera
+            if image.shape != (camera.height, camera.width, 3):
+                raise GaussianMRIError(
+                    f"Picture {self._frames[number].name} of {self.dataset.folder} is {image.shape[1::-1]} pixels, "
+                    f"its camera has {camera.width} x {camera.height}."
+                )
+            picture = torch.from_numpy(np.ascontiguousarray(image)).to(torch.float16).to(self.device)
+            if sum(p.numel() for p in self._pictures.values()) * 2 >= self.MEMORY:
+                return picture.float()
+            self._pictures[number] = picture
+        return self._pictures[number].float()
+
+    def _check(self) -> None:
+        """Quality on the frames kept out, and whether to stop."""
+        model = self.model
+        errors = []
+        for frame in self._held_out:
+            image = model.render(frame.camera, frame.plane).image.clamp(0, 1).cpu()
+            errors.append(float(((image - torch.from_numpy(frame.image())) ** 2).mean()))
+        self._psnr = float(np.mean([-10 * math.log10(max(e, 1e-10)) for e in errors])) if errors else None
+        if self._psnr is None:
+            return
+        self._bad = 0 if self._psnr > self._best + 0.02 else self._bad + 1
+        self._best = max(self._best, self._psnr)
+        assert self.options.patience is not None
+        if self._bad >= self.options.patience and self.iteration > self.options.first_step:
+            _LOG.info("No gain in %d checks; stopped at iteration %d.", self._bad, self.iteration)
+            self.stopped_early = True
+
+    # ---- files ---------------------------------------------------------------------------------------------------
+
+    def save(self) -> None:
+        """Write the checkpoint, if there is to be one."""
+        if self.checkpoint is None:
+            return
+        state: dict[str, Any] = {
+            "dataset": self._identity(),
+            "options": asdict(self.options),
+            "iteration": self.iteration,
+            "elapsed": self.elapsed,
+            "order": self._order,
+            "generator": self._generator.get_state(),
+            "parameters": {name: leaf.detach() for name, leaf in self.growing.parameters.items()},
+            "optimiser": self.growing.optimiser.state_dict(),
+            "early": [self._psnr, self._best, self._bad, self.stopped_early],
+        }
+        if self.adjustment is not None:
+            state["adjustment"] = self.adjustment.state_dict()
+            state["adjuster"] = self._adjuster.state_dict()
+        if isinstance(self._control, AdaptiveControl):
+            state["control"] = self._control.state()
+        write_checkpoint(self.checkpoint, state)
+
+    def _identity(self) -> str:
+        return str(self.dataset.fingerprint)
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        if state["dataset"] != self._identity():
+            raise GaussianMRIError(
+                f"{self.checkpoint} belongs to another data set than {self.dataset.folder}. Name that data set, "
+                "or another checkpoint."
+            )
+        mine, free = asdict(self.options), {"second_step", "patience", "check_every"}
+        changed = [name for name in mine if name not in free and mine[name] != state["options"].get(name)]
+        if changed:
+            raise GaussianMRIError(
+                f"{self.checkpoint} was made with other options ({', '.join(changed)}). Train with the same ones, "
+                "or name another checkpoint."
+            )
+        leaves = state["parameters"]
+        splats = Splats(
+            leaves["means"],
+            leaves["quaternions"],
+            leaves["log_scales"],
+            torch.cat([leaves["sh_base"], leaves["sh_rest"]], dim=1),
+            leaves["logit_opacities"],
+        )
+        self.growing = self._grow(splats, leaves.get("offsets"))
+        self.growing.optimiser.load_state_dict(state["optimiser"])
+        self._order = state["order"]
+        self._generator.set_state(state["generator"])
+        self.iteration, self.elapsed = state["iteration"], state["elapsed"]
+        self._psnr, self._best, self._bad, self.stopped_early = state["early"]
+        if self.adjustment is not None:
+            self.adjustment.load_state_dict(state["adjustment"])
+            self._adjuster.load_state_dict(state["adjuster"])
+        if isinstance(self._control, AdaptiveControl):
+            self._control.restore(state["control"], self.device)
+        _LOG.info("Training goes on from iteration %d of %s.", self.iteration, self.checkpoint)
+
+
+def train_model(
+    dataset: CinematicDataset,
+    options: TrainOptions | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    device: str | torch.device = "cpu",
+    progress: Callable[[TrainProgress], object] | None = None,
+) -> CinematicModel:
+    """Train a model; the arguments are those of `Trainer`.
+
+    Args:
+        progress: called every few iterations; when it returns False the training stops, its checkpoint is written, and the
+            model is returned as it stands.
+    """
+    trainer = Trainer(dataset, options, checkpoint, device)
+    for report in trainer:
+        if progress is not None and progress(report) is False:
+            trainer.save()
+            break
+    return trainer.model
+
+
+def random_splats(
+    count: int, center: np.ndarray, unit: float, degree: int, generator: torch.Generator
+) -> Splats:
+    """Splats spread evenly at random over a cube, grey, of opacity 0.1, as large as their neighbours are far (3DGS).
+
+    Args:
+        center: (3,) RAS mm.
+        unit: mm, half the cube's edge.
+    """
+    from scipy.spatial import cKDTree
+
+    means = (torch.rand(count, 3, generator=generator) * 2 - 1) * unit
+    distances = cKDTree(means.numpy()).query(means.numpy(), k=4, workers=-1)[0][:, 1:]
+    size = np.sqrt(np.maximum((distances**2).mean(axis=1), 1e-14 * unit**2))
+    colours = torch.rand(count, 1, 3, generator=generator) / 255
+    return Splats(
+        means + torch.from_numpy(np.asarray(center, dtype=np.float32)),
+        torch.tensor([1.0, 0, 0, 0]).repeat(count, 1),
+        torch.from_numpy(np.log(size).astype(np.float32))[:, None].repeat(1, 3),
+        torch.cat([colours, torch.zeros(count, (degree + 1) ** 2 - 1, 3)], dim=1),
+        torch.full((count,), math.log(0.1 / 0.9)),
+    )
+
+
+def photometric_loss(image: Tensor, truth: Tensor, ssim_weight: float) -> Tensor:
+    """(1 - lambda) L1 + lambda (1 - SSIM) of images (H, W, 3) in 0..1 ("ClipGS", eq. 7), SSIM by channel."""
+    loss = (image - truth).abs().mean() * (1 - ssim_weight)
+    if ssim_weight > 0:
+        loss = loss + ssim_weight * (1 - channel_ssim(image, truth))
+    return loss
+
+
+def channel_ssim(image: Tensor, truth: Tensor) -> Tensor:
+    """Mean over the colour channels of the SSIM of images (H, W, 3) in 0..1; differentiable in `image`."""
+    height, width, channels = image.shape
+    shapes = torch.tensor([[height, width]] * channels, dtype=torch.int32)
+    mine, true = (part.permute(2, 0, 1).reshape(-1).contiguous() for part in (image, truth))
+    means, gradient = native.ssim(mine.detach(), true, shapes)
+    # The kernel gives the gradient with the value: a term of value 0 carries it, for any backend.
+    return means.mean() + ((mine - mine.detach()) * gradient).sum() / channels
+
+
+def _decayed(first: float, last: float, fraction: float) -> float:
+    """From `first` to `last`, exponentially."""
+    return math.exp((1 - fraction) * math.log(first) + min(1.0, fraction) * math.log(last))

@@ -1,0 +1,97 @@
+"""Makes a model of a volume from first to last: `python -m GaussianMRILib.cinematic.worker job.json`.
+
+For programs that run it as a process of its own and read its progress: each line of output that is a JSON object has
+`stage` ("pictures" or "training"), `fraction` (0 to 1 of the whole), `text` (a line for people) and, of pictures, `picture`
+(the newest file). Stopped at any moment, the same job goes on from what is there. Exit status 0: done; 1: a problem,
+which the last line of output names; 2: wrong usage.
+
+The job is a JSON object: `volume` (.npz with `pixels` and `ijk_to_ras`), `preset` (as `Preset.to_dict`), `folder`, `model`
+(.ply), and optionally `roi` (lowest and highest corner, RAS mm), `frames`, `size` (pixels), `planes`, `quality`
+(`TrainOptions.preset`), `iterations`, `device`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import GaussianMRIError
+
+#: Rendering's part of the whole, for the bar.
+PICTURES = 0.3
+
+
+def run(job: dict[str, Any]) -> None:
+    """Do a job; prints its progress.
+
+    Raises:
+        GaussianMRIError: see `make_dataset`, `Trainer` and `save_model`; or the job's description is incomplete.
+    """
+    from .dataset import DatasetOptions, make_dataset
+    from .model_files import save_model
+    from .options import TrainOptions
+    from .presets import Preset
+    from .train import Trainer
+
+    try:
+        folder, model = Path(job["folder"]), Path(job["model"])
+        preset = Preset.from_dict(job["preset"])
+        with np.load(job["volume"]) as stored:
+            pixels, matrix = stored["pixels"], stored["ijk_to_ras"]
+    except (KeyError, TypeError, OSError, ValueError) as error:
+        raise GaussianMRIError(f"The job is incomplete: {error!r}.") from error
+    frames, device = int(job.get("frames", 330)), str(job.get("device", "auto"))
+    test = max(1, round(frames / 10))
+    options = DatasetOptions(
+        train=max(1, frames - test),
+        test=test,
+        size=int(job.get("size", 256)),
+        planes=str(job.get("planes", "any")),
+    )
+    tracing = "cuda" if device != "cpu" and _has_cuda() else "cpu"
+
+    def rendered(done: int, total: int, path: Path) -> None:
+        report("pictures", PICTURES * done / total, f"picture {done} of {total}", picture=str(path))
+
+    dataset = make_dataset(
+        folder / "dataset", pixels, matrix, preset, options, job.get("roi"), tracing, rendered
+    )
+    assert dataset is not None
+    training = TrainOptions.preset(str(job.get("quality", "quick"))).scaled(None, job.get("iterations"))
+    trainer = Trainer(dataset, training, folder / "checkpoint.pt", device)
+    for now in trainer:
+        text = f"{now.stage}: iteration {now.iteration} of {now.iterations}, {now.splats} splats, loss {now.loss:.4f}"
+        report("training", PICTURES + (1 - PICTURES) * now.fraction, text)
+    save_model(model, trainer.model)
+
+
+def report(stage: str, fraction: float, text: str, **more: Any) -> None:
+    """Print a line of progress."""
+    print(json.dumps({"stage": stage, "fraction": round(fraction, 4), "text": text, **more}), flush=True)
+
+
+def _has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    given = sys.argv[1:] if arguments is None else arguments
+    if len(given) != 1:
+        print("usage: python -m GaussianMRILib.cinematic.worker job.json", file=sys.stderr)
+        return 2
+    try:
+        run(json.loads(Path(given[0]).read_text(encoding="utf-8")))
+    except (GaussianMRIError, OSError, ValueError) as error:
+        print(error, flush=True)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

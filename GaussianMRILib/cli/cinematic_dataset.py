@@ -1,0 +1,93 @@
+"""`gaussianmri cinematic dataset`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from .app import advance, common_options, load_stacks, progress_bar
+
+
+@click.command(short_help="Path-trace images of a volume, cut by planes.")
+@click.argument("volume", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--output", metavar="FOLDER", required=True, type=click.Path(path_type=Path),
+    help="Folder of the data set; the same command goes on with an unfinished one.",
+)  # fmt: skip
+@click.option(
+    "--preset", default="CT bone", show_default=True,
+    help="Name of a look, a Slicer volume property (.vp), or a JSON file of presets.",
+)  # fmt: skip
+@click.option("--train", type=click.IntRange(min=1), default=1000, show_default=True, help="Training frames.")
+@click.option("--test", type=click.IntRange(min=0), default=100, show_default=True, help="Held-out frames.")
+@click.option("--size", type=click.IntRange(16, 8192), default=512, show_default=True, help="Pixels a side.")
+@click.option("--samples", type=click.IntRange(min=1), default=32, show_default=True, help="Paths per pixel.")
+@click.option(
+    "--test-samples", type=click.IntRange(min=1), default=256, show_default=True,
+    help="Paths per pixel of held-out frames.",
+)  # fmt: skip
+@click.option(
+    "--planes", type=click.Choice(["any", "axial"]), default="any", show_default=True,
+    help="Directions of the cutting planes.",
+)  # fmt: skip
+@click.option("--denoise/--no-denoise", default=False, help="Denoise training frames (needs pyoidn).")
+@click.option(
+    "--roi", nargs=6, type=float, default=None, metavar="R0 R1 A0 A1 S0 S1",
+    help="Show only this box, RAS millimetres.",
+)  # fmt: skip
+@click.option(
+    "--zoom", default=1.3, show_default=True, help="1 fits the sphere round the volume in the image."
+)
+@click.option(
+    "--background", nargs=3, type=click.FloatRange(0, 1), default=(0.0, 0.0, 0.0), metavar="R G B",
+    help="Colour behind the volume, 0 to 1.  [default: black]",
+)  # fmt: skip
+@click.option("--format", "kind", type=click.Choice(["png", "npy"]), default="png", show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
+@common_options
+def dataset(
+    volume: Path,
+    output: Path,
+    preset: str,
+    train: int,
+    test: int,
+    size: int,
+    samples: int,
+    test_samples: int,
+    planes: str,
+    denoise: bool,
+    roi: tuple[float, ...] | None,
+    zoom: float,
+    background: tuple[float, float, float],
+    kind: str,
+    seed: int,
+    device: str,
+) -> None:
+    """Path-trace pictures of VOLUME (NIfTI, NRRD, MetaImage or DICOM) from random views, cut by random planes.
+
+    \b
+    Examples:
+      gaussianmri cinematic dataset head.nii.gz -o head/
+      gaussianmri cinematic dataset head.nii.gz --preset "MR head" --size 256 --train 300 -o head/
+    """
+    from ..cinematic.dataset import DatasetOptions, make_dataset, regular_volume
+    from ..cinematic.presets import find_preset
+
+    options = DatasetOptions(
+        train, test, size, samples, test_samples, planes, denoise,
+        zoom=zoom, background=background, format=kind, seed=seed,
+    )  # fmt: skip
+    look = find_preset(preset)
+    values, matrix = regular_volume(load_stacks([volume])[0])
+    box = None if roi is None else (roi[0::2], roi[1::2])
+    with progress_bar("Rendering") as bar:
+        made = make_dataset(
+            output, values, matrix, look, options, box, device,
+            progress=lambda done, total, _path: advance(bar, done / total),
+        )  # fmt: skip
+    assert made is not None
+    click.echo(f"Frames        {len(made.train)} for training, {len(made.test)} held out")
+    click.echo(f"Images        {size} x {size} pixels, {samples} and {test_samples} samples")
+    click.echo(f"Written       {output}")

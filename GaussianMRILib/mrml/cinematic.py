@@ -1,0 +1,271 @@
+"""Cinematic models in 3D views: behind everything else that the view draws, with its camera, cut by a plane of the scene."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import slicer
+import vtk
+from numpy.typing import NDArray
+from vtkmodules.util.numpy_support import numpy_to_vtk, vtk_to_numpy
+
+from ..errors import GaussianMRIError
+from ..files import file_name
+from .planes import plane_from_slice_node, rectangle
+from .scene import all_or_nothing, described, in_scene, is_node, scene_of
+
+if TYPE_CHECKING:
+    from ..cinematic.camera import Camera
+    from ..cinematic.clip import ClipPlane
+    from ..cinematic.model import CinematicModel
+    from ..cinematic.presets import Preset
+
+#: Pixels that are drawn at most; a larger view gets the image enlarged.
+MOST_PIXELS = 512 * 512
+
+
+def camera_of_view(renderer: Any, most_pixels: int = MOST_PIXELS) -> Camera:
+    """The camera of a 3D view's vtkRenderer, with as many pixels as the view has, up to a number.
+
+    Raises:
+        GaussianMRIError: the view's camera has a parallel projection, or is clipped to nothing.
+    """
+    from ..cinematic.camera import Camera
+
+    active = renderer.GetActiveCamera()
+    if active.GetParallelProjection():
+        raise GaussianMRIError(
+            "The 3D view has a parallel projection; cinematic models need perspective (the view's eye menu)."
+        )
+    width, height = (max(pixels, 1) for pixels in renderer.GetSize())
+    shrink = min(1.0, math.sqrt(most_pixels / (width * height)))
+    size = max(1, round(width * shrink)), max(1, round(height * shrink))
+    angle = active.GetViewAngle()
+    if active.GetUseHorizontalViewAngle():
+        angle = math.degrees(2 * math.atan(math.tan(math.radians(angle) / 2) * height / width))
+    return Camera.look_at(
+        active.GetPosition(),
+        active.GetFocalPoint(),
+        active.GetViewUp(),
+        float(np.clip(angle, 0.1, 170.0)),
+        size,
+    )
+
+
+def clip_of_node(node: Any, flipped: bool = False) -> ClipPlane:
+    """The clip plane that a markups plane or a slice view gives: the side that its normal points to is cut away.
+
+    Args:
+        flipped: cut away the other side.
+
+    Raises:
+        GaussianMRIError: no such node, a plane that is not placed, or a transform that is not linear.
+    """
+    from ..cinematic.clip import ClipPlane
+
+    if is_node(node, "vtkMRMLSliceNode"):
+        plane = plane_from_slice_node(node)
+        center, normal = plane.center, plane.normal
+    elif is_node(node, "vtkMRMLMarkupsPlaneNode"):
+        if not node.GetIsPlaneValid():
+            raise GaussianMRIError(f"The plane '{node.GetName()}' is not placed yet; place it in a view.")
+        center, x, y, _ = rectangle(node)
+        normal = np.cross(x, y)
+    else:
+        raise GaussianMRIError(f"A markups plane or a slice view is needed, got {described(node)}.")
+    return ClipPlane.from_point(center, -normal if flipped else normal)
+
+
+def preset_of_display(display_node: Any) -> Preset:
+    """The look that a volume has in Slicer's Volume Rendering: its transfer functions and highlights.
+
+    Args:
+        display_node: vtkMRMLVolumeRenderingDisplayNode.
+
+    Raises:
+        GaussianMRIError: no such node, or one without transfer functions or without opacity.
+    """
+    from ..cinematic.presets import from_volume_property
+
+    if not is_node(display_node, "vtkMRMLVolumeRenderingDisplayNode"):
+        raise GaussianMRIError(f"A volume rendering display node is needed, got {described(display_node)}.")
+    node = display_node.GetVolumePropertyNode()
+    if node is None:
+        raise GaussianMRIError(f"{described(display_node)} has no transfer functions; choose a preset there.")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, f"{file_name(node.GetName() or '', 'look')}.vp")
+        storage = slicer.vtkMRMLVolumePropertyStorageNode()
+        storage.SetFileName(str(path))
+        if not storage.WriteData(node):
+            raise GaussianMRIError(
+                f"Slicer cannot write the transfer functions of {described(display_node)}."
+            )
+        preset = from_volume_property(path)
+    # The file does not have it.
+    unit = float(node.GetVolumeProperty().GetScalarOpacityUnitDistance())
+    return replace(preset, transfer=replace(preset.transfer, unit_distance=unit))
+
+
+class CinematicView:
+    """A cinematic model in a 3D view, drawn anew whenever the view is and something has changed.
+
+    The picture is the view's background: markups and other actors of the scene are drawn over it.
+
+    Example:
+        >>> renderer = threeDView.renderWindow().GetRenderers().GetFirstRenderer()   # doctest: +SKIP
+        >>> view = CinematicView(renderer, model, planeNode)                         # doctest: +SKIP
+
+    Args:
+        renderer: vtkRenderer of the view.
+        model: what `GaussianMRILib.cinematic.load_model` returned.
+        plane_node: markups plane or slice node that cuts, or None.
+        flipped: cut away the other side of the plane.
+        most_pixels: drawn at most; the picture is enlarged to the view.
+        schedule: has the view drawn soon (its `scheduleRender`); default: at once.
+        changed: called after every new picture.
+
+    Attributes:
+        milliseconds: that the last picture took.
+        problem: why there is no new picture, or None.
+    """
+
+    def __init__(
+        self,
+        renderer: Any,
+        model: CinematicModel,
+        plane_node: Any = None,
+        flipped: bool = False,
+        most_pixels: int = MOST_PIXELS,
+        schedule: Callable[[], object] | None = None,
+        changed: Callable[[], object] | None = None,
+    ) -> None:
+        self.model, self.plane_node, self.flipped = model, plane_node, flipped
+        self.most_pixels = most_pixels
+        self.milliseconds: float | None = None
+        self.problem: str | None = None
+        self._renderer, self._changed = renderer, changed
+        self._schedule = schedule or self._render_now
+        self._drawn: Any = None
+        self._observed: list[tuple[Any, int]] = []
+        self._image = vtk.vtkImageData()
+        self._texture = vtk.vtkTexture()
+        self._texture.SetInputData(self._image)
+        self._texture.InterpolateOn()
+        self._before = renderer.GetBackgroundTexture(), renderer.GetTexturedBackground()
+        self.refresh()
+        renderer.SetBackgroundTexture(self._texture)
+        renderer.SetTexturedBackground(True)
+        self._observe(renderer, vtk.vtkCommand.StartEvent, lambda *_: self.refresh())
+        self.follow(plane_node)
+        self.render()
+
+    @property
+    def running(self) -> bool:
+        return bool(self._observed)
+
+    def follow(self, plane_node: Any, flipped: bool | None = None) -> None:
+        """Be cut by another plane (None: by none)."""
+        kept = [(thing, tag) for thing, tag in self._observed if thing is not self.plane_node]
+        for thing, tag in self._observed:
+            if thing is self.plane_node:
+                thing.RemoveObserver(tag)
+        self._observed = kept
+        self.plane_node = plane_node
+        self.flipped = self.flipped if flipped is None else flipped
+        if plane_node is not None:
+            # A slice view that moves does not make 3D views render where it is not shown in them.
+            self._observe(plane_node, vtk.vtkCommand.ModifiedEvent, lambda *_: self.render())
+            if is_node(plane_node, "vtkMRMLMarkupsNode"):
+                self._observe(plane_node, plane_node.PointModifiedEvent, lambda *_: self.render())
+        self.render()
+
+    def render(self) -> None:
+        """Have the view drawn."""
+        if self.running:
+            self._schedule()
+
+    def _render_now(self) -> None:
+        window = self._renderer.GetRenderWindow()
+        if window is not None:
+            window.Render()
+
+    def refresh(self) -> None:
+        """Make a new picture if camera, size, plane or model have changed since the last."""
+        try:
+            camera = camera_of_view(self._renderer, self.most_pixels)
+            clip = clip_of_node(self.plane_node, self.flipped) if in_scene(self.plane_node) else None
+        except GaussianMRIError as error:
+            self.problem = str(error)
+            return
+        self.problem = None
+        state = (
+            camera.world_to_camera.tobytes(), camera.fx, camera.width, camera.height, id(self.model),
+            None if clip is None else (clip.normal.tobytes(), clip.offset),
+        )  # fmt: skip
+        if state == self._drawn:
+            return
+        started = time.perf_counter()
+        picture = self.model.render(camera, clip).image.cpu().numpy()
+        _fill(self._image, picture)
+        self._texture.Modified()
+        self._drawn = state
+        self.milliseconds = 1e3 * (time.perf_counter() - started)
+        if self._changed is not None:
+            self._changed()
+
+    def picture(self) -> NDArray[np.uint8]:
+        """The picture as it is shown, (rows, columns, 3), top row first."""
+        columns, rows, _ = self._image.GetDimensions()
+        stored = vtk_to_numpy(self._image.GetPointData().GetScalars())
+        return np.array(stored.reshape(rows, columns, 3)[::-1])
+
+    def stop(self) -> None:
+        """Give the view its own background back."""
+        observed, self._observed = self._observed, []
+        for thing, tag in observed:
+            thing.RemoveObserver(tag)
+        self._renderer.SetBackgroundTexture(self._before[0])
+        self._renderer.SetTexturedBackground(self._before[1])
+        self._schedule()
+
+    def _observe(self, thing: Any, event: Any, call: Callable[..., None]) -> None:
+        self._observed.append((thing, thing.AddObserver(event, call)))
+
+
+def snapshot(picture: NDArray[np.uint8], scene: Any = None, name: str = "Cinematic snapshot") -> Any:
+    """A picture (rows, columns, 3) as a new vector volume node, one pixel a mm."""
+    scene = scene_of(scene=scene)
+    image = vtk.vtkImageData()
+    _fill(image, picture[::-1])
+    with all_or_nothing(scene, undo=True) as added:
+        node = scene.AddNewNodeByClass("vtkMRMLVectorVolumeNode", scene.GenerateUniqueName(name))
+        added.append(node)
+        matrix = vtk.vtkMatrix4x4()
+        # Seen as an axial slice, the top row is anterior and the left column right.
+        matrix.DeepCopy([-1, 0, 0, 0, 0, -1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1])
+        node.SetIJKToRASMatrix(matrix)
+        node.SetAndObserveImageData(image)
+        node.CreateDefaultDisplayNodes()
+    return node
+
+
+def _fill(image: Any, picture: NDArray[Any]) -> None:
+    """Put a picture (rows, columns, 3), float 0..1 or uint8, top row first, into vtkImageData, whose rows go upwards."""
+    if picture.dtype != np.uint8:
+        picture = (np.clip(picture, 0, 1) * np.float32(255) + np.float32(0.5)).astype(np.uint8)
+    rows, columns, _ = picture.shape
+    flipped = np.ascontiguousarray(picture[::-1]).reshape(-1, 3)
+    if image.GetDimensions()[:2] != (columns, rows):
+        image.SetDimensions(columns, rows, 1)
+        image.GetPointData().SetScalars(numpy_to_vtk(flipped, deep=1))
+    else:
+        vtk_to_numpy(image.GetPointData().GetScalars())[:] = flipped
+        image.GetPointData().GetScalars().Modified()
+    image.Modified()

@@ -1,0 +1,119 @@
+"""The path tracer as a torch operator, `torch.ops.gaussianmri.trace_`; csrc/common/trace_math.h says what it does.
+
+Importing this module registers it, once per process.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .backend import kernels
+from .ops import _check, _check_tensor
+
+CELL = 4  # kTraceCell
+SUMS = 12  # kTraceSums
+MAX_PLANES, MAX_LIGHTS = 16, 4  # kTracePlanes, with the six of the box; kTraceLights
+GRADIENT_LEVELS = 256
+
+_VECTOR = (np.float32, 3)
+_PLANE = np.dtype([("voxel", np.float32, 4), ("normal", *_VECTOR), ("unused", np.float32)])
+_LIGHT = np.dtype(
+    [(name, *_VECTOR) for name in ("centre", "u", "v", "normal", "radiance")] + [("area", np.float32)]
+)
+#: GmTraceScene, member by member.
+SCENE = np.dtype(
+    [("size", np.int32, 3), ("cells", np.int32, 3)]
+    + [(name, np.int32) for name in ("planes", "lights", "levels", "events", "width", "height")]
+    + [("to_voxel", np.float32, (3, 4))]
+    + [(name, *_VECTOR) for name in ("eye", "corner", "right", "down")]
+    + [(name, np.float32) for name in ("value_scale", "gradient_scale", "face")]
+    + [(name, np.float32) for name in ("anisotropy", "reflectance", "shininess")]
+    + [(name, *_VECTOR) for name in ("up", "zenith", "horizon", "nadir")]
+    + [("plane", _PLANE, MAX_PLANES), ("light", _LIGHT, MAX_LIGHTS)]
+)
+
+_library = torch.library.Library("gaussianmri", "FRAGMENT")
+_library.define(
+    "trace_(Tensor(a!) sums, Tensor scene, Tensor values, Tensor gradients, Tensor majorants, Tensor skips, "
+    "Tensor table, int seed, int first, int count) -> ()"
+)
+
+
+def _check_trace(
+    sums: Tensor, scene: Tensor, values: Tensor, gradients: Tensor, majorants: Tensor, skips: Tensor,
+    table: Tensor, seed: int, first: int, count: int, device: str,
+) -> None:  # fmt: skip
+    _check_tensor("scene", scene, (SCENE.itemsize // 4,), torch.int32, "cpu")
+    header = np.frombuffer(scene.numpy().tobytes(), SCENE)[0]
+    i, j, k = (int(n) for n in header["size"])
+    ci, cj, ck = (int(n) for n in header["cells"])
+    _check_tensor("sums", sums, (int(header["height"]), int(header["width"]), SUMS), torch.float32, device)
+    _check_tensor("values", values, (k, j, i), torch.uint16, device)
+    if gradients.numel():
+        _check_tensor("gradients", gradients, (k, j, i), torch.uint8, device)
+    _check_tensor("majorants", majorants, (ck, cj, ci), torch.float32, device)
+    _check_tensor("skips", skips, (ck, cj, ci), torch.uint8, device)
+    entries = 4 * int(header["levels"]) + GRADIENT_LEVELS
+    _check_tensor("table", table, (entries,), torch.float32, device)
+    _check(0 <= seed < 2**31, f"seed must lie in [0, 2^31), got {seed}.")
+    _check(first >= 0 and count >= 0 and first + count < 2**31, "samples are numbered from 0 to 2^31.")
+    for name, tensor in (
+        ("sums", sums), ("values", values), ("gradients", gradients), ("majorants", majorants),
+        ("skips", skips), ("table", table),
+    ):  # fmt: skip
+        _check(tensor.is_contiguous(), f"{name} must be contiguous.")
+
+
+def _trace_cpu(
+    sums: Tensor, scene: Tensor, values: Tensor, gradients: Tensor, majorants: Tensor, skips: Tensor,
+    table: Tensor, seed: int, first: int, count: int,
+) -> None:  # fmt: skip
+    _check_trace(sums, scene, values, gradients, majorants, skips, table, seed, first, count, "cpu")
+    library = kernels()
+    if library is None:
+        from .trace_reference import trace_
+
+        trace_(sums, scene, values, gradients, majorants, skips, table, seed, first, count)
+        return
+    volume = [x.data_ptr() or None for x in (values, gradients, majorants, skips, table)]
+    samples = (seed, first, count, torch.get_num_threads())
+    library._call("gaussianmri_trace", scene.data_ptr(), scene.numel(), *volume, *samples, sums.data_ptr())
+
+
+def _trace_cuda(
+    sums: Tensor, scene: Tensor, values: Tensor, gradients: Tensor, majorants: Tensor, skips: Tensor,
+    table: Tensor, seed: int, first: int, count: int,
+) -> None:  # fmt: skip
+    from .cuda import _operators
+
+    _check_trace(sums, scene, values, gradients, majorants, skips, table, seed, first, count, "cuda")
+    launch_trace(
+        _operators().launcher, sums, scene, values, gradients, majorants, skips, table, seed, first, count
+    )
+
+
+def launch_trace(
+    launcher: object, sums: Tensor, scene: Tensor, values: Tensor, gradients: Tensor, majorants: Tensor,
+    skips: Tensor, table: Tensor, seed: int, first: int, count: int,
+) -> None:  # fmt: skip
+    """Queue the kernel on a `cuda_launch.Launcher`."""
+    height, width, _ = sums.shape
+    grid = (-(-width // 16), -(-height // 8))
+    launcher.launch(  # type: ignore[attr-defined]
+        "gm_trace", grid, 128, scene.to(sums.device), values, gradients, majorants, skips, table, seed, first,
+        count, sums,
+    )  # fmt: skip
+
+
+_library.impl("trace_", _trace_cpu, "CPU")
+_library.impl("trace_", _trace_cuda, "CUDA")
+
+
+@torch.library.register_fake("gaussianmri::trace_", lib=_library)
+def _trace_fake(
+    sums: Tensor, scene: Tensor, values: Tensor, gradients: Tensor, majorants: Tensor, skips: Tensor,
+    table: Tensor, seed: int, first: int, count: int,
+) -> None:  # fmt: skip
+    return None

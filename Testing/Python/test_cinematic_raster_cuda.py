@@ -1,0 +1,81 @@
+"""The CUDA kernels of the rasteriser, in the host emulation, and on a GPU where there is one."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+from cuda_support import EMULATION
+from raster_scenes import RasterScene, assert_gradients_agree, assert_pictures_agree, raster_scene
+from torch import Tensor
+
+from GaussianMRILib.native import splat_cuda, splat_ops
+
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="the CUDA emulation needs g++")
+
+
+def emulated(seed: int = 0) -> splat_cuda.CudaRasteriser:
+    if str(EMULATION) not in sys.path:
+        sys.path.insert(0, str(EMULATION))
+    from launcher import EmulationLauncher
+
+    return splat_cuda.CudaRasteriser(EmulationLauncher(seed=seed))
+
+
+def run(
+    rasteriser: splat_cuda.CudaRasteriser, scene: RasterScene
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    given = (scene.splats, scene.camera, scene.width, scene.height)
+    pictures = rasteriser.rasterise(*given)
+    return pictures, rasteriser.rasterise_backward(pictures[:3], scene.gradients, *given)
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("seed", "degree", "size", "cut"),
+    [(21, 3, (75, 61), False), (22, 3, (33, 50), True), (23, 1, (1, 40), True)],
+)
+def test_equals_the_reference(seed: int, degree: int, size: tuple[int, int], cut: bool) -> None:
+    scene = raster_scene(seed, degree=degree, size=size, cut=cut)
+    pictures, gradients = run(emulated(), scene)
+    assert_pictures_agree(scene, pictures)
+    assert_gradients_agree(scene, gradients)
+
+
+@needs_compiler
+def test_order_of_threads_does_not_matter() -> None:
+    scene = raster_scene(24, count=1500, degree=0, size=(40, 24), cut=True)
+    results = [run(emulated(seed), scene) for seed in (0, 5)]
+    for ours, theirs in zip(results[0], results[1], strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+    assert_pictures_agree(scene, results[0][0])
+    assert_gradients_agree(scene, results[0][1], 3e-5)
+
+
+@needs_compiler
+def test_nothing_to_draw() -> None:
+    scene = raster_scene(25, count=40, size=(20, 17))
+    empty = replace(scene, splats=tuple(t[:0] for t in scene.splats))
+    behind = replace(scene, splats=(scene.splats[0] + torch.tensor([600.0, 1200, 400]), *scene.splats[1:]))
+    for nothing in (empty, behind):
+        (image, alpha, _, radii), gradients = run(emulated(), nothing)
+        assert (
+            torch.equal(image, scene.camera[23:26].expand_as(image)) and not alpha.any() and not radii.any()
+        )
+        assert not any(g.any() for g in gradients)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("cut", [False, True])
+def test_gpu_equals_the_reference(cut: bool) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA GPU")
+    scene = raster_scene(26, count=2000, size=(120, 90), cut=cut)
+    leaves = [t.cuda().requires_grad_() for t in (*scene.splats, scene.screen)]
+    pictures = splat_ops.rasterise(*leaves, scene.camera, scene.width, scene.height)
+    torch.autograd.backward(pictures[:3], tuple(g.cuda() for g in scene.gradients))
+    assert_pictures_agree(scene, tuple(p.detach().cpu() for p in pictures))
+    assert_gradients_agree(scene, tuple(leaf.grad.cpu() for leaf in leaves), 3e-5)

@@ -1,0 +1,178 @@
+"""The Gaussian MRI Cinematic module as a user works with it, on real MRML and with the real panel file."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("slicer", reason="needs slicer-core, which is not installed")
+pytest.importorskip("PySide6.QtWidgets", reason="needs PySide6_Essentials, which is not installed", exc_type=ImportError)
+
+import slicer
+from mrml_scenes import plane_node, volume_node
+from test_mrml_cinematic import coloured
+
+MODULE = Path(__file__).resolve().parents[2] / "GaussianMRI" / "GaussianMRICinematic" / "GaussianMRICinematic.py"
+
+
+@pytest.fixture
+def panel(app: Any) -> Any:
+    """The module's widget, opened."""
+    app.load_module(MODULE)
+    return app.select(MODULE.stem)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A red ball above a blue one."""
+    from GaussianMRILib.cinematic import save_model
+
+    return save_model(tmp_path / "balls.ply", coloured({"red": (0.0, 0.0, 20.0), "blue": (0.0, 0.0, -20.0)}))
+
+
+def from_the_front() -> None:
+    camera = slicer.app.layoutManager().threeDWidget(0).threeDView().cameraNode().GetCamera()
+    camera.SetPosition(0, 300, 0)
+    camera.SetFocalPoint(0, 0, 0)
+    camera.SetViewUp(0, 0, 1)
+
+
+def head(scene: Any) -> Any:
+    """A small volume: a bright ball with a denser one in it, 24 x 24 x 24 voxels of 4 mm."""
+    k, j, i = np.indices((24, 24, 24)) - 11.5
+    away = np.sqrt(i**2 + j**2 + k**2)
+    pixels = np.where(away < 5, 900.0, np.where(away < 10, 300.0, -1000.0)).astype(np.float32)
+    affine = np.diag([4.0, 4.0, 4.0, 1.0])
+    affine[:3, 3] = -46
+    return volume_node(scene, pixels, affine, "head")
+
+
+def test_opening_the_panel_needs_no_torch(panel: Any) -> None:
+    assert panel.ui.lookSelector.count > 2 and not panel.ui.applyButton.enabled
+    names = panel.logic.lookNames()
+    assert panel._parameterNode.look in names
+
+
+def test_every_parameter_of_the_panel_has_a_widget(panel: Any) -> None:
+    connected = {w.property("SlicerParameterName") for w in vars(panel.ui).values()} - {None, ""}
+    assert connected == set(panel._parameterNode.allParameters) - {"look", "folder", "modelPath"}
+
+
+def test_a_model_is_shown_and_cut_by_the_plane_that_is_dragged(app: Any, panel: Any, model: Path) -> None:
+    from_the_front()
+    plane = plane_node(app.scene, (0, 0, 60), (1, 0, 0), (0, 1, 0))
+    panel._parameterNode.plane = plane
+    panel._parameterNode.modelPath = str(model)
+    assert panel._view is not None and panel.ui.snapshotButton.enabled
+    assert panel._view.picture()[..., 0].max() > 200
+    plane.SetCenter(0, 0, 0)
+    app.process()
+    panel._view.refresh()
+    assert panel._view.picture()[..., 0].max() < 60 < 200 < panel._view.picture()[..., 2].max()
+    panel.ui.flipCheckBox.checked = True
+    panel._view.refresh()
+    assert panel._view.picture()[..., 2].max() < 60
+    assert "splats" in panel.ui.viewLabel.text
+    panel.ui.snapshotButton.click()
+    assert len(slicer.util.getNodesByClass("vtkMRMLVectorVolumeNode")) == 1
+    panel.ui.showCheckBox.checked = False
+    assert panel._view is None and not panel.ui.snapshotButton.enabled
+
+
+def test_a_model_without_a_plane_gets_one(app: Any, panel: Any, model: Path) -> None:
+    panel._parameterNode.modelPath = str(model)
+    plane = panel._parameterNode.plane
+    assert plane is not None and plane.GetDisplayNode().GetHandlesInteractive()
+    np.testing.assert_allclose(plane.GetCenter(), (0, 0, 0), atol=1e-6)
+    assert panel._view.plane_node is plane
+
+
+def test_a_saved_scene_shows_its_model_again(app: Any, panel: Any, model: Path, tmp_path: Path) -> None:
+    panel._parameterNode.modelPath = str(model)
+    app.save(tmp_path / "scene.mrb")
+    app.close_scene()
+    assert panel._view is None
+    app.load(tmp_path / "scene.mrb")
+    app.process()
+    assert panel._parameterNode.modelPath == str(model) and panel._view is not None
+
+
+def test_a_missing_or_damaged_model_is_told(app: Any, panel: Any, model: Path, tmp_path: Path) -> None:
+    panel._parameterNode.modelPath = str(tmp_path / "none.ply")
+    assert "There is no model" in panel.ui.viewLabel.text and panel._view is None
+    model.write_bytes(model.read_bytes()[:-20])
+    panel._parameterNode.modelPath = str(model)
+    assert panel._view is None and panel.ui.viewLabel.text
+
+
+def test_the_plane_is_deleted_while_it_cuts(app: Any, panel: Any, model: Path) -> None:
+    panel._parameterNode.modelPath = str(model)
+    app.scene.RemoveNode(panel._parameterNode.plane)
+    app.process()
+    panel._view.refresh()
+    assert panel._view.picture()[..., 0].max() > 200
+
+
+def test_start_makes_a_model_in_the_background_and_shows_it(app: Any, panel: Any, tmp_path: Path) -> None:
+    volume = head(app.scene)
+    parameters = panel._parameterNode
+    parameters.inputVolume, parameters.look = volume, "CT bone"
+    parameters.folder = str(tmp_path / "work")
+    parameters.frames, parameters.size = 12, 64
+    start = panel.logic.startJob
+    panel.logic.startJob = lambda *a: start(*a, iterations=40)
+    panel.ui.applyButton.click()
+    assert panel.jobController.running and panel.ui.cancelButton.enabled
+    seen = set()
+    app.wait(300, until=lambda: seen.add(panel.ui.statusLabel.text) or not panel.jobController.running)
+    assert not app.messages, app.messages
+    assert len(seen) > 2
+    assert parameters.modelPath.endswith("model.ply") and Path(parameters.modelPath).is_file()
+    assert panel._view is not None and panel._view.picture().max() > 0
+
+
+def test_cancel_ends_the_process_and_start_goes_on(app: Any, panel: Any, tmp_path: Path) -> None:
+    parameters = panel._parameterNode
+    parameters.inputVolume, parameters.look = head(app.scene), "CT bone"
+    parameters.folder = str(tmp_path / "work")
+    parameters.frames, parameters.size = 400, 64
+    panel.ui.applyButton.click()
+    process = panel.jobController._job._process
+    pictures = tmp_path / "work"
+    app.wait(120, until=lambda: len(list(pictures.rglob("*.png"))) > 3)
+    panel.ui.cancelButton.click()
+    assert process.poll() is not None and not panel.jobController.running
+    kept = len(list(pictures.rglob("*.png")))
+    assert "goes on" in panel.ui.statusLabel.text and panel.ui.applyButton.enabled
+    panel.ui.applyButton.click()
+    app.wait(120, until=lambda: len(list(pictures.rglob("*.png"))) > kept + 2)
+    panel.cleanup()
+    assert not panel.jobController.running
+
+
+def test_a_job_that_fails_says_why(app: Any, panel: Any, tmp_path: Path) -> None:
+    volume = head(app.scene)
+    slicer.util.updateVolumeFromArray(volume, np.full((8, 8, 8), -1000.0, np.float32))
+    parameters = panel._parameterNode
+    parameters.inputVolume, parameters.look, parameters.folder = volume, "CT bone", str(tmp_path / "work")
+    panel.ui.applyButton.click()
+    app.wait(120, until=lambda: not panel.jobController.running)
+    assert len(app.messages) == 1 and "nothing" in app.messages[0].text
+    assert parameters.modelPath == ""
+
+
+def test_the_look_of_volume_rendering_needs_a_display(app: Any, panel: Any, tmp_path: Path) -> None:
+    parameters = panel._parameterNode
+    parameters.inputVolume, parameters.look = head(app.scene), "Volume Rendering"
+    parameters.folder = str(tmp_path / "work")
+    with pytest.raises(ValueError, match="no look"):
+        panel.onApply()
+    assert not panel.jobController.running and len(app.messages) == 1
+
+
+def test_the_modules_own_self_test(app: Any, panel: Any) -> None:
+    sys.modules["GaussianMRICinematic"].GaussianMRICinematicTest().runTest()

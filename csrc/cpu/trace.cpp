@@ -1,0 +1,57 @@
+// Path tracing: the C interface, and blocks of pixels handed out to threads.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "guard.h"
+#include "kernels.h"
+#include "thread_pool.h"
+
+namespace {
+
+constexpr int kBlockPixels = 8;
+
+void check(const GmTraceScene& s, int64_t scene_floats, const GmTraceVolume& v) {
+  require(scene_floats == static_cast<int64_t>(sizeof(GmTraceScene) / 4), "the scene has another size");
+  for (int a = 0; a < 3; ++a) {
+    require(s.size[a] >= 2 && s.size[a] <= (1 << 15), "a volume needs 2 to 32768 voxels along each axis");
+    require(s.cells[a] == (s.size[a] - 1 + kTraceCell - 1) / kTraceCell, "the number of cells does not fit");
+  }
+  require(v.values && v.majorants && v.skips && v.table, "values, majorants, skips or table is a null pointer");
+  require(s.levels >= 2 && s.levels <= 65536, "the table needs 2 to 65536 levels");
+  require(s.planes >= 6 && s.planes <= kTracePlanes, "there are too many clip planes, or the box is missing");
+  require(s.lights >= 0 && s.lights <= kTraceLights, "there are too many lights");
+  require(s.events >= 1, "a path needs at least one scattering");
+  require(s.width >= 1 && s.height >= 1 && s.width <= 16384 && s.height <= 16384,
+          "an image has 1 to 16384 pixels a side");
+  require(s.value_scale >= 0.0f && s.value_scale * 65535.0f + 0.5f < static_cast<float>(s.levels),
+          "value_scale leads beyond the table");
+  require(s.gradient_scale > 0.0f && s.face >= 0.0f && std::fabs(s.anisotropy) < 1.0f && s.shininess >= 0.0f &&
+              s.reflectance >= 0.0f && s.reflectance <= 1.0f,
+          "a property of the surfaces is out of range");
+}
+
+}  // namespace
+
+int gaussianmri_trace(const float* scene, int64_t scene_floats, const uint16_t* values, const uint8_t* gradients,
+                      const float* majorants, const uint8_t* skips, const float* table, uint32_t seed, int32_t first,
+                      int32_t count, int threads, float* sums, char* message, int64_t message_size) {
+  return guarded(message, message_size, [&] {
+    require(scene && sums, "scene or sums is a null pointer");
+    require(first >= 0 && count >= 0 && count <= INT32_MAX - first, "a range of samples needs numbers from 0");
+    require(threads >= 1, "the number of threads must be at least 1");
+    GmTraceScene s;
+    std::memcpy(&s, scene, std::min(sizeof(s), static_cast<size_t>(std::max<int64_t>(scene_floats, 0)) * 4));
+    const GmTraceVolume v{values, gradients, majorants, skips, table};
+    check(s, scene_floats, v);
+    const Kernels& kernels = gm_kernels();
+    const int64_t across = (s.width + kBlockPixels - 1) / kBlockPixels;
+    const int64_t blocks = across * ((s.height + kBlockPixels - 1) / kBlockPixels);
+    parallel_for(blocks, threads, [&](int64_t index, int) {
+      const int column = static_cast<int>(index % across) * kBlockPixels;
+      const int row = static_cast<int>(index / across) * kBlockPixels;
+      kernels.trace(s, v, column, std::min(kBlockPixels, s.width - column), row, std::min(kBlockPixels, s.height - row),
+                    seed, first, count, sums);
+    });
+  });
+}

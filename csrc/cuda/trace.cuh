@@ -1,0 +1,18 @@
+// Path tracing, one thread for each pixel; the path is in common/trace_math.h.
+#pragma once
+#include "common/trace_math.h"
+
+// grid: (columns / 16, rows / 8), block 128. sums [height, width, kTraceSums]; gradients may be null.
+extern "C" __global__ void __launch_bounds__(128, 3)
+    gm_trace(const float* scene, const unsigned short* values, const unsigned char* gradients, const float* majorants,
+             const unsigned char* skips, const float* table, int seed, int first, int count, float* sums) {
+  const GmTraceScene& s = *(const GmTraceScene*)scene;
+  const int column = blockIdx.x * 16 + threadIdx.x % 16, row = blockIdx.y * 8 + threadIdx.x / 16;
+  if (column >= s.width || row >= s.height) return;
+  const GmTraceVolume v = {values, gradients, majorants, skips, table};
+  float total[kTraceSums];
+  float* const out = sums + ((long long)row * s.width + column) * kTraceSums;
+  for (int k = 0; k < kTraceSums; ++k) total[k] = out[k];
+  gm_trace_pixel(s, v, column, row, (unsigned)seed, first, count, total);
+  for (int k = 0; k < kTraceSums; ++k) out[k] = total[k];
+}
