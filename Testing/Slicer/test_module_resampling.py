@@ -283,11 +283,13 @@ def test_a_saved_scene_comes_back_with_its_field_plane_and_preview(
 def test_undo_while_previewing(app: Any, panel: Any, scan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     fitted(app, panel, monkeypatch)
     slicer.mrmlScene.SetUndoOn()
+    panel.ui.splineCheckBox.checked = True
     panel.ui.resampleButton.click()
-    name = panel._results[0].GetName()
+    names = [node.GetName() for node in panel._results]
+    assert len(names) == 2
     slicer.mrmlScene.Undo()
     app.wait(0.1)
-    assert slicer.mrmlScene.GetFirstNodeByName(name) is None
+    assert not any(slicer.mrmlScene.GetFirstNodeByName(name) for name in names)
     panel.updateButtons()
     assert not panel.ui.exportButton.enabled
     slicer.mrmlScene.SetUndoOff()
