@@ -22,8 +22,9 @@ import shiboken6
 from PySide6 import QtCore, QtGui, QtNetwork, QtWidgets
 
 if sys.version_info < (3, 12):
-    # PySide6 6.12 gives back a True that it does not own at every emit; before Python 3.12 that is counted.
-    ctypes.c_ssize_t.from_address(id(True)).value += 1 << 32
+    # PySide6 6.12 gives back a True or None that it does not own at every emit; before Python 3.12 that is counted.
+    for constant in (True, False, None):
+        ctypes.c_ssize_t.from_address(id(constant)).value += 1 << 32
 
 #: Classes whose objects are wrapped; others (sizes, icons, colours, ...) are values and pass as they are.
 WRAPPED = (QtCore.QObject, QtWidgets.QLayoutItem)
