@@ -32,7 +32,7 @@ demo: $(READY)
 test: $(READY) $(SLICER)
 	$(RUN) -m pytest $(ARGS)
 
-bench: $(READY)
+bench: $(READY) $(SLICER)
 	$(RUN) -m Testing.Benchmarks $(ARGS)
 
 report: $(READY)

@@ -78,7 +78,7 @@ class FastFit:
             yield problem.progress("probing with left-out slices", 0.02)
             blend = self._probe(effort)
         yield problem.progress("guessing between slices", 0.15)
-        guesser = self._guesser(problem.stacks, effort.turns)
+        guesser = self._guesser(problem.stacks, effort.turns, "guessing between slices", 0.15, 0.42)
         guess = guesser.guess()
         if not guesser.exact:
             blend = min(blend, LARGEST_LOOSE_BLEND)
@@ -120,7 +120,7 @@ class FastFit:
         if probe is None:
             problem.report["held_out"] = None
             return LARGEST_BLEND
-        guesser = self._guesser([probe.rest], 1)
+        guesser = self._guesser([probe.rest], 1, "probing with left-out slices", 0.02, 0.1)
         guess = guesser.guess()
         steered = SteeredFit(problem, replace(effort, passes=(effort.passes + 1) // 2))
         for _ in steered.run([probe.rest], guess):
@@ -130,8 +130,18 @@ class FastFit:
         problem.held_out_psnr = problem.report["held_out"]["psnr_db"]
         return blend
 
-    def _guesser(self, stacks: list[SliceStack], turns: int) -> Guesser:
+    def _guesser(
+        self, stacks: list[SliceStack], turns: int, stage: str, first: float, last: float
+    ) -> Guesser:
+        """Its progress runs from the first to the last fraction of the fit."""
         problem = self.problem
         return Guesser(
-            stacks, self.options.prior, problem.low, problem.high, problem.device, problem.seed, turns
+            stacks,
+            self.options.prior,
+            problem.low,
+            problem.high,
+            problem.device,
+            problem.seed,
+            turns,
+            lambda share: problem.progress(stage, first + (last - first) * share),
         )

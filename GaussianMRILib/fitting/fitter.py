@@ -69,6 +69,16 @@ class Fitter:
         return runs
 
     @property
+    def progress(self) -> Progress | None:
+        """The last progress, also from within a long step, for callers in another thread; None before the first."""
+        latest: Progress | None = self._fit.problem.latest
+        return latest
+
+    def cancel(self) -> None:
+        """End the fit, from any thread: within moments the loop raises `GaussianMRIError`."""
+        self._fit.problem.cancelled = True
+
+    @property
     def field(self) -> GaussianField:
         """The field as it stands.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -42,6 +42,7 @@ class Guesser:
         prior: one of `PRIORS`; "auto" is the network where its weights are installed, else the ridge filters.
         low, high: intensities that are normalised to 0 and 1.
         turns: of the network, see `network_prior`.
+        progress: called with the share (0 to 1) of a guess that is done, while the network works.
 
     Attributes:
         kind: name of the prior that is used.
@@ -61,6 +62,7 @@ class Guesser:
         device: torch.device,
         seed: int,
         turns: int = 1,
+        progress: Callable[[float], object] | None = None,
     ) -> None:
         if prior not in PRIORS:
             raise GaussianMRIError(f"There is no prior '{prior}'; choose one of {', '.join(PRIORS)}.")
@@ -70,6 +72,7 @@ class Guesser:
         self.kind = "network" if self.network is not None else ("spline" if prior == "spline" else "ridge")
         self.stacks, self.low, self.high = stacks, low, high
         self.device, self.seed, self.turns = device, seed, turns
+        self._progress, self._guessed = progress, 0
         self.single = len(stacks) == 1 and len(parallel_groups(stacks[0])) == 1
         self.exact = self.single or sum(stack.pixels.size for stack in stacks) <= LARGEST_JOINT
         self._operators: list[csr_matrix] | None = None
@@ -115,6 +118,11 @@ class Guesser:
         )
         return replace(volume, pixels=pixels)
 
+    def _report(self, share: float) -> None:
+        if self._progress is not None:
+            self._progress(min((self._guessed + share) / len(self.stacks), 1.0))
+        self._guessed += share == 1
+
     def _of(self, stack: SliceStack) -> PriorVolume:
         count, rows, columns = stack.shape
         if self.network is not None and count >= 3:
@@ -124,6 +132,7 @@ class Guesser:
                 device=self.device,
                 range_=(self.low, self.high),
                 turns=self.turns,
+                progress=self._report,
             )
         if self.kind == "ridge" and count >= 3 and min(rows, columns) >= 16 and stack.grid() is not None:
             return ridge_prior(stack, seed=self.seed)

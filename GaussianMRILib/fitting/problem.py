@@ -46,6 +46,8 @@ class Problem:
         low, high: intensities of normalised 0 and 1.
         device, seed: of the computation.
         report: facts that end up in the field.
+        latest: the last progress, also from within a step.
+        cancelled: set from any thread; the next report of progress then raises.
     """
 
     stacks: list[SliceStack]
@@ -56,6 +58,8 @@ class Problem:
     report: dict[str, Any] = field(default_factory=dict)
     started: float = field(default_factory=time.perf_counter)
     held_out_psnr: float | None = None
+    latest: Progress | None = None
+    cancelled: bool = False
 
     @classmethod
     def pose(
@@ -116,7 +120,16 @@ class Problem:
         return problem
 
     def progress(self, stage: str, fraction: float, loss: float | None = None) -> Progress:
-        return Progress(stage, fraction, loss, self.held_out_psnr, time.perf_counter() - self.started)
+        """The state of the fit, which is also kept as `latest`.
+
+        Raises:
+            GaussianMRIError: the fit was cancelled.
+        """
+        if self.cancelled:
+            raise GaussianMRIError("The fit was cancelled.")
+        elapsed = time.perf_counter() - self.started
+        self.latest = Progress(stage, fraction, loss, self.held_out_psnr, elapsed)
+        return self.latest
 
     def field(self, parameters: torch.Tensor) -> GaussianField:
         """The field of these parameters, which are copied: the fit may go on."""

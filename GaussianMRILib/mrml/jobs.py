@@ -25,13 +25,9 @@ class FitJob:
         >>> while not job.poll():                                    # doctest: +SKIP
         ...     slicer.app.processEvents()
         >>> field = job.field()                                      # doctest: +SKIP
-
-    Attributes:
-        progress: the last report of the fit, or None before the first.
     """
 
     def __init__(self, fitter: Fitter) -> None:
-        self.progress: Progress | None = None
         self._fitter = fitter
         self._started = time.perf_counter()
         self._field: GaussianField | None = None
@@ -52,9 +48,15 @@ class FitJob:
         self._thread.join(patience)
         return not self._thread.is_alive()
 
+    @property
+    def progress(self) -> Progress | None:
+        """The last report of the fit, or None before the first."""
+        return self._fitter.progress
+
     def cancel(self) -> None:
-        """Give up, at once: the thread ends with the step that it is in, and its result is dropped."""
+        """Give up, at once: the thread ends within moments, and its result is dropped."""
         self._cancelled.set()
+        self._fitter.cancel()
 
     def finish_early(self) -> None:
         """End after the present step and keep the field as it then stands."""
@@ -89,15 +91,10 @@ class FitJob:
 
     def _run(self) -> None:
         try:
-            for report in self._fitter:
-                self.progress = report
-                if self._cancelled.is_set():
-                    return
+            for _ in self._fitter:
                 if self._enough.is_set():
                     break
-            self._field = self._fitter.field
+            if not self._cancelled.is_set():
+                self._field = self._fitter.field
         except BaseException as error:  # handed to the caller of `field`
             self._error = error
-        finally:
-            # Slices and intermediate volumes of a large scan are gigabytes.
-            del self._fitter

@@ -31,7 +31,7 @@ class Renders(Protocol):
 def resample(
     source: Any,
     planes: Any,
-    method: str = "gaussians",
+    method: str | Sequence[str] = "gaussians",
     count: int = 1,
     step: float | None = None,
     volumes: Any = None,
@@ -48,7 +48,7 @@ def resample(
         planes: a markups plane node, slice node or ImagePlane, or a list of them.
         method: "gaussians", "voxel" (the seed paper's baseline) or "spline" (cubic, with the slice profile); or one
             of `MAPS` of the image by Gaussians, to lay over it: "distance" (mm to the nearest acquired slice) or
-            "support" (0 to 1), which are shown in colours.
+            "support" (0 to 1), which are shown in colours. Also a list of these.
         count, step: parallel planes around each one, and the mm between them along its normal; together they make
             one volume. Default step: the thickness, of thin planes the pixel spacing.
         volumes: volume nodes for "voxel" and "spline", for the display settings and the place in the subject
@@ -61,7 +61,8 @@ def resample(
         scene: default: that of the nodes.
 
     Returns:
-        a volume node for one plane, a list of nodes for a list. Attributes as in `volume_from_images`, and
+        a volume node for one plane and method, a list of nodes for a list of either: all methods of the first plane,
+        then of the next. One undo takes all of them back. Attributes as in `volume_from_images`, and
         `GaussianMRI.Method`, of maps also `GaussianMRI.Units`; references `GaussianMRI.Field`, `.Plane` and `.Source`.
 
     Raises:
@@ -72,24 +73,32 @@ def resample(
         raise GaussianMRIError("There is no plane to resample on; give at least one.")
     shown_as = _volumes(source, volumes)
     scene = scene_of(*wanted, source, *shown_as, scene=scene)
-    renderer = as_field(source) if method in MAPS else resampler(source, method, volumes)
-    pixel = native_spacing(renderer) if spacing is None else spacing
-    if background is None:
-        background = MAP_OUTSIDE if method in MAPS else empty_value(renderer)
+    methods = [method] if isinstance(method, str) else list(method)
+    if not methods:
+        raise GaussianMRIError("There is no method to resample by; give at least one.")
     # Every image before the first node: a failure then leaves nothing behind.
-    stacks = []
+    made = []
+    of_field = (METHODS[0], *MAPS)
+    field = as_field(source) if set(methods) & set(of_field) else None  # read once for all of them
+    renderers = {name: field if name in of_field else resampler(source, name, volumes) for name in methods}
     for value in wanted:
-        middle = plane_of(value, pixel, thickness)
-        apart = (middle.thickness or min(middle.spacing)) if step is None else step
-        listed = middle.stack(count, apart)
-        stacks.append((listed, _images(renderer, listed, method)))
+        for name, renderer in renderers.items():
+            pixel = native_spacing(renderer) if spacing is None else spacing
+            middle = plane_of(value, pixel, thickness)
+            apart = (middle.thickness or min(middle.spacing)) if step is None else step
+            listed = middle.stack(count, apart)
+            made.append((value, name, listed, _images(renderer, listed, name)))
     with all_or_nothing(scene, undo=True) as added:
-        for value, (listed, images) in zip(wanted, stacks, strict=True):
-            label = value.GetName() if is_node(value) else "plane"
-            node = volume_from_images(images, listed, scene, name=f"{label} {method}", background=background)
+        for value, name, listed, images in made:
+            outside = background
+            if outside is None:
+                outside = MAP_OUTSIDE if name in MAPS else empty_value(renderers[name])
+            label = f"{value.GetName() if is_node(value) else 'plane'} {name}"
+            node = volume_from_images(images, listed, scene, name=label, background=outside)
             added.append(node)
-            _describe(node, source, value, shown_as, method, renderer)
-    return added if isinstance(planes, Sequence) else added[0]
+            _describe(node, source, value, shown_as, name, renderers[name])
+    several = isinstance(planes, Sequence) or not isinstance(method, str)
+    return added if several else added[0]
 
 
 def resampler(source: Any, method: str = "gaussians", volumes: Any = None) -> Renders:

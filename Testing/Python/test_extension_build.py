@@ -156,7 +156,7 @@ def metadata(path: Path) -> dict[str, str]:
 
 def test_metadata_of_the_extension(installed: Path) -> None:
     values = metadata(ROOT / "CMakeLists.txt")
-    entry = json.loads((ROOT / "GaussianMRI.json").read_text(encoding="utf-8"))
+    entry = json.loads((ROOT / "Resources" / "GaussianMRI.json").read_text(encoding="utf-8"))
     assert set(entry) == {
         "$schema", "build_dependencies", "build_subdirectory", "category", "scm_revision", "scm_url", "tier"
     }  # fmt: skip

@@ -50,3 +50,23 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 def scene(host: Any) -> Any:
     """The host's vtkMRMLScene."""
     return host.scene
+
+
+@pytest.fixture
+def panel(app: Any) -> Any:
+    """The resampling module's widget, opened."""
+    from module_panel import MODULE
+
+    app.load_module(MODULE)
+    return app.select(MODULE.stem)
+
+
+@pytest.fixture
+def scan(app: Any, panel: Any) -> Any:
+    """A volume with a bright point at POINT, checked in the panel."""
+    from mrml_scenes import bright_point
+
+    node = bright_point(app.scene)
+    panel.initializeParameterNode()
+    assert panel._parameterNode.inputVolumes == [node]
+    return node

@@ -12,65 +12,18 @@ import numpy as np
 import pytest
 
 pytest.importorskip("slicer", reason="needs slicer-core, which is not installed")
-pytest.importorskip("PySide6", reason="needs PySide6_Essentials, which is not installed")
+pytest.importorskip(
+    "PySide6.QtWidgets", reason="needs PySide6_Essentials, which is not installed", exc_type=ImportError
+)
 
 import slicer
 import vtk
-from mrml_scenes import POINT, bright_point, centre_of_brightness, oblique_plane_node
+from module_panel import MODULE, fitted, nodes_of_previews, previews, quick
+from mrml_scenes import POINT, centre_of_brightness, oblique_plane_node
 
 from GaussianMRILib import mrml
 from GaussianMRILib.mrml.scene import as_array
 from GaussianMRILib.mrml.views import composite_of
-
-ROOT = Path(__file__).resolve().parents[2]
-MODULE = ROOT / "GaussianMRI" / "GaussianMRIResampling" / "GaussianMRIResampling.py"
-
-
-@pytest.fixture
-def panel(app: Any) -> Any:
-    """The module's widget, opened."""
-    app.load_module(MODULE)
-    return app.select(MODULE.stem)
-
-
-@pytest.fixture
-def scan(app: Any, panel: Any) -> Any:
-    """A volume with a bright point at POINT, checked in the panel."""
-    node = bright_point(slicer.mrmlScene)
-    panel.initializeParameterNode()
-    assert panel._parameterNode.inputVolumes == [node]
-    return node
-
-
-def quick(panel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fits of a few passes: what is tested here is what surrounds them."""
-    slow = panel.logic.fitter
-    monkeypatch.setattr(
-        panel.logic, "fitter", lambda volumes, **options: slow(volumes, passes=2, prior="spline", **options)
-    )
-
-
-def fitted(app: Any, panel: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Press Apply and wait; the field's node."""
-    quick(panel, monkeypatch)
-    panel.ui.applyButton.click()
-    app.wait(60, until=lambda: not panel.fitController.running)
-    field = panel._parameterNode.field
-    assert mrml.is_field(field), app.messages
-    return field
-
-
-def previews(panel: Any) -> list[Any]:
-    return panel.previewController.previews
-
-
-def nodes_of_previews() -> list[Any]:
-    return [
-        node
-        for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
-        if node.GetAttribute("GaussianMRI.Kind") == "preview"
-    ]
-
 
 # ---- the module's file
 
@@ -151,7 +104,9 @@ def test_apply_fits_and_a_slice_view_follows_the_plane(
 def test_the_preview_shows_the_point_where_it_was_put(
     app: Any, panel: Any, scan: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    field = panel.logic.fit([scan])
+    logic = slicer.modules.gaussianmriresampling.widgetRepresentation().self().logic
+    assert logic is panel.logic
+    field = logic.fit([scan])
     panel._parameterNode.plane = oblique_plane_node(slicer.mrmlScene)
     panel._parameterNode.spacing = 0.5
     panel._parameterNode.field = field
@@ -302,123 +257,6 @@ def test_declined_packages_leave_the_scene_unchanged(
     assert app.ids() == before and "Extensions Manager" in app.messages[-1].text
 
 
-# ---- planes
-
-
-def test_a_plane_from_a_slice_view(app: Any, panel: Any, scan: Any) -> None:
-    view = slicer.mrmlScene.GetNodeByID("vtkMRMLSliceNodeGreen")
-    view.JumpSliceByCentering(3, -20, 14)
-    panel.ui.planeViewSelector.setCurrentNode(view)
-    panel.ui.fromViewButton.click()
-    plane = panel._parameterNode.plane
-    pixel = view.GetFieldOfView()[0] / view.GetDimensions()[0]
-    np.testing.assert_allclose(plane.GetCenter(), (3, -20, 14), atol=0.51 * pixel)
-    assert abs(np.dot(plane.GetNormal(), as_array(view.GetSliceToRAS())[:3, 2])) == pytest.approx(1)
-    assert plane.GetDisplayNode().GetHandlesInteractive()
-
-
-def test_a_plane_from_three_points_that_exist_or_are_placed_next(app: Any, panel: Any) -> None:
-    corners = [(0, 0, 0), (30, 0, 0), (0, 20, 10)]
-    points = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "L4-L5")
-    for corner in corners:
-        points.AddControlPoint(corner)
-    panel._parameterNode.points = points
-    panel.ui.fromPointsButton.click()
-    first = panel._parameterNode.plane
-    assert first.GetName() == "L4-L5 plane"
-    panel._parameterNode.points = None
-    panel.ui.fromPointsButton.click()
-    placed = slicer.util.getNode("Plane points*")
-    for corner in corners:
-        assert panel._parameterNode.plane is first
-        placed.AddControlPoint(corner)
-    second = panel._parameterNode.plane
-    assert second is not first
-    np.testing.assert_allclose(second.GetNormal(), first.GetNormal(), atol=1e-9)
-    np.testing.assert_allclose(second.GetCenter(), first.GetCenter(), atol=1e-9)
-
-
-def test_fewer_than_three_points_are_told(app: Any, panel: Any) -> None:
-    points = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "two")
-    points.AddControlPoint(0, 0, 0)
-    panel._parameterNode.points = points
-    with pytest.raises(Exception, match="fewer than three"):
-        panel.onPlaneFromPoints()
-    assert panel._parameterNode.plane is None
-
-
-def test_plane_sets_are_saved_and_recalled(app: Any, panel: Any, tmp_path: Path) -> None:
-    made = [oblique_plane_node(slicer.mrmlScene, np.add(POINT, [0, 0, 9 * n])) for n in range(3)]
-    poses = [(tuple(node.GetCenter()), tuple(node.GetNormal())) for node in made]
-    app.answers.append(str(tmp_path / "discs.mrk.json"))
-    panel.updateButtons()
-    panel.ui.savePlanesButton.click()
-    app.close_scene()
-    app.answers.append(str(tmp_path / "discs.mrk.json"))
-    panel.ui.loadPlanesButton.click()
-    loaded = slicer.util.getNodesByClass("vtkMRMLMarkupsPlaneNode")
-    assert len(loaded) == 3 and list(panel._parameterNode.outputPlanes) == loaded
-    for node, (center, normal) in zip(loaded, poses, strict=True):
-        np.testing.assert_allclose(node.GetCenter(), center, atol=1e-5)
-        np.testing.assert_allclose(node.GetNormal(), normal, atol=1e-7)
-
-
-# ---- results
-
-
-def test_resample_several_planes_by_several_methods(
-    app: Any, panel: Any, scan: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fitted(app, panel, monkeypatch)
-    planes = [oblique_plane_node(slicer.mrmlScene, np.add(POINT, [0, 0, 4 * n])) for n in range(2)]
-    parameters = panel._parameterNode
-    parameters.outputPlanes = planes
-    assert list(panel.ui.outputPlanesSelector.checkedNodes()) == planes
-    panel.ui.splineCheckBox.checked = True
-    panel.ui.distanceCheckBox.checked = True
-    parameters.count, parameters.step = 3, 1.5
-    panel.ui.resampleButton.click()
-    results = panel._results
-    assert len(results) == 6
-    assert [node.GetAttribute("GaussianMRI.Method") for node in results] == [
-        "gaussians",
-        "spline",
-        "distance",
-    ] * 2
-    for node in results:
-        assert slicer.util.arrayFromVolume(node).shape[0] == 3
-        assert node.GetSpacing()[2] == pytest.approx(1.5)
-    assert panel.ui.resultLabel.text.count("outside the scan") == 6
-    assert results[0].GetDisplayNode().GetWindow() == scan.GetDisplayNode().GetWindow()
-
-
-def test_results_side_by_side(app: Any, panel: Any, scan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    fitted(app, panel, monkeypatch)
-    panel.ui.voxelCheckBox.checked = True
-    panel.ui.sideBySideCheckBox.checked = True
-    panel.ui.resampleButton.click()
-    shown = [
-        composite_of(slicer.mrmlScene.GetNodeByID(f"vtkMRMLSliceNode{name}")).GetBackgroundVolumeID()
-        for name in ("Red", "Yellow")
-    ]
-    assert shown == [node.GetID() for node in panel._results]
-    assert not panel._parameterNode.preview and not nodes_of_previews()
-
-
-def test_report_and_dicom_export(
-    app: Any, panel: Any, scan: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    fitted(app, panel, monkeypatch)
-    panel.ui.resampleButton.click()
-    panel.ui.reportButton.click()
-    tables = slicer.util.getNodesByClass("vtkMRMLTableNode")
-    assert len(tables) == 1 and tables[0].GetNumberOfRows() > 0
-    app.answers.append(str(tmp_path))
-    panel.ui.exportButton.click()
-    written = sorted(tmp_path.rglob("*.dcm"))
-    assert len(written) == 1 and "1 DICOM series" in panel.ui.resultLabel.text
-
-
 # ---- save, reload, undo, other modules
 
 
@@ -445,11 +283,13 @@ def test_a_saved_scene_comes_back_with_its_field_plane_and_preview(
 def test_undo_while_previewing(app: Any, panel: Any, scan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     fitted(app, panel, monkeypatch)
     slicer.mrmlScene.SetUndoOn()
+    panel.ui.splineCheckBox.checked = True
     panel.ui.resampleButton.click()
-    name = panel._results[0].GetName()
+    names = [node.GetName() for node in panel._results]
+    assert len(names) == 2
     slicer.mrmlScene.Undo()
     app.wait(0.1)
-    assert slicer.mrmlScene.GetFirstNodeByName(name) is None
+    assert not any(slicer.mrmlScene.GetFirstNodeByName(name) for name in names)
     panel.updateButtons()
     assert not panel.ui.exportButton.enabled
     slicer.mrmlScene.SetUndoOff()

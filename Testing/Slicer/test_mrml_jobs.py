@@ -24,6 +24,11 @@ class StepwiseFit:
     def __init__(self, steps: int = 3, error: Exception | None = None) -> None:
         self.allowed = threading.Semaphore(0)
         self.steps, self.error, self.taken, self.closed = steps, error, 0, threading.Event()
+        self.progress: Progress | None = None
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
 
     def __iter__(self) -> Iterator[Progress]:
         try:
@@ -32,7 +37,10 @@ class StepwiseFit:
                 self.taken += 1
                 if self.error is not None:
                     raise self.error
-                yield Progress("fitting", n / self.steps, None, 21.5 if n else None, 0.0)
+                if self.cancelled:
+                    raise GaussianMRIError("cancelled")
+                self.progress = Progress("fitting", n / self.steps, None, 21.5 if n else None, 0.0)
+                yield self.progress
         finally:
             self.closed.set()
 
@@ -92,6 +100,17 @@ def test_cancel_is_immediate_and_the_thread_ends_with_its_step() -> None:
         job.field()
     fit.allowed.release(3)
     assert fit.closed.wait(30) and fit.taken == 1
+
+
+def test_a_cancelled_fit_ends_within_its_longest_step(scene: Any) -> None:
+    job = FitJob(mrml.fitter_from_nodes([bright_point(scene)]))
+    job.start()
+    while job.progress is None or job.progress.fraction <= 0.02:
+        assert not job.poll(0.01)
+    job.cancel()
+    job._thread.join(5)
+    assert not job._thread.is_alive()
+    assert job.progress.fraction < 0.9
 
 
 def test_finish_early_keeps_the_field_as_it_stands() -> None:

@@ -162,16 +162,7 @@ class GaussianMRIResamplingLogic(ScriptedLoadableModuleLogic):
         """Volume nodes for each plane and method, in this order; see `GaussianMRILib.mrml.resample`."""
         from GaussianMRILib import mrml
 
-        made = []
-        try:
-            for method in methods:
-                made.append(mrml.resample(fieldNode, list(planeNodes), method=method, **options))
-        except Exception:
-            for nodes in made:
-                for node in nodes:
-                    slicer.mrmlScene.RemoveNode(node)
-            raise
-        return [node for nodes in zip(*made, strict=True) for node in nodes]
+        return mrml.resample(fieldNode, list(planeNodes), method=list(methods), **options)
 
     @staticmethod
     def describe(volumeNodes):

@@ -8,6 +8,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+PARAMETER_CLASS = "vtkMRMLScriptedModuleNode"
+
 
 class ScriptedLoadableModule:
     """Base of a module: its metadata are set on `parent`."""
@@ -97,7 +99,7 @@ class ScriptedLoadableModuleLogic:
         """Every parameter node of the module."""
         import slicer
 
-        nodes = slicer.util.getNodesByClass("vtkMRMLScriptedModuleNode")
+        nodes = slicer.util.getNodesByClass(PARAMETER_CLASS)
         return [node for node in nodes if node.GetAttribute("ModuleName") == self.moduleName]
 
     def getParameterNode(self) -> Any:
@@ -105,27 +107,23 @@ class ScriptedLoadableModuleLogic:
         import slicer
 
         if self.isSingletonParameterNode:
-            node = slicer.mrmlScene.GetSingletonNode(self.moduleName, "vtkMRMLScriptedModuleNode")
-            if node is not None:
-                node.SetAttribute("ModuleName", self.moduleName)  # a closed scene leaves the node without it
-                return node
+            found = slicer.mrmlScene.GetSingletonNode(self.moduleName, PARAMETER_CLASS)
+            if found is not None:
+                found.SetAttribute("ModuleName", self.moduleName)  # a closed scene leaves the node without it
         else:
-            nodes = self.getAllParameterNodes()
-            if nodes:
-                return nodes[0]
-        return slicer.mrmlScene.AddNode(self.createParameterNode())
+            found = next(iter(self.getAllParameterNodes()), None)
+        return found or slicer.mrmlScene.AddNode(self.createParameterNode())
 
     def createParameterNode(self) -> Any:
         """A new parameter node, not yet in the scene."""
         import slicer
 
-        node = slicer.mrmlScene.CreateNodeByClass("vtkMRMLScriptedModuleNode")
-        node.UnRegister(None)
+        made = slicer.vtkMRMLScriptedModuleNode()
+        made.SetName(slicer.mrmlScene.GenerateUniqueName(self.moduleName))
+        made.SetAttribute("ModuleName", self.moduleName)
         if self.isSingletonParameterNode:
-            node.SetSingletonTag(self.moduleName)
-        node.SetAttribute("ModuleName", self.moduleName)
-        node.SetName(slicer.mrmlScene.GenerateUniqueName(self.moduleName))
-        return node
+            made.SetSingletonTag(self.moduleName)
+        return made
 
 
 class ScriptedLoadableModuleTest(unittest.TestCase):

@@ -1,0 +1,137 @@
+"""Planes and results of the Gaussian MRI Resampling module, through its panel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("slicer", reason="needs slicer-core, which is not installed")
+pytest.importorskip(
+    "PySide6.QtWidgets", reason="needs PySide6_Essentials, which is not installed", exc_type=ImportError
+)
+
+import slicer
+from module_panel import fitted, nodes_of_previews
+from mrml_scenes import POINT, oblique_plane_node
+
+from GaussianMRILib.mrml.scene import as_array
+from GaussianMRILib.mrml.views import composite_of
+
+# ---- planes
+
+
+def test_a_plane_from_a_slice_view(app: Any, panel: Any, scan: Any) -> None:
+    view = slicer.mrmlScene.GetNodeByID("vtkMRMLSliceNodeGreen")
+    view.JumpSliceByCentering(3, -20, 14)
+    panel.ui.planeViewSelector.setCurrentNode(view)
+    panel.ui.fromViewButton.click()
+    plane = panel._parameterNode.plane
+    pixel = view.GetFieldOfView()[0] / view.GetDimensions()[0]
+    np.testing.assert_allclose(plane.GetCenter(), (3, -20, 14), atol=0.51 * pixel)
+    assert abs(np.dot(plane.GetNormal(), as_array(view.GetSliceToRAS())[:3, 2])) == pytest.approx(1)
+    assert plane.GetDisplayNode().GetHandlesInteractive()
+
+
+def test_a_plane_from_three_points_that_exist_or_are_placed_next(app: Any, panel: Any) -> None:
+    corners = [(0, 0, 0), (30, 0, 0), (0, 20, 10)]
+    points = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "L4-L5")
+    for corner in corners:
+        points.AddControlPoint(corner)
+    panel._parameterNode.points = points
+    panel.ui.fromPointsButton.click()
+    first = panel._parameterNode.plane
+    assert first.GetName() == "L4-L5 plane"
+    panel._parameterNode.points = None
+    panel.ui.fromPointsButton.click()
+    placed = slicer.util.getNode("Plane points*")
+    for corner in corners:
+        assert panel._parameterNode.plane is first
+        placed.AddControlPoint(corner)
+    second = panel._parameterNode.plane
+    assert second is not first
+    np.testing.assert_allclose(second.GetNormal(), first.GetNormal(), atol=1e-9)
+    np.testing.assert_allclose(second.GetCenter(), first.GetCenter(), atol=1e-9)
+
+
+def test_fewer_than_three_points_are_told(app: Any, panel: Any) -> None:
+    points = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "two")
+    points.AddControlPoint(0, 0, 0)
+    panel._parameterNode.points = points
+    with pytest.raises(Exception, match="fewer than three"):
+        panel.onPlaneFromPoints()
+    assert panel._parameterNode.plane is None
+
+
+def test_plane_sets_are_saved_and_recalled(app: Any, panel: Any, tmp_path: Path) -> None:
+    made = [oblique_plane_node(slicer.mrmlScene, np.add(POINT, [0, 0, 9 * n])) for n in range(3)]
+    poses = [(tuple(node.GetCenter()), tuple(node.GetNormal())) for node in made]
+    app.answers.append(str(tmp_path / "discs.mrk.json"))
+    panel.updateButtons()
+    panel.ui.savePlanesButton.click()
+    app.close_scene()
+    app.answers.append(str(tmp_path / "discs.mrk.json"))
+    panel.ui.loadPlanesButton.click()
+    loaded = slicer.util.getNodesByClass("vtkMRMLMarkupsPlaneNode")
+    assert len(loaded) == 3 and list(panel._parameterNode.outputPlanes) == loaded
+    for node, (center, normal) in zip(loaded, poses, strict=True):
+        np.testing.assert_allclose(node.GetCenter(), center, atol=1e-5)
+        np.testing.assert_allclose(node.GetNormal(), normal, atol=1e-7)
+
+
+# ---- results
+
+
+def test_resample_several_planes_by_several_methods(
+    app: Any, panel: Any, scan: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted(app, panel, monkeypatch)
+    planes = [oblique_plane_node(slicer.mrmlScene, np.add(POINT, [0, 0, 4 * n])) for n in range(2)]
+    parameters = panel._parameterNode
+    parameters.outputPlanes = planes
+    assert list(panel.ui.outputPlanesSelector.checkedNodes()) == planes
+    panel.ui.splineCheckBox.checked = True
+    panel.ui.distanceCheckBox.checked = True
+    parameters.count, parameters.step = 3, 1.5
+    panel.ui.resampleButton.click()
+    results = panel._results
+    assert len(results) == 6
+    assert [node.GetAttribute("GaussianMRI.Method") for node in results] == [
+        "gaussians",
+        "spline",
+        "distance",
+    ] * 2
+    for node in results:
+        assert slicer.util.arrayFromVolume(node).shape[0] == 3
+        assert node.GetSpacing()[2] == pytest.approx(1.5)
+    assert panel.ui.resultLabel.text.count("outside the scan") == 6
+    assert results[0].GetDisplayNode().GetWindow() == scan.GetDisplayNode().GetWindow()
+
+
+def test_results_side_by_side(app: Any, panel: Any, scan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    fitted(app, panel, monkeypatch)
+    panel.ui.voxelCheckBox.checked = True
+    panel.ui.sideBySideCheckBox.checked = True
+    panel.ui.resampleButton.click()
+    shown = [
+        composite_of(slicer.mrmlScene.GetNodeByID(f"vtkMRMLSliceNode{name}")).GetBackgroundVolumeID()
+        for name in ("Red", "Yellow")
+    ]
+    assert shown == [node.GetID() for node in panel._results]
+    assert not panel._parameterNode.preview and not nodes_of_previews()
+
+
+def test_report_and_dicom_export(
+    app: Any, panel: Any, scan: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fitted(app, panel, monkeypatch)
+    panel.ui.resampleButton.click()
+    panel.ui.reportButton.click()
+    tables = slicer.util.getNodesByClass("vtkMRMLTableNode")
+    assert len(tables) == 1 and tables[0].GetNumberOfRows() > 0
+    app.answers.append(str(tmp_path))
+    panel.ui.exportButton.click()
+    written = sorted(tmp_path.rglob("*.dcm"))
+    assert len(written) == 1 and "1 DICOM series" in panel.ui.resultLabel.text
