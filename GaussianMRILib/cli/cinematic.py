@@ -36,7 +36,7 @@ def cinematic() -> None:
     """Path-traced quality in real time, cut open by a plane. Not for diagnosis.
 
     \b
-    A CT to a film of the head being cut open:
+    Example, from a CT to a film of the head being cut open:
       gaussianmri cinematic dataset head.nii.gz -o head/
       gaussianmri cinematic train head/ -o head.ply
       gaussianmri cinematic evaluate head/ head.ply

@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import importlib.util
-import os
 import platform
 import re
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import slicer
@@ -16,17 +16,17 @@ import slicer
 from ..errors import GaussianMRIError
 
 OLDEST_TORCH = (2, 4)
+REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 _UNCHANGED = "Nothing was changed in the scene."
 
 
-def ensure_packages(requirements: str | os.PathLike[str], requester: str, cuda: bool = False) -> None:
-    """Make torch and the packages of a requirements file importable, asking the user before anything is fetched.
+def ensure_packages(requester: str, cuda: bool = False) -> None:
+    """Make torch and the packages of `REQUIREMENTS` importable, asking the user before anything is fetched.
 
     torch comes through the PyTorch extension, which chooses the build that suits the computer; the rest through
     Slicer's own package installer.
 
     Args:
-        requirements: path of a requirements.txt.
         requester: who asks, for the dialogs.
         cuda: also what computing on a CUDA GPU needs, where there is one.
 
@@ -34,7 +34,7 @@ def ensure_packages(requirements: str | os.PathLike[str], requester: str, cuda: 
         GaussianMRIError: the user declined, there is no network, or no torch exists for this computer.
     """
     _ensure_torch()
-    wanted = _read(requirements)
+    wanted = _wanted()
     if cuda:
         torch = importlib.import_module("torch")
         if torch.cuda.is_available():
@@ -42,10 +42,10 @@ def ensure_packages(requirements: str | os.PathLike[str], requester: str, cuda: 
     _ensure_others(wanted, requester)
 
 
-def packages_missing(requirements: str | os.PathLike[str]) -> list[str]:
+def packages_missing() -> list[str]:
     """What `ensure_packages` would have to install; imports nothing."""
     return ([] if _torch_version() >= OLDEST_TORCH else ["torch"]) + [
-        line for line in _read(requirements) if not _installed(line)
+        line for line in _wanted() if not _installed(line)
     ]
 
 
@@ -111,9 +111,8 @@ def _failed(what: str, error: Exception) -> str:
     )
 
 
-def _read(path: str | os.PathLike[str]) -> list[str]:
-    with open(path, encoding="utf-8") as file:
-        lines = [line.partition("#")[0].strip() for line in file]
+def _wanted() -> list[str]:
+    lines = [line.partition("#")[0].strip() for line in REQUIREMENTS.read_text(encoding="utf-8").splitlines()]
     return [line for line in lines if line]
 
 

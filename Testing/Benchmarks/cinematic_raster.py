@@ -119,6 +119,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--quick", action="store_true", help="a third of the repeats")
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
     print(f"{backend()}, {torch.get_num_threads()} threads, {options.device}")
@@ -126,7 +127,8 @@ def main() -> None:
     sizes = (512, 800) if options.device == "cpu" else (512, 800, 1600)
     for size in sizes:
         for cut in (False, True):
-            row = speed(size, cut, options.device, options.repeats)
+            repeats = max(3, options.repeats // 3) if options.quick else options.repeats
+            row = speed(size, cut, options.device, repeats)
             rows.append(row)
             target = f"(target {TARGETS[size]:.0f})" if cut and size in TARGETS else ""
             print(

@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 STAND_IN = ROOT / "Testing" / "CMake"
 MODULES = Path("lib/Slicer-5.12/qt-scripted-modules")
 MODULE = ROOT / "GaussianMRI" / "GaussianMRIResampling"
+MODULE_FOLDERS = [path for path in sorted((ROOT / "GaussianMRI").iterdir()) if path.is_dir()]
 
 # Programs of this Python's environment (cmake, ninja) come first.
 PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
@@ -76,9 +77,13 @@ def files(folder: Path, *suffixes: str) -> set[str]:
 
 def test_every_file_is_packaged(installed: Path) -> None:
     modules = installed / MODULES
-    library = files(ROOT / "GaussianMRILib", ".py", ".npz")
-    assert files(modules / "GaussianMRILib", ".py", ".npz") == library and len(library) > 80
-    module = files(MODULE, ".py", ".ui", ".png", ".txt") - {"CMakeLists.txt"}
+    kinds = (".py", ".npz", ".json", ".txt")
+    library = files(ROOT / "GaussianMRILib", *kinds) - {"CMakeLists.txt"}
+    assert files(modules / "GaussianMRILib", *kinds) == library and len(library) > 80
+    # Slicer puts the files of all modules into one folder, where their names must not meet.
+    each = [files(folder, ".py", ".ui", ".png", ".txt") - {"CMakeLists.txt"} for folder in MODULE_FOLDERS]
+    module = set().union(*each)
+    assert len(module) == sum(len(names) for names in each)
     packaged = {
         name for name in files(modules, ".py", ".ui", ".png", ".txt") if "GaussianMRILib/" not in name
     }

@@ -10,13 +10,17 @@ import numpy as np
 import pytest
 
 pytest.importorskip("slicer", reason="needs slicer-core, which is not installed")
-pytest.importorskip("PySide6.QtWidgets", reason="needs PySide6_Essentials, which is not installed", exc_type=ImportError)
+pytest.importorskip(
+    "PySide6.QtWidgets", reason="needs PySide6_Essentials, which is not installed", exc_type=ImportError
+)
 
 import slicer
 from mrml_scenes import plane_node, volume_node
 from test_mrml_cinematic import coloured
 
-MODULE = Path(__file__).resolve().parents[2] / "GaussianMRI" / "GaussianMRICinematic" / "GaussianMRICinematic.py"
+MODULE = (
+    Path(__file__).resolve().parents[2] / "GaussianMRI" / "GaussianMRICinematic" / "GaussianMRICinematic.py"
+)
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import platform
 import subprocess
 import sys
 import types
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,8 +17,6 @@ import slicer
 
 from GaussianMRILib import GaussianMRIError
 from GaussianMRILib.mrml import dependencies
-
-MODULE = Path(__file__).resolve().parents[2] / "GaussianMRI" / "GaussianMRIResampling"
 
 
 class Computer:
@@ -55,85 +52,80 @@ class Computer:
             raise self.failure
 
 
-COMPLETE = {"torch": "2.13.0+cpu", "numpy": "2.4.1", "scipy": "1.17", "SimpleITK": "2.5", "pydicom": "3.0.2"}
+COMPLETE = {
+    "torch": "2.13.0+cpu",
+    "numpy": "2.4.1",
+    "scipy": "1.17",
+    "SimpleITK": "2.5",
+    "pydicom": "3.0.2",
+    "pillow": "12.0",
+}
 
 
-@pytest.fixture
-def requirements() -> Path:
-    return MODULE / "Resources" / "requirements.txt"
-
-
-def test_nothing_is_asked_where_everything_is_there(
-    monkeypatch: pytest.MonkeyPatch, requirements: Path
-) -> None:
+def test_nothing_is_asked_where_everything_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     computer = Computer(monkeypatch, dict(COMPLETE))
-    dependencies.ensure_packages(requirements, "test")
-    assert not computer.asked and not dependencies.packages_missing(requirements)
+    dependencies.ensure_packages("test")
+    assert not computer.asked and not dependencies.packages_missing()
 
 
 def test_torch_comes_from_the_extension_and_the_rest_from_slicers_installer(
-    monkeypatch: pytest.MonkeyPatch, requirements: Path
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    computer = Computer(
-        monkeypatch, {"numpy": "2.4", "scipy": "1.17", "SimpleITK": "2.5", "pydicom": "2.3.9"}
-    )
-    assert dependencies.packages_missing(requirements) == ["torch", "pydicom>=2.4"]
-    dependencies.ensure_packages(requirements, "Resampling")
+    computer = Computer(monkeypatch, {**COMPLETE, "pydicom": "2.3.9"})
+    del computer.packages["torch"]
+    assert dependencies.packages_missing() == ["torch", "pydicom>=2.4"]
+    dependencies.ensure_packages("Resampling")
     assert computer.asked == [("torch", True, ">=2.4"), (["pydicom>=2.4"], "Resampling")]
 
 
-def test_declining_torch_is_a_clear_message(monkeypatch: pytest.MonkeyPatch, requirements: Path) -> None:
+def test_declining_torch_is_a_clear_message(monkeypatch: pytest.MonkeyPatch) -> None:
     computer = Computer(monkeypatch, {})
     computer.torch = None
     with pytest.raises(GaussianMRIError, match=r"not installed.*Nothing was changed"):
-        dependencies.ensure_packages(requirements, "test")
+        dependencies.ensure_packages("test")
     assert len(computer.asked) == 1  # and nothing else is asked for
 
 
-def test_declining_the_rest_is_a_clear_message(monkeypatch: pytest.MonkeyPatch, requirements: Path) -> None:
+def test_declining_the_rest_is_a_clear_message(monkeypatch: pytest.MonkeyPatch) -> None:
     computer = Computer(monkeypatch, {**COMPLETE, "pydicom": "2.1"})
     computer.failure = RuntimeError("User declined package installation")
     with pytest.raises(GaussianMRIError, match=r"pydicom.*not installed"):
-        dependencies.ensure_packages(requirements, "test")
+        dependencies.ensure_packages("test")
 
 
 @pytest.mark.parametrize("packages", [{}, {**COMPLETE, "pydicom": "2.1"}])
-def test_offline_is_a_clear_message(
-    monkeypatch: pytest.MonkeyPatch, requirements: Path, packages: dict[str, str]
-) -> None:
+def test_offline_is_a_clear_message(monkeypatch: pytest.MonkeyPatch, packages: dict[str, str]) -> None:
     computer = Computer(monkeypatch, dict(packages))
     computer.failure = subprocess.CalledProcessError(1, ["pip"])
     with pytest.raises(GaussianMRIError, match="network"):
-        dependencies.ensure_packages(requirements, "test")
+        dependencies.ensure_packages("test")
 
 
-def test_without_the_pytorch_extension_the_user_is_told_where_it_is(
-    monkeypatch: pytest.MonkeyPatch, requirements: Path
-) -> None:
+def test_without_the_pytorch_extension_the_user_is_told_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     Computer(monkeypatch, {})
     monkeypatch.setitem(sys.modules, "PyTorchUtils", None)
     with pytest.raises(GaussianMRIError, match="Extensions Manager"):
-        dependencies.ensure_packages(requirements, "test")
+        dependencies.ensure_packages("test")
 
 
-def test_an_old_torch_is_not_replaced_silently(monkeypatch: pytest.MonkeyPatch, requirements: Path) -> None:
+def test_an_old_torch_is_not_replaced_silently(monkeypatch: pytest.MonkeyPatch) -> None:
     computer = Computer(monkeypatch, {**COMPLETE, "torch": "2.2.2"})
     with pytest.raises(GaussianMRIError, match=r"PyTorch 2\.2\.2.*2\.4"):
-        dependencies.ensure_packages(requirements, "test")
+        dependencies.ensure_packages("test")
     assert not computer.asked
 
 
-def test_macs_with_intel_processors_are_told_so(monkeypatch: pytest.MonkeyPatch, requirements: Path) -> None:
+def test_macs_with_intel_processors_are_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     Computer(monkeypatch, {})
     monkeypatch.setattr(platform, "system", lambda: "Darwin")
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     with pytest.raises(GaussianMRIError, match="Intel"):
-        dependencies.ensure_packages(requirements, "test")
+        dependencies.ensure_packages("test")
 
 
 @pytest.mark.parametrize("agrees", [True, False])
 def test_slicer_5_10_asks_and_installs_by_its_older_means(
-    monkeypatch: pytest.MonkeyPatch, requirements: Path, agrees: bool
+    monkeypatch: pytest.MonkeyPatch, agrees: bool
 ) -> None:
     Computer(monkeypatch, {**COMPLETE, "pydicom": "2.1"})
     monkeypatch.setitem(sys.modules, "slicer.packaging", None)
@@ -143,10 +135,10 @@ def test_slicer_5_10_asks_and_installs_by_its_older_means(
     )
     monkeypatch.setattr(slicer.util, "pip_install", installed.append, raising=False)
     if agrees:
-        dependencies.ensure_packages(requirements, "Resampling")
+        dependencies.ensure_packages("Resampling")
         assert installed == [["pydicom>=2.4"]]
     else:
         with pytest.raises(GaussianMRIError, match="not installed"):
-            dependencies.ensure_packages(requirements, "Resampling")
+            dependencies.ensure_packages("Resampling")
         assert not installed
     assert "Resampling" in questions[0] and "pydicom" in questions[0]

@@ -61,10 +61,7 @@ class GaussianMRICinematicLogic(ScriptedLoadableModuleLogic):
         """Install what Slicer does not bring, after asking. See `GaussianMRILib.mrml.dependencies`."""
         from GaussianMRILib.mrml.dependencies import ensure_packages
 
-        path = os.path.join(
-            os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "Resources", "requirements.txt"
-        )
-        ensure_packages(path, _("Gaussian MRI Cinematic"), cuda=True)
+        ensure_packages(_("Gaussian MRI Cinematic"), cuda=True)
 
     def lookNames(self):
         """Names of looks: that of Volume Rendering, and the presets."""

@@ -1,4 +1,3 @@
-import os
 from typing import Annotated
 
 import slicer
@@ -71,10 +70,7 @@ class GaussianMRIResamplingLogic(ScriptedLoadableModuleLogic):
         """Install what Slicer does not bring, after asking. See `GaussianMRILib.mrml.dependencies`."""
         from GaussianMRILib.mrml.dependencies import ensure_packages
 
-        path = os.path.join(
-            os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "Resources", "requirements.txt"
-        )
-        ensure_packages(path, _("Gaussian MRI Resampling"), cuda=cuda)
+        ensure_packages(_("Gaussian MRI Resampling"), cuda=cuda)
 
     def fitter(self, volumeNodes, **options):
         """A fit that has not begun; see `GaussianMRILib.mrml.fitter_from_nodes`."""
