@@ -35,8 +35,23 @@ static void adam(float* value, const float* gradient, float* m, float* v, int64_
 #define GM_STRING(x) GM_STRING_OF(x)
 
 extern const Kernels kernels;
-const Kernels kernels = {
-    GM_STRING(GM_ISA), reach, cull, place, scatter, resolve, pull, gather, add_plane_sums, chain, ssim_row,
-    ssim_gradient_row, adam, trace, splat_place, splat_draw, splat_pull, splat_chain};
+const Kernels kernels = {GM_STRING(GM_ISA),
+                         reach,
+                         cull,
+                         place,
+                         scatter,
+                         resolve,
+                         pull,
+                         gather,
+                         add_plane_sums,
+                         chain,
+                         ssim_row,
+                         ssim_gradient_row,
+                         adam,
+                         trace,
+                         splat_place,
+                         splat_draw,
+                         splat_pull,
+                         splat_chain};
 
 }  // namespace GM_ISA
