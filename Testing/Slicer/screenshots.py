@@ -1,4 +1,4 @@
-"""The pictures of the module in README.md: `python Testing/Slicer/screenshots.py`.
+"""The pictures of the modules in README.md: `python Testing/Slicer/screenshots.py`.
 
 The real panel works on Slicer's scene libraries with the synthetic spine; window and views are drawn offscreen by the
 test host, so frames and fonts differ from Slicer's own.
@@ -53,10 +53,35 @@ def take(app: Any, folder: Path) -> None:
     app.screenshot(folder / "results.png", size=SIZE)
 
 
+def take_head(folder: Path) -> None:
+    """The path tracer's head, from the shared scans: bone, and soft tissue with a cut."""
+    import numpy as np
+    from PIL import Image
+
+    from GaussianMRILib.cinematic.clip import ClipPlane
+    from GaussianMRILib.cinematic.presets import find_preset
+    from GaussianMRILib.cinematic.tracer import PathTracer
+    from Testing.Benchmarks.cinematic import HEAD, head_volume
+
+    if not HEAD.is_file():
+        print(f"No picture of the head: {HEAD.name} is not in the shared scans.")
+        return
+    volume, affine = head_volume()
+    shown = []
+    for name, normal, azimuth in (("CT bone", None, -30), ("CT soft tissue", (0.75, 0.65, 0.1), -40)):
+        tracer = PathTracer(volume, affine, find_preset(name), roi=((-100, -160, 0), (100, 130, 240)))
+        clips = [] if normal is None else [ClipPlane.from_point(tracer.centre, normal)]
+        camera = tracer.camera(azimuth, 10, 440, zoom=1.35)
+        shown.append(tracer.render(camera, clips, samples=144, background=(0.05, 0.05, 0.06)).image)
+    picture = np.rint(np.concatenate(shown, axis=1) * 255).astype(np.uint8)
+    Image.fromarray(picture).save(folder / "cinematic.png", optimize=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=ROOT / "Resources" / "Screenshots")
     options = parser.parse_args()
+    take_head(options.folder)
     with tempfile.TemporaryDirectory() as scratch:
         app = Application(Path(scratch))
         try:
