@@ -134,6 +134,19 @@ def plane_to_node(plane: ImagePlane, scene: Any = None, name: str = "plane") -> 
     return node
 
 
+def show_handles(plane_node: Any, fill: float = 0.1) -> None:
+    """Let a plane be dragged and turned in every view.
+
+    Args:
+        fill: opacity of its filling, 0 to 1.
+    """
+    plane_node.CreateDefaultDisplayNodes()
+    display = plane_node.GetDisplayNode()
+    display.SetHandlesInteractive(True)
+    display.SetFillOpacity(fill)
+    display.SetPropertiesLabelVisibility(False)
+
+
 def fill_plane_node(
     node: Any,
     center: NDArray[np.float64],

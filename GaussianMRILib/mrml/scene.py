@@ -69,6 +69,13 @@ def as_matrix(array: NDArray[np.float64]) -> Any:
     return matrix
 
 
+def ijk_to_ras(volume_node: Any) -> NDArray[np.float64]:
+    """(4, 4) float64 of a volume node, without the transforms above it."""
+    matrix = vtk.vtkMatrix4x4()
+    volume_node.GetIJKToRASMatrix(matrix)
+    return as_array(matrix)
+
+
 def matrix_to_world(node: Any) -> NDArray[np.float64]:
     """(4, 4) float64 from a node's own coordinates to RAS mm: every transform above it.
 

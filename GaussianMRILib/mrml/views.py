@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import slicer
 import vtk
 
 from ..geometry import ImagePlane
-from .scene import as_array, as_matrix
+from .scene import as_matrix
+from .volumes import planes_of_volume
 
 
 def nodes_of(scene: Any, class_name: str) -> list[Any]:
@@ -51,18 +51,12 @@ def face_plane(slice_node: Any, plane: ImagePlane, fit: bool = True) -> None:
 
 def show_volume(slice_node: Any, volume_node: Any) -> None:
     """Show a volume's middle slice, alone and as it was rendered, in a slice view."""
-    matrix = vtk.vtkMatrix4x4()
-    volume_node.GetIJKToRASMatrix(matrix)
-    slices, rows, columns = slicer.util.arrayFromVolume(volume_node).shape
-    affine = as_array(matrix)
-    affine[:3, 3] += affine[:3, 2] * (slices // 2)
-    normal = np.cross(affine[:3, 0], affine[:3, 1])
-    affine[:3, 2] = normal / np.linalg.norm(normal)
+    planes = planes_of_volume(volume_node)
     composite = composite_of(slice_node)
     composite.SetForegroundVolumeID(None)
     composite.SetLabelVolumeID(None)
     composite.SetBackgroundVolumeID(volume_node.GetID())
-    face_plane(slice_node, ImagePlane(affine, (rows, columns)))
+    face_plane(slice_node, planes[len(planes) // 2])
 
 
 class ViewState:

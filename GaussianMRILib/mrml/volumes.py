@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import slicer
-import vtk
 from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
@@ -17,9 +16,9 @@ from ..geometry.affine import slice_normal
 from .scene import (
     PREFIX,
     all_or_nothing,
-    as_array,
     as_matrix,
     described,
+    ijk_to_ras,
     is_node,
     matrix_to_world,
     node_to_fill,
@@ -88,9 +87,7 @@ def placed(volume_node: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     Raises:
         GaussianMRIError: a transform that bends slices.
     """
-    matrix = vtk.vtkMatrix4x4()
-    volume_node.GetIJKToRASMatrix(matrix)
-    affine = as_array(matrix)
+    affine = ijk_to_ras(volume_node)
     parent = volume_node.GetParentTransformNode()
     if parent is None or parent.IsLinear():
         return affine, matrix_to_world(volume_node)
@@ -235,9 +232,7 @@ def planes_of_volume(volume_node: Any) -> list[ImagePlane]:
     Raises:
         GaussianMRIError: a transform that is not linear.
     """
-    matrix = vtk.vtkMatrix4x4()
-    volume_node.GetIJKToRASMatrix(matrix)
-    affine = matrix_to_world(volume_node) @ as_array(matrix)
+    affine = matrix_to_world(volume_node) @ ijk_to_ras(volume_node)
     columns, rows, count = volume_node.GetImageData().GetDimensions()
     thickness = float(volume_node.GetAttribute(PREFIX + "SliceThickness") or 0)
     poses = np.repeat(affine[None], count, axis=0)

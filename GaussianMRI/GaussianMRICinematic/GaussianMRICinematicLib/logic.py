@@ -115,20 +115,17 @@ class GaussianMRICinematicLogic(ScriptedLoadableModuleLogic):
         import numpy as np
 
         import GaussianMRILib
-        from GaussianMRILib.mrml import box_from_roi, stack_from_volume
+        from GaussianMRILib.mrml import box_from_roi
         from GaussianMRILib.mrml.process import ProcessJob
-        from GaussianMRILib.mrml.scene import as_array, matrix_to_world
+        from GaussianMRILib.mrml.scene import ijk_to_ras, matrix_to_world
+        from GaussianMRILib.mrml.volumes import check_scalar
 
         if not folder:
             raise ValueError(_("Choose a folder for the pictures and the model."))
         preset = self.preset(volumeNode, look)
         box = None if region is None else box_from_roi(region).T.tolist()
-        stack_from_volume(volumeNode)  # refuses what is no scalar volume
-        import vtk
-
-        matrix = vtk.vtkMatrix4x4()
-        volumeNode.GetIJKToRASMatrix(matrix)
-        affine = matrix_to_world(volumeNode) @ as_array(matrix)
+        check_scalar(volumeNode)
+        affine = matrix_to_world(volumeNode) @ ijk_to_ras(volumeNode)
         os.makedirs(folder, exist_ok=True)
         volume = os.path.join(folder, "volume.npz")
         np.savez(volume, pixels=slicer.util.arrayFromVolume(volumeNode), ijk_to_ras=affine)
@@ -177,15 +174,12 @@ class GaussianMRICinematicLogic(ScriptedLoadableModuleLogic):
 
         from GaussianMRILib.geometry import ImagePlane
         from GaussianMRILib.mrml import plane_to_node
+        from GaussianMRILib.mrml.planes import show_handles
 
         side = float(model.unit)
         plane = ImagePlane.from_axes(
             np.asarray(model.center), [-1, 0, 0], [0, 0, -1], (side / 100, side / 100), (100, 100)
         )
         node = plane_to_node(plane, slicer.mrmlScene, _("Cut"))
-        node.CreateDefaultDisplayNodes()
-        display = node.GetDisplayNode()
-        display.SetHandlesInteractive(True)
-        display.SetFillOpacity(0.0)
-        display.SetPropertiesLabelVisibility(False)
+        show_handles(node, fill=0.0)
         return node

@@ -103,11 +103,9 @@ class GaussianMRIResamplingLogic(ScriptedLoadableModuleLogic):
     @staticmethod
     def showHandles(planeNode):
         """Let the plane be dragged and turned in every view."""
-        planeNode.CreateDefaultDisplayNodes()
-        display = planeNode.GetDisplayNode()
-        display.SetHandlesInteractive(True)
-        display.SetFillOpacity(0.1)
-        display.SetPropertiesLabelVisibility(False)
+        from GaussianMRILib.mrml.planes import show_handles
+
+        show_handles(planeNode)
 
     def addDefaultPlane(self, field):
         """A plane through the middle of what was scanned, tilted against its slices."""
