@@ -33,13 +33,17 @@ def ensure_packages(requester: str, cuda: bool = False) -> None:
     Raises:
         GaussianMRIError: the user declined, there is no network, or no torch exists for this computer.
     """
-    _ensure_torch()
-    wanted = _wanted()
+    missing = packages_missing()
+    if "torch" in missing:
+        missing.remove("torch")
+        _install_torch()
     if cuda:
         torch = importlib.import_module("torch")
-        if torch.cuda.is_available():
-            wanted.append(f"cuda-core[cu{str(torch.version.cuda).split('.')[0]}]")
-    _ensure_others(wanted, requester)
+        kernels = f"cuda-core[cu{str(torch.version.cuda).split('.')[0]}]"
+        if torch.cuda.is_available() and not _installed(kernels):
+            missing.append(kernels)
+    if missing:
+        _install_others(missing, requester)
 
 
 def packages_missing() -> list[str]:
@@ -49,10 +53,8 @@ def packages_missing() -> list[str]:
     ]
 
 
-def _ensure_torch() -> None:
+def _install_torch() -> None:
     found = _torch_version()
-    if found >= OLDEST_TORCH:
-        return
     if platform.system() == "Darwin" and platform.machine() == "x86_64":
         raise GaussianMRIError(
             "PyTorch ended its support of Slicer for macOS on Intel processors with version 2.2, which is too old for "
@@ -81,10 +83,7 @@ def _ensure_torch() -> None:
         raise GaussianMRIError(f"PyTorch is needed and was not installed. {_UNCHANGED}")
 
 
-def _ensure_others(wanted: list[str], requester: str) -> None:
-    missing = [line for line in wanted if not _installed(line)]
-    if not missing:
-        return
+def _install_others(missing: list[str], requester: str) -> None:
     try:
         packaging: Any = importlib.import_module("slicer.packaging")
     except ImportError:
