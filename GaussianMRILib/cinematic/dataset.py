@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import os
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from .tracer import PathTracer, Render, Roi
 
 _LOG = logging.getLogger("GaussianMRI")
-SETTINGS = "dataset.json"
+SETTINGS, POINTS = "dataset.json", "points.npz"
 SPLITS = ("train", "test")
 #: NeRF's cameras look along -z with y up, ours along +z with y down.
 _OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
@@ -148,6 +149,27 @@ class CinematicDataset:
         """Held-out frames."""
         return tuple(frame for frame in self.frames if frame.split == "test")
 
+    def points(self, least: int) -> dict[str, NDArray[np.float32]]:
+        """Points of the volume and their colours (`start.sample_points`), at least so many.
+
+        Raises:
+            GaussianMRIError: the data set has none, or fewer.
+        """
+        path = self.folder / POINTS
+        try:
+            with np.load(path) as stored:
+                cloud = {name: stored[name] for name in ("points", "colours")}
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise GaussianMRIError(
+                f"{path} cannot be read. Make the data set again with the same settings (its pictures stay), or start "
+                "the training from random splats."
+            ) from error
+        if len(cloud["points"]) < least:
+            raise GaussianMRIError(
+                f"{path} has {len(cloud['points'])} points for {least} splats. Start with fewer splats, or from random ones."
+            )
+        return cloud
+
 
 def regular_volume(stack: SliceStack) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Voxels (K, J, I) and ijk_to_ras (4, 4) of a stack whose slices lie on a regular grid.
@@ -202,8 +224,8 @@ def make_dataset(
 ) -> CinematicDataset | None:
     """Render the frames of a data set; one that was stopped, killed or met a full disk goes on where it was.
 
-    The folder gets `images/`, `transforms_train.json` and `transforms_test.json` (written last: without them the set is
-    not complete), and `dataset.json` with the settings.
+    The folder gets `images/`, `points.npz` (`start.sample_points`), `transforms_train.json` and `transforms_test.json`
+    (written last: without them the set is not complete), and `dataset.json` with the settings.
 
     Args:
         volume, ijk_to_ras, preset, roi, device: as for `PathTracer`.
@@ -215,6 +237,7 @@ def make_dataset(
             the tracer refuses the volume.
     """
     from .denoise import denoise, require
+    from .start import sample_points
     from .tracer import PathTracer
 
     options = options or DatasetOptions()
@@ -225,6 +248,10 @@ def make_dataset(
     tracer = PathTracer(volume, matrix, preset, roi, device)
     settings = _settings(np.asarray(volume), matrix, preset, options, tracer, roi)
     _claim(target, settings)
+    if not (target / POINTS).is_file():
+        cloud = sample_points(tracer, seed=options.seed)
+        with atomic_write(target / POINTS) as partial, partial.open("wb") as file:
+            np.savez(file, **cloud)  # type: ignore[arg-type]
     total = options.train + options.test
     entries: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
     for index in range(total):

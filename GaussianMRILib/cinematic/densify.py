@@ -121,13 +121,13 @@ class Schedule:
 
     Attributes:
         start, stop, every: from, until and how often.
-        reset: how often opacities are reset (3DGS only).
+        reset: how often opacities are reset (3DGS only); None: never.
     """
 
     start: int = 500
     stop: int = 15_000
     every: int = 100
-    reset: int = 3_000
+    reset: int | None = 3_000
 
 
 class AdaptiveControl:
@@ -179,9 +179,9 @@ class AdaptiveControl:
         if iteration >= s.stop:
             return
         if iteration > s.start and iteration % s.every == 0 and len(self._sum) == len(growing):
-            self._densify(growing, generator, prune_large=iteration > s.reset)
+            self._densify(growing, generator, prune_large=s.reset is not None and iteration > s.reset)
             self._sum = self._sum[:0]
-        if iteration % s.reset == 0:
+        if s.reset is not None and iteration % s.reset == 0:
             leaf = growing.parameters["logit_opacities"].detach()
             low = torch.full_like(leaf, math.log(0.01 / 0.99))
             growing.overwrite(

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..errors import GaussianMRIError
 from .densify import DENSIFICATIONS
+from .start import STARTS
 
 METHODS: dict[str, tuple[str, bool]] = {
     "analytic": ("analytic", False),
@@ -25,12 +26,14 @@ class TrainOptions:
     Attributes:
         method: one of `METHODS`.
         densify: "mcmc" (a fixed number at the end), "3dgs" (clone, split, prune), or "none".
-        splats: how many to start with, random in the cube that holds the scene.
+        start: "volume" (where the tracer's volume can be seen, in its colours: what no picture has shown is there all the
+            same when a plane opens it) or "random" (in the cube that holds the scene, as 3DGS and ClipGS).
+        splats: how many to start with.
         cap: splats at most; "mcmc" needs it.
         first_step, second_step: iterations, the adjustment network learns in the second only.
         degree, degree_every: spherical harmonics, one degree more after so many iterations.
         densify_from, densify_until: first and last iteration of densification.
-        opacity_reset: iterations between resets of the opacities ("3dgs").
+        opacity_reset: iterations between resets of the opacities ("3dgs"); None: never.
         ssim_weight: lambda of the loss (1 - lambda) L1 + lambda (1 - SSIM).
         width, depth: of the adjustment network.
         seed: the same seed gives the same model on a CPU.
@@ -41,6 +44,7 @@ class TrainOptions:
 
     method: str = "analytic"
     densify: str = "mcmc"
+    start: str = "volume"
     splats: int = 100_000
     cap: int | None = 100_000
     first_step: int = 7_000
@@ -49,7 +53,7 @@ class TrainOptions:
     degree_every: int = 1_000
     densify_from: int = 500
     densify_until: int = 15_000
-    opacity_reset: int = 3_000
+    opacity_reset: int | None = 3_000
     ssim_weight: float = 0.2
     width: int = 128
     depth: int = 4
@@ -64,6 +68,8 @@ class TrainOptions:
             raise GaussianMRIError(
                 f"There is no densification '{self.densify}'; choose one of {', '.join(DENSIFICATIONS)}."
             )
+        if self.start not in STARTS:
+            raise GaussianMRIError(f"There is no start '{self.start}'; choose one of {', '.join(STARTS)}.")
         if self.densify == "mcmc" and (self.cap is None or self.cap < self.splats):
             raise GaussianMRIError("MCMC densification needs a cap of at least the splats to start with.")
         if self.splats < 4 or self.first_step < 0 or self.second_step < 0 or self.iterations < 1:
@@ -102,17 +108,18 @@ class TrainOptions:
             first = min(iterations, round(self.first_step * part))
             changes |= {"first_step": first, "second_step": iterations - first}
             for name in ("degree_every", "densify_from", "densify_until", "opacity_reset", "check_every"):
-                changes[name] = max(1, round(getattr(self, name) * part))
+                value = getattr(self, name)
+                changes[name] = None if value is None else max(1, round(value * part))
         return replace(self, **changes)
 
 
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
-    "seed": {"method": "aam+lt", "densify": "3dgs", "cap": None},
+    "seed": {"method": "aam+lt", "densify": "3dgs", "start": "random", "cap": None},
     "quick": {
         "densify": "3dgs",  # MCMC's noise needs more iterations to pay
-        "splats": 20_000, "cap": 20_000, "first_step": 2_000, "second_step": 5_000, "degree": 2,
-        "degree_every": 700, "densify_until": 5_000, "width": 64,
+        "splats": 16_000, "cap": 32_000, "first_step": 2_000, "second_step": 5_000, "degree": 2,
+        "degree_every": 700, "densify_until": 5_000, "opacity_reset": None, "width": 64,
     },
 }  # fmt: skip
 

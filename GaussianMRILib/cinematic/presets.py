@@ -233,14 +233,14 @@ def presets() -> dict[str, Preset]:
 
 
 def find_preset(name: str | os.PathLike[str]) -> Preset:
-    """A preset by its name, or from a file: a Slicer `.vp`, or a JSON file of presets (its first).
+    """A preset by its name, or from a file: a Slicer `.vp` or `.vp.json`, or a JSON file of presets (its first).
 
     Raises:
         GaussianMRIError: there is none of that name, or the file is wrong.
     """
     text = os.fspath(name)
     suffix = Path(text).suffix.lower()
-    if suffix == ".vp":
+    if suffix == ".vp" or text.lower().endswith(".vp.json"):
         return from_volume_property(text)
     if suffix == ".json":
         found = list(read_presets(text).values())
@@ -249,13 +249,13 @@ def find_preset(name: str | os.PathLike[str]) -> Preset:
     known = presets()
     if text not in known:
         raise GaussianMRIError(
-            f"There is no preset {text!r}. Choose one of {', '.join(sorted(known))}, or give a .vp or .json file."
+            f"There is no preset {text!r}. Choose one of {', '.join(sorted(known))}, or give a .vp, .vp.json or .json file."
         )
     return known[text]
 
 
 def from_volume_property(path: str | os.PathLike[str]) -> Preset:
-    """The look of a Slicer `.vp` file: its transfer functions and highlights, our light.
+    """The look of a Slicer `.vp` or `.vp.json` file: its transfer functions and highlights, our light.
 
     Slicer blends opacity along a straight ray; the path tracer needs denser tissue for the same impression, hence the
     factor of the density.
@@ -264,7 +264,7 @@ def from_volume_property(path: str | os.PathLike[str]) -> Preset:
     visible = found.transfer.opacity[:, 0]
     span = float(visible[-1] - visible[0]) or 1.0
     return Preset(
-        name=Path(path).stem,
+        name=Path(path).name.removesuffix(".json").removesuffix(".vp"),
         transfer=found.transfer,
         description="Slicer volume property",
         density=4.0,

@@ -26,6 +26,7 @@ from .model import CinematicModel
 from .options import METHODS, TrainOptions, TrainProgress
 from .rasterise import ScreenStatistics, rasterise
 from .splats import Splats
+from .start import random_splats, volume_splats
 
 _LOG = logging.getLogger("GaussianMRI")
 
@@ -102,10 +103,7 @@ class Trainer:
         self._generator = torch.Generator().manual_seed(self.options.seed)
         self.visibility, adjust = METHODS[self.options.method]
         offsets = torch.zeros(self.options.splats) if self.visibility == "learned" else None
-        start = random_splats(
-            self.options.splats, self.center, self.unit, self.options.degree, self._generator
-        )
-        self.growing = self._grow(start, offsets)
+        self.growing = self._grow(self._start(), offsets)
         self.adjustment: Adjustment | None = None
         if adjust:
             with torch.random.fork_rng(devices=[]):
@@ -196,6 +194,12 @@ class Trainer:
             self.dataset.background,
             facts,
         )
+
+    def _start(self) -> Splats:
+        o = self.options
+        if o.start == "random":
+            return random_splats(o.splats, self.center, self.unit, o.degree, self._generator)
+        return volume_splats(self.dataset.points(o.splats), o.splats, o.degree)
 
     @property
     def _degree(self) -> int:
@@ -379,30 +383,6 @@ def train_model(
             trainer.save()
             break
     return trainer.model
-
-
-def random_splats(
-    count: int, center: np.ndarray, unit: float, degree: int, generator: torch.Generator
-) -> Splats:
-    """Splats spread evenly at random over a cube, grey, of opacity 0.1, as large as their neighbours are far (3DGS).
-
-    Args:
-        center: (3,) RAS mm.
-        unit: mm, half the cube's edge.
-    """
-    from scipy.spatial import cKDTree
-
-    means = (torch.rand(count, 3, generator=generator) * 2 - 1) * unit
-    distances = cKDTree(means.numpy()).query(means.numpy(), k=4, workers=-1)[0][:, 1:]
-    size = np.sqrt(np.maximum((distances**2).mean(axis=1), 1e-14 * unit**2))
-    colours = torch.rand(count, 1, 3, generator=generator) / 255
-    return Splats(
-        means + torch.from_numpy(np.asarray(center, dtype=np.float32)),
-        torch.tensor([1.0, 0, 0, 0]).repeat(count, 1),
-        torch.from_numpy(np.log(size).astype(np.float32))[:, None].repeat(1, 3),
-        torch.cat([colours, torch.zeros(count, (degree + 1) ** 2 - 1, 3)], dim=1),
-        torch.full((count,), math.log(0.1 / 0.9)),
-    )
 
 
 def photometric_loss(image: Tensor, truth: Tensor, ssim_weight: float) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -161,23 +162,29 @@ def _numbers(text: str, columns: int, what: str) -> NDArray[np.float64]:
 
 
 def read_volume_property(path: str | os.PathLike[str]) -> VolumeProperty:
-    """Read a `.vp` file of Slicer's Volume Rendering module.
+    """Read a `.vp` or `.vp.json` file of Slicer's Volume Rendering module.
 
-    The file has a line each for: interpolation, shade, diffuse, ambient, specular, specular power, scalar opacity,
+    `.vp` has a line each for: interpolation, shade, diffuse, ambient, specular, specular power, scalar opacity,
     gradient opacity, colour (vtkMRMLVolumePropertyStorageNode); the last three as "count x y x y ..." and
-    "count x r g b ...". It has no unit distance, so opacity is meant per mean spacing.
+    "count x r g b ...". It has no unit distance, so opacity is meant per mean spacing. Of a `.vp.json`
+    (volume-property-schema 1.0) the first component counts.
 
     Raises:
         GaussianMRIError: the file cannot be read, or is not such a file.
     """
     name = os.fspath(path)
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
         raise GaussianMRIError(f"{name} cannot be read: {error.strerror or error}.") from error
     except UnicodeDecodeError as error:
         raise GaussianMRIError(f"{name} is not a volume property file: it is not text.") from error
-    lines = [line.strip() for line in lines]
+    if text.lstrip().startswith("{"):
+        try:
+            return _json_property(json.loads(text))
+        except (ValueError, LookupError, TypeError, GaussianMRIError) as error:
+            raise GaussianMRIError(f"{name} is not a usable volume property file: {error!r}") from error
+    lines = [line.strip() for line in text.splitlines()]
     if len(lines) < 9:
         raise GaussianMRIError(f"{name} is not a volume property file: it has {len(lines)} of 9 lines.")
     try:
@@ -191,6 +198,23 @@ def read_volume_property(path: str | os.PathLike[str]) -> VolumeProperty:
     except (ValueError, GaussianMRIError) as error:
         raise GaussianMRIError(f"{name} is not a usable volume property file: {error}") from error
     return VolumeProperty(transfer, shade != 0, diffuse, ambient, specular, power)
+
+
+def _json_property(content: Mapping[str, Any]) -> VolumeProperty:
+    component = content["volumeProperties"][0]["components"][0]
+
+    def points(name: str) -> list[list[float]]:
+        return [[p["x"], *(p["color"] if "color" in p else [p["y"]])] for p in component[name]["points"]]
+
+    gradient = [] if component.get("disableGradientOpacity") else points("gradientOpacity")
+    unit = float(component["scalarOpacityUnitDistance"])
+    transfer = TransferFunction(points("rgbTransferFunction"), points("scalarOpacity"), gradient, unit)  # type: ignore[arg-type]
+    light = component["lighting"]
+    return VolumeProperty(
+        transfer,
+        bool(component["shade"]),
+        *(float(light[name]) for name in ("diffuse", "ambient", "specular", "specularPower")),
+    )
 
 
 def write_volume_property(path: str | os.PathLike[str], transfer: TransferFunction) -> Path:

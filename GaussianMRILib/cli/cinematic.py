@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..cinematic.model import CinematicModel
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+STARTS = ("volume", "random")
 METHODS = ("analytic", "lt", "aam", "aam+ht", "aam+lt")
 LABELS = {
     "analytic": "3DGS + analytic cut",
@@ -86,8 +87,14 @@ def _plane(plane: Path | None, clip: tuple[float, ...] | None) -> ClipPlane | No
 @click.option(
     "--preset", type=click.Choice(["default", "seed", "quick"]), default=None,
     help="default: 100,000 splats, 40,000 iterations, for a GPU. seed: the same as the ClipGS paper has it. "
-    "quick: 20,000 splats, 7,000 iterations, for 256 x 256 pixels on a CPU.  [default: default or quick, by the device]",
+    "quick: 32,000 splats, 7,000 iterations, for 256 x 256 pixels on a CPU.  [default: default or quick, by the device]",
 )  # fmt: skip
+@click.option(
+    "--start",
+    type=click.Choice(STARTS),
+    default=None,
+    help="Where splats begin: in the volume, or at random.  [default: of the preset]",
+)
 @click.option("--splats", type=click.IntRange(4), default=None, help="Splats to start with, and at most.")
 @click.option(
     "--iterations", type=click.IntRange(1), default=None,
@@ -110,6 +117,7 @@ def train(
     output: Path,
     method: str | None,
     preset: str | None,
+    start: str | None,
     splats: int | None,
     iterations: int | None,
     patience: int | None,
@@ -136,6 +144,8 @@ def train(
     changes: dict[str, Any] = {"seed": seed, "patience": patience}
     if method is not None:
         changes["method"] = method
+    if start is not None:
+        changes["start"] = start
     target = choose_device(device)
     chosen = preset or ("quick" if target.type == "cpu" else "default")
     options = TrainOptions.preset(chosen, **changes).scaled(splats, iterations)

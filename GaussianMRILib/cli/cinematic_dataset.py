@@ -17,7 +17,7 @@ from .app import advance, common_options, load_stacks, progress_bar
 )  # fmt: skip
 @click.option(
     "--preset", default="CT bone", show_default=True,
-    help="Name of a look, a Slicer volume property (.vp), or a JSON file of presets.",
+    help="Name of a look, a Slicer volume property (.vp, .vp.json), or a JSON file of presets.",
 )  # fmt: skip
 @click.option("--train", type=click.IntRange(min=1), default=1000, show_default=True, help="Training frames.")
 @click.option("--test", type=click.IntRange(min=0), default=100, show_default=True, help="Held-out frames.")

@@ -6,7 +6,6 @@ import math
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,17 +99,14 @@ def preset_of_display(display_node: Any) -> Preset:
     if node is None:
         raise GaussianMRIError(f"{described(display_node)} has no transfer functions; choose a preset there.")
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, f"{file_name(node.GetName() or '', 'look')}.vp")
-        storage = slicer.vtkMRMLVolumePropertyStorageNode()
+        path = Path(folder, f"{file_name(node.GetName() or '', 'look')}.vp.json")
+        storage = slicer.vtkMRMLVolumePropertyJsonStorageNode()
         storage.SetFileName(str(path))
         if not storage.WriteData(node):
             raise GaussianMRIError(
                 f"Slicer cannot write the transfer functions of {described(display_node)}."
             )
-        preset = from_volume_property(path)
-    # The file does not have it.
-    unit = float(node.GetVolumeProperty().GetScalarOpacityUnitDistance())
-    return replace(preset, transfer=replace(preset.transfer, unit_distance=unit))
+        return from_volume_property(path)
 
 
 class CinematicView:

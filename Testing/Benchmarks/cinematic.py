@@ -1,10 +1,12 @@
 """Cinematic models, from a CT to the tables of the ClipGS paper: `python -m Testing.Benchmarks.cinematic`.
 
-The whole chain is run: a path-traced data set of the Visible Human head (shared scans), one training for each method, and
-the scores on frames that no training has seen, path-traced with 256 samples and not denoised. The default is the preset
-"quick" (256 x 256 pixels, 20,000 splats), about an hour on two processor cores; `--full` is the paper's setting (800 x 800
-pixels, 1,000 frames, 100,000 splats, 40,000 iterations) and needs a CUDA GPU. All methods start from the same splats and
-have the same number of iterations. Interrupted, it goes on where it was.
+The whole chain is run: a path-traced data set, one training for each method, and the scores on frames that no training
+has seen, path-traced with 256 samples and not denoised. The scans are shared ones: the Visible Human head, for all
+methods; a cardiac CT angiography and a head MR, half the frames and iterations, for three. The default is the preset
+"quick" (256 x 256 pixels, 20,000 splats), about an hour on two processor cores for the head; `--full` is the paper's
+setting (800 x 800 pixels, 1,000 frames, 100,000 splats, 40,000 iterations) and needs a CUDA GPU. All methods have the
+same number of iterations; all but "default", the preset as it is, start from the same random splats. Interrupted, it
+goes on where it was.
 """
 
 from __future__ import annotations
@@ -13,20 +15,29 @@ import argparse
 import io
 import json
 import tarfile
+import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = Path(__file__).resolve().parent / "results"
-HEAD = ROOT.parent / "shared" / "data" / "ct" / "visible_human_head_neck_ct_png.tar.xz"
+SHARED = ROOT.parent / "shared" / "data"
+HEAD = SHARED / "ct" / "visible_human_head_neck_ct_png.tar.xz"
+HEART = SHARED / "ct" / "totalseg_cardiac_cta_1p5mm.nii.gz"
+BRAIN = SHARED / "mr_dicom" / "studyforrest_t1_0p67mm.tar.xz"
 LABELS = {
     "lt": "3DGS + LT",
     "aam": "3DGS + AAM",
     "aam+ht": "3DGS + AAM + HT",
     "aam+lt": "3DGS + AAM + LT (ClipGS)",
     "analytic": "3DGS + analytic cut",
+    "default": "analytic cut, start in the volume",
 }
+#: The paper's start and densification in the size of the preset "quick", for all but the last.
+PAPER_START = {"start": "random", "splats": 20_000, "cap": 20_000, "opacity_reset": 3_000}
 
 
 def head_volume() -> tuple[Any, Any]:
@@ -42,8 +53,49 @@ def head_volume() -> tuple[Any, Any]:
     return np.stack(slices).astype(np.int16) * 16 - 1000, affine
 
 
-def run(folder: Path, size: str, device: str, methods: list[str]) -> dict[str, Any]:
-    """Data set, trainings and scores; `size` is "tiny", "quick" or "full"."""
+def heart_volume() -> tuple[Any, Any]:
+    """The cardiac CT angiography (HU) and its ijk_to_ras."""
+    return _volume_of(HEART)
+
+
+def brain_volume() -> tuple[Any, Any]:
+    """The head MR, read from its DICOM files, and its ijk_to_ras."""
+    with tempfile.TemporaryDirectory() as folder:
+        with tarfile.open(BRAIN) as content:
+            content.extractall(folder, filter="data")
+        return _volume_of(Path(folder))
+
+
+def _volume_of(path: Path) -> tuple[Any, Any]:
+    import GaussianMRILib as gm
+    from GaussianMRILib.cinematic.dataset import regular_volume
+
+    return regular_volume(gm.read_stacks(path)[0])
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A scan, its look, and what is learned of it."""
+
+    title: str
+    file: Path
+    volume: Callable[[], tuple[Any, Any]]
+    look: str
+    methods: tuple[str, ...]
+    share: float  # of the frames and iterations
+
+
+SCENES = {
+    "head": Scene("Visible Human head, CT", HEAD, head_volume, "CT soft tissue", tuple(LABELS), 1.0),
+    "heart": Scene(
+        "heart, CT angiography", HEART, heart_volume, "CT vessels", ("lt", "analytic", "default"), 0.5
+    ),
+    "brain": Scene("head, T1 MR", BRAIN, brain_volume, "MR head", ("lt", "analytic", "default"), 0.5),
+}
+
+
+def run(folder: Path, size: str, scene: Scene, device: str, methods: list[str]) -> dict[str, Any]:
+    """Data set, trainings and scores of a scene; `size` is "tiny", "quick" or "full"."""
     from GaussianMRILib.cinematic.dataset import DatasetOptions, make_dataset
     from GaussianMRILib.cinematic.evaluate import HEADER, ColourLpips, evaluate_model
     from GaussianMRILib.cinematic.model_files import load_model, model_bytes, save_model
@@ -58,25 +110,38 @@ def run(folder: Path, size: str, device: str, methods: list[str]) -> dict[str, A
         "quick": DatasetOptions(train=160, test=20, size=256, samples=64),
         "full": DatasetOptions(train=1000, test=100, size=800, samples=128),
     }[size]
-    volume, affine = head_volume()
+    frames = replace(frames, train=round(frames.train * scene.share), test=round(frames.test * scene.share))
+    volume, affine = scene.volume()
     started = time.perf_counter()
     target = choose_device(device)
     dataset = make_dataset(
-        folder / size / "head", volume, affine, find_preset("CT soft tissue"), frames, device=target.type
+        folder / "pictures", volume, affine, find_preset(scene.look), frames, device=target.type
     )
     assert dataset is not None
     seconds = time.perf_counter() - started
     print(
-        f"data set: {len(dataset.frames)} frames of {frames.size}^2, {seconds:.0f} s in this run", flush=True
+        f"{scene.title}: {len(dataset.frames)} frames of {frames.size}^2, {seconds:.0f} s in this run",
+        flush=True,
     )
     lpips = ColourLpips()
-    results: dict[str, Any] = {"setting": size, "dataset": dataset.facts, "dataset_s": seconds, "methods": {}}
+    results: dict[str, Any] = {
+        "title": scene.title,
+        "look": scene.look,
+        "dataset": dataset.facts,
+        "frames": [frames.train, frames.test],
+        "methods": {},
+    }
     rows = []
     for method in methods:
-        options = TrainOptions.preset("default" if size == "full" else "quick", method=method)
+        changes = {} if method == "default" else {"method": method, **PAPER_START}
+        if size == "full" and changes:
+            changes |= {"densify": "3dgs", "splats": 100_000, "cap": 100_000}
+        options = TrainOptions.preset("default" if size == "full" else "quick", **changes)
         if size == "tiny":
             options = options.scaled(2000, 200)
-        path = folder / size / f"{method}.ply"
+        elif scene.share < 1:
+            options = options.scaled(iterations=round(options.iterations * scene.share))
+        path = folder / f"{method}.ply"
         if not path.with_suffix(".json").is_file():
             trainer = Trainer(dataset, options, path.with_suffix(".ckpt"), target)
             for report in trainer:
@@ -90,7 +155,12 @@ def run(folder: Path, size: str, device: str, methods: list[str]) -> dict[str, A
         model = load_model(path, target)
         score = evaluate_model(model, dataset.test, model_bytes(path), lpips)
         rows.append(score.row(LABELS[method]))
-        results["methods"][method] = {"label": LABELS[method], **score.to_dict(), "facts": model.facts}
+        results["methods"][method] = {
+            "label": LABELS[method],
+            "row": rows[-1],
+            **score.to_dict(),
+            "facts": model.facts,
+        }
         print("  " + "  ".join(rows[-1]), flush=True)
     print(table(HEADER, rows), flush=True)
     if not lpips.available:
@@ -104,17 +174,24 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--quick", action="store_true", help="a minute: to see that it runs, not to judge")
     parser.add_argument("--full", action="store_true", help="the paper's setting, on a GPU")
+    parser.add_argument("--scenes", nargs="+", choices=SCENES, default=list(SCENES))
     parser.add_argument("--methods", nargs="+", choices=LABELS, default=list(LABELS))
-    parser.add_argument("--folder", type=Path, default=ROOT / "out" / "cinematic", help="data set and models")
+    parser.add_argument(
+        "--folder", type=Path, default=ROOT / "out" / "cinematic", help="data sets and models"
+    )
     parser.add_argument("--json", type=Path, default=RESULTS / "cinematic.json", help="file for the figures")
     options = parser.parse_args()
-    if not HEAD.is_file():
-        print(f"Not run: needs {HEAD.name} in ../shared/data/ct.")
-        return
     size = "tiny" if options.quick else "full" if options.full else "quick"
-    results = run(options.folder, size, options.device, options.methods)
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    results: dict[str, Any] = {"setting": size, "scenes": {}}
+    for name in options.scenes:
+        scene = SCENES[name]
+        if not scene.file.is_file():
+            print(f"{scene.title}: not run, needs {scene.file.name} in ../shared/data.")
+            continue
+        methods = [method for method in scene.methods if method in options.methods]
+        results["scenes"][name] = run(options.folder / size / name, size, scene, options.device, methods)
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

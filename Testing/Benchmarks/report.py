@@ -132,6 +132,49 @@ def panel(summary: dict[str, Any]) -> str:
     )
 
 
+def cinematic(summary: dict[str, Any]) -> str:
+    header = ["method", "PSNR", "SSIM", "LPIPS", "training", "frames/s", "size"]
+    parts = []
+    for scene in summary["cinematic"]["scenes"].values():
+        scores = scene["methods"].values()
+        options = next(iter(scores))["facts"]["options"]
+        best = max(score["psnr_mean"] for score in scores)
+        rows = [
+            [
+                f"**{cell}**" if n == 1 and score["psnr_mean"] == best else cell
+                for n, cell in enumerate(score["row"])
+            ]
+            for score in scores
+        ]
+        size = next(iter(scores))["size"]
+        iterations = options["first_step"] + options["second_step"]
+        parts.append(
+            f"{scene['title']}, look *{scene['look']}*: {scene['frames'][0]} frames to learn from, "
+            f"{scene['frames'][1]} held out, {size[0]} x {size[1]} pixels, {options['cap']:,} splats, "
+            f"{iterations:,} iterations.\n\n"
+            f"{markdown(header, rows)}"
+        )
+    return "\n\n".join(parts)
+
+
+def cinematic_speed(summary: dict[str, Any]) -> str:
+    rows = []
+    for row in summary["cinematic_trace"]:
+        what = f"path tracer, {row['preset']}, {row['view']}, {row['size']} x {row['size']}, {row['samples']} samples"
+        mitsuba = row.get("mitsuba_s")
+        peer = f"; Mitsuba 3 takes {mitsuba / row['wall_s']:.0f} times as long" if mitsuba else ""
+        rows.append([what, f"{row['wall_s']:.1f} s{peer}"])
+    for row in summary["cinematic_raster"]["speed"]:
+        view = "cut" if row["cut"] else "whole"
+        size = row["size"]
+        rows.append([f"100,000 splats, {view}, {size} x {size}", f"{row['frames_per_second']:.0f} frames/s"])
+    if "cinematic_view" in summary:
+        row = summary["cinematic_view"]
+        what = f"the same in Slicer's 3D view while a plane is dragged, {row['size']} x {row['size']}"
+        rows.append([what, f"{row['frames_per_second']:.0f} frames/s"])
+    return markdown(["two threads", ""], rows)
+
+
 def machine(summary: dict[str, Any]) -> str:
     facts = summary["machine"]
     return (
@@ -142,7 +185,7 @@ def machine(summary: dict[str, Any]) -> str:
 
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "quality": quality, "pair": pair, "heldout": heldout, "fit": fit, "kernels": kernels,
-    "panel": panel, "machine": machine,
+    "panel": panel, "cinematic": cinematic, "cinematic_speed": cinematic_speed, "machine": machine,
 }  # fmt: skip
 
 

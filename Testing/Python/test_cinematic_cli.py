@@ -24,7 +24,7 @@ def run(*arguments: object) -> Result:
 def train(folder: Path, output: Path, *more: object) -> Result:
     return run(
         "train", folder, "-o", output, "--splats", 80, "--iterations", 90, "-q",
-        "--device", "cpu", *more,
+        "--start", "random", "--device", "cpu", *more,
     )  # fmt: skip
 
 

@@ -18,7 +18,8 @@ from GaussianMRILib.cinematic.clip import ClipPlane
 from GaussianMRILib.cinematic.dataset import CinematicDataset
 from GaussianMRILib.cinematic.evaluate import HEADER, ColourLpips, evaluate_model
 from GaussianMRILib.cinematic.options import METHODS, TrainOptions
-from GaussianMRILib.cinematic.train import Trainer, channel_ssim, photometric_loss, random_splats, train_model
+from GaussianMRILib.cinematic.start import random_splats
+from GaussianMRILib.cinematic.train import Trainer, channel_ssim, photometric_loss, train_model
 from GaussianMRILib.metrics import Lpips, ssim
 from GaussianMRILib.native import reference
 
@@ -28,7 +29,9 @@ QUICK = TrainOptions.preset("quick", ssim_weight=0.2, degree=1, width=16, depth=
 def options(
     method: str = "analytic", densify: str = "mcmc", iterations: int = 40, splats: int = 60
 ) -> TrainOptions:
-    small = dataclasses.replace(QUICK, method=method, densify=densify).scaled(splats, iterations)
+    small = dataclasses.replace(QUICK, method=method, densify=densify, start="random").scaled(
+        splats, iterations
+    )
     return dataclasses.replace(small, densify_from=0, densify_until=iterations, opacity_reset=iterations + 1)
 
 

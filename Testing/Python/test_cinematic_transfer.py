@@ -118,6 +118,36 @@ def test_bad_volume_properties(tmp_path: Path, text: str, words: str) -> None:
         read_volume_property(tmp_path / "missing.vp")
 
 
+def test_slicer_volume_property_as_json(tmp_path: Path) -> None:
+    def curve(*points: tuple) -> dict:
+        return {"points": [{"x": x, "color" if isinstance(y, list) else "y": y} for x, y in points]}
+
+    component = {
+        "shade": True,
+        "lighting": {"diffuse": 0.9, "ambient": 0.1, "specular": 0.2, "specularPower": 10.0},
+        "disableGradientOpacity": False,
+        "scalarOpacityUnitDistance": 2.5,
+        "rgbTransferFunction": curve((100.0, [0.5, 0.25, 0.125]), (600.0, [1.0, 0.75, 0.5])),
+        "scalarOpacity": curve((150.0, 0.0), (400.0, 0.8)),
+        "gradientOpacity": curve((0.0, 0.5), (100.0, 1.0)),
+    }
+    content = {"volumeProperties": [{"components": [component]}]}
+    path = tmp_path / "bone.vp.json"
+    path.write_text(json.dumps(content))
+    preset = find_preset(path)
+    assert preset.name == "bone" and preset.transfer.unit_distance == 2.5 and preset.shininess == 30
+    assert preset.transfer.opacity.tolist() == [[150.0, 0.0], [400.0, 0.8]]
+    assert preset.transfer.colour[1].tolist() == [600.0, 1.0, 0.75, 0.5]
+    assert preset.transfer.gradient_opacity.tolist() == [[0.0, 0.5], [100.0, 1.0]]
+    component["disableGradientOpacity"] = True
+    path.write_text(json.dumps(content))
+    assert not len(find_preset(path).transfer.gradient_opacity)
+    del component["scalarOpacity"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(GaussianMRIError, match=r"not a usable volume property.*scalarOpacity"):
+        find_preset(path)
+
+
 def test_built_in_presets() -> None:
     found = read_presets(module.BUILT_IN)
     assert {"CT bone", "CT soft tissue", "MR head"} <= set(found)
