@@ -96,7 +96,9 @@ class GaussianMRICinematicWidget(ScriptedLoadableModuleWidget, VTKObservationMix
     def initializeParameterNode(self):
         self.setParameterNode(self.logic.getParameterNode())
         if not self._parameterNode.inputVolume:
-            self._parameterNode.inputVolume = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
+            first = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
+            if first and not first.GetHideFromEditors():
+                self._parameterNode.inputVolume = first
 
     def setParameterNode(self, parameterNode):
         if self._parameterNode:

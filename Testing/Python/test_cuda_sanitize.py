@@ -20,7 +20,8 @@ def test_emulation_is_clean_under_sanitizers() -> None:
         "GAUSSIANMRI_EMULATION_FLAGS": flags,
         "PYTHONPATH": os.pathsep.join([str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")]),
     }
-    tests = [str(HERE / "test_cuda_render.py"), str(HERE / "test_cuda_ssim_adam.py")]
+    names = ("cuda_render", "cuda_ssim_adam", "cinematic_raster_cuda", "cinematic_trace_cuda")
+    tests = [str(HERE / f"test_{name}.py") for name in names]
     result = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-x", "-s", "-p", "no:cacheprovider", *tests],
         env=environment,

@@ -20,6 +20,10 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]
 from host.application import Application  # noqa: E402
 
 MODULE = ROOT / "GaussianMRI" / "GaussianMRIResampling" / "GaussianMRIResampling.py"
+CINEMATIC = ROOT / "GaussianMRI" / "GaussianMRICinematic" / "GaussianMRICinematic.py"
+GRADING = ROOT / "GaussianMRI" / "GaussianMRIGrading" / "GaussianMRIGrading.py"
+#: Made by `python -m Testing.Benchmarks.cinematic`.
+MODEL = ROOT / "out" / "cinematic" / "quick" / "head" / "default.ply"
 SIZE = (1280, 800)
 
 
@@ -51,6 +55,69 @@ def take(app: Any, folder: Path) -> None:
     panel._parameterNode.reference = slicer.util.getNode("Phantom truth")
     app.wait(0.5)
     app.screenshot(folder / "results.png", size=SIZE)
+
+
+def take_grading(app: Any, folder: Path) -> None:
+    """The region of the synthetic spine's L5-S1 disc, from two points."""
+    import slicer
+    import vtk
+
+    from GaussianMRILib.mrml.sample import load_lumbar_phantom
+    from GaussianMRILib.phantom import Phantom
+
+    app.close_scene()
+    app.load_module(GRADING)
+    axial, sagittal, *others = load_lumbar_phantom(slicer.mrmlScene)
+    for node in others:
+        slicer.mrmlScene.RemoveNode(node)
+    panel = app.select(GRADING.stem)
+    slicer.app.layoutManager().setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
+    parameters = panel._parameterNode
+    parameters.inputVolumes, parameters.sagittalVolume = [axial], sagittal
+    plane = Phantom(0).disc_plane("L5-S1")
+    middle = plane.center + 22 * -plane.j_axis  # of the disc; the plane's is in the canal
+    points = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "L5-S1")
+    for side in (-17, 17):
+        points.AddControlPoint(vtk.vtkVector3d(*(middle + side * plane.j_axis)))
+    parameters.points, parameters.inputType = points, "R-VI"
+    for name, volume in (("Red", axial), ("Yellow", sagittal), ("Green", sagittal)):
+        logic = slicer.app.layoutManager().sliceWidget(name).sliceLogic()
+        logic.GetSliceCompositeNode().SetBackgroundVolumeID(volume.GetID())
+        logic.FitSliceToAll()
+        logic.GetSliceNode().JumpSliceByCentering(*middle)
+    panel.ui.checkButton.click()
+    app.wait(300, until=lambda: not panel.gradeController.running)
+    app.wait(0.5)
+    app.screenshot(folder / "grading.png", size=(SIZE[0], 1000))
+
+
+def take_cinematic(app: Any, folder: Path) -> None:
+    """The head of the benchmark, cut open in the 3D view."""
+    import slicer
+
+    if not MODEL.is_file():
+        print(f"No picture of the Cinematic module: {MODEL.name} is made by the benchmark of cinematic models.")
+        return
+    app.close_scene()
+    app.load_module(CINEMATIC)
+    panel = app.select(CINEMATIC.stem)
+    manager = slicer.app.layoutManager()
+    manager.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutOneUp3DView)
+    view = manager.threeDWidget(0).threeDView()
+    view.mrmlViewNode().SetBoxVisible(False)
+    view.mrmlViewNode().SetAxisLabelsVisible(False)
+    camera = view.cameraNode().GetCamera()
+    panel._parameterNode.modelPath = str(MODEL)
+    center = panel._view.model.center
+    camera.SetFocalPoint(*center)
+    camera.SetPosition(*(center + [470.0, 600.0, 260.0]))
+    camera.SetViewUp(0, 0, 1)
+    plane = panel._parameterNode.plane
+    plane.SetNormal(0.2, 0.25, 1.0)
+    plane.SetCenter(*(center + [0.0, 5.0, 35.0]))
+    plane.SetSize(230, 260)
+    app.wait(1.0)
+    app.screenshot(folder / "cinematic_module.png", size=SIZE)
 
 
 def take_head(folder: Path) -> None:
@@ -85,6 +152,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         app = Application(Path(scratch))
         try:
+            take_cinematic(app, options.folder)
+            take_grading(app, options.folder)
             take(app, options.folder)
         finally:
             app.quit()
