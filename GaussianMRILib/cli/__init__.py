@@ -7,10 +7,13 @@ import click
 from .. import __version__
 from .app import CommandLine
 from .cinematic import cinematic
+from .cohort import cohort
 from .demonstrate import demo
 from .describe import info, inspect
 from .evaluate import evaluate
+from .experiment import experiment
 from .fit import fit
+from .grade import grade
 from .resample import resample
 
 __all__ = ["main"]
@@ -39,5 +42,5 @@ def main() -> None:
     """
 
 
-for command in (info, inspect, fit, resample, evaluate, cinematic, demo):
+for command in (info, inspect, fit, resample, evaluate, cinematic, cohort, grade, experiment, demo):
     main.add_command(command)

@@ -15,6 +15,12 @@ from .dicom import POSES, stacks_from_series, stacks_from_volume
 from .export import export_dicom
 from .fields import field_from_model, field_to_model, is_field
 from .fitting import box_from_roi, fit, fitter_from_nodes
+from .grading import grade_disc, grading_request
+from .grading_discs import disc_from_plane_node, disc_from_points_node, disc_from_segment_node
+from .grading_report import export_structured_report
+from .grading_results import show_grades
+from .grading_state import grades_of, staleness
+from .grading_watch import GradeWatcher
 from .maps import MAP_OUTSIDE, MAPS, PlaneFacts, map_image, plane_facts, show_map
 from .plane_sets import load_planes, save_planes
 from .planes import plane_from_node, plane_from_points, plane_from_slice_node, plane_to_node
@@ -28,14 +34,22 @@ __all__ = [
     "MAP_OUTSIDE",
     "METHODS",
     "POSES",
+    "GradeWatcher",
     "PlaneFacts",
     "box_from_roi",
     "copy_display",
+    "disc_from_plane_node",
+    "disc_from_points_node",
+    "disc_from_segment_node",
     "export_dicom",
+    "export_structured_report",
     "field_from_model",
     "field_to_model",
     "fit",
     "fitter_from_nodes",
+    "grade_disc",
+    "grades_of",
+    "grading_request",
     "is_field",
     "load_planes",
     "map_image",
@@ -49,9 +63,11 @@ __all__ = [
     "resample",
     "resampler",
     "save_planes",
+    "show_grades",
     "show_map",
     "stack_from_volume",
     "stacks_from_series",
     "stacks_from_volume",
+    "staleness",
     "volume_from_images",
 ]

@@ -8,6 +8,7 @@ import importlib.util
 import platform
 import re
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 _UNCHANGED = "Nothing was changed in the scene."
 
 
-def ensure_packages(requester: str, cuda: bool = False) -> None:
+def ensure_packages(requester: str, cuda: bool = False, others: Sequence[str] = ()) -> None:
     """Make torch and the packages of `REQUIREMENTS` importable, asking the user before anything is fetched.
 
     torch comes through the PyTorch extension, which chooses the build that suits the computer; the rest through
@@ -29,6 +30,7 @@ def ensure_packages(requester: str, cuda: bool = False) -> None:
     Args:
         requester: who asks, for the dialogs.
         cuda: also what computing on a CUDA GPU needs, where there is one.
+        others: further requirements, of the form name or name>=version.
 
     Raises:
         GaussianMRIError: the user declined, there is no network, or no torch exists for this computer.
@@ -42,6 +44,7 @@ def ensure_packages(requester: str, cuda: bool = False) -> None:
         kernels = f"cuda-core[cu{str(torch.version.cuda).split('.')[0]}]"
         if torch.cuda.is_available() and not _installed(kernels):
             missing.append(kernels)
+    missing += [line for line in others if not _installed(line)]
     if missing:
         _install_others(missing, requester)
 

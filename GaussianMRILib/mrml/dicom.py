@@ -110,14 +110,19 @@ def dicom_source(volume_node: Any) -> dict[str, Any]:
     from ..stacks import read_stacks
 
     try:
-        stacks = read_stacks(_files(volume_node), localizers=True)
+        stacks = read_stacks(dicom_files(volume_node), localizers=True)
     except GaussianMRIError as error:
         log.info("The source of the derived series is not known: %s", error)
         return {}
     return _one_source(stacks)
 
 
-def _files(node: Any) -> list[str]:
+def dicom_files(node: Any) -> list[str]:
+    """The files of a volume's slices, in their order, in Slicer's DICOM database.
+
+    Raises:
+        GaussianMRIError: the volume did not come from DICOM, or its files are gone.
+    """
     database, uids = _database(), dicom_slices(node)
     if not uids:
         raise GaussianMRIError(
@@ -134,7 +139,7 @@ def _files(node: Any) -> list[str]:
 def _one_source(stacks: Sequence[SliceStack], order: Sequence[int] | None = None) -> dict[str, Any]:
     """The source of all slices of one series, in the given order."""
     source = dict(stacks[0].source)
-    for key in ("slice_instance_uids", "slice_frame_numbers"):
+    for key in [key for key in source if key.startswith("slice_")]:
         values = [value for stack in stacks for value in stack.source[key]]
         source[key] = values if order is None else [values[k] for k in order]
     return source
@@ -145,7 +150,7 @@ def _stack_from_files(node: Any) -> SliceStack | None:
     from ..stacks import SliceStack, read_stacks
 
     # Slices that are turned a little against each other come as several stacks; here they are one volume.
-    stacks = read_stacks(_files(node), localizers=True)
+    stacks = read_stacks(dicom_files(node), localizers=True)
     pixels = slicer.util.arrayFromVolume(node)
     geometry, to_world = placed(node)
     order = _order(geometry, pixels.shape, dicom_slices(node), stacks)

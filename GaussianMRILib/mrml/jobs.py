@@ -1,10 +1,11 @@
-"""A fit beside an event loop: it computes in a thread, the loop polls it."""
+"""Long work beside an event loop: it computes in a thread, the loop polls it."""
 
 from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from ..errors import GaussianMRIError
 
@@ -13,11 +14,87 @@ if TYPE_CHECKING:
     from ..gaussians import GaussianField
 
 
-class FitJob:
-    """A fit in a thread of its own.
+class Job:
+    """Work in a thread of its own.
 
     Poll it from a timer: Slicer's event loop lets no Python thread run unless Python code waits for it, and `poll`
     does, for a moment at most. The thread knows no scene and no widget, so scenes may close while it computes.
+
+    Args:
+        work: what is done; it is given the job, looks at its `cancelled` and calls its `report`.
+        name: of the work, for messages: "fit".
+    """
+
+    def __init__(self, work: Callable[[Any], Any], name: str = "job") -> None:
+        self._work, self._name = work, name
+        self._started = time.perf_counter()
+        self._result: Any = None
+        self._error: BaseException | None = None
+        self._cancelled = threading.Event()
+        self._stage, self._fraction = "starting", 0.0
+        # A daemon: an application that is closed does not wait for it.
+        self._thread = threading.Thread(target=self._run, name=f"GaussianMRI {name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin to compute."""
+        self._thread.start()
+
+    def poll(self, patience: float = 0.03) -> bool:
+        """Whether the work has ended (done, failed or cancelled), waiting for up to `patience` seconds."""
+        if self._cancelled.is_set():
+            return True
+        self._thread.join(patience)
+        return not self._thread.is_alive()
+
+    def cancel(self) -> None:
+        """Give up, at once: the thread ends within moments, and its result is dropped."""
+        self._cancelled.set()
+
+    @property
+    def cancelled(self) -> bool:
+        return self._cancelled.is_set()
+
+    @property
+    def fraction(self) -> float:
+        """How much is done, 0 to 1."""
+        return self._fraction
+
+    def report(self, fraction: float, stage: str) -> None:
+        """Tell how far the work is; what works in the thread calls this."""
+        self._stage, self._fraction = stage, min(max(float(fraction), 0.0), 1.0)
+
+    def result(self) -> Any:
+        """What the work made, once `poll` says that it has ended.
+
+        Raises:
+            GaussianMRIError: it was cancelled, or what it raised.
+        """
+        if self.cancelled:
+            raise GaussianMRIError(f"The {self._name} was cancelled.")
+        if self._error is not None:
+            raise self._error
+        if self._result is None:
+            raise GaussianMRIError(f"The {self._name} has not ended yet.")
+        return self._result
+
+    def describe(self) -> str:
+        """One line for a status label: stage, share and seconds."""
+        return " · ".join([self._stage, f"{self.fraction:.0%}", self._elapsed()])
+
+    def _elapsed(self) -> str:
+        return f"{time.perf_counter() - self._started:.0f} s"
+
+    def _run(self) -> None:
+        try:
+            result = self._work(self)
+            if not self._cancelled.is_set():
+                self._result = result
+        except BaseException as error:  # handed to the caller of `result`
+            self._error = error
+
+
+class FitJob(Job):
+    """A fit in a thread of its own.
 
     Example:
         >>> job = FitJob(mrml.fitter_from_nodes([volumeNode]))       # doctest: +SKIP
@@ -28,43 +105,26 @@ class FitJob:
     """
 
     def __init__(self, fitter: Fitter) -> None:
+        super().__init__(FitJob._fit, "fit")
         self._fitter = fitter
-        self._started = time.perf_counter()
-        self._field: GaussianField | None = None
-        self._error: BaseException | None = None
-        self._cancelled = threading.Event()
         self._enough = threading.Event()
-        # A daemon: an application that is closed does not wait for it.
-        self._thread = threading.Thread(target=self._run, name="GaussianMRI fit", daemon=True)
-
-    def start(self) -> None:
-        """Begin to compute."""
-        self._thread.start()
-
-    def poll(self, patience: float = 0.03) -> bool:
-        """Whether the fit has ended (done, failed or cancelled), waiting for up to `patience` seconds."""
-        if self._cancelled.is_set():
-            return True
-        self._thread.join(patience)
-        return not self._thread.is_alive()
 
     @property
     def progress(self) -> Progress | None:
         """The last report of the fit, or None before the first."""
         return self._fitter.progress
 
+    @property
+    def fraction(self) -> float:
+        return 0.0 if self.progress is None else self.progress.fraction
+
     def cancel(self) -> None:
-        """Give up, at once: the thread ends within moments, and its result is dropped."""
-        self._cancelled.set()
+        super().cancel()
         self._fitter.cancel()
 
     def finish_early(self) -> None:
         """End after the present step and keep the field as it then stands."""
         self._enough.set()
-
-    @property
-    def cancelled(self) -> bool:
-        return self._cancelled.is_set()
 
     def field(self) -> GaussianField:
         """The fitted field, once `poll` says that the fit has ended.
@@ -72,29 +132,20 @@ class FitJob:
         Raises:
             GaussianMRIError: it was cancelled, or what the fit raised.
         """
-        if self.cancelled:
-            raise GaussianMRIError("The fit was cancelled.")
-        if self._error is not None:
-            raise self._error
-        if self._field is None:
-            raise GaussianMRIError("The fit has not ended yet.")
-        return self._field
+        field: GaussianField = self.result()
+        return field
 
     def describe(self) -> str:
         """One line for a status label: stage, share, seconds and, once known, the error on left-out slices."""
         now = self.progress
         parts = ["starting", "0%"] if now is None else [now.stage, f"{now.fraction:.0%}"]
-        parts.append(f"{time.perf_counter() - self._started:.0f} s")
+        parts.append(self._elapsed())
         if now is not None and now.held_out_psnr is not None:
             parts.append(f"left-out slices: {now.held_out_psnr:.1f} dB PSNR")
         return " · ".join(parts)
 
-    def _run(self) -> None:
-        try:
-            for _ in self._fitter:
-                if self._enough.is_set():
-                    break
-            if not self._cancelled.is_set():
-                self._field = self._fitter.field
-        except BaseException as error:  # handed to the caller of `field`
-            self._error = error
+    def _fit(self) -> GaussianField | None:
+        for _ in self._fitter:
+            if self._enough.is_set():
+                break
+        return None if self.cancelled else self._fitter.field

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from vtkmodules.util.numpy_support import vtk_to_numpy
 
 from ..errors import GaussianMRIError
-from ..geometry import ImagePlane
+from ..geometry import ImagePlane, transform_points
 from .planes import Spacing, hung
 from .scene import as_array, described, is_node, matrix_to_world
 
@@ -45,11 +45,10 @@ def plane_from_segment(
     Raises:
         GaussianMRIError: no segmentation, no such segment, an empty one, or a transform that is not linear.
     """
-    if not is_node(segmentation_node, "vtkMRMLSegmentationNode"):
-        raise GaussianMRIError(f"A segmentation is needed, got {described(segmentation_node)}.")
     if not margin >= 0:
         raise GaussianMRIError(f"The margin around a segment must not be negative, got {margin:g} mm.")
-    points, voxel = _voxels(segmentation_node, segment_id)
+    mask, affine = mask_of_segment(segmentation_node, segment_id)
+    points, voxel = transform_points(affine, np.argwhere(mask)[:, ::-1]), affine[:3, :3]
     center = points.mean(axis=0)
     # A voxel is a box, not a point: one layer of voxels has a thickness too, and a single one a shape.
     spread = np.cov((points - center).T, bias=True) + voxel @ voxel.T / 12
@@ -71,8 +70,23 @@ def plane_from_segment(
     return hung(middle, x, y, (float(size[0]), float(size[1])), spacing, thickness)
 
 
-def _voxels(node: Any, segment_id: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Centres (N, 3) of a segment's voxels, RAS mm, and the steps (3, 3) from voxel to voxel."""
+def mask_of_segment(segmentation_node: Any, segment_id: str) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """The voxels of a segment and where they are, the node's transforms included.
+
+    Args:
+        segmentation_node: vtkMRMLSegmentationNode; a surface is converted, and the node stays as it is.
+        segment_id: ID of the segment, which is often its name.
+
+    Returns:
+        mask: (K, J, I).
+        ijk_to_ras: (4, 4), RAS mm.
+
+    Raises:
+        GaussianMRIError: no segmentation, no such segment, an empty one, or a transform that is not linear.
+    """
+    node = segmentation_node
+    if not is_node(node, "vtkMRMLSegmentationNode"):
+        raise GaussianMRIError(f"A segmentation is needed, got {described(node)}.")
     segmentation = node.GetSegmentation()
     segment = segmentation.GetSegment(segment_id)
     if segment is None:
@@ -91,14 +105,15 @@ def _voxels(node: Any, segment_id: str) -> tuple[NDArray[np.float64], NDArray[np
     image = segment.GetRepresentation(labels)
     scalars = None if image is None else image.GetPointData().GetScalars()
     if scalars is not None and scalars.GetNumberOfTuples():
-        size, extent = image.GetDimensions(), image.GetExtent()
-        k, j, i = np.nonzero(vtk_to_numpy(scalars).reshape(size[::-1]) == segment.GetLabelValue())
-        if len(k):
+        mask: NDArray[np.bool_] = (
+            vtk_to_numpy(scalars).reshape(image.GetDimensions()[::-1]) == segment.GetLabelValue()
+        )
+        if mask.any():
             matrix = vtk.vtkMatrix4x4()
             image.GetImageToWorldMatrix(matrix)
             affine = to_world @ as_array(matrix)
-            index = np.stack([i, j, k], axis=1) + np.array(extent[::2])
-            return index @ affine[:3, :3].T + affine[:3, 3], affine[:3, :3]
+            affine[:3, 3] += affine[:3, :3] @ image.GetExtent()[::2]
+            return mask, affine
     raise GaussianMRIError(
         f"The segment '{segment.GetName()}' of {described(node)} is empty; paint it first."
     )

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..geometry import ImagePlane
 from .bones import bone_layers
 from .frame import Floats, Points, SpineFrame, rotation
-from .layers import Painting, Texture
+from .layers import Layer, Painting, Texture
 from .soft import Skin, soft_layers
 
 CAPSULE_RADIUS = 4.5  # mm
@@ -104,17 +104,20 @@ class Phantom:
             "bowel": Texture(generator, (26.0, 22.0, 30.0)),
         }
         self._skin = Skin(self.build.fat)
-        layers = [
+        self._painting = Painting(self._layers(textures))
+        #: RAS (3,) mm of a capsule of fish oil taped to the skin left of the midline, as a check of
+        #: orientation.
+        self.capsule = self._place_capsule()
+
+    def _layers(self, textures: dict[str, Texture]) -> list[Layer]:
+        """The tissues in the order of painting."""
+        return [
             *soft_layers(self.build, textures, self._skin, "background"),
             *bone_layers(self.build, textures),
             *soft_layers(self.build, textures, self._skin, "canal"),
             *bone_layers(self.build, textures, part="facets"),
             *soft_layers(self.build, textures, self._skin, "neural"),
         ]
-        self._painting = Painting(layers)
-        #: RAS (3,) mm of a capsule of fish oil taped to the skin left of the midline, as a check of
-        #: orientation.
-        self.capsule = self._place_capsule()
 
     def intensity(self, points_ras: ArrayLike) -> Floats:
         """Signal (...) at RAS points (..., 3) in mm: relative T2 signal times the coil's sensitivity.

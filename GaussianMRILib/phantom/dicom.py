@@ -33,7 +33,14 @@ class Study:
 
 
 def write_series(
-    folder: Path, study: Study, number: int, planes: Sequence[geometry.ImagePlane], images: Floats, name: str
+    folder: Path,
+    study: Study,
+    number: int,
+    planes: Sequence[geometry.ImagePlane],
+    images: Floats,
+    name: str,
+    file_name: str = "IM{:04d}.dcm",
+    rising: bool = False,
 ) -> None:
     """Write one MR file per slice.
 
@@ -41,14 +48,14 @@ def write_series(
         planes: the slices in order along their normal.
         images: (slices, rows, columns), relative signal.
         name: of the series.
-
-    File names and instance numbers run against the order along the normal, as they do on many scanners: a
-    reader has to sort by position.
+        file_name: with a place for the instance number.
+        rising: instance numbers run along the normal. By default they run against it, as they do on many scanners:
+            a reader has to sort by position.
     """
     count = len(planes)
     spacing = float(np.linalg.norm(planes[1].center - planes[0].center)) if count > 1 else None
     for k, (plane, image) in enumerate(zip(planes, images, strict=True)):
-        instance = count - k
+        instance = k + 1 if rising else count - k
         dataset = _instance(study, number, instance, name, image)
         columns, rows = plane.spacing
         dataset.ImagePositionPatient = [_text(x) for x in plane.origin * _RAS_TO_LPS]
@@ -59,7 +66,7 @@ def write_series(
         dataset.SliceThickness = _text(plane.thickness or 0.1)
         if spacing is not None:
             dataset.SpacingBetweenSlices = _text(spacing)
-        path = folder / f"IM{instance:04d}.dcm"
+        path = folder / file_name.format(instance)
         dataset.save_as(path, enforce_file_format=True)
 
 

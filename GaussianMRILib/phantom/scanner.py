@@ -11,7 +11,7 @@ from ..geometry import ImagePlane
 from .anatomy import Phantom
 from .frame import Floats
 
-_TILE = 32  # pixels; a tile meets few tissues, so most layers are skipped
+_TILE = 64  # pixels; a tile meets few tissues, so most layers are skipped
 
 
 @dataclass(frozen=True)

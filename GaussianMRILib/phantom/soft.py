@@ -18,6 +18,7 @@ ROOT_RADIUS = 2.9
 
 # Course of a root relative to its pedicle: s above it, then |u| and v; at the disc above the pedicle it
 # passes the lateral recess at 10 mm, beside the disc below it has left through the foramen at 22 mm.
+_ROOT_PEDICLE = -12.5  # mm from the disc above it
 _ROOT_S = np.array([-60.0, -42.0, -24.5, -12.0, 0.0, 12.0, 24.0, 40.0])
 _ROOT_U = np.array([38.0, 31.0, 22.0, 15.5, 12.0, 10.0, 7.5, 5.0])
 _ROOT_V = np.array([2.0, -6.0, -14.0, -21.0, -22.5, -22.0, -23.5, -26.0])
@@ -203,16 +204,20 @@ def _interspinous(disc: Disc) -> Layer:
     )
 
 
-def _root_layers(name: str, pedicle: float) -> list[Layer]:
+def root_course(disc: Disc, s: Floats) -> tuple[Floats, Floats]:
+    """|u| and v in mm, at s, of the root that leaves below the vertebra under a disc."""
+    stations = disc.s + _ROOT_PEDICLE + _ROOT_S
+    u, v = np.interp(s, stations, _ROOT_U), np.interp(s, stations, _ROOT_V)
+    return u.astype(np.float32), v.astype(np.float32)
+
+
+def _root_layers(disc: Disc) -> list[Layer]:
+    name, pedicle = f"below {disc.name}", disc.s + _ROOT_PEDICLE
     stations = pedicle + _ROOT_S
 
-    def centred(p: Points) -> tuple[Floats, Floats]:
-        u = np.interp(p.s, stations, _ROOT_U).astype(np.float32)
-        v = np.interp(p.s, stations, _ROOT_V).astype(np.float32)
-        return p.side - u, p.v - v
-
     def tube(p: Points) -> Floats:
-        a, b = centred(p)
+        u, v = root_course(disc, p.s)
+        a, b = p.side - u, p.v - v
         ganglion = 0.7 * np.exp(-(((p.s - pedicle + 14) / 5) ** 2))
         radius = ROOT_RADIUS * np.interp(p.s, stations[[0, 2, 6, 7]], [0.6, 1.0, 1.0, 0.7]) + ganglion
         # The tube leans against the planes of equal s, so it is cut as an ellipse there.
@@ -245,7 +250,7 @@ def _neural(build: Build) -> list[Layer]:
         b = _along(p, stations, [0.5, 2.0, 4.2, 5.5, 6.8, 7.6, 8.0]) * scale
         return both(superellipse(p.u, p.v - middle(p), a, b, 2.2), -64 - p.s)
 
-    layers = [layer for disc in build.lumbar for layer in _root_layers(f"below {disc.name}", disc.s - 12.5)]
+    layers = [layer for disc in build.lumbar for layer in _root_layers(disc)]
     layers.append(
         Layer("thecal sac", sac, [(0.0, 0.2), (0.4, CSF)], (-68, np.inf), (0, 14), (-37, -15), edge=0.7)
     )

@@ -39,6 +39,7 @@ def source_of(frames: Sequence[Frame]) -> dict[str, Any]:
         "attributes": _repeated(read_header(frames[0].path)),
         "slice_instance_uids": [f.instance_uid for f in frames],
         "slice_frame_numbers": [f.index + 1 for f in frames],
+        "slice_instance_numbers": [f.instance_number for f in frames],
     }
 
 

@@ -70,3 +70,12 @@ def scan(app: Any, panel: Any) -> Any:
     panel.initializeParameterNode()
     assert panel._parameterNode.inputVolumes == [node]
     return node
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with small networks that have learned to grade each side of `grading_scenes.spine`."""
+    pytest.importorskip("monai", reason="needs MONAI, which is not installed")
+    from grading_scenes import learned
+
+    return learned(tmp_path_factory.mktemp("graders") / "small")

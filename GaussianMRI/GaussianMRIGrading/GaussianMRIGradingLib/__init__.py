@@ -1,0 +1,1 @@
+"""Parts of the Gaussian MRI Grading module's panel."""

@@ -1,0 +1,216 @@
+import os
+from typing import Annotated
+
+import slicer
+from slicer import (
+    vtkMRMLMarkupsFiducialNode,
+    vtkMRMLMarkupsLineNode,
+    vtkMRMLMarkupsPlaneNode,
+    vtkMRMLModelNode,
+    vtkMRMLScalarVolumeNode,
+)
+from slicer.i18n import tr as _
+from slicer.parameterNodeWrapper import Choice, parameterNodeWrapper
+from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
+
+
+@parameterNodeWrapper
+class GaussianMRIGradingParameterNode:
+    """What the user chose in the panel; saved with the scene, the path of the checkpoints included."""
+
+    inputVolumes: list[vtkMRMLScalarVolumeNode]
+    sagittalVolume: vtkMRMLScalarVolumeNode
+    level: Annotated[str, Choice(["L1/L2", "L2/L3", "L3/L4", "L4/L5", "L5/S1"])] = "L5/S1"
+    discSource: Annotated[str, Choice(["segment", "points", "line", "plane"])] = "points"
+    points: vtkMRMLMarkupsFiducialNode
+    line: vtkMRMLMarkupsLineNode
+    discPlane: vtkMRMLMarkupsPlaneNode
+
+    inputType: Annotated[str, Choice(["acquired", "R-GS", "R-VI"])] = "acquired"
+    field: vtkMRMLModelNode
+    device: Annotated[str, Choice(["auto", "cpu", "cuda"])] = "auto"
+    checkpoints: str = ""
+
+    gradedPlane: vtkMRMLMarkupsPlaneNode
+
+
+class GaussianMRIGradingLogic(ScriptedLoadableModuleLogic):
+    """Grades of discs, without a panel.
+
+    Example::
+
+      logic = slicer.modules.gaussianmrigrading.widgetRepresentation().self().logic
+      disc = logic.discFromPoints(pointsNode, "L5/S1")      # or discFromSegment, discFromPlane
+      plane = logic.grade([axialNode], disc, "/path/to/checkpoints", "R-GS")
+      print(logic.describe(plane))                          # labels, and all that has to stand beside them
+      print(plane.GetAttribute("GaussianMRI.Grades"))       # the same as JSON
+      logic.exportReport(plane, "/path/to/report.dcm")      # DICOM SR, for volumes that came from DICOM
+
+    Everything here is also in `GaussianMRILib.mrml`: `grade_disc`, `show_grades`, `staleness`, ...
+    """
+
+    GRADES = "GaussianMRI.Grades"
+    #: Attribute of planes that says which disc and input they were made for.
+    ORIGIN = "GaussianMRI.GradeOrigin"
+    PICTURE = "GaussianMRIGrading.png"
+
+    def getParameterNode(self):
+        return GaussianMRIGradingParameterNode(super().getParameterNode())
+
+    def ensurePackages(self, cuda=False, report=False):
+        """Install what Slicer does not bring, after asking. See `GaussianMRILib.mrml.dependencies`.
+
+        :param report: also what writes DICOM Structured Reports (part of Slicer 5.12).
+        """
+        from GaussianMRILib.mrml.dependencies import ensure_packages
+
+        others = ["monai>=1.3"] + (["highdicom>=0.22"] if report else [])
+        ensure_packages(_("Gaussian MRI Grading"), cuda=cuda, others=others)
+
+    # Discs
+
+    @staticmethod
+    def _stack(volumeNode):
+        from GaussianMRILib.mrml import stacks_from_volume
+
+        return None if volumeNode is None else stacks_from_volume(volumeNode)[0]
+
+    def discFromSegment(self, segmentationNode, segmentId, level, sagittalNode=None):
+        """The disc that a segment shows; see `GaussianMRILib.mrml.disc_from_segment_node`."""
+        from GaussianMRILib import mrml
+
+        return mrml.disc_from_segment_node(segmentationNode, segmentId, level, self._stack(sagittalNode))
+
+    def discFromPoints(self, pointsNodes, level):
+        """The disc between its front and back, optionally its left and right border."""
+        from GaussianMRILib import mrml
+
+        return mrml.disc_from_points_node(pointsNodes, level)
+
+    def discFromPlane(self, planeNode, level):
+        """The disc on a markups plane."""
+        from GaussianMRILib import mrml
+
+        return mrml.disc_from_plane_node(planeNode, level)
+
+    # Grades
+
+    def request(self, volumeNodes, disc, checkpoints="", inputType="acquired", **options):
+        """A grading that has not begun; see `GaussianMRILib.mrml.grading_request`.
+
+        :param checkpoints: file or folder; empty to look at the region only.
+        """
+        from GaussianMRILib import mrml
+
+        return mrml.grading_request(
+            list(volumeNodes), disc, [checkpoints] if checkpoints else [], inputType, **options
+        )
+
+    def show(self, result, volumeNodes, planeNode=None, origin=""):
+        """Put grades on a plane; the grades of the same disc and input, from the same origin, are replaced."""
+        from GaussianMRILib import mrml
+
+        before = [] if planeNode or not origin else self._planesOf(origin)
+        plane = mrml.show_grades(result, list(volumeNodes), planeNode, slicer.mrmlScene)
+        if origin and planeNode is None:
+            plane.SetAttribute(self.ORIGIN, origin)
+        for node in before:
+            self.remove(node)
+        return plane
+
+    def _planesOf(self, origin):
+        planes = slicer.util.getNodesByClass("vtkMRMLMarkupsPlaneNode")
+        return [node for node in planes if node.GetAttribute(self.ORIGIN) == origin]
+
+    def grade(self, volumeNodes, disc, checkpoints, inputType="acquired", planeNode=None, **options):
+        """Grade and wait for the plane with the labels; the application stays responsive."""
+        from GaussianMRILib.mrml.grading import NO_CHECKPOINT, GradingJob
+
+        if not checkpoints:
+            raise ValueError(NO_CHECKPOINT)
+        job = GradingJob(self.request(volumeNodes, disc, checkpoints, inputType, **options))
+        job.start()
+        while not job.poll():
+            slicer.app.processEvents()
+        return self.show(job.result(), volumeNodes, planeNode)
+
+    @staticmethod
+    def describe(planeNode):
+        """The grades on a plane, with everything that has to be shown beside them; "" where it has none."""
+        from GaussianMRILib.mrml.grading_results import describe_grades
+
+        return describe_grades(planeNode)
+
+    @staticmethod
+    def describeCheckpoints(path):
+        """Names of the checkpoints at a path, or where one comes from."""
+        from GaussianMRILib import GaussianMRIError
+        from GaussianMRILib.mrml.grading import find_checkpoints
+
+        try:
+            names = [file.name for file in find_checkpoints(path)]
+        except GaussianMRIError as error:
+            return str(error), False
+        return _("Checkpoints: {names}").format(names=", ".join(names)), True
+
+    @staticmethod
+    def describeInput(result):
+        """One line about the slices that were cut out."""
+        from GaussianMRILib.mrml.grading import kinds_of_input
+
+        inputs = result.inputs
+        return _("{kind} ({name}), {count} slices, {outside:.0%} of the crop outside the scan").format(
+            kind=kinds_of_input()[inputs.input_type],
+            name=inputs.input_type,
+            count=int(inputs.mask.sum()),
+            outside=inputs.outside,
+        )
+
+    def remove(self, planeNode):
+        """Take a graded plane out of the scene, with its rows and crops."""
+        from GaussianMRILib.mrml.grading_results import forget_grades
+
+        forget_grades(planeNode)
+        slicer.mrmlScene.RemoveNode(planeNode)
+
+    def savePicture(self, result):
+        """Write the overlay as a PNG file for the panel; returns its path."""
+        from PIL import Image
+
+        path = os.path.join(slicer.app.temporaryPath, self.PICTURE)
+        Image.fromarray(result.picture).save(path)
+        return path
+
+    @staticmethod
+    def table():
+        """The scene's table of grades, or None."""
+        from GaussianMRILib.mrml.grading_results import grades_table
+
+        return grades_table(slicer.mrmlScene)
+
+    @staticmethod
+    def showTable(tableNode):
+        """Show a table in the Tables module's place in the layout."""
+        selection = slicer.app.applicationLogic().GetSelectionNode()
+        selection.SetActiveTableID(tableNode.GetID())
+        slicer.app.applicationLogic().PropagateTableSelection()
+        manager = slicer.app.layoutManager()
+        if manager is not None:
+            manager.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpTableView)
+
+    @staticmethod
+    def showCrops(planeNode):
+        """Show the slices that the networks saw, in the slice views."""
+        crops = planeNode.GetNodeReference("GaussianMRI.Crops")
+        if crops is None:
+            raise ValueError(_("The crops of this plane are gone; grade it again."))
+        slicer.util.setSliceViewerLayers(
+            background=crops, foreground=None, fit=True, rotateToVolumePlane=True
+        )
+        return crops
+
+    def exportReport(self, planeNode, path):
+        """Write the grades on a plane as DICOM SR; see `GaussianMRILib.mrml.export_structured_report`."""
+        from GaussianMRILib import mrml
+
+        return mrml.export_structured_report(planeNode, path)

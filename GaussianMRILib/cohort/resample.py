@@ -1,0 +1,305 @@
+"""Planes of many studies resampled by chosen methods: the job of `gaussianmri cohort`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import GaussianMRIError
+from ..files import file_name
+from ..geometry import ImagePlane
+from ..stacks import SliceStack, check_same_frame, read_stacks
+from .report import CohortReport, CohortRow
+from .run import Outcome, run_cohort, stopping
+
+if TYPE_CHECKING:
+    from ..grading.disc import DiscGeometry
+
+Images = list[NDArray[np.float32]]
+#: Names of methods, as `gaussianmri evaluate` has them.
+METHODS = {
+    "fast": "Gaussians, preset fast",
+    "paper": "Gaussians, preset paper",
+    "voxel": "voxel interpolation, k = 8",
+    "linear": "linear interpolation",
+    "cubic": "cubic B-spline",
+    "spline": "cubic B-spline with slice profile",
+    "superresolution": "Tikhonov super-resolution",
+}
+DIRECTIONS = ("axial", "sagittal", "coronal", "all")
+_MARGIN = 10.0  # mm around the planes that are fitted as well
+
+
+@dataclass(frozen=True)
+class ResampleOptions:
+    """What is made of each study.
+
+    Attributes:
+        methods: of `METHODS`.
+        levels: discs that planes are aligned with; none for the planes of markups alone.
+        discs: files of discs, see `GaussianMRILib.grading.disc_files.find_disc_file`; None for the label coordinates of a
+            copy of the RSNA data.
+        planes: markups file of Slicer for all studies, or a name with `{study}` in it.
+        count, step: parallel planes around each of them, and mm between; nine planes 4 mm apart at a disc by default.
+        thickness: mm of each plane; 0 is thin.
+        spacing: mm between pixels of markups planes (0.5 by default); those at discs are 112 x 224 pixels.
+        direction: stacks that are used, by their orientation.
+        series: only stacks whose name has this text (any case).
+        suffix: of the volumes.
+        picture: write the middle plane as a PNG too.
+        device, seed: of fits.
+
+    Raises:
+        GaussianMRIError: an unknown method or direction, or nothing that says where the planes are.
+    """
+
+    methods: tuple[str, ...] = ("fast",)
+    levels: tuple[str, ...] = ()
+    discs: str | None = None
+    planes: str | None = None
+    count: int | None = None
+    step: float | None = None
+    thickness: float = 0.0
+    spacing: float | None = None
+    direction: str = "axial"
+    series: str = ""
+    suffix: str = ".nrrd"
+    picture: bool = False
+    device: str = "cpu"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.methods if name not in METHODS]
+        if unknown or not self.methods:
+            raise GaussianMRIError(f"Methods are {', '.join(METHODS)}; got '{', '.join(self.methods)}'.")
+        if self.direction not in DIRECTIONS:
+            raise GaussianMRIError(f"'{self.direction}' is no direction; use {', '.join(DIRECTIONS)}.")
+        if not self.levels and self.planes is None:
+            raise GaussianMRIError(
+                "Nothing says where the planes are: give levels of discs, or a markups file."
+            )
+        if self.planes is not None and (self.count or 1) > 1 and self.step is None:
+            raise GaussianMRIError("Several parallel planes need a step, the distance between them in mm.")
+
+
+def resample_cohort(
+    folder: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    options: ResampleOptions,
+    studies: Sequence[str] | None = None,
+    executor: Executor | None = None,
+    workers: int | None = None,
+    progress: Callable[[int, int, CohortRow], object] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> CohortReport:
+    """Resample planes of every study in a folder; each gets a folder of volumes in `output`.
+
+    Args:
+        folder: a copy of the RSNA data, or a folder with a folder of images for each study.
+        output: gets `{study}/{plane}-{method}{suffix}` and `report.csv`.
+        studies: only these.
+        executor, workers, progress, cancelled: see `run_cohort`.
+
+    Raises:
+        GaussianMRIError: no studies there, or `output` holds another run.
+
+    Example:
+        Dask, on one machine or a cluster that sees the same files:
+
+        >>> from distributed import Client                                                  # doctest: +SKIP
+        >>> options = ResampleOptions(levels=("L5/S1",))
+        >>> resample_cohort("rsna", "out", options, executor=Client().get_executor())       # doctest: +SKIP
+    """
+    root = Path(folder).absolute()
+    part = next((name for name in ("train", "test") if (root / f"{name}_images").is_dir()), None)
+    if part is not None:
+        from ..grading.rsna import RsnaDataset
+
+        known = RsnaDataset(root, part).studies
+    elif root.is_dir():
+        known = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    else:
+        raise GaussianMRIError(f"{folder} is no folder. Give one with a folder of images for each study.")
+    missing = [study for study in studies or () if study not in known]
+    if missing:
+        raise GaussianMRIError(f"There is no study {missing[0]} in {folder}.")
+    chosen = known if studies is None else list(studies)
+    if not chosen:
+        raise GaussianMRIError(f"{folder} has no folder of a study.")
+    if options.levels and options.discs is None and part is None:
+        raise GaussianMRIError("Planes at discs need files of discs: give them, or a copy of the RSNA data.")
+    if options.discs is not None:
+        from ..grading.disc_files import check_disc_source
+
+        check_disc_source(options.discs, len(chosen))
+    return run_cohort(
+        chosen,
+        _ResampleStudy(str(root), part, str(Path(output).absolute()), options),
+        output,
+        executor,
+        workers,
+        settings={
+            "source": str(root),
+            **asdict(options),
+            "methods": list(options.methods),
+            "levels": list(options.levels),
+        },
+        progress=progress,
+        cancelled=cancelled,
+    )
+
+
+@dataclass(frozen=True)
+class _ResampleStudy:
+    """The job of one study, for any process that sees the same files."""
+
+    folder: str
+    part: str | None
+    output: str
+    options: ResampleOptions
+
+    def __call__(self, study: str) -> Outcome:
+        stacks, discs, lines = self._read(study)
+        check_same_frame(stacks)
+        wanted = self._planes(study, discs)
+        kept: dict[str, list[ImagePlane]] = {}
+        for name, planes in wanted.items():
+            if any(_inside(stacks, plane) for plane in planes):
+                kept[name] = planes
+            else:
+                lines.append(f"{name} lies outside the scanned region")
+        if not kept:
+            raise GaussianMRIError("; ".join([*lines, "no plane meets the scan"]))
+        target = Path(self.output) / study
+        target.mkdir(parents=True, exist_ok=True)
+        for method in self.options.methods:
+            images = _rendered(method, stacks, kept, self.options)
+            for name, planes in kept.items():
+                self._write(target, f"{name}-{method}", images[name], planes)
+        return Outcome(None, tuple(lines))
+
+    def _read(self, study: str) -> tuple[list[SliceStack], dict[str, DiscGeometry], list[str]]:
+        levels = self.options.levels
+        discs: dict[str, DiscGeometry] = {}
+        if self.part is not None:
+            from ..grading.prepare import study_discs
+            from ..grading.rsna import opened
+            from ..grading.rsna_tables import AXIAL, SAGITTAL_T2
+
+            # T1 images have another contrast: no image can be made of both.
+            read = opened(self.folder, self.part).study(study, (AXIAL, SAGITTAL_T2))
+            lines = list(read.problems)
+            if levels:
+                images = Path(self.folder) / f"{self.part}_images"
+                discs, problems = study_discs(read, levels, self.options.discs, images)
+                lines += problems
+            given = [*read.axial, *([] if read.sagittal_t2 is None else [read.sagittal_t2])]
+            return self._chosen(given), discs, lines
+        folder, lines = Path(self.folder) / study, []
+        given = read_stacks(folder)
+        if levels:
+            from ..grading.disc_files import find_disc_file, read_disc_file
+
+            assert self.options.discs is not None
+            path = find_disc_file(self.options.discs, study, folder)
+            sagittal = max(
+                (s for s in given if _direction(s) == "sagittal"), key=lambda s: s.shape[0], default=None
+            )
+            discs, lines = read_disc_file(path, sagittal, levels)
+        return self._chosen(given), discs, lines
+
+    def _chosen(self, stacks: list[SliceStack]) -> list[SliceStack]:
+        kept = [
+            stack
+            for stack in stacks
+            if self.options.direction in ("all", _direction(stack))
+            and self.options.series.lower() in stack.name.lower()
+        ]
+        if not kept:
+            names = ", ".join(stack.name for stack in stacks) or "none"
+            raise GaussianMRIError(
+                f"No stack that can be used is {self.options.direction}; the study has {names}."
+            )
+        return kept
+
+    def _planes(self, study: str, discs: Mapping[str, DiscGeometry]) -> dict[str, list[ImagePlane]]:
+        from ..grading.roi import aligned_planes, region_of
+
+        options = self.options
+        planes: dict[str, list[ImagePlane]] = {}
+        for level, disc in discs.items():
+            name = level.replace("/", "-")
+            region = region_of(disc)
+            planes[name] = aligned_planes(region, options.count or 9, options.step, options.thickness)
+        if options.planes is None:
+            return planes
+        spacing = None if options.spacing is None else (options.spacing, options.spacing)
+        path = options.planes.replace("{study}", study)
+        found = ImagePlane.set_from_markups(path, spacing, None, options.thickness)
+        for number, (label, plane) in enumerate(found, 1):
+            name = file_name(label, f"plane{number}")
+            name = f"{name}_{number}" if name in planes else name
+            planes[name] = plane.stack(options.count or 1, options.step or 1.0)
+        return planes
+
+    def _write(self, target: Path, name: str, images: Images, planes: list[ImagePlane]) -> None:
+        from ..writers import write_png, write_volume
+
+        write_volume(target / f"{name}{self.options.suffix}", images, planes)
+        if self.options.picture:
+            middle = len(planes) // 2
+            write_png(target / f"{name}.png", images[middle], planes[middle])
+
+
+def _direction(stack: SliceStack) -> str:
+    """The anatomical plane that a stack's slices are nearest to."""
+    return ("sagittal", "coronal", "axial")[int(np.argmax(np.abs(stack.normal)))]
+
+
+def _inside(stacks: Sequence[SliceStack], plane: ImagePlane) -> bool:
+    from ..geometry import inside_hull
+
+    points = plane.points()[::8, ::8]
+    return any(bool(inside_hull(stack.hull(), points).any()) for stack in stacks)
+
+
+def _rendered(
+    method: str, stacks: list[SliceStack], planes: Mapping[str, list[ImagePlane]], options: ResampleOptions
+) -> dict[str, Images]:
+    """Images of every plane by one method, NaN outside the scan."""
+    if method in ("fast", "paper"):
+        from ..fitting import Fitter
+
+        corners = np.concatenate([plane.corners() for group in planes.values() for plane in group])
+        box = np.stack([corners.min(axis=0) - _MARGIN, corners.max(axis=0) + _MARGIN], axis=1)
+        fitter = Fitter(stacks, method, options.seed, options.device, roi=box)
+        for _ in fitter:
+            _check_cancel()
+        return {name: fitter.field.render_many(group) for name, group in planes.items()}
+    from .. import baselines
+
+    makers: dict[str, Callable[[Sequence[SliceStack]], Any]] = {
+        "voxel": baselines.VoxelInterpolator,
+        "linear": baselines.LinearInterpolator,
+        "cubic": lambda given: baselines.SplineInterpolator(given, slice_profile=False),
+        "spline": baselines.SplineInterpolator,
+        "superresolution": baselines.SuperResolution,
+    }
+    resampler = makers[method](stacks)
+    images: dict[str, Images] = {}
+    for name, group in planes.items():
+        _check_cancel()
+        images[name] = [resampler.render(plane) for plane in group]
+    return images
+
+
+def _check_cancel() -> None:
+    if stopping():
+        raise GaussianMRIError("The run was cancelled.")

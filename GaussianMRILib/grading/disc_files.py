@@ -1,0 +1,109 @@
+"""Which file of a user has the discs of a study, and reading it, whatever its kind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from ..errors import GaussianMRIError
+from ..stacks import SliceStack
+from ..stacks.volumes import is_volume
+from .disc import DiscGeometry
+from .labels import LEVELS
+
+#: What a study's file of discs may end in, in the order in which it is looked for.
+SUFFIXES = (".json", ".csv", ".nii.gz", ".nii", ".nrrd", ".mha")
+
+
+def find_disc_file(source: str | os.PathLike[str], study: str, images: Path | None = None) -> Path:
+    """The file of one study.
+
+    Args:
+        source: a file; a name with `{study}` in it; a folder that has `{study}.json`, `{study}/discs.json` or files of the
+            same names with another of `SUFFIXES`; or the name of a file in the study's own folder, such as "discs.json".
+        study: id of the study.
+        images: the study's own folder.
+
+    Raises:
+        GaussianMRIError: there is none.
+    """
+    text = os.fspath(source)
+    if "{study}" in text:
+        tried = [Path(text.replace("{study}", study))]
+    elif Path(text).is_dir():
+        names = [f"{study}{suffix}" for suffix in SUFFIXES] + [
+            f"{study}/discs{suffix}" for suffix in SUFFIXES
+        ]
+        tried = [Path(text) / name for name in names]
+    else:
+        tried = [Path(text)] if images is None else [images / text, Path(text)]
+    found = next((path for path in tried if path.is_file()), None)
+    if found is None:
+        raise GaussianMRIError(
+            f"There are no discs of study {study}: {tried[0]} is not there"
+            + (", nor a file of another kind beside it." if len(tried) > 2 else ".")
+        )
+    return found
+
+
+def check_disc_source(source: str | None, studies: int) -> None:
+    """Refuse one file of discs for several studies: discs belong to one study.
+
+    Raises:
+        GaussianMRIError: `source` is such a file.
+    """
+    if source is not None and "{study}" not in source and studies > 1 and Path(source).is_file():
+        raise GaussianMRIError(
+            f"{source} is one file for {studies} studies; discs belong to one study. Give a folder, or a name with "
+            "{study} in it."
+        )
+
+
+def read_disc_file(
+    path: Path, sagittal: SliceStack | None, levels: Iterable[str] = LEVELS
+) -> tuple[dict[str, DiscGeometry], list[str]]:
+    """The discs in a file: those written by `write_discs`, SpineNet's exported detections, or a label map of TotalSpineSeg.
+
+    Args:
+        sagittal: the series that SpineNet saw, or that crosses the discs of a label map.
+        levels: those of interest; what a label map lacks of them is a problem.
+
+    Returns:
+        discs by level, and what is wrong with the others.
+
+    Raises:
+        GaussianMRIError: nothing in it can be read.
+    """
+    from .disc_sources import disc_from_segment, read_discs, read_vert_dicts
+
+    wanted = list(levels)
+    if is_volume(path):
+        from ..stacks import read_stacks
+
+        volume = read_stacks(path)[0]
+        matrix = volume.grid()
+        if matrix is None:
+            raise GaussianMRIError(f"{path} is no regular volume; save the label map on a regular grid.")
+        labels = volume.pixels.round().astype(int)
+        discs, problems = {}, []
+        for level in wanted:
+            try:
+                discs[level] = disc_from_segment(labels, matrix, level, sagittal)
+            except GaussianMRIError as error:
+                problems.append(f"{level}: {error}")
+        return discs, problems
+    if path.suffix.lower() == ".json" and _is_ours(path):
+        found = read_discs(path)
+    else:
+        if sagittal is None:
+            raise GaussianMRIError(f"{path} has detections in a sagittal series, which this study lacks.")
+        found = read_vert_dicts(path, sagittal)
+    return {level: disc for level, disc in found.items() if level in wanted}, []
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        return '"sagittal_depth"' in path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise GaussianMRIError(f"{path} cannot be read ({error}).") from error

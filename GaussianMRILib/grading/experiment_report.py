@@ -1,0 +1,468 @@
+"""Report of the experiment: tables of image quality and of AUROC with intervals, what follows from them, plots."""
+
+from __future__ import annotations
+
+import csv
+import html
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..cohort import CohortReport
+from ..errors import GaussianMRIError
+from ..files import atomic_write
+from .auroc import Interval, PairedBootstrap, calibration_error, paired_bootstrap, reliability
+from .crops import SPLITS, CropSet
+from .experiment_plots import auroc_plot, example_picture, reliability_plot
+from .experiment_steps import PREDICTIONS, SCORES
+from .inputs import METHODS
+from .labels import CONDITIONS, DISCLAIMER, GRADES, INPUT_TYPES, SIDES, TASKS, Task
+
+if TYPE_CHECKING:
+    from .experiment import ExperimentOptions
+
+#: Columns of the paper's Table 2.
+TESTED = ("N", "R-VI", "R-GS", "A")
+#: Differences that the report judges.
+COMPARED = (("R-GS", "R-VI"), ("R-GS", "N"), ("R-VI", "N"), ("A", "R-GS"))
+_TITLES = {"psnr": "PSNR (dB)", "ssim": "SSIM", "lpips": "LPIPS"}
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What one network said of the test cases that all types of input have.
+
+    Attributes:
+        studies: (n,) ids.
+        labels: (n,) reported grades, numbers.
+        probabilities: (n, 3) by input type.
+    """
+
+    studies: list[str]
+    labels: NDArray[np.int64]
+    probabilities: dict[str, NDArray[np.float64]]
+
+
+def read_predictions(path: Path) -> Predictions:
+    """The table that testing a network wrote.
+
+    Raises:
+        GaussianMRIError: it is missing or damaged, or no study has every type of input.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        found: dict[str, dict[str, list[float]]] = {kind: {} for kind in INPUT_TYPES}
+        labels: dict[str, int] = {}
+        for row in rows:
+            found[row["input_type"]][row["study_id"]] = [float(row[grade]) for grade in GRADES]
+            labels[row["study_id"]] = GRADES.index(row["label"])
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise GaussianMRIError(
+            f"{path} cannot be read ({error}); delete its folder to make it again."
+        ) from error
+    studies = sorted(study for study in labels if all(study in found[kind] for kind in INPUT_TYPES))
+    if not studies:
+        raise GaussianMRIError(f"{path}: no test study has inputs of all types.")
+    probabilities = {kind: np.array([found[kind][study] for study in studies]) for kind in INPUT_TYPES}
+    return Predictions(studies, np.array([labels[study] for study in studies]), probabilities)
+
+
+def joined(parts: Sequence[Predictions]) -> Predictions:
+    """The cases of several networks, such as those of both sides."""
+    return Predictions(
+        [study for part in parts for study in part.studies],
+        np.concatenate([part.labels for part in parts]),
+        {kind: np.concatenate([part.probabilities[kind] for part in parts]) for kind in INPUT_TYPES},
+    )
+
+
+def compared(predictions: Predictions, resamples: int, seed: int) -> PairedBootstrap:
+    """AUROC by input type and their differences; both sides of a patient are drawn together."""
+    methods = {kind: predictions.probabilities[kind] for kind in ("A", "R-GS", "R-VI", "N")}
+    return paired_bootstrap(methods, predictions.labels, predictions.studies, resamples, seed=seed)
+
+
+@dataclass
+class _Document:
+    """Paragraphs, tables and pictures, as Markdown and as HTML."""
+
+    blocks: list[tuple[str, Any]] = field(default_factory=list)
+
+    def heading(self, text: str) -> None:
+        self.blocks.append(("heading", text))
+
+    def text(self, text: str) -> None:
+        self.blocks.append(("text", text))
+
+    def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        self.blocks.append(("table", (header, rows)))
+
+    def picture(self, file: str, text: str) -> None:
+        self.blocks.append(("picture", (file, text)))
+
+    def markdown(self) -> str:
+        lines: list[str] = []
+        for kind, content in self.blocks:
+            if kind == "heading":
+                lines.append(f"{'#' if not lines else '##'} {content}")
+            elif kind == "text":
+                lines.append(content)
+            elif kind == "picture":
+                lines.append(f"![{content[1]}]({content[0]})")
+            else:
+                header, rows = content
+                table = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
+                lines.append("\n".join("| " + " | ".join(row) + " |" for row in table))
+        return "\n\n".join(lines) + "\n"
+
+    def html(self) -> str:
+        parts: list[str] = []
+        for kind, content in self.blocks:
+            if kind == "heading":
+                size = "h1" if not parts else "h2"
+                parts.append(f"<{size}>{html.escape(content)}</{size}>")
+            elif kind == "text":
+                parts.append(f"<p>{html.escape(content)}</p>")
+            elif kind == "picture":
+                parts.append(f'<p><img src="{html.escape(content[0])}" alt="{html.escape(content[1])}"></p>')
+            else:
+                header, rows = content
+                cells = [("th", header), *(("td", row) for row in rows)]
+                lines = ["".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row) for tag, row in cells]
+                parts.append("<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>")
+        style = (
+            "body{font:15px sans-serif;max-width:75em;margin:2em auto;padding:0 1em}table{border-collapse:collapse}"
+            "td,th{border:1px solid #ccc;padding:.25em .6em;text-align:right}td:first-child,th:first-child{text-align:left}"
+            "img{max-width:100%}"
+        )
+        title = html.escape(str(self.blocks[0][1]))
+        return (
+            f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+            f"<style>{style}</style></head>"
+            f"<body>\n{chr(10).join(parts)}\n</body></html>\n"
+        )
+
+
+def write_report(
+    root: Path, options: ExperimentOptions, trainings: Mapping[str, Sequence[str]], times: Mapping[str, float]
+) -> Path:
+    """Write `report.md`, `report.html`, `results.json` and the plots of a finished experiment.
+
+    Args:
+        root: folder of the experiment.
+        options: of the experiment.
+        trainings: input types by training set.
+        times: seconds by step.
+
+    Returns:
+        The path of `report.md`.
+
+    Raises:
+        GaussianMRIError: a network or the image scores are missing, or a file cannot be written.
+    """
+    crops = CropSet.read(root / "inputs")
+    networks = {
+        (name, task): read_predictions(root / "networks" / f"{name}-{task.name}" / PREDICTIONS)
+        for name in trainings
+        for task in TASKS
+    }
+    one = {key: compared(found, options.resamples, options.seed) for key, found in networks.items()}
+    sides = {
+        (name, condition): joined([networks[name, Task(condition, side)] for side in SIDES])
+        for name in trainings
+        for condition in CONDITIONS
+    }
+    both = {key: compared(found, options.resamples, options.seed) for key, found in sides.items()}
+    quality = _image_quality(root, options)
+    truth = _true_grades(root)
+    document = _Document()
+    _introduction(document, crops, options, times)
+    _failures(document, root)
+    _table_1(document, quality)
+    _table_2(document, one, both, sides)
+    _conclusions(document, both, quality)
+    _against_truth(document, networks, truth, trainings, options)
+    for condition in CONDITIONS:
+        rows = {name: both[name, condition].methods for name in trainings}
+        file = f"auroc_{condition}.png"
+        auroc_plot(
+            root / file, f"SYNTHETIC: macro AUROC, {condition.replace('_', ' ')}, both sides", rows, TESTED
+        )
+        document.picture(file, f"Macro AUROC with 95 % intervals, {condition.replace('_', ' ')}")
+    _calibration(document, root, networks)
+    examples = _examples(crops)
+    if examples:
+        example_picture(root / "examples.png", crops, examples)
+        document.picture(
+            "examples.png",
+            "The middle slice of test cases as A, R-VI, R-GS and N; the patient's left is on the right",
+        )
+    document.text(DISCLAIMER)
+    results = {
+        "synthetic": True,
+        "options": options.to_dict(),
+        "seconds": dict(times),
+        "images": {kind: {name: _json(v) for name, v in row.items()} for kind, row in quality.items()},
+        "auroc": {f"{name} {task.name}": _bootstrap_json(found) for (name, task), found in one.items()},
+        "auroc_both_sides": {
+            f"{name} {condition}": _bootstrap_json(found) for (name, condition), found in both.items()
+        },
+    }
+    texts = {
+        "results.json": json.dumps(results, indent=1) + "\n",
+        "report.html": document.html(),
+        "report.md": document.markdown(),
+    }
+    for name, text in texts.items():
+        with atomic_write(root / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    return root / "report.md"
+
+
+def _json(interval: Interval) -> dict[str, Any]:
+    return {
+        "value": interval.value,
+        "low": interval.low,
+        "high": interval.high,
+        "resamples": interval.resamples,
+    }
+
+
+def _bootstrap_json(found: PairedBootstrap) -> dict[str, Any]:
+    return {
+        "auroc": {kind: _json(value) for kind, value in found.methods.items()},
+        "difference": {f"{a} - {b}": _json(value) for (a, b), value in found.differences.items()},
+    }
+
+
+# ---- parts ---------------------------------------------------------------------------------------------------
+
+
+def _introduction(
+    document: _Document, crops: CropSet, options: ExperimentOptions, times: Mapping[str, float]
+) -> None:
+    training = options.training
+    document.heading("SYNTHETIC: grades from acquired and resampled planes of lumbar phantoms")
+    document.text(
+        "Computed phantoms with stenosis of known grade at L5-S1, scanned with slices aligned with the disc (A) and with "
+        "straight ones (N); images on the aligned planes are resampled from the straight slices by voxel interpolation "
+        "(R-VI) and by Gaussians (R-GS). Networks learn from A alone or with one of the others and are tested on all four. "
+        "No image is of a patient, and no figure here says how well patients would be graded."
+    )
+    size = "as they are" if training.input_size is None else " x ".join(map(str, training.input_size))
+    width = options.region.width
+    region = "twice the depth of the disc's sagittal slices" if width is None else f"{width:g} mm"
+    weights = "/".join(f"{weight:g}" for weight in training.class_weights)
+    document.text(
+        f"Settings: {options.train} training, {options.validation} validation and {options.test} test patients; "
+        f"{options.paired:.0%} of the former two have straight slices too, of the test patients all. Region of interest: "
+        f"{region} wide. Networks: inputs {size}, channels x {training.network.widen:g}, {training.epochs} epochs, batch "
+        f"{training.batch}, learning rate {training.learning_rate:g}, class weights {weights}, chosen by the best "
+        f"{training.window} epochs of validation; {options.views} views in testing. Fit: {dict(options.fit)}. Seed "
+        f"{options.seed}; {options.resamples} bootstrap resamples of patients, 95 % intervals. The phantom's parameters are "
+        "in the documentation of GaussianMRILib.phantom.graded."
+    )
+    if times:
+        spent = ", ".join(f"{step} {seconds / 60:.1f} min" for step, seconds in times.items())
+        document.text(f"Time: {spent}; together {sum(times.values()) / 60:.1f} min.")
+    rows = []
+    for split in SPLITS:
+        for kind in INPUT_TYPES:
+            cases = crops.chosen(split, [kind])
+            row = [f"{split} {kind}", str(len(cases))]
+            for condition in CONDITIONS:
+                count = Counter(c.label(Task(condition, side)) for c in cases for side in SIDES)
+                row.append(" / ".join(str(count[n]) for n in range(len(GRADES))))
+            rows.append(row)
+    header = ["Cases", "studies", *(f"{c.replace('_', ' ')}: {' / '.join(GRADES)}" for c in CONDITIONS)]
+    document.table(header, rows)
+
+
+def _failures(document: _Document, root: Path) -> None:
+    """Studies that are missing from what follows."""
+    for step in ("cohort", "inputs", "metrics"):
+        failed = CohortReport.read(root / step / "report.csv").failed
+        if failed:
+            document.text(f"Left out: {len(failed)} studies that failed, see {step}/report.csv.")
+
+
+def _image_quality(root: Path, options: ExperimentOptions) -> dict[str, dict[str, Interval]]:
+    """Mean by method and score over the test studies, and the differences, with bootstrap intervals."""
+    paths = sorted(p for p in (root / "metrics").glob("*.json") if p.stem.isdigit())
+    if not paths:
+        raise GaussianMRIError(f"{root / 'metrics'} has no scores; run the experiment's step 'metrics'.")
+    scores = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    generator = np.random.default_rng(options.seed)
+    draws = generator.integers(0, len(scores), (options.resamples, len(scores)))
+    found: dict[str, dict[str, Interval]] = {kind: {} for kind in (*METHODS, "R-GS - R-VI")}
+    for name in SCORES:
+        values = {kind: np.array([row[kind][name] for row in scores], dtype=np.float64) for kind in METHODS}
+        values["R-GS - R-VI"] = values["R-GS"] - values["R-VI"]
+        for kind, each in values.items():
+            if not np.isfinite(each).all():
+                found[kind][name] = Interval(None, None, None, 0.95, 0)
+                continue
+            low, high = np.quantile(each[draws].mean(axis=1), [0.025, 0.975])
+            found[kind][name] = Interval(float(each.mean()), float(low), float(high), 0.95, options.resamples)
+    return found
+
+
+def _table_1(document: _Document, quality: Mapping[str, Mapping[str, Interval]]) -> None:
+    document.heading("Image quality (the paper's Table 1)")
+    document.text(
+        "Against the aligned slices, which have noise of their own, so that no method can reach high values; weighted by a "
+        "Gaussian around the back of the disc; mean over slices, then over test patients."
+    )
+    rows = []
+    for kind, row in quality.items():
+        cells = [kind]
+        for name in SCORES:
+            digits = 2 if name == "psnr" else 4
+            cells.append(_number(row[name], digits, "n/a"))
+        rows.append(cells)
+    document.table(["Method", *(_TITLES[name] for name in SCORES)], rows)
+    if all(row["lpips"].value is None for row in quality.values()):
+        document.text("LPIPS is not available: its weights are not on this computer.")
+
+
+def _number(interval: Interval, digits: int, otherwise: str) -> str:
+    if interval.value is None:
+        return otherwise
+    if interval.low is None or interval.high is None:
+        return f"{interval.value:.{digits}f}"
+    return f"{interval.value:.{digits}f} ({interval.low:.{digits}f} to {interval.high:.{digits}f})"
+
+
+def _table_2(
+    document: _Document,
+    one: Mapping[tuple[str, Task], PairedBootstrap],
+    both: Mapping[tuple[str, str], PairedBootstrap],
+    sides: Mapping[tuple[str, str], Predictions],
+) -> None:
+    document.heading("Macro AUROC (the paper's Table 2)")
+    rows = [
+        [
+            f"{task.title}, trained on {name}",
+            *(_number(found.methods[kind], 3, "undefined") for kind in TESTED),
+        ]
+        for (name, task), found in sorted(one.items(), key=lambda item: TASKS.index(item[0][1]))
+    ]
+    document.table(["Condition and training set", *(f"tested on {kind}" for kind in TESTED)], rows)
+    document.heading("Both sides together")
+    document.text("Cases of the left and of the right networks; a patient's two sides are drawn together.")
+    rows, differences = [], []
+    for (name, condition), found in sorted(both.items(), key=lambda item: CONDITIONS.index(item[0][1])):
+        first = f"{condition.replace('_', ' ')}, trained on {name}"
+        cases = str(len(sides[name, condition].labels))
+        rows.append([first, cases, *(_number(found.methods[kind], 3, "undefined") for kind in TESTED)])
+        differences.append([first, *(_number(found.differences[pair], 3, "undefined") for pair in COMPARED)])
+    document.table(["Condition and training set", "cases", *(f"tested on {kind}" for kind in TESTED)], rows)
+    document.text("Differences of AUROC on the same cases and resamples:")
+    document.table(["Condition and training set", *(f"{a} - {b}" for a, b in COMPARED)], differences)
+
+
+def _conclusions(
+    document: _Document,
+    both: Mapping[tuple[str, str], PairedBootstrap],
+    quality: Mapping[str, Mapping[str, Interval]],
+) -> None:
+    document.heading("What follows")
+    for first, second in COMPARED[:3]:
+        found = [each.differences[first, second] for each in both.values()]
+        known = [each for each in found if each.value is not None]
+        higher = sum(each.value > 0 for each in known if each.value is not None)
+        clear = sum(each.low is not None and each.low > 0 for each in known)
+        reverse = sum(each.high is not None and each.high < 0 for each in known)
+        document.text(
+            f"{first} against {second}: higher in {higher} of {len(known)} comparisons (conditions x training sets), with "
+            f"an interval above 0 in {clear}, below 0 in {reverse}. "
+            + _verdict(first, second, higher, clear, reverse, len(known))
+        )
+    difference = quality["R-GS - R-VI"]
+    document.text(
+        "Image quality, R-GS less R-VI: "
+        + ", ".join(f"{_TITLES[name]} {_number(difference[name], 3, 'n/a')}" for name in SCORES)
+        + "."
+    )
+
+
+def _verdict(first: str, second: str, higher: int, clear: int, reverse: int, total: int) -> str:
+    if clear and not reverse and 2 * higher > total:
+        return f"On these phantoms {first} is graded better than {second}."
+    if reverse and not clear and 2 * higher < total:
+        return f"On these phantoms {first} is graded WORSE than {second}."
+    return f"On these phantoms {first} does not clearly differ from {second}."
+
+
+def _true_grades(root: Path) -> dict[tuple[str, str], int]:
+    with (root / "cohort" / "truth.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return {
+        (row["study_id"], task.name): GRADES.index(row[f"{task.name}_true"]) for row in rows for task in TASKS
+    }
+
+
+def _against_truth(
+    document: _Document,
+    networks: Mapping[tuple[str, Task], Predictions],
+    truth: Mapping[tuple[str, str], int],
+    trainings: Mapping[str, Sequence[str]],
+    options: ExperimentOptions,
+) -> None:
+    document.heading("Against the true grades")
+    wrong = [
+        int(label) != truth[study, task.name]
+        for (name, task), found in networks.items()
+        if name == next(iter(trainings))
+        for study, label in zip(found.studies, found.labels, strict=True)
+    ]
+    document.text(
+        f"Above, networks are judged by the reported grades, {np.mean(wrong):.1%} of which are wrong on purpose. Here the "
+        "same probabilities are judged by the phantom's true grades, both sides together."
+    )
+    rows = []
+    for condition in CONDITIONS:
+        for name in trainings:
+            parts = []
+            for side in SIDES:
+                task = Task(condition, side)
+                found = networks[name, task]
+                labels = np.array([truth[study, task.name] for study in found.studies])
+                parts.append(Predictions(found.studies, labels, found.probabilities))
+            result = compared(joined(parts), options.resamples, options.seed)
+            cells = [_number(result.methods[kind], 3, "undefined") for kind in TESTED]
+            rows.append([f"{condition.replace('_', ' ')}, trained on {name}", *cells])
+    document.table(["Condition and training set", *(f"tested on {kind}" for kind in TESTED)], rows)
+
+
+def _calibration(document: _Document, root: Path, networks: Mapping[tuple[str, Task], Predictions]) -> None:
+    """Reliability of every input type, over all networks."""
+    everything = joined(list(networks.values()))
+    tables = {kind: reliability(everything.probabilities[kind], everything.labels) for kind in TESTED}
+    document.heading("Calibration")
+    document.text(
+        "Probabilities are not calibrated. Expected calibration error over all networks: "
+        + ", ".join(f"{kind} {calibration_error(table):.3f}" for kind, table in tables.items())
+        + "."
+    )
+    reliability_plot(root / "calibration.png", "SYNTHETIC: reliability of the most probable grade", tables)
+    document.picture("calibration.png", "Share of correct grades by probability")
+
+
+def _examples(crops: CropSet) -> list[str]:
+    """Up to three test studies: only a severe left recess, only a severe right foramen, only normal grades."""
+    found = []
+    narrow = [Task(condition, side).name for condition, side in zip(CONDITIONS, SIDES, strict=True)]
+    for wanted in (*({name: "Severe"} for name in narrow), {}):
+        for case in crops.chosen("test", ["R-GS"]):
+            if {name: grade for name, grade in case.grades.items() if grade != GRADES[0]} == wanted:
+                found.append(case.study_id)
+                break
+    return found

@@ -1,0 +1,203 @@
+"""Checkpoints that say what they are: weights, and what a reader of a grade has to know of them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import pickle
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import GaussianMRIError
+from ..files import atomic_write
+from .crops import preprocessing
+from .labels import GRADES, Task
+from .options import NetworkOptions
+
+if TYPE_CHECKING:
+    import torch
+
+    from .network import GradingNetwork
+
+FORMAT = "GaussianMRI grader"
+VERSION = 1
+WHERE_FROM = (
+    "No checkpoint comes with this software: train one on data that you have (`gaussianmri grade train`), or take one "
+    "that somebody trained with it."
+)
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a checkpoint was trained for, on and how.
+
+    Attributes:
+        task: the condition and side that it grades.
+        classes: names of its outputs, in order.
+        shape: (slices, rows, columns) of the crops it takes.
+        input_size: (rows, columns) that they are averaged down to; as they are where that is the same.
+        preprocessing: how they are made (`crops.preprocessing`).
+        levels, input_types: what it was trained on.
+        data: the training data in the words of who prepared them; "" where nothing was declared.
+        synthetic: trained on data that are not of human beings.
+        cases: numbers of cases: {"train": {"Normal/Mild": 10, ...}, "validation": ...}.
+        chosen: how the epoch was chosen, and the validation's figure.
+        training: settings of the training.
+        version: of this software.
+    """
+
+    task: Task
+    shape: tuple[int, int, int]
+    input_size: tuple[int, int]
+    network: NetworkOptions = field(default_factory=NetworkOptions)
+    classes: tuple[str, ...] = GRADES
+    preprocessing: Mapping[str, Any] = field(default_factory=preprocessing)
+    levels: tuple[str, ...] = ()
+    input_types: tuple[str, ...] = ()
+    data: str = ""
+    synthetic: bool = False
+    cases: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    chosen: str = ""
+    training: Mapping[str, Any] = field(default_factory=dict)
+    version: str = ""
+
+    @property
+    def trained_on(self) -> str:
+        """In words, for people: "SYNTHETIC: phantom; L5/S1; A, R-GS; 400 cases"."""
+        count = sum(self.cases.get("train", {}).values())
+        what = self.data or "training data not declared"
+        parts = [what, ", ".join(self.levels), ", ".join(self.input_types), f"{count} cases"]
+        return ("SYNTHETIC: " if self.synthetic else "") + "; ".join(part for part in parts if part)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {**asdict(self), "task": self.task.name}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ModelCard:
+        """The inverse of `to_dict`; lists may stand for tuples."""
+        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        plain |= {"task": Task.named(values["task"]), "network": NetworkOptions(**values["network"])}
+        return cls(**plain)
+
+
+@dataclass(frozen=True, eq=False)
+class Grader:
+    """A network that is ready to grade, and its card.
+
+    Attributes:
+        network: in evaluation mode, batch normalisation folded into the convolutions.
+        sha256: of the checkpoint's file, 64 hexadecimal digits.
+        name: of the file.
+    """
+
+    network: GradingNetwork
+    card: ModelCard
+    sha256: str
+    name: str = ""
+
+    @property
+    def device(self) -> torch.device:
+        return self.network.cls.device
+
+
+def save_grader(path: str | os.PathLike[str], network: GradingNetwork, card: ModelCard) -> Path:
+    """Write a checkpoint: weights in float32 and the card; the same weights and card make the same file.
+
+    Raises:
+        GaussianMRIError: the file cannot be written; one that is there is left as it was.
+    """
+    weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    write_state(path, {"format": FORMAT, "version": VERSION, "card": card.to_dict(), "weights": weights})
+    return Path(path)
+
+
+def load_grader(
+    path: str | os.PathLike[str], task: Task | None = None, device: torch.device | str = "cpu"
+) -> Grader:
+    """Read a checkpoint, without running any code from it.
+
+    Args:
+        task: what it has to be for; None for any.
+        device: where it will run.
+
+    Raises:
+        GaussianMRIError: no such file, one that is truncated, of another kind or version, or for another task.
+    """
+    import torch
+
+    from .network import GradingNetwork, for_inference
+
+    state, sha256 = read_state(path, FORMAT, VERSION)
+    try:
+        card = ModelCard.from_dict(state["card"])
+        with torch.device("meta"):  # no random weights that are replaced at once
+            network = GradingNetwork(card.network)
+        network.load_state_dict(state["weights"], assign=True)
+    except GaussianMRIError as error:
+        raise GaussianMRIError(f"{path}: {error}") from error
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise GaussianMRIError(f"{path} is a damaged checkpoint ({reason}). Take a copy of it.") from error
+    if card.classes != GRADES:
+        raise GaussianMRIError(
+            f"{path} tells apart {', '.join(card.classes)}, not {', '.join(GRADES)}; take another."
+        )
+    if task is not None and card.task != task:
+        raise GaussianMRIError(
+            f"{path} grades {card.task.title}, not {task.title}. Take the checkpoint of that condition and side."
+        )
+    network = for_inference(network).to(device)
+    return Grader(network, card, sha256, Path(path).name)
+
+
+# ---- files of tensors ----------------------------------------------------------------------------------------
+
+
+def write_state(path: str | os.PathLike[str], state: dict[str, Any]) -> None:
+    """Write tensors, numbers, text and containers of them beside `path` and rename: a kill leaves the file before.
+
+    Raises:
+        GaussianMRIError: the folder cannot be written, or the disk is full.
+    """
+    import torch
+
+    with atomic_write(path) as temporary, open(temporary, "wb") as file:  # a name would get into the file
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:  # torch's word for a disk that is full
+            raise OSError(str(error).splitlines()[0]) from error
+
+
+def read_state(path: str | os.PathLike[str], kind: str, version: int) -> tuple[dict[str, Any], str]:
+    """What `write_state` wrote, with tensors on the CPU, and the file's SHA-256.
+
+    Args:
+        kind: what its "format" has to be.
+        version: the newest that is understood.
+
+    Raises:
+        GaussianMRIError: no such file, a truncated one, one of another kind or of a newer version.
+    """
+    import torch
+
+    try:
+        raw = Path(path).read_bytes()
+        state = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
+        if not isinstance(state, dict) or state.get("format") != kind:
+            raise ValueError("it is another kind of file")
+    except FileNotFoundError as error:
+        raise GaussianMRIError(f"{path} does not exist. {WHERE_FROM}") from error
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise GaussianMRIError(
+            f"{path} is not a {kind} checkpoint, or it is truncated ({reason}). Take a copy of it, or train anew."
+        ) from error
+    if state["version"] > version:
+        raise GaussianMRIError(
+            f"{path} was written by a newer version (version {state['version']} of the {kind}); update GaussianMRI."
+        )
+    return state, hashlib.sha256(raw).hexdigest()

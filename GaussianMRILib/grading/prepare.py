@@ -1,0 +1,394 @@
+"""From studies in the RSNA layout to a folder of network inputs: discs, planes of every wanted type, splits."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ..cohort import CohortReport, CohortRow, Outcome, run_cohort, stopping
+from ..errors import GaussianMRIError
+from ..files import atomic_write, file_name
+from ..stacks import SliceStack
+from .crops import Case, CropSet, preprocessing
+from .disc import DiscGeometry, level_name
+from .disc_files import check_disc_source, find_disc_file, read_disc_file
+from .inputs import (
+    ALIGNED_DEGREES,
+    METHODS,
+    GradingInput,
+    acquired_input,
+    alignment_degrees,
+    resampled_input,
+    vertebral_median,
+)
+from .labels import INPUT_TYPES, LEVELS, TASKS
+from .roi import RegionOptions, region_of
+from .rsna import RsnaDataset, RsnaStudy, opened
+from .rsna_tables import AXIAL, SAGITTAL_T2
+from .split import stratified_split
+
+Inputs = list[tuple[Case, GradingInput]]
+
+
+@dataclass(frozen=True)
+class PrepareOptions:
+    """What is made of each disc.
+
+    Attributes:
+        types: of `INPUT_TYPES`: acquired slices, aligned ("A") and not ("N"), and those resampled from slices that are
+            not aligned ("R-VI", "R-GS"), as in "Rendering Novel Views of MRI", section 4.
+        levels: of `LEVELS`.
+        region: see `RegionOptions`.
+        discs: where discs are, see `find_disc_file`; None for the data's label coordinates.
+        aligned_degrees: angle up to which acquired slices count as aligned.
+        most_outside: an input with a larger share outside the scan is left out.
+        fewest_slices: acquired slices that an input has at least.
+        device, fit: of Gaussians; `fit` are further arguments of `Fitter`.
+        overlays: write a picture of each disc with its region, to be checked by eye.
+
+    Raises:
+        GaussianMRIError: an unknown type or level.
+    """
+
+    types: tuple[str, ...] = INPUT_TYPES
+    levels: tuple[str, ...] = LEVELS
+    region: RegionOptions = field(default_factory=RegionOptions)
+    discs: str | None = None
+    aligned_degrees: float = ALIGNED_DEGREES
+    most_outside: float = 0.5
+    fewest_slices: int = 3
+    device: str = "cpu"
+    fit: Mapping[str, Any] = field(default_factory=dict)
+    overlays: bool = False
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.types if name not in INPUT_TYPES]
+        if unknown or not self.types:
+            raise GaussianMRIError(
+                f"Input types are {', '.join(INPUT_TYPES)}, got '{', '.join(self.types)}'."
+            )
+        object.__setattr__(self, "types", tuple(self.types))
+        object.__setattr__(self, "levels", tuple(level_name(level) for level in self.levels))
+
+
+def prepare(
+    folder: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    options: PrepareOptions | None = None,
+    part: str = "train",
+    studies: Sequence[str] | None = None,
+    fractions: Mapping[str, float] | None = None,
+    splits: Mapping[str, str] | None = None,
+    seed: int = 0,
+    data: str | None = None,
+    executor: Executor | None = None,
+    workers: int | None = None,
+    progress: Callable[[int, int, CohortRow], object] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> tuple[CropSet, CohortReport]:
+    """Make the inputs of networks from a copy of the RSNA data; a run that was stopped goes on.
+
+    `output` becomes a `CropSet` with `report.csv` beside it: a study that cannot be used is a line there, and so is a disc,
+    a series or a type of input that is left out although the study has a grade for it.
+
+    Args:
+        folder, part: see `RsnaDataset`.
+        studies: only these.
+        fractions: share of the patients by split ("train", "validation", "test"); stratified by grade, see
+            `stratified_split`. By default .7, .15, .15; everything is "test" in the part "test".
+        splits: study -> split, in place of `fractions`.
+        seed: of the split.
+        data: sentence that says what the data are; models trained on them carry it.
+        executor, workers, progress, cancelled: see `run_cohort`.
+
+    Raises:
+        GaussianMRIError: no such data, too few patients to split, or `output` holds something else.
+    """
+    options = options or PrepareOptions()
+    source = RsnaDataset(folder, part)
+    chosen = list(source.studies if studies is None else studies)
+    if not chosen:
+        raise GaussianMRIError(f"There is no study in {folder}.")
+    check_disc_source(options.discs, len(chosen))
+    patients, synthetic = _patients(source, chosen)
+    if splits is None:
+        if part == "test" and fractions is None:
+            fractions = {"test": 1.0}
+        by_patient = stratified_split(_labels(source, patients, options.levels), fractions, seed)
+        splits = {study: by_patient[patient] for study, patient in patients.items()}
+    _check_patients(patients, splits)
+    crops = CropSet.create(
+        output,
+        {
+            "data": data or ("SYNTHETIC phantoms" if synthetic else f"RSNA 2024 lumbar spine, {part} part"),
+            "synthetic": synthetic,
+            "preprocessing": preprocessing(options.region),
+            "aligned_degrees": options.aligned_degrees,
+        },
+    )
+
+    def receive(study: str, inputs: Inputs) -> None:
+        for case, images in inputs:
+            crops.add(replace(case, patient=patients[study], split=splits.get(study, "")), images)
+
+    report = run_cohort(
+        chosen,
+        _PrepareStudy(str(source.folder.absolute()), part, options, str(Path(output).absolute())),
+        output,
+        executor,
+        workers,
+        settings={
+            "source": str(source.folder.absolute()),
+            "part": part,
+            **_json(options),
+            "splits": splits_hash(splits),
+        },
+        receive=receive,
+        progress=progress,
+        cancelled=cancelled,
+    )
+    return crops, report
+
+
+def _json(options: PrepareOptions) -> dict[str, Any]:
+    content = asdict(options)
+    return {**content, "types": list(options.types), "levels": list(options.levels), "fit": dict(options.fit)}
+
+
+def splits_hash(splits: Mapping[str, str]) -> str:
+    """A name for an assignment, the same for the same one."""
+    import hashlib
+
+    text = "\n".join(f"{study}={splits[study]}" for study in sorted(splits))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _patients(source: RsnaDataset, studies: Sequence[str]) -> tuple[dict[str, str], bool]:
+    """Study -> the first study of the same patient, which stands for the patient; and whether a phantom is among them.
+
+    Patient IDs of the images do not leave the data.
+    """
+    first: dict[str, str] = {}
+    found: dict[str, str] = {}
+    synthetic = []
+    for study in sorted(studies):
+        patient, phantom = source.identity(study)
+        found[study] = first.setdefault(patient, study)
+        synthetic.append(phantom)
+    # A data set with a phantom in it is synthetic: nobody may take it for patients.
+    return found, any(synthetic)
+
+
+def _labels(
+    source: RsnaDataset, patients: Mapping[str, str], levels: Sequence[str]
+) -> dict[str, Counter[str]]:
+    found: dict[str, Counter[str]] = {patient: Counter() for patient in patients.values()}
+    for study, patient in patients.items():
+        grades = source.tables.grades.get(study, {})
+        for level in levels:
+            for task in TASKS:
+                if task.column(level) in grades:
+                    found[patient][f"{task.name} {grades[task.column(level)]}"] += 1
+    return found
+
+
+def _check_patients(patients: Mapping[str, str], splits: Mapping[str, str]) -> None:
+    seen: dict[str, str] = {}
+    for study, patient in patients.items():
+        if seen.setdefault(patient, splits.get(study, "")) != splits.get(study, ""):
+            raise GaussianMRIError(
+                f"Studies {patient} and {study} are of one patient but in different splits; put them into one."
+            )
+
+
+# ---- one study -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _PrepareStudy:
+    """The job of one study, for any process that sees the same files."""
+
+    folder: str
+    part: str
+    options: PrepareOptions
+    output: str
+
+    def __call__(self, study_id: str) -> Outcome:
+        study = opened(self.folder, self.part).study(study_id, (AXIAL, SAGITTAL_T2))
+        graded = opened(self.folder, self.part).tables.graded
+        lines = list(study.problems)
+        grades = {level: _grades(study, level) for level in self.options.levels}
+        levels = [level for level in self.options.levels if grades[level] or not graded]
+        if not levels:
+            return Outcome([], (*lines, "none of its discs has a grade"))
+        if not study.axial:
+            raise GaussianMRIError("; ".join([*lines, "no axial series can be used"]))
+        discs, problems = study_discs(
+            study, levels, self.options.discs, Path(self.folder) / f"{self.part}_images"
+        )
+        lines += problems
+        if not discs:
+            raise GaussianMRIError("; ".join([*lines, "no disc is known"]))
+        found: Inputs = []
+        for level, disc in discs.items():
+            inputs, problems = disc_inputs(disc, study.axial, self.options)
+            lines += [f"{level}: {problem}" for problem in problems]
+            for kind, images in inputs.items():
+                name = file_name(f"{study_id}-{level.replace('/', '')}-{kind}", "case")
+                case = Case(
+                    name, study_id, study_id, level, kind, "", grades[level], images.outside, study.synthetic
+                )
+                found.append((case, images))
+            if self.options.overlays and inputs:
+                self._overlay(study, disc, inputs)
+        return Outcome(found, tuple(lines))
+
+    def _overlay(self, study: RsnaStudy, disc: DiscGeometry, inputs: Mapping[str, GradingInput]) -> None:
+        from PIL import Image
+
+        from .overlay import overlay_picture
+
+        stacks = [*([study.sagittal_t2] if study.sagittal_t2 is not None else []), *study.axial]
+        target = Path(self.output) / "overlays"
+        target.mkdir(exist_ok=True)
+        for kind, images in inputs.items():
+            picture = overlay_picture(disc, region_of(disc, self.options.region), stacks, images)
+            name = file_name(f"{study.study_id}-{disc.level.replace('/', '')}-{kind}.png", "case.png")
+            with atomic_write(target / name) as temporary:
+                Image.fromarray(picture).save(temporary, format="PNG")
+
+
+def _grades(study: RsnaStudy, level: str) -> dict[str, str]:
+    columns = {task.name: task.column(level) for task in TASKS}
+    return {name: study.grades[column] for name, column in columns.items() if column in study.grades}
+
+
+def study_discs(
+    study: RsnaStudy, levels: Sequence[str], source: str | None, images: Path
+) -> tuple[dict[str, DiscGeometry], list[str]]:
+    """The discs of a study by level, from `source` or its label coordinates, and what is wrong with the others.
+
+    Args:
+        source: see `find_disc_file`; None for label coordinates.
+        images: folder of the studies.
+
+    Raises:
+        GaussianMRIError: there is no file for this study, or it cannot be read.
+    """
+    from .disc_sources import disc_from_coordinates
+
+    if source is not None:
+        path = find_disc_file(source, study.study_id, images / study.study_id)
+        found, problems = read_disc_file(path, study.sagittal_t2, levels)
+        problems += [
+            f"{level}: {path.name} has no such disc"
+            for level in levels
+            if level not in found and not problems
+        ]
+        return found, problems
+    discs: dict[str, DiscGeometry] = {}
+    problems = []
+    for level in levels:
+        try:
+            sagittal = [] if study.sagittal_t2 is None else [study.sagittal_t2]
+            discs[level] = disc_from_coordinates(study.coordinates, sagittal, level)
+        except GaussianMRIError as error:
+            problems.append(f"{level}: {error}")
+    return discs, problems
+
+
+def disc_inputs(
+    disc: DiscGeometry, axial: Sequence[SliceStack], options: PrepareOptions
+) -> tuple[dict[str, GradingInput], list[str]]:
+    """Inputs of one disc by type, and what is wrong with the others.
+
+    Of acquired stacks of one type the one with most slices in reach counts, then the one with least outside the scan.
+    A stack counts only where one of its slices crosses the disc's back: a slab of the neighbouring level does not. Types
+    that the scan cannot give (it has no aligned series, say) are no problem as long as it gives one.
+    """
+    best: dict[str, tuple[GradingInput, SliceStack]] = {}
+    problems: list[str] = []
+    for stack in axial:
+        try:
+            images = acquired_input(
+                disc, stack, options.region, _median(disc, stack, axial), options.aligned_degrees
+            )
+            _check_shows(images, stack, options)
+        except GaussianMRIError as error:
+            problems.append(str(error))
+            continue
+        before = best.get(images.input_type)
+        if before is None or _rank(images) > _rank(before[0]):
+            best[images.input_type] = (images, stack)
+    found = {kind: images for kind, (images, _) in best.items() if kind in options.types}
+    if not best:
+        return {}, problems or ["no axial series shows it"]
+    problems = []
+    methods = [method for method in METHODS if method in options.types]
+    if methods and "N" in best:
+        sources = _sources(disc, best["N"][1], axial, options)
+        median = float(best["N"][0].facts["vertebral_median"])
+        for method in methods:
+            try:
+                found[method] = resampled_input(
+                    disc,
+                    sources,
+                    method,
+                    options.region,
+                    options.device,
+                    options.fit,
+                    cancelled=stopping,
+                    median=median,
+                )
+            except GaussianMRIError as error:
+                if stopping():
+                    raise
+                problems.append(f"{method}: {error}")
+                continue
+            if found[method].outside > options.most_outside:
+                problems.append(
+                    f"{method}: {found.pop(method).outside:.0%} of the region lies outside the scan"
+                )
+    return {kind: found[kind] for kind in INPUT_TYPES if kind in found}, problems
+
+
+def _rank(images: GradingInput) -> tuple[int, float]:
+    return int(images.mask.sum()), -images.outside
+
+
+def _check_shows(images: GradingInput, stack: SliceStack, options: PrepareOptions) -> None:
+    nearest, count = float(images.facts["nearest_mm"]), int(images.mask.sum())
+    if nearest > stack.spacing:
+        raise GaussianMRIError(f"{stack.name}: its slices end {nearest:.0f} mm from the disc")
+    if count < options.fewest_slices:
+        raise GaussianMRIError(f"{stack.name}: only {count} slices are near the disc")
+    if images.outside > options.most_outside:
+        raise GaussianMRIError(f"{stack.name}: {images.outside:.0%} of the region lies outside the scan")
+
+
+def _median(disc: DiscGeometry, stack: SliceStack, axial: Sequence[SliceStack]) -> float:
+    """Of the stack; where a slab ends at the disc, of the whole series, which has one scale."""
+    try:
+        return vertebral_median(stack, disc)
+    except GaussianMRIError:
+        series = _same_series(stack, axial)
+        if len(series) < 2:
+            raise
+        return vertebral_median(series, disc)
+
+
+def _same_series(stack: SliceStack, axial: Sequence[SliceStack]) -> list[SliceStack]:
+    return [each for each in axial if each.source.get("series_uid") == stack.source.get("series_uid")]
+
+
+def _sources(
+    disc: DiscGeometry, stack: SliceStack, axial: Sequence[SliceStack], options: PrepareOptions
+) -> list[SliceStack]:
+    """What planes are resampled from: the slabs of a stack's series that are not aligned with the disc."""
+    series = _same_series(stack, axial)
+    return [each for each in series if alignment_degrees(disc, each) > options.aligned_degrees]

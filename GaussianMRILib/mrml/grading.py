@@ -1,0 +1,344 @@
+"""Grades of discs in the scene: from volume nodes and a disc to labels on a markups plane."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import GaussianMRIError
+from ..grading.disc import DiscGeometry
+from ..grading.labels import INPUT_TYPES
+from ..grading.roi import Region, RegionOptions, region_of
+from .dicom import stacks_of
+from .fields import field_from_model, is_field
+from .jobs import Job
+from .scene import as_list
+
+if TYPE_CHECKING:
+    from ..gaussians import GaussianField
+    from ..grading.inputs import GradingInput
+    from ..grading.model_card import Grader
+    from ..grading.predict import Grade
+    from ..stacks import SliceStack
+
+#: What a network is shown: the acquired slices as they are (A or N, by their angle), or planes aligned with the disc.
+INPUTS = ("acquired", "R-GS", "R-VI")
+CHECKPOINT_SUFFIX = ".pt"
+_SAME_ORIENTATION = 0.9998  # cosine of a degree
+NO_CHECKPOINT = (
+    "No grade without a checkpoint, and none comes with this software. Train one on data that you have, such as the RSNA "
+    "2024 lumbar data set (non-commercial use), with the command gaussianmri grade train; on the synthetic phantom with "
+    "gaussianmri experiment phantom (its grades are marked SYNTHETIC); or take one that a colleague trained with this "
+    "software. Then choose its file, or a folder with one file for each condition and side."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class GradingRequest:
+    """All that a grading needs, without nodes: it may go to a thread.
+
+    Attributes:
+        disc: where it is, RAS mm.
+        stacks: axial series, copied from their nodes.
+        graders: none to look at the region only.
+        input_type: one of `INPUTS`.
+        sagittal: for the picture; None for no such series.
+        gaussians: a fit of the axial series to use for "R-GS"; None to fit around the disc.
+        options: of the region; those of the graders' training where there are graders.
+        device: for the fit.
+        fit_options: further arguments of `Fitter`.
+    """
+
+    disc: DiscGeometry
+    stacks: tuple[SliceStack, ...]
+    graders: tuple[Grader, ...] = ()
+    input_type: str = "acquired"
+    sagittal: SliceStack | None = None
+    gaussians: GaussianField | None = None
+    options: RegionOptions = field(default_factory=RegionOptions)
+    device: str = "cpu"
+    fit_options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class GradingResult:
+    """What a grading found.
+
+    Attributes:
+        disc, region: what was graded.
+        inputs: the slices that the networks saw.
+        grades: one for each grader; empty where there was none.
+        picture: (H, W, 3) uint8, disc and crops for checking by eye.
+    """
+
+    disc: DiscGeometry
+    region: Region
+    inputs: GradingInput
+    grades: tuple[Grade, ...]
+    picture: NDArray[np.uint8]
+
+
+def find_checkpoints(path: str | os.PathLike[str]) -> list[Path]:
+    """The checkpoints that a path stands for: a file, or every *.pt file in a folder.
+
+    Raises:
+        GaussianMRIError: no path, no such file, or a folder without checkpoints; says where they come from.
+    """
+    if not str(path):
+        raise GaussianMRIError(NO_CHECKPOINT)
+    place = Path(path)
+    if place.is_file():
+        return [place]
+    if not place.is_dir():
+        raise GaussianMRIError(f"{place} does not exist. {NO_CHECKPOINT}")
+    found = sorted(place.glob("*" + CHECKPOINT_SUFFIX))
+    if not found:
+        raise GaussianMRIError(f"{place} has no checkpoint (*{CHECKPOINT_SUFFIX}). {NO_CHECKPOINT}")
+    return found
+
+
+def load_graders(paths: Any, device: str = "cpu") -> list[Grader]:
+    """The networks of a file, a folder or several files, one for each condition and side.
+
+    Raises:
+        GaussianMRIError: see `find_checkpoints` and `grading.model_card.load_grader`; two networks for the same
+            condition and side.
+    """
+    from ..grading.model_card import load_grader
+
+    graders: dict[Any, Grader] = {}
+    for path in as_list(paths):
+        for file in find_checkpoints(path):
+            grader = load_grader(file, device=device)
+            other = graders.setdefault(grader.card.task, grader)
+            if other is not grader:
+                raise GaussianMRIError(
+                    f"{other.name} and {grader.name} both grade {grader.card.task.title}; leave one of them."
+                )
+    return [graders[task] for task in sorted(graders)]
+
+
+def grading_request(
+    volume_nodes: Any,
+    disc: DiscGeometry,
+    checkpoints: Any = (),
+    input_type: str = "acquired",
+    sagittal: Any = None,
+    gaussians: Any = None,
+    device: str = "cpu",
+    poses: str = "auto",
+    options: RegionOptions | None = None,
+    **fit_options: Any,
+) -> GradingRequest:
+    """Read everything that a grading needs from the scene and from files.
+
+    Args:
+        volume_nodes: axial scalar volume nodes (or `SliceStack`s), one or several of one contrast.
+        disc: of `disc_from_segment_node`, `disc_from_points_node` or `disc_from_plane_node`.
+        checkpoints: file, folder or list of them, or loaded graders; empty to look at the region only.
+        input_type: "acquired": the slices as they are; "R-GS", "R-VI": planes aligned with the disc, by Gaussians or
+            voxel interpolation.
+        sagittal: sagittal volume node, for the picture.
+        gaussians: model node of a fit of these volumes, for "R-GS"; default: a new fit around the disc.
+        device: for a fit: "cpu", "cuda" or "auto".
+        poses: of slices of volumes that came from DICOM; see `stacks_from_volume`.
+        options: of the region; default: as the checkpoints were trained.
+        **fit_options: of `Fitter`.
+
+    Raises:
+        GaussianMRIError: unusable volumes, checkpoints or an unknown input.
+    """
+    if input_type not in INPUTS:
+        raise GaussianMRIError(f"There is no input '{input_type}'; choose one of {', '.join(INPUTS)}.")
+    nodes = as_list(volume_nodes)
+    if not nodes:
+        raise GaussianMRIError("There is no volume to grade; choose the axial series.")
+    listed = list(checkpoints) if isinstance(checkpoints, (list, tuple)) else [checkpoints]
+    graders = [item for item in listed if hasattr(item, "card")]
+    graders += load_graders([item for item in listed if not hasattr(item, "card")])
+    if is_field(gaussians):
+        gaussians = field_from_model(gaussians)
+    return GradingRequest(
+        disc,
+        tuple(stacks_of(nodes, poses)),
+        tuple(graders),
+        input_type,
+        None if sagittal is None else stacks_of([sagittal], poses)[0],
+        gaussians,
+        options or _trained_options(graders),
+        device,
+        fit_options,
+    )
+
+
+def _trained_options(graders: Sequence[Grader]) -> RegionOptions:
+    """The reading of the region that networks were trained with; they refuse another."""
+    trained = graders[0].card.preprocessing if graders else {}
+    known = RegionOptions().to_dict()
+    return RegionOptions(**{name: value for name, value in trained.items() if name in known})
+
+
+def carry_out(
+    request: GradingRequest,
+    report: Callable[[float, str], object] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> GradingResult:
+    """Cut out the region, fit and resample where asked for, and grade. Knows no scene.
+
+    Args:
+        report: called with the share done (0 to 1) and what is going on.
+        cancelled: asked now and then; True ends the work.
+
+    Raises:
+        GaussianMRIError: no slice at the disc, a network that does not fit, a cancel.
+    """
+    from ..grading.inputs import acquired_input, resampled_input
+    from ..grading.overlay import overlay_picture
+
+    def tell(fraction: float, stage: str) -> bool:
+        if cancelled is not None and cancelled():
+            raise GaussianMRIError("The grading was cancelled.")
+        if report is not None:
+            report(fraction, stage)
+        return True
+
+    tell(0.0, "cutting out the region")
+    share = 0.7 if request.input_type == "R-GS" and request.gaussians is None else 0.1
+    if request.input_type == "acquired":
+        inputs = acquired_input(request.disc, _nearest_slab(request), request.options)
+    else:
+        inputs = resampled_input(
+            request.disc,
+            list(request.stacks),
+            request.input_type,
+            request.options,
+            device=request.device,
+            fit_options=request.fit_options,
+            field=request.gaussians,
+            progress=lambda fraction, stage: tell(share * fraction, stage),
+            cancelled=cancelled,
+        )
+    grades: tuple[Grade, ...] = ()
+    if request.graders:
+        from ..grading.predict import grade
+
+        rest = 0.95 - share
+        grades = tuple(
+            grade(
+                request.graders,
+                inputs,
+                level=request.disc.level,
+                progress=lambda fraction: tell(share + rest * fraction, "grading"),
+            )
+        )
+    tell(0.95, "drawing the overlay")
+    region = region_of(request.disc, request.options)
+    shown = [*([] if request.sagittal is None else [request.sagittal]), *request.stacks]
+    picture = overlay_picture(request.disc, region, shown, inputs)
+    tell(1.0, "done")
+    return GradingResult(request.disc, region, inputs, grades, picture)
+
+
+def _nearest_slab(request: GradingRequest) -> SliceStack:
+    """Of all slabs of all series, the one best aligned of those with a slice at the disc, else the nearest."""
+    from ..grading.inputs import alignment_degrees
+
+    reference = region_of(request.disc, request.options).reference
+
+    def rank(stack: SliceStack) -> tuple[float, float]:
+        away = np.einsum("ka,ka->k", reference - stack.ijk_to_ras[:, :3, 3], stack.ijk_to_ras[:, :3, 2])
+        nearest = float(np.abs(away).min())
+        at_disc = nearest <= max(stack.spacing, stack.thickness)
+        return (0.0 if at_disc else nearest, alignment_degrees(request.disc, stack))
+
+    return min((slab for stack in request.stacks for slab in _slabs(stack)), key=rank)
+
+
+def _slabs(stack: SliceStack) -> list[SliceStack]:
+    """Slabs of a series that was loaded as one volume: slices of one orientation each, without gaps."""
+    from ..grading.rsna_series import slabs
+
+    groups: list[list[int]] = []
+    for k, normal in enumerate(stack.ijk_to_ras[:, :3, 2]):
+        for group in groups:
+            if abs(normal @ stack.ijk_to_ras[group[0], :3, 2]) > _SAME_ORIENTATION:
+                group.append(k)
+                break
+        else:
+            groups.append([k])
+    return [slab for group in groups for slab in slabs(stack.subset(group))]
+
+
+class GradingJob(Job):
+    """A grading in a thread of its own.
+
+    Example:
+        >>> job = GradingJob(mrml.grading_request([volumeNode], disc, "checkpoints", "R-GS"))   # doctest: +SKIP
+        >>> job.start()                                                                         # doctest: +SKIP
+        >>> while not job.poll():                                                               # doctest: +SKIP
+        ...     slicer.app.processEvents()
+        >>> plane = mrml.show_grades(job.result(), [volumeNode])                                # doctest: +SKIP
+    """
+
+    def __init__(self, request: GradingRequest) -> None:
+        super().__init__(self._grade, "grading")
+        self._request = request
+
+    def _grade(self, job: Job) -> GradingResult:
+        return carry_out(self._request, job.report, lambda: job.cancelled)
+
+
+def grade_disc(
+    volume_nodes: Any,
+    disc: DiscGeometry,
+    checkpoints: Any,
+    input_type: str = "acquired",
+    plane_node: Any = None,
+    scene: Any = None,
+    report: Callable[[float, str], object] | None = None,
+    **options: Any,
+) -> Any:
+    """Grade one disc and put the labels on a markups plane; see `grading_request` and `show_grades`.
+
+    Returns:
+        the plane's node: `plane_node`, or a new one.
+
+    Raises:
+        GaussianMRIError: what cannot be graded, and without a checkpoint where one comes from; the scene is then as it was.
+
+    Example:
+        >>> disc = mrml.disc_from_points_node(pointsNode, "L5/S1")                                # doctest: +SKIP
+        >>> plane = mrml.grade_disc([axialNode], disc, "checkpoints", "R-GS")                     # doctest: +SKIP
+    """
+    from .grading_results import show_grades
+
+    request = grading_request(volume_nodes, disc, checkpoints, input_type, **options)
+    if not request.graders:
+        raise GaussianMRIError(NO_CHECKPOINT)
+    result = carry_out(request, report)
+    return show_grades(result, as_list(volume_nodes), plane_node, scene)
+
+
+def describe_graders(graders: Sequence[Grader]) -> str:
+    """A line for each network: what it grades, what it was trained on, the beginning of its hash."""
+    return "\n".join(
+        f"{grader.card.task.title}: {grader.card.trained_on}; SHA-256 {grader.sha256[:12]}"
+        for grader in graders
+    )
+
+
+def kinds_of_input() -> dict[str, str]:
+    """For people, what each of `INPUT_TYPES` means."""
+    meanings = (
+        "acquired slices, aligned with the disc",
+        "acquired slices, not aligned with the disc",
+        "planes by voxel interpolation",
+        "planes by Gaussians",
+    )
+    return dict(zip(INPUT_TYPES, meanings, strict=True))

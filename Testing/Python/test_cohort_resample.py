@@ -1,0 +1,150 @@
+"""`gaussianmri cohort`: planes of many studies, from markups or aligned with discs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from rsna_files import Copy, axial_planes, phantom, phantom_study, scans, true_disc
+
+from GaussianMRILib import cli
+from GaussianMRILib.baselines import VoxelInterpolator
+from GaussianMRILib.cli import cohort, comparison
+from GaussianMRILib.cohort import resample
+from GaussianMRILib.cohort.resample import METHODS, ResampleOptions, resample_cohort
+from GaussianMRILib.errors import GaussianMRIError
+from GaussianMRILib.geometry import ImagePlane
+from GaussianMRILib.grading.disc_sources import write_discs
+from GaussianMRILib.grading.roi import aligned_planes, region_of
+from GaussianMRILib.phantom.write import _write_markups
+from GaussianMRILib.stacks import read_stacks
+
+
+def write_markups(path: Path, plane: ImagePlane, name: str) -> None:
+    """A markups file of one plane with a name."""
+    _write_markups(path, plane, name)
+    content = json.loads(path.read_text())
+    content["markups"][0]["name"] = name
+    path.write_text(json.dumps(content))
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
+    """Two studies and one without images; discs in each study's folder."""
+    copy = Copy(tmp_path_factory.mktemp("cohort") / "rsna")
+    for study in "12":
+        phantom_study(copy, study, ("straight", "sagittal"))
+        copy.grade(study)
+        write_discs(copy.images / study / "discs.json", {"L5/S1": true_disc()})
+    copy.grade("3")
+    copy.save()
+    write_markups(copy.folder / "1.mrk.json", phantom().disc_plane("L5-S1"), "my plane")
+    return copy
+
+
+def test_planes_aligned_with_discs(copy: Copy, tmp_path: Path) -> None:
+    options = ResampleOptions(("voxel", "linear"), ("L5/S1",), "discs.json", count=3, step=3.0, picture=True)
+    report = resample_cohort(copy.folder, tmp_path, options, workers=1)
+    assert report.done == ["1", "2"] and report.failed == ["3"] and "no folder" in report.rows["3"].lines[0]
+    names = {path.name for path in (tmp_path / "1").iterdir()}
+    assert names == {
+        f"L5-S1-{method}{suffix}" for method in ("voxel", "linear") for suffix in (".nrrd", ".png")
+    }
+    written = read_stacks(tmp_path / "2" / "L5-S1-voxel.nrrd")[0]
+    planes = aligned_planes(region_of(true_disc()), 3, 3.0)
+    assert np.allclose(written.ijk_to_ras, [plane.ijk_to_ras for plane in planes], atol=1e-4)
+    source = read_stacks(copy.images / "2" / "21")
+    expected = np.nan_to_num(VoxelInterpolator(source).render(planes[1]))
+    assert np.abs(written.pixels[1] - expected).max() < 1e-3 * expected.max() and expected.max() > 300
+    assert resample_cohort(copy.folder, tmp_path, options, studies=["1", "2"], workers=1).resumed == 2
+
+
+def test_planes_of_markups_in_a_folder_of_studies(copy: Copy, tmp_path: Path) -> None:
+    """Without the RSNA layout: every folder is a study."""
+    options = ResampleOptions(("linear",), planes=str(copy.folder / "{study}.mrk.json"))
+    report = resample_cohort(copy.images, tmp_path, options, workers=1)
+    assert report.done == ["1"] and report.failed == ["2"] and "2.mrk.json" in report.rows["2"].lines[0]
+    written = read_stacks(tmp_path / "1" / "my_plane-linear.nrrd", thickness=1.0)[0]
+    assert np.allclose(
+        written.ijk_to_ras[0][:3, :2], phantom().disc_plane("L5-S1").ijk_to_ras[:3, :2], atol=1e-4
+    )
+    sagittal = ResampleOptions(
+        ("linear",), planes=str(copy.folder / "1.mrk.json"), direction="sagittal", series="sag"
+    )
+    with pytest.raises(GaussianMRIError, match="other settings"):
+        resample_cohort(copy.images, tmp_path, sagittal, workers=1)
+    report = resample_cohort(copy.images, tmp_path / "other", sagittal, studies=["1"], workers=1)
+    assert report.failed == ["1"] and "No stack that can be used is sagittal" in report.rows["1"].lines[0]
+
+
+def test_gaussians_are_fitted_around_the_planes(copy: Copy, tmp_path: Path) -> None:
+    options = ResampleOptions(("fast",), ("L5/S1",), "discs.json", count=1)
+    report = resample_cohort(copy.folder, tmp_path, options, studies=["1"], workers=1)
+    assert report.done == ["1"]
+    pixels = read_stacks(tmp_path / "1" / "L5-S1-fast.nrrd", thickness=1.0)[0].pixels[0]
+    truth = phantom().intensity(region_of(true_disc()).plane().points()) * 1000
+    inside = pixels != 0
+    assert inside.mean() > 0.5 and np.corrcoef(pixels[inside], truth[inside])[0, 1] > 0.8
+
+
+def test_planes_outside_the_scan(copy: Copy, tmp_path: Path) -> None:
+    write_markups(tmp_path / "far.mrk.json", axial_planes((300, 0, 0))[0], "far")
+    options = ResampleOptions(("linear",), planes=str(tmp_path / "far.mrk.json"))
+    report = resample_cohort(copy.images, tmp_path / "out", options, studies=["1"], workers=1)
+    assert report.failed == ["1"] and "far lies outside the scanned region" in report.rows["1"].lines[0]
+    both = ResampleOptions(("linear",), ("L5/S1",), "discs.json", str(tmp_path / "far.mrk.json"))
+    report = resample_cohort(copy.images, tmp_path / "both", both, studies=["1"], workers=1)
+    assert report.done == ["1"] and report.rows["1"].lines == ("far lies outside the scanned region",)
+    assert [path.name for path in (tmp_path / "both" / "1").iterdir()] == ["L5-S1-linear.nrrd"]
+    assert read_stacks(tmp_path / "both" / "1" / "L5-S1-linear.nrrd")[0].shape == (9, 112, 224)
+
+
+def test_a_cancelled_fit_stops(monkeypatch: pytest.MonkeyPatch, copy: Copy) -> None:
+    monkeypatch.setattr(resample, "stopping", lambda: True)
+    stacks = read_stacks(copy.images / "1" / "11")
+    planes = {"a": [scans()["aligned"][0][4]]}
+    for method in ("fast", "voxel"):
+        with pytest.raises(GaussianMRIError, match="cancelled"):
+            resample._rendered(method, stacks, planes, ResampleOptions((method,), ("L5/S1",)))
+
+
+def test_what_cannot_be_asked_for(copy: Copy, tmp_path: Path) -> None:
+    for changes, message in (
+        ({"methods": ("magic",)}, "Methods are"),
+        ({"levels": ()}, "where the planes are"),
+        ({"direction": "up"}, "no direction"),
+        ({"planes": "x.mrk.json", "count": 3}, "need a step"),
+    ):
+        with pytest.raises(GaussianMRIError, match=message):
+            ResampleOptions(**{"levels": ("L5/S1",), **changes})
+    options = ResampleOptions(("linear",), ("L5/S1",))
+    with pytest.raises(GaussianMRIError, match="need files of discs"):
+        resample_cohort(copy.images, tmp_path / "a", options)
+    one = ResampleOptions(("linear",), ("L5/S1",), str(copy.images / "1" / "discs.json"))
+    with pytest.raises(GaussianMRIError, match="discs belong to one study"):
+        resample_cohort(copy.folder, tmp_path / "a", one)
+    with pytest.raises(GaussianMRIError, match="no study 9"):
+        resample_cohort(copy.folder, tmp_path / "a", options, studies=["9"])
+    with pytest.raises(GaussianMRIError, match="is no folder"):
+        resample_cohort(copy.folder / "nowhere", tmp_path / "a", options)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(GaussianMRIError, match="no folder of a study"):
+        resample_cohort(tmp_path / "empty", tmp_path / "a", options)
+
+
+def test_the_command(copy: Copy, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert METHODS == comparison.METHODS
+    arguments = ["cohort", str(copy.folder), "-o", str(tmp_path / "out"), "--level", "L5/S1", "--discs", "discs.json",
+                 "--method", "linear", "--count", "2", "--workers", "1", "-q"]  # fmt: skip
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    text = capsys.readouterr().out
+    assert ended.value.code == 0 and "3: failed: Study 3 is in the tables" in text
+    assert (
+        "3 studies: 2 done (0 with remarks), 1 failed" in text and (tmp_path / "out" / "report.csv").is_file()
+    )
+    alone = CliRunner().invoke(cohort, [*arguments[1:3], str(tmp_path / "b"), *arguments[4:], "--study", "3"])
+    assert isinstance(alone.exception, GaussianMRIError) and "No study could be used" in str(alone.exception)

@@ -1,0 +1,264 @@
+"""The experiment: sizes and splits, image scores, what a report says of known probabilities, and one run of everything."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from graded_scenes import coarse
+
+from GaussianMRILib import GaussianMRIError
+from GaussianMRILib.cli import main
+from GaussianMRILib.grading.auroc import Interval
+from GaussianMRILib.grading.crops import CropSet
+from GaussianMRILib.grading.experiment import TRAININGS, ExperimentOptions, ExperimentProgress, run_experiment
+from GaussianMRILib.grading.experiment_plots import COLOURS, auroc_plot
+from GaussianMRILib.grading.experiment_report import Predictions, _verdict, compared, joined, read_predictions
+from GaussianMRILib.grading.experiment_steps import PREDICTIONS, image_scores
+from GaussianMRILib.grading.labels import GRADES, INPUT_TYPES, TASKS
+from GaussianMRILib.grading.options import GradingOptions, NetworkOptions
+from GaussianMRILib.grading.roi import RegionOptions
+from GaussianMRILib.metrics import psnr
+from GaussianMRILib.phantom.graded import GradedPhantom
+
+__all__ = ["coarse"]  # a fixture
+pytest.importorskip("monai", reason="grading needs MONAI")
+pytest.importorskip("sklearn", reason="grading needs scikit-learn")
+
+
+# ---- sizes -------------------------------------------------------------------------------------------------------
+
+
+def test_studies_fall_into_splits_of_the_wanted_sizes() -> None:
+    options = ExperimentOptions(train=10, validation=5, test=4, paired=0.3)
+    splits = [options.split(n) for n in range(options.studies)]
+    assert [splits.count(name) for name in ("train", "validation", "test")] == [10, 5, 4]
+    unpaired = options.unpaired("train") + options.unpaired("validation")
+    assert (options.unpaired("train"), options.unpaired("validation")) == (7, 3)
+    assert splits[unpaired:].count("train") == 3 and splits[unpaired:].count("validation") == 2
+    assert splits[-4:] == ["test"] * 4
+    with pytest.raises(IndexError):
+        options.split(options.studies)
+    with pytest.raises(GaussianMRIError, match="needs patients"):
+        ExperimentOptions(test=0)
+
+
+def test_the_reduced_experiment_tests_500_sides_of_each_condition() -> None:
+    options = ExperimentOptions.reduced()
+    assert 2 * options.test >= 500
+    assert options.region.width == 64.0 and ExperimentOptions.reduced(test=3).test == 3
+
+
+# ---- scores ------------------------------------------------------------------------------------------------------
+
+
+def test_image_scores_are_weighted_around_the_back_of_the_disc() -> None:
+    generator = np.random.default_rng(3)
+    truth = generator.uniform(0.2, 0.8, (9, 112, 224))
+    mask = np.arange(9) % 2 == 0
+    centre, border = truth.copy(), truth.copy()
+    centre[:, 46:66, 102:122] += 0.1
+    border[:, :20, :20] += 0.1
+    near, far = (image_scores(image, mask, truth, mask) for image in (centre, border))
+    # The same error in as many pixels: 20 log10(1/0.1) dB less what the weights make of it.
+    assert near["psnr"] is not None and far["psnr"] is not None
+    assert near["psnr"] < psnr(centre[0], truth[0], data_range=1.0) - 5 and far["psnr"] > near["psnr"] + 20
+    # Slices that only one of them has do not count, nor does what lies outside the scan.
+    spoilt = centre.copy()
+    spoilt[1], spoilt[:, :, 200:] = 0.99, 0.0
+    hidden = truth.copy()
+    hidden[:, :, 200:] = 0.0
+    again = image_scores(spoilt, mask, hidden, np.ones(9, bool))
+    assert again["psnr"] == pytest.approx(near["psnr"], abs=0.2)
+    with pytest.raises(GaussianMRIError, match="no slice in common"):
+        image_scores(truth, mask, truth, ~mask)
+
+
+# ---- the report ----------------------------------------------------------------------------------------------------
+
+
+def _predictions(sharpness: dict[str, float], studies: int = 250, seed: int = 0) -> Predictions:
+    """Probabilities that are right the more, the sharper."""
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, 3, studies)
+    found = {}
+    for kind in INPUT_TYPES:
+        logits = sharpness[kind] * np.eye(3)[labels] + generator.normal(size=(studies, 3))
+        found[kind] = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    return Predictions([str(n) for n in range(studies)], labels, found)
+
+
+def test_differences_are_first_less_second_with_their_intervals() -> None:
+    sides = [_predictions({"A": 3.0, "R-GS": 1.5, "R-VI": 1.5, "N": 0.2}, seed=seed) for seed in (0, 1)]
+    both = joined(sides)
+    assert len(both.labels) == len(both.studies) == 500
+    found = compared(both, 300, 0)
+    better = found.differences["R-GS", "N"]
+    assert better.low is not None and better.value is not None and better.low > 0.1
+    assert better.value == pytest.approx(found.methods["R-GS"].value - found.methods["N"].value)
+    same = found.differences["R-GS", "R-VI"]
+    assert same.low is not None and same.high is not None and same.low < 0 < same.high
+    # Both sides belong to one patient: one patient twice is less than two patients.
+    apart = replace(both, studies=[str(n) for n in range(500)])
+    twice = joined([sides[0], sides[0]])
+    width = []
+    for cases in (twice, replace(twice, studies=apart.studies)):
+        interval = compared(cases, 300, 0).methods["N"]
+        width.append((interval.high or 0) - (interval.low or 0))
+    assert width[0] > 1.2 * width[1]
+
+
+@pytest.mark.parametrize(
+    ("higher", "clear", "reverse", "words"),
+    [
+        (8, 6, 0, "is graded better than"),
+        (1, 0, 4, "WORSE"),
+        (5, 0, 0, "not clearly"),
+        (4, 2, 2, "not clearly"),
+    ],
+)
+def test_whatever_comes_out_is_said(higher: int, clear: int, reverse: int, words: str) -> None:
+    assert words in _verdict("R-GS", "R-VI", higher, clear, reverse, 8)
+
+
+def test_a_plot_shows_values_at_their_height(tmp_path: Path) -> None:
+    from PIL import Image
+
+    row = {kind: Interval(None, None, None, 0.95, 0) for kind in ("N", "R-VI", "A")}
+    heights = []
+    for value in (0.6, 0.9):
+        auroc_plot(
+            tmp_path / "a.png",
+            "t",
+            {"A": row | {"R-GS": Interval(value, value - 0.05, value + 0.05, 0.95, 9)}},
+            ["R-GS"],
+        )
+        pixels = np.asarray(Image.open(tmp_path / "a.png").convert("RGB"))[60:]
+        heights.append(float(np.argwhere((pixels == COLOURS["R-GS"]).all(axis=-1))[:, 0].mean()))
+    # From 0.5 to 1 in 308 pixels.
+    assert heights[0] - heights[1] == pytest.approx(0.3 / 0.5 * 308, abs=2)
+
+
+# ---- everything ----------------------------------------------------------------------------------------------------
+
+TINY = ExperimentOptions(
+    train=6, validation=3, test=5, paired=0.5, seed=3, views=2, resamples=50,
+    region=RegionOptions(width=64.0),
+    fit={"preset": "fast", "prior": "spline", "gaussians": 400, "passes": 1, "blend": 0.3},
+    training=GradingOptions(
+        input_size=(16, 32), epochs=1, batch=6, network=NetworkOptions(widen=0.125, layers=1, feed_forward=32)
+    ),
+)  # fmt: skip
+
+
+def test_the_whole_experiment_runs_stops_and_goes_on(coarse: None, tmp_path: Path) -> None:
+    states: list[ExperimentProgress] = []
+
+    def stop() -> bool:  # once three networks are there
+        return sum(s.step == "networks" and s.done > 0 for s in states) >= 3
+
+    assert run_experiment(tmp_path, TINY, workers=1, progress=states.append, cancelled=stop) is None
+    assert [s.step for s in states if s.done == s.total] == ["cohort", "inputs", "metrics"]
+    assert states[-1].total == 16 and states[-1].remaining is not None and states[-1].remaining >= 0
+    first = tmp_path / "networks" / f"A-{TASKS[0].name}" / PREDICTIONS
+    before = first.read_bytes(), first.stat().st_mtime_ns
+    report = run_experiment(tmp_path, TINY, workers=1)
+    assert report == tmp_path / "report.md"
+    assert (first.read_bytes(), first.stat().st_mtime_ns) == before
+
+    # Inputs: unpaired studies have A alone; R lie on the planes of A; grades are the reported ones.
+    crops = CropSet.read(tmp_path / "inputs")
+    counts = {(s, k): len(crops.chosen(s, [k])) for s in ("train", "validation", "test") for k in INPUT_TYPES}
+    paired = {"train": 3, "validation": 2, "test": 5}
+    whole = {"train": 6, "validation": 3, "test": 5}
+    assert counts == {(s, k): (whole if k == "A" else paired)[s] for s in whole for k in INPUT_TYPES}
+    by_type = {case.input_type: case for case in crops.chosen("test") if case.study_id == "100300009"}
+    planes = {}
+    for kind, case in by_type.items():
+        phantom = GradedPhantom(int(case.study_id))
+        assert (
+            case.grades == {task.name: GRADES[phantom.stenoses[task].label] for task in TASKS}
+            and case.synthetic
+        )
+        with np.load(tmp_path / "inputs" / case.file) as content:
+            planes[kind] = content["planes"][content["mask"]]
+    assert (
+        len(planes["A"]) == 5
+        and np.allclose(planes["R-GS"], planes["A"])
+        and np.allclose(planes["R-VI"], planes["A"])
+    )
+    assert np.degrees(np.arccos(planes["N"][0][:3, 2] @ planes["A"][0][:3, 2])) > 10
+    truth, mask = crops.images(by_type["A"])
+    for kind in ("R-VI", "R-GS"):  # they show the same place
+        images = crops.images(by_type[kind])[0]
+        assert np.corrcoef(images[mask].ravel().astype(float), truth[mask].ravel().astype(float))[0, 1] > 0.8
+
+    # Figures: one test case per study, type and network; the report has each of them and says what it is.
+    found = read_predictions(first)
+    assert len(found.studies) == 5 and np.allclose(found.probabilities["N"].sum(axis=1), 1, atol=1e-5)
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert set(results["auroc"]) == {f"{name} {task.name}" for name in TRAININGS for task in TASKS}
+    values = compared(found, 50, 3).methods["N"].value
+    assert results["auroc"][f"A {TASKS[0].name}"]["auroc"]["N"]["value"] == values
+    quality = [json.loads(p.read_text())["R-GS"]["psnr"] for p in (tmp_path / "metrics").glob("1003*.json")]
+    assert len(quality) == 5 and results["images"]["R-GS"]["psnr"]["value"] == pytest.approx(np.mean(quality))
+    text, page = report.read_text(), (tmp_path / "report.html").read_text()
+    assert (
+        text.startswith("# SYNTHETIC")
+        and f"{np.mean(quality):.2f} (" in text
+        and f"{np.mean(quality):.2f} (" in page
+    )
+    assert "6 training, 3 validation and 5 test patients" in text and "Not for diagnosis" in text
+    for picture in (
+        "auroc_subarticular_stenosis.png",
+        "auroc_neural_foraminal_narrowing.png",
+        "calibration.png",
+    ):
+        assert picture in text and (tmp_path / picture).stat().st_size > 2000
+    with (tmp_path / "networks" / "report.csv").open(newline="") as file:
+        assert [row["outcome"] for row in csv.DictReader(file)] == ["done"] * 16
+
+    # Other settings are refused by what was made with them, and by nothing else.
+    with pytest.raises(GaussianMRIError, match=r"networks holds a run with other settings"):
+        run_experiment(tmp_path, replace(TINY, views=3), workers=1)
+    with pytest.raises(GaussianMRIError, match=r"other settings \(test"):
+        run_experiment(tmp_path, replace(TINY, test=4), workers=1)
+    table = (tmp_path / "inputs" / "report.csv").read_text()
+    (tmp_path / "inputs" / "report.csv").write_text(table + "999,failed,0.1,broken\n")
+    assert run_experiment(tmp_path, replace(TINY, resamples=20), workers=1) == report
+    assert "Left out: 1 studies that failed, see inputs/report.csv" in report.read_text()
+
+
+def test_the_command_says_its_size_and_stops_where_it_is_told(coarse: None, tmp_path: Path) -> None:
+    arguments = [
+        "experiment",
+        "phantom",
+        "--folder",
+        str(tmp_path / "e"),
+        "--reduced",
+        "--train",
+        "1",
+        "--validation",
+        "1",
+    ]
+    arguments += ["--test", "1", "--until", "cohort", "--workers", "1", "--device", "cpu"]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    assert "1 training, 1 validation, 1 test patients; 12 epochs" in result.output
+    assert "Scanning phantoms: 3 of 3" in result.output
+    assert len(list((tmp_path / "e" / "cohort" / "train_images").iterdir())) == 3
+    assert not (tmp_path / "e" / "inputs").exists()
+    again = CliRunner().invoke(main, [*arguments, "--seed", "1"])
+    assert again.exit_code == 1 and "other settings (seed" in again.output
+
+
+def test_damaged_predictions_are_named(tmp_path: Path) -> None:
+    path = tmp_path / PREDICTIONS
+    path.write_text("study_id,input_type,label\n1,A,Mild\n")
+    with pytest.raises(GaussianMRIError, match=r"predictions\.csv cannot be read"):
+        read_predictions(path)

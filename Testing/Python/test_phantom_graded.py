@@ -1,0 +1,250 @@
+"""The phantom with stenosis: grades follow from its anatomy, left is left, and a study is read as it was written."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from graded_scenes import FORAMEN, RECESS, coarse, stenosed
+
+from GaussianMRILib import GaussianMRIError
+from GaussianMRILib.grading.disc_sources import read_discs
+from GaussianMRILib.grading.inputs import acquired_input, alignment_degrees
+from GaussianMRILib.grading.labels import GRADES, TASKS, Task
+from GaussianMRILib.grading.rsna import RsnaDataset
+from GaussianMRILib.phantom import graded, graded_cohort
+from GaussianMRILib.phantom.graded import THRESHOLDS, GradedPhantom
+from GaussianMRILib.phantom.graded_cohort import graded_scans, true_disc, write_rsna_cohort, write_rsna_study
+
+__all__ = ["coarse"]  # a fixture
+SEED = 5
+
+
+def _signal(phantom: GradedPhantom, u: float, v: float) -> float:
+    """Mean signal in 2 mm around a place at the height of the disc."""
+    offsets = np.stack(np.meshgrid(*[np.linspace(-1, 1, 5)] * 2), axis=-1).reshape(-1, 2)
+    return float(phantom.intensity([phantom.frame.to_ras(u + a, v + b, 0) for a, b in offsets]).mean())
+
+
+# ---- grades ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+def test_a_deeper_bulge_leaves_less_room_and_a_worse_grade(task: Task) -> None:
+    depths = np.linspace(0, graded.DEEPEST[task.condition], 8)
+    found = [stenosed(SEED, (task, float(depth))).stenoses[task] for depth in depths]
+    rooms = [stenosis.room for stenosis in found]
+    assert np.all(np.diff(rooms) < 0)
+    # Its highest point lies within 2 mm of where the room is measured.
+    assert 0.7 * depths[-1] < rooms[0] - rooms[-1] <= depths[-1]
+    moderate, severe = THRESHOLDS[task.condition]
+    assert [s.grade for s in found] == [0 if r >= moderate else 1 if r >= severe else 2 for r in rooms]
+    assert found[0].grade == 0 and found[-1].grade == 2
+    # What happens on one side leaves the other as it was.
+    others = [stenosed(SEED, (task, float(depth))).stenoses[task.mirrored].room for depth in depths[[0, -1]]]
+    assert others[0] == others[1]
+
+
+def test_grades_of_a_cohort_are_spread() -> None:
+    phantoms = [GradedPhantom(seed) for seed in range(40)]
+    assert 20 < min(p.tilt for p in phantoms) and max(p.tilt for p in phantoms) < 42
+    shares = np.bincount([p.stenoses[task].grade for p in phantoms for task in TASKS], minlength=3) / 160
+    assert np.all(shares > (0.4, 0.12, 0.1)) and np.all(shares < (0.75, 0.4, 0.4))
+
+
+def test_reports_name_a_neighbouring_grade_in_an_eighth() -> None:
+    generator = np.random.default_rng(1)
+    for grade in range(3):
+        reported = np.bincount([graded._reported(grade, generator) for _ in range(6000)], minlength=3) / 6000
+        assert reported[grade] == pytest.approx(0.875, abs=0.02)
+        if grade != 1:
+            assert reported[2 - grade] == 0
+        else:
+            assert reported[0] == pytest.approx(reported[2], abs=0.02)
+
+
+def test_the_same_seed_is_the_same_patient() -> None:
+    first, second, other = GradedPhantom(3), GradedPhantom(3), GradedPhantom(4)
+    assert first.facts() == second.facts() != other.facts()
+    points = first.frame.to_ras(-10, -20, 0) + np.random.default_rng(0).uniform(-9, 9, (200, 3))
+    assert np.array_equal(first.intensity(points), second.intensity(points))
+
+
+def test_severities_out_of_range_are_refused() -> None:
+    with pytest.raises(GaussianMRIError, match=r"0 to 6 mm deep, got 6.5"):
+        GradedPhantom(0, {FORAMEN["left"]: 6.5})
+
+
+# ---- anatomy ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_bulge_takes_the_fat_of_its_recess_and_pushes_the_root(side: str) -> None:
+    sign = -1 if side == "left" else 1
+    healthy, ill = stenosed(SEED), stenosed(SEED, (RECESS[side], 7.0))
+    # Fat between disc and root becomes disc; where the root was is disc too; the root lies further back.
+    assert _signal(healthy, sign * 10, -18.0) > 2 * _signal(ill, sign * 10, -18.0)
+    assert _signal(ill, sign * 10, -18.0) < 0.35
+    assert _signal(healthy, sign * 10, -26.5) > 1.15 * _signal(ill, sign * 10, -26.5)
+    # The other side is as it was.
+    assert _signal(healthy, -sign * 10, -18.0) == pytest.approx(_signal(ill, -sign * 10, -18.0), abs=1e-6)
+
+
+def test_a_foraminal_bulge_pushes_the_l5_root() -> None:
+    healthy, ill = stenosed(SEED), stenosed(SEED, (FORAMEN["left"], 6.0))
+    assert _signal(healthy, -19, -16.5) > 1.4 * _signal(ill, -19, -16.5)
+    assert _signal(healthy, 19, -16.5) == pytest.approx(_signal(ill, 19, -16.5), abs=1e-6)
+
+
+def test_a_root_without_room_is_flat_and_wide() -> None:
+    def extent(phantom: GradedPhantom) -> tuple[float, float]:
+        root = next(layer for layer in phantom._painting.layers if layer.name == "root below L5-S1")
+        u, v = np.meshgrid(np.arange(-16, -3, 0.1), np.arange(-34, -15, 0.1), indexing="ij")
+        points = phantom.frame.points(
+            np.array([phantom.frame.to_ras(0, 0, 0)])
+            + np.stack([u, v], axis=-1).reshape(-1, 2) @ phantom.frame.axes(0)[:, :2].T
+        )
+        inside = (root.distance(points) < 0).reshape(u.shape)
+        return float(inside.any(axis=1).sum() * 0.1), float(inside.any(axis=0).sum() * 0.1)
+
+    seeds = range(30)
+    ill = min(
+        (stenosed(seed, (RECESS["left"], 7.0)) for seed in seeds),
+        key=lambda p: p.stenoses[RECESS["left"]].room,
+    )
+    wide, deep = extent(ill)
+    round_wide, round_deep = extent(stenosed(ill.seed))
+    assert round_wide == pytest.approx(round_deep, abs=0.3) and 5 < round_deep < 7
+    assert deep < 0.75 * round_deep and wide > 1.1 * round_wide
+
+
+def test_a_mirrored_phantom_swaps_the_sides() -> None:
+    phantom = GradedPhantom(
+        8, {RECESS["left"]: 7.0, FORAMEN["right"]: 5.0, RECESS["right"]: 0.0, FORAMEN["left"]: 0.0}
+    )
+    image = GradedPhantom(
+        8,
+        {RECESS["right"]: 7.0, FORAMEN["left"]: 5.0, RECESS["left"]: 0.0, FORAMEN["right"]: 0.0},
+        mirrored=True,
+    )
+    assert phantom.stenoses[RECESS["left"]].grade == 2 == image.stenoses[RECESS["right"]].grade
+    assert {task.mirrored: stenosis for task, stenosis in image.stenoses.items()} == phantom.stenoses
+    generator = np.random.default_rng(0)
+    xyz = generator.uniform(-30, 30, (400, 3))
+    direct = phantom.intensity(phantom.frame.from_patient(xyz))
+    mirrored = image.intensity(image.frame.from_patient(xyz * [-1, 1, 1]))
+    assert np.allclose(direct, mirrored, atol=1e-4)
+    assert np.abs(direct - phantom.intensity(phantom.frame.from_patient(xyz * [-1, 1, 1]))).max() > 0.2
+
+
+def test_the_true_disc_lies_where_the_phantom_has_it() -> None:
+    phantom = GradedPhantom(SEED)
+    sagittal, aligned, straight = graded_scans(phantom)
+    disc = true_disc(phantom, sagittal.planes)
+    assert disc.left == pytest.approx(-phantom.frame.axes(0)[:, 0])
+    assert disc.normal == pytest.approx(phantom.frame.axes(0)[:, 2])
+    # Every point lies in its sagittal slice and in the disc's plane; the back is behind the front.
+    crossing = [p for p in sagittal.planes if np.abs((disc.posterior - p.origin) @ p.normal).min() < 1e-6]
+    assert len(crossing) == len(disc.posterior) and 2 * disc.sagittal_depth == pytest.approx(
+        2 * 4.6 * len(crossing)
+    )
+    assert np.abs(disc.local(disc.posterior)[:, 2]).max() < 1e-6
+    assert np.all(disc.local(disc.posterior)[:, 1] > disc.local(disc.anterior)[:, 1] + 5)
+    assert 45 < disc.sagittal_depth < 60
+    # Points on either side of the back border: annulus in front of it, fat behind it.
+    middle = disc.posterior[np.argmin(np.abs(disc.local(disc.posterior)[:, 0]))]
+    assert phantom.intensity(middle - 2 * disc.back) < 0.3 < phantom.intensity(middle + 3.5 * disc.back)
+    # The scans are what they are called.
+    for scan, low, high in ((aligned, 0, 8), (straight, 15, 50)):
+        angle = np.degrees(np.arccos(scan.planes[0].normal @ disc.normal))
+        assert low <= angle <= high and scan.planes[0].thickness == 4.0
+    steps = [np.linalg.norm(scan.planes[1].center - scan.planes[0].center) for scan in (aligned, straight)]
+    assert steps == pytest.approx([4.4, 5.0])
+
+
+# ---- studies on disk -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_left_is_left_through_dicom_and_crop(side: str, coarse: None, tmp_path: Path) -> None:
+    """A severe stenosis of one recess darkens that side of the crop: larger x is the patient's left."""
+    crops = {}
+    for name, phantom in {
+        "ill": stenosed(SEED, (RECESS[side], 7.0)),
+        "healthy": stenosed(SEED),
+        "mirrored": stenosed(SEED, (RECESS["right" if side == "left" else "left"], 7.0), mirrored=True),
+    }.items():
+        write_rsna_study(tmp_path / name, "7", phantom)
+        graded_cohort._write_tables(tmp_path / name, ["7"])
+        study = RsnaDataset(tmp_path / name).study("7")
+        disc = read_discs(tmp_path / name / "discs" / "7.json")["L5/S1"]
+        found = [acquired_input(disc, stack) for stack in study.axial]
+        crops[name] = {images.input_type: images for images in found}
+        assert set(crops[name]) == {"A", "N"} and max(images.outside for images in found) < 0.12
+    columns = {"left": slice(124, 146), "right": slice(78, 100)}  # 5 to 15 mm beside the middle
+    for name in ("ill", "mirrored"):
+        change = crops[name]["A"].images - crops["healthy"]["A"].images
+        middle = change[crops["healthy"]["A"].mask][2]
+        worst = {each: middle[54:78, columns[each]].mean() for each in columns}
+        sick = side if name == "ill" else ("right" if side == "left" else "left")
+        well = "right" if sick == "left" else "left"
+        assert worst[sick] < -0.03
+        if name == "ill":
+            assert abs(worst[well]) < 0.3 * abs(worst[sick])
+
+
+def test_a_cohort_is_read_as_it_was_written(coarse: None, tmp_path: Path) -> None:
+    report = write_rsna_cohort(tmp_path, 4, seed=2, unpaired=1, workers=1)
+    assert report.failed == [] and report.done == ["100200000", "100200001", "100200002", "100200003"]
+    data = RsnaDataset(tmp_path)
+    assert data.studies == report.done
+    with (tmp_path / "truth.csv").open(newline="") as file:
+        truth = {row["study_id"]: row for row in csv.DictReader(file)}
+    for number, study_id in enumerate(report.done):
+        study, phantom = data.study(study_id), GradedPhantom(int(study_id))
+        assert study.problems == [] and study.synthetic
+        assert study.grades == {t.column("L5/S1"): GRADES[phantom.stenoses[t].label] for t in TASKS}
+        assert (
+            truth[study_id]["left_subarticular_stenosis_true"]
+            == GRADES[phantom.stenoses[RECESS["left"]].grade]
+        )
+        disc = read_discs(tmp_path / "discs" / f"{study_id}.json")["L5/S1"]
+        angles = sorted(alignment_degrees(disc, stack) for stack in study.axial)
+        assert len(angles) == (1 if number == 0 else 2) and angles[0] < 10 and all(a > 10 for a in angles[1:])
+        assert {condition for condition, level in study.coordinates if level == "L5/S1"} == {
+            t.name for t in TASKS
+        }
+        for (condition, _), place in study.coordinates.items():
+            u = (-1 if condition.startswith("left") else 1) * (10 if "subarticular" in condition else 20)
+            v = -21 if "subarticular" in condition else -17
+            assert np.linalg.norm(place - phantom.frame.to_ras(u, v, 0)) < 2.6  # half a slice
+    numbers = [
+        sorted(int(p.stem) for p in (tmp_path / "train_images" / s / f"{s}1").iterdir()) for s in data.studies
+    ]
+    assert numbers == [[1, 2, 3, 4, 5]] * 4
+
+
+def test_a_stopped_cohort_goes_on(coarse: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[int] = []
+    first = write_rsna_cohort(
+        tmp_path, 3, workers=1, progress=lambda d, *_: done.append(d), cancelled=lambda: len(done) >= 1
+    )
+    assert first.cancelled and len(first.done) == 1
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.glob("train_images/100000000/*/*")}
+    second = write_rsna_cohort(tmp_path, 3, workers=1)
+    assert second.resumed == 1 and len(second.done) == 3 and not second.cancelled
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.glob("train_images/100000000/*/*")} == before
+    assert not list(tmp_path.glob("train_images/.partial*"))
+    assert len(RsnaDataset(tmp_path).studies) == 3
+    with pytest.raises(GaussianMRIError, match="other settings"):
+        write_rsna_cohort(tmp_path, 3, seed=1, workers=1)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(graded_cohort, "write_series", full)
+    report = write_rsna_cohort(tmp_path, 4, workers=1)
+    assert report.failed == ["100000003"] and "No space left" in report.rows["100000003"].lines[0]
+    assert len(RsnaDataset(tmp_path).studies) == 3
