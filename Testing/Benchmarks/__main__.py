@@ -20,7 +20,16 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 RESULTS = HERE / "results"
-BENCHMARKS = ("kernels", "quality", "fit", "panel", "cinematic_trace", "cinematic_raster", "cinematic_view", "grading")
+BENCHMARKS = (
+    "kernels",
+    "quality",
+    "fit",
+    "panel",
+    "cinematic_trace",
+    "cinematic_raster",
+    "cinematic_view",
+    "grading",
+)
 
 
 def machine() -> dict[str, Any]:

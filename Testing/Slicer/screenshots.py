@@ -93,10 +93,13 @@ def take_grading(app: Any, folder: Path) -> None:
 
 def take_cinematic(app: Any, folder: Path) -> None:
     """The head of the benchmark, cut open in the 3D view."""
+    import numpy as np
     import slicer
 
     if not MODEL.is_file():
-        print(f"No picture of the Cinematic module: {MODEL.name} is made by the benchmark of cinematic models.")
+        print(
+            f"No picture of the Cinematic module: {MODEL.name} is made by the benchmark of cinematic models."
+        )
         return
     app.close_scene()
     app.load_module(CINEMATIC)
@@ -110,11 +113,11 @@ def take_cinematic(app: Any, folder: Path) -> None:
     panel._parameterNode.modelPath = str(MODEL)
     center = panel._view.model.center
     camera.SetFocalPoint(*center)
-    camera.SetPosition(*(center + [470.0, 600.0, 260.0]))
+    camera.SetPosition(*np.add(center, [470.0, 600.0, 260.0]))
     camera.SetViewUp(0, 0, 1)
     plane = panel._parameterNode.plane
     plane.SetNormal(0.2, 0.25, 1.0)
-    plane.SetCenter(*(center + [0.0, 5.0, 35.0]))
+    plane.SetCenter(*np.add(center, [0.0, 5.0, 35.0]))
     plane.SetSize(230, 260)
     app.wait(1.0)
     app.screenshot(folder / "cinematic_module.png", size=SIZE)
