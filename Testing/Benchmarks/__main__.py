@@ -2,7 +2,8 @@
 
 Each benchmark is a program of its own that prints its table and writes JSON into `results/`; here they run
 one after the other, and `results/summary.json` gets all of it with the name of the machine. `report.py` fills
-the README from it. `cinematic`, the training of every method, takes an hour and runs only when it is named.
+the README from it. `cinematic`, the training of every method, and `experiment`, grading on phantoms, take an hour each
+and run only when they are named.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ BENCHMARKS = (
     "cinematic_view",
     "grading",
 )
+
+
+LONG = ("cinematic", "experiment")
 
 
 def machine() -> dict[str, Any]:
@@ -63,7 +67,7 @@ def main() -> int:
     )
     parser.add_argument("--quick", action="store_true", help="smaller, where a benchmark can")
     options = parser.parse_args()
-    unknown = set(options.benchmarks) - {*BENCHMARKS, "cinematic"}
+    unknown = set(options.benchmarks) - {*BENCHMARKS, *LONG}
     if unknown:
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
     RESULTS.mkdir(exist_ok=True)
@@ -76,7 +80,7 @@ def main() -> int:
             command.append("--quick")
         if subprocess.run(command, cwd=ROOT).returncode:
             failed.append(name)
-    stored = {name: RESULTS / f"{name}.json" for name in (*BENCHMARKS, "cinematic")}
+    stored = {name: RESULTS / f"{name}.json" for name in (*BENCHMARKS, *LONG)}
     summary: dict[str, Any] = {"machine": machine()}
     summary.update({name: json.loads(path.read_text()) for name, path in stored.items() if path.is_file()})
     (RESULTS / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")

@@ -175,6 +175,43 @@ def cinematic_speed(summary: dict[str, Any]) -> str:
     return markdown(["two threads", ""], rows)
 
 
+def experiment(summary: dict[str, Any]) -> str:
+    results = summary["experiment"]
+    options = results["options"]
+
+    def shown(found: dict[str, Any], digits: int = 3) -> str:
+        if found["value"] is None:
+            return "n/a"
+        return f"{found['value']:.{digits}f} ({found['low']:.{digits}f} to {found['high']:.{digits}f})"
+
+    tested = ("N", "R-VI", "R-GS", "A")
+    rows = []
+    for name, found in results["auroc_both_sides"].items():
+        training, condition = name.split(" ", 1)
+        cells = [shown(found["auroc"][kind]) for kind in tested]
+        cells.append(shown(found["difference"]["R-GS - R-VI"]))
+        rows.append([f"{condition.replace('_', ' ')}, trained on {training}", *cells])
+    rows.sort(key=lambda row: row[0].split(",")[0], reverse=True)
+    header = ["macro AUROC (95 % interval)", *(f"tested on {kind}" for kind in tested), "R-GS - R-VI"]
+    images = [[kind, shown(row["psnr"], 2), shown(row["ssim"])] for kind, row in results["images"].items()]
+    size = " x ".join(map(str, options["training"]["input_size"]))
+    return (
+        f"{options['train']} training, {options['validation']} validation and {options['test']} test patients, two sides "
+        f"each; inputs of {size} pixels, {options['training']['epochs']} epochs:\n\n{markdown(header, rows)}\n\n"
+        "Images against the aligned slices, which have noise of their own:\n\n"
+        f"{markdown(['', 'PSNR (dB)', 'SSIM'], images)}"
+    )
+
+
+def grading(summary: dict[str, Any]) -> str:
+    row = summary["grading"]["predict"]
+    used = row[row["used"]]
+    return (
+        f"Grading one disc, {row['networks']} networks, {row['views']} views each, {row['threads']} threads, "
+        f"{row['used']}: {used['first_s']:.1f} s, and {row['load_s']:.1f} s to load the networks; {row['peak_mb']} MB."
+    )
+
+
 def machine(summary: dict[str, Any]) -> str:
     facts = summary["machine"]
     return (
@@ -185,7 +222,8 @@ def machine(summary: dict[str, Any]) -> str:
 
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "quality": quality, "pair": pair, "heldout": heldout, "fit": fit, "kernels": kernels,
-    "panel": panel, "cinematic": cinematic, "cinematic_speed": cinematic_speed, "machine": machine,
+    "panel": panel, "cinematic": cinematic, "cinematic_speed": cinematic_speed,
+    "experiment": experiment, "grading": grading, "machine": machine,
 }  # fmt: skip
 
 
