@@ -133,27 +133,34 @@ def panel(summary: dict[str, Any]) -> str:
 
 
 def cinematic(summary: dict[str, Any]) -> str:
-    header = ["method", "PSNR", "SSIM", "LPIPS", "training", "frames/s", "size"]
+    header = ["method", "PSNR", "SSIM", "LPIPS", "training", "frames/s", "size", "splats"]
     parts = []
     for scene in summary["cinematic"]["scenes"].values():
-        scores = scene["methods"].values()
-        options = next(iter(scores))["facts"]["options"]
-        best = max(score["psnr_mean"] for score in scores)
-        rows = [
-            [
-                f"**{cell}**" if n == 1 and score["psnr_mean"] == best else cell
-                for n, cell in enumerate(score["row"])
-            ]
-            for score in scores
-        ]
-        size = next(iter(scores))["size"]
-        iterations = options["first_step"] + options["second_step"]
-        parts.append(
+        methods = scene["methods"]
+        first = next(iter(methods.values()))
+        options, size = first["facts"]["options"], first["size"]
+        best = max(score["psnr_mean"] for score in methods.values())
+        rows = []
+        for score in methods.values():
+            name, psnr, *cells = score["row"]
+            psnr = f"**{psnr}**" if score["psnr_mean"] == best else psnr
+            rows.append([name, psnr, *cells, f"{score['splats']:,}"])
+        text = (
             f"{scene['title']}, look *{scene['look']}*: {scene['frames'][0]} frames to learn from, "
-            f"{scene['frames'][1]} held out, {size[0]} x {size[1]} pixels, {options['cap']:,} splats, "
-            f"{iterations:,} iterations.\n\n"
-            f"{markdown(header, rows)}"
+            f"{scene['frames'][1]} held out, {size[0]} x {size[1]} pixels, "
+            f"{options['first_step'] + options['second_step']:,} iterations.\n\n{markdown(header, rows)}"
         )
+        if "lt" in methods:
+            base = methods["lt"]["psnr"]
+            for name in ("analytic", "default"):
+                gains = [a - b for a, b in zip(methods.get(name, {}).get("psnr", []), base, strict=False)]
+                if gains:
+                    text += (
+                        f"\n\n*{methods[name]['label']}* against *{methods['lt']['label']}*, frame by frame: "
+                        f"{sum(gains) / len(gains):+.2f} dB in the mean, higher in {sum(g > 0 for g in gains)} of "
+                        f"{len(gains)} frames that show anything."
+                    )
+        parts.append(text)
     return "\n\n".join(parts)
 
 
