@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -178,7 +179,7 @@ def run_experiment(
         GaussianMRIError: the folder holds an experiment with other settings, a step failed for all of its studies or for a
             network, or a file cannot be written.
     """
-    from ..phantom.graded_cohort import REGION, study_ids, write_rsna_cohort
+    from .phantom.cohort import REGION, study_ids, write_rsna_cohort
 
     options = options or ExperimentOptions()
     if until not in STEPS:
@@ -291,13 +292,16 @@ class _Run:
             self.progress(state)
 
     def row(self, step: str) -> Callable[[int, int, CohortRow], None]:
+        # The pace of the last ones: studies differ, those without straight slices are quick and come first.
         started = time.monotonic()
-        before: list[int] = []  # studies that an earlier run had done
+        latest: deque[tuple[float, int]] = deque(maxlen=20)
 
         def report(done: int, total: int, row: CohortRow) -> None:
-            if not before:
-                before.append(done - 1)
-            pace = (time.monotonic() - started) / (done - before[0])
+            if not latest:
+                latest.append((started, done - 1))  # an earlier run may have done some
+            first, before = latest[0]
+            latest.append((time.monotonic(), done))
+            pace = (time.monotonic() - first) / (done - before)
             self.tell(ExperimentProgress(step, done, total, pace * (total - done), row.text))
 
         return report

@@ -267,7 +267,7 @@ def _introduction(
         f"{training.batch}, learning rate {training.learning_rate:g}, class weights {weights}, chosen by the best "
         f"{training.window} epochs of validation; {options.views} views in testing. Fit: {dict(options.fit)}. Seed "
         f"{options.seed}; {options.resamples} bootstrap resamples of patients, 95 % intervals. The phantom's parameters are "
-        "in the documentation of GaussianMRILib.phantom.graded."
+        "in the documentation of GaussianMRILib.grading.phantom.graded."
     )
     if times:
         spent = ", ".join(f"{step} {seconds / 60:.1f} min" for step, seconds in times.items())

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from GaussianMRILib.grading.labels import TASKS, Task
-from GaussianMRILib.phantom import graded_cohort
-from GaussianMRILib.phantom.graded import GradedPhantom
+from GaussianMRILib.grading.phantom import cohort as graded_cohort
+from GaussianMRILib.grading.phantom.graded import GradedPhantom
 
 RECESS = {side: Task("subarticular_stenosis", side) for side in ("left", "right")}
 FORAMEN = {side: Task("neural_foraminal_narrowing", side) for side in ("left", "right")}

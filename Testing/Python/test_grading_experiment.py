@@ -22,9 +22,9 @@ from GaussianMRILib.grading.experiment_report import Predictions, _verdict, comp
 from GaussianMRILib.grading.experiment_steps import PREDICTIONS, image_scores
 from GaussianMRILib.grading.labels import GRADES, INPUT_TYPES, TASKS
 from GaussianMRILib.grading.options import GradingOptions, NetworkOptions
+from GaussianMRILib.grading.phantom.graded import GradedPhantom
 from GaussianMRILib.grading.roi import RegionOptions
 from GaussianMRILib.metrics import psnr
-from GaussianMRILib.phantom.graded import GradedPhantom
 
 __all__ = ["coarse"]  # a fixture
 pytest.importorskip("monai", reason="grading needs MONAI")

@@ -42,12 +42,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import GaussianMRIError
-from ..grading.labels import GRADES, SIDES, TASKS, Task
-from .anatomy import Phantom
-from .frame import Floats
-from .graded_layers import Bulge, Displacement, with_stenosis
-from .layers import Layer, Texture
+from ...errors import GaussianMRIError
+from ...phantom.anatomy import Phantom
+from ...phantom.frame import Floats
+from ...phantom.layers import Layer, Texture
+from ..labels import GRADES, SIDES, TASKS, Task
+from .layers import Bulge, Displacement, with_stenosis
 
 LEVEL = "L5-S1"
 #: Deepest bulge in mm, distance of its middle from the midline in mm, by condition.

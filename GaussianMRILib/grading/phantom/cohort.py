@@ -16,17 +16,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..cohort import CohortReport, CohortRow, run_cohort
-from ..errors import GaussianMRIError
-from ..files import atomic_write
-from ..geometry import ImagePlane
-from ..grading.disc import DiscGeometry
-from ..grading.labels import LEVELS, TASKS
-from ..grading.rsna_tables import AXIAL, RSNA_CONDITIONS, SAGITTAL_T2
-from .dicom import Study, write_series
-from .frame import rotation
+from ...cohort import CohortReport, CohortRow, run_cohort
+from ...errors import GaussianMRIError
+from ...files import atomic_write
+from ...geometry import ImagePlane
+from ...phantom.dicom import Study, write_series
+from ...phantom.frame import rotation
+from ...phantom.scanner import Scan, acquire
+from ..disc import DiscGeometry
+from ..labels import LEVELS, TASKS
+from ..rsna_tables import AXIAL, RSNA_CONDITIONS, SAGITTAL_T2
 from .graded import LEVEL, GradedPhantom
-from .scanner import Scan, acquire
 
 THICKNESS = 4.0  # mm, of every slice
 ALIGNED_GAP, STRAIGHT_GAP, SAGITTAL_GAP = 0.4, 1.0, 0.6  # mm
@@ -149,7 +149,7 @@ def write_rsna_study(
     Raises:
         GaussianMRIError: the folder cannot be written.
     """
-    from ..grading.disc_sources import write_discs
+    from ..disc_sources import write_discs
 
     root = Path(folder)
     study = Study(f"graded phantom {study_id}", int(study_id))
