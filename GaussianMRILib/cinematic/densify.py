@@ -13,8 +13,6 @@ from torch import Tensor
 
 from .splats import Splats, rotation_matrices
 
-DENSIFICATIONS = ("mcmc", "3dgs", "none")
-
 
 class GrowingSplats:
     """Splat parameters under Adam whose number can change; the moments of the survivors are kept.

@@ -6,8 +6,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import GaussianMRIError
-from .densify import DENSIFICATIONS
-from .start import STARTS
 
 METHODS: dict[str, tuple[str, bool]] = {
     "analytic": ("analytic", False),
@@ -17,6 +15,16 @@ METHODS: dict[str, tuple[str, bool]] = {
     "aam+lt": ("learned", True),
 }
 """(visibility, adjustment) by name: the analytic cut, and the rows of "ClipGS", table 2; "aam+lt" is ClipGS."""
+LABELS = {
+    "analytic": "3DGS + analytic cut",
+    "lt": "3DGS + LT",
+    "aam": "3DGS + AAM",
+    "aam+ht": "3DGS + AAM + HT",
+    "aam+lt": "3DGS + AAM + LT (ClipGS)",
+}
+"""`METHODS` in tables."""
+DENSIFICATIONS = ("mcmc", "3dgs", "none")
+STARTS = ("volume", "random")
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from .splats import SH_C0, Splats
 if TYPE_CHECKING:
     from .tracer import PathTracer
 
-STARTS = ("volume", "random")
 POINTS = 200_000
 RADIANCE = 0.45
 """Of a white matte cut face under the presets' lights, averaged over its direction: the colour a point of the inside has

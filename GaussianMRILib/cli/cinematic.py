@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ..cinematic.options import LABELS, METHODS, STARTS
 from ..errors import GaussianMRIError
 from .app import advance, check_writable, common_options, progress_bar, table
 from .cinematic_dataset import dataset
@@ -21,15 +22,6 @@ if TYPE_CHECKING:
     from ..cinematic.model import CinematicModel
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-STARTS = ("volume", "random")
-METHODS = ("analytic", "lt", "aam", "aam+ht", "aam+lt")
-LABELS = {
-    "analytic": "3DGS + analytic cut",
-    "lt": "3DGS + LT",
-    "aam": "3DGS + AAM",
-    "aam+ht": "3DGS + AAM + HT",
-    "aam+lt": "3DGS + AAM + LT (ClipGS)",
-}
 
 
 @click.group(short_help="Cinematic rendering that a plane cuts open.")
@@ -81,7 +73,7 @@ def _plane(plane: Path | None, clip: tuple[float, ...] | None) -> ClipPlane | No
     help="File to write.",
 )
 @click.option(
-    "--method", type=click.Choice(METHODS), default=None,
+    "--method", type=click.Choice(list(METHODS)), default=None,
     help="analytic: exact cut. The others as the ClipGS paper names them.  [default: of the preset]",
 )  # fmt: skip
 @click.option(

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import GaussianMRIError
+from ..grading.labels import LEVELS
+from ..methods import METHODS
 from .app import advance, common_options, progress_bar
-from .comparison import METHODS
 
 if TYPE_CHECKING:
     from ..cohort import CohortReport
-
-_LEVELS = ("L1/L2", "L2/L3", "L3/L4", "L4/L5", "L5/S1")
 
 
 @click.command(short_help="Resample planes of many studies.")
@@ -24,7 +23,7 @@ _LEVELS = ("L1/L2", "L2/L3", "L3/L4", "L4/L5", "L5/S1")
     help="Gets a folder for each study, and report.csv; the same command goes on with an unfinished run.",
 )  # fmt: skip
 @click.option(
-    "--level", "levels", type=click.Choice(_LEVELS), multiple=True,
+    "--level", "levels", type=click.Choice(LEVELS), multiple=True,
     help="Planes aligned with this disc; may be repeated.",
 )  # fmt: skip
 @click.option(

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
+from ..methods import GAUSSIANS, METHODS, classical
 from .app import progress_bar, run_fit, table
 
 if TYPE_CHECKING:
@@ -20,15 +21,6 @@ if TYPE_CHECKING:
 
 Image = NDArray[np.float32]
 Renderer = Callable[[Sequence["ImagePlane"]], list[Image]]
-METHODS = {
-    "fast": "Gaussians, preset fast",
-    "paper": "Gaussians, preset paper",
-    "voxel": "voxel interpolation, k = 8",
-    "linear": "linear interpolation",
-    "cubic": "cubic B-spline",
-    "spline": "cubic B-spline with slice profile",
-    "superresolution": "Tikhonov super-resolution",
-}
 DEFAULT_METHODS = ("fast", "voxel", "linear", "cubic", "spline")
 SMALLEST_FOR_LPIPS = 31  # pixels, what the network needs
 BORDER = 2.0  # mm from the edge of what was scanned that are not judged
@@ -52,21 +44,12 @@ class Result:
 
 def renderer(method: str, stacks: Sequence[SliceStack], fit_options: dict[str, Any]) -> Renderer:
     """A function from planes to images by one of `METHODS`, in the stacks' units, NaN outside the scan."""
-    if method in ("fast", "paper"):
+    if method in GAUSSIANS:
         from ..fitting import Fitter
 
         return run_fit(Fitter(list(stacks), preset=method, **fit_options), f"Fitting ({method})").render_many
-    from .. import baselines
-
-    makers: dict[str, Callable[[Sequence[SliceStack]], Any]] = {
-        "voxel": baselines.VoxelInterpolator,
-        "linear": baselines.LinearInterpolator,
-        "cubic": lambda given: baselines.SplineInterpolator(given, slice_profile=False),
-        "spline": baselines.SplineInterpolator,
-        "superresolution": baselines.SuperResolution,
-    }
     with progress_bar(METHODS[method].capitalize()):
-        resampler = makers[method](stacks)
+        resampler = classical(method, stacks)
     return lambda planes: [resampler.render(plane) for plane in planes]
 
 

@@ -11,10 +11,10 @@ import click
 import numpy as np
 
 from ..errors import GaussianMRIError
+from ..methods import METHODS
 from .app import check_writable, common_options, load_stacks
 from .comparison import (
     DEFAULT_METHODS,
-    METHODS,
     Image,
     Result,
     compare,

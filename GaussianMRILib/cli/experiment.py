@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..grading.experiment import STEPS
 from .app import common_options
 
 if TYPE_CHECKING:
     from ..grading.experiment import ExperimentProgress
-
-STEPS = ("cohort", "inputs", "metrics", "networks", "report")
 
 
 @click.group(short_help="Experiments that show what resampling is worth.")

@@ -251,22 +251,21 @@ def _input(
     graders: list[Grader], stacks: list[SliceStack], discs: Path, level: str, kind: str, device: str
 ) -> GradingInput:
     """What the networks see of a disc, its region as they know it."""
+    from ..grading.crops import region_options
     from ..grading.disc_files import read_disc_file
     from ..grading.inputs import resampled_input
     from ..grading.prepare import PrepareOptions, disc_inputs
-    from ..grading.roi import RegionOptions
     from ..grading.rsna_series import slabs
 
-    across = [stack for stack in stacks if abs(stack.normal[0]) > 0.7]
-    axial = [slab for stack in stacks if abs(stack.normal[0]) <= 0.7 for slab in slabs(stack)]
-    found, problems = read_disc_file(discs, across[0] if across else None, [level])
+    sagittal = next((stack for stack in stacks if stack.is_sagittal), None)
+    axial = [slab for stack in stacks if not stack.is_sagittal for slab in slabs(stack)]
+    found, problems = read_disc_file(discs, sagittal, [level])
     if level not in found:
         reason = f": {'; '.join(problems)}" if problems else ""
         raise GaussianMRIError(f"{discs} has no disc {level}{reason}. Give a file that has it.")
     if not axial:
         raise GaussianMRIError("The scan has no axial slices; give them with --scan.")
-    known = {k: v for k, v in graders[0].card.preprocessing.items() if k != "version"}
-    region = RegionOptions(**known)
+    region = region_options(graders[0].card.preprocessing)
     if kind == "acquired":
         types = PrepareOptions(types=("A", "N"), region=region)
         inputs, problems = disc_inputs(found[level], axial, types)

@@ -8,10 +8,10 @@ from pathlib import Path
 import click
 
 from ..errors import GaussianMRIError
+from ..grading.labels import LEVELS
 from .app import FAILED, advance, check_writable, common_options, progress_bar
 from .cohort import show_report
 
-_LEVELS = ("L1/L2", "L2/L3", "L3/L4", "L4/L5", "L5/S1")
 _part = click.option(
     "--part",
     type=click.Choice(["train", "test"]),
@@ -77,7 +77,7 @@ def validate(
     help="Acquired slices, aligned or not; those that are not, resampled by interpolation or Gaussians. May be repeated.",
 )  # fmt: skip
 @click.option(
-    "--level", "levels", type=click.Choice(_LEVELS), multiple=True, default=_LEVELS, show_default=True
+    "--level", "levels", type=click.Choice(LEVELS), multiple=True, default=LEVELS, show_default=True
 )
 @click.option(
     "--discs", metavar="PATH",

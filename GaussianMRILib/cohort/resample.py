@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ..errors import GaussianMRIError
 from ..files import file_name
 from ..geometry import ImagePlane
+from ..methods import GAUSSIANS, METHODS, classical
 from ..stacks import SliceStack, check_same_frame, read_stacks
 from .report import CohortReport, CohortRow
 from .run import Outcome, run_cohort, stopping
@@ -23,16 +24,6 @@ if TYPE_CHECKING:
     from ..grading.disc import DiscGeometry
 
 Images = list[NDArray[np.float32]]
-#: Names of methods, as `gaussianmri evaluate` has them.
-METHODS = {
-    "fast": "Gaussians, preset fast",
-    "paper": "Gaussians, preset paper",
-    "voxel": "voxel interpolation, k = 8",
-    "linear": "linear interpolation",
-    "cubic": "cubic B-spline",
-    "spline": "cubic B-spline with slice profile",
-    "superresolution": "Tikhonov super-resolution",
-}
 DIRECTIONS = ("axial", "sagittal", "coronal", "all")
 _MARGIN = 10.0  # mm around the planes that are fitted as well
 
@@ -42,7 +33,7 @@ class ResampleOptions:
     """What is made of each study.
 
     Attributes:
-        methods: of `METHODS`.
+        methods: of `GaussianMRILib.methods.METHODS`.
         levels: discs that planes are aligned with; none for the planes of markups alone.
         discs: files of discs, see `GaussianMRILib.grading.disc_files.find_disc_file`; None for the label coordinates of a
             copy of the RSNA data.
@@ -274,7 +265,7 @@ def _rendered(
     method: str, stacks: list[SliceStack], planes: Mapping[str, list[ImagePlane]], options: ResampleOptions
 ) -> dict[str, Images]:
     """Images of every plane by one method, NaN outside the scan."""
-    if method in ("fast", "paper"):
+    if method in GAUSSIANS:
         from ..fitting import Fitter
 
         corners = np.concatenate([plane.corners() for group in planes.values() for plane in group])
@@ -283,16 +274,7 @@ def _rendered(
         for _ in fitter:
             _check_cancel()
         return {name: fitter.field.render_many(group) for name, group in planes.items()}
-    from .. import baselines
-
-    makers: dict[str, Callable[[Sequence[SliceStack]], Any]] = {
-        "voxel": baselines.VoxelInterpolator,
-        "linear": baselines.LinearInterpolator,
-        "cubic": lambda given: baselines.SplineInterpolator(given, slice_profile=False),
-        "spline": baselines.SplineInterpolator,
-        "superresolution": baselines.SuperResolution,
-    }
-    resampler = makers[method](stacks)
+    resampler = classical(method, stacks)
     images: dict[str, Images] = {}
     for name, group in planes.items():
         _check_cancel()

@@ -303,7 +303,8 @@ def _drive(
         while True:
             while len(running) < limit and (name := next(waiting, None)) is not None:
                 try:
-                    running[job.submit(executor, name)] = name
+                    with _interrupts_later():
+                        running[job.submit(executor, name)] = name
                 except BrokenExecutor:
                     raise _Broken([*running.values(), name]) from None
             if not running:
@@ -373,6 +374,22 @@ def _processes(workers: int, threads: int | None) -> Iterator[ProcessPoolExecuto
     finally:
         stop.set()
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _interrupts_later() -> Iterator[None]:
+    """Ctrl-C waits until the block is left; worker processes that begin in it, at a submit, never get it.
+
+    `_begin` would be too late: a worker imports for seconds before it comes there.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin(stop: Any, threads: int | None) -> None:

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from .affine import LPS_RAS, check_affine, inside_hull, transform_points, unit_vector
+from .affine import LPS_RAS, check_affine, inside_hull, slice_poses, transform_points, unit_vector
 from .plane import ImagePlane
 
-__all__ = ["LPS_RAS", "ImagePlane", "check_affine", "inside_hull", "transform_points", "unit_vector"]
+__all__ = [
+    "LPS_RAS",
+    "ImagePlane",
+    "check_affine",
+    "inside_hull",
+    "slice_poses",
+    "transform_points",
+    "unit_vector",
+]

@@ -85,6 +85,13 @@ def slice_normal(ijk_to_ras: NDArray[np.float64]) -> NDArray[np.float64]:
     return towards
 
 
+def slice_poses(ijk_to_ras: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    """Poses (count, 4, 4) of the slices of a regular volume; column 2 of its matrix is the step, shear is legal."""
+    poses: NDArray[np.float64] = np.repeat(ijk_to_ras[None], count, axis=0)
+    poses[:, :3, 3] += np.arange(count)[:, None] * ijk_to_ras[:3, 2]
+    return poses
+
+
 def inside_hull(
     hull: NDArray[np.float64], points: NDArray[np.float64], tolerance: float = 1e-6
 ) -> NDArray[np.bool_]:

@@ -87,7 +87,11 @@ def class_aurocs(probabilities: ArrayLike, labels: ArrayLike) -> tuple[float | N
 
 def macro_auroc(probabilities: ArrayLike, labels: ArrayLike) -> float | None:
     """Mean of `class_aurocs`; None when one of them is."""
-    values = class_aurocs(probabilities, labels)
+    return macro_mean(class_aurocs(probabilities, labels))
+
+
+def macro_mean(values: Sequence[float | None]) -> float | None:
+    """Mean of what `class_aurocs` gave; None when one of them is."""
     defined = [value for value in values if value is not None]
     return float(np.mean(defined)) if len(defined) == len(values) else None
 

@@ -46,6 +46,11 @@ def preprocessing(
     return {"version": version, **{name: options[name] for name in _REGION}}
 
 
+def region_options(known: Mapping[str, Any]) -> RegionOptions:
+    """The reading of a region in what `preprocessing` gave: what a network was trained with, and refuses another than."""
+    return RegionOptions(**{name: known[name] for name in _REGION if name in known})
+
+
 def preprocessing_of(facts: Mapping[str, Any]) -> dict[str, Any]:
     """The same of one `GradingInput`, from its facts."""
     return preprocessing(facts.get("options"), facts.get("preprocessing", PREPROCESSING_VERSION))

@@ -229,9 +229,8 @@ def left_across(sagittal: SliceStack, near: ArrayLike) -> Vector:
     Raises:
         GaussianMRIError: the slices are not sagittal.
     """
-    poses = sagittal.ijk_to_ras
-    away = np.einsum("ka,ka->k", np.asarray(near) - poses[:, :3, 3], poses[:, :3, 2])
-    normal: Vector = poses[int(np.argmin(np.abs(away))), :3, 2]
+    nearest = int(np.argmin(np.abs(sagittal.distances(near))))
+    normal: Vector = sagittal.ijk_to_ras[nearest, :3, 2]
     if abs(normal[0]) < 0.7:
         raise GaussianMRIError(f"{sagittal.name} is not sagittal; give the sagittal series.")
     return -normal * np.sign(normal[0])

@@ -65,7 +65,7 @@ def disc_from_coordinates(
     """
     level = level_name(level)
     stacks = [stacks] if isinstance(stacks, SliceStack) else list(stacks)
-    sagittal = [stack for stack in stacks if abs(stack.normal[0]) > 0.7]
+    sagittal = [stack for stack in stacks if stack.is_sagittal]
     marks = {
         (condition, level_name(where)): np.asarray(p, dtype=np.float64).reshape(-1, 3).mean(axis=0)
         for (condition, where), p in points.items()
@@ -250,10 +250,7 @@ def _patch(
     from scipy.ndimage import map_coordinates
 
     b, n = np.arange(-_REACH, _REACH + 0.5, 1.0), np.arange(-28.0, 28.25, 0.5)
-    normals = sagittal.ijk_to_ras[:, :3, 2]
-    lateral = np.einsum("ka,ka->k", sagittal.ijk_to_ras[:, :3, 3] - frame[:3, 3], normals) / (
-        normals @ frame[:3, 0]
-    )
+    lateral = -sagittal.distances(frame[:3, 3]) / (sagittal.ijk_to_ras[:, :3, 2] @ frame[:3, 0])
     chosen = np.flatnonzero(np.abs(lateral) <= _REACH)
     grid = np.stack(np.meshgrid([0.0], b, n, indexing="ij"), axis=-1)[0]
     images = []

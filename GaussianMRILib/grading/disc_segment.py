@@ -188,8 +188,8 @@ def _lateral_places(
     left, center = frame[:3, 0], frame[:3, 3]
     if sagittal is not None:
         normals = sagittal.ijk_to_ras[:, :3, 2]
-        away = np.einsum("ka,ka->k", sagittal.ijk_to_ras[:, :3, 3] - center, normals)
-        return np.sort(away / (normals @ left)), sagittal.spacing, float(np.abs(normals @ left).mean())
+        places = -sagittal.distances(center) / (normals @ left)
+        return np.sort(places), sagittal.spacing, float(np.abs(normals @ left).mean())
     axis = int(np.argmax(np.abs(matrix[0, :3]) / np.linalg.norm(matrix[:3, :3], axis=0)))
     step = float(np.linalg.norm(matrix[:3, axis]))
     low, high = _extent(points, frame)

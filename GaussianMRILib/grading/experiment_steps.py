@@ -20,7 +20,7 @@ from ..stacks import SliceStack
 from .crops import Case, CropSet
 from .disc import DiscGeometry
 from .inputs import METHODS, GradingInput, acquired_input, resampled_input
-from .labels import GRADES, INPUT_TYPES, TASKS, Task
+from .labels import GRADES, INPUT_TYPES, Task
 from .options import GradingOptions
 from .roi import COLUMNS, ROWS, RegionOptions
 
@@ -50,7 +50,7 @@ class PrepareInputs:
         discs = read_discs(Path(self.cohort) / "discs" / f"{study_id}.json")
         found, lines = [], list(study.problems)
         for level, disc in discs.items():
-            grades = {t.name: study.grades[t.column(level)] for t in TASKS if t.column(level) in study.grades}
+            grades = study.grades_at(level)
             for kind, images in self.inputs(disc, study.axial).items():
                 name = f"{study_id}-{level.replace('/', '')}-{kind}"
                 case = Case(name, study_id, study_id, level, kind, "", grades, synthetic=study.synthetic)

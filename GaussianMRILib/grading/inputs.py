@@ -92,8 +92,7 @@ def alignment_degrees(disc: DiscGeometry, stack: SliceStack) -> float:
 
 
 def _nearest(disc: DiscGeometry, stack: SliceStack) -> int:
-    away = disc.center - stack.ijk_to_ras[:, :3, 3]
-    return int(np.argmin(np.abs(np.einsum("ka,ka->k", away, stack.ijk_to_ras[:, :3, 2]))))
+    return int(np.argmin(np.abs(stack.distances(disc.center))))
 
 
 def vertebral_median(stacks: SliceStack | Sequence[SliceStack], disc: DiscGeometry) -> float:

@@ -15,6 +15,7 @@ CONDITIONS = ("subarticular_stenosis", "neural_foraminal_narrowing")
 INPUT_TYPES = ("A", "N", "R-VI", "R-GS")
 #: What appears wherever a grade does.
 DISCLAIMER = "Research use only. Not for diagnosis."
+NOT_CALIBRATED = "Probabilities are not calibrated."
 
 
 @dataclass(frozen=True, order=True)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import os
-import pickle
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import GaussianMRIError
-from ..files import atomic_write
+from ..tensor_files import read_state, write_state
 from .crops import preprocessing
 from .labels import GRADES, Task
 from .options import NetworkOptions
@@ -131,7 +128,9 @@ def load_grader(
 
     from .network import GradingNetwork, for_inference
 
-    state, sha256 = read_state(path, FORMAT, VERSION)
+    state, sha256 = read_state(
+        path, FORMAT, VERSION, f"a {FORMAT} checkpoint", WHERE_FROM, "Take a copy of it, or train anew."
+    )
     try:
         card = ModelCard.from_dict(state["card"])
         with torch.device("meta"):  # no random weights that are replaced at once
@@ -152,52 +151,3 @@ def load_grader(
         )
     network = for_inference(network).to(device)
     return Grader(network, card, sha256, Path(path).name)
-
-
-# ---- files of tensors ----------------------------------------------------------------------------------------
-
-
-def write_state(path: str | os.PathLike[str], state: dict[str, Any]) -> None:
-    """Write tensors, numbers, text and containers of them beside `path` and rename: a kill leaves the file before.
-
-    Raises:
-        GaussianMRIError: the folder cannot be written, or the disk is full.
-    """
-    import torch
-
-    with atomic_write(path) as temporary, open(temporary, "wb") as file:  # a name would get into the file
-        try:
-            torch.save(state, file)
-        except RuntimeError as error:  # torch's word for a disk that is full
-            raise OSError(str(error).splitlines()[0]) from error
-
-
-def read_state(path: str | os.PathLike[str], kind: str, version: int) -> tuple[dict[str, Any], str]:
-    """What `write_state` wrote, with tensors on the CPU, and the file's SHA-256.
-
-    Args:
-        kind: what its "format" has to be.
-        version: the newest that is understood.
-
-    Raises:
-        GaussianMRIError: no such file, a truncated one, one of another kind or of a newer version.
-    """
-    import torch
-
-    try:
-        raw = Path(path).read_bytes()
-        state = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
-        if not isinstance(state, dict) or state.get("format") != kind:
-            raise ValueError("it is another kind of file")
-    except FileNotFoundError as error:
-        raise GaussianMRIError(f"{path} does not exist. {WHERE_FROM}") from error
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise GaussianMRIError(
-            f"{path} is not a {kind} checkpoint, or it is truncated ({reason}). Take a copy of it, or train anew."
-        ) from error
-    if state["version"] > version:
-        raise GaussianMRIError(
-            f"{path} was written by a newer version (version {state['version']} of the {kind}); update GaussianMRI."
-        )
-    return state, hashlib.sha256(raw).hexdigest()

@@ -55,7 +55,7 @@ def overlay_picture(
     stacks = [stacks] if isinstance(stacks, SliceStack) else list(stacks)
     planes = list(inputs.planes) if inputs is not None else aligned_planes(region)
     shown = [plane for plane, there in zip(planes, inputs.mask, strict=True) if there] if inputs else planes
-    sagittal = [stack for stack in stacks if abs(stack.normal[0]) > 0.7] or stacks
+    sagittal = [stack for stack in stacks if stack.is_sagittal] or stacks
     across = [stack for stack in stacks if stack not in sagittal] or stacks
     up = np.array([0.0, 0.0, 1.0])
     left = disc.left - up * (disc.left @ up)

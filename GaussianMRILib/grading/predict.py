@@ -14,7 +14,7 @@ from torch import Tensor
 from ..errors import GaussianMRIError
 from .augment import VIEWS, resize, view_images
 from .crops import Case, CropSet, check_images, preprocessing_of
-from .labels import DISCLAIMER, GRADES, Task
+from .labels import DISCLAIMER, GRADES, NOT_CALIBRATED, Task
 from .model_card import Grader
 from .network import mixed_precision
 
@@ -81,7 +81,7 @@ class Grade:
             f"Checkpoint: {self.checkpoint}",
             f"Input type: {self.input_type or 'not known'}",
             f"Outside the scan: {outside}",
-            "Probabilities are not calibrated.",
+            NOT_CALIBRATED,
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -222,7 +222,7 @@ class _PrepareStudy:
         study = opened(self.folder, self.part).study(study_id, (AXIAL, SAGITTAL_T2))
         graded = opened(self.folder, self.part).tables.graded
         lines = list(study.problems)
-        grades = {level: _grades(study, level) for level in self.options.levels}
+        grades = {level: study.grades_at(level) for level in self.options.levels}
         levels = [level for level in self.options.levels if grades[level] or not graded]
         if not levels:
             return Outcome([], (*lines, "none of its discs has a grade"))
@@ -261,11 +261,6 @@ class _PrepareStudy:
             name = file_name(f"{study.study_id}-{disc.level.replace('/', '')}-{kind}.png", "case.png")
             with atomic_write(target / name) as temporary:
                 Image.fromarray(picture).save(temporary, format="PNG")
-
-
-def _grades(study: RsnaStudy, level: str) -> dict[str, str]:
-    columns = {task.name: task.column(level) for task in TASKS}
-    return {name: study.grades[column] for name, column in columns.items() if column in study.grades}
 
 
 def study_discs(

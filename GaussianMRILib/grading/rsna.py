@@ -24,7 +24,7 @@ from ..errors import GaussianMRIError
 from ..geometry import transform_points
 from ..stacks import SliceStack
 from ..stacks.dicom_frames import read_header
-from .labels import LEVELS
+from .labels import LEVELS, TASKS
 from .rsna_series import RsnaSeries, is_synthetic, read_series
 from .rsna_tables import AXIAL, DESCRIPTIONS, SAGITTAL_T1, SAGITTAL_T2, LabelPoint, RsnaTables
 
@@ -59,6 +59,11 @@ class RsnaStudy:
     coordinates: dict[tuple[str, str], Vector] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     synthetic: bool = False
+
+    def grades_at(self, level: str) -> dict[str, str]:
+        """Grades of one level by `Task.name`."""
+        columns = {task.name: task.column(level) for task in TASKS}
+        return {name: self.grades[column] for name, column in columns.items() if column in self.grades}
 
 
 class RsnaDataset:

@@ -22,11 +22,12 @@ from torch import Tensor, distributed, nn
 from .. import __version__
 from ..errors import GaussianMRIError
 from ..files import atomic_write
+from ..tensor_files import read_state, write_state
 from .augment import change, draw_changes, mirrored, resize
-from .auroc import class_aurocs
+from .auroc import class_aurocs, macro_mean
 from .crops import Case, CropSet
 from .labels import GRADES, Task
-from .model_card import ModelCard, read_state, save_grader, write_state
+from .model_card import ModelCard, save_grader
 from .network import GradingNetwork, mixed_precision
 from .options import GradingOptions, GradingProgress
 
@@ -149,7 +150,9 @@ class GradingTrainer:
                 "the epoch is chosen by their loss" if labels else "the last epoch is taken",
             )
         if self.checkpoint is not None and self.checkpoint.exists():
-            self._restore(read_state(self.checkpoint, FORMAT, VERSION)[0])
+            hints = "Start the training without it.", "Take a copy of it, or train anew."
+            what = f"a {FORMAT} checkpoint"
+            self._restore(read_state(self.checkpoint, FORMAT, VERSION, what, *hints)[0])
 
     # ---- the loop ------------------------------------------------------------------------------------------------
 
@@ -283,8 +286,7 @@ class GradingTrainer:
             row["validation_loss"] = float(nn.functional.cross_entropy(logits, labels, self._weights))
             values = class_aurocs(torch.softmax(logits, dim=1).numpy(), labels.numpy())
             row |= dict(zip(GRADES, values, strict=True))
-            defined = [value for value in values if value is not None]
-            row["validation_auroc"] = float(np.mean(defined)) if len(defined) == len(values) else None
+            row["validation_auroc"] = macro_mean(values)
         self.history.append(row)
         if not self.held_out:
             self._keep(len(self.history))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
+from ..grading.crops import region_options
 from ..grading.disc import DiscGeometry
 from ..grading.labels import INPUT_TYPES
 from ..grading.roi import Region, RegionOptions, region_of
@@ -171,17 +172,10 @@ def grading_request(
         input_type,
         None if sagittal is None else stacks_of([sagittal], poses)[0],
         gaussians,
-        options or _trained_options(graders),
+        options or (region_options(graders[0].card.preprocessing) if graders else RegionOptions()),
         device,
         fit_options,
     )
-
-
-def _trained_options(graders: Sequence[Grader]) -> RegionOptions:
-    """The reading of the region that networks were trained with; they refuse another."""
-    trained = graders[0].card.preprocessing if graders else {}
-    known = RegionOptions().to_dict()
-    return RegionOptions(**{name: value for name, value in trained.items() if name in known})
 
 
 def carry_out(
@@ -252,8 +246,7 @@ def _nearest_slab(request: GradingRequest) -> SliceStack:
     reference = region_of(request.disc, request.options).reference
 
     def rank(stack: SliceStack) -> tuple[float, float]:
-        away = np.einsum("ka,ka->k", reference - stack.ijk_to_ras[:, :3, 3], stack.ijk_to_ras[:, :3, 2])
-        nearest = float(np.abs(away).min())
+        nearest = float(np.abs(stack.distances(reference)).min())
         at_disc = nearest <= max(stack.spacing, stack.thickness)
         return (0.0 if at_disc else nearest, alignment_degrees(request.disc, stack))
 
@@ -323,14 +316,6 @@ def grade_disc(
         raise GaussianMRIError(NO_CHECKPOINT)
     result = carry_out(request, report)
     return show_grades(result, as_list(volume_nodes), plane_node, scene)
-
-
-def describe_graders(graders: Sequence[Grader]) -> str:
-    """A line for each network: what it grades, what it was trained on, the beginning of its hash."""
-    return "\n".join(
-        f"{grader.card.task.title}: {grader.card.trained_on}; SHA-256 {grader.sha256[:12]}"
-        for grader in graders
-    )
 
 
 def kinds_of_input() -> dict[str, str]:

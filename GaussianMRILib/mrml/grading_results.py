@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import vtk
 
 from ..errors import GaussianMRIError
-from ..grading.disc import DiscGeometry
-from ..grading.labels import DISCLAIMER
+from ..grading.labels import DISCLAIMER, NOT_CALIBRATED
 from .grading_state import GRADES_ATTRIBUTE, SOURCE_ROLE, grades_of, place_of, staleness, state_of_volume
 from .planes import fill_plane_node
 from .scene import PREFIX, all_or_nothing, described, in_scene, is_node, place_beside, scene_of
@@ -26,7 +25,6 @@ TABLE_ROLE, CROPS_ROLE, PLANE_ROLE = PREFIX + "Table", PREFIX + "Crops", PREFIX 
 _KIND, _TABLE = PREFIX + "Kind", "grades"
 #: Colours of a plane whose label stands, and of one whose label does not.
 VALID, STALE = (1.0, 0.85, 0.25), (0.62, 0.62, 0.62)
-NOT_CALIBRATED = "Probabilities are not calibrated."
 
 #: Name and description of the table's columns; those in `_NUMBERS` hold numbers.
 COLUMNS: tuple[tuple[str, str], ...] = (
@@ -138,18 +136,6 @@ def _record(result: GradingResult) -> dict[str, Any]:
         "inputs": result.inputs.facts,
         "grades": [{**grade.to_dict(), "notes": list(grade.notes)} for grade in result.grades],
     }
-
-
-def disc_of(plane_node: Any) -> DiscGeometry:
-    """The disc that the grades on a plane are of.
-
-    Raises:
-        GaussianMRIError: a plane without grades.
-    """
-    record = grades_of(plane_node)
-    if record is None:
-        raise GaussianMRIError(f"{described(plane_node)} has no grades.")
-    return DiscGeometry.from_dict(record["disc"])
 
 
 def forget_grades(plane_node: Any) -> None:

@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 import slicer
-from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
-from ..geometry import transform_points
+from ..geometry import slice_poses, transform_points
 from .planes import rectangle
 from .scene import PREFIX, in_scene, is_node
 from .volumes import placed
@@ -65,7 +64,7 @@ def state_of_volume(volume_node: Any) -> dict[str, Any]:
     """
     pixels = slicer.util.arrayFromVolume(volume_node)
     geometry, to_world = placed(volume_node)
-    poses = geometry if geometry.ndim == 3 else _slices(geometry, len(pixels))
+    poses = geometry if geometry.ndim == 3 else slice_poses(geometry, len(pixels))
     poses = to_world @ poses
     step = poses[-1, :3, 3] - poses[0, :3, 3]
     if np.cross(poses[0, :3, 0], poses[0, :3, 1]) @ step < 0:
@@ -79,12 +78,6 @@ def state_of_volume(volume_node: Any) -> dict[str, Any]:
         "shape": list(pixels.shape),
         "checksum": zlib.crc32(np.ascontiguousarray(pixels).data),
     }
-
-
-def _slices(affine: NDArray[np.float64], count: int) -> NDArray[np.float64]:
-    poses = np.repeat(affine[None], count, axis=0)
-    poses[:, :3, 3] += np.arange(count)[:, None] * affine[:3, 2]
-    return poses
 
 
 class VolumeStates:

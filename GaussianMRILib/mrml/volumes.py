@@ -11,7 +11,7 @@ import slicer
 from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
-from ..geometry import ImagePlane
+from ..geometry import ImagePlane, slice_poses
 from ..geometry.affine import slice_normal
 from .scene import (
     PREFIX,
@@ -235,9 +235,7 @@ def planes_of_volume(volume_node: Any) -> list[ImagePlane]:
     affine = matrix_to_world(volume_node) @ ijk_to_ras(volume_node)
     columns, rows, count = volume_node.GetImageData().GetDimensions()
     thickness = float(volume_node.GetAttribute(PREFIX + "SliceThickness") or 0)
-    poses = np.repeat(affine[None], count, axis=0)
-    poses[:, :3, 3] += np.arange(count)[:, None] * affine[:3, 2]
-    return [ImagePlane(pose, (rows, columns), thickness) for pose in poses]
+    return [ImagePlane(pose, (rows, columns), thickness) for pose in slice_poses(affine, count)]
 
 
 def copy_display(source: Any, target: Any) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import GaussianMRIError
-from ..geometry.affine import check_affine, check_spacing, slice_normal, unit_vector
+from ..geometry.affine import check_affine, check_spacing, slice_normal, slice_poses, unit_vector
 from ..geometry.plane import ImagePlane
 
 #: Slices count as one regular grid when no pixel lies further than this (mm) from where the grid has it.
@@ -107,11 +107,9 @@ class SliceStack:
             raise GaussianMRIError(f"{name}: pixels must be real numbers, got {pixels.dtype}.")
         matrix = check_affine(ijk_to_ras, f"{name}'s ijk_to_ras")
         if matrix.ndim == 2:
-            step = matrix[:3, 2].copy()
-            gap = float(abs(slice_normal(matrix) @ step))
+            gap = float(abs(slice_normal(matrix) @ matrix[:3, 2]))
             check_spacing(gap, f"spacing between slices of {name}")
-            matrix = np.repeat(matrix[None], len(pixels), axis=0)
-            matrix[:, :3, 3] += np.arange(len(pixels))[:, None] * step
+            matrix = slice_poses(matrix, len(pixels))
             if thickness is None:
                 thickness = gap
         if thickness is None:
@@ -167,7 +165,18 @@ class SliceStack:
             return self.thickness
         return float(np.median(_distances(self.ijk_to_ras, self.shape)))
 
+    @property
+    def is_sagittal(self) -> bool:
+        """Whether the slices lie nearer to the sagittal plane than to any other."""
+        return bool(abs(self.normal[0]) > 0.7)
+
     # ---- methods
+
+    def distances(self, point: ArrayLike) -> NDArray[np.float64]:
+        """(K,) mm from each slice to a point (3,), RAS, along the slice's own normal; positive towards increasing k."""
+        away = np.asarray(point, dtype=np.float64) - self.ijk_to_ras[:, :3, 3]
+        distances: NDArray[np.float64] = np.einsum("ka,ka->k", away, self.ijk_to_ras[:, :3, 2])
+        return distances
 
     def plane(self, k: int) -> ImagePlane:
         """Slice `k` as a plane, with its thickness."""

@@ -22,20 +22,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from GaussianMRILib.cinematic.options import LABELS as METHOD_LABELS
+
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = Path(__file__).resolve().parent / "results"
 SHARED = ROOT.parent / "shared" / "data"
 HEAD = SHARED / "ct" / "visible_human_head_neck_ct_png.tar.xz"
 HEART = SHARED / "ct" / "totalseg_cardiac_cta_1p5mm.nii.gz"
 BRAIN = SHARED / "mr_dicom" / "studyforrest_t1_0p67mm.tar.xz"
-LABELS = {
-    "lt": "3DGS + LT",
-    "aam": "3DGS + AAM",
-    "aam+ht": "3DGS + AAM + HT",
-    "aam+lt": "3DGS + AAM + LT (ClipGS)",
-    "analytic": "3DGS + analytic cut",
-    "default": "analytic cut, start in the volume",
-}
+LABELS = {name: METHOD_LABELS[name] for name in ("lt", "aam", "aam+ht", "aam+lt", "analytic")}
+LABELS["default"] = "analytic cut, start in the volume"
 #: The paper's start and densification in the size of the preset "quick", for all but the last.
 PAPER_START = {"start": "random", "splats": 20_000, "cap": 20_000, "opacity_reset": 3_000}
 

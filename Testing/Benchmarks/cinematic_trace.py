@@ -15,32 +15,16 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tarfile
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[2]
-SHARED = ROOT.parent / "shared" / "data"
+from .cinematic import HEAD, head_volume
+
 #: Head without the table it lies on, RAS mm.
 HEAD_ROI = ((-95.0, -150.0, 12.0), (95.0, 125.0, 240.0))
-
-
-def visible_human(archive: Path) -> tuple[np.ndarray, np.ndarray]:
-    """The head as HU (234, 512, 512) int16 and its ijk_to_ras; rows run backwards, columns leftwards."""
-    from PIL import Image
-
-    slices = []
-    with tarfile.open(archive) as content:
-        for member in sorted(content.getmembers(), key=lambda m: m.name):
-            file = content.extractfile(member) if member.name.endswith(".png") else None
-            if file is not None:
-                slices.append(np.asarray(Image.open(file)))
-    matrix = np.diag([-1.0, -1.0, 1.0, 1.0])
-    matrix[:2, 3] = 256
-    return np.stack(slices).astype(np.int16) * 16 - 1000, matrix
 
 
 def measure(size: int, samples: int, threads: int, peer: bool) -> list[dict[str, Any]]:
@@ -52,7 +36,7 @@ def measure(size: int, samples: int, threads: int, peer: bool) -> list[dict[str,
     from GaussianMRILib.cinematic.tracer import PathTracer
 
     torch.set_num_threads(threads)
-    volume, matrix = visible_human(SHARED / "ct" / "visible_human_head_neck_ct_png.tar.xz")
+    volume, matrix = head_volume()
     rows = []
     for name in ("CT soft tissue", "CT bone"):
         start = time.perf_counter()
@@ -173,7 +157,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="a quarter of the samples")
     parser.add_argument("--mitsuba", action="store_true", help="measure Mitsuba 3 as well: minutes")
     options = parser.parse_args()
-    if not (SHARED / "README.md").is_file():
+    if not HEAD.is_file():
         print("needs the shared public scans in ../shared/data", file=sys.stderr)
         return 1
     rows = measure(256, options.samples // (4 if options.quick else 1), options.threads, options.mitsuba)

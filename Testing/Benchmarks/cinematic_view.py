@@ -10,31 +10,19 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import os
-import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+from .module_panel import opened_panel
+
 RESULTS = Path(__file__).resolve().parent / "results"
-MODULE = ROOT / "GaussianMRI" / "GaussianMRICinematic" / "GaussianMRICinematic.py"
 SIZE, THREADS, TARGET_RATE = 512, 2, 10.0
 
 
 def run(seconds: float) -> dict[str, Any]:
-    os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
-    sys.path.insert(0, str(ROOT / "Testing" / "Slicer"))
-    from host.application import Application
-
-    with tempfile.TemporaryDirectory() as folder:
-        app = Application(Path(folder))
-        try:
-            app.load_module(MODULE)
-            return _measure(app, app.select(MODULE.stem), Path(folder), seconds)
-        finally:
-            app.quit()
+    with opened_panel("GaussianMRICinematic") as (app, panel, folder):
+        return _measure(app, panel, folder, seconds)
 
 
 def _measure(app: Any, panel: Any, folder: Path, seconds: float) -> dict[str, Any]:

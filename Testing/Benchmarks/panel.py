@@ -9,16 +9,13 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import os
-import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+from .module_panel import opened_panel
+
 RESULTS = Path(__file__).resolve().parent / "results"
-MODULE = ROOT / "GaussianMRI" / "GaussianMRIResampling" / "GaussianMRIResampling.py"
 SLICES = (20, 112, 224)
 THREADS = 2
 TARGET_RATE = 15.0
@@ -27,17 +24,8 @@ SECONDS = 4.0
 
 def run() -> dict[str, Any]:
     """Fit the phantom's axial slices through the panel, then drag a plane of 224 x 224 pixels."""
-    os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
-    sys.path.insert(0, str(ROOT / "Testing" / "Slicer"))
-    from host.application import Application
-
-    with tempfile.TemporaryDirectory() as folder:
-        app = Application(Path(folder))
-        try:
-            app.load_module(MODULE)
-            return _measure(app, app.select(MODULE.stem))
-        finally:
-            app.quit()
+    with opened_panel("GaussianMRIResampling") as (app, panel, _):
+        return _measure(app, panel)
 
 
 def _measure(app: Any, panel: Any) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -113,8 +114,8 @@ def test_a_full_disk_leaves_the_checkpoint_before(
     train_model(data_set, options(iterations=10), path)
     whole = path.read_bytes()
 
-    def full(_state: object, file: Path) -> None:
-        file.write_bytes(b"half")
+    def full(_state: object, file: IO[bytes]) -> None:
+        file.write(b"half")
         raise RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed")
 
     monkeypatch.setattr(torch, "save", full)

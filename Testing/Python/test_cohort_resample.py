@@ -12,9 +12,9 @@ from rsna_files import Copy, axial_planes, phantom, phantom_study, scans, true_d
 
 from GaussianMRILib import cli
 from GaussianMRILib.baselines import VoxelInterpolator
-from GaussianMRILib.cli import cohort, comparison
+from GaussianMRILib.cli import cohort
 from GaussianMRILib.cohort import resample
-from GaussianMRILib.cohort.resample import METHODS, ResampleOptions, resample_cohort
+from GaussianMRILib.cohort.resample import ResampleOptions, resample_cohort
 from GaussianMRILib.errors import GaussianMRIError
 from GaussianMRILib.geometry import ImagePlane
 from GaussianMRILib.grading.disc_sources import write_discs
@@ -136,7 +136,6 @@ def test_what_cannot_be_asked_for(copy: Copy, tmp_path: Path) -> None:
 
 
 def test_the_command(copy: Copy, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert METHODS == comparison.METHODS
     arguments = ["cohort", str(copy.folder), "-o", str(tmp_path / "out"), "--level", "L5/S1", "--discs", "discs.json",
                  "--method", "linear", "--count", "2", "--workers", "1", "-q"]  # fmt: skip
     with pytest.raises(SystemExit) as ended:
