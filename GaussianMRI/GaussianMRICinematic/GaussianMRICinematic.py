@@ -227,9 +227,10 @@ class GaussianMRICinematicWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         view = self._view
         if view is None or view.milliseconds is None:
             return
-        self.ui.viewLabel.text = view.problem or _("{count} splats · {time:.0f} ms a picture").format(
-            count=f"{len(view.model):,}", time=view.milliseconds
-        )
+        faces = _("cut faces of the volume") if view.model.face else _("cut faces of the splats")
+        self.ui.viewLabel.text = view.problem or _(
+            "{count} splats · {faces} · {time:.0f} ms a picture"
+        ).format(count=f"{len(view.model):,}", faces=faces, time=view.milliseconds)
 
     def onSnapshot(self, checked=False):
         with slicer.util.tryWithErrorDisplay(_("There is no snapshot.")):

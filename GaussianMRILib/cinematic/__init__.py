@@ -17,6 +17,7 @@ _HOMES = {
     "Preset": "presets",
     "find_preset": "presets",
     "PathTracer": "tracer",
+    "CutFace": "cut_face",
     "CinematicDataset": "dataset",
     "DatasetOptions": "dataset",
     "make_dataset": "dataset",

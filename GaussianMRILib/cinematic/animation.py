@@ -20,6 +20,7 @@ from .clip import ClipPlane
 from .model import CinematicModel
 
 Shot = tuple[Camera, ClipPlane | None]
+RAYS = 3  # a side of a pixel of cut faces
 
 
 def turntable(
@@ -77,7 +78,7 @@ def render_shots(
 ) -> Iterator[NDArray[np.uint8]]:
     """Pictures (H, W, 3) of the shots, one after the other."""
     for number, (camera, plane) in enumerate(shots):
-        yield to_bytes(model.render(camera, plane).image.cpu().numpy())
+        yield to_bytes(model.render(camera, plane, side=RAYS).image.cpu().numpy())
         if progress is not None:
             progress((number + 1) / len(shots))
 

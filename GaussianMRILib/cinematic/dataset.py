@@ -25,10 +25,11 @@ from .presets import Preset
 
 if TYPE_CHECKING:
     from ..stacks import SliceStack
+    from .cut_face import CutFace
     from .tracer import PathTracer, Render, Roi
 
 _LOG = logging.getLogger("GaussianMRI")
-SETTINGS, POINTS = "dataset.json", "points.npz"
+SETTINGS, POINTS, FACE = "dataset.json", "points.npz", "face.npz"
 SPLITS = ("train", "test")
 #: NeRF's cameras look along -z with y up, ours along +z with y down.
 _OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
@@ -170,6 +171,13 @@ class CinematicDataset:
             )
         return cloud
 
+    def face(self, device: Any = "cpu") -> CutFace | None:
+        """Cut faces of the volume; None where the data set has none."""
+        from .cut_face import CutFace
+
+        path = self.folder / FACE
+        return CutFace.load(path, device) if path.is_file() else None
+
 
 def regular_volume(stack: SliceStack) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Voxels (K, J, I) and ijk_to_ras (4, 4) of a stack whose slices lie on a regular grid.
@@ -224,8 +232,8 @@ def make_dataset(
 ) -> CinematicDataset | None:
     """Render the frames of a data set; one that was stopped, killed or met a full disk goes on where it was.
 
-    The folder gets `images/`, `points.npz` (`start.sample_points`), `transforms_train.json` and `transforms_test.json`
-    (written last: without them the set is not complete), and `dataset.json` with the settings.
+    The folder gets `images/`, `points.npz` (`start.sample_points`), `face.npz` (`CutFace`), `transforms_train.json` and
+    `transforms_test.json` (written last: without them the set is not complete), and `dataset.json` with the settings.
 
     Args:
         volume, ijk_to_ras, preset, roi, device: as for `PathTracer`.
@@ -236,6 +244,7 @@ def make_dataset(
         GaussianMRIError: the folder holds a data set with other settings, cannot be written, or the disk is full; or
             the tracer refuses the volume.
     """
+    from .cut_face import CutFace
     from .denoise import denoise, require
     from .start import sample_points
     from .tracer import PathTracer
@@ -252,6 +261,8 @@ def make_dataset(
         cloud = sample_points(tracer, seed=options.seed)
         with atomic_write(target / POINTS) as partial, partial.open("wb") as file:
             np.savez(file, **cloud)  # type: ignore[arg-type]
+    if not (target / FACE).is_file():
+        CutFace.of(tracer).save(target / FACE)
     total = options.train + options.test
     entries: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
     for index in range(total):

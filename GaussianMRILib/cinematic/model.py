@@ -13,6 +13,7 @@ from ..errors import GaussianMRIError
 from .adjustment import Adjustment
 from .camera import Camera
 from .clip import ClipPlane
+from .cut_face import CutFace
 from .rasterise import rasterise
 from .splats import Splats
 from .visibility import VISIBILITIES, hard_truncation, kept_depth, learnable_truncation
@@ -59,6 +60,7 @@ class CinematicModel:
         adjustment: the network that adapts the splats to the plane, or None.
         background: colour behind the splats, 0..1.
         facts: provenance for people: data set, settings, figures of the training.
+        face: the volume's own cut faces, shown in front of the splats; with the analytic cut only.
     """
 
     splats: Splats
@@ -69,6 +71,7 @@ class CinematicModel:
     adjustment: Adjustment | None = None
     background: tuple[float, float, float] = (0.0, 0.0, 0.0)
     facts: dict[str, Any] = field(default_factory=dict)
+    face: CutFace | None = None
 
     def __post_init__(self) -> None:
         self.center = np.asarray(self.center, dtype=np.float64)
@@ -80,6 +83,8 @@ class CinematicModel:
             raise GaussianMRIError(
                 "A model has learned offsets if, and only if, its visibility is 'learned'."
             )
+        if self.face is not None and self.visibility != "analytic":
+            raise GaussianMRIError("Cut faces of the volume belong to models with the analytic cut.")
         if self.offsets is not None and tuple(self.offsets.shape) != (len(self.splats),):
             raise GaussianMRIError(
                 f"{len(self.splats)} splats need as many learned offsets, got {tuple(self.offsets.shape)}."
@@ -120,15 +125,19 @@ class CinematicModel:
         camera: Camera,
         plane: ClipPlane | None = None,
         background: tuple[float, float, float] | None = None,
+        side: int = 1,
     ) -> Rendering:
         """The picture a camera takes of the model as `plane` cuts it; without a plane, of the whole model.
 
         Args:
             background: colour 0..1; default: the model's own.
+            side: side^2 rays for each pixel of the volume's cut faces: 1 while a plane moves, 3 for a film.
         """
         splats, weights, clip, _ = self.cut(plane)
         behind = self.background if background is None else background
         image, alpha, depth = rasterise(splats, camera, behind, weights=weights, clip=clip)[:3]
+        if self.face is not None:
+            self.face.paint(image, alpha, depth, camera, plane, side)
         return Rendering(image, alpha, depth)
 
     @torch.no_grad()
@@ -150,6 +159,7 @@ class CinematicModel:
             splats=self.splats.to(device),
             offsets=None if self.offsets is None else self.offsets.to(device),
             adjustment=None if self.adjustment is None else self.adjustment.to(device),
+            face=None if self.face is None else self.face.to(device),
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import os
 import zlib
 from pathlib import Path
@@ -16,15 +17,19 @@ from numpy.typing import NDArray
 from ..errors import GaussianMRIError
 from ..files import atomic_write
 from .adjustment import Adjustment
+from .cut_face import CutFace
 from .model import CinematicModel
 from .splats import Splats
 
 FORMAT = "GaussianMRI cinematic model"
 VERSION = 1
+FACE = ".face.npz"
+_LOG = logging.getLogger("GaussianMRI")
 
 
 def save_model(path: str | os.PathLike[str], model: CinematicModel) -> Path:
-    """Write `model` as PATH.ply (viewers of Gaussian splats open it; RAS mm) and PATH.json (cut, network, provenance).
+    """Write `model` as PATH.ply (viewers of Gaussian splats open it; RAS mm), PATH.json (cut, network, provenance) and,
+    where it has cut faces of its volume, PATH.face.npz.
 
     Returns:
         The PLY file.
@@ -45,9 +50,15 @@ def save_model(path: str | os.PathLike[str], model: CinematicModel) -> Path:
         "background": list(model.background),
         "adjustment": None if model.adjustment is None else _pack_network(model.adjustment),
         "facts": model.facts,
+        "face": model.face is not None,
     }
     extra = {} if model.offsets is None else {"clip_offset": model.offsets.detach().cpu().numpy()}
     write_ply(target, model.splats, extra)
+    face = target.with_suffix(FACE)
+    if model.face is not None:
+        model.face.save(face)
+    else:
+        face.unlink(missing_ok=True)
     with atomic_write(target.with_suffix(".json")) as temporary:
         temporary.write_text(json.dumps(header, indent=1) + "\n", encoding="utf-8")
     return target
@@ -55,6 +66,7 @@ def save_model(path: str | os.PathLike[str], model: CinematicModel) -> Path:
 
 def load_model(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> CinematicModel:
     """Read what `save_model` wrote, by the name of either file; a PLY of 3DGS alone becomes a model with the analytic cut.
+    A model whose file of cut faces was left behind is read without them, with a warning.
 
     Raises:
         GaussianMRIError: a file is missing, damaged, of another kind or of a newer version, or the two do not belong
@@ -85,6 +97,12 @@ def load_model(path: str | os.PathLike[str], device: torch.device | str = "cpu")
         network = header["adjustment"]
         red, green, blue = header["background"]
         offsets = extra.get("clip_offset")
+        face = None
+        if header.get("face"):
+            if given.with_suffix(FACE).is_file():
+                face = CutFace.load(given.with_suffix(FACE))
+            else:
+                _LOG.warning("%s is missing; cut faces are shown by the splats.", given.with_suffix(FACE))
         return CinematicModel(
             splats,
             np.array(header["center"]),
@@ -94,6 +112,7 @@ def load_model(path: str | os.PathLike[str], device: torch.device | str = "cpu")
             None if network is None else _unpack_network(network),
             (float(red), float(green), float(blue)),
             header["facts"],
+            face,
         ).to(device)
     except GaussianMRIError:
         raise
@@ -104,8 +123,8 @@ def load_model(path: str | os.PathLike[str], device: torch.device | str = "cpu")
 
 
 def model_bytes(path: str | os.PathLike[str]) -> int:
-    """Size of a model's two files."""
-    files = [Path(path).with_suffix(suffix) for suffix in (".ply", ".json")]
+    """Size of a model's files."""
+    files = [Path(path).with_suffix(suffix) for suffix in (".ply", ".json", FACE)]
     return sum(file.stat().st_size for file in files if file.is_file())
 
 

@@ -7,7 +7,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +193,7 @@ class Trainer:
             adjustment,
             self.dataset.background,
             facts,
+            self.dataset.face(self.device) if self.visibility == "analytic" else None,
         )
 
     def _start(self) -> Splats:
@@ -287,7 +288,7 @@ class Trainer:
 
     def _check(self) -> None:
         """Quality on the frames kept out, and whether to stop."""
-        model = self.model
+        model = replace(self.model, face=None)  # the volume's own faces say nothing of the splats
         errors = []
         for frame in self._held_out:
             image = model.render(frame.camera, frame.plane).image.clamp(0, 1).cpu()

@@ -50,6 +50,14 @@ def plane_options(command: Command) -> Command:
     )(command)  # fmt: skip
 
 
+splats_only = click.option(
+    "--splats-only",
+    "without_face",
+    is_flag=True,
+    help="Without the volume's own cut faces in front of the splats.",
+)
+
+
 def _plane(plane: Path | None, clip: tuple[float, ...] | None) -> ClipPlane | None:
     import numpy as np
 
@@ -125,7 +133,7 @@ def train(
       gaussianmri cinematic train head/ -o clipgs.ply --preset seed --device cuda
     """
     from ..cinematic.dataset import read_dataset
-    from ..cinematic.model_files import model_bytes, save_model
+    from ..cinematic.model_files import FACE, model_bytes, save_model
     from ..cinematic.options import TrainOptions
     from ..cinematic.train import Trainer
     from ..fitting.problem import choose_device
@@ -160,7 +168,8 @@ def train(
     click.echo(f"Splats        {len(model)}")
     click.echo(f"Size          {model_bytes(output) / 1e6:.1f} MB")
     click.echo(f"Time          {trainer.elapsed:.0f} s")
-    click.echo(f"Written       {output}, {output.with_suffix('.json').name}")
+    names = [output.with_suffix(suffix).name for suffix in ((".json", FACE) if model.face else (".json",))]
+    click.echo(f"Written       {', '.join([str(output), *names])}")
 
 
 @click.command(short_help="Pictures and films of a model.")
@@ -188,6 +197,7 @@ def train(
     "else from the top.",
 )  # fmt: skip
 @click.option("--rate", default=25.0, show_default=True, help="Frames a second of a film.")
+@splats_only
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, or auto.")
 @common_options
 def render(
@@ -203,6 +213,7 @@ def render(
     turntable: int | None,
     sweep: int | None,
     rate: float,
+    without_face: bool,
     device: str,
 ) -> None:
     """Render a model: one picture, a camera going round it, or a plane sweeping through it.
@@ -228,6 +239,8 @@ def render(
         raise click.UsageError("The picture's file must end in .png.")
     cut = _plane(plane, clip)
     model = load_model(file, choose_device(device))
+    if without_face:
+        model.face = None
     away = distance if distance is not None else model.unit * (1.15 / math.tan(math.radians(fov) / 2) + 1)
     shots = animation.turntable(model.center, away, turntable or 1, cut, elevation, azimuth, fov, size)
     if sweep is not None:
@@ -259,9 +272,12 @@ def _sweep(model: CinematicModel, shots: list[Shot], cut: ClipPlane | None, coun
 @click.argument("folder", metavar="DATASET", type=click.Path(path_type=Path))
 @click.argument("files", metavar="MODEL.ply...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the scores of every frame.")
+@splats_only
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, or auto.")
 @common_options
-def evaluate(folder: Path, files: tuple[Path, ...], json_file: Path | None, device: str) -> None:
+def evaluate(
+    folder: Path, files: tuple[Path, ...], json_file: Path | None, without_face: bool, device: str
+) -> None:
     """PSNR, SSIM, LPIPS, training time, frames a second and size of models, on the test frames of DATASET.
 
     The columns are those of the ClipGS paper's tables 1 and 2; train each of its methods for the rows of table 2.
@@ -282,6 +298,8 @@ def evaluate(folder: Path, files: tuple[Path, ...], json_file: Path | None, devi
     rows, scores = [], {}
     for file in files:
         model = load_model(file, target)
+        if without_face:
+            model.face = None
         method = model.facts.get("method", "")
         with progress_bar(file.name) as bar:
             score = evaluate_model(model, frames, model_bytes(file), lpips, functools.partial(advance, bar))

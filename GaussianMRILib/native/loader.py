@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..errors import GaussianMRIError
 
-ABI = 2  # GAUSSIANMRI_ABI in csrc/include/gaussianmri.h
+ABI = 3  # GAUSSIANMRI_ABI in csrc/include/gaussianmri.h
 _MESSAGE_SIZE = 512
 _POINTER, _LONG, _FLOAT, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float, ctypes.c_int
 _PLANES = [_POINTER, _LONG, _POINTER, _POINTER, _POINTER, _POINTER, _LONG, _LONG, _FLOAT, _FLOAT, _INT]
@@ -26,6 +26,9 @@ _SIGNATURES = {
     ],
     "gaussianmri_trace": [
         _POINTER, _LONG, *[_POINTER] * 5, ctypes.c_uint32, ctypes.c_int32, ctypes.c_int32, _INT, _POINTER, *_MESSAGE
+    ],
+    "gaussianmri_trace_faces": [
+        _POINTER, _LONG, *[_POINTER] * 4, _FLOAT, ctypes.c_int32, _INT, *[_POINTER] * 3, *_MESSAGE
     ],
     "gaussianmri_splat": [
         _POINTER, _INT, _INT, *[_POINTER] * 5, _LONG, _INT, _INT, *[_POINTER] * 4, *_MESSAGE

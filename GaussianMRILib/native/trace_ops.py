@@ -1,4 +1,5 @@
-"""The path tracer as a torch operator, `torch.ops.gaussianmri.trace_`; csrc/common/trace_math.h says what it does.
+"""The path tracer and its cut faces as torch operators, `torch.ops.gaussianmri.trace_` and `trace_faces_`;
+csrc/common/trace_math.h says what they do.
 
 Importing this module registers it, once per process.
 """
@@ -115,5 +116,91 @@ _library.impl("trace_", _trace_cuda, "CUDA")
 def _trace_fake(
     sums: Tensor, scene: Tensor, values: Tensor, gradients: Tensor, majorants: Tensor, skips: Tensor,
     table: Tensor, seed: int, first: int, count: int,
+) -> None:  # fmt: skip
+    return None
+
+
+# ---- cut faces -------------------------------------------------------------------------------------------------
+
+_library.define(
+    "trace_faces_(Tensor(a!) image, Tensor(b!) alpha, Tensor(c!) depth, Tensor scene, Tensor values, Tensor gradients, "
+    "Tensor table, Tensor dome, float exposure, int side) -> ()"
+)
+
+
+def _check_faces(
+    image: Tensor, alpha: Tensor, depth: Tensor, scene: Tensor, values: Tensor, gradients: Tensor, table: Tensor,
+    dome: Tensor, exposure: float, side: int, device: str,
+) -> None:  # fmt: skip
+    _check_tensor("scene", scene, (SCENE.itemsize // 4,), torch.int32, "cpu")
+    header = np.frombuffer(scene.numpy().tobytes(), SCENE)[0]
+    i, j, k = (int(n) for n in header["size"])
+    size = int(header["height"]), int(header["width"])
+    tensors = {
+        "image": (image, (*size, 3), torch.float32),
+        "alpha": (alpha, size, torch.float32),
+        "depth": (depth, size, torch.float32),
+        "values": (values, (k, j, i), torch.uint16),
+        "table": (table, (4 * int(header["levels"]) + GRADIENT_LEVELS,), torch.float32),
+        "dome": (dome, (int(header["planes"]), 3), torch.float32),
+    }
+    if gradients.numel():
+        tensors["gradients"] = gradients, (k, j, i), torch.uint8
+    for name, (tensor, shape, dtype) in tensors.items():
+        _check_tensor(name, tensor, shape, dtype, device)
+        _check(tensor.is_contiguous(), f"{name} must be contiguous.")
+    _check(exposure > 0 and 1 <= side <= 16, "exposure must be more than 0, side 1 to 16.")
+
+
+def _faces_cpu(
+    image: Tensor, alpha: Tensor, depth: Tensor, scene: Tensor, values: Tensor, gradients: Tensor, table: Tensor,
+    dome: Tensor, exposure: float, side: int,
+) -> None:  # fmt: skip
+    _check_faces(image, alpha, depth, scene, values, gradients, table, dome, exposure, side, "cpu")
+    library = kernels()
+    if library is None:
+        from .trace_reference import trace_faces_
+
+        trace_faces_(image, alpha, depth, scene, values, gradients, table, dome, exposure, side)
+        return
+    volume = [x.data_ptr() or None for x in (values, gradients, table, dome)]
+    out = [x.data_ptr() for x in (image, alpha, depth)]
+    library._call(
+        "gaussianmri_trace_faces", scene.data_ptr(), scene.numel(), *volume, exposure, side, torch.get_num_threads(), *out
+    )  # fmt: skip
+
+
+def _faces_cuda(
+    image: Tensor, alpha: Tensor, depth: Tensor, scene: Tensor, values: Tensor, gradients: Tensor, table: Tensor,
+    dome: Tensor, exposure: float, side: int,
+) -> None:  # fmt: skip
+    from .cuda import _operators
+
+    _check_faces(image, alpha, depth, scene, values, gradients, table, dome, exposure, side, "cuda")
+    out = image, alpha, depth
+    launch_faces(_operators().launcher, *out, scene, values, gradients, table, dome, exposure, side)
+
+
+def launch_faces(
+    launcher: object, image: Tensor, alpha: Tensor, depth: Tensor, scene: Tensor, values: Tensor, gradients: Tensor,
+    table: Tensor, dome: Tensor, exposure: float, side: int,
+) -> None:  # fmt: skip
+    """Queue the kernel on a `cuda_launch.Launcher`."""
+    height, width = alpha.shape
+    grid = (-(-width // 16), -(-height // 8))
+    launcher.launch(  # type: ignore[attr-defined]
+        "gm_trace_faces", grid, 128, scene.to(image.device), values, gradients, table, dome, exposure, side, image,
+        alpha, depth,
+    )  # fmt: skip
+
+
+_library.impl("trace_faces_", _faces_cpu, "CPU")
+_library.impl("trace_faces_", _faces_cuda, "CUDA")
+
+
+@torch.library.register_fake("gaussianmri::trace_faces_", lib=_library)
+def _faces_fake(
+    image: Tensor, alpha: Tensor, depth: Tensor, scene: Tensor, values: Tensor, gradients: Tensor, table: Tensor,
+    dome: Tensor, exposure: float, side: int,
 ) -> None:  # fmt: skip
     return None

@@ -260,3 +260,53 @@ def trace_(
     for sample in range(first, first + count):
         generator = torch.Generator().manual_seed(seed * 1_000_003 + sample)
         sums += _Paths(header, volume, generator).trace().reshape(sums.shape)
+
+
+def trace_faces_(
+    image: Tensor, alpha: Tensor, depth: Tensor, scene: Tensor, values: Tensor, gradients: Tensor, table: Tensor,
+    dome: Tensor, exposure: float, side: int,
+) -> None:  # fmt: skip
+    """`gaussianmri::trace_faces_` on the CPU; see csrc/include/gaussianmri.h."""
+    from .trace_ops import SCENE
+
+    s = np.frombuffer(scene.numpy().tobytes(), SCENE)[0]
+    volume = _Volume(s, values, gradients, torch.zeros(1), table)
+    corner, right, down, eye = (torch.from_numpy(s[n].copy()) for n in ("corner", "right", "down", "eye"))
+    rows, columns = torch.meshgrid(*(torch.arange(int(s[n])) for n in ("height", "width")), indexing="ij")
+    sums = torch.zeros(columns.numel(), 5)
+    for n in range(side * side):
+        x = columns.reshape(-1, 1) + (n % side + 0.5) / side
+        y = rows.reshape(-1, 1) + (n // side + 0.5) / side
+        sums += _faces(s, volume, dome, exposure, eye, corner + x * right + y * down) / side**2
+    cover = sums[:, 3].reshape(alpha.shape)
+    behind = (1 - cover) * alpha
+    both = cover + behind
+    image.copy_(sums[:, :3].reshape(image.shape) + (1 - cover)[..., None] * image)
+    mixed = (sums[:, 4].reshape(alpha.shape) + behind * depth) / both.clamp(min=1e-30)
+    depth.copy_(torch.where(cover > 0, mixed, depth))
+    alpha.copy_(both)
+
+
+def _faces(s: Any, volume: _Volume, dome: Tensor, exposure: float, eye: Tensor, d: Tensor) -> Tensor:
+    """(N, 5) of rays: colour as displayed times opacity, opacity, depth times opacity; 0 where there is no face."""
+    enter, leave, face = volume.clip(eye.expand(d.shape), d)
+    start, along = volume.matrix @ eye + volume.origin, d @ volume.matrix.T
+    at = start + enter[:, None] * along
+    there = (face >= 0) & (enter < leave) & (volume.extinction(at) > 0)
+    length = d.norm(dim=1)
+    step = torch.minimum(float(s["face"]) / length, leave - enter).clamp(min=0) / 2
+    thickness = sum(volume.extinction(at + ((n + 0.5) * step)[:, None] * along) for n in range(2))
+    cover = torch.where(there, 1 - torch.exp(-thickness * step * length), 0.0)
+    face = face.clamp(min=0)
+    p, normal, irradiance = eye + enter[:, None] * d, volume.normals[face], dome[face]
+    for light in s["light"][: int(s["lights"])]:
+        part = {name: torch.from_numpy(np.array(light[name])) for name in light.dtype.names}
+        total = torch.zeros(len(d))
+        for u, w in ((u, w) for u in (-0.5, 0.5) for w in (-0.5, 0.5)):
+            to = part["centre"] + u * part["u"] + w * part["v"] - p
+            here, back = (to * normal).sum(1).clamp(min=0), (-(to @ part["normal"])).clamp(min=0)
+            total += here * back / to.square().sum(1).square()
+        irradiance = irradiance + total[:, None] * part["radiance"] * part["area"] / 4
+    tone = 1 - torch.exp(-exposure / math.pi * volume.colours[volume.level(at)] * irradiance)
+    shown = torch.where(tone <= 0.0031308, 12.92 * tone, 1.055 * tone.clamp(min=1e-8) ** (1 / 2.4) - 0.055)
+    return torch.cat([shown, torch.ones(len(d), 1), enter[:, None]], dim=1) * cover[:, None]

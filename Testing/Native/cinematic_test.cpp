@@ -107,6 +107,18 @@ std::vector<float> trace(const Medium& m, int threads, int expected = GAUSSIANMR
   return sums;
 }
 
+std::vector<float> faces(const Medium& m, int side, int threads, int expected = GAUSSIANMRI_OK) {
+  const size_t pixels = product({m.scene.width, m.scene.height});
+  std::vector<float> picture(5 * pixels, 0.5f);
+  const std::vector<float> dome(3 * std::max(m.scene.planes, 1), 0.3f);
+  const int code = gaussianmri_trace_faces(
+      reinterpret_cast<const float*>(&m.scene), sizeof(GmTraceScene) / 4, m.values.data(),
+      m.gradients.empty() ? nullptr : m.gradients.data(), m.table.data(), dome.data(), 1.0f, side, threads,
+      picture.data(), picture.data() + 3 * pixels, picture.data() + 4 * pixels, message, sizeof message);
+  check(code == expected, "faces");
+  return picture;
+}
+
 void test_tracer(std::mt19937& random, const std::string& simd) {
   const int sizes[][3] = {{2, 2, 2}, {5, 3, 2}, {6, 17, 9}, {33, 20, 30}};
   for (const auto& size : sizes)
@@ -116,6 +128,9 @@ void test_tracer(std::mt19937& random, const std::string& simd) {
         const std::vector<float> one = trace(m, 1);
         check(one == trace(m, 3), simd + ": the path tracer depends on the thread count");
         for (float x : one) check(std::isfinite(x), simd + ": a traced value is not finite");
+        const std::vector<float> face = faces(m, 2, 1);
+        check(face == faces(m, 2, 3), simd + ": cut faces depend on the thread count");
+        for (float x : face) check(std::isfinite(x), simd + ": a cut face's value is not finite");
       }
   Medium m = make_medium(random, 4, 4, 4, false, false);
   m.scene.cells[0] += 1;
@@ -123,6 +138,10 @@ void test_tracer(std::mt19937& random, const std::string& simd) {
   m.scene.cells[0] -= 1;
   m.scene.planes = kTracePlanes + 1;
   trace(m, 1, GAUSSIANMRI_INVALID);
+  faces(m, 1, 1, GAUSSIANMRI_INVALID);
+  m.scene.planes = 6;
+  faces(m, 17, 1, GAUSSIANMRI_INVALID);
+  faces(m, 1, 0, GAUSSIANMRI_INVALID);
 }
 
 struct Splats {

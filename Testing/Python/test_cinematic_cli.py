@@ -10,10 +10,13 @@ import pytest
 from cinematic_scenes import CENTER, ball_data_set
 from click.testing import CliRunner, Result
 from PIL import Image
+from trace_scenes import plain
 
 from GaussianMRILib.cinematic.camera import Camera
 from GaussianMRILib.cinematic.clip import ClipPlane
-from GaussianMRILib.cinematic.model_files import load_model
+from GaussianMRILib.cinematic.cut_face import CutFace
+from GaussianMRILib.cinematic.model_files import load_model, save_model
+from GaussianMRILib.cinematic.tracer import PathTracer
 from GaussianMRILib.cli import main
 
 
@@ -70,6 +73,25 @@ def test_a_picture_is_what_the_model_renders(ball: Path, tmp_path: Path) -> None
     picture = np.asarray(Image.open(tmp_path / "cut.png")).astype(float)
     assert picture.shape == (40, 48, 3) and np.abs(picture - expected).max() <= 0.51
     assert picture.max() > 40
+
+
+def test_cut_faces_can_be_left_out(ball: Path, folder: Path, tmp_path: Path) -> None:
+    model = load_model(ball)
+    volume = np.ones((40, 40, 40), dtype=np.float32)
+    matrix = np.diag([2.0, 2.0, 2.0, 1.0])
+    matrix[:3, 3] = model.center - 39
+    model.face = CutFace.of(PathTracer(volume, matrix, plain(0.99, (0.1, 0.2, 0.9))))
+    faced = save_model(tmp_path / "faced.ply", model)
+    options = "--clip", 0, 0, 2, 25, "--size", 40, 40, "-q"
+    for name, file, more in (("a", ball, ()), ("b", faced, ()), ("c", faced, ("--splats-only",))):
+        assert run("render", file, "-o", tmp_path / f"{name}.png", *options, *more).exit_code == 0
+    a, b, c = (np.asarray(Image.open(tmp_path / f"{name}.png")).astype(int) for name in "abc")
+    assert np.array_equal(a, c) and b[20, 20, 2] > 2 * b[20, 20, 0] and np.abs(a - b).max() > 50
+    plain_row, with_row, without = (
+        run("evaluate", folder, file, *more, "-q").output.split("analytic cut")[1].split()[:3]
+        for file, more in ((ball, ()), (faced, ()), (faced, ("--splats-only",)))
+    )
+    assert plain_row == without != with_row
 
 
 def test_films(ball: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

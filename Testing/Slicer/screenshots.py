@@ -23,7 +23,7 @@ MODULE = ROOT / "GaussianMRI" / "GaussianMRIResampling" / "GaussianMRIResampling
 CINEMATIC = ROOT / "GaussianMRI" / "GaussianMRICinematic" / "GaussianMRICinematic.py"
 GRADING = ROOT / "GaussianMRI" / "GaussianMRIGrading" / "GaussianMRIGrading.py"
 #: Made by `python -m Testing.Benchmarks.cinematic`.
-MODEL = ROOT / "out" / "cinematic" / "quick" / "head" / "default.ply"
+MODEL = ROOT / "out" / "cinematic" / "quick" / "head" / "face.ply"
 SIZE = (1280, 800)
 
 
@@ -147,11 +147,40 @@ def take_head(folder: Path) -> None:
     Image.fromarray(picture).save(folder / "cinematic.png", optimize=True)
 
 
+def take_cut(folder: Path) -> None:
+    """A cut that no training picture had: path tracer, splats alone, splats behind the cut face."""
+    import numpy as np
+    from PIL import Image
+
+    from GaussianMRILib.cinematic import load_model
+    from GaussianMRILib.cinematic.clip import ClipPlane
+    from GaussianMRILib.cinematic.presets import find_preset
+    from GaussianMRILib.cinematic.tracer import PathTracer
+    from Testing.Benchmarks.cinematic import HEAD, head_volume
+
+    if not (HEAD.is_file() and MODEL.is_file()):
+        print(f"No picture of the cut: it needs {HEAD.name} and {MODEL.relative_to(ROOT)}.")
+        return
+    tracer = PathTracer(*head_volume(), find_preset("CT soft tissue"))
+    camera = tracer.camera(25, 35, 400, zoom=1.45)
+    normal = np.array([0.3, 0.5, 1.0]) / np.linalg.norm([0.3, 0.5, 1.0])
+    cut = ClipPlane.from_point(tracer.centre + 10 * normal, normal)
+    behind = (0.05, 0.05, 0.06)
+    shown = [tracer.render(camera, [cut], samples=256, background=behind).image]
+    model = load_model(MODEL)
+    whole = model.render(camera, cut, behind, side=3).image.numpy()
+    model.face = None
+    shown += [model.render(camera, cut, behind).image.numpy(), whole]
+    picture = np.rint(np.clip(np.concatenate(shown, axis=1), 0, 1) * 255).astype(np.uint8)
+    Image.fromarray(picture).save(folder / "cinematic_cut.png", optimize=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=ROOT / "Resources" / "Screenshots")
     options = parser.parse_args()
     take_head(options.folder)
+    take_cut(options.folder)
     with tempfile.TemporaryDirectory() as scratch:
         app = Application(Path(scratch))
         try:

@@ -18,8 +18,12 @@ import torch
 from mrml_scenes import plane_node, put_under_warp
 
 from GaussianMRILib import GaussianMRIError
+from GaussianMRILib.cinematic.cut_face import CutFace
 from GaussianMRILib.cinematic.model import CinematicModel
+from GaussianMRILib.cinematic.presets import Preset
 from GaussianMRILib.cinematic.splats import SH_C0, Splats
+from GaussianMRILib.cinematic.tracer import PathTracer
+from GaussianMRILib.cinematic.transfer import TransferFunction
 from GaussianMRILib.mrml.cinematic import (
     CinematicView,
     camera_of_view,
@@ -78,6 +82,37 @@ def test_splats_are_where_vtk_would_draw_them(view: Any) -> None:
         expected = (x + 1) / 2 * columns - 0.5, (1 - y) / 2 * rows - 0.5
         np.testing.assert_allclose(middle(picture, channel), expected, atol=0.3)
     cinematic.stop()
+
+
+def test_a_cut_face_shows_voxels_where_they_are(app: Any, view: Any) -> None:
+    """Columns to the patient's left, rows backwards, slices of 3 mm downwards: what is red lies right, blue low."""
+    places = {"red": (40.0, 0.0, 10.0), "green": (-35.0, 0.0, 22.0), "blue": (8.0, 0.0, -40.0)}
+    matrix = np.diag([-1.0, -1.25, -3.0, 1.0])
+    matrix[:3, 3] = 60, 50, 60
+    k, j, i = np.indices((41, 81, 121))
+    ras = np.stack([i, j, k], axis=-1) * np.diag(matrix)[:3] + matrix[:3, 3]
+    plane = plane_node(app.scene, (0, 0, 0), (-1, 0, 0), (0, 0, 1))  # coronal; anterior is cut away
+    for channel, place in enumerate(places.values()):
+        volume = (np.linalg.norm(ras - place, axis=-1) < 9).astype(np.float32)
+        colour = np.eye(3)[channel].tolist()
+        look = Preset("ball", TransferFunction([[0, *colour], [1, *colour]], [[0.4, 0], [0.6, 0.999]]))
+        model = coloured({"red": (0.0, 60.0, 0.0)})  # cut away
+        model.face = CutFace.of(PathTracer(volume, matrix, look))
+        cinematic = CinematicView(view, model, plane, most_pixels=200 * 200)
+        picture = cinematic.picture()
+        rows, columns = picture.shape[:2]
+        view.Render()
+        view.SetWorldPoint(*place, 1.0)
+        view.WorldToView()
+        x, y, _ = view.GetViewPoint()
+        expected = (x + 1) / 2 * columns - 0.5, (1 - y) / 2 * rows - 0.5
+        np.testing.assert_allclose(middle(picture, channel), expected, atol=0.6)
+        if place[0]:  # seen from the front, the patient's right is on the left
+            assert (middle(picture, channel)[0] < columns / 2) == (place[0] > 0)
+        plane.SetCenter(0, -30, 0)  # behind the ball
+        assert cinematic.picture().max() < 10
+        plane.SetCenter(0, 0, 0)
+        cinematic.stop()
 
 
 def test_the_picture_is_behind_the_views_actors_and_goes_with_stop(app: Any, view: Any) -> None:

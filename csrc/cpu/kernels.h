@@ -88,6 +88,9 @@ struct Kernels {
   // Samples [first, first + count) of a block of pixels, added to sums (height, width, kTraceSums).
   void (*trace)(const GmTraceScene& scene, const GmTraceVolume& volume, int column, int columns, int row, int rows,
                 uint32_t seed, int first, int count, float* sums);
+  // Cut faces in front of a row of pixels.
+  void (*trace_faces)(const GmTraceScene& scene, const GmTraceVolume& volume, const float* dome, float exposure,
+                      int side, int row, float* image, float* alpha, float* depth);
 
   // Rasterising of splats; see splat_tile.h.
   int (*splat_place)(const SplatScene& scene, int64_t first, int count, GmSplat* splats, GmCut* cuts, float* radii);

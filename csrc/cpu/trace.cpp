@@ -11,13 +11,14 @@ namespace {
 
 constexpr int kBlockPixels = 8;
 
-void check(const GmTraceScene& s, int64_t scene_floats, const GmTraceVolume& v) {
+GmTraceScene checked(const float* scene, int64_t scene_floats, const GmTraceVolume& v) {
+  require(scene, "scene is a null pointer");
   require(scene_floats == static_cast<int64_t>(sizeof(GmTraceScene) / 4), "the scene has another size");
-  for (int a = 0; a < 3; ++a) {
+  GmTraceScene s;
+  std::memcpy(&s, scene, sizeof(s));
+  for (int a = 0; a < 3; ++a)
     require(s.size[a] >= 2 && s.size[a] <= (1 << 15), "a volume needs 2 to 32768 voxels along each axis");
-    require(s.cells[a] == (s.size[a] - 1 + kTraceCell - 1) / kTraceCell, "the number of cells does not fit");
-  }
-  require(v.values && v.majorants && v.skips && v.table, "values, majorants, skips or table is a null pointer");
+  require(v.values && v.table, "values or table is a null pointer");
   require(s.levels >= 2 && s.levels <= 65536, "the table needs 2 to 65536 levels");
   require(s.planes >= 6 && s.planes <= kTracePlanes, "there are too many clip planes, or the box is missing");
   require(s.lights >= 0 && s.lights <= kTraceLights, "there are too many lights");
@@ -29,6 +30,7 @@ void check(const GmTraceScene& s, int64_t scene_floats, const GmTraceVolume& v) 
   require(s.gradient_scale > 0.0f && s.face >= 0.0f && std::fabs(s.anisotropy) < 1.0f && s.shininess >= 0.0f &&
               s.reflectance >= 0.0f && s.reflectance <= 1.0f,
           "a property of the surfaces is out of range");
+  return s;
 }
 
 }  // namespace
@@ -37,13 +39,14 @@ int gaussianmri_trace(const float* scene, int64_t scene_floats, const uint16_t* 
                       const float* majorants, const uint8_t* skips, const float* table, uint32_t seed, int32_t first,
                       int32_t count, int threads, float* sums, char* message, int64_t message_size) {
   return guarded(message, message_size, [&] {
-    require(scene && sums, "scene or sums is a null pointer");
+    require(sums, "sums is a null pointer");
     require(first >= 0 && count >= 0 && count <= INT32_MAX - first, "a range of samples needs numbers from 0");
     require(threads >= 1, "the number of threads must be at least 1");
-    GmTraceScene s;
-    std::memcpy(&s, scene, std::min(sizeof(s), static_cast<size_t>(std::max<int64_t>(scene_floats, 0)) * 4));
     const GmTraceVolume v{values, gradients, majorants, skips, table};
-    check(s, scene_floats, v);
+    const GmTraceScene s = checked(scene, scene_floats, v);
+    require(majorants && skips, "majorants or skips is a null pointer");
+    for (int a = 0; a < 3; ++a)
+      require(s.cells[a] == (s.size[a] - 1 + kTraceCell - 1) / kTraceCell, "the number of cells does not fit");
     const Kernels& kernels = gm_kernels();
     const int64_t across = (s.width + kBlockPixels - 1) / kBlockPixels;
     const int64_t blocks = across * ((s.height + kBlockPixels - 1) / kBlockPixels);
@@ -52,6 +55,23 @@ int gaussianmri_trace(const float* scene, int64_t scene_floats, const uint16_t* 
       const int row = static_cast<int>(index / across) * kBlockPixels;
       kernels.trace(s, v, column, std::min(kBlockPixels, s.width - column), row, std::min(kBlockPixels, s.height - row),
                     seed, first, count, sums);
+    });
+  });
+}
+
+int gaussianmri_trace_faces(const float* scene, int64_t scene_floats, const uint16_t* values, const uint8_t* gradients,
+                            const float* table, const float* dome, float exposure, int32_t side, int threads,
+                            float* image, float* alpha, float* depth, char* message, int64_t message_size) {
+  return guarded(message, message_size, [&] {
+    require(dome && image && alpha && depth, "dome, image, alpha or depth is a null pointer");
+    require(exposure > 0.0f && std::isfinite(exposure), "the exposure must be more than 0");
+    require(side >= 1 && side <= 16, "a pixel has 1 to 16 rays a side");
+    require(threads >= 1, "the number of threads must be at least 1");
+    const GmTraceVolume v{values, gradients, nullptr, nullptr, table};
+    const GmTraceScene s = checked(scene, scene_floats, v);
+    const Kernels& kernels = gm_kernels();
+    parallel_for(s.height, threads, [&](int64_t row, int) {
+      kernels.trace_faces(s, v, dome, exposure, side, static_cast<int>(row), image, alpha, depth);
     });
   });
 }

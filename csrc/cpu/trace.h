@@ -1,4 +1,4 @@
-// Path tracing of a block of pixels, compiled for each instruction set.
+// Path tracing of a block of pixels, and cut faces of a row, compiled for each instruction set.
 #pragma once
 
 #include "kernels.h"
@@ -12,6 +12,14 @@ static void trace(const GmTraceScene& scene, const GmTraceVolume& volume, int co
     for (int x = column; x < column + columns; ++x)
       gm_trace_pixel(scene, volume, x, y, seed, first, count,
                      sums + (static_cast<int64_t>(y) * scene.width + x) * kTraceSums);
+}
+
+static void trace_faces(const GmTraceScene& scene, const GmTraceVolume& volume, const float* dome, float exposure,
+                        int side, int row, float* image, float* alpha, float* depth) {
+  for (int x = 0; x < scene.width; ++x) {
+    const int64_t pixel = static_cast<int64_t>(row) * scene.width + x;
+    gm_trace_face_pixel(scene, volume, dome, exposure, side, x, row, image + 3 * pixel, alpha + pixel, depth + pixel);
+  }
 }
 
 }  // namespace GM_ISA

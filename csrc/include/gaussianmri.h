@@ -23,7 +23,7 @@
 extern "C" {
 #endif
 
-#define GAUSSIANMRI_ABI 2
+#define GAUSSIANMRI_ABI 3
 
 enum { GAUSSIANMRI_OK = 0, GAUSSIANMRI_INVALID = 1, GAUSSIANMRI_NO_MEMORY = 2, GAUSSIANMRI_FAILED = 3 };
 
@@ -68,6 +68,14 @@ GAUSSIANMRI_API int gaussianmri_trace(const float* scene, int64_t scene_floats, 
                                       const uint8_t* gradients, const float* majorants, const uint8_t* skips,
                                       const float* table, uint32_t seed, int32_t first, int32_t count, int threads,
                                       float* sums, char* message, int64_t message_size);
+
+/* Cut faces in front of a picture, in place: image (height, width, 3) as displayed, alpha and depth (height, width; mm
+ * along the camera's z). scene, values, gradients, table: as gaussianmri_trace; dome: irradiance rgb on each of the
+ * scene's planes; side^2 rays for each pixel. */
+GAUSSIANMRI_API int gaussianmri_trace_faces(const float* scene, int64_t scene_floats, const uint16_t* values,
+                                            const uint8_t* gradients, const float* table, const float* dome,
+                                            float exposure, int32_t side, int threads, float* image, float* alpha,
+                                            float* depth, char* message, int64_t message_size);
 
 /* Rasterising of N splats (common/splat_math.h): means (N, 3) mm, quaternions (N, 4) w x y z, scales (N, 3) mm, sh
  * (N, coefficients, 3), opacities (N); camera: the 27 members of GmCamera. image (height, width, 3), alpha and depth

@@ -24,6 +24,7 @@ EMULATE(gm_ssim_gradient)
 EMULATE(gm_ssim_maps)
 EMULATE(gm_ssim_mean)
 EMULATE(gm_trace)
+EMULATE(gm_trace_faces)
 EMULATE(gm_write_entries)
 
 // 0: threads and blocks run in their natural order; else in an order drawn from the seed.
