@@ -157,7 +157,7 @@ class CropSet:
         folder: where it is.
         facts: of the whole set: "data" says what it is (a sentence that models trained on it carry with them), "synthetic"
             whether it is, "preprocessing" how it was made (`preprocessing`); more is kept as it is.
-        cases: in the order in which they were added.
+        cases: by case id, so that what is learned does not depend on which process was the first to add its own.
     """
 
     def __init__(self, folder: Path, facts: dict[str, Any], cases: Iterable[Case]) -> None:
@@ -305,7 +305,7 @@ class CropSet:
 
     @property
     def cases(self) -> list[Case]:
-        return list(self._cases.values())
+        return sorted(self._cases.values(), key=lambda case: case.case_id)
 
     def __len__(self) -> int:
         return len(self._cases)

@@ -292,11 +292,11 @@ def _faces(s: Any, volume: _Volume, dome: Tensor, exposure: float, eye: Tensor, 
     enter, leave, face = volume.clip(eye.expand(d.shape), d)
     start, along = volume.matrix @ eye + volume.origin, d @ volume.matrix.T
     at = start + enter[:, None] * along
-    there = (face >= 0) & (enter < leave) & (volume.extinction(at) > 0)
+    here = volume.extinction(at)
     length = d.norm(dim=1)
-    step = torch.minimum(float(s["face"]) / length, leave - enter).clamp(min=0) / 2
-    thickness = sum(volume.extinction(at + ((n + 0.5) * step)[:, None] * along) for n in range(2))
-    cover = torch.where(there, 1 - torch.exp(-thickness * step * length), 0.0)
+    reach = torch.minimum(float(s["face"]) / length, leave - enter).clamp(min=0)
+    thickness = (here + 3 * volume.extinction(at + (2 / 3 * reach)[:, None] * along)) / 4 * reach * length
+    cover = torch.where((face >= 0) & (enter < leave) & (here > 0), 1 - torch.exp(-thickness), 0.0)
     face = face.clamp(min=0)
     p, normal, irradiance = eye + enter[:, None] * d, volume.normals[face], dome[face]
     for light in s["light"][: int(s["lights"])]:

@@ -49,9 +49,22 @@ def test_cases_are_chosen_by_split_type_level_and_grade(tmp_path: Path) -> None:
     assert len(crops) == 10 and len(crops.chosen("train")) == 6 and len(crops.chosen(input_types=["N"])) == 5
     assert [c.case_id for c in crops.chosen("test", ["A"], ["L5/S1"], LEFT)] == ["test0-A", "test1-A"]
     assert labels_of(crops.chosen("train", ["N"]), LEFT) == [0, 1, 2]
-    with pytest.raises(GaussianMRIError, match=r"Case train0-A has no grade of right subarticular stenosis"):
+    with pytest.raises(GaussianMRIError, match=r"Case test0-A has no grade of right subarticular stenosis"):
         labels_of(crops.cases, RIGHT)
     assert not crops.chosen(levels=["L1/L2"]) and not crops.chosen(task=RIGHT)
+
+
+def test_who_came_first_does_not_matter(tmp_path: Path) -> None:
+    """Processes finish in any order; what is learned and drawn from a set must not depend on it."""
+    inputs = spots(0, 0, np.random.default_rng(0))
+    orders = []
+    for name, numbers in (("one", [3, 1, 2]), ("other", [2, 3, 1])):
+        crops = CropSet.create(tmp_path / name)
+        for n in numbers:
+            crops.add(replace(CASE, case_id=f"{n}-L5S1-A", study_id=str(n), patient=str(n)), inputs)
+        for seen in (crops, CropSet.read(tmp_path / name)):
+            orders.append([case.case_id for case in seen] + [case.study_id for case in seen.chosen("test")])
+    assert orders == [orders[0]] * 4
 
 
 def test_an_interrupted_set_goes_on(tmp_path: Path) -> None:
@@ -67,7 +80,8 @@ def test_an_interrupted_set_goes_on(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     crops.add(replace(CASE, case_id="a"), spots(0, 0, generator))
     other.add(replace(CASE, case_id="b"), spots(0, 0, generator))
-    assert [c.case_id for c in CropSet.read(tmp_path / "set")][3:] == ["a", "b"]
+    cases = [case.case_id for case in CropSet.read(tmp_path / "set")]
+    assert cases == ["a", "b", "train0-A", "train1-A", "train2-A"]
     with pytest.raises(GaussianMRIError, match=r"made otherwise \(data, more\)"):
         CropSet.create(tmp_path / "set", {"data": "others", "synthetic": True, "more": 1})
     assert not [path for path in (tmp_path / "set").rglob("*") if "partial" in path.name]

@@ -509,16 +509,15 @@ GM_FUNCTION float gm_trace_face(const GmTraceScene& s, const GmTraceVolume& v, c
   const int face = gm_trace_clip(s, ray, &enter, &leave);
   if (face < 0 || !(enter < leave)) return 0.0f;
   for (int a = 0; a < 3; ++a) at[a] = ray.from[a] + enter * ray.along[a];
-  if (gm_trace_extinction(s, v, at) <= 0.0f) return 0.0f;
+  const float here = gm_trace_extinction(s, v, at);
+  if (here <= 0.0f) return 0.0f;
   const float* const albedo = v.table + s.levels + 3 * gm_trace_level(s, v, at);
   const float length = sqrtf(gm_dot(direction, direction[0], direction[1], direction[2]));
-  const float reach = s.face / length, step = 0.5f * (reach < leave - enter ? reach : leave - enter);
-  float thickness = 0.0f;
-  for (int n = 0; n < 2; ++n) {
-    for (int a = 0; a < 3; ++a) at[a] = ray.from[a] + (enter + ((float)n + 0.5f) * step) * ray.along[a];
-    thickness += gm_trace_extinction(s, v, at);
-  }
-  const float cover = 1.0f - expf(-thickness * step * length);
+  const float most = s.face / length, reach = most < leave - enter ? most : leave - enter;
+  for (int a = 0; a < 3; ++a) at[a] += (2.0f / 3.0f) * reach * ray.along[a];
+  // Radau's two points.
+  const float thickness = (0.25f * here + 0.75f * gm_trace_extinction(s, v, at)) * reach * length;
+  const float cover = 1.0f - expf(-thickness);
   float irradiance[3];
   for (int k = 0; k < 3; ++k) {
     position[k] = s.eye[k] + enter * direction[k];
