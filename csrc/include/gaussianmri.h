@@ -88,15 +88,12 @@ GAUSSIANMRI_API int gaussianmri_splat(const float* camera, int32_t width, int32_
 
 /* Gradients of sum grad . picture, from the pictures that gaussianmri_splat drew; grad_screen (N, 2): with respect to
  * the splats' places on the screen, pixels. */
-GAUSSIANMRI_API int gaussianmri_splat_backward(const float* image, const float* alpha, const float* depth,
-                                               const float* grad_image, const float* grad_alpha,
-                                               const float* grad_depth, const float* camera, int32_t width,
-                                               int32_t height, const float* means, const float* quaternions,
-                                               const float* scales, const float* sh, const float* opacities,
-                                               int64_t splats, int32_t coefficients, int threads, float* grad_means,
-                                               float* grad_quaternions, float* grad_scales, float* grad_sh,
-                                               float* grad_opacities, float* grad_screen, char* message,
-                                               int64_t message_size);
+GAUSSIANMRI_API int gaussianmri_splat_backward(
+    const float* image, const float* alpha, const float* depth, const float* grad_image, const float* grad_alpha,
+    const float* grad_depth, const float* camera, int32_t width, int32_t height, const float* means,
+    const float* quaternions, const float* scales, const float* sh, const float* opacities, int64_t splats,
+    int32_t coefficients, int threads, float* grad_means, float* grad_quaternions, float* grad_scales, float* grad_sh,
+    float* grad_opacities, float* grad_screen, char* message, int64_t message_size);
 
 #ifdef __cplusplus
 }
