@@ -1,12 +1,13 @@
 """What a plane cuts a volume open to, as the path tracer shows it, without tracing.
 
 What planes leave of a volume is convex, so nothing lies between a cut face and the lights: its light is in closed form,
-and so is its opacity (csrc/common/trace_math.h, `gm_trace_face`). In front of splats, it shows every voxel of the plane
+and so is its opacity (csrc/common/face_math.h, `gm_trace_face`). In front of splats, it shows every voxel of the plane
 that the user moves, whatever pictures the splats were learned from.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
@@ -185,15 +186,23 @@ def _volume(
     )
 
 
-def _dome(scene: Any, count: int = 2048) -> NDArray[np.float64]:
-    """Irradiance (P, 3) of a scene's dome on each of its planes, by directions spread evenly over the sphere."""
+@functools.cache
+def _directions(count: int = 2048) -> NDArray[np.float64]:
+    """Unit vectors (count, 3) spread evenly over the sphere."""
     n = np.arange(count) + 0.5
     z, turn = 1 - 2 * n / count, math.pi * (1 + math.sqrt(5)) * n
     ring = np.sqrt(1 - z * z)
-    directions = np.stack([ring * np.cos(turn), ring * np.sin(turn), z], axis=1)
+    return np.stack([ring * np.cos(turn), ring * np.sin(turn), z], axis=1)
+
+
+def _dome(scene: Any) -> NDArray[np.float64]:
+    """Irradiance (P, 3) of a scene's dome on each of its planes."""
+    directions = _directions()
     height = (directions @ scene["up"])[:, None]
     end = np.where(height > 0, scene["zenith"], scene["nadir"])
     light = scene["horizon"] + np.abs(height) * (end - scene["horizon"])
     normals = scene["plane"]["normal"][: int(scene["planes"])]
-    irradiance: NDArray[np.float64] = np.maximum(normals @ directions.T, 0) @ light * (4 * math.pi / count)
+    irradiance: NDArray[np.float64] = (
+        np.maximum(normals @ directions.T, 0) @ light * (4 * math.pi / len(directions))
+    )
     return irradiance

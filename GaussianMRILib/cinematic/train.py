@@ -170,6 +170,11 @@ class Trainer:
     @property
     def model(self) -> CinematicModel:
         """The model as it stands, apart from the training's own tensors."""
+        return replace(
+            self._trained(), face=self.dataset.face(self.device) if self.visibility == "analytic" else None
+        )
+
+    def _trained(self) -> CinematicModel:
         facts = {
             "method": self.options.method,
             "options": asdict(self.options),
@@ -193,7 +198,6 @@ class Trainer:
             adjustment,
             self.dataset.background,
             facts,
-            self.dataset.face(self.device) if self.visibility == "analytic" else None,
         )
 
     def _start(self) -> Splats:
@@ -288,7 +292,7 @@ class Trainer:
 
     def _check(self) -> None:
         """Quality on the frames kept out, and whether to stop."""
-        model = replace(self.model, face=None)  # the volume's own faces say nothing of the splats
+        model = self._trained()  # without the volume's own faces, which say nothing of the splats
         errors = []
         for frame in self._held_out:
             image = model.render(frame.camera, frame.plane).image.clamp(0, 1).cpu()

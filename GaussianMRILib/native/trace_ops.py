@@ -6,6 +6,9 @@ Importing this module registers it, once per process.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -42,29 +45,41 @@ _library.define(
 )
 
 
+def _check_volume(
+    scene: Tensor, values: Tensor, gradients: Tensor, table: Tensor, device: str, **others: Tensor
+) -> Any:
+    """What both operators take; the scene's header. `others` have to be contiguous as well."""
+    _check_tensor("scene", scene, (SCENE.itemsize // 4,), torch.int32, "cpu")
+    header = np.frombuffer(scene.numpy().tobytes(), SCENE)[0]
+    i, j, k = (int(n) for n in header["size"])
+    _check_tensor("values", values, (k, j, i), torch.uint16, device)
+    if gradients.numel():
+        _check_tensor("gradients", gradients, (k, j, i), torch.uint8, device)
+    _check_tensor("table", table, (4 * int(header["levels"]) + GRADIENT_LEVELS,), torch.float32, device)
+    for name, tensor in {"values": values, "gradients": gradients, "table": table, **others}.items():
+        _check(tensor.is_contiguous(), f"{name} must be contiguous.")
+    return header
+
+
+def _grid(size: Sequence[int]) -> tuple[int, int]:
+    """Blocks of 16 x 8 pixels over (height, width)."""
+    height, width = size
+    return -(-width // 16), -(-height // 8)
+
+
 def _check_trace(
     sums: Tensor, scene: Tensor, values: Tensor, gradients: Tensor, majorants: Tensor, skips: Tensor,
     table: Tensor, seed: int, first: int, count: int, device: str,
 ) -> None:  # fmt: skip
-    _check_tensor("scene", scene, (SCENE.itemsize // 4,), torch.int32, "cpu")
-    header = np.frombuffer(scene.numpy().tobytes(), SCENE)[0]
-    i, j, k = (int(n) for n in header["size"])
+    header = _check_volume(
+        scene, values, gradients, table, device, sums=sums, majorants=majorants, skips=skips
+    )
     ci, cj, ck = (int(n) for n in header["cells"])
     _check_tensor("sums", sums, (int(header["height"]), int(header["width"]), SUMS), torch.float32, device)
-    _check_tensor("values", values, (k, j, i), torch.uint16, device)
-    if gradients.numel():
-        _check_tensor("gradients", gradients, (k, j, i), torch.uint8, device)
     _check_tensor("majorants", majorants, (ck, cj, ci), torch.float32, device)
     _check_tensor("skips", skips, (ck, cj, ci), torch.uint8, device)
-    entries = 4 * int(header["levels"]) + GRADIENT_LEVELS
-    _check_tensor("table", table, (entries,), torch.float32, device)
     _check(0 <= seed < 2**31, f"seed must lie in [0, 2^31), got {seed}.")
     _check(first >= 0 and count >= 0 and first + count < 2**31, "samples are numbered from 0 to 2^31.")
-    for name, tensor in (
-        ("sums", sums), ("values", values), ("gradients", gradients), ("majorants", majorants),
-        ("skips", skips), ("table", table),
-    ):  # fmt: skip
-        _check(tensor.is_contiguous(), f"{name} must be contiguous.")
 
 
 def _trace_cpu(
@@ -100,11 +115,9 @@ def launch_trace(
     skips: Tensor, table: Tensor, seed: int, first: int, count: int,
 ) -> None:  # fmt: skip
     """Queue the kernel on a `cuda_launch.Launcher`."""
-    height, width, _ = sums.shape
-    grid = (-(-width // 16), -(-height // 8))
     launcher.launch(  # type: ignore[attr-defined]
-        "gm_trace", grid, 128, scene.to(sums.device), values, gradients, majorants, skips, table, seed, first,
-        count, sums,
+        "gm_trace", _grid(sums.shape[:2]), 128, scene.to(sums.device), values, gradients, majorants, skips, table,
+        seed, first, count, sums,
     )  # fmt: skip
 
 
@@ -132,23 +145,14 @@ def _check_faces(
     image: Tensor, alpha: Tensor, depth: Tensor, scene: Tensor, values: Tensor, gradients: Tensor, table: Tensor,
     dome: Tensor, exposure: float, side: int, device: str,
 ) -> None:  # fmt: skip
-    _check_tensor("scene", scene, (SCENE.itemsize // 4,), torch.int32, "cpu")
-    header = np.frombuffer(scene.numpy().tobytes(), SCENE)[0]
-    i, j, k = (int(n) for n in header["size"])
+    header = _check_volume(
+        scene, values, gradients, table, device, image=image, alpha=alpha, depth=depth, dome=dome
+    )
     size = int(header["height"]), int(header["width"])
-    tensors = {
-        "image": (image, (*size, 3), torch.float32),
-        "alpha": (alpha, size, torch.float32),
-        "depth": (depth, size, torch.float32),
-        "values": (values, (k, j, i), torch.uint16),
-        "table": (table, (4 * int(header["levels"]) + GRADIENT_LEVELS,), torch.float32),
-        "dome": (dome, (int(header["planes"]), 3), torch.float32),
-    }
-    if gradients.numel():
-        tensors["gradients"] = gradients, (k, j, i), torch.uint8
-    for name, (tensor, shape, dtype) in tensors.items():
-        _check_tensor(name, tensor, shape, dtype, device)
-        _check(tensor.is_contiguous(), f"{name} must be contiguous.")
+    _check_tensor("image", image, (*size, 3), torch.float32, device)
+    _check_tensor("alpha", alpha, size, torch.float32, device)
+    _check_tensor("depth", depth, size, torch.float32, device)
+    _check_tensor("dome", dome, (int(header["planes"]), 3), torch.float32, device)
     _check(exposure > 0 and 1 <= side <= 16, "exposure must be more than 0, side 1 to 16.")
 
 
@@ -186,11 +190,9 @@ def launch_faces(
     table: Tensor, dome: Tensor, exposure: float, side: int,
 ) -> None:  # fmt: skip
     """Queue the kernel on a `cuda_launch.Launcher`."""
-    height, width = alpha.shape
-    grid = (-(-width // 16), -(-height // 8))
     launcher.launch(  # type: ignore[attr-defined]
-        "gm_trace_faces", grid, 128, scene.to(image.device), values, gradients, table, dome, exposure, side, image,
-        alpha, depth,
+        "gm_trace_faces", _grid(alpha.shape), 128, scene.to(image.device), values, gradients, table, dome, exposure, side,
+        image, alpha, depth,
     )  # fmt: skip
 
 

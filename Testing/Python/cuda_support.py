@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import random
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 
 from GaussianMRILib.native import reference
+from GaussianMRILib.native.backend import kernels
 from GaussianMRILib.native.cuda_operators import CudaOperators
 
 EMULATION = Path(__file__).resolve().parents[1] / "Native" / "cuda_emulation"
@@ -25,13 +30,36 @@ def fresh_seed() -> int:
     return seed
 
 
-def emulated(seed: int = 0, **limits: int) -> CudaOperators:
-    """The CUDA operators on the host emulation; `seed` shuffles blocks and threads."""
+def emulation_launcher(seed: int = 0) -> Any:
+    """A launcher on the host emulation; `seed` shuffles blocks and threads. RuntimeError: there is no compiler."""
     if str(EMULATION) not in sys.path:
         sys.path.insert(0, str(EMULATION))
     from launcher import EmulationLauncher
 
-    return CudaOperators(EmulationLauncher(seed=seed), **limits)
+    return EmulationLauncher(seed=seed)
+
+
+def emulated(seed: int = 0, **limits: int) -> CudaOperators:
+    """The CUDA operators on the host emulation."""
+    return CudaOperators(emulation_launcher(seed), **limits)
+
+
+@contextmanager
+def scalar_against_emulation() -> Iterator[Any]:
+    """A launcher with a fresh seed, while the processor's kernels are scalar, as the emulated ones are; else a skip."""
+    library = kernels()
+    if library is None:
+        pytest.skip("needs the compiled kernels")
+    try:
+        launcher = emulation_launcher(fresh_seed())
+    except RuntimeError as error:
+        pytest.skip(str(error))
+    before = library.simd
+    try:
+        library.set_simd("scalar")
+        yield launcher
+    finally:
+        library.set_simd(before)
 
 
 @dataclass

@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from cuda_support import EMULATION, fresh_seed
+from cuda_support import scalar_against_emulation
 from trace_scenes import affine, blob, plain
 
 from GaussianMRILib import GaussianMRIError
@@ -138,33 +137,18 @@ def test_kernel_and_reference_agree(gradients: object, side: int) -> None:
 
 
 def test_emulated_cuda_kernel_equals_the_processors() -> None:
-    library = kernels()
-    if library is None:
-        pytest.skip("needs the compiled kernels")
-    if str(EMULATION) not in sys.path:
-        sys.path.insert(0, str(EMULATION))
-    try:
-        from launcher import EmulationLauncher
-
-        launcher = EmulationLauncher(seed=fresh_seed())
-    except RuntimeError as error:
-        pytest.skip(str(error))
     tracer = tracer_of([[0, 0.2], [0.1, 1]])
     plane, camera = ClipPlane.from_point(tracer.centre, (0.3, 1, 0.2)), tracer.camera(25, 15, size=(37, 21))
     face = CutFace.of(tracer)
-    before = library.simd
-    try:
-        library.set_simd("scalar")
-        ours = painted(face, camera, plane, 2)
-    finally:
-        library.set_simd(before)
     theirs = torch.zeros(21, 37, 3), torch.zeros(21, 37), torch.zeros(21, 37)
     v = face.volume
     scene = v.scene(camera, [plane], face.preset)
     dome = torch.from_numpy(_dome(np.frombuffer(scene.numpy().tobytes(), trace_ops.SCENE)[0])).float()
-    trace_ops.launch_faces(
-        launcher, *theirs, scene, v.values, v.gradients, v.table, dome, face.preset.exposure, 2
-    )
+    with scalar_against_emulation() as launcher:
+        ours = painted(face, camera, plane, 2)
+        trace_ops.launch_faces(
+            launcher, *theirs, scene, v.values, v.gradients, v.table, dome, face.preset.exposure, 2
+        )
     assert launcher.launched == ["gm_trace_faces"] and float(ours[1].max()) > 0.5
     for a, b in zip(ours, theirs, strict=True):
         assert float(((a - b).abs() > 1e-4 * (1 + b.abs())).float().mean()) < 0.01

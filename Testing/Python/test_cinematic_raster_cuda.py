@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from dataclasses import replace
 
 import pytest
 import torch
-from cuda_support import EMULATION
+from cuda_support import emulation_launcher
 from raster_scenes import RasterScene, assert_gradients_agree, assert_pictures_agree, raster_scene
 from torch import Tensor
 
@@ -18,11 +17,7 @@ needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="the CUD
 
 
 def emulated(seed: int = 0) -> splat_cuda.CudaRasteriser:
-    if str(EMULATION) not in sys.path:
-        sys.path.insert(0, str(EMULATION))
-    from launcher import EmulationLauncher
-
-    return splat_cuda.CudaRasteriser(EmulationLauncher(seed=seed))
+    return splat_cuda.CudaRasteriser(emulation_launcher(seed))
 
 
 def run(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
-from cuda_support import EMULATION, fresh_seed
+from cuda_support import scalar_against_emulation
 from trace_scenes import affine, blob, plain
 
 from GaussianMRILib import native
@@ -43,28 +42,13 @@ def shiny(gradient_opacity: object = ()) -> PathTracer:
 @pytest.mark.parametrize("gradients", [(), [[0, 0.2], [0.1, 1]]], ids=["plain", "gradients"])
 def test_emulated_kernel_equals_the_processors(gradients: object) -> None:
     """The same source, so the same image but for paths that rounding leads elsewhere."""
-    library = kernels()
-    if library is None:
-        pytest.skip("needs the compiled kernels")
-    if str(EMULATION) not in sys.path:
-        sys.path.insert(0, str(EMULATION))
-    try:
-        from launcher import EmulationLauncher
-
-        launcher = EmulationLauncher(seed=fresh_seed())
-    except RuntimeError as error:
-        pytest.skip(str(error))
     tracer = shiny(gradients)
     scene = arguments(tracer, (37, 21), ClipPlane.from_point(tracer.centre, (0.3, 1, 0.2)))
     ours, theirs = torch.zeros(21, 37, trace_ops.SUMS), torch.zeros(21, 37, trace_ops.SUMS)
-    before = library.simd
-    try:
-        library.set_simd("scalar")
+    with scalar_against_emulation() as launcher:
         torch.ops.gaussianmri.trace_(ours, *scene, 5, 3, 16)
-    finally:
-        library.set_simd(before)
-    trace_ops.launch_trace(launcher, theirs, *scene, 5, 3, 9)
-    trace_ops.launch_trace(launcher, theirs, *scene, 5, 12, 7)
+        trace_ops.launch_trace(launcher, theirs, *scene, 5, 3, 9)
+        trace_ops.launch_trace(launcher, theirs, *scene, 5, 12, 7)
     same = (ours - theirs).abs().amax(dim=-1) <= 1e-3 * ours.abs().amax(dim=-1) + 1e-5
     assert launcher.launched == ["gm_trace"] * 2 and float(ours[..., 3].sum()) > 800
     assert float(same.float().mean()) > 0.9

@@ -1,6 +1,7 @@
 // Path tracing of a block of pixels, and cut faces of a row, compiled for each instruction set.
 #pragma once
 
+#include "../common/face_math.h"
 #include "kernels.h"
 #include "simd.h"
 

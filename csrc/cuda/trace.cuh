@@ -1,6 +1,6 @@
-// Path tracing, one thread for each pixel; the path is in common/trace_math.h.
+// Path tracing (common/trace_math.h) and cut faces (common/face_math.h), one thread for each pixel.
 #pragma once
-#include "common/trace_math.h"
+#include "common/face_math.h"
 
 // grid: (columns / 16, rows / 8), block 128. sums [height, width, kTraceSums]; gradients may be null.
 extern "C" __global__ void __launch_bounds__(128, 3)

@@ -69,9 +69,9 @@ GAUSSIANMRI_API int gaussianmri_trace(const float* scene, int64_t scene_floats, 
                                       const float* table, uint32_t seed, int32_t first, int32_t count, int threads,
                                       float* sums, char* message, int64_t message_size);
 
-/* Cut faces in front of a picture, in place: image (height, width, 3) as displayed, alpha and depth (height, width; mm
- * along the camera's z). scene, values, gradients, table: as gaussianmri_trace; dome: irradiance rgb on each of the
- * scene's planes; side^2 rays for each pixel. */
+/* Cut faces (common/face_math.h) in front of a picture, in place: image (height, width, 3) as displayed, alpha and
+ * depth (height, width; mm along the camera's z). scene, values, gradients, table: as gaussianmri_trace; dome:
+ * irradiance rgb on each of the scene's planes; side^2 rays for each pixel. */
 GAUSSIANMRI_API int gaussianmri_trace_faces(const float* scene, int64_t scene_floats, const uint16_t* values,
                                             const uint8_t* gradients, const float* table, const float* dome,
                                             float exposure, int32_t side, int threads, float* image, float* alpha,
