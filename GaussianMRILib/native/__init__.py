@@ -1,4 +1,4 @@
-"""The kernels: rendering of Gaussians on planes with its gradient, structural similarity, and Adam.
+"""The kernels: rendering of Gaussians on planes with its gradient, structural similarity, Adam, and lattices of Gaussians.
 
 Each is a torch operator `torch.ops.gaussianmri.*`, implemented by a compiled library, or where there is none
 by the reference implementation in plain torch; `backend()` says which. Tensors are float32; Gaussians and
@@ -13,6 +13,8 @@ from .backend import BackendInfo, backend
 from .build import cache_folder, source_root
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
 __all__ = [
@@ -21,6 +23,9 @@ __all__ = [
     "adam_",
     "backend",
     "cache_folder",
+    "lattice_render",
+    "lattice_render_backward",
+    "lattice_smooth",
     "render_planes",
     "render_planes_backward",
     "source_root",
@@ -35,6 +40,7 @@ def _ops():  # type: ignore[no-untyped-def]
     import torch
 
     from . import ops  # noqa: F401  registers the operators
+    from .lattice import operators  # noqa: F401
 
     return torch.ops.gaussianmri
 
@@ -141,3 +147,85 @@ def adam_(
         step: number of this step, from 1.
     """
     _ops().adam_(parameters, grad, m, v, rates, modes, step, beta1, beta2, eps)
+
+
+def lattice_render(
+    nodes: Tensor,
+    table: Tensor,
+    ras_to_node: Tensor,
+    frames: Tensor,
+    shapes: Tensor,
+    offsets: Tensor,
+    weights: Tensor,
+    background: float = 1e-4,
+) -> tuple[Tensor, Tensor]:
+    """Render a lattice of Gaussians of one shape on planes: I(u) = sum w c / (sum w + background), averaged over
+    samples along the normal.
+
+    Node (x, y, z) weighs w = e(ux - x) e(uy - y) e(uz - z) at a point u of lattice coordinates, with
+    e(d) = exp(-d^2 / (2 * 0.6^2)), where it is among the 4 x 4 x 4 nodes floor(u) - 1 .. floor(u) + 2, else 0.
+
+    Args:
+        nodes: (B, 8, 8, 8) float32: colours [z][y][x] of the nodes of B bricks.
+        table: (bz, by, bx) int32 on the nodes' device: the brick of each cell of 8 x 8 x 8 nodes, -1 where there
+            is none. Node (x, y, z) is nodes[table[z // 8, y // 8, x // 8], z % 8, y % 8, x % 8]. Nodes outside
+            the table or without a brick do not exist. No brick may be named twice.
+        ras_to_node: (3, 4) float64 on the CPU: RAS millimetres to lattice coordinates x, y, z.
+        frames, shapes, offsets, weights: planes, as for `render_planes`.
+        background: weight of the black background, >= 0.
+
+    Returns:
+        image (total) and density (total): sum w averaged in the same way, without background; both 0 where no
+        node reaches. The image is differentiable with respect to `nodes`, in which it is linear.
+
+    Raises:
+        ValueError: an argument has a wrong shape, dtype, device or value.
+    """
+    planes = (table, ras_to_node, frames, shapes, offsets, weights, background)
+    image, density = _ops().lattice_render(nodes, *planes)
+    return image, density
+
+
+def lattice_render_backward(
+    grad_image: Tensor,
+    table: Tensor,
+    ras_to_node: Tensor,
+    frames: Tensor,
+    shapes: Tensor,
+    offsets: Tensor,
+    weights: Tensor,
+    background: float,
+    brick_count: int,
+) -> Tensor:
+    """Gradient (brick_count, 8, 8, 8) of sum(grad_image * image) with respect to the nodes of `lattice_render`: its
+    exact adjoint, without an autograd graph. Bricks that the table does not name get 0.
+    """
+    planes = (table, ras_to_node, frames, shapes, offsets, weights, background)
+    gradient: Tensor = _ops().lattice_render_backward(grad_image, *planes, brick_count)
+    return gradient
+
+
+def lattice_smooth(
+    nodes: Tensor, reference: Tensor, table: Tensor, scales: Sequence[float], edge: float
+) -> Tensor:
+    """Gradient of a smoothness prior that keeps edges: out_n = sum over the up to six neighbours m along the axes of
+    s^2 w (nodes_n - nodes_m), w = edge / sqrt((s (reference_n - reference_m))^2 + edge^2).
+
+    With `reference` equal to `nodes` it is the gradient of sum over pairs of
+    edge (sqrt((s (nodes_n - nodes_m))^2 + edge^2) - edge); with a fixed one it is linear, symmetric and positive
+    semi-definite (a step of reweighted least squares), and differentiable with respect to `nodes`.
+
+    Args:
+        nodes, reference: (B, 8, 8, 8) float32.
+        table: (bz, by, bx) int32, as for `lattice_render`; neighbours that do not exist pull nothing.
+        scales: s along x, y, z: 1 / pitch in mm makes differences slopes.
+        edge: slope (unit of colour times scale) beyond which a difference counts as an edge; 0: w = 1 everywhere.
+
+    Returns:
+        (B, 8, 8, 8); 0 for bricks that the table does not name.
+
+    Raises:
+        ValueError: an argument has a wrong shape, dtype, device or value.
+    """
+    out: Tensor = _ops().lattice_smooth(nodes, reference, table, list(scales), edge)
+    return out

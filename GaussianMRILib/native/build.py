@@ -104,10 +104,10 @@ def _ninja_file(root: Path, compiler: str, output: str) -> str:
         "rule link\n  command = $cxx -shared -o $out $in -pthread",
     ]
     objects = []
-    for source in sorted((root / "cpu").glob("*.cpp")):
+    for source in sorted(root.glob("*/*.cpp")):
         if source.name == "kernels.cpp":
             continue
-        objects.append(f"{source.stem}.o")
+        objects.append(f"{source.parent.name}_{source.stem}.o")
         lines.append(f"build {objects[-1]}: compile {quoted(source)}")
     for name, flags in _instruction_sets(root):
         objects.append(f"kernels_{name}.o")
@@ -134,8 +134,8 @@ def build_library() -> Path:
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
     text = _ninja_file(root, compiler, library_name())
     digest = hashlib.sha256((text + version).encode())
-    for source in sorted([*root.glob("cpu/*"), *root.glob("common/*"), *root.glob("include/*")]):
-        digest.update(source.name.encode() + source.read_bytes())
+    for source in sorted([*root.glob("*/*.cpp"), *root.glob("*/*.h")]):
+        digest.update(source.relative_to(root).as_posix().encode() + source.read_bytes())
     folder = cache_folder() / f"kernels-{digest.hexdigest()[:16]}"
     target = folder / library_name()
     if target.is_file():

@@ -55,7 +55,7 @@ def source_folder() -> Path:
 
 def source_files(folder: Path) -> list[Path]:
     """Every file of csrc that the CUDA kernels are made of, sorted."""
-    return sorted([*(folder / "common").glob("*.h"), *(folder / "cuda").glob("*.cuh")])
+    return sorted([*folder.glob("common/*.h"), *folder.glob("*/math.h"), *folder.glob("*/*.cuh")])
 
 
 def kernel_signatures(folder: Path) -> dict[str, str]:

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from ..errors import GaussianMRIError
 
-ABI = 3  # GAUSSIANMRI_ABI in csrc/include/gaussianmri.h
+ABI = 4  # GAUSSIANMRI_ABI in csrc/include/gaussianmri.h
 _MESSAGE_SIZE = 512
 _POINTER, _LONG, _FLOAT, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float, ctypes.c_int
 _PLANES = [_POINTER, _LONG, _POINTER, _POINTER, _POINTER, _POINTER, _LONG, _LONG, _FLOAT, _FLOAT, _INT]
+_LATTICE = [_LONG, *[_POINTER] * 7, _LONG, _LONG, _FLOAT, _INT]
 _MESSAGE = [_POINTER, _LONG]
 _SIGNATURES = {
     "gaussianmri_render": [*_PLANES, _POINTER, _POINTER, _POINTER, *_MESSAGE],
@@ -35,6 +36,11 @@ _SIGNATURES = {
     ],
     "gaussianmri_splat_backward": [
         *[_POINTER] * 7, _INT, _INT, *[_POINTER] * 5, _LONG, _INT, _INT, *[_POINTER] * 6, *_MESSAGE
+    ],
+    "gaussianmri_lattice_render": [_POINTER, *_LATTICE, _POINTER, _POINTER, *_MESSAGE],
+    "gaussianmri_lattice_render_backward": [_POINTER, *_LATTICE, _POINTER, *_MESSAGE],
+    "gaussianmri_lattice_smooth": [
+        _POINTER, _POINTER, _LONG, *[_POINTER] * 3, _FLOAT, _INT, _POINTER, *_MESSAGE
     ],
 }  # fmt: skip
 

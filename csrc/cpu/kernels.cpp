@@ -1,5 +1,6 @@
 // Compiled once per instruction set, with GM_ISA naming it; nothing here may be shared with other translation units.
 #include "../common/adam_math.h"
+#include "../lattice/kernels.h"
 #include "cull.h"
 #include "gather.h"
 #include "scatter.h"
@@ -53,6 +54,9 @@ const Kernels kernels = {GM_STRING(GM_ISA),
                          splat_place,
                          splat_draw,
                          splat_pull,
-                         splat_chain};
+                         splat_chain,
+                         lattice_gather,
+                         lattice_scatter,
+                         lattice_smooth};
 
 }  // namespace GM_ISA

@@ -5,6 +5,7 @@
 
 #include "../common/plane_math.h"
 #include "../common/trace_math.h"
+#include "../lattice/math.h"
 #include "splat_types.h"
 
 constexpr int kPadding = 16;          // spare floats after every row: the widest vector's store never needs a tail
@@ -35,6 +36,21 @@ struct PlaneSamples {  // one plane's frame and its samples along the normal
   int32_t rows, columns;
   const float* offsets;  // sample_count
   int32_t sample_count;
+};
+
+// Pixels [first, end) of a row at one sample of a plane: pixel i lies at start + i step in lattice coordinates.
+struct LatticeRow {
+  double start[3], step[3];
+  int32_t first, end;
+  float weight;  // of the sample
+};
+
+// The bricks that one task adds to: those of padded cells low <= (x, y, z) < high. What other bricks should get goes to
+// `rest`, the task's own brick that nobody reads.
+struct LatticeBlock {
+  float* nodes;
+  float* rest;
+  int32_t low[3], high[3];
 };
 
 struct Kernels {
@@ -99,6 +115,14 @@ struct Kernels {
                      const SplatImageGradients& images, const int32_t* destinations, int stride, float* records);
   void (*splat_chain)(const SplatScene& scene, const GmSplat* splats, int count, const int32_t* starts,
                       const int32_t* counts, int stride, const float* records, const SplatGradients& out);
+
+  // Lattices; see lattice/kernels.h.
+  void (*lattice_gather)(const GmLattice& lattice, const float* nodes, const LatticeRow& row, float background,
+                         float* image, float* density);
+  void (*lattice_scatter)(const GmLattice& lattice, const LatticeBlock& block, const LatticeRow& row, float background,
+                          const float* grad_image);
+  void (*lattice_smooth)(const float* nodes, const float* reference, const int32_t* neighbours, int brick,
+                         const float* scales, float edge, float* out);
 };
 
 // The table for an instruction set, or nullptr where it was not built or this processor lacks it.

@@ -150,6 +150,42 @@ static inline V set_as(float x) {
 }
 #endif
 
+// Four neighbouring values, whatever the widest vector is.
+#if defined(GM_USE_AVX512) || defined(GM_USE_AVX2) || defined(GM_USE_SSE2)
+using Quad = __m128;
+static inline Quad load4(const float* p) { return _mm_loadu_ps(p); }
+static inline void store4(float* p, Quad x) { _mm_storeu_ps(p, x); }
+static inline Quad set4(float x) { return _mm_set1_ps(x); }
+static inline Quad mul4(Quad a, Quad b) { return _mm_mul_ps(a, b); }
+#if defined(GM_USE_SSE2)
+static inline Quad fma4(Quad a, Quad b, Quad c) { return _mm_add_ps(_mm_mul_ps(a, b), c); }
+#else
+static inline Quad fma4(Quad a, Quad b, Quad c) { return _mm_fmadd_ps(a, b, c); }
+#endif
+#elif defined(GM_USE_NEON)
+using Quad = float32x4_t;
+static inline Quad load4(const float* p) { return vld1q_f32(p); }
+static inline void store4(float* p, Quad x) { vst1q_f32(p, x); }
+static inline Quad set4(float x) { return vdupq_n_f32(x); }
+static inline Quad mul4(Quad a, Quad b) { return vmulq_f32(a, b); }
+static inline Quad fma4(Quad a, Quad b, Quad c) { return vfmaq_f32(c, a, b); }
+#else
+struct Quad {
+  float x[4];
+};
+static inline Quad load4(const float* p) { return {{p[0], p[1], p[2], p[3]}}; }
+static inline void store4(float* p, Quad a) {
+  for (int k = 0; k < 4; ++k) p[k] = a.x[k];
+}
+static inline Quad set4(float x) { return {{x, x, x, x}}; }
+static inline Quad mul4(Quad a, Quad b) {
+  return {{a.x[0] * b.x[0], a.x[1] * b.x[1], a.x[2] * b.x[2], a.x[3] * b.x[3]}};
+}
+static inline Quad fma4(Quad a, Quad b, Quad c) {
+  return {{a.x[0] * b.x[0] + c.x[0], a.x[1] * b.x[1] + c.x[1], a.x[2] * b.x[2] + c.x[2], a.x[3] * b.x[3] + c.x[3]}};
+}
+#endif
+
 // Sums over the lanes of seven vectors, as a tree: the same order every time. total has room for eight.
 #if defined(GM_USE_AVX512) || defined(GM_USE_AVX2)
 static inline void sum8(__m256 a, __m256 b, __m256 c, __m256 d, __m256 e, __m256 f, __m256 g, float* total) {
