@@ -19,9 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
-from ..geometry import ImagePlane
+from ..geometry import PROFILE_EDGE_MM, ImagePlane
 from ..geometry.affine import transform_points
-from ..priors.consistency import PROFILE_EDGE_MM
 from ..priors.volume import PriorVolume
 from ..stacks import SliceStack, check_same_frame
 from .resampling import Resampler

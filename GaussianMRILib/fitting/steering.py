@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..gaussians.planes import upper_factor
 from ..priors.volume import PriorVolume
 
 #: sigma_i = sigma0 * clip((mean eigenvalue / eigenvalue i)^EXPONENT, *STRETCH); eigenvalues no less than FLOOR * median.
@@ -159,17 +160,6 @@ def _eigen(matrices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     with ThreadPoolExecutor(threads) as pool:
         parts = list(pool.map(torch.linalg.eigh, matrices.chunk(threads)))
     return torch.cat([values for values, _ in parts]), torch.cat([vectors for _, vectors in parts])
-
-
-def upper_factor(precision: torch.Tensor) -> torch.Tensor:
-    """Upper triangular M with M^T M = P: (6, N) M00 M01 M02 M11 M12 M22 of precisions (N, 3, 3)."""
-    p = precision.double()
-    m00 = p[:, 0, 0].sqrt()
-    m01, m02 = p[:, 0, 1] / m00, p[:, 0, 2] / m00
-    m11 = (p[:, 1, 1] - m01**2).clamp(min=1e-12).sqrt()
-    m12 = (p[:, 1, 2] - m01 * m02) / m11
-    m22 = (p[:, 2, 2] - m02**2 - m12**2).clamp(min=1e-12).sqrt()
-    return torch.stack([m00, m01, m02, m11, m12, m22]).float()
 
 
 def _sample_grid(values: torch.Tensor, places: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from .affine import LPS_RAS, check_affine, inside_hull, slice_poses, transform_points, unit_vector
 from .plane import ImagePlane
+from .profile import PROFILE_EDGE_MM, slice_profile
 
 __all__ = [
     "LPS_RAS",
+    "PROFILE_EDGE_MM",
     "ImagePlane",
     "check_affine",
     "inside_hull",
     "slice_poses",
+    "slice_profile",
     "transform_points",
     "unit_vector",
 ]

@@ -18,11 +18,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import GaussianMRIError
+from ..geometry import PROFILE_EDGE_MM
 from ..stacks import SliceStack
 from .volume import PriorVolume
 
-#: Transition of the slice profile from 1 to 0 at each side, mm (a box is not what an excitation pulse makes).
-PROFILE_EDGE_MM = 0.6
 #: Slices further than this part of a pixel off a straight row have no common columns. Headers round positions
 #: to a few hundredths of a millimetre; a seventh of a pixel is below what an interpolated image shows.
 TOLERANCE_PIXELS = 0.15

@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
+from ..geometry import PROFILE_EDGE_MM
 from ..stacks import SliceStack
-from .consistency import PROFILE_EDGE_MM, default_factor, enforce, slice_operator, upsample
+from .consistency import default_factor, enforce, slice_operator, upsample
 from .volume import PriorVolume
 
 
