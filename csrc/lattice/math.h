@@ -144,14 +144,22 @@ GM_FUNCTION void gm_lattice_weights(float fraction, float* w0, float* w1, float*
 // its brick; bit 4 dz + 2 dy + dx of `there` tells of the bricks from that one on.
 GM_FUNCTION float gm_lattice_existing(const float* x, const float* y, const float* z, int stride, int at_x, int at_y,
                                       int at_z, unsigned there) {
-  const float* const weights[3] = {x, y, z};
-  const int at[3] = {at_x, at_y, at_z};
-  float sums[3][2] = {{0.0f, 0.0f}, {0.0f, 0.0f}, {0.0f, 0.0f}};
-  for (int axis = 0; axis < 3; ++axis)
-    for (int k = 0; k < kTaps; ++k) sums[axis][at[axis] + k >= kBrickSide] += weights[axis][k * stride];
+  float x0 = 0.0f, x1 = 0.0f, y0 = 0.0f, y1 = 0.0f, z0 = 0.0f, z1 = 0.0f;
+  for (int k = 0; k < kTaps; ++k) {
+    const bool dx = at_x + k >= kBrickSide, dy = at_y + k >= kBrickSide, dz = at_z + k >= kBrickSide;
+    const float wx = x[k * stride], wy = y[k * stride], wz = z[k * stride];
+    x0 += dx ? 0.0f : wx;
+    x1 += dx ? wx : 0.0f;
+    y0 += dy ? 0.0f : wy;
+    y1 += dy ? wy : 0.0f;
+    z0 += dz ? 0.0f : wz;
+    z1 += dz ? wz : 0.0f;
+  }
   float total = 0.0f;
-  for (int corner = 0; corner < 8; ++corner)
-    if (there >> corner & 1u) total += sums[2][corner >> 2] * sums[1][corner >> 1 & 1] * sums[0][corner & 1];
+  for (int corner = 0; corner < 8; ++corner) {
+    const float product = (corner & 4 ? z1 : z0) * (corner & 2 ? y1 : y0) * (corner & 1 ? x1 : x0);
+    total += there >> corner & 1u ? product : 0.0f;
+  }
   return total;
 }
 
