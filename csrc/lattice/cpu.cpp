@@ -135,7 +135,8 @@ void render(const Lattice& lattice, const float* nodes, const Planes& p, float b
     }
   };
   const auto flush = [&] {
-    parallel_for(static_cast<int64_t>(tiles.size()), threads, [&](int64_t index, int) { draw(tiles[static_cast<size_t>(index)]); });
+    parallel_for(static_cast<int64_t>(tiles.size()), threads,
+                 [&](int64_t index, int) { draw(tiles[static_cast<size_t>(index)]); });
     tiles.clear();
   };
   int64_t pixel = 0;
@@ -186,8 +187,8 @@ std::vector<std::array<int32_t, 6>> blocks(const Lattice& lattice) {
   return result;
 }
 
-void render_backward(const Lattice& lattice, const float* grad_image, int64_t bricks, const Planes& p,
-                     float background, int threads, float* grad_nodes) {
+void render_backward(const Lattice& lattice, const float* grad_image, int64_t bricks, const Planes& p, float background,
+                     int threads, float* grad_nodes) {
   const Kernels& kernels = gm_kernels();
   const std::vector<GmLatticePlane> planes = in_lattice(p);
   constexpr int64_t kCleared = 64;

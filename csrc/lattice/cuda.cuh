@@ -38,8 +38,7 @@ GM_FUNCTION float lattice_weight(const GmLattice& g, const LatticeSample& s) {
   const int cell = lattice_cell(g, s);
   unsigned there = 0;
 #pragma unroll
-  for (int corner = 0; corner < 8; ++corner)
-    there |= gm_lattice_brick(g, cell, corner) >= 0 ? 1u << corner : 0u;
+  for (int corner = 0; corner < 8; ++corner) there |= gm_lattice_brick(g, cell, corner) >= 0 ? 1u << corner : 0u;
   return gm_lattice_existing(s.w[0], s.w[1], s.w[2], 1, s.tap[0] & 7, s.tap[1] & 7, s.tap[2] & 7, there);
 }
 

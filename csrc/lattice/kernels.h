@@ -27,7 +27,7 @@ static inline void lattice_run(const GmLattice& g, const LatticeRow& row, int fi
   for (int axis = 0; axis < 3; ++axis) {
     const GmLatticeRun along =
         gm_lattice_run(row.start[axis] + static_cast<double>(first) * row.step[axis], row.step[axis]);
-    float(*const w)[kLatticeRun] = run->weight[axis];
+    float (*const w)[kLatticeRun] = run->weight[axis];
     const int bricks = g.bricks[axis], step = stride[axis];
     for (int n = 0; n < kLatticeRun; ++n) {
       float fraction, w0, w1, w2, w3;
@@ -116,15 +116,14 @@ static void lattice_gather(const GmLattice& g, const float* nodes, const Lattice
       const Quad z[kTaps] = {set4(run.weight[2][0][n]), set4(run.weight[2][1][n]), set4(run.weight[2][2][n]),
                              set4(run.weight[2][3][n])};
       Quad sum[2] = {set4(0.0f), set4(0.0f)}, part[2];
-      lattice_rows(bricks, x, run.place[1][n], run.place[2][n],
-                   [&](int j, int k, const float* a, const float* b) {
-                     part[0] = k == 0 ? mul4(z[0], load4(a)) : fma4(z[k], load4(a), part[0]);
-                     part[1] = k == 0 ? mul4(z[0], load4(b)) : fma4(z[k], load4(b), part[1]);
-                     if (k < kTaps - 1) return;
-                     const Quad y = set4(run.weight[1][j][n]);
-                     sum[0] = fma4(y, part[0], sum[0]);
-                     sum[1] = fma4(y, part[1], sum[1]);
-                   });
+      lattice_rows(bricks, x, run.place[1][n], run.place[2][n], [&](int j, int k, const float* a, const float* b) {
+        part[0] = k == 0 ? mul4(z[0], load4(a)) : fma4(z[k], load4(a), part[0]);
+        part[1] = k == 0 ? mul4(z[0], load4(b)) : fma4(z[k], load4(b), part[1]);
+        if (k < kTaps - 1) return;
+        const Quad y = set4(run.weight[1][j][n]);
+        sum[0] = fma4(y, part[0], sum[0]);
+        sum[1] = fma4(y, part[1], sum[1]);
+      });
       float taps[8];
       store4(taps, sum[0]);
       store4(taps + 4, sum[1]);
