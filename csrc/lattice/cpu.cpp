@@ -50,7 +50,8 @@ struct Lattice {
     view.stride[1] = view.stride[0] * (size[1] + kLatticeAround);
     std::copy_n(size, 3, view.bricks);
     padded.assign(static_cast<size_t>(all), -1);
-    std::vector<bool> seen(static_cast<size_t>(bricks));
+    std::vector<uint8_t> seen(static_cast<size_t>(bricks));
+    named.reserve(seen.size());
     for (int z = 0; z < size[2]; ++z)
       for (int y = 0; y < size[1]; ++y) {
         const int64_t first = (z + kLatticeBelow) * int64_t{view.stride[1]} + (y + kLatticeBelow) * view.stride[0];
@@ -59,7 +60,7 @@ struct Lattice {
           require(brick >= -1 && brick < bricks, "the table names a brick that there is not");
           if (brick < 0) continue;
           require(!seen[static_cast<size_t>(brick)], "the table names a brick twice");
-          seen[static_cast<size_t>(brick)] = true;
+          seen[static_cast<size_t>(brick)] = 1;
           named.push_back(first + x + kLatticeBelow);
           padded[static_cast<size_t>(named.back())] = brick;
         }

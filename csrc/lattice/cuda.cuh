@@ -44,7 +44,7 @@ GM_FUNCTION float lattice_weight(const GmLattice& g, const LatticeSample& s) {
 
 // Block: a tile of 16 x 16 pixels (tiles.cuh). table: padded; lattice_planes [planes]; offsets, weights [planes,
 // samples]; image, density [total].
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 2)
     gm_lattice_render(const float* nodes, const int* table, const double* lattice_planes, const int* planes,
                       const int* tile_planes, const float* offsets, const float* weights, float* image, float* density,
                       int bricks_x, int bricks_y, int bricks_z, int samples, float background) {
@@ -69,10 +69,11 @@ extern "C" __global__ void __launch_bounds__(256)
       for (int j = 0; j < kTaps; ++j) {
         const int* const bricks = cell + ((y + j) >> 3) * g.stride[0] + ((z + k) >> 3) * g.stride[1];
         const int row_of_brick = ((z + k) & 7) * kBrickLayer + ((y + j) & 7) * kBrickRow;
+        const int left = bricks[0], right = bricks[1];
         float sum = 0.0f;
 #pragma unroll
         for (int i = 0; i < kTaps; ++i) {
-          const int brick = bricks[(x + i) >> 3];
+          const int brick = x + i < kBrickSide ? left : right;
           if (brick >= 0) sum += s.w[0][i] * nodes[(long long)brick * kBrickNodes + row_of_brick + ((x + i) & 7)];
         }
         numerator += s.w[2][k] * s.w[1][j] * sum;
