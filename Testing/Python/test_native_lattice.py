@@ -52,7 +52,7 @@ def threads():
 
 
 def test_image_and_adjoint_match_the_reference(simd: str, seed: int) -> None:
-    scene = lattice_scene(seed, [(27, 33), (40, 9), (0, 5), (1, 61), (45, 1)])
+    scene = lattice_scene(seed, [(17, 23), (20, 9), (0, 5), (1, 61), (45, 1)])
     assert_images_agree(scene, native.lattice_render(*scene))
     assert_adjoint_agrees(scene, native.lattice_render_backward, seed)
 
@@ -88,14 +88,20 @@ def test_values_by_hand() -> None:
     assert float(image) == pytest.approx(float(expected), rel=3e-6)
 
 
-def test_adjoint_is_exact(seed: int, simd: str) -> None:
+def test_adjoint_is_exact(simd: str, seed: int) -> None:
     scene = lattice_scene(seed, [(30, 41), (33, 20)])
     grad = torch.randn(scene.total, generator=torch.Generator().manual_seed(seed))
     image = native.lattice_render(*scene)[0].double()
     gradient = native.lattice_render_backward(*scene.adjoint(grad)).double()
     size = float((grad.double().abs() * image.abs()).sum())
     assert abs(float(grad.double() @ image) - float((gradient * scene.nodes).sum())) < 1e-6 * size
+
+
+def test_adjoint_of_the_reference_is_exact(seed: int) -> None:
+    scene = lattice_scene(seed, [(20, 31), (13, 20)])
+    grad = torch.randn(scene.total, generator=torch.Generator().manual_seed(seed))
     truth = reference.lattice_render(*scene.in_double())[0]
+    size = float((grad.double().abs() * truth.abs()).sum())
     transposed = reference.lattice_render_backward(*scene.adjoint(grad.double()))
     assert abs(float(grad.double() @ truth) - float((transposed * scene.nodes).sum())) < 1e-12 * size
 
@@ -156,7 +162,7 @@ def test_instruction_sets_differ_in_the_last_digits_only(seed: int) -> None:
 
 @pytest.mark.parametrize("away", [25.0, 60.0, 1e5, 1e30])
 def test_planes_partly_or_wholly_outside(away: float, seed: int) -> None:
-    scene = lattice_scene(seed, [(20, 21)] * 4, away=away)
+    scene = lattice_scene(seed, [(14, 15)] * 3, away=away)
     image, density = native.lattice_render(*scene)
     assert_images_agree(scene, (image, density))
     assert (image[density == 0] == 0).all() and (away < 100 or not density.any())
@@ -166,9 +172,9 @@ def test_planes_partly_or_wholly_outside(away: float, seed: int) -> None:
 def test_steps_of_any_size(seed: int) -> None:
     """From many pixels in a pitch to pixels that step over the lattice, and steps beyond every integer."""
     for factor in (0.01, 30.0, 1e7, 1e15):
-        scene = lattice_scene(seed, [(17, 40)])
+        scene = lattice_scene(seed, [(9, 20)])
         frames = scene.frames.double()
-        frames[:, :3] += 19.5 * (1 - factor) * frames[:, 3:6] + 8 * (1 - factor) * frames[:, 6:9]
+        frames[:, :3] += 9.5 * (1 - factor) * frames[:, 3:6] + 4 * (1 - factor) * frames[:, 6:9]
         frames[:, 3:9] *= factor
         scene = scene._replace(frames=frames.float())
         image, density = native.lattice_render(*scene)
@@ -188,7 +194,7 @@ def test_long_rows_stay_exact(seed: int) -> None:
     assert_images_agree(scene, native.lattice_render(*scene))
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 100), (100, 1), (3, 7), (17, 16), (16, 17), (2, 1025)])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 100), (100, 1), (3, 7), (17, 16), (16, 17), (2, 529)])
 def test_unusual_sizes(shape: tuple[int, int], seed: int) -> None:
     scene = lattice_scene(seed, [shape], bricks=(2, 1, 3))
     assert_images_agree(scene, native.lattice_render(*scene))
