@@ -23,6 +23,7 @@ ROOT = HERE.parents[1]
 RESULTS = HERE / "results"
 BENCHMARKS = (
     "kernels",
+    "lattice",
     "quality",
     "fit",
     "panel",

@@ -20,7 +20,7 @@ def test_emulation_is_clean_under_sanitizers() -> None:
         "GAUSSIANMRI_EMULATION_FLAGS": flags,
         "PYTHONPATH": os.pathsep.join([str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")]),
     }
-    names = ("cuda_render", "cuda_ssim_adam", "cinematic_raster_cuda", "cinematic_trace_cuda")
+    names = ("cuda_lattice", "cuda_render", "cuda_ssim_adam", "cinematic_raster_cuda", "cinematic_trace_cuda")
     tests = [str(HERE / f"test_{name}.py") for name in names]
     result = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-x", "-s", "-p", "no:cacheprovider", *tests],

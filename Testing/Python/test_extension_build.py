@@ -16,6 +16,7 @@ import pytest
 from fit_scenes import scan
 
 import GaussianMRILib as gm
+from GaussianMRILib.native.cuda_launch import source_files
 
 ROOT = Path(__file__).resolve().parents[2]
 STAND_IN = ROOT / "Testing" / "CMake"
@@ -91,8 +92,9 @@ def test_every_file_is_packaged(installed: Path) -> None:
     assert {"GaussianMRIResampling.py", "Resources/UI/GaussianMRIResampling.ui"} <= packaged
     kernels = {path.name for path in (modules / "GaussianMRILib" / "native").glob("*gaussianmri.*")}
     assert len(kernels) == 1
-    sources = files(ROOT / "csrc" / "cuda", ".cuh")
-    assert files(modules / "GaussianMRILib" / "native" / "csrc" / "cuda", ".cuh") == sources
+    sources = {path.relative_to(ROOT / "csrc").as_posix() for path in source_files(ROOT / "csrc")}
+    assert files(modules / "GaussianMRILib" / "native" / "csrc", ".cuh", ".h") == sources
+    assert {"cuda/render.cuh", "lattice/cuda.cuh", "lattice/math.h"} <= sources
 
 
 def test_kernels_are_built_without_torch_and_python(build: Path) -> None:

@@ -1,4 +1,4 @@
-"""The native test program under the address and undefined-behaviour sanitizers."""
+"""The native test programs under the address and undefined-behaviour sanitizers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ def test_sanitize_kernels() -> None:
     ):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    program = build / "Testing" / "Native" / "kernels_test"
-    done = subprocess.run([program], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert "all passed" in done.stdout
+    for name in ("kernels", "lattice"):
+        program = build / "Testing" / "Native" / f"{name}_test"
+        done = subprocess.run([program], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        assert "all passed" in done.stdout

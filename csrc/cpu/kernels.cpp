@@ -1,6 +1,7 @@
 // Compiled once per instruction set, with GM_ISA naming it; nothing here may be shared with other translation units.
-#include "../common/adam_math.h"
 #include "../lattice/kernels.h"
+
+#include "../common/adam_math.h"
 #include "cull.h"
 #include "gather.h"
 #include "scatter.h"

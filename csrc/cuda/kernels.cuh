@@ -9,3 +9,4 @@
 #include "cuda/splat.cuh"
 #include "cuda/ssim.cuh"
 #include "cuda/trace.cuh"
+#include "lattice/cuda.cuh"

@@ -50,7 +50,8 @@ struct Lattice {
     view.stride[1] = view.stride[0] * (size[1] + kLatticeAround);
     std::copy_n(size, 3, view.bricks);
     padded.assign(static_cast<size_t>(all), -1);
-    std::vector<bool> seen(static_cast<size_t>(bricks));
+    std::vector<uint8_t> seen(static_cast<size_t>(bricks));
+    named.reserve(seen.size());
     for (int z = 0; z < size[2]; ++z)
       for (int y = 0; y < size[1]; ++y) {
         const int64_t first = (z + kLatticeBelow) * int64_t{view.stride[1]} + (y + kLatticeBelow) * view.stride[0];
@@ -59,7 +60,7 @@ struct Lattice {
           require(brick >= -1 && brick < bricks, "the table names a brick that there is not");
           if (brick < 0) continue;
           require(!seen[static_cast<size_t>(brick)], "the table names a brick twice");
-          seen[static_cast<size_t>(brick)] = true;
+          seen[static_cast<size_t>(brick)] = 1;
           named.push_back(first + x + kLatticeBelow);
           padded[static_cast<size_t>(named.back())] = brick;
         }
@@ -135,7 +136,8 @@ void render(const Lattice& lattice, const float* nodes, const Planes& p, float b
     }
   };
   const auto flush = [&] {
-    parallel_for(static_cast<int64_t>(tiles.size()), threads, [&](int64_t index, int) { draw(tiles[static_cast<size_t>(index)]); });
+    parallel_for(static_cast<int64_t>(tiles.size()), threads,
+                 [&](int64_t index, int) { draw(tiles[static_cast<size_t>(index)]); });
     tiles.clear();
   };
   int64_t pixel = 0;
@@ -186,8 +188,8 @@ std::vector<std::array<int32_t, 6>> blocks(const Lattice& lattice) {
   return result;
 }
 
-void render_backward(const Lattice& lattice, const float* grad_image, int64_t bricks, const Planes& p,
-                     float background, int threads, float* grad_nodes) {
+void render_backward(const Lattice& lattice, const float* grad_image, int64_t bricks, const Planes& p, float background,
+                     int threads, float* grad_nodes) {
   const Kernels& kernels = gm_kernels();
   const std::vector<GmLatticePlane> planes = in_lattice(p);
   constexpr int64_t kCleared = 64;

@@ -2,8 +2,8 @@
 //
 // A run of 16 pixels has its taps and weights computed in vectors over the pixels; then each sample reads, or adds to,
 // its 16 rows of four nodes. Such a row lies in two of the aligned quads (four nodes) of one brick or of two
-// neighbours. Whole quads are read and written, never four nodes across them: a sample often adds to what the sample
-// before has just written, and processors hand that on quickly only at the same address and size.
+// neighbours. The adjoint reads and writes whole quads, never four nodes across them: a sample often adds to what the
+// sample before has just written, and processors hand that on quickly only at the same address and size.
 #pragma once
 
 #include "../cpu/kernels.h"
@@ -27,7 +27,7 @@ static inline void lattice_run(const GmLattice& g, const LatticeRow& row, int fi
   for (int axis = 0; axis < 3; ++axis) {
     const GmLatticeRun along =
         gm_lattice_run(row.start[axis] + static_cast<double>(first) * row.step[axis], row.step[axis]);
-    float(*const w)[kLatticeRun] = run->weight[axis];
+    float (*const w)[kLatticeRun] = run->weight[axis];
     const int bricks = g.bricks[axis], step = stride[axis];
     for (int n = 0; n < kLatticeRun; ++n) {
       float fraction, w0, w1, w2, w3;
@@ -68,17 +68,17 @@ struct LatticeCorners {
   }
 };
 
-// Calls visit(j, k, first, second) for the row of tap j of y and tap k of z: the two quads that its nodes lie in.
+// Calls visit(j, k, a, b) for the row of tap j of y and tap k of z: a is node `first` of this row in the `left` bricks,
+// b node `second` in the `right` ones.
 template <typename Float, typename Visit>
-static inline void lattice_rows(Float* const* corners, int x, int y, int z, Visit&& visit) {
-  const int half = x >> 2;
-  Float* const* const right = corners + half;
-  const int first = 4 * half, second = 4 - first, below = kBrickSide - z;
+static inline void lattice_rows(Float* const* left, Float* const* right, int first, int second, int y, int z,
+                                Visit&& visit) {
+  const int below = kBrickSide - z;
   const int near = z * kBrickLayer, far = -below * kBrickLayer;
   if (z <= kBrickSide - kTaps) {
     for (int j = 0; j < kTaps; ++j) {
       const int side = (y + j) >> 3 << 1, offset = ((y + j) & 7) * kBrickRow + near;
-      Float *const a = corners[side] + offset + first, *const b = right[side] + offset + second;
+      Float *const a = left[side] + offset + first, *const b = right[side] + offset + second;
       for (int k = 0; k < kTaps; ++k) visit(j, k, a + k * kBrickLayer, b + k * kBrickLayer);
     }
   } else {
@@ -87,10 +87,17 @@ static inline void lattice_rows(Float* const* corners, int x, int y, int z, Visi
       for (int k = 0; k < kTaps; ++k) {
         const int corner = k < below ? side : side + 4;
         const int at = offset + k * kBrickLayer + (k < below ? near : far);
-        visit(j, k, corners[corner] + at + first, right[corner] + at + second);
+        visit(j, k, left[corner] + at + first, right[corner] + at + second);
       }
     }
   }
+}
+
+// The same for the two quads that the four taps from x on lie in.
+template <typename Float, typename Visit>
+static inline void lattice_quads(Float* const* corners, int x, int y, int z, Visit&& visit) {
+  const int half = x >> 2;
+  lattice_rows(corners, corners + half, 4 * half, 4 - 4 * half, y, z, visit);
 }
 
 // image += row.weight I, density += row.weight sum w at pixels row.first .. row.end - 1.
@@ -112,23 +119,30 @@ static void lattice_gather(const GmLattice& g, const float* nodes, const Lattice
       numerator[n] = weight[n] = 0.0f;
       if (corners.there == 0) continue;
       weight[n] = corners.weight(run, n);
-      const int x = run.place[0][n];
-      const Quad z[kTaps] = {set4(run.weight[2][0][n]), set4(run.weight[2][1][n]), set4(run.weight[2][2][n]),
-                             set4(run.weight[2][3][n])};
+      const int x = run.place[0][n], y = run.place[1][n], z = run.place[2][n];
+      const Quad wz[kTaps] = {set4(run.weight[2][0][n]), set4(run.weight[2][1][n]), set4(run.weight[2][2][n]),
+                              set4(run.weight[2][3][n])};
       Quad sum[2] = {set4(0.0f), set4(0.0f)}, part[2];
-      lattice_rows(bricks, x, run.place[1][n], run.place[2][n],
-                   [&](int j, int k, const float* a, const float* b) {
-                     part[0] = k == 0 ? mul4(z[0], load4(a)) : fma4(z[k], load4(a), part[0]);
-                     part[1] = k == 0 ? mul4(z[0], load4(b)) : fma4(z[k], load4(b), part[1]);
-                     if (k < kTaps - 1) return;
-                     const Quad y = set4(run.weight[1][j][n]);
-                     sum[0] = fma4(y, part[0], sum[0]);
-                     sum[1] = fma4(y, part[1], sum[1]);
-                   });
       float taps[8];
+      const float* t = taps;
+      if (x <= kBrickSide - kTaps) {  // all in one brick; nothing is written, so it may be read across quads
+        lattice_rows(bricks, bricks, x, x, y, z, [&](int j, int k, const float* a, const float*) {
+          part[0] = k == 0 ? mul4(wz[0], load4(a)) : fma4(wz[k], load4(a), part[0]);
+          if (k == kTaps - 1) sum[0] = fma4(set4(run.weight[1][j][n]), part[0], sum[0]);
+        });
+      } else {
+        lattice_quads(bricks, x, y, z, [&](int j, int k, const float* a, const float* b) {
+          part[0] = k == 0 ? mul4(wz[0], load4(a)) : fma4(wz[k], load4(a), part[0]);
+          part[1] = k == 0 ? mul4(wz[0], load4(b)) : fma4(wz[k], load4(b), part[1]);
+          if (k < kTaps - 1) return;
+          const Quad wy = set4(run.weight[1][j][n]);
+          sum[0] = fma4(wy, part[0], sum[0]);
+          sum[1] = fma4(wy, part[1], sum[1]);
+        });
+        store4(taps + 4, sum[1]);
+        t += x & 3;  // the others are no taps of this sample and may be anything
+      }
       store4(taps, sum[0]);
-      store4(taps + 4, sum[1]);
-      const float* const t = taps + (x & 3);  // the others are no taps of this sample and may be anything
       numerator[n] = (run.weight[0][0][n] * t[0] + run.weight[0][1][n] * t[1]) +
                      (run.weight[0][2][n] * t[2] + run.weight[0][3][n] * t[3]);
     }
@@ -176,7 +190,7 @@ static void lattice_scatter(const GmLattice& g, const LatticeBlock& block, const
       const Quad z[kTaps] = {set4(run.weight[2][0][n]), set4(run.weight[2][1][n]), set4(run.weight[2][2][n]),
                              set4(run.weight[2][3][n])};
       Quad part[2];
-      lattice_rows(bricks, x, run.place[1][n], run.place[2][n], [&](int j, int k, float* a, float* b) {
+      lattice_quads(bricks, x, run.place[1][n], run.place[2][n], [&](int j, int k, float* a, float* b) {
         if (k == 0) {
           const Quad y = set4(run.weight[1][j][n]);
           part[0] = mul4(y, left);

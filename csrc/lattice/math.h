@@ -2,27 +2,28 @@
 //
 // Node (x, y, z) has a colour c and a Gaussian of 0.6 pitches along each lattice axis that reaches two pitches: at a
 // point u of lattice coordinates it weighs e(ux - x) e(uy - y) e(uz - z), e(d) = exp(-d^2 / (2 * 0.6^2)), for the four
-// nodes floor(u) - 1 .. floor(u) + 2 of each axis (the taps). The image is the normalised mean over the nodes there are,
+// nodes floor(u) - 1 .. floor(u) + 2 of each axis (the taps). The image is the normalised mean over the nodes there
+// are,
 //     I(u) = sum w c / (sum w + background).
-// Nodes live in bricks of 8 x 8 x 8, which a table names; a brick that the table does not name has no nodes. The weights
-// are products, so sum w is a product of three sums of four, and where bricks are missing it is the sum of the at most
-// eight products that belong to the bricks there are: the taps of an axis lie in at most two bricks.
+// Nodes live in bricks of 8 x 8 x 8, which a table names; a brick that the table does not name has no nodes. The
+// weights are products, so sum w is a product of three sums of four, and where bricks are missing it is the sum of the
+// at most eight products that belong to the bricks there are: the taps of an axis lie in at most two bricks.
 //
 // Positions are affine in the pixel. They are taken in double precision at every 16th pixel of a row and go on from
-// there in single precision relative to a whole node, so their error is below 1e-5 pitches however large the image. Every
-// kernel takes the same steps, whatever part of a row it visits: forward and adjoint agree about the taps of every
-// sample, and no result depends on how rows are shared out.
+// there in single precision relative to a whole node, so their error is below 1e-5 pitches however large the image.
+// Every kernel takes the same steps, whatever part of a row it visits: forward and adjoint agree about the taps of
+// every sample, and no result depends on how rows are shared out.
 #pragma once
 
 #include "../common/plane_math.h"
 
 enum { kBrickSide = 8, kBrickRow = 8, kBrickLayer = 64, kBrickNodes = 512, kTaps = 4 };
-enum { kLatticeRun = 16 };                // pixels from one position in double precision to the next
-enum { kLatticeBelow = 1 };               // empty bricks before each axis of the padded table,
-enum { kLatticeAround = 3 };              // and in all: taps beyond the last brick need two after it
-enum { kLatticeMostBricks = 1 << 16 };    // along an axis, so that coordinates of nodes are exact in single precision
-#define GM_LATTICE_FARTHEST 268435456.0   // positions (pitches) are clamped to this, far outside every lattice,
-#define GM_LATTICE_LONGEST 1048576.0      // and steps to this, so that whole numbers stay in int's range
+enum { kLatticeRun = 16 };               // pixels from one position in double precision to the next
+enum { kLatticeBelow = 1 };              // empty bricks before each axis of the padded table,
+enum { kLatticeAround = 3 };             // and in all: taps beyond the last brick need two after it
+enum { kLatticeMostBricks = 1 << 16 };   // along an axis, so that coordinates of nodes are exact in single precision
+#define GM_LATTICE_FARTHEST 268435456.0  // positions (pitches) are clamped to this, far outside every lattice,
+#define GM_LATTICE_LONGEST 1048576.0     // and steps to this, so that whole numbers stay in int's range
 
 // The table with a border of missing bricks (-1), so that no tap needs a check: `bricks` along x, y, z without the
 // border; the brick of padded cell (x, y, z) is table[x + stride[0] y + stride[1] z].
@@ -124,12 +125,11 @@ GM_FUNCTION int gm_lattice_tap(const GmLatticeRun& run, int n, int bricks, float
 }
 
 // Weights of the four taps, relative error below 2e-6. With t = fraction - 1/2 tap k lies at t + o, o = 3/2, 1/2, -1/2,
-// -3/2, and e(t + o) = e(o) e(t) exp(-t o / 0.36): an even polynomial for e(t), and for the exponential at o = +-1/2 the
-// sum and difference of an even and an odd one; those at +-3/2 are its cubes.
+// -3/2, and e(t + o) = e(o) e(t) exp(-t o / 0.36): an even polynomial for e(t), and for the exponential at o = +-1/2
+// the sum and difference of an even and an odd one; those at +-3/2 are its cubes.
 GM_FUNCTION void gm_lattice_weights(float fraction, float* w0, float* w1, float* w2, float* w3) {
   const float t = fraction - 0.5f, u = t * t;
-  const float g =
-      (((0.1301712245f * u - 0.4411557317f) * u + 0.9640210867f) * u - 1.388873339f) * u + 0.9999999404f;
+  const float g = (((0.1301712245f * u - 0.4411557317f) * u + 0.9640210867f) * u - 1.388873339f) * u + 0.9999999404f;
   const float even = ((0.01014008280f * u + 0.1550191492f) * u + 0.9645074606f) * u + 1.0f;
   const float odd = t * (((0.002004604787f * u + 0.04306402802f) * u + 0.4465308487f) * u + 1.388888836f);
   const float down = even - odd, up = even + odd;  // exp(-+t / 0.72)
@@ -140,18 +140,26 @@ GM_FUNCTION void gm_lattice_weights(float fraction, float* w0, float* w1, float*
   *w3 = far * (up * up * up);
 }
 
-// sum w over the nodes there are. x, y, z: weights of the taps, `stride` floats apart; at: place of the first tap within
-// its brick; bit 4 dz + 2 dy + dx of `there` tells of the bricks from that one on.
+// sum w over the nodes there are. x, y, z: weights of the taps, `stride` floats apart; at: place of the first tap
+// within its brick; bit 4 dz + 2 dy + dx of `there` tells of the bricks from that one on.
 GM_FUNCTION float gm_lattice_existing(const float* x, const float* y, const float* z, int stride, int at_x, int at_y,
                                       int at_z, unsigned there) {
-  const float* const weights[3] = {x, y, z};
-  const int at[3] = {at_x, at_y, at_z};
-  float sums[3][2] = {{0.0f, 0.0f}, {0.0f, 0.0f}, {0.0f, 0.0f}};
-  for (int axis = 0; axis < 3; ++axis)
-    for (int k = 0; k < kTaps; ++k) sums[axis][at[axis] + k >= kBrickSide] += weights[axis][k * stride];
+  float x0 = 0.0f, x1 = 0.0f, y0 = 0.0f, y1 = 0.0f, z0 = 0.0f, z1 = 0.0f;
+  for (int k = 0; k < kTaps; ++k) {
+    const bool dx = at_x + k >= kBrickSide, dy = at_y + k >= kBrickSide, dz = at_z + k >= kBrickSide;
+    const float wx = x[k * stride], wy = y[k * stride], wz = z[k * stride];
+    x0 += dx ? 0.0f : wx;
+    x1 += dx ? wx : 0.0f;
+    y0 += dy ? 0.0f : wy;
+    y1 += dy ? wy : 0.0f;
+    z0 += dz ? 0.0f : wz;
+    z1 += dz ? wz : 0.0f;
+  }
   float total = 0.0f;
-  for (int corner = 0; corner < 8; ++corner)
-    if (there >> corner & 1u) total += sums[2][corner >> 2] * sums[1][corner >> 1 & 1] * sums[0][corner & 1];
+  for (int corner = 0; corner < 8; ++corner) {
+    const float product = (corner & 4 ? z1 : z0) * (corner & 2 ? y1 : y0) * (corner & 1 ? x1 : x0);
+    total += there >> corner & 1u ? product : 0.0f;
+  }
   return total;
 }
 

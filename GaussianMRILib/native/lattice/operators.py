@@ -74,7 +74,8 @@ class CpuLattice:
         """Gradient by the nodes."""
         library = kernels()
         if library is None:
-            return reference.lattice_render_backward(grad_image, *planes, brick_count)
+            arguments: list[Any] = [grad_image, *planes, brick_count]
+            return reference.lattice_render_backward(*arguments)
         gradient = torch.empty(brick_count, _SIDE, _SIDE, _SIDE)
         given = (grad_image.data_ptr(), brick_count, *_arguments(planes))
         library._call("gaussianmri_lattice_render_backward", *given, gradient.data_ptr())

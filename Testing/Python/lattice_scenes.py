@@ -1,0 +1,118 @@
+"""Random lattices and planes for the tests of the lattice's kernels."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from GaussianMRILib.native.lattice import reference
+
+
+class LatticeScene(NamedTuple):
+    """The arguments of `native.lattice_render`, in its order."""
+
+    nodes: Tensor
+    table: Tensor
+    ras_to_node: Tensor
+    frames: Tensor
+    shapes: Tensor
+    offsets: Tensor
+    weights: Tensor
+    background: float
+
+    @property
+    def bricks(self) -> int:
+        return self.nodes.shape[0]
+
+    @property
+    def total(self) -> int:
+        return sum(rows * columns for rows, columns in self.shapes.tolist())
+
+    def in_double(self) -> LatticeScene:
+        return LatticeScene(*(x.double() if x is self.nodes else x for x in self))  # type: ignore[arg-type]
+
+    def adjoint(self, grad_image: Tensor) -> tuple:
+        """The arguments of `native.lattice_render_backward`."""
+        return (grad_image, *self[1:], self.bricks)
+
+
+def lattice_scene(
+    seed: int,
+    shapes: list[tuple[int, int]],
+    bricks: tuple[int, int, int] = (3, 4, 5),
+    missing: float = 0.2,
+    samples: int = 3,
+    away: float = 2.0,
+    background: float = 1e-4,
+) -> LatticeScene:
+    """`bricks` cells (z, y, x) of which a share is missing, a sheared lattice of about a millimetre, and planes at any
+    angle about `away` mm from its middle. The bricks are numbered at random, and one is not named."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def uniform(*size: int, low: float = 0.0, high: float = 1.0) -> Tensor:
+        return torch.rand(*size, generator=generator, dtype=torch.float64) * (high - low) + low
+
+    cells = bricks[0] * bricks[1] * bricks[2]
+    named = uniform(cells) >= missing
+    count = int(named.sum()) + 1
+    table = torch.full((cells,), -1, dtype=torch.int32)
+    table[named] = torch.randperm(count, generator=generator).int()[: count - 1]
+    pitch = torch.diag(uniform(3, low=0.8, high=1.3)) + uniform(3, 3, low=-0.1, high=0.1)
+    middle = 4.0 * torch.tensor(bricks[::-1], dtype=torch.float64)
+    centre = uniform(3, low=-100, high=100)
+    to_node = torch.cat([pitch, (middle - pitch @ centre)[:, None]], dim=1)
+    frames = []
+    for rows, columns in shapes:
+        axes = torch.linalg.qr(uniform(3, 3, low=-1)).Q.T
+        u = axes[0] * uniform(1, low=0.4, high=1.1)
+        v = (axes[1] + 0.2 * axes[0]) * uniform(1, low=0.4, high=1.1)
+        place = centre + uniform(3, low=-1, high=1) * away
+        frames.append(torch.cat([place - u * (columns - 1) / 2 - v * (rows - 1) / 2, u, v, axes[2]]))
+    weights = uniform(len(shapes), samples, low=0.1)
+    return LatticeScene(
+        uniform(count, 8, 8, 8).float(),
+        table.reshape(bricks),
+        to_node,
+        torch.stack(frames).float() if frames else torch.empty(0, 12),
+        torch.tensor(shapes, dtype=torch.int32).reshape(-1, 2),
+        uniform(len(shapes), samples, low=-2, high=2).float(),
+        (weights / weights.sum(dim=1, keepdim=True)).float(),
+        background,
+    )
+
+
+def clear_pixels(scene: LatticeScene, margin: float = 3e-5) -> Tensor:
+    """Pixels (total) none of whose samples within the lattice lies within `margin` pitches of a plane of nodes: there
+    the taps change, and rounding decides which four they are."""
+    clear = torch.ones(scene.total, dtype=torch.bool)
+    size = 8 * torch.tensor(scene.table.shape[::-1])
+    for _, _, pixels, points in reference._samples(*scene[2:6]):
+        outside = ((points < -3) | (points > size + 3)).any(dim=1)
+        clear[pixels] &= ((points - points.round()).abs() > margin).all(dim=1) | outside
+    return clear
+
+
+def assert_images_agree(scene: LatticeScene, result: tuple[Tensor, ...], tolerance: float = 1e-5) -> None:
+    """Image and density against the reference in float64; the nodes' values lie in 0..1."""
+    expected = reference.lattice_render(*scene.in_double())
+    clear = clear_pixels(scene)
+    assert scene.total < 100 or clear.float().mean() > 0.95
+    for name, ours, theirs in zip(("image", "density"), result, expected, strict=True):
+        assert ours.shape == theirs.shape and ours.dtype == torch.float32, name
+        error = (ours.double() - theirs).abs()[clear]
+        assert error.numel() == 0 or error.max() < tolerance * (1 if name == "image" else 4), f"{name} {error.max()}"
+
+
+def assert_adjoint_agrees(scene: LatticeScene, run: object, seed: int, tolerance: float = 1e-5) -> None:
+    """`run(grad_image, ...)` against the reference in float64, in pixels where taps are beyond doubt."""
+    generator = torch.Generator().manual_seed(seed)
+    grad = torch.randn(scene.total, generator=generator) * clear_pixels(scene)
+    ours = run(*scene.adjoint(grad))  # type: ignore[operator]
+    theirs = reference.lattice_render_backward(*scene.adjoint(grad.double()))
+    assert ours.shape == theirs.shape == (scene.bricks, 8, 8, 8)
+    if theirs.numel():
+        # What is summed counts: of many terms with either sign little may be left.
+        scale = float(reference.lattice_render_backward(*scene.adjoint(grad.double().abs())).max()) + 1e-6
+        assert float((ours.double() - theirs).abs().max()) < tolerance * scale

@@ -1,0 +1,97 @@
+"""The lattice's CUDA kernels in the host emulation, and on a GPU where there is one."""
+
+from __future__ import annotations
+
+import shutil
+from functools import partial
+
+import pytest
+import torch
+from cuda_support import emulation_launcher, fresh_seed
+from lattice_scenes import LatticeScene, assert_adjoint_agrees, assert_images_agree, lattice_scene
+from torch import Tensor
+
+from GaussianMRILib import native
+from GaussianMRILib.native.lattice import operators, reference
+from GaussianMRILib.native.lattice.cuda import CudaLattice
+
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="the CUDA emulation needs g++")
+SCALES = [1.0, 0.7, 2.0]
+
+
+def adjoint(lattice: CudaLattice, *arguments: object) -> Tensor:
+    return lattice.render_backward(*arguments[:-1], brick_count=arguments[-1])  # type: ignore[arg-type]
+
+
+@needs_compiler
+def test_equals_the_reference() -> None:
+    seed = fresh_seed()
+    scene = lattice_scene(seed, [(19, 37), (33, 16), (0, 3), (1, 50), (40, 1)])
+    lattice = CudaLattice(emulation_launcher())
+    assert_images_agree(scene, lattice.render(*scene))
+    assert_adjoint_agrees(scene, partial(adjoint, lattice), seed)
+    guide = torch.rand_like(scene.nodes)
+    for edge in (0.0, 0.2):
+        ours = lattice.smooth(scene.nodes, guide, scene.table, SCALES, edge)
+        theirs = reference.lattice_smooth(scene.nodes.double(), guide.double(), scene.table, SCALES, edge)
+        assert (ours - theirs).abs().max() < 3e-6 * theirs.abs().max()
+
+
+@needs_compiler
+def test_order_of_threads_does_not_matter() -> None:
+    seed = fresh_seed()
+    scene = lattice_scene(seed, [(30, 31), (20, 9)], away=15.0)
+    grad = torch.randn(scene.total)
+    results = []
+    for order in (0, 5):
+        lattice = CudaLattice(emulation_launcher(order))
+        results.append((*lattice.render(*scene), adjoint(lattice, *scene.adjoint(grad))))
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+@needs_compiler
+def test_nothing_to_draw() -> None:
+    lattice = CudaLattice(emulation_launcher())
+    scene = lattice_scene(1, [(5, 6)])
+    nothing = scene._replace(nodes=torch.empty(0, 8, 8, 8), table=torch.full((2, 3, 4), -1, dtype=torch.int32))
+    for empty in (nothing, lattice_scene(1, []), lattice_scene(1, [(0, 4), (4, 0)])):
+        image, density = lattice.render(*empty)
+        assert image.shape == (empty.total,) and not image.any() and not density.any()
+        assert not adjoint(lattice, *empty.adjoint(torch.ones(empty.total))).any()
+        assert lattice.smooth(empty.nodes, empty.nodes, empty.table, SCALES, 0.1).shape == empty.nodes.shape
+
+
+@needs_compiler
+def test_torch_operators_reach_the_cuda_implementation(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = lattice_scene(fresh_seed(), [(12, 13)], bricks=(2, 2, 2))
+    lattice = CudaLattice(emulation_launcher())
+    native.lattice_render(*scene)
+    monkeypatch.setattr(operators, "_implementation", lambda device: lattice)
+    nodes = scene.nodes.clone().requires_grad_(True)
+    native.lattice_render(nodes, *scene[1:])[0].sum().backward()
+    native.lattice_smooth(scene.nodes, scene.nodes, scene.table, SCALES, 0.1)
+    names = ["gm_lattice_render", "gm_lattice_render_backward", "gm_lattice_smooth"]
+    assert lattice.launcher.launched == names
+    assert nodes.grad is not None and nodes.grad.any()
+
+
+@pytest.mark.gpu
+def test_gpu_equals_the_reference() -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA GPU")
+    seed = fresh_seed()
+    scene = lattice_scene(seed, [(120, 130), (77, 45)], bricks=(9, 10, 11))
+
+    def on_gpu(scene: LatticeScene) -> list:
+        stay = (scene.ras_to_node, scene.shapes)
+        return [x.cuda() if isinstance(x, Tensor) and all(x is not s for s in stay) else x for x in scene]
+
+    def run(grad: Tensor, *_: object) -> Tensor:
+        return native.lattice_render_backward(grad.cuda(), *on_gpu(scene)[1:], scene.bricks).cpu()
+
+    assert_images_agree(scene, tuple(x.cpu() for x in native.lattice_render(*on_gpu(scene))))
+    assert_adjoint_agrees(scene, run, seed)
+    moved = [x.cuda() for x in (scene.nodes, scene.nodes, scene.table)]
+    ours = native.lattice_smooth(*moved, SCALES, 0.1).cpu()
+    theirs = reference.lattice_smooth(scene.nodes.double(), scene.nodes.double(), scene.table, SCALES, 0.1)
+    assert (ours - theirs).abs().max() < 3e-6 * theirs.abs().max()
