@@ -16,21 +16,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..stacks import SliceStack, check_same_frame
-from .registration_score import RADIUS, Found, Pair, Score, climb, weighted_ncc
-from .registration_views import Block, Lattice, View, blocks_of
+from .registration_score import RADIUS, Found, Pair, Score, Windows, climb, weighted_ncc
+from .registration_views import CENTRAL_MM, Block, Lattice, View, blocks_of, common_middle
 
 #: Pitch in mm, standard deviation of a Gaussian in mm, and most windows a view, coarse to fine.
-LEVELS = ((3.0, 1.5, 500), (2.0, 0.7, 800), (1.25, 0.0, 1500))
+LEVELS = ((3.0, 1.5, 400), (2.0, 0.7, 700), (1.25, 0.0, 1000))
 #: Distance between the shifts that the search begins at, mm, and how many of the best are followed.
-GRID_MM, FOLLOWED = 4.0, 4
+GRID_MM, FOLLOWED = 4.0, 3
+#: Windows that the search looks at.
+SEARCHED = 500
 #: Fewer windows than this cannot place a block.
 FEWEST_WINDOWS = 40
 #: A motion must raise the NCC by this much, and by this many standard errors, on windows that it was not found with.
 SMALLEST_GAIN, SIGMAS = 0.01, 3.0
 #: The same for turns over a shift alone, and for a block over its series.
 SMALLEST_DETAIL_GAIN = 0.004
+#: The middle's own motion is looked at where it differs from that of all windows by more than this, mm.
+LARGEST_DISCORD_MM = 0.7
 #: Below this NCC two stacks do not show the same thing.
 LOWEST_NCC = 0.15
+
+
+ALL: NDArray[np.bool_] = np.ones(6, bool)
+SHIFT: NDArray[np.bool_] = np.arange(6) >= 3
 
 
 @dataclass(frozen=True)
@@ -182,7 +190,6 @@ class _Registrar:
 
     def _lattice(self, level: int, block: int) -> Lattice:
         if (level, block) not in self.lattices:
-            self.lattices = {key: value for key, value in self.lattices.items() if key[0] == level}
             self.lattices[level, block] = Lattice(self.blocks[block], LEVELS[level][0])
         return self.lattices[level, block]
 
@@ -197,21 +204,21 @@ class _Registrar:
                 if other.group == self.blocks[b].group or other.group not in against:
                     continue
                 pose = motion @ self.poses[b]
-                for fixed, moving, relative in (
-                    (b, o, np.linalg.inv(self.poses[o]) @ pose),
-                    (o, b, np.linalg.inv(pose) @ self.poses[o]),
-                ):
+                middle = common_middle(self.blocks[b], other, pose, self.poses[o])
+                for fixed, moving, here, there in ((b, o, pose, self.poses[o]), (o, b, self.poses[o], pose)):
+                    native = np.linalg.inv(here)
                     view = View(
                         self._lattice(level, fixed),
                         self._lattice(level, moving),
-                        relative,
+                        np.linalg.inv(there) @ here,
                         reach,
                         most,
                         smooth,
+                        native[:3, :3] @ middle + native[:3, 3],
                         self.seed,
                     )
                     if len(view.f):
-                        pairs.append(Pair(fixed, moving, view))
+                        pairs.append(Pair(fixed, moving, view, middle))
         return Score(pairs, self.poses, moved)
 
     # ---- series
@@ -219,22 +226,22 @@ class _Registrar:
     def _place_group(self, group: int, against: set[int], coarse: bool) -> None:
         members = self._members(group)
         before = self.verdicts.get(members[0])
-        motion = self.poses[members[0]].copy()
+        tracks = [self.poses[members[0]].copy()] * 2  # by all windows, and by the central ones
         for b in members:
             self.poses[b] = np.eye(4)
-        first = 0 if coarse else len(LEVELS) - 1
-        for level in range(first, len(LEVELS)):
-            score = self._score(level, members, against, motion, self.reach.shift_mm if level == 0 else 2.0)
+        for level in range(0 if coarse else len(LEVELS) - 1, len(LEVELS)):
+            reach = self.reach.shift_mm if level == 0 else 2.0
+            score = self._score(level, members, against, tracks[0], reach)
             if len(score.centres) < FEWEST_WINDOWS:
                 break
-            start = score.parameters(motion)
-            if level == 0:
-                found = self._search(score)
-            else:
-                found = climb(score, start, self.reach.spread, np.ones(6, bool))
-            motion = score.motion(found.parameters)
+            tracks[0] = self._find(score, tracks[0], level, ALL)
+            part = score.part(score.central(CENTRAL_MM))
+            if len(part.centres) >= FEWEST_WINDOWS:
+                tracks[1] = self._find(part, _turned_as(tracks[0], tracks[1], score.centre), level, SHIFT)
             self._advance(1 / len(LEVELS) if coarse else 0.5)
-        verdict = self._judge(score, motion, self.reach, SMALLEST_GAIN)
+        score, motion, free, note = self._choose(score, *tracks)
+        verdict = self._judge(score, motion, self.reach, SMALLEST_GAIN, free)
+        verdict.note += note
         if verdict.before is None and before is not None:
             verdict = before
         for b in members:
@@ -242,25 +249,57 @@ class _Registrar:
             self.verdicts[b] = verdict
         self._advance()
 
-    def _search(self, score: Score) -> Found:
+    def _find(
+        self, score: Score, motion: NDArray[np.float64], level: int, free: NDArray[np.bool_]
+    ) -> NDArray[np.float64]:
+        start = score.parameters(motion)
+        if level == 0:
+            return score.motion(self._search(score, start, free).parameters)
+        return score.motion(climb(score, start, self.reach.spread, free).parameters)
+
+    def _choose(
+        self, score: Score, everywhere: NDArray[np.float64], centre: NDArray[np.float64]
+    ) -> tuple[Score, NDArray[np.float64], NDArray[np.bool_], str]:
+        """The motion of all windows, unless the central ones clearly want another.
+
+        Fat lies where its frequency puts it, slices of it included (4 mm at 3 T), joints bend and organs slide:
+        what is round about can be displaced by several millimetres when the middle is in place.
+        """
+        part = score.part(score.central(CENTRAL_MM))
+        distance = np.linalg.norm(
+            (everywhere[:3, :3] - centre[:3, :3]) @ score.centre + everywhere[:3, 3] - centre[:3, 3]
+        )
+        if len(part.centres) < FEWEST_WINDOWS or distance < LARGEST_DISCORD_MM:
+            return score, everywhere, ALL, ""
+        trial = _Trial(part, part.parameters(centre), SHIFT, self.reach)
+        gain, error = trial.beyond(part.windows(part.parameters(everywhere)))
+        ncc = part.windows(part.parameters(centre)).ncc
+        whole = score.windows(score.parameters(everywhere)).ncc
+        if gain <= max(SMALLEST_GAIN, SIGMAS * error) or ncc < 0.6 * whole:
+            return score, everywhere, ALL, ""
+        note = f"; by the middle: its surroundings are {distance:.1f} mm away (fat's shift, or other motion)"
+        return part, centre, SHIFT, note
+
+    def _search(self, score: Score, start: NDArray[np.float64], free: NDArray[np.bool_]) -> Found:
         """The best of climbs from a grid of shifts."""
-        steps = np.arange(-(self.reach.shift_mm // GRID_MM), self.reach.shift_mm // GRID_MM + 1) * GRID_MM
+        count = self.reach.shift_mm // GRID_MM
+        steps = np.arange(-count, count + 1) * GRID_MM
         shifts = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), -1).reshape(-1, 3)
         spread = self.reach.spread
-        zero = score.windows(np.zeros(6))
-        reference = max(zero.compared.sum(), 1)
+        turn = np.r_[start[:3], 0, 0, 0] if not free[0] else np.zeros(6)
         values = []
+        few = score.part(np.arange(len(score.centres)) % max(1, len(score.centres) // SEARCHED) == 0)
+        reference = max(few.windows(np.zeros(6)).compared.sum(), 1)
         for shift in shifts:
-            there = score.windows(np.r_[0, 0, 0, shift])
-            share = there.compared.sum() / reference
-            values.append(there.ncc if share > 0.6 else -1.0)
+            there = few.windows(turn + np.r_[0, 0, 0, shift])
+            values.append(there.ncc if there.compared.sum() > 0.6 * reference else -1.0)
         order = np.argsort(values)[::-1][:FOLLOWED]
-        free = np.ones(6, bool)
-        base = climb(score, np.zeros(6), spread, free)
-        found = [base]
+        found = [climb(score, turn, spread, free)]
         for n in order:
             if np.abs(shifts[n]).max() > 0:
-                found.append(climb(score, np.r_[0, 0, 0, shifts[n]], spread, free, base.temper))
+                found.append(
+                    climb(score, turn + np.r_[0, 0, 0, shifts[n]], spread, free, found[0].temper)
+                )
         return max(found, key=lambda f: f.gain)
 
     # ---- blocks
@@ -275,7 +314,7 @@ class _Registrar:
             if common is not None:
                 self.verdicts[block] = replace(common, note=common.note + "; too little to place it alone")
             return
-        found = climb(score, np.zeros(6), spread, np.ones(6, bool))
+        found = climb(score, np.zeros(6), spread, ALL)
         motion = score.motion(found.parameters)
         alone = self._judge(score, motion, self.block_reach, SMALLEST_DETAIL_GAIN)
         # NCC before: where the block was as it came.
@@ -293,7 +332,12 @@ class _Registrar:
     # ---- acceptance
 
     def _judge(
-        self, score: Score, motion: NDArray[np.float64], reach: Reach, smallest: float
+        self,
+        score: Score,
+        motion: NDArray[np.float64],
+        reach: Reach,
+        smallest: float,
+        free: NDArray[np.bool_] = ALL,
     ) -> _Verdict:
         """Accept a motion, a shift alone, or nothing."""
         nothing = np.eye(4)
@@ -301,14 +345,9 @@ class _Registrar:
         if zero.compared.sum() < FEWEST_WINDOWS:
             return _Verdict(nothing, None, None, False, "nothing to compare it with")
         full = score.parameters(motion)
-        free = np.ones(6, bool)
-        only_shift = np.arange(6) >= 3
-        shift = climb(score, np.where(only_shift, full, 0), reach.spread, only_shift).parameters
-        trials = {"shift": _Trial(score, shift, only_shift, reach)}
-        trials["motion"] = _Trial(score, full, free, reach)
         ncc = zero.ncc
-        best, note = None, ""
-        a, b = trials["shift"], trials["motion"]
+        shift = climb(score, np.where(SHIFT, full, 0), reach.spread, SHIFT).parameters
+        a, b = _Trial(score, shift, SHIFT, reach), _Trial(score, full, free, reach)
         detail, error = b.beyond(a)
         best = b if detail > max(SMALLEST_DETAIL_GAIN, SIGMAS * error) else a
         if not reach.holds(score.motion(best.parameters), score.centre):
@@ -316,7 +355,7 @@ class _Registrar:
             if not reach.holds(score.motion(other.parameters), score.centre):
                 return _Verdict(nothing, ncc, ncc, False, "refused: it ran to the border of the search")
             best = other
-        gain, error = best.beyond(None)
+        gain, error = best.beyond(zero)
         after = score.windows(best.parameters)
         both = zero.compared & after.compared
         first, last = weighted_ncc(zero, both), weighted_ncc(after, both)
@@ -371,6 +410,15 @@ class _Registrar:
         }
 
 
+def _turned_as(
+    motion: NDArray[np.float64], other: NDArray[np.float64], point: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The turn of `motion` with the shift that `other` has at a point."""
+    result = motion.copy()
+    result[:3, 3] = other[:3, :3] @ point + other[:3, 3] - motion[:3, :3] @ point
+    return result
+
+
 class _Trial:
     """A motion, and what each half of the windows gains from the motion that the other half finds."""
 
@@ -388,24 +436,18 @@ class _Trial:
         self.compared = np.where(self.halves, second.compared, first.compared)
         self.most = np.where(self.halves, second.most, first.most)
 
-    def beyond(self, other: _Trial | None) -> tuple[float, float]:
-        """Gain in NCC on left-out windows over another trial (None: no motion), and its standard error."""
-        if other is None:
-            zero = self.score.windows(np.zeros(6))
-            similarity, compared, most = zero.similarity, zero.compared, zero.most
-        else:
-            similarity, compared, most = other.similarity, other.compared, other.most
-        both = self.compared & compared
+    def beyond(self, other: _Trial | Windows) -> tuple[float, float]:
+        """Gain in NCC on left-out windows over another place, and its standard error."""
+        both = self.compared & other.compared
         if both.sum() < 8:
             return 0.0, 1.0
-        ncc = self.similarity[both] / 1.0, similarity[both]
-        weight = most[both].sum()
+        most = np.maximum(other.most[both], 1e-6)
         # Windows with more structure in one of the two places must not count as a gain.
-        gain = ncc[0] * most[both] / np.maximum(self.most[both], 1e-6) - ncc[1]
+        gain = self.similarity[both] * most / np.maximum(self.most[both], 1e-6) - other.similarity[both]
+        weight = most.sum()
         _, cell = np.unique(self.score.cells[both], axis=0, return_inverse=True)
-        cell = cell.ravel()
         mean = gain.sum() / weight
-        sums = np.bincount(cell, gain - mean * most[both])
+        sums = np.bincount(cell.ravel(), gain - mean * most)
         return float(mean), float(np.sqrt((sums**2).sum()) / weight)
 
     def disagreement(self) -> float:

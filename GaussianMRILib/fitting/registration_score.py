@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -20,11 +20,12 @@ CELL = 2.0
 
 @dataclass
 class Pair:
-    """A view with the blocks that it is of."""
+    """A view with the blocks that it is of, and the point (3,), RAS mm, that both have in their middle."""
 
     fixed: int
     moving: int
     view: View
+    middle: NDArray[np.float64]
 
 
 @dataclass
@@ -87,6 +88,13 @@ class Score:
         width = float(np.linalg.norm(points.max(axis=0) - points.min(axis=0))) / np.sqrt(2)
         return np.floor((self.centres - self.centre) / (CELL * max(width, 1.0))).astype(np.int64)
 
+    def central(self, radius: float) -> NDArray[np.bool_]:
+        """(W,) windows within `radius` mm of what both of their blocks have in the middle."""
+        if not self.pairs:
+            return np.zeros(0, bool)
+        middles = np.stack([pair.middle for pair in self.pairs])[self.which]
+        return np.linalg.norm(self.centres - middles, axis=1) < radius
+
     def halves(self) -> NDArray[np.bool_]:
         """A checkerboard of cells."""
         return self.cells.sum(axis=1) % 2 == 0
@@ -96,7 +104,7 @@ class Score:
         part = object.__new__(Score)
         part.__dict__.update(self.__dict__)
         part.pairs = [
-            Pair(pair.fixed, pair.moving, pair.view.subset(chosen[self.which == n]))
+            replace(pair, view=pair.view.subset(chosen[self.which == n]))
             for n, pair in enumerate(self.pairs)
         ]
         part.centres, part.cells, part.which = self.centres[chosen], self.cells[chosen], self.which[chosen]
@@ -141,9 +149,7 @@ class Score:
         else:
             pose_b = motion @ pose_b
         relative = np.linalg.inv(pose_b) @ pose_a
-        points = view.points @ relative[:3, :3].T + relative[:3, 3]
-        values, inside = view.sample(points)
-        assert inside is not None
+        values, inside, gradient = view.sample(relative, slopes)
         mask = (inside & view.valid).float()
         count = mask.sum(dim=1)
         compared = count >= POINTS_NEEDED * mask.shape[1]
@@ -156,10 +162,11 @@ class Score:
             compared.numpy(),
             np.zeros((len(ncc), 6)),
         )
-        if slopes:
-            gradient = self._gradient(view, points) @ torch.from_numpy(pose_b[:3, :3].T.astype(np.float32))
-            world = view.points @ pose_a[:3, :3].T + pose_a[:3, 3] - self.centre
-            lever = torch.from_numpy((world / RADIUS).astype(np.float32))
+        if gradient is not None:
+            gradient = gradient @ torch.from_numpy(pose_b[:3, :3].T.astype(np.float32))
+            origin = (pose_a[:3, :3] @ view.origin + pose_a[:3, 3] - self.centre) / RADIUS
+            lever = view.places @ torch.from_numpy((pose_a[:3, :3].T / RADIUS).astype(np.float32))
+            lever = lever + torch.from_numpy(origin.astype(np.float32))
             change = sign * torch.cat([torch.linalg.cross(lever, gradient, dim=-1), gradient], -1)
             change = change * (mask / norm_g[:, None])[..., None]
             inner = f - ncc[:, None] * g
@@ -171,18 +178,6 @@ class Score:
             along = along * weight.sqrt()[:, None]
             result.curvature = (flat.T @ flat - along.T @ along).double().numpy()
         return result
-
-    @staticmethod
-    def _gradient(view: View, points: NDArray[np.float64]) -> torch.Tensor:
-        """(W, n, 3) of the moving volume in its unmoved space, by central differences, per mm."""
-        step = 0.5 * float(view.steps.min())
-        columns = []
-        for axis in range(3):
-            offset = np.zeros(3)
-            offset[axis] = step
-            higher, lower = view.sample(points + offset, False)[0], view.sample(points - offset, False)[0]
-            columns.append((higher - lower) / (2 * step))
-        return torch.stack(columns, -1)
 
 
 def _normalised(
@@ -226,12 +221,12 @@ def climb(
     Args:
         start: (6,) where to begin.
         spread: (6,) mm, standard deviations of the prior about 0.
-        free: (6,) parameters that may change.
+        free: (6,) parameters that may change; the others keep their start.
         temper: of an earlier result; estimated here if None. Windows overlap and share their noise, so the
             summed NCC is no log likelihood until it is divided by the ratio of its slope's variance to its
             curvature (Varin, Reid and Firth 2011 on composite likelihoods).
     """
-    parameters = np.where(free, start, 0.0)
+    parameters = np.array(start, dtype=np.float64)
     here = score.windows(parameters, slopes=True)
     penalty = np.where(free, 1 / spread**2, 0)
     if temper is None:

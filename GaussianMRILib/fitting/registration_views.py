@@ -25,6 +25,8 @@ from ..stacks import SliceStack
 WINDOW = 7
 #: Shares of a window's points, of an interpolation's weight and of a blur's mass that must have been acquired.
 POINTS_NEEDED, WEIGHT_NEEDED, MASS_NEEDED = 0.75, 0.7, 0.85
+#: Windows this near to what two blocks have in their middle are central: an exam is centred on what it was made for.
+CENTRAL_MM = 30.0
 #: Two stacks of a series that have this share of points in common are repetitions, not blocks of it.
 REPEATED = 0.5
 
@@ -55,10 +57,31 @@ class Block:
         centres = np.stack([plane.center for plane in self.slices.planes()])
         return (centres[0] + centres[-1]) / 2
 
+    @functools.cached_property
+    def extent(self) -> NDArray[np.float64]:
+        """(3, 3) RAS: sum of e e^T / (half extent)^2, mm^-2, over the block's axes."""
+        stack, middle = self.slices, self.slices.plane(0)
+        depth = float(np.ptp(stack.positions)) + stack.thickness
+        height, width = (n * step for n, step in zip(middle.shape, middle.spacing[::-1], strict=True))
+        axes = np.stack([middle.i_axis, middle.j_axis, self.normal])
+        return (axes.T * (4 / np.array([width, height, depth]) ** 2)) @ axes
+
     @property
     def interpolation(self) -> float:
         """Half width of the linear interpolation between its slices, mm; 0 for a single slice."""
         return self.slices.spacing if len(self.slices.pixels) > 1 else 0.0
+
+
+def common_middle(
+    a: Block, b: Block, pose_a: NDArray[np.float64], pose_b: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The point (3,), RAS, that is nearest to the middles of both blocks, in units of their extents."""
+    total, moment = np.zeros((3, 3)), np.zeros(3)
+    for block, pose in ((a, pose_a), (b, pose_b)):
+        weight = pose[:3, :3] @ block.extent @ pose[:3, :3].T
+        total += weight
+        moment += weight @ (pose[:3, :3] @ block.centre + pose[:3, 3])
+    return np.linalg.solve(total, moment)
 
 
 def blocks_of(stacks: Sequence[SliceStack]) -> list[Block]:
@@ -139,6 +162,28 @@ class Lattice:
         self.planes = np.clip(np.rint((positions[::stride] - z[0]) / step), 0, count - 1).astype(int)
         self.step = step
 
+    def near(self, points: NDArray[np.float64], margin: float) -> Lattice:
+        """The part within `margin` mm of the box (in lattice axes) of points (..., 3) of the unmoved space."""
+        inverse = np.linalg.inv(self.ijk_to_ras)
+        index = points.reshape(-1, 3) @ inverse[:3, :3].T + inverse[:3, 3]
+        reach = margin / np.linalg.norm(self.ijk_to_ras[:3, :3], axis=0)
+        shape = np.array(self.pixels.shape[::-1])
+        low = np.clip(np.floor(index.min(axis=0) - reach), 0, shape - 1).astype(int)
+        high = np.clip(np.ceil(index.max(axis=0) + reach) + 1, low + 1, shape).astype(int)
+        part = object.__new__(Lattice)
+        part.block, part.pitch, part.step = self.block, self.pitch, self.step
+        box = tuple(slice(a, b) for a, b in zip(low[::-1], high[::-1], strict=True))
+        part.pixels, part.valid = self.pixels[box], self.valid[box]
+        part.ijk_to_ras = self.ijk_to_ras.copy()
+        part.ijk_to_ras[:3, 3] += self.ijk_to_ras[:3, :3] @ low
+        part.planes = self.planes[(self.planes >= low[2]) & (self.planes < high[2])] - low[2]
+        return part
+
+    def corners(self) -> NDArray[np.float64]:
+        """The eight outermost voxels' centres (8, 3) in the unmoved space."""
+        ends = np.stack(np.meshgrid(*[(0.0, n - 1.0) for n in self.pixels.shape[::-1]], indexing="ij"), -1)
+        return ends.reshape(-1, 3) @ self.ijk_to_ras[:3, :3].T + self.ijk_to_ras[:3, 3]
+
     @functools.cached_property
     def _spectra(self) -> tuple[tuple[int, ...], NDArray[np.complex64], NDArray[np.complex64]]:
         from scipy.fft import next_fast_len, rfftn
@@ -166,16 +211,21 @@ class Lattice:
         shape, pixels, valid = self._spectra
         inverse = np.linalg.inv(self.ijk_to_ras[:3, :3])
         frequencies = [np.fft.fftfreq(shape[0]), np.fft.fftfreq(shape[1]), np.fft.rfftfreq(shape[2])]
-        k, j, i = np.meshgrid(*frequencies, indexing="ij", sparse=True)
-        delta = inverse @ direction  # lattice steps (i, j, k) for a millimetre
-        along = i * delta[0] + j * delta[1] + k * delta[2]  # cycles per mm
-        kernel = np.sinc(thickness * along) * np.sinc(interpolation * along) ** 2
+        k, j, i = np.meshgrid(*(f.astype(np.float32) for f in frequencies), indexing="ij", sparse=True)
+
+        def cycles(axis: NDArray[np.float64]) -> NDArray[np.float32]:
+            """Frequencies along a direction, per mm, from lattice steps (i, j, k) for a millimetre."""
+            x, y, z = axis.astype(np.float32)
+            return i * x + j * y + k * z
+
+        along = torch.from_numpy(cycles(inverse @ direction))
+        profile = torch.sinc(thickness * along)
+        if interpolation > 0:
+            profile *= torch.sinc(interpolation * along) ** 2
+        kernel = profile.numpy()
         if smooth > 0:
-            total = sum(
-                (i * inverse[0, axis] + j * inverse[1, axis] + k * inverse[2, axis]) ** 2 for axis in range(3)
-            )
-            kernel = kernel * np.exp(-2 * np.pi**2 * smooth**2 * total)
-        kernel = kernel.astype(np.float32)
+            total = sum(cycles(inverse[:, axis]) ** 2 for axis in range(3))
+            kernel = kernel * np.exp(np.float32(-2 * np.pi**2 * smooth**2) * total)
         crop = tuple(slice(0, n) for n in self.pixels.shape)
         values, mass = irfftn(pixels * kernel, shape)[crop], irfftn(valid * kernel, shape)[crop]
         values, mass = (values / np.maximum(mass, 0.2)).astype(np.float32), mass * self.valid
@@ -201,22 +251,35 @@ class View:
         reach: float,
         most: int,
         smooth: float,
+        middle: NDArray[np.float64],
         seed: int = 0,
     ) -> None:
         a, b = fixed.block, moving.block
+        blur = 1.5 * max(a.slices.spacing, b.slices.spacing) + 3 * smooth + 2 * moving.pitch
+        back = np.linalg.inv(relative)
+        fixed = fixed.near(moving.corners() @ back[:3, :3].T + back[:3, 3], reach + blur)
         values, mass = fixed.blurred(
             relative[:3, :3].T @ b.normal, b.slices.thickness, b.interpolation, smooth
         )
         self._windows(fixed, values, mass)
         self.inverse = np.linalg.inv(moving.ijk_to_ras)
-        values, mass = moving.blurred(relative[:3, :3] @ a.normal, a.slices.thickness, 0.0, smooth)
-        self.shape = np.array(values.shape[::-1])
-        self.values = torch.from_numpy(values)[None, None]
-        self.mass = torch.from_numpy(mass)[None, None]
+        self.shape = np.array(moving.pixels.shape[::-1])
         self.steps = np.linalg.norm(moving.ijk_to_ras[:3, :3], axis=0)
-        self._choose(relative, reach, most, seed)
+        self._choose(relative, reach, most, middle, seed)
+        if not len(self.f):
+            return
+        points = self.points.reshape(-1, 3) @ relative[:3, :3].T + relative[:3, 3]
+        moving = moving.near(points, max(reach, 4.0) + blur)
+        values, mass = moving.blurred(relative[:3, :3] @ a.normal, a.slices.thickness, 0.0, smooth)
+        self.inverse = np.linalg.inv(moving.ijk_to_ras)
+        self.shape = np.array(values.shape[::-1])
         variance, count = self._variance(values, mass)
         self.floor_moving = _noise_floor(variance) if count else 1.0
+        image = torch.from_numpy(values)
+        slopes = [_slope(image, axis) for axis in (2, 1, 0)]
+        self.channels = torch.stack([image, torch.from_numpy(mass), *slopes])[None]
+        self.origin = self.points.reshape(-1, 3).mean(axis=0)
+        self.places = torch.from_numpy((self.points - self.origin).astype(np.float32))
 
     def _windows(self, fixed: Lattice, values: NDArray[np.float32], mass: NDArray[np.float32]) -> None:
         size, stride = WINDOW, (WINDOW + 1) // 2
@@ -250,8 +313,15 @@ class View:
         variance = (pool((tensor - middle) ** 2) - pool(tensor - middle) ** 2)[whole].clamp_min(0).numpy()
         return variance, len(variance)
 
-    def _choose(self, relative: NDArray[np.float64], reach: float, most: int, seed: int) -> None:
-        """Keep windows with structure that lie in the moving block or within `reach` of it."""
+    def _choose(
+        self,
+        relative: NDArray[np.float64],
+        reach: float,
+        most: int,
+        middle: NDArray[np.float64],
+        seed: int,
+    ) -> None:
+        """Keep windows with structure in the moving block or within `reach` of it, a third of them central."""
         enough = self.valid.float().mean(dim=1).numpy() >= POINTS_NEEDED
         weight = self.valid.float()
         n = weight.sum(dim=1).clamp_min(1)
@@ -264,7 +334,11 @@ class View:
         near = ((index >= -margin) & (index <= self.shape - 1 + margin)).all(axis=1)
         chosen = np.flatnonzero(enough & near & (variance > self.floor))
         if len(chosen) > most:
-            chosen = np.sort(np.random.default_rng(seed).choice(chosen, most, replace=False))
+            chosen = np.random.default_rng(seed).permutation(chosen)
+            central = np.linalg.norm(self.centres[chosen] - middle, axis=1) < CENTRAL_MM
+            inner, outer = chosen[central], chosen[~central]
+            inner = inner[: max(most // 3, most - len(outer))]
+            chosen = np.sort(np.concatenate([inner, outer[: most - len(inner)]]))
         self.f, self.valid, self.centres = self.f[chosen], self.valid[chosen], self.centres[chosen]
         points = (self._corner[chosen, None, :] + self._offsets[None]) @ self._matrix[:3, :3].T
         self.points = points + self._matrix[:3, 3]
@@ -276,18 +350,38 @@ class View:
         part.__dict__.update(self.__dict__)
         part.f, part.valid = self.f[chosen], self.valid[chosen]
         part.points, part.centres = self.points[chosen], self.centres[chosen]
+        part.places = self.places[chosen]
         return part
 
-    def sample(self, points: NDArray[np.float64], mass: bool = True) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Values of the moving block at points (..., 3) of its unmoved space, and whether they were acquired."""
-        index = points @ self.inverse[:3, :3].T + self.inverse[:3, 3]
-        scaled = (2 * index / np.maximum(self.shape - 1, 1) - 1).astype(np.float32)
-        grid = torch.from_numpy(scaled).reshape(1, 1, 1, -1, 3)
-        sample = functools.partial(torch.nn.functional.grid_sample, grid=grid, align_corners=True)
-        values = sample(self.values, padding_mode="border").reshape(points.shape[:-1])
-        if not mass:
-            return values, None
-        return values, sample(self.mass, padding_mode="zeros").reshape(points.shape[:-1]) > MASS_NEEDED
+    def sample(
+        self, relative: NDArray[np.float64], slopes: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """The moving block where the windows' points lie after `relative` (4, 4), to its unmoved space.
+
+        Returns:
+            (W, n) values, (W, n) whether they were acquired, (W, n, 3) slopes per mm of that space or None.
+        """
+        scale = 2 / np.maximum(self.shape - 1, 1)
+        matrix = scale[:, None] * (self.inverse @ relative)[:3]
+        offset = matrix[:, :3] @ self.origin + matrix[:, 3] - 1
+        grid = self.places @ torch.from_numpy(matrix[:, :3].T.astype(np.float32))
+        grid += torch.from_numpy(offset.astype(np.float32))
+        channels = self.channels if slopes else self.channels[:, :2]
+        found = torch.nn.functional.grid_sample(
+            channels, grid[None, None], align_corners=True, padding_mode="border"
+        )[0, :, 0]
+        inside = (found[1] > MASS_NEEDED) & (grid.abs() <= 1).all(dim=-1)
+        if not slopes:
+            return found[0], inside, None
+        back = torch.from_numpy(self.inverse[:3, :3].astype(np.float32))
+        return found[0], inside, found[2:].permute(1, 2, 0) @ back
+
+
+def _slope(image: torch.Tensor, axis: int) -> torch.Tensor:
+    """Central differences, per voxel; zero where there is one voxel."""
+    if image.shape[axis] < 2:
+        return torch.zeros_like(image)
+    return torch.gradient(image, dim=axis)[0]
 
 
 def _noise_floor(variance: NDArray[np.float32]) -> float:
@@ -299,11 +393,24 @@ def _noise_floor(variance: NDArray[np.float32]) -> float:
 
 
 def _acquired(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """1 where pixels vary, 0 where they equal all of their neighbours: zero filling and masks were not acquired."""
-    from scipy.ndimage import maximum_filter, minimum_filter
-
-    flat = maximum_filter(pixels, (1, 3, 3)) == minimum_filter(pixels, (1, 3, 3))
-    return (~maximum_filter(flat, (1, 3, 3))).astype(np.float32)
+    """1 where pixels vary, 0 at and beside those that equal their neighbours: zero filling, masks, nothing at all."""
+    flat = np.ones(pixels.shape, bool)
+    for axis in (1, 2):
+        if pixels.shape[axis] > 1:
+            same = np.diff(pixels, axis=axis) == 0
+            ends = [(0, 0)] * 3
+            ends[axis] = (1, 1)
+            same = np.pad(same, ends, constant_values=True)
+            upper, lower = [slice(None)] * 3, [slice(None)] * 3
+            upper[axis], lower[axis] = slice(1, None), slice(None, -1)
+            flat &= same[tuple(upper)] & same[tuple(lower)]
+    beside = flat.copy()
+    beside[:, 1:] |= flat[:, :-1]
+    beside[:, :-1] |= flat[:, 1:]
+    flat = beside.copy()
+    beside[:, :, 1:] |= flat[:, :, :-1]
+    beside[:, :, :-1] |= flat[:, :, 1:]
+    return (~beside).astype(np.float32)
 
 
 def _binned(pixels: NDArray[np.float32], fj: int, fi: int) -> NDArray[np.float32]:
@@ -314,4 +421,4 @@ def _binned(pixels: NDArray[np.float32], fj: int, fi: int) -> NDArray[np.float32
     return cut.mean(axis=(2, 4), dtype=np.float32)
 
 
-__all__ = ["Block", "Lattice", "View", "blocks_of"]
+__all__ = ["CENTRAL_MM", "Block", "Lattice", "View", "blocks_of", "common_middle"]
