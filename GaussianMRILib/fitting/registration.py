@@ -32,7 +32,7 @@ SMALLEST_GAIN, SIGMAS = 0.01, 3.0
 #: The same for turns over a shift alone, and for a block over its series.
 SMALLEST_DETAIL_GAIN = 0.004
 #: The middle's own motion is looked at where it differs from that of all windows by more than this, mm.
-LARGEST_DISCORD_MM = 0.7
+LARGEST_DISCORD_MM, MIDDLE_SIGMAS = 0.7, 1.5
 #: Below this NCC two stacks do not show the same thing.
 LOWEST_NCC = 0.15
 
@@ -91,6 +91,7 @@ def register_stacks(
     progress: Callable[[float], object] | None = None,
     reach: Reach = STACKS,
     blocks: Reach | None = BLOCKS,
+    middle: bool = True,
     seed: int = 0,
 ) -> Registration:
     """Move stacks of one contrast onto each other.
@@ -100,13 +101,15 @@ def register_stacks(
         progress: called with the share done, 0 to 1; what it raises ends the registration.
         reach: of a stack.
         blocks: of a block about its series' motion; None keeps series in one piece.
+        middle: where the middle of the exam clearly wants another shift than its surroundings, it decides.
+            Otherwise all windows do.
         seed: of the choice of windows.
 
     Raises:
         GaussianMRIError: the stacks have different frames of reference.
     """
     check_same_frame(stacks)
-    return _Registrar(stacks, progress or (lambda share: None), reach, blocks, seed).run()
+    return _Registrar(stacks, progress or (lambda share: None), reach, blocks, middle, seed).run()
 
 
 def turn_degrees(motion: NDArray[np.float64]) -> float:
@@ -125,6 +128,7 @@ class _Verdict:
     after: float | None
     accepted: bool
     note: str
+    around: NDArray[np.float64] | None = None  # the motion of all windows where the middle's was taken
 
 
 class _Registrar:
@@ -134,10 +138,12 @@ class _Registrar:
         progress: Callable[[float], object],
         reach: Reach,
         block_reach: Reach | None,
+        middle: bool,
         seed: int,
     ) -> None:
         self.stacks, self.progress = list(stacks), progress
         self.reach, self.block_reach, self.seed = reach, block_reach, seed
+        self.middle = middle
         self.blocks: list[Block] = blocks_of(stacks)
         self.poses = [np.eye(4) for _ in self.blocks]
         self.groups = sorted({block.group for block in self.blocks})
@@ -236,12 +242,13 @@ class _Registrar:
                 break
             tracks[0] = self._find(score, tracks[0], level, ALL)
             part = score.part(score.central(CENTRAL_MM))
-            if len(part.centres) >= FEWEST_WINDOWS:
+            if self.middle and len(part.centres) >= FEWEST_WINDOWS:
                 tracks[1] = self._find(part, _turned_as(tracks[0], tracks[1], score.centre), level, SHIFT)
             self._advance(1 / len(LEVELS) if coarse else 0.5)
         score, motion, free, note = self._choose(score, *tracks)
         verdict = self._judge(score, motion, self.reach, SMALLEST_GAIN, free)
         verdict.note += note
+        verdict.around = tracks[0] if note else None
         if verdict.before is None and before is not None:
             verdict = before
         for b in members:
@@ -269,13 +276,13 @@ class _Registrar:
         distance = np.linalg.norm(
             (everywhere[:3, :3] - centre[:3, :3]) @ score.centre + everywhere[:3, 3] - centre[:3, 3]
         )
-        if len(part.centres) < FEWEST_WINDOWS or distance < LARGEST_DISCORD_MM:
+        if not self.middle or len(part.centres) < FEWEST_WINDOWS or distance < LARGEST_DISCORD_MM:
             return score, everywhere, ALL, ""
         trial = _Trial(part, part.parameters(centre), SHIFT, self.reach)
         gain, error = trial.beyond(part.windows(part.parameters(everywhere)))
         ncc = part.windows(part.parameters(centre)).ncc
         whole = score.windows(score.parameters(everywhere)).ncc
-        if gain <= max(SMALLEST_GAIN, SIGMAS * error) or ncc < 0.6 * whole:
+        if gain <= max(SMALLEST_GAIN, MIDDLE_SIGMAS * error) or ncc < 0.6 * whole:
             return score, everywhere, ALL, ""
         note = f"; by the middle: its surroundings are {distance:.1f} mm away (fat's shift, or other motion)"
         return part, centre, SHIFT, note
@@ -297,9 +304,7 @@ class _Registrar:
         found = [climb(score, turn, spread, free)]
         for n in order:
             if np.abs(shifts[n]).max() > 0:
-                found.append(
-                    climb(score, turn + np.r_[0, 0, 0, shifts[n]], spread, free, found[0].temper)
-                )
+                found.append(climb(score, turn + np.r_[0, 0, 0, shifts[n]], spread, free, found[0].temper))
         return max(found, key=lambda f: f.gain)
 
     # ---- blocks
@@ -399,6 +404,7 @@ class _Registrar:
             note = "anchor: stays" if len(self.groups) > 1 else "nothing to compare it with"
         else:
             note = verdict.note if verdict else "stays with the anchor's series"
+        around = verdict.around if verdict else None
         return {
             "slices": [block.first, block.first + len(block.slices.pixels) - 1],
             "shift_mm_ras": [round(float(v), 3) for v in shift],
@@ -407,6 +413,9 @@ class _Registrar:
             "ncc_after": None if verdict is None or verdict.after is None else round(verdict.after, 4),
             "accepted": bool(verdict and verdict.accepted),
             "note": note,
+            "shift_around_mm_ras": None
+            if around is None
+            else [round(float(v), 3) for v in around[:3, :3] @ block.centre + around[:3, 3] - block.centre],
         }
 
 

@@ -104,8 +104,7 @@ class Score:
         part = object.__new__(Score)
         part.__dict__.update(self.__dict__)
         part.pairs = [
-            replace(pair, view=pair.view.subset(chosen[self.which == n]))
-            for n, pair in enumerate(self.pairs)
+            replace(pair, view=pair.view.subset(chosen[self.which == n])) for n, pair in enumerate(self.pairs)
         ]
         part.centres, part.cells, part.which = self.centres[chosen], self.cells[chosen], self.which[chosen]
         return part

@@ -26,7 +26,7 @@ WINDOW = 7
 #: Shares of a window's points, of an interpolation's weight and of a blur's mass that must have been acquired.
 POINTS_NEEDED, WEIGHT_NEEDED, MASS_NEEDED = 0.75, 0.7, 0.85
 #: Windows this near to what two blocks have in their middle are central: an exam is centred on what it was made for.
-CENTRAL_MM = 30.0
+CENTRAL_MM = 25.0
 #: Two stacks of a series that have this share of points in common are repetitions, not blocks of it.
 REPEATED = 0.5
 
@@ -151,9 +151,7 @@ class Lattice:
         self.pixels = np.where(valid, flat / np.maximum(share, 0.5), 0).astype(np.float32)
         self.valid = valid.astype(np.float32)
         affine = columns.ijk_to_ras.copy()
-        affine[:3, 3] += (
-            affine[:3, 2] * z[0] + affine[:3, 0] * (fi - 1) / 2 + affine[:3, 1] * (fj - 1) / 2
-        )
+        affine[:3, 3] += affine[:3, 2] * z[0] + affine[:3, 0] * (fi - 1) / 2 + affine[:3, 1] * (fj - 1) / 2
         affine[:3, 0] *= fi
         affine[:3, 1] *= fj
         affine[:3, 2] *= step
