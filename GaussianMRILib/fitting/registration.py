@@ -153,7 +153,7 @@ class _Registrar:
         self.anchor = largest
         self.lattices: dict[tuple[int, int], Lattice] = {}
         self.verdicts: dict[int, _Verdict] = {}
-        self.done, self.todo = 0, 1
+        self.done, self.todo = 0.0, 1
 
     # ---- order of work
 
@@ -238,8 +238,8 @@ class _Registrar:
         for level in range(0 if coarse else len(LEVELS) - 1, len(LEVELS)):
             reach = self.reach.shift_mm if level == 0 else 2.0
             score = self._score(level, members, against, tracks[0], reach)
-            if len(score.centres) < FEWEST_WINDOWS:
-                break
+            if len(score.centres) < FEWEST_WINDOWS // (3 if level == 0 else 1):
+                continue
             tracks[0] = self._find(score, tracks[0], level, ALL)
             part = score.part(score.central(CENTRAL_MM))
             if self.middle and len(part.centres) >= FEWEST_WINDOWS:
@@ -324,7 +324,8 @@ class _Registrar:
         alone = self._judge(score, motion, self.block_reach, SMALLEST_DETAIL_GAIN)
         # NCC before: where the block was as it came.
         first = self.poses[block]
-        unmoved = score.windows(score.parameters(np.linalg.inv(first)))
+        back: NDArray[np.float64] = np.linalg.inv(first)
+        unmoved = score.windows(score.parameters(back))
         here = score.windows(score.parameters(alone.motion))
         both = unmoved.compared & here.compared
         self.poses[block] = alone.motion @ first

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -131,13 +132,12 @@ class Score:
         parts = [self._pair(pair, motion, slopes) for pair in self.pairs]
         if not parts:
             return Windows(np.zeros(0), np.zeros(0), np.zeros(0, bool))
-        return Windows(
-            *(
-                np.concatenate([getattr(part, name) for part in parts])
-                for name in ("similarity", "most", "compared", "slope")
-            ),
-            np.sum([part.curvature for part in parts], axis=0),
-        )
+
+        def joined(name: str) -> Any:
+            return np.concatenate([getattr(part, name) for part in parts])
+
+        curvature = np.sum([part.curvature for part in parts], axis=0)
+        return Windows(joined("similarity"), joined("most"), joined("compared"), joined("slope"), curvature)
 
     def _pair(self, pair: Pair, motion: NDArray[np.float64], slopes: bool) -> Windows:
         view = pair.view
@@ -152,7 +152,7 @@ class Score:
         mask = (inside & view.valid).float()
         count = mask.sum(dim=1)
         compared = count >= POINTS_NEEDED * mask.shape[1]
-        f, norm_f, most_f = _normalised(view.f, mask, count, view.floor)
+        f, _, most_f = _normalised(view.f, mask, count, view.floor)
         g, norm_g, most_g = _normalised(values, mask, count, view.floor_moving)
         ncc = (f * g).sum(dim=1) * compared
         result = Windows(

@@ -54,8 +54,9 @@ class Block:
     @functools.cached_property
     def centre(self) -> NDArray[np.float64]:
         """Middle (3,), RAS mm."""
-        centres = np.stack([plane.center for plane in self.slices.planes()])
-        return (centres[0] + centres[-1]) / 2
+        first, last = self.slices.plane(0).center, self.slices.plane(-1).center
+        middle: NDArray[np.float64] = (first + last) / 2
+        return middle
 
     @functools.cached_property
     def extent(self) -> NDArray[np.float64]:
@@ -64,7 +65,8 @@ class Block:
         depth = float(np.ptp(stack.positions)) + stack.thickness
         height, width = (n * step for n, step in zip(middle.shape, middle.spacing[::-1], strict=True))
         axes = np.stack([middle.i_axis, middle.j_axis, self.normal])
-        return (axes.T * (4 / np.array([width, height, depth]) ** 2)) @ axes
+        total: NDArray[np.float64] = (axes.T * (4 / np.array([width, height, depth]) ** 2)) @ axes
+        return total
 
     @property
     def interpolation(self) -> float:
@@ -290,8 +292,8 @@ class View:
             for array in (values, mass)
         ]
         planes, nj, ni = picked[0].shape[:3]
-        self.f = picked[0].reshape(planes * nj * ni, -1).clone()
-        self.valid = (picked[1] > MASS_NEEDED).reshape(planes * nj * ni, -1)
+        self.f = picked[0].reshape(planes * nj * ni, size_j * size_i).clone()
+        self.valid = (picked[1] > MASS_NEEDED).reshape(planes * nj * ni, size_j * size_i)
         k, j, i = np.meshgrid(fixed.planes, np.arange(nj) * stride, np.arange(ni) * stride, indexing="ij")
         corner = np.stack([i, j, k], -1).reshape(-1, 3)
         dj, di = np.meshgrid(np.arange(size_j), np.arange(size_i), indexing="ij")
