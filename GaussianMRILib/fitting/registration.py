@@ -21,6 +21,8 @@ from .registration_views import CENTRAL_MM, Block, Lattice, View, blocks_of, com
 
 #: Pitch in mm, standard deviation of a Gaussian in mm, and most windows a view, coarse to fine.
 LEVELS = ((3.0, 1.5, 400), (2.0, 0.7, 700), (1.25, 0.0, 1000))
+#: Views that have their full number of windows; more of them share it.
+SHARED = 4
 #: Distance between the shifts that the search begins at, mm, and how many of the best are followed.
 GRID_MM, FOLLOWED = 4.0, 3
 #: Windows that the search looks at.
@@ -206,6 +208,8 @@ class _Registrar:
         """Views as they are where the moved blocks have `motion`; the score itself begins without it."""
         _, smooth, most = LEVELS[level]
         pairs = []
+        several = max(sum(block.group in against for block in self.blocks) - 1, 1)
+        most = most * SHARED // max(SHARED, 2 * several)
         for b in moved:
             for o, other in enumerate(self.blocks):
                 if other.group == self.blocks[b].group or other.group not in against:
