@@ -21,16 +21,19 @@ from .registration_views import CENTRAL_MM, Block, Lattice, View, blocks_of, com
 
 #: Pitch in mm, standard deviation of a Gaussian in mm, and most windows a view, coarse to fine.
 LEVELS = ((3.0, 1.5, 400), (2.0, 0.7, 700), (1.25, 0.0, 1000))
+#: Views that have their full number of windows; more of them share it.
+SHARED = 4
 #: Distance between the shifts that the search begins at, mm, and how many of the best are followed.
 GRID_MM, FOLLOWED = 4.0, 3
 #: Windows that the search looks at.
 SEARCHED = 500
 #: Fewer windows than this cannot place a block.
 FEWEST_WINDOWS = 40
-#: A motion must raise the NCC by this much, and by this many standard errors, on windows that it was not found with.
-SMALLEST_GAIN, SIGMAS = 0.01, 3.0
+#: A motion must raise the NCC by this part of what it lacks of 1, and by this many standard errors, on windows that it
+#: was not found with.
+SMALLEST_GAIN, SIGMAS = 0.03, 3.0
 #: The same for turns over a shift alone, and for a block over its series.
-SMALLEST_DETAIL_GAIN = 0.004
+SMALLEST_DETAIL_GAIN = 0.01
 #: The middle's own motion is looked at where it differs from that of all windows by more than this, mm.
 LARGEST_DISCORD_MM, MIDDLE_SIGMAS = 0.7, 1.5
 #: Below this NCC two stacks do not show the same thing.
@@ -205,6 +208,8 @@ class _Registrar:
         """Views as they are where the moved blocks have `motion`; the score itself begins without it."""
         _, smooth, most = LEVELS[level]
         pairs = []
+        several = max(sum(block.group in against for block in self.blocks) - 1, 1)
+        most = most * SHARED // max(SHARED, 2 * several)
         for b in moved:
             for o, other in enumerate(self.blocks):
                 if other.group == self.blocks[b].group or other.group not in against:
@@ -282,7 +287,7 @@ class _Registrar:
         gain, error = trial.beyond(part.windows(part.parameters(everywhere)))
         ncc = part.windows(part.parameters(centre)).ncc
         whole = score.windows(score.parameters(everywhere)).ncc
-        if gain <= max(SMALLEST_GAIN, MIDDLE_SIGMAS * error) or ncc < 0.6 * whole:
+        if gain <= max(SMALLEST_GAIN * (1 - ncc), MIDDLE_SIGMAS * error) or ncc < 0.6 * whole:
             return score, everywhere, ALL, ""
         note = f"; by the middle: its surroundings are {distance:.1f} mm away (fat's shift, or other motion)"
         return part, centre, SHIFT, note
@@ -352,10 +357,11 @@ class _Registrar:
             return _Verdict(nothing, None, None, False, "nothing to compare it with")
         full = score.parameters(motion)
         ncc = zero.ncc
+        lacking = 1 - max(ncc, 0.0)
         shift = climb(score, np.where(SHIFT, full, 0), reach.spread, SHIFT).parameters
         a, b = _Trial(score, shift, SHIFT, reach), _Trial(score, full, free, reach)
         detail, error = b.beyond(a)
-        best = b if detail > max(SMALLEST_DETAIL_GAIN, SIGMAS * error) else a
+        best = b if detail > max(SMALLEST_DETAIL_GAIN * lacking, SIGMAS * error) else a
         if not reach.holds(score.motion(best.parameters), score.centre):
             other = a if best is b else b
             if not reach.holds(score.motion(other.parameters), score.centre):
@@ -369,7 +375,7 @@ class _Registrar:
         size = f"{np.round(best.parameters[3:], 2).tolist()} mm"
         if last < LOWEST_NCC:
             return _Verdict(nothing, first, first, False, "refused: the stacks do not show the same thing")
-        if gain <= max(smallest, SIGMAS * error):
+        if gain <= max(smallest * lacking, SIGMAS * error):
             return _Verdict(nothing, first, first, False, f"stays: {text} for {size}")
         if best.disagreement() > max(1.0, 0.5 * float(np.linalg.norm(best.parameters))):
             return _Verdict(nothing, first, first, False, f"refused: two halves of it disagree ({text})")

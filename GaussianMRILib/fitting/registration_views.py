@@ -83,7 +83,8 @@ def common_middle(
         weight = pose[:3, :3] @ block.extent @ pose[:3, :3].T
         total += weight
         moment += weight @ (pose[:3, :3] @ block.centre + pose[:3, 3])
-    return np.linalg.solve(total, moment)
+    middle: NDArray[np.float64] = np.linalg.solve(total, moment)
+    return middle
 
 
 def blocks_of(stacks: Sequence[SliceStack]) -> list[Block]:
@@ -273,11 +274,7 @@ class View:
         values, mass = moving.blurred(relative[:3, :3] @ a.normal, a.slices.thickness, 0.0, smooth)
         self.inverse = np.linalg.inv(moving.ijk_to_ras)
         self.shape = np.array(values.shape[::-1])
-        variance, count = self._variance(values, mass)
-        self.floor_moving = _noise_floor(variance) if count else 1.0
-        image = torch.from_numpy(values)
-        slopes = [_slope(image, axis) for axis in (2, 1, 0)]
-        self.channels = torch.stack([image, torch.from_numpy(mass), *slopes])[None]
+        self.channels, self.floor_moving = volume_channels(values, mass)
         self.origin = self.points.reshape(-1, 3).mean(axis=0)
         self.places = torch.from_numpy((self.points - self.origin).astype(np.float32))
 
@@ -301,17 +298,6 @@ class View:
         matrix = fixed.ijk_to_ras
         self._corner, self._offsets, self._matrix = corner, offsets, matrix
         self.centres = (corner + offsets.mean(axis=0)) @ matrix[:3, :3].T + matrix[:3, 3]
-
-    @staticmethod
-    def _variance(values: NDArray[np.float32], mass: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:
-        """Local variances over windows of the lattice's planes where all was acquired."""
-        tensor = torch.from_numpy(values)[:, None]
-        size = min(WINDOW, *values.shape[1:])
-        pool = functools.partial(torch.nn.functional.avg_pool2d, kernel_size=size, stride=max(1, size // 2))
-        whole = pool((torch.from_numpy(mass) > MASS_NEEDED).float()[:, None]) > 0.99
-        middle = float(tensor.mean())
-        variance = (pool((tensor - middle) ** 2) - pool(tensor - middle) ** 2)[whole].clamp_min(0).numpy()
-        return variance, len(variance)
 
     def _choose(
         self,
@@ -344,6 +330,36 @@ class View:
         self.points = points + self._matrix[:3, 3]
         del self._corner, self._offsets, self._matrix
 
+    @classmethod
+    def of_slice(
+        cls,
+        pixels: NDArray[np.float32],
+        ijk_to_ras: NDArray[np.float64],
+        volume: NDArray[np.float32],
+        mass: NDArray[np.float32],
+        volume_to_ras: NDArray[np.float64],
+        most: int,
+    ) -> View:
+        """Windows of one slice, against a volume that has been averaged over the slice's thickness already.
+
+        Args:
+            pixels: (rows, columns) of the slice; ijk_to_ras: (4, 4) its pose.
+            volume, mass: (Z, rows, columns), and the share of it that was acquired; volume_to_ras: (4, 4).
+        """
+        view = object.__new__(cls)
+        lattice = object.__new__(Lattice)
+        lattice.ijk_to_ras, lattice.planes = ijk_to_ras, np.zeros(1, int)
+        acquired = _acquired(pixels[None])
+        view._windows(lattice, pixels[None], acquired)
+        view.inverse = np.linalg.inv(volume_to_ras)
+        view.shape = np.array(volume.shape[::-1])
+        view.steps = np.linalg.norm(volume_to_ras[:3, :3], axis=0)
+        view._choose(np.eye(4), 0.0, most, view.centres.mean(axis=0), 0)
+        if len(view.f):
+            view.origin = view.points.reshape(-1, 3).mean(axis=0)
+            view.places = torch.from_numpy((view.points - view.origin).astype(np.float32))
+        return view
+
     def subset(self, chosen: NDArray[np.bool_]) -> View:
         """The same with some of the windows."""
         part = object.__new__(View)
@@ -375,6 +391,18 @@ class View:
             return found[0], inside, None
         back = torch.from_numpy(self.inverse[:3, :3].astype(np.float32))
         return found[0], inside, found[2:].permute(1, 2, 0) @ back
+
+
+def volume_channels(values: NDArray[np.float32], mass: NDArray[np.float32]) -> tuple[torch.Tensor, float]:
+    """(1, 5, Z, rows, columns): values, acquired share and three slopes of a volume; and its noise floor."""
+    size = min(WINDOW, *values.shape[1:])
+    pool = functools.partial(torch.nn.functional.avg_pool2d, kernel_size=size, stride=max(1, size // 2))
+    image, acquired = torch.from_numpy(values), torch.from_numpy(mass)
+    whole = pool((acquired > MASS_NEEDED).float()[:, None]) > 0.99
+    centred = (image - image.mean())[:, None]
+    variance = (pool(centred**2) - pool(centred) ** 2)[whole].clamp_min(0).numpy()
+    slopes = [_slope(image, axis) for axis in (2, 1, 0)]
+    return torch.stack([image, acquired, *slopes])[None], _noise_floor(variance)
 
 
 def _slope(image: torch.Tensor, axis: int) -> torch.Tensor:

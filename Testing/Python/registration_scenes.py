@@ -106,3 +106,55 @@ def error(found: Registration, motion: np.ndarray, centre: np.ndarray) -> tuple[
     """What is left of the motion of the second of two stacks: mm at the centre, and degrees."""
     left = np.linalg.inv(found.motions[0][0]) @ found.motions[1][0] @ motion
     return float(np.linalg.norm(left[:3, :3] @ centre + left[:3, 3] - centre)), turn_degrees(left)
+
+
+def table(seeds: int) -> None:
+    """Print the errors on simulated pairs, and what is found in the shared exams."""
+    import tarfile
+    import tempfile
+    import time
+    from pathlib import Path
+
+    import GaussianMRILib as gm
+    from GaussianMRILib.evaluation.simulate import load_isotropic
+    from GaussianMRILib.fitting.registration import register_stacks
+
+    shared = Path(__file__).resolve().parents[3] / "shared" / "data"
+    for name in ("lumbar_t2", "brain_t1"):
+        scan = load_isotropic(name, shared)
+        for axes in ((2, 0), (0, 1), (2, 2)):
+            for moved in (False, True):
+                errors, start = [], time.process_time()
+                for seed in range(seeds):
+                    stacks, motion = pair(scan, axes, seed, moved)
+                    errors.append(error(register_stacks(stacks), motion, middle(scan)))
+                mm, degrees = np.percentile(errors, [50, 90, 100], axis=0).T
+                print(
+                    f"{name} axes {axes} {'moved' if moved else 'still'}: mm {np.round(mm, 2)} degrees "
+                    f"{np.round(degrees, 2)} (median, 90 %, largest); {(time.process_time() - start) / seeds:.1f} s",
+                    flush=True,
+                )
+    for exam, names in (
+        ("lumbar_hitachi", ("T2",)),
+        ("lumbar_hitachi", ("T1",)),
+        ("prostate_a", ("",)),
+        ("prostate_b", ("",)),
+    ):
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            tarfile.open(shared / "mr_multi" / f"{exam}.tar.xz") as archive,
+        ):
+            archive.extractall(folder)
+            stacks = [stack for stack in gm.read_stacks(folder) if stack.name.startswith(names)]
+        start = time.process_time()
+        found = register_stacks(stacks)
+        print(f"{exam} {names[0]}: {time.process_time() - start:.1f} s")
+        for stack in found.report["stacks"]:
+            for block in stack["blocks"]:
+                print("  ", stack["name"], block)
+
+
+if __name__ == "__main__":
+    import sys
+
+    table(int(sys.argv[1]) if len(sys.argv) > 1 else 5)
