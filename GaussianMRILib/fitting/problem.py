@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike
 
 from .. import __version__
 from ..errors import GaussianMRIError
-from ..gaussians import BACKGROUND, GaussianField, PlaneBatch
+from ..gaussians import BACKGROUND, GaussianField, GaussianLattice, PlaneBatch
+from ..gaussians.lattice import FULL_DENSITY
 from ..priors.network_prior import intensity_range
 from ..stacks import SliceStack, check_same_frame
 
@@ -131,19 +132,22 @@ class Problem:
         self.latest = Progress(stage, fraction, loss, self.held_out_psnr, elapsed)
         return self.latest
 
-    def field(self, parameters: torch.Tensor) -> GaussianField:
+    def field(self, parameters: torch.Tensor, lattice: GaussianLattice | None = None) -> GaussianField:
         """The field of these parameters, which are copied: the fit may go on."""
         shapes = [stack.shape[1:] for stack in self.stacks for _ in stack.pixels]
         frames = [stack.frame_of_reference for stack in self.stacks if stack.frame_of_reference]
-        plane = self.stacks[0].plane(len(self.stacks[0].pixels) // 2)
-        batch = PlaneBatch.from_planes([plane], parameters.device, profile=False)
-        with torch.no_grad():
-            _, _, density = batch.render(parameters)
-        support = max(float(density.median()) - BACKGROUND, BACKGROUND)
+        if lattice is not None:
+            support, count = FULL_DENSITY, len(lattice) + parameters.shape[1]
+        else:
+            plane = self.stacks[0].plane(len(self.stacks[0].pixels) // 2)
+            batch = PlaneBatch.from_planes([plane], parameters.device, profile=False)
+            with torch.no_grad():
+                _, _, density = batch.render(parameters)
+            support, count = max(float(density.median()) - BACKGROUND, BACKGROUND), parameters.shape[1]
         report = dict(
             self.report,
             support_median=support,
-            gaussians=int(parameters.shape[1]),
+            gaussians=int(count),
             elapsed_s=round(time.perf_counter() - self.started, 3),
         )
         return GaussianField(
@@ -155,6 +159,7 @@ class Problem:
             np.array(shapes, np.int32),
             frames[0] if frames else None,
             report,
+            lattice=lattice,
         )
 
 

@@ -140,7 +140,7 @@ class GaussianLattice:
         found[table[tuple(cells.T)]] = cells[:, ::-1] * BRICK
         return found
 
-    def points(self, bricks: slice = slice(None)) -> NDArray[np.float64]:
+    def points(self, bricks: NDArray[np.int64] | slice = slice(None)) -> NDArray[np.float64]:
         """(b, 8, 8, 8, 3) RAS mm of the nodes of some bricks."""
         z, y, x = np.meshgrid(*[np.arange(BRICK)] * 3, indexing="ij")
         local = np.stack([x, y, z], axis=-1) @ self.node_to_ras[:3, :3].T
@@ -171,6 +171,12 @@ class GaussianLattice:
             away = torch.from_numpy(d).float()[:, None, None, None] + torch.from_numpy(local).float()
             torch.minimum(depth, -away, out=depth)
         return depth.to(self.nodes.device)
+
+    def part(self, bricks: torch.Tensor) -> GaussianLattice:
+        """The lattice of some of its bricks, a mask (B,); the others are absent."""
+        numbers = torch.full((len(self.nodes) + 1,), -1, dtype=torch.int32, device=self.table.device)
+        numbers[:-1][bricks] = torch.arange(int(bricks.sum()), dtype=torch.int32, device=self.table.device)
+        return replace(self, nodes=self.nodes[bricks], table=numbers[self.table.long()])
 
     def rounded(self, step: float) -> GaussianLattice:
         """Colours as files keep them: 16-bit multiples of `step`, or of a larger one where the colours need it."""

@@ -1,0 +1,186 @@
+"""Which way of fusing helps: slices of every part are left out and predicted from the rest.
+
+It works on a box in the middle of what the parts share, on pixels of about a millimetre and with the first guess of each part: ways
+to fuse are told apart well there, for a small share of the fit's time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..gaussians import GaussianLattice, PlaneBatch
+from ..geometry import ImagePlane, inside_hull
+from ..stacks import SliceStack
+from .fusion import METHODS, Choice, Fuser, overlay_of
+from .parts import Part
+from .problem import crop
+
+#: Edge of the box, mm; a little more is fitted around it.
+BOX_MM, MARGIN_MM = 64.0, 6.0
+PITCH_MM = 1.0
+FEWEST_PIXELS = 1500
+#: A simpler way to fuse is taken unless another one is better by this much, dB.
+CLEARLY_DB = 0.02
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What left-out slices say.
+
+    Attributes:
+        choice: the best way to put the parts together.
+        psnr: for each way its mean over parts of the PSNR on their left-out slices, dB.
+        by_part: the same for each part.
+        slices: left-out slices that were looked at.
+    """
+
+    choice: Choice
+    psnr: dict[Choice, float]
+    by_part: dict[Choice, list[float]]
+    slices: int
+
+
+def judge(
+    stacks: Sequence[SliceStack],
+    fit_alone: Callable[[Part], None],
+    anchor: int,
+    methods: Sequence[str] = METHODS,
+    progress: Callable[[float], object] | None = None,
+) -> Verdict | None:
+    """The verdict, or None where no box holds slices to leave out.
+
+    Args:
+        stacks: one a part, where they are thought to be.
+        fit_alone: fills in `Part.lattices`, quickly.
+        anchor: number of the part whose intensities are kept.
+        methods: ways to fuse that are tried beside each part alone.
+    """
+    centre = shared_centre(stacks)
+    if centre is None:
+        return None
+    box = np.stack([centre - BOX_MM / 2, centre + BOX_MM / 2], axis=1)
+    wide = np.stack([box[:, 0] - MARGIN_MM, box[:, 1] + MARGIN_MM], axis=1)
+    cropped = [crop(stack, wide) for stack in stacks]
+    if any(part is None or np.ptp(part.pixels) == 0 for part in cropped):
+        return None
+    parts = [Part.of(stack) for stack in cropped if stack is not None]
+    for part in parts:
+        fit_alone(part)
+    choices = [Choice(method) for method in methods] + [Choice("alone", n) for n in range(len(parts))]
+    scores: dict[Choice, list[float]] = {choice: [] for choice in choices}
+    slices = 0
+    for number, part in enumerate(parts):
+        held = _held(part.blocks)
+        if held is None:
+            continue
+        rest, left_out = held
+        others = list(parts)
+        others[number] = Part.of(rest, part.low, part.high)
+        fit_alone(others[number])
+        overlay = overlay_of(others, anchor, PITCH_MM)
+        views = [_View.of(plane, pixels, box, others) for plane, pixels in left_out]
+        views = [view for view in views if view.valid.sum() >= FEWEST_PIXELS]
+        if not views:
+            continue
+        slices += len(views)
+        batch = PlaneBatch.from_planes([view.plane for view in views], step=PITCH_MM)
+        fuser = Fuser(others, overlay)
+        for choice in choices:
+            lattice = fuser.fuse(choice)
+            scores[choice].append(_score(lattice, batch, views))
+            if progress is not None:
+                progress((number + (choices.index(choice) + 1) / len(choices)) / len(parts))
+    if not slices:
+        return None
+    psnr = {choice: float(np.mean(values)) for choice, values in scores.items()}
+    best = choices[0]
+    for choice in choices:
+        if psnr[choice] > psnr[best] + CLEARLY_DB:
+            best = choice
+    return Verdict(best, psnr, scores, slices)
+
+
+def shared_centre(stacks: Sequence[SliceStack], step_mm: float = 4.0) -> NDArray[np.float64] | None:
+    """Middle (3,), RAS mm, of what most of the stacks show, at least two of them; None where no two meet."""
+    hulls = [[block for block in _hulls(stack)] for stack in stacks]
+    corners = np.concatenate([plane.corners() for stack in stacks for plane in stack.planes()])
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    axes = [np.arange(a, b + step_mm, step_mm) for a, b in zip(low, high, strict=True)]
+    points = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
+    count = np.zeros(len(points), int)
+    for own in hulls:
+        count += np.any([inside_hull(hull, points) for hull in own], axis=0)
+    most = count.max(initial=0)
+    if most < 2:
+        return None
+    found = points[count == most]
+    # The point that is nearest to their mean, so that it lies in one of several places rather than between them.
+    return np.asarray(found[np.argmin(np.linalg.norm(found - found.mean(axis=0), axis=1))])
+
+
+def _hulls(stack: SliceStack) -> list[NDArray[np.float64]]:
+    from ..baselines.resampling import parallel_groups
+
+    return [block.hull() for block in parallel_groups(stack)]
+
+
+def _held(blocks: Sequence[SliceStack]) -> tuple[SliceStack, list[tuple[ImagePlane, NDArray[np.float32]]]] | None:
+    """A part without every second slice of its blocks, first and last ones kept, and those slices."""
+    kept, left_out = [], []
+    for block in blocks:
+        held = list(range(1, len(block.pixels) - 1, 2))
+        left_out += [(block.plane(k), block.pixels[k]) for k in held]
+        kept.append(block.subset([k for k in range(len(block.pixels)) if k not in held]))
+    if not left_out:
+        return None
+    rest = replace(
+        kept[0],
+        pixels=np.concatenate([block.pixels for block in kept]),
+        ijk_to_ras=np.concatenate([block.ijk_to_ras for block in kept]),
+        slice_thickness=np.concatenate([block.slice_thickness for block in kept]),
+        source={},
+    )
+    return rest, left_out
+
+
+@dataclass(frozen=True, eq=False)
+class _View:
+    """A left-out slice: its plane and pixels, about a millimetre apart, and where every part says something."""
+
+    plane: ImagePlane
+    pixels: NDArray[np.float64]
+    valid: NDArray[np.bool_]
+
+    @classmethod
+    def of(
+        cls, plane: ImagePlane, pixels: NDArray[np.float32], box: NDArray[np.float64], parts: Sequence[Part]
+    ) -> _View:
+        stride = max(1, round(PITCH_MM / min(plane.spacing) / 2))
+        matrix = plane.ijk_to_ras.copy()
+        matrix[:3, :2] *= stride
+        coarse = pixels[::stride, ::stride]
+        view = ImagePlane(matrix, coarse.shape, plane.thickness)
+        points = view.points()
+        valid = ((points >= box[:, 0]) & (points <= box[:, 1])).all(axis=-1)
+        for part in parts:
+            valid &= np.any([inside_hull(block.hull(), points) for block in part.blocks], axis=0)
+        return cls(view, coarse.astype(np.float64), valid)
+
+
+def _score(lattice: GaussianLattice, batch: PlaneBatch, views: Sequence[_View]) -> float:
+    """Mean PSNR, dB over each slice's 99.5 percentile, after a line through the intensities."""
+    image, _ = lattice.render(batch)
+    found = []
+    for predicted, view in zip(batch.split(image), views, strict=True):
+        u, v = predicted.cpu().numpy()[view.valid].astype(np.float64), view.pixels[view.valid]
+        if u.std() <= 0 or v.std() <= 0:
+            continue
+        slope, offset = np.polyfit(u, v, 1)
+        error = float(np.mean((slope * u + offset - v) ** 2))
+        found.append(10 * np.log10(float(np.percentile(v, 99.5)) ** 2 / max(error, 1e-12)))
+    return float(np.mean(found)) if found else float("nan")

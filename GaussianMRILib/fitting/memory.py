@@ -1,0 +1,60 @@
+"""How much memory a fit takes, found out before it starts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from ..errors import GaussianMRIError
+from ..priors.consistency import default_factor
+from ..stacks import SliceStack
+from .parts import Part, covering_lattice
+
+#: Volumes of float32 that a fit of one block holds at once: guess, blend, their parts, and the lattice.
+VOLUMES = 6
+#: Arrays over the common lattice while several acquisitions are fused, besides two for each of them.
+ARRAYS = 8
+#: Of the memory that is free so much may be taken.
+SHARE = 0.9
+
+
+def needed_bytes(stacks: Sequence[SliceStack], pitch: float | None = None) -> int:
+    """Bytes that the preset `fast` needs at most, about."""
+    parts = [Part(stack, 0.0, 1.0, Part.of(stack, 0.0, 1.0).blocks) for stack in stacks]
+    sizes = [block.pixels.size * default_factor(block) for part in parts for block in part.blocks]
+    alone = 4 * VOLUMES * max(sizes)
+    kept = 4 * sum(size // 2 for size in sizes)
+    if len(sizes) == 1:
+        return alone
+    nodes = len(covering_lattice(parts, pitch))
+    return max(alone + kept, kept + 4 * nodes * (ARRAYS + 2 * len(parts)))
+
+
+def available_bytes() -> int | None:
+    """Bytes of memory that are free for programs; None where the system does not say."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            for line in file:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    try:
+        return int(os.sysconf("SC_AVPHYS_PAGES")) * int(os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def check_memory(stacks: Sequence[SliceStack], pitch: float | None = None) -> int:
+    """Bytes that a fit needs.
+
+    Raises:
+        GaussianMRIError: more than this computer has free.
+    """
+    needed, available = needed_bytes(stacks, pitch), available_bytes()
+    if available is not None and needed > SHARE * available:
+        raise GaussianMRIError(
+            f"The fit would need {needed / 1e9:.1f} GB of memory, and {available / 1e9:.1f} GB are free. Close other programs, "
+            "fit a region of interest (--roi), or choose a coarser lattice (--pitch, mm)."
+        )
+    return needed

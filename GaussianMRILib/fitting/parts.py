@@ -1,0 +1,190 @@
+"""What several acquisitions say of one body: each fitted alone, all on the nodes of one lattice, in one scale."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..baselines.resampling import ScatteredSlices, parallel_groups
+from ..gaussians import GaussianLattice, PlaneBatch
+from ..gaussians.lattice import FULL_DENSITY
+from ..geometry import inside_hull
+from ..priors.network_prior import intensity_range
+from ..stacks import SliceStack
+
+#: A part fades out towards the faces of its hull over one distance between slices, and counts this much at them.
+FADE_AT_BORDER = 0.25
+#: Bricks whose nodes are looked at together where RAS points are needed.
+BRICKS_AT_ONCE = 20_000
+
+
+@dataclass(eq=False)
+class Part:
+    """One acquisition: a stack, with several blocks of parallel slices where its slices are angled.
+
+    Attributes:
+        stack: as it was acquired, where it was moved to.
+        low, high: its intensities that are normalised to 0 and 1.
+        blocks: its runs of parallel slices.
+        lattices: the fit of each block alone, normalised.
+        gain, offset: gain * normalised + offset is in the scale that all parts share.
+    """
+
+    stack: SliceStack
+    low: float
+    high: float
+    blocks: list[SliceStack]
+    lattices: list[GaussianLattice] = field(default_factory=list)
+    gain: float = 1.0
+    offset: float = 0.0
+
+    @classmethod
+    def of(cls, stack: SliceStack, low: float | None = None, high: float | None = None) -> Part:
+        """A part without fits; its own range of intensities by default."""
+        if low is None or high is None:
+            low, high = intensity_range(stack.pixels)
+        return cls(stack, low, high, parallel_groups(stack))
+
+    @property
+    def name(self) -> str:
+        return self.stack.name
+
+    @property
+    def pixels(self) -> int:
+        return int(self.stack.pixels.size)
+
+    def in_scale(self, pixels: NDArray[np.float32]) -> torch.Tensor:
+        """(total,) pixels of it in the scale that all parts share."""
+        normalised = torch.from_numpy(((pixels.reshape(-1) - self.low) / (self.high - self.low)).astype(np.float32))
+        return normalised * self.gain + self.offset
+
+    def on(self, lattice: GaussianLattice) -> tuple[torch.Tensor, torch.Tensor]:
+        """Its values at the nodes of a lattice, in the shared scale, and its say there, 0 to 1; both (B, 8, 8, 8)."""
+        top, say = torch.zeros_like(lattice.nodes), torch.zeros_like(lattice.nodes)
+        for block, own in zip(self.blocks, self.lattices, strict=True):
+            depth = lattice.depth_inside(block.hull())
+            fade = (depth / block.spacing + FADE_AT_BORDER).clamp(0, 1)
+            values, weight = own.at_nodes(lattice)
+            fade *= weight > 0.5 * FULL_DENSITY
+            top += fade * values
+            say += fade
+        values = top / say.clamp(min=1e-6)
+        if len(self.blocks) > 1:
+            self._fill_wedges(lattice, values, say)
+        return values * self.gain + self.offset, say.clamp(max=1)
+
+    def _fill_wedges(self, lattice: GaussianLattice, values: torch.Tensor, say: torch.Tensor) -> None:
+        """Between angled blocks, where no block's slab reaches, the nearest slices stand in."""
+        hull, between = self.stack.hull(), ScatteredSlices(self.stack)
+        empty = (say <= 0).reshape(len(say), -1).any(1) & (lattice.depth_inside(hull) > 0).reshape(len(say), -1).any(1)
+        for part in torch.nonzero(empty)[:, 0].split(BRICKS_AT_ONCE):
+            points = lattice.points(part.cpu().numpy())
+            wedge = (say[part] <= 0).cpu().numpy() & inside_hull(hull, points)
+            if wedge.any():
+                found = (between.values(points[wedge]) - self.low) / (self.high - self.low)
+                mask = torch.from_numpy(wedge)
+                chosen = values[part]
+                chosen[mask] = torch.from_numpy(found.astype(np.float32))
+                values[part] = chosen
+                share = say[part]
+                share[mask] = FADE_AT_BORDER
+                say[part] = share
+
+
+def covering_lattice(parts: Sequence[Part], pitch: float | None = None) -> GaussianLattice:
+    """An empty lattice with equal pitches along the axes of the first part's first slice, over all that was scanned.
+
+    Args:
+        pitch: mm; default: the smallest pixel of all parts.
+    """
+    first = parts[0].stack.plane(0)
+    pitch = pitch or min(min(block.pixel_spacing) for part in parts for block in part.blocks)
+    axes = np.stack([first.i_axis, first.j_axis, first.normal], axis=1) * pitch
+    return GaussianLattice.covering([block.hull() for part in parts for block in part.blocks], axes)
+
+
+@dataclass(eq=False)
+class Overlay:
+    """Several parts on the nodes of one lattice.
+
+    Attributes:
+        lattice: whose nodes are 0.
+        values, says: one (B, 8, 8, 8) a part: what it shows there, in the shared scale, and its say, 0 to 1.
+    """
+
+    lattice: GaussianLattice
+    values: list[torch.Tensor]
+    says: list[torch.Tensor]
+
+    @classmethod
+    def of(cls, parts: Sequence[Part], lattice: GaussianLattice) -> Overlay:
+        found = [part.on(lattice) for part in parts]
+        return cls(lattice, [values for values, _ in found], [say for _, say in found])
+
+    def common(self) -> torch.Tensor:
+        """Nodes (B, 8, 8, 8) bool that every part shows."""
+        return torch.stack([say > 0 for say in self.says]).all(0)
+
+    def mean(self, weights: Sequence[float] | None = None) -> torch.Tensor:
+        """(B, 8, 8, 8): the mean of the parts where they are, the median of all that elsewhere."""
+        top, bottom = torch.zeros_like(self.lattice.nodes), torch.zeros_like(self.lattice.nodes)
+        for n, (values, say) in enumerate(zip(self.values, self.says, strict=True)):
+            share = say if weights is None else say * weights[n]
+            top += share * values
+            bottom += share
+        top /= bottom.clamp(min=1e-12)
+        seen = bottom > 0
+        if not seen.all():
+            known = top[seen].reshape(-1)
+            top[~seen] = known[:: max(1, len(known) // 1_000_000)].median() if len(known) else 0.0
+        return top
+
+
+def share_scale(parts: Sequence[Part], overlay: Overlay, anchor: int) -> None:
+    """Bring every part to the anchor's intensities: by spread and mean where both show the same nodes.
+
+    A regression's slope would be diluted by noise and blur; the ratio of spreads is not.
+    """
+    for n, part in enumerate(parts):
+        if n == anchor:
+            continue
+        both = (overlay.says[n] > 0) & (overlay.says[anchor] > 0)
+        if int(both.sum()) < 1000:
+            continue
+        own, reference = overlay.values[n][both].double(), overlay.values[anchor][both].double()
+        spread = float(own.std())
+        if spread <= 0:
+            continue
+        gain = float(reference.std()) / spread
+        offset = float(reference.mean() - gain * own.mean())
+        overlay.values[n].mul_(gain).add_(offset)
+        part.gain, part.offset = part.gain * gain, part.offset * gain + offset
+
+
+def interpolating(lattice: GaussianLattice, samples: torch.Tensor, iterations: int = 4) -> GaussianLattice:
+    """The lattice whose image at its own nodes is `samples` (B, 8, 8, 8).
+
+    Its image is a mild blur of its colours, which a few steps of x += samples - image undo.
+    """
+    found = lattice.with_nodes(samples.clone())
+    for _ in range(iterations):
+        image, _ = found.at_nodes(found)
+        found = found.with_nodes(found.nodes + (samples - image))
+    return found
+
+
+def batch_of(block: SliceStack, step: float, stride: int = 1) -> tuple[PlaneBatch, NDArray[np.float32]]:
+    """Slices through their profile, every `stride`-th pixel, and the pixels (total,)."""
+    from ..geometry import ImagePlane
+
+    planes = []
+    for plane in block.planes():
+        matrix = plane.ijk_to_ras.copy()
+        matrix[:3, :2] *= stride
+        shape = (-(-plane.shape[0] // stride), -(-plane.shape[1] // stride))
+        planes.append(ImagePlane(matrix, shape, plane.thickness))
+    return PlaneBatch.from_planes(planes, step=step), block.pixels[:, ::stride, ::stride].reshape(-1)
