@@ -34,7 +34,7 @@ from ..stacks import SliceStack
 from .fusion import METHODS, Choice, Fuser, overlay_of
 from .guess import Guesser
 from .lattice import lattice_error, lattice_of_volume
-from .left_out import CLEARLY_DB, Verdict, judge
+from .left_out import AS_GOOD_DB, Verdict, judge
 from .memory import check_memory
 from .parts import Part
 from .probe import LARGEST_BLEND, Probe
@@ -189,7 +189,7 @@ class FastFit:
         ]
         if scores[0] is None or scores[1] is None:
             return True
-        return bool(scores[1].psnr[Choice("mean")] >= scores[0].psnr[Choice("mean")] - CLEARLY_DB)
+        return bool(scores[1].psnr[Choice("mean")] >= scores[0].psnr[Choice("mean")] - AS_GOOD_DB)
 
     # ---- one acquisition
 

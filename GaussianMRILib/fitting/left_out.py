@@ -24,8 +24,8 @@ from .problem import crop
 BOX_MM, MARGIN_MM = 64.0, 6.0
 PITCH_MM = 1.0
 FEWEST_PIXELS = 1500
-#: A simpler way to fuse is taken unless another one is better by this much, dB.
-CLEARLY_DB = 0.02
+#: Ways to fuse within this much of the best one, dB, are as good; of those the sharpest, the last one, is taken.
+AS_GOOD_DB = 0.02
 
 
 @dataclass(frozen=True)
@@ -98,11 +98,11 @@ def judge(
     if not slices:
         return None
     psnr = {choice: float(np.mean(values)) for choice, values in scores.items()}
-    best = choices[0]
-    for choice in choices:
-        if psnr[choice] > psnr[best] + CLEARLY_DB:
-            best = choice
-    return Verdict(best, psnr, scores, slices)
+    highest = max(psnr.values())
+    best = [choice for choice in choices if psnr[choice] >= highest - AS_GOOD_DB]
+    fused = [choice for choice in best if choice.part is None]
+    best = fused or best
+    return Verdict(best[-1], psnr, scores, slices)
 
 
 def shared_centre(stacks: Sequence[SliceStack], step_mm: float = 4.0) -> NDArray[np.float64] | None:
