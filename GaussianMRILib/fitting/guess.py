@@ -19,7 +19,7 @@ from ..priors.network import load_network
 from ..priors.network_prior import network_prior
 from ..priors.ridge import ridge_prior
 from ..priors.volume import PriorVolume
-from ..stacks import SliceStack
+from ..stacks import SliceStack, hulls_of
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -93,7 +93,7 @@ class Guesser:
             )
         mean = on_grid(Resampler(self.stacks, self._of), grid)
         mean[np.isnan(mean)] = self.low
-        return self.agree(PriorVolume(mean, grid.ijk_to_ras, tuple(stack.hull() for stack in self.stacks)))
+        return self.agree(PriorVolume(mean, grid.ijk_to_ras, hulls_of(self.stacks)))
 
     def agree(self, volume: PriorVolume) -> PriorVolume:
         """The volume nearest to one on the guess's voxels that agrees with every slice, up to noise.

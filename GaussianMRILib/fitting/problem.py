@@ -150,7 +150,7 @@ class Problem:
             parameters.detach().clone(),
             self.low,
             self.high - self.low,
-            tuple(stack.hull() for stack in self.stacks),
+            hulls_of(self.stacks),
             np.concatenate([stack.ijk_to_ras for stack in self.stacks]),
             np.array(shapes, np.int32),
             frames[0] if frames else None,
