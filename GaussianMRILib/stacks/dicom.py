@@ -16,6 +16,7 @@ from .dicom_blocks import merged_blocks, parallel_blocks, tilt_degrees
 from .dicom_frames import Frame, NotAnImage, frames, read_header
 from .dicom_pixels import stored_values
 from .dicom_source import source_of
+from .poses import normals_towards_increasing_k
 from .slice_stack import SliceStack
 
 logger = logging.getLogger("GaussianMRI")
@@ -243,7 +244,7 @@ def _stack(name: str, group: list[Frame], pixels: NDArray[np.float32], thickness
         notes.append("no SliceThickness, Spacing Between Slices taken for it")
     elif own is None:
         notes.append("no SliceThickness, the distance between slices taken for it")
-    notes += _remarks(poses)
+    notes += _remarks(poses, group[0].shape)
     if any(f.inverted for f in group):
         notes.append("MONOCHROME1, inverted so that high is bright")
     if np.ptp(pixels) == 0:
@@ -256,16 +257,18 @@ def _stack(name: str, group: list[Frame], pixels: NDArray[np.float32], thickness
     return stack
 
 
-def _remarks(poses: NDArray[np.float64]) -> list[str]:
+def _remarks(poses: NDArray[np.float64], shape: tuple[int, int]) -> list[str]:
     """What is out of the ordinary in the positions: one slice, blocks at angles, and what each block has."""
     if len(poses) == 1:
         return ["one slice"]
-    orientations = parallel_blocks(poses)
-    if len(orientations) == 1:
+    poses = poses.copy()
+    poses[:, :3, 2] = normals_towards_increasing_k(poses, shape)
+    blocks = parallel_blocks(poses, shape)
+    if len(blocks) == 1:
         return _remarks_on_block(poses, 0)
-    angles = [tilt_degrees(poses[block.start, :3, 2]) for block in orientations]
-    notes = [f"{len(orientations)} blocks, {min(angles):.1f} to {max(angles):.1f} degrees"]
-    for block in orientations:
+    angles = [tilt_degrees(poses[block.start, :3, 2]) for block in blocks]
+    notes = [f"{len(blocks)} blocks, {min(angles):.1f} to {max(angles):.1f} degrees"]
+    for block in blocks:
         if len(block) > 1:
             notes += _remarks_on_block(poses[block.start : block.stop], block.start)
     return notes

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .dicom_frames import Frame
-from .poses import WIDE_GAP
+from .poses import WIDE_GAP, centers, parallel_runs, usual_spacing
 
 Group = tuple[list[str], list[Frame]]
 
@@ -111,12 +111,17 @@ def _center(frame: Frame) -> NDArray[np.float64]:
     return middle[:3]
 
 
-def parallel_blocks(poses: NDArray[np.float64]) -> list[range]:
-    """Runs of slices, poses (K, 4, 4), with one orientation; `poses.parallel_runs` also wants them on one line."""
+def parallel_blocks(poses: NDArray[np.float64], shape: tuple[int, ...]) -> list[range]:
+    """Runs of slices that people would call a block: cut where the angle changes, or at a wide gap that is off the line.
+
+    `SliceStack.blocks` is stricter, since what it returns is interpolated: it also cuts where one slice is shifted.
+    """
     normals = poses[:, :3, 2]
-    cosines = np.abs(np.sum(normals[1:] * normals[:-1], axis=1))
-    turned = np.sqrt(np.maximum(1 - cosines**2, 0)) >= _SAME_NORMAL
-    cuts = [0, *(np.flatnonzero(turned) + 1).tolist(), len(poses)]
+    turned = np.linalg.norm(np.cross(normals[1:], normals[:-1]), axis=1) >= _SAME_NORMAL
+    wide = np.linalg.norm(np.diff(centers(poses, shape), axis=0), axis=1) > WIDE_GAP * usual_spacing(poses, shape)
+    off_line = np.zeros(len(poses) - 1, bool)
+    off_line[[run.start - 1 for run in parallel_runs(poses, shape)[1:]]] = True
+    cuts = [0, *(np.flatnonzero(turned | (wide & off_line)) + 1).tolist(), len(poses)]
     return [range(start, stop) for start, stop in zip(cuts[:-1], cuts[1:], strict=True)]
 
 
