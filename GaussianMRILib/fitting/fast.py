@@ -248,7 +248,7 @@ class FastFit:
         problem, options = self.problem, self.options
         if options.blend is not None:
             return options.blend
-        stack = max((block for stack in problem.stacks for block in Part.of(stack).blocks), key=lambda s: s.pixels.size)
+        stack = max((block for stack in problem.stacks for block in stack.blocks()), key=lambda s: s.pixels.size)
         probe = Probe.of(stack)
         if probe is None:
             problem.report["held_out"] = None

@@ -29,7 +29,7 @@ BLUR = 0.35
 PLANES_PER_BLUR, REACH = 1.5, 2.2
 DETAIL = Regularisation(smoothness=0.3, edge=0.03, pull=0.05, robust=False)
 SLICES = Regularisation(smoothness=0.3, edge=0.03, pull=0.3, robust=False)
-ROUNDS, ITERATIONS = 2, 8
+ROUNDS, ITERATIONS = 2, 6
 #: Of a single acquisition with slices at angles, whose blocks agree with each other.
 ANGLED = Regularisation(smoothness=0.02, edge=0.0, pull=0.2, robust=False)
 #: Ways to fuse, plainest first.

@@ -107,7 +107,7 @@ def judge(
 
 def shared_centre(stacks: Sequence[SliceStack], step_mm: float = 4.0) -> NDArray[np.float64] | None:
     """Middle (3,), RAS mm, of what most of the stacks show, at least two of them; None where no two meet."""
-    hulls = [[block for block in _hulls(stack)] for stack in stacks]
+    hulls = [stack.hulls() for stack in stacks]
     corners = np.concatenate([plane.corners() for stack in stacks for plane in stack.planes()])
     low, high = corners.min(axis=0), corners.max(axis=0)
     axes = [np.arange(a, b + step_mm, step_mm) for a, b in zip(low, high, strict=True)]
@@ -121,12 +121,6 @@ def shared_centre(stacks: Sequence[SliceStack], step_mm: float = 4.0) -> NDArray
     found = points[count == most]
     # The point that is nearest to their mean, so that it lies in one of several places rather than between them.
     return np.asarray(found[np.argmin(np.linalg.norm(found - found.mean(axis=0), axis=1))])
-
-
-def _hulls(stack: SliceStack) -> list[NDArray[np.float64]]:
-    from ..baselines.resampling import parallel_groups
-
-    return [block.hull() for block in parallel_groups(stack)]
 
 
 def _held(blocks: Sequence[SliceStack]) -> tuple[SliceStack, list[tuple[ImagePlane, NDArray[np.float32]]]] | None:

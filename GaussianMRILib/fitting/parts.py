@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..baselines.resampling import ScatteredSlices, parallel_groups
+from ..baselines.resampling import ScatteredSlices
 from ..gaussians import GaussianLattice, PlaneBatch
 from ..gaussians.lattice import FULL_DENSITY
+from ..geometry import inside_hull
 from ..priors.network_prior import intensity_range
 from ..stacks import SliceStack
 
@@ -48,7 +49,7 @@ class Part:
         """A part without fits; its own range of intensities by default."""
         if low is None or high is None:
             low, high = intensity_range(stack.pixels)
-        groups = parallel_groups(stack)
+        groups = stack.blocks()
         return cls(stack, low, high, groups, [group for group in groups if len(group.pixels) > 1])
 
     @property
@@ -68,12 +69,14 @@ class Part:
         """Its values at the nodes of a lattice, in the shared scale, and its say there, 0 to 1; both (B, 8, 8, 8)."""
         top, say = torch.zeros_like(lattice.nodes), torch.zeros_like(lattice.nodes)
         for block, own in zip(self.blocks, self.lattices, strict=True):
-            depth = lattice.depth_inside(block.hull())
-            fade = (depth / block.spacing + FADE_AT_BORDER).clamp(0, 1)
-            values, weight = own.at_nodes(lattice)
+            hull = block.hull()
+            seen = lattice.bricks_in(hull)
+            near = lattice.part(seen)
+            fade = (near.depth_inside(hull) / block.spacing + FADE_AT_BORDER).clamp(0, 1)
+            values, weight = own.at_nodes(near)
             fade *= weight > 0.5 * FULL_DENSITY
-            top += fade * values
-            say += fade
+            top[seen] += fade * values
+            say[seen] += fade
         values = top / say.clamp(min=1e-6)
         if len(self.groups) > 1:
             self._fill_wedges(lattice, values, say)
@@ -81,13 +84,17 @@ class Part:
 
     def _fill_wedges(self, lattice: GaussianLattice, values: torch.Tensor, say: torch.Tensor) -> None:
         """Between angled blocks, where no block's slab reaches, the nearest slices stand in."""
+        # A region of one block has no wedge; blocks with gaps between them are regions of their own.
+        hulls = [region.hull() for region in self.stack.regions() if len(region.blocks()) > 1]
+        if not hulls:
+            return
         between = ScatteredSlices(self.stack)
-        hulls = self.stack.hulls()
-        depth = torch.stack([lattice.depth_inside(hull) for hull in hulls]).amax(0)
-        empty = ((say <= 0) & (depth > 0)).reshape(len(say), -1).any(1)
-        for part in torch.nonzero(empty)[:, 0].split(BRICKS_AT_ONCE):
+        open_ = (say <= 0).reshape(len(say), -1).any(1)
+        open_ &= torch.stack([lattice.bricks_in(hull) for hull in hulls]).any(0)
+        for part in torch.nonzero(open_)[:, 0].split(BRICKS_AT_ONCE):
             points = lattice.points(part.cpu().numpy())
-            wedge = ((say[part] <= 0) & (depth[part] > 0)).cpu().numpy()
+            scanned = np.any([inside_hull(hull, points) for hull in hulls], axis=0)
+            wedge = (say[part] <= 0).cpu().numpy() & scanned
             if wedge.any():
                 found = (between.values(points[wedge]) - self.low) / (self.high - self.low)
                 mask = torch.from_numpy(wedge)
@@ -169,7 +176,7 @@ def share_scale(parts: Sequence[Part], overlay: Overlay, anchor: int) -> None:
         part.gain, part.offset = part.gain * gain, part.offset * gain + offset
 
 
-def interpolating(lattice: GaussianLattice, samples: torch.Tensor, iterations: int = 4) -> GaussianLattice:
+def interpolating(lattice: GaussianLattice, samples: torch.Tensor, iterations: int = 3) -> GaussianLattice:
     """The lattice whose image at its own nodes is `samples` (B, 8, 8, 8).
 
     Its image is a mild blur of its colours, which a few steps of x += samples - image undo.

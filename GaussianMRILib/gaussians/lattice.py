@@ -160,6 +160,14 @@ class GaussianLattice:
         image, weight = self.render(PlaneBatch(frames.to(device), shapes, thin, torch.ones_like(thin)))
         return image.reshape(other.nodes.shape), weight.reshape(other.nodes.shape)
 
+    def bricks_in(self, hull: NDArray[np.float64]) -> torch.Tensor:
+        """(B,) bool: the bricks that a convex hull can see."""
+        cells = _bricks_seen(hull, self.node_to_ras, np.array(self.table.shape[::-1]))
+        found = torch.zeros(len(self.nodes), dtype=torch.bool, device=self.nodes.device)
+        numbers = self.table[torch.from_numpy(cells).to(self.table.device)]
+        found[numbers[numbers >= 0].long()] = True
+        return found
+
     def depth_inside(self, hull: NDArray[np.float64]) -> torch.Tensor:
         """(B, 8, 8, 8) float32: how far each node lies inside a hull, mm; negative outside."""
         normals = hull[:, :3] @ self.node_to_ras[:3, :3]
