@@ -30,6 +30,8 @@ PLANES_PER_BLUR, REACH = 1.5, 2.2
 DETAIL = Regularisation(smoothness=0.3, edge=0.03, pull=0.05, robust=False)
 SLICES = Regularisation(smoothness=0.3, edge=0.03, pull=0.3, robust=False)
 ROUNDS, ITERATIONS = 2, 6
+#: Lattices of more Gaussians than this begin with the solution on one of twice the pitch, and then need a shorter one.
+LARGE, LARGE_ROUNDS, LARGE_ITERATIONS = 4_000_000, 1, 4
 #: Of a single acquisition with slices at angles, whose blocks agree with each other.
 ANGLED = Regularisation(smoothness=0.02, edge=0.0, pull=0.2, robust=False)
 #: Ways to fuse, plainest first.
@@ -87,7 +89,7 @@ class Fuser:
             solved = solved.with_nodes((solved.nodes + inner.nodes) / 2)
         if choice.method == "slices":
             terms = slice_terms(self.parts, inner)
-            solved = solve_lattice(solved, terms, SLICES, ROUNDS, ITERATIONS, self.progress)
+            solved = solve_lattice(solved, terms, SLICES, *self._effort(inner), self.progress)
         # The bricks' other nodes, which one part alone shows, stay as they were.
         nodes = start.nodes.clone()
         nodes[self._several] = torch.where(self._shown, solved.nodes, inner.nodes)
@@ -101,8 +103,23 @@ class Fuser:
     def _solved(self, inner: GaussianLattice) -> GaussianLattice:
         if self._detail is None:
             terms = detail_terms(self.parts, inner, [say[self._several] for say in self.overlay.says])
-            self._detail = solve_lattice(inner, terms, DETAIL, ROUNDS, ITERATIONS, self.progress)
+            start = inner.with_nodes(self._coarse(inner)) if len(inner) > LARGE else inner
+            self._detail = solve_lattice(inner, terms, DETAIL, *self._effort(inner), self.progress, start.nodes)
         return self._detail
+
+    def _coarse(self, inner: GaussianLattice) -> torch.Tensor:
+        """Nodes to begin with: what the same solution on a lattice of twice the pitch changes of the mean is added."""
+        pitch = 2 * float(inner.pitch.min())
+        overlay = Overlay.of(self.parts, covering_lattice(self.parts, pitch))
+        coarse = Fuser(self.parts, overlay, self.progress)
+        change = coarse.fuse(Choice("detail"))
+        change = change.with_nodes(change.nodes - coarse._mean().nodes)
+        found, _ = change.at_nodes(inner)
+        return inner.nodes + found
+
+    @staticmethod
+    def _effort(lattice: GaussianLattice) -> tuple[int, int]:
+        return (LARGE_ROUNDS, LARGE_ITERATIONS) if len(lattice) > LARGE else (ROUNDS, ITERATIONS)
 
 
 def angled(part: Part, overlay: Overlay, progress: Progress | None = None) -> GaussianLattice:

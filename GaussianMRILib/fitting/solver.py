@@ -63,21 +63,23 @@ def solve_lattice(
     rounds: int = 2,
     iterations: int = 10,
     progress: Callable[[float], object] | None = None,
+    first: torch.Tensor | None = None,
 ) -> GaussianLattice:
     """The lattice whose colours minimise the sum above.
 
     Args:
-        start: c0, where the solution also begins.
+        start: c0.
         terms: one for each stack.
         regularisation: see there.
         rounds: of reweighting.
         iterations: of conjugate gradients in a round.
         progress: called with the share that is done, 0 to 1; it may raise to stop.
+        first: (B, 8, 8, 8), where the solution begins; default: at c0.
     """
     scales = [1 / float(p) for p in start.pitch]
     cell = abs(float(np.linalg.det(start.node_to_ras[:3, :3])))
     smooth, pull = cell * regularisation.smoothness, cell * regularisation.pull
-    nodes = start.nodes.clone()
+    nodes = (start.nodes if first is None else first).clone()
     for number in range(rounds):
         guide = nodes.clone()
         weights = [_weights(start.with_nodes(nodes), term, regularisation.robust) for term in terms]
