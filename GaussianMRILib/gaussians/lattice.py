@@ -151,9 +151,11 @@ class GaussianLattice:
     def at_nodes(self, other: GaussianLattice) -> tuple[torch.Tensor, torch.Tensor]:
         """Images and sums of weights at the nodes of another lattice, both (B, 8, 8, 8) of the other one."""
         corners = other.corners().astype(np.float64) @ other.node_to_ras[:3, :3].T + other.node_to_ras[:3, 3]
-        along, away = other.node_to_ras[:3, :3], other.pitch[2]
+        along = other.node_to_ras[:3, :3]
+        normal = np.cross(along[:, 0], along[:, 1])  # of the planes of nodes; a sheared lattice's z is another
         origins = corners[:, None] + np.arange(BRICK)[:, None] * along[:, 2]
-        steps = np.broadcast_to(np.concatenate([along[:, 0], along[:, 1], along[:, 2] / away]), (*origins.shape[:2], 9))
+        steps = np.concatenate([along[:, 0], along[:, 1], normal / np.linalg.norm(normal)])
+        steps = np.broadcast_to(steps, (*origins.shape[:2], 9))
         frames = torch.from_numpy(np.concatenate([origins, steps], -1).reshape(-1, 12).astype(np.float32))
         device, count = self.nodes.device, len(frames)
         thin = torch.zeros(count, 1, device=device)
