@@ -107,7 +107,7 @@ def test_at_nodes_is_what_planes_show_there() -> None:
     other = GaussianLattice.of_box(torch.zeros(8, 16, 8), turned)
     image, weight = lattice.at_nodes(other)
     assert image.shape == weight.shape == other.nodes.shape
-    assert float(weight.median()) == pytest.approx(FULL_DENSITY, rel=0.02)
+    assert float(weight.max()) == pytest.approx(FULL_DENSITY, rel=0.02)
     places = other.points().reshape(-1, 3)[::37]
     frames = np.concatenate([places, np.tile(np.eye(3).ravel(), (len(places), 1))], axis=1).astype("f4")
     one = torch.ones(len(places), 1)
