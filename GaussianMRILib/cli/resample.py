@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ..errors import GaussianMRIError
 from ..files import file_name
 from .app import check_writable, common_options, load_stacks
+from .resample_volume import write_isotropic
 
 if TYPE_CHECKING:
     from ..gaussians import GaussianField
@@ -59,6 +60,14 @@ _logger = logging.getLogger("GaussianMRI")
 )
 @click.option("--step", type=float, default=None, metavar="MM", help="Distance between them.")
 @click.option(
+    "--isotropic", is_flag=False, flag_value=0.0, type=click.FloatRange(0), default=None, metavar="[MM]",
+    help="Instead of planes, a volume of everything scanned, with voxels of MM.  [without MM: the field's own]",
+)  # fmt: skip
+@click.option(
+    "--axes", type=click.Choice(["first", "ras"]), default=None,
+    help="Of that volume: along the first slice, or the patient.  [default: first]",
+)  # fmt: skip
+@click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Volume to write: .nrrd, .nii.gz or .mha."
 )
 @click.option(
@@ -95,6 +104,8 @@ def resample(
     thickness: float,
     count: int,
     step: float | None,
+    isotropic: float | None,
+    axes: Literal["first", "ras"] | None,
     output: Path | None,
     dicom: Path | None,
     source: tuple[Path, ...],
@@ -103,7 +114,7 @@ def resample(
     support: Path | None,
     device: str,
 ) -> None:
-    """Render one plane, or several parallel ones, of the FIELD that `gaussianmri fit` wrote.
+    """Render one plane, several parallel ones, or a whole volume, of the FIELD that `gaussianmri fit` wrote.
 
     Pixels outside what was scanned are empty (0); --support tells them from dark tissue. A file with several
     planes, such as a plane set saved by the Slicer module, gives `-o oblique.nrrd` as oblique-NAME.nrrd for each.
@@ -113,10 +124,17 @@ def resample(
       gaussianmri resample spine.npz --plane L5-S1.mrk.json -o oblique.nrrd --png oblique.png
       gaussianmri resample spine.npz --center 0 -20 5 --normal 0 0.5 0.87 --count 9 --step 2 -o stack.nii.gz
       gaussianmri resample spine.npz --plane L5-S1.mrk.json --thickness 4 --dicom out/ --source dicom/
+      gaussianmri resample spine.npz --isotropic 0.5 -o volume.nii.gz
     """
     by_axes = center is not None and normal is not None
-    if (plane is not None) == by_axes or (plane is not None and (center or normal or up)):
-        raise click.UsageError("Give either --plane, or --center and --normal.")
+    if isotropic is not None:
+        placed = (plane, center, normal, up, size, spacing, step, png, distance, support)
+        if any(option is not None for option in placed) or thickness or count > 1:
+            raise click.UsageError("--isotropic makes a volume for -o and --dicom; leave the options of planes out.")
+    elif axes is not None:
+        raise click.UsageError("--axes are those of a volume; add --isotropic.")
+    elif (plane is not None) == by_axes or (plane is not None and (center or normal or up)):
+        raise click.UsageError("Give either --plane, or --center and --normal, or --isotropic.")
     if not any((output, dicom, png, distance, support)):
         raise click.UsageError("Nothing to write: give -o, --dicom, --png, --distance or --support.")
     if count > 1 and step is None:
@@ -129,6 +147,10 @@ def resample(
     from ..gaussians import GaussianField
 
     field = GaussianField.load(field_file, device=choose_device(device))
+    if isotropic is not None:
+        stack = _source_stack(source, field) if dicom is not None else None
+        write_isotropic(field, isotropic or None, axes or "first", output, dicom, stack)
+        return
     rendered: list[Rendered] = []
     for name, middle in _planes(plane, center, normal, up, size, spacing, thickness):
         planes = middle.stack(count, step or 1.0)

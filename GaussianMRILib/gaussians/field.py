@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import GaussianMRIError
-from ..files import atomic_write
-from ..geometry import ImagePlane, inside_hull
+from ..geometry import ImagePlane, inside_hull, row_spans
+from . import files, volume
 from .lattice import EXPLICIT_CUT, GaussianLattice
 from .planes import BACKGROUND, CUT, PlaneBatch
 
-FORMAT = "GaussianMRI field"
-#: Of the file: 1 has plain Gaussians only, 2 a lattice as well; a field without a lattice is still written as 1.
-VERSION = 2
 #: mm beyond the slab that still count as inside: planes laid on its faces are rounded.
 TOLERANCE = 1e-4
 FACTOR_ENTRIES = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
@@ -132,18 +128,64 @@ class GaussianField:
 
     def render_many(self, planes: Sequence[ImagePlane]) -> list[NDArray[np.float32]]:
         """`render` for several planes in one kernel call."""
-        images, _ = self._evaluate(planes)
-        results = []
-        for plane, image in zip(planes, images, strict=True):
-            values = image * np.float32(self.scale) + np.float32(self.offset)
-            values[~self.inside_plane(plane)] = np.nan
-            results.append(values)
-        return results
+        batch, image, _ = self._evaluate(planes)
+        # NumPy: on an image this small torch's threads cost more than they save.
+        values = image.cpu().numpy()
+        values *= np.float32(self.scale)
+        values += np.float32(self.offset)
+        results = np.split(values, np.cumsum(batch.sizes)[:-1])
+        for n, plane in enumerate(planes):
+            results[n] = results[n].reshape(plane.shape)
+            np.putmask(results[n], ~self.inside_plane(plane), np.nan)
+        return results[: len(planes)]
+
+    def volume(
+        self,
+        *,
+        spacing: float | None = None,
+        box: ArrayLike | None = None,
+        axes: Literal["first", "ras"] = "first",
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """An isotropic volume of what was scanned, or of a box in it.
+
+        Args:
+            spacing: mm between voxels; default: the lattice's finest pitch, or the pixels of a field without a lattice.
+            box: ((R0, R1), (A0, A1), (S0, S1)) RAS mm; the volume has what was scanned in it. None: everything.
+            axes: "first": rows and columns along those of the first slice, and with its pixels where `spacing` is theirs.
+                "ras": along the patient, columns to the left, rows to the back, slices upwards.
+
+        Returns:
+            Voxels (Z, rows, columns) float32 in the units of the input, NaN outside what was scanned, and their
+            right-handed ijk_to_ras (4, 4).
+
+        Raises:
+            GaussianMRIError: a spacing that makes no volume or too large a one, a box without anything scanned.
+        """
+        grid = volume.volume_grid(self, spacing, box, axes)
+        voxels = np.empty(grid.shape, np.float32)
+        for first, slab in volume.slabs(self, grid):
+            voxels[first : first + len(slab)] = slab
+        return voxels, grid.ijk_to_ras
+
+    def slabs(
+        self,
+        *,
+        spacing: float | None = None,
+        box: ArrayLike | None = None,
+        axes: Literal["first", "ras"] = "first",
+    ) -> tuple[volume.VolumeGrid, Iterator[tuple[int, NDArray[np.float32]]]]:
+        """`volume` in parts, so that memory stays bounded: its grid, and an iterator of its slabs.
+
+        A slab is the index of its first slice and voxels (n, rows, columns), from the first slice to the last.
+        """
+        grid = volume.volume_grid(self, spacing, box, axes)
+        return grid, volume.slabs(self, grid)
 
     def support(self, plane: ImagePlane) -> NDArray[np.float32]:
         """Sum of Gaussian weights, (rows, columns) float32, relative to the field's median: 1 as usual, 0 nothing there."""
-        _, density = self._evaluate([plane])
-        return density[0] / np.float32(self.report.get("support_median", 1.0))
+        _, _, density = self._evaluate([plane])
+        support = np.maximum(density.cpu().numpy(), 0).reshape(plane.shape)
+        return np.asarray(support / np.float32(self.report.get("support_median", 1.0)))
 
     def distance_to_slices(self, plane: ImagePlane) -> NDArray[np.float32]:
         """Distance from each pixel to the nearest acquired slice, (rows, columns) float32, mm.
@@ -180,25 +222,16 @@ class GaussianField:
         return covered
 
     def inside_plane(self, plane: ImagePlane) -> NDArray[np.bool_]:
-        """`inside` for a plane's pixels, (rows, columns), and faster: half-spaces are affine in row and column."""
-        rows, columns = plane.shape
-        steps = plane.ijk_to_ras[:3, :2]
-        covered = np.zeros((rows, columns), bool)
+        """`inside` for a plane's pixels, (rows, columns), and faster: each row meets a convex hull in one interval."""
+        columns = np.arange(plane.shape[1], dtype=np.int32)
+        covered = np.zeros(plane.shape, bool)
         for hull in self.hulls:
-            at_origin = hull[:, :3] @ plane.origin + hull[:, 3] - TOLERANCE
-            slopes = hull[:, :3] @ steps
-            inside = np.ones((rows, columns), bool)
-            for constant, (along_i, along_j) in zip(at_origin, slopes, strict=True):
-                inside &= (
-                    along_i * np.arange(columns)[None, :] <= -constant - along_j * np.arange(rows)[:, None]
-                )
-            covered |= inside
+            first, end = row_spans(hull, plane, TOLERANCE)
+            covered |= (columns >= first[:, None]) & (columns < end[:, None])
         return covered
 
-    def _evaluate(
-        self, planes: Sequence[ImagePlane]
-    ) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]:
-        """Normalised images and sums of weights without the background."""
+    def _evaluate(self, planes: Sequence[ImagePlane]) -> tuple[PlaneBatch, torch.Tensor, torch.Tensor]:
+        """The planes packed, their normalised images and sums of weights without the background, (total,) each."""
         with torch.no_grad():
             if self.lattice is None:
                 batch = PlaneBatch.from_planes(planes, self.parameters.device)
@@ -212,10 +245,7 @@ class GaussianField:
                     image, support = self._mixed(batch, self.lattice)
                 else:
                     image, support = self.lattice.render(batch, self.background)
-        return (
-            [part.cpu().numpy() for part in batch.split(image)],
-            [part.clamp(min=0).cpu().numpy() for part in batch.split(support)],
-        )
+        return batch, image, support
 
     def _mixed(self, batch: PlaneBatch, lattice: GaussianLattice) -> tuple[torch.Tensor, torch.Tensor]:
         """Image and sum of weights (total,) of plain Gaussians and a lattice, with one normalisation for both."""
@@ -237,82 +267,15 @@ class GaussianField:
 
     # ---- files ---------------------------------------------------------------------------------------------------
 
-    def header(self) -> dict[str, Any]:
-        """What a file says of a field beside its arrays: JSON types only."""
-        described = {
-            "format": FORMAT,
-            "version": 1 if self.lattice is None else VERSION,
-            "model": "I(x) = offset + scale * sum(w c) / (sum(w) + background); w = opacity * exp(-q/2) where "
-            "q = |M (x - mean)|^2 < cut; x in RAS mm; M upper triangular, rows M00 M01 M02 M11 M12 M22",
-            "offset": self.offset,
-            "scale": self.scale,
-            "background": self.background,
-            "cut": self.cut,
-            "frame_of_reference": self.frame_of_reference,
-            "report": self.report,
-        }
-        if self.lattice is not None:
-            described["lattice"] = {
-                "model": "Gaussians at nodes u = (x, y, z), RAS = node_to_ras u; colour c = step * codes[brick, z % 8, y % 8, "
-                "x % 8], brick = table[z // 8, y // 8, x // 8], -1: none; weight exp(-|v - u|^2 / (2 * 0.6^2)) at node "
-                "coordinates v, for the 4 x 4 x 4 nodes around v",
-                "node_to_ras": self.lattice.node_to_ras.tolist(),
-                "step": self.lattice.step,
-            }
-        return described
-
-    @classmethod
-    def from_parts(
-        cls,
-        header: dict[str, Any],
-        parameters: NDArray[np.float32],
-        hulls: Sequence[NDArray[np.float64]],
-        slice_poses: NDArray[np.float64],
-        slice_shapes: NDArray[np.int32],
-        device: torch.device | str = "cpu",
-        codes: NDArray[np.int16] | None = None,
-        table: NDArray[np.int32] | None = None,
-    ) -> GaussianField:
-        """The field of a `header` and of arrays as the class and its lattice have them."""
-        lattice = None
-        if "lattice" in header:
-            if codes is None or table is None:
-                raise ValueError("the lattice is missing")
-            facts = header["lattice"]
-            matrix = np.array(facts["node_to_ras"], np.float64)
-            lattice = GaussianLattice.from_codes(codes, table, matrix, facts["step"], device)
-        return cls(
-            torch.from_numpy(parameters).to(device),
-            header["offset"],
-            header["scale"],
-            tuple(hulls),
-            slice_poses,
-            slice_shapes,
-            header["frame_of_reference"],
-            header["report"],
-            header["background"],
-            header["cut"],
-            lattice,
-        )
-
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write one file: a NumPy `.npz` archive that any program with NumPy reads (the `header` array is JSON text)."""
-        arrays: dict[str, Any] = {f"hull{n}": hull for n, hull in enumerate(self.hulls)}
-        if self.lattice is not None:
-            arrays["lattice_codes"] = self.lattice.codes
-            arrays["lattice_table"] = self.lattice.table.cpu().numpy()
-        with atomic_write(path) as temporary, open(temporary, "wb") as file:
-            np.savez_compressed(
-                file,
-                header=np.array(json.dumps(self.header())),
-                means=self.means,
-                factors=self.factors,
-                colours=self.colours,
-                opacities=self.opacities,
-                slice_poses=self.slice_poses,
-                slice_shapes=self.slice_shapes,
-                **arrays,
-            )
+        """Write one file: a NumPy `.npz` archive that any program with NumPy reads (the `header` array is JSON text).
+
+        A lattice is kept as it is rounded, see `GaussianLattice.rounded`.
+
+        Raises:
+            GaussianMRIError: the file cannot be written, or the lattice's colours were not rounded.
+        """
+        files.save(self, path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], device: torch.device | str = "cpu") -> GaussianField:
@@ -321,32 +284,4 @@ class GaussianField:
         Raises:
             GaussianMRIError: no such file, not a field, truncated, or written by a newer version.
         """
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                header = json.loads(str(stored["header"]))
-                if header.get("format") != FORMAT:
-                    raise ValueError("another format")
-                if header["version"] > VERSION:
-                    raise GaussianMRIError(
-                        f"{path} was written by a newer version (field version {header['version']}); update GaussianMRI."
-                    )
-                rows = (
-                    stored["means"].T,
-                    stored["factors"].T,
-                    stored["colours"][None],
-                    stored["opacities"][None],
-                )
-                parameters = np.concatenate(rows).astype(np.float32, order="C")
-                names = sorted((n for n in stored.files if n.startswith("hull")), key=lambda n: int(n[4:]))
-                hulls = [stored[name] for name in names]
-                poses, shapes = stored["slice_poses"], stored["slice_shapes"]
-                codes, table = stored.get("lattice_codes"), stored.get("lattice_table")
-                return cls.from_parts(header, parameters, hulls, poses, shapes, device, codes, table)
-        except FileNotFoundError as error:
-            raise GaussianMRIError(f"{path} does not exist.") from error
-        except GaussianMRIError:
-            raise
-        except Exception as error:  # zip, JSON, key and shape errors all mean the same to the user
-            raise GaussianMRIError(
-                f"{path} is not a GaussianMRI field, or it is damaged ({error})."
-            ) from error
+        return files.load(path, device)

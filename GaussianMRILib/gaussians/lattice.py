@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from .. import native
 from ..errors import GaussianMRIError
+from ..geometry import hull_corners
 from .planes import BACKGROUND, PlaneBatch, upper_factor
 
 #: Nodes along the edge of a brick.
@@ -69,7 +70,7 @@ class GaussianLattice:
             axes: (3, 3), mm: columns are the pitches along x, y, z.
         """
         inverse = np.linalg.inv(axes)
-        corners = np.concatenate([_vertices(hull) for hull in hulls]) @ inverse.T
+        corners = np.concatenate([hull_corners(hull) for hull in hulls]) @ inverse.T
         first = np.floor(corners.min(axis=0) - REACH)
         count = np.maximum(np.ceil((corners.max(axis=0) + REACH - first) / BRICK), 1).astype(int)
         matrix = np.eye(4)
@@ -150,9 +151,11 @@ class GaussianLattice:
     def at_nodes(self, other: GaussianLattice) -> tuple[torch.Tensor, torch.Tensor]:
         """Images and sums of weights at the nodes of another lattice, both (B, 8, 8, 8) of the other one."""
         corners = other.corners().astype(np.float64) @ other.node_to_ras[:3, :3].T + other.node_to_ras[:3, 3]
-        along, away = other.node_to_ras[:3, :3], other.pitch[2]
+        along = other.node_to_ras[:3, :3]
+        normal = np.cross(along[:, 0], along[:, 1])  # of the planes of nodes; a sheared lattice's z is another
         origins = corners[:, None] + np.arange(BRICK)[:, None] * along[:, 2]
-        steps = np.broadcast_to(np.concatenate([along[:, 0], along[:, 1], along[:, 2] / away]), (*origins.shape[:2], 9))
+        steps = np.concatenate([along[:, 0], along[:, 1], normal / np.linalg.norm(normal)])
+        steps = np.broadcast_to(steps, (*origins.shape[:2], 9))
         frames = torch.from_numpy(np.concatenate([origins, steps], -1).reshape(-1, 12).astype(np.float32))
         device, count = self.nodes.device, len(frames)
         thin = torch.zeros(count, 1, device=device)
@@ -213,7 +216,7 @@ class GaussianLattice:
         return empty._of_codes(torch.from_numpy(codes).to(device), step)
 
     def _of_codes(self, codes: torch.Tensor, step: float) -> GaussianLattice:
-        return replace(self, nodes=codes.float() * np.float32(step), step=step)
+        return replace(self, nodes=codes.float().mul_(np.float32(step)), step=step)
 
     def explicit(self) -> torch.Tensor:
         """(11, N) parameters of plain Gaussians, to be cut at `EXPLICIT_CUT`."""
@@ -229,18 +232,6 @@ class GaussianLattice:
     def to(self, device: torch.device | str) -> GaussianLattice:
         """The same lattice on another device."""
         return replace(self, nodes=self.nodes.to(device), table=self.table.to(device))
-
-
-def _vertices(hull: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Corners (V, 3) of a bounded intersection of half-spaces (M, 4)."""
-    from scipy.optimize import linprog
-    from scipy.spatial import HalfspaceIntersection
-
-    # The centre of the largest ball inside is strictly inside, which Qhull wants.
-    found = linprog([0, 0, 0, -1], np.c_[hull[:, :3], np.ones(len(hull))], -hull[:, 3], bounds=[(None, None)] * 4)
-    if not found.success or found.x[3] <= 0:
-        raise GaussianMRIError("A hull is empty or unbounded; it cannot be covered by a lattice.")
-    return np.asarray(HalfspaceIntersection(hull, found.x[:3]).intersections)
 
 
 def _bricks_seen(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .affine import LPS_RAS, check_affine, inside_hull, slice_poses, transform_points, unit_vector
+from .hulls import hull_corners, row_spans
 from .plane import ImagePlane
 from .profile import PROFILE_EDGE_MM, slice_profile
 
@@ -11,7 +12,9 @@ __all__ = [
     "PROFILE_EDGE_MM",
     "ImagePlane",
     "check_affine",
+    "hull_corners",
     "inside_hull",
+    "row_spans",
     "slice_poses",
     "slice_profile",
     "transform_points",

@@ -16,11 +16,13 @@ from ..errors import GaussianMRIError
 from .scene import PREFIX, all_or_nothing, described, in_scene, is_node, node_to_fill, place_beside, scene_of
 
 if TYPE_CHECKING:
-    from ..gaussians import GaussianField
+    from ..gaussians import GaussianField, GaussianLattice
 
 #: Reference role from a field to the volumes it was fitted to.
 VOLUME_ROLE = PREFIX + "Volume"
 _KIND, _FIELD = PREFIX + "Kind", "field"
+#: What the header says when points are a lattice's bricks, of which so many are shown at most.
+_BRICKS, _MOST_BRICKS = "bricks", 100_000
 
 
 def is_field(node: Any) -> bool:
@@ -37,11 +39,13 @@ def field_to_model(
 ) -> Any:
     """A field as a model node, hidden in the views; shown, it is the Gaussians' centres coloured by intensity.
 
-    Points are the means (RAS mm). Point data: `factors` (N, 6), `colours`, `opacities`. Field data: `header` (JSON
-    text), `slice_poses` (S, 16), `slice_shapes` (S, 2), `hull0`, `hull1`, ... (M, 4). As .vtk, .vtp or within .mrb.
+    Points are the means of the plain Gaussians (RAS mm). Point data: `factors` (N, 6), `colours`, `opacities`. Field
+    data: `header` (JSON text), `slice_poses` (S, 16), `slice_shapes` (S, 2), `hull0`, `hull1`, ... (M, 4), and of a
+    lattice `lattice_codes` (B, 512) and `lattice_table` (bz * by, bx). A field that is a lattice only shows the centres of
+    its bricks in their mean `colours`, at most some 100,000 of them. As .vtk, .vtp or within .mrb.
 
     Args:
-        field: on any device.
+        field: on any device; a lattice must have been rounded, as fits do.
         scene: default: the node's or the volumes', else Slicer's.
         node: a model node to fill again; a new one by default.
         volumes: volume nodes it was fitted to; the node refers to those still in the scene.
@@ -85,13 +89,13 @@ def field_from_model(node: Any, device: Any = "cpu") -> GaussianField:
         GaussianMRIError: another model; one whose points were moved (a hardened transform, a model filter) or that
             is under a transform: a field stays where the scan was.
     """
-    from ..gaussians import GaussianField
-    from ..gaussians.field import FORMAT, VERSION
+    from ..gaussians import files
+    from ..gaussians.lattice import BRICK
 
     header, mesh = _header(node)
-    if header.get("format") != FORMAT:
+    if header.get("format") != files.FORMAT:
         raise GaussianMRIError(f"{described(node)} is not a Gaussian field.")
-    if header["version"] > VERSION:
+    if header["version"] > files.VERSION:
         raise GaussianMRIError(
             f"{described(node)} was made by a newer version (field version {header['version']}); update GaussianMRI."
         )
@@ -103,20 +107,28 @@ def field_from_model(node: Any, device: Any = "cpu") -> GaussianField:
     try:
         points, data, facts = mesh.GetPoints(), mesh.GetPointData(), mesh.GetFieldData()
         means = _copied(points.GetData() if points is not None else None)
-        rows = [means.T, *(_copied(data.GetArray(name)).T for name in ("factors", "colours", "opacities"))]
-        parameters = np.concatenate([np.atleast_2d(row) for row in rows]).astype(np.float32, order="C")
         if header["means_crc"] != _checksum(means):
             raise GaussianMRIError(
                 f"The points of {described(node)} were moved or changed, so it is no longer the field that was fitted. "
                 "Load it again, or fit again."
             )
-        return GaussianField.from_parts(
+        parameters = np.zeros((11, 0), np.float32)
+        if header.get("points") != _BRICKS:
+            rows = [means.T, *(_copied(data.GetArray(name)).T for name in ("factors", "colours", "opacities"))]
+            parameters = np.concatenate([np.atleast_2d(row) for row in rows]).astype(np.float32, order="C")
+        codes, table = None, None
+        if "lattice" in header:
+            codes = _copied(facts.GetArray("lattice_codes")).reshape(-1, BRICK, BRICK, BRICK)
+            table = _copied(facts.GetArray("lattice_table")).reshape(header["lattice"]["cells"])
+        return files.field_of(
             header,
             parameters,
             [_copied(facts.GetArray(f"hull{n}")) for n in range(header["hulls"])],
             _copied(facts.GetArray("slice_poses")).reshape(-1, 4, 4),
             _copied(facts.GetArray("slice_shapes")).reshape(-1, 2),
             device,
+            codes,
+            table,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise GaussianMRIError(f"{described(node)} is a damaged Gaussian field ({error}).") from error
@@ -124,8 +136,19 @@ def field_from_model(node: Any, device: Any = "cpu") -> GaussianField:
 
 def _mesh(field: GaussianField) -> Any:
     """vtkPolyData of a field."""
-    means = field.means + np.float32(0)  # files do not keep the sign of a zero coordinate
-    header = {**field.header(), "hulls": len(field.hulls), "means_crc": _checksum(means)}
+    from ..gaussians import files
+
+    plain = {name: getattr(field, name) for name in ("factors", "colours", "opacities")}
+    means, lattice = field.means, field.lattice
+    header = {**files.header_of(field), "hulls": len(field.hulls)}
+    if lattice is not None:
+        header["lattice"]["cells"] = list(lattice.table.shape)
+        if not len(means):
+            header["points"] = _BRICKS
+            means, colours = _bricks(lattice)
+            plain = {"colours": colours}
+    means = means + np.float32(0)  # files do not keep the sign of a zero coordinate
+    header["means_crc"] = _checksum(means)
     mesh, points, cells = vtk.vtkPolyData(), vtk.vtkPoints(), vtk.vtkCellArray()
     points.SetData(numpy_to_vtk(means, deep=1))
     mesh.SetPoints(points)
@@ -133,8 +156,8 @@ def _mesh(field: GaussianField) -> Any:
     ends, members = np.array([0, len(means)]), np.arange(len(means))
     cells.SetData(*(numpy_to_vtk(ids, deep=1, array_type=vtk.VTK_ID_TYPE) for ids in (ends, members)))
     mesh.SetVerts(cells)
-    for name in ("factors", "colours", "opacities"):
-        mesh.GetPointData().AddArray(_named(getattr(field, name), name))
+    for name, values in plain.items():
+        mesh.GetPointData().AddArray(_named(values, name))
     facts = mesh.GetFieldData()
     text = vtk.vtkStringArray()
     text.SetName("header")
@@ -144,7 +167,22 @@ def _mesh(field: GaussianField) -> Any:
     facts.AddArray(_named(field.slice_shapes.reshape(-1, 2), "slice_shapes"))
     for number, hull in enumerate(field.hulls):
         facts.AddArray(_named(hull, f"hull{number}"))
+    if lattice is not None:
+        # Codes take two bytes a Gaussian, and a .mrb makes one of them.
+        facts.AddArray(_named(lattice.codes.reshape(len(lattice.nodes), -1), "lattice_codes"))
+        facts.AddArray(_named(lattice.table.cpu().numpy().reshape(-1, lattice.table.shape[2]), "lattice_table"))
     return mesh
+
+
+def _bricks(lattice: GaussianLattice) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """What there is to see of a lattice: centres (n, 3), RAS mm, and mean colours (n,) of its bricks, or every few."""
+    from ..gaussians.lattice import BRICK
+
+    every = slice(None, None, max(1, -(-len(lattice.nodes) // _MOST_BRICKS)))
+    centres = lattice.corners()[every] + (BRICK - 1) / 2
+    places = centres @ lattice.node_to_ras[:3, :3].T + lattice.node_to_ras[:3, 3]
+    colours = lattice.nodes[every].mean(dim=(1, 2, 3)).cpu().numpy()
+    return places.astype(np.float32), np.asarray(colours)
 
 
 def _header(node: Any) -> tuple[dict[str, Any], Any]:

@@ -182,6 +182,22 @@ def test_resample_of_a_plane_set_has_outputs_for_each(
     assert nothing.exit_code == 1 and "All planes lie outside" in nothing.stderr
 
 
+def test_resample_of_everything_as_dicom(field_file: Path, study: Path, tmp_path: Path) -> None:
+    result = run(
+        "resample", field_file, "--isotropic", "--axes", "ras", "--dicom", tmp_path / "series", "--source", study / "axial",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    voxels, ijk_to_ras = gm.GaussianField.load(field_file).volume(axes="ras")
+    assert f"{len(voxels)} x {voxels.shape[1]} x {voxels.shape[2]} voxels" in result.output
+    stack = gm.read_stacks(tmp_path / "series")[0]
+    grid = stack.grid()
+    assert grid is not None and stack.shape == voxels.shape
+    places = [affine @ [3, 4, 0, 1] for affine in (grid, ijk_to_ras)]
+    # Readers may count slices from the other end.
+    assert np.allclose(np.abs(grid[:3, :3]), np.abs(ijk_to_ras[:3, :3]), atol=1e-4)
+    assert np.allclose(places[0][:2], places[1][:2], atol=1e-3)
+
+
 def test_resample_at_center_and_normal_and_dicom(
     field_file: Path, study: Path, phantom: Phantom, tmp_path: Path
 ) -> None:
@@ -302,6 +318,9 @@ def test_evaluate_simulates_slices_of_an_isotropic_scan(tmp_path: Path, phantom:
         ("resample", "field.npz", "--center", "0", "0", "0", "-o", "x.nrrd"),
         ("resample", "field.npz", "--plane", "x", "--normal", "0", "0", "1", "-o", "x.nrrd"),
         ("resample", "field.npz", "--plane", "x"),
+        ("resample", "field.npz", "--isotropic"),
+        ("resample", "field.npz", "--isotropic", "1", "--plane", "x", "-o", "x.nrrd"),
+        ("resample", "field.npz", "--plane", "x", "--axes", "ras", "-o", "x.nrrd"),
         ("resample", "field.npz", "--plane", "x", "--count", "3", "-o", "x.nrrd"),
         ("resample", "field.npz", "--plane", "x", "--dicom", "out"),
         ("evaluate", "a", "--truth", "b", "--isotropic", "c"),

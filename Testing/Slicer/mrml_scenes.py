@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from scipy.special import erf
 from vtkmodules.util.numpy_support import vtk_to_numpy
 
 import GaussianMRILib as gm
+from GaussianMRILib.gaussians import GaussianLattice
 from GaussianMRILib.mrml.scene import as_array, as_matrix
 
 POINT = np.array([12.3, -31.7, 25.4])  # RAS mm, on no voxel's centre
@@ -117,7 +119,8 @@ def random_field(count: int = 300) -> gm.GaussianField:
     parameters[3:9] = rng.normal(0, 0.02, (6, count))
     parameters[[3, 6, 8]] = rng.uniform(0.2, 0.5, (3, count))
     parameters[9:11] = rng.uniform(0.1, 1, (2, count))
-    parameters[0, 0], parameters[1, 0], parameters[9, 1] = -0.0, 1e-42, np.float32(1) / 3
+    if count > 1:
+        parameters[0, 0], parameters[1, 0], parameters[9, 1] = -0.0, 1e-42, np.float32(1) / 3
     hull = np.concatenate([np.eye(3), -np.eye(3)])
     hull = np.concatenate([hull, -15 - hull @ POINT[:, None]], axis=1)
     poses = np.tile(np.eye(4), (3, 1, 1))
@@ -128,6 +131,15 @@ def random_field(count: int = 300) -> gm.GaussianField:
     return gm.GaussianField(
         torch.from_numpy(parameters), 1 / 3, 987.654321, (hull, hull[:4]), poses, shapes, "1.2.3", report
     )
+
+
+def lattice_field(plain: int = 0) -> gm.GaussianField:
+    """`random_field`, of a lattice about POINT and of some plain Gaussians."""
+    field = random_field(plain)
+    axes = rotation([1, 2, 3], 30) @ np.diag([0.9, 0.9, 0.45])
+    lattice = GaussianLattice.covering(field.hulls[:1], axes)
+    lattice = lattice.with_nodes(torch.randn(lattice.nodes.shape, generator=torch.Generator().manual_seed(0)))
+    return replace(field, hulls=field.hulls[:1], lattice=lattice.rounded(1 / 300))
 
 
 def assert_same_field(a: gm.GaussianField, b: gm.GaussianField) -> None:
@@ -142,6 +154,10 @@ def assert_same_field(a: gm.GaussianField, b: gm.GaussianField) -> None:
         assert one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()
     for name in ("offset", "scale", "background", "cut", "frame_of_reference", "report"):
         assert getattr(a, name) == getattr(b, name), name
+    assert (a.lattice is None) == (b.lattice is None)
+    if a.lattice is not None and b.lattice is not None:
+        assert torch.equal(a.lattice.nodes, b.lattice.nodes) and torch.equal(a.lattice.table, b.lattice.table)
+        assert np.array_equal(a.lattice.node_to_ras, b.lattice.node_to_ras) and a.lattice.step == b.lattice.step
 
 
 def centre_of_brightness(image: NDArray[Any]) -> NDArray[np.float64]:

@@ -13,6 +13,7 @@ slicer = pytest.importorskip("slicer", reason="needs slicer-core, which is not i
 from mrml_scenes import (  # noqa: E402
     assert_same_field,
     bright_point,
+    lattice_field,
     oblique_plane_node,
     put_under,
     random_field,
@@ -43,14 +44,43 @@ def test_the_field_does_not_share_memory_with_the_node(scene: Any) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["vtk", "vtp"])
-def test_a_field_survives_a_model_file(scene: Any, tmp_path: Path, suffix: str) -> None:
-    field = random_field()
+@pytest.mark.parametrize("make", [random_field, lattice_field, lambda: lattice_field(30)])
+def test_a_field_survives_a_model_file(scene: Any, tmp_path: Path, suffix: str, make: Any) -> None:
+    field = make()
     storage = scene.AddNewNodeByClass("vtkMRMLModelStorageNode")
     storage.SetFileName(str(tmp_path / f"field.{suffix}"))
     assert storage.WriteData(mrml.field_to_model(field, scene))
     again = scene.AddNewNodeByClass("vtkMRMLModelNode")
     assert storage.ReadData(again)
     assert_same_field(mrml.field_from_model(again), field)
+
+
+def test_a_node_shows_the_bricks_of_a_lattice(scene: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    field = lattice_field()
+    lattice = field.lattice
+    assert lattice is not None
+    node = mrml.field_to_model(field, scene)
+    points = slicer.util.arrayFromModelPoints(node)
+    assert np.allclose(points, lattice.points().mean(axis=(1, 2, 3)), atol=1e-4)
+    colours = slicer.util.arrayFromModelPointData(node, "colours")
+    assert np.allclose(colours, lattice.nodes.mean(dim=(1, 2, 3)), atol=1e-6)
+    assert node.GetPolyData().GetNumberOfVerts() == 1
+    monkeypatch.setattr("GaussianMRILib.mrml.fields._MOST_BRICKS", len(points) // 2)
+    mrml.field_to_model(field, node=node)
+    assert len(slicer.util.arrayFromModelPoints(node)) <= len(points) // 2
+    assert_same_field(mrml.field_from_model(node), field)
+    slicer.util.arrayFromModelPoints(node)[3, 1] += 1
+    with pytest.raises(GaussianMRIError, match="moved or changed"):
+        mrml.field_from_model(node)
+
+
+def test_a_lattice_survives_a_bundle(host: Any, tmp_path: Path) -> None:
+    field = lattice_field()
+    mrml.field_to_model(field, host.scene, name="spine")
+    host.save(tmp_path / "scene.mrb")
+    host.close()
+    host.load(tmp_path / "scene.mrb")
+    assert_same_field(mrml.field_from_model(host.scene.GetFirstNodeByName("spine")), field)
 
 
 def test_a_scene_survives_a_bundle(host: Any, tmp_path: Path) -> None:
@@ -91,6 +121,8 @@ def test_what_is_no_field_is_refused(scene: Any) -> None:
     put_under(scene, hardened, MOVE, harden=True)
     damaged = mrml.field_to_model(random_field(), scene, name="damaged")
     damaged.GetPolyData().GetPointData().RemoveArray("factors")
+    halved = mrml.field_to_model(lattice_field(), scene, name="halved")
+    halved.GetPolyData().GetFieldData().RemoveArray("lattice_codes")
     for node, message in (
         (empty, "field is needed, got 'bone'"),
         (surface, "field is needed, got 'skin'"),
@@ -99,6 +131,7 @@ def test_what_is_no_field_is_refused(scene: Any) -> None:
         (moved, "'moved' .* under the transform 'moved.*take it out"),
         (hardened, "'hardened' .* moved or changed"),
         (damaged, "'damaged' .* damaged Gaussian field"),
+        (halved, "'halved' .* damaged Gaussian field"),
     ):
         with pytest.raises(GaussianMRIError, match=message):
             mrml.field_from_model(node)
