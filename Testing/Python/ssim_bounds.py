@@ -7,7 +7,6 @@ single bright pixel is the worst case: its slope is what remains of terms a thou
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from GaussianMRILib.native.reference import _window
