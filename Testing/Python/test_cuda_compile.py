@@ -38,7 +38,10 @@ def nvrtc() -> None:
         pytest.skip(f"needs the package cuda-core: {error}")
 
 
-@pytest.mark.parametrize("architecture", check.ARCHITECTURES)
+@pytest.mark.parametrize(
+    "architecture",
+    [*(pytest.param(n, marks=pytest.mark.slow) for n in check.ARCHITECTURES[:-1]), check.ARCHITECTURES[-1]],
+)
 def test_nvcc_compiles_without_spills(architecture: str) -> None:
     nvcc = shutil.which("nvcc")
     if nvcc is None:

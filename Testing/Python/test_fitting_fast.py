@@ -225,6 +225,7 @@ def test_few_slices(slices):
     assert np.isfinite(field.render(scan(slices=slices, side=(20, 24)).plane(0))).all()
 
 
+@pytest.mark.slow
 def test_gaps_shear_and_fans_are_fitted_in_place():
     whole = scan(slices=12)
     gapped = whole.subset([0, 1, 2, 3, 5, 6, 7, 8, 9, 11])

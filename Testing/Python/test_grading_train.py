@@ -109,7 +109,9 @@ def test_a_stopped_training_goes_on_bit_for_bit(
     assert not torch.equal(other.network.head.weight, whole.network.head.weight)
 
 
-@pytest.mark.parametrize("instructions", ["AVX2", "AVX512_CORE", "ALL"])
+@pytest.mark.parametrize(
+    "instructions", ["AVX2", *(pytest.param(n, marks=pytest.mark.slow) for n in ("AVX512_CORE", "ALL"))]
+)
 def test_the_same_seed_is_the_same_network_on_other_processors(crops: CropSet, instructions: str) -> None:
     """oneDNN as on a processor with no more than these instructions, two threads; it is told when it is loaded."""
     program = (
