@@ -1,7 +1,9 @@
 # GaussianMRI for developers. Users: see README.md.
 #
 #   make demo       the whole job on a synthetic scan: environment, kernels, DICOM, fit, oblique planes, comparison
-#   make test       every test; those that need a GPU, shared scans or Slicer's libraries are skipped where there are none
+#   make test       the tests but the slow ones; it says how many those are
+#   make test-all   every test, as before a change is accepted
+#                   (those that need a GPU, shared scans or Slicer's libraries are skipped where there are none)
 #   make bench      quality, kernels and fits, measured; results in Testing/Benchmarks/results
 #   make test-gpu   the tests that need a CUDA GPU, in the environment of $(PYTHON), nothing is installed
 #   make lint       ruff, mypy, clang-format
@@ -22,7 +24,7 @@ RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt
 CPP_FILES := find csrc Testing/Native -name '*.cpp' -o -name '*.h' -o -name '*.cuh'
 
-.PHONY: demo test bench report test-gpu lint format sanitize clean
+.PHONY: demo test test-all bench report test-gpu lint format sanitize clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -30,6 +32,9 @@ demo: $(READY)
 	$(RUN) -m GaussianMRILib demo $(OUT)/demo
 
 test: $(READY) $(SLICER)
+	$(RUN) -m pytest -m "not slow" $(ARGS)
+
+test-all: $(READY) $(SLICER)
 	$(RUN) -m pytest $(ARGS)
 
 bench: $(READY) $(SLICER)

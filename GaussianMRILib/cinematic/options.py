@@ -44,7 +44,7 @@ class TrainOptions:
         opacity_reset: iterations between resets of the opacities ("3dgs"); None: never.
         ssim_weight: lambda of the loss (1 - lambda) L1 + lambda (1 - SSIM).
         width, depth: of the adjustment network.
-        seed: the same seed gives the same model on a CPU.
+        seed: the same seed and number of threads give the same model, bit for bit, on a CPU of the same kind.
         patience: stop after so many checks without a gain of 0.02 dB on frames that are kept out of training for
             that; None: never.
         check_every: iterations between those checks.

@@ -124,7 +124,7 @@ def fit_options(command: Command) -> Command:
         ),
         click.option("--device", default="auto", show_default=True, help="cpu, cuda, or auto."),
         click.option(
-            "--seed", default=0, show_default=True, help="The same seed gives the same field on a CPU."
+            "--seed", default=0, show_default=True, help="The same seed and --threads give the same field on a CPU."
         ),
         click.option(
             "--preset", type=click.Choice(["fast", "paper"]), default="fast", show_default=True,

@@ -109,7 +109,7 @@ def _plane(plane: Path | None, clip: tuple[float, ...] | None) -> ClipPlane | No
     help="Where the state is kept; a training that was stopped goes on from there. By default beside the model, and "
     "removed at the end.",
 )  # fmt: skip
-@click.option("--seed", default=0, show_default=True, help="The same seed gives the same model on a CPU.")
+@click.option("--seed", default=0, show_default=True, help="The same seed and --threads give the same model on a CPU.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, or auto.")
 @common_options
 def train(

@@ -87,7 +87,7 @@ def grade() -> None:
     "removed at the end.",
 )  # fmt: skip
 @click.option("--log", type=click.Path(path_type=Path), help="CSV file with a line for every epoch.")
-@click.option("--seed", default=0, show_default=True, help="The same seed gives the same network on a CPU.")
+@click.option("--seed", default=0, show_default=True, help="The same seed and --threads give the same network on a CPU.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, or auto.")
 @common_options
 def train(

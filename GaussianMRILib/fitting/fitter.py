@@ -28,8 +28,8 @@ class Fitter:
     Args:
         stacks: what `read_stacks` returned, or some of it; one frame of reference.
         preset: "fast" (steered Gaussians with a learned prior, seconds) or "paper" (the published recipe, minutes).
-        seed: with the same seed and number of threads the CPU gives the same field, bit for bit; other numbers of
-            threads change the last digits only.
+        seed: with the same seed and number of threads a CPU gives the same field, bit for bit; another number of
+            threads, or a CPU with other instructions, changes the last digits only.
         device: "cpu", "cuda" or "auto".
         roi: box in RAS mm to fit, ((R0, R1), (A0, A1), (S0, S1)); default: everything.
         refine: correct slice-wise motion and intensity between slices (several stacks) before fitting.

@@ -79,7 +79,39 @@ def _resnet18(widen: float) -> nn.Module:
         feed_forward=False,
         widen_factor=widen,
     )
+    for module in list(network.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.Conv2d) and child.kernel_size == (1, 1) and child.stride != (1, 1):
+                setattr(module, name, StridedPointwise.of(child))
     return network
+
+
+class StridedPointwise(nn.Conv2d):
+    """A 1x1 convolution with a stride, as one without on every n-th pixel: the same numbers from the same weights.
+
+    oneDNN's gradient of the weights of the strided one (`jit_1x1:avx2` and `jit_1x1:avx512_core`, images channels last)
+    copies every n-th pixel into a workspace that is too small where the channels are fewer than the processor's vectors
+    hold, 8 or 16: threads then write over each other's part, so that the gradient is wrong, differs from run to run, or
+    the process ends. It is so in 3.12, and known there as issue 6035. Without a stride that copy is not made.
+    """
+
+    @classmethod
+    def of(cls, convolution: nn.Conv2d) -> StridedPointwise:
+        """With the parameters (the same objects, under the same names) of `convolution`, a 1x1 one without padding."""
+        made = cls(
+            convolution.in_channels,
+            convolution.out_channels,
+            convolution.kernel_size,  # type: ignore[arg-type]
+            convolution.stride,  # type: ignore[arg-type]
+            bias=convolution.bias is not None,
+            device="meta",
+        )
+        made.weight, made.bias = convolution.weight, convolution.bias
+        return made
+
+    def forward(self, input: Tensor) -> Tensor:
+        rows, columns = self.stride
+        return nn.functional.conv2d(input[:, :, ::rows, ::columns], self.weight, self.bias)
 
 
 def for_inference(network: GradingNetwork) -> GradingNetwork:

@@ -86,7 +86,7 @@ class GradingOptions:
         class_weights: of the cross-entropy, for `GRADES`; those of the RSNA 2024 competition.
         precision: of the matrix products: "bfloat16", "float32", or "auto" for bfloat16 where the processor has units
             for it.
-        seed: the same seed gives the same model on a CPU.
+        seed: the same seed and number of threads give the same model, bit for bit, on a CPU of the same kind.
         network, augment: see there.
 
     Raises:

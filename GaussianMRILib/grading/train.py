@@ -61,8 +61,8 @@ class GradingTrainer:
     """A training as a loop: every few batches report progress, and it can be stopped whenever you like.
 
     What happens in a step depends on the seed, the step's number and the weights only: a training that was killed goes on
-    from its checkpoint to the same result on a CPU. Started by `torchrun`, the cases of each batch are shared among the
-    processes.
+    from its checkpoint to the same result, bit for bit, on the same CPU with as many threads. Started by `torchrun`, the
+    cases of each batch are shared among the processes.
 
     Example:
         >>> task = Task("subarticular_stenosis", "left")

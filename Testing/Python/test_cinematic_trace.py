@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from seeds import chosen_seed
 from trace_scenes import BLACK, WHITE, BruteForce, affine, blob, plain
 
 from GaussianMRILib import native
@@ -27,7 +28,7 @@ def needs_kernels() -> None:
 
 @pytest.fixture
 def seed() -> int:
-    return int(np.random.SeedSequence().generate_state(1)[0] >> 1)
+    return chosen_seed()
 
 
 @pytest.fixture

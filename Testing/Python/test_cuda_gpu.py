@@ -13,9 +13,9 @@ from cuda_support import (
     assert_backward_agrees,
     assert_forward_agrees,
     assert_ssim_agrees,
-    fresh_seed,
     random_scene,
 )
+from seeds import chosen_seed
 
 from GaussianMRILib import native
 from GaussianMRILib.native import cuda, reference
@@ -39,14 +39,14 @@ def operators() -> CudaOperators:
 
 @pytest.mark.parametrize("shapes", [None, [(1, 1), (17, 15), (0, 4), (1, 300)], [(112, 224)]])
 def test_forward_matches_reference(operators: CudaOperators, shapes: list[tuple[int, int]] | None) -> None:
-    scene = random_scene(fresh_seed(), shapes=shapes)
+    scene = random_scene(chosen_seed(), shapes=shapes)
     result = operators.render_planes(*scene.to("cuda").arguments())
     assert_forward_agrees(scene, tuple(tensor.cpu() for tensor in result))
 
 
 @pytest.mark.parametrize("shapes", [None, [(6, 7)] * 40])
 def test_backward_matches_reference(operators: CudaOperators, shapes: list[tuple[int, int]] | None) -> None:
-    seed = fresh_seed()
+    seed = chosen_seed()
     assert_backward_agrees(random_scene(seed, shapes=shapes), operators, seed, device="cuda")
 
 
@@ -60,7 +60,7 @@ def test_empty_input(operators: CudaOperators) -> None:
 
 
 def test_broken_gaussians_add_nothing(operators: CudaOperators) -> None:
-    scene = random_scene(fresh_seed()).to("cuda")
+    scene = random_scene(chosen_seed()).to("cuda")
     scene.parameters[torch.arange(11), torch.arange(11)] = float("nan")
     result = operators.render_planes(*scene.arguments())
     assert all(torch.isfinite(tensor).all() for tensor in result)
@@ -69,7 +69,7 @@ def test_broken_gaussians_add_nothing(operators: CudaOperators) -> None:
 
 
 def test_ssim_and_adam_match_reference(operators: CudaOperators) -> None:
-    generator = torch.Generator().manual_seed(fresh_seed())
+    generator = torch.Generator().manual_seed(chosen_seed())
     shapes = torch.tensor([(112, 224), (1, 1), (33, 7)], dtype=torch.int32)
     total = int(shapes.prod(dim=1).sum())
     target = torch.rand(total, generator=generator)
@@ -126,7 +126,7 @@ def test_results_are_reproducible_bit_for_bit(operators: CudaOperators) -> None:
 
 def test_other_streams_and_threads(operators: CudaOperators) -> None:
     """Kernels follow torch's current stream, also in a thread that never touched CUDA before."""
-    scene = random_scene(fresh_seed(), gaussians=2000, shapes=[(112, 224)] * 4).to("cuda")
+    scene = random_scene(chosen_seed(), gaussians=2000, shapes=[(112, 224)] * 4).to("cuda")
     expected = operators.render_planes(*scene.arguments())
     torch.cuda.synchronize()
     results: list[torch.Tensor] = []

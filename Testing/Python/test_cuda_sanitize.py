@@ -13,6 +13,7 @@ import pytest
 HERE = Path(__file__).resolve().parent
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="the CUDA emulation needs g++")
 def test_emulation_is_clean_under_sanitizers() -> None:
     flags = "-fsanitize=undefined,float-cast-overflow -fno-sanitize-recover=all"

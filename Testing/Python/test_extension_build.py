@@ -76,6 +76,7 @@ def files(folder: Path, *suffixes: str) -> set[str]:
     }
 
 
+@pytest.mark.slow
 def test_every_file_is_packaged(installed: Path) -> None:
     modules = installed / MODULES
     kinds = (".py", ".npz", ".json", ".txt")
@@ -97,6 +98,7 @@ def test_every_file_is_packaged(installed: Path) -> None:
     assert {"cuda/render.cuh", "lattice/cuda.cuh", "lattice/math.h"} <= sources
 
 
+@pytest.mark.slow
 def test_kernels_are_built_without_torch_and_python(build: Path) -> None:
     done = run("ninja", "-t", "deps", cwd=build)
     assert "kernels.cpp" in done.stdout and "gaussianmri.h" in done.stdout
@@ -111,6 +113,7 @@ def in_fresh_python(modules: Path, code: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_package_works_alone(installed: Path, tmp_path: Path) -> None:
     """Fit and render with nothing but the package: the same image as from the checkout, by the packaged kernels."""
     stack = scan(slices=6, side=(24, 28), pixel=2.0)
@@ -143,6 +146,7 @@ print(json.dumps([info.name, str(info.path), used]))
     np.testing.assert_allclose(image, expected, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_ctest_runs_the_tests_of_the_module(build: Path) -> None:
     """Loads the module from the build tree, with its panel, and runs its own tests."""
     pytest.importorskip("slicer", reason="needs slicer-core", exc_type=ImportError)
@@ -161,6 +165,7 @@ def metadata(path: Path) -> dict[str, str]:
     return dict(found)
 
 
+@pytest.mark.slow
 def test_metadata_of_the_extension(installed: Path) -> None:
     values = metadata(ROOT / "CMakeLists.txt")
     entry = json.loads((ROOT / "Resources" / "GaussianMRI.json").read_text(encoding="utf-8"))

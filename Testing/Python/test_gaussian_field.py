@@ -9,12 +9,13 @@ import pytest
 import torch
 from click.testing import CliRunner
 from fit_scenes import scan
+from seeds import chosen_seed
 
 import GaussianMRILib as gm
 
 
 def random_field(count: int = 60, **changes):
-    rng = np.random.default_rng()
+    rng = np.random.default_rng(chosen_seed())
     parameters = np.zeros((11, count), np.float32)
     parameters[0:3] = rng.uniform(-8, 8, (3, count))
     parameters[[3, 6, 8]] = rng.uniform(0.2, 0.6, (3, count))

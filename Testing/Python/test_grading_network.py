@@ -27,6 +27,7 @@ from GaussianMRILib.grading.augment import (
 )
 from GaussianMRILib.grading.network import (
     GradingNetwork,
+    StridedPointwise,
     for_inference,
     mixed_precision,
     multiplies_bfloat16,
@@ -99,12 +100,34 @@ def test_the_order_of_slices_matters(network: GradingNetwork) -> None:
     assert not torch.allclose(network(x, mask), network(x.flip(1), mask), atol=1e-5)
 
 
+@pytest.mark.parametrize("stride", [(2, 2), (1, 2), (3, 1)])
+def test_strided_pointwise_convolutions_are_convolutions(stride: tuple[int, int]) -> None:
+    torch.manual_seed(3)
+    plain = nn.Conv2d(5, 7, 1, stride=stride, bias=stride != (2, 2)).double()
+    made = StridedPointwise.of(plain)
+    assert dict(made.named_parameters()).keys() == dict(plain.named_parameters()).keys()
+    assert made.weight is plain.weight and made.bias is plain.bias
+    x = images(2, 5, 7, 10).double()
+    seen = [x.clone().requires_grad_(True) for _ in range(2)]
+    results = [layer(y) for layer, y in zip((plain, made), seen, strict=True)]
+    assert results[0].shape == results[1].shape and torch.allclose(*results, rtol=1e-12)
+    gradients = [
+        torch.autograd.grad(r.square().sum(), [y, plain.weight]) for r, y in zip(results, seen, strict=True)
+    ]
+    assert all(torch.allclose(a, b, rtol=1e-12) for a, b in zip(*gradients, strict=True))
+
+
+def test_no_strided_pointwise_convolution_is_left_to_one_dnn(network: GradingNetwork) -> None:
+    strided = [m for m in network.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1)]
+    assert [type(m) for m in strided] == [StridedPointwise] * 3 and all(m.stride == (2, 2) for m in strided)
+
+
 def test_folding_changes_no_output(network: GradingNetwork) -> None:
     x, mask = images(2, 3, 16, 32), torch.tensor([[True] * 3, [False, True, True]])
     folded = for_inference(network)
     assert torch.allclose(folded(x, mask), network(x, mask), atol=1e-5)
     count = Counter(type(module).__name__ for module in folded.modules())
-    assert count["BatchNorm2d"] == 0 and count["Conv2d"] == 20
+    assert count["BatchNorm2d"] == 0 and count["Conv2d"] == 17 and count["StridedPointwise"] == 3
     assert not any(p.requires_grad for p in folded.parameters())
     assert sum(isinstance(module, nn.BatchNorm2d) for module in network.modules()) == 20
 

@@ -109,6 +109,36 @@ def test_a_stopped_training_goes_on_bit_for_bit(
     assert not torch.equal(other.network.head.weight, whole.network.head.weight)
 
 
+@pytest.mark.parametrize(
+    "instructions", ["AVX2", *(pytest.param(n, marks=pytest.mark.slow) for n in ("AVX512_CORE", "ALL"))]
+)
+def test_the_same_seed_is_the_same_network_on_other_processors(crops: CropSet, instructions: str) -> None:
+    """oneDNN as on a processor with no more than these instructions, two threads; it is told when it is loaded."""
+    program = (
+        "import hashlib, sys, torch\n"
+        "sys.path[:0] = sys.argv[1:3]\n"
+        "from dataclasses import replace\n"
+        "from grading_cases import LEFT, QUICK\n"
+        "from GaussianMRILib.grading.crops import CropSet\n"
+        "from GaussianMRILib.grading.train import train_grader\n"
+        "torch.set_num_threads(2)\n"
+        "for _ in range(4):\n"
+        "    made = train_grader(CropSet.read(sys.argv[3]), LEFT, replace(QUICK, epochs=1, window=1)).network\n"
+        "    whole = b''.join(value.numpy().tobytes() for value in made.state_dict().values())\n"
+        "    print(hashlib.sha256(whole).hexdigest())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, ROOT, ROOT / "Testing" / "Python", crops.folder],
+        env=os.environ | {"ONEDNN_MAX_CPU_ISA": instructions},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    lines = done.stdout.split()
+    assert len(lines) == 4 and len(set(lines)) == 1
+
+
 def test_the_loss_is_the_weighted_cross_entropy(crops: CropSet) -> None:
     o = replace(
         QUICK,

@@ -66,15 +66,24 @@ def check_oblique(source: Path, folder: Path, half: float) -> None:
     assert picture.stat().st_size > 500
 
 
-@pytest.mark.parametrize("name", ["sct019_axial_mt0_5mm", "sct019_axial_mt1_5mm", "sct_ms_axial_t2_7p5mm"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sct019_axial_mt0_5mm",
+        pytest.param("sct019_axial_mt1_5mm", marks=pytest.mark.slow),
+        pytest.param("sct_ms_axial_t2_7p5mm", marks=pytest.mark.slow),
+    ],
+)
 def test_sparse_spine_volumes(shared_data, tmp_path, name):
     check_oblique(shared_data / "mr_spine" / f"{name}.nii.gz", tmp_path, 22)
 
 
+@pytest.mark.slow
 def test_isotropic_lumbar_volume(shared_data, tmp_path):
     check_oblique(shared_data / "mr_spine" / "sct_lumbar_t2_1mm.nii.gz", tmp_path, 16)
 
 
+@pytest.mark.slow
 def test_dicom_brain_with_a_missing_slice(extracted, tmp_path):
     source = extracted("mr_dicom/adi_ax_fse_t2_2p5mm.tar.xz")
     check_oblique(source, tmp_path, 18)
@@ -96,6 +105,7 @@ def test_dicom_brain_with_a_missing_slice(extracted, tmp_path):
     assert np.abs(again.pixels[order] - expected).max() <= 0.51 * max(1.0, np.ptp(expected) / 4095)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sct019_axial_mt0_5mm", "sct_ms_axial_t2_7p5mm"])
 def test_left_out_slices_are_predicted_better_than_by_interpolation(shared_data, name):
     whole = gm.read_stacks(shared_data / "mr_spine" / f"{name}.nii.gz")[0]
@@ -123,6 +133,7 @@ def test_left_out_slices_are_predicted_better_than_by_interpolation(shared_data,
     assert ours > error(network_prior(rest, turns=2).sample)
 
 
+@pytest.mark.slow
 def test_default_fit_beats_every_baseline_on_a_real_scan(shared_data):
     """A part of the quality benchmark: thin oblique truth of a real 3D scan."""
     from GaussianMRILib.baselines import SplineInterpolator

@@ -139,6 +139,7 @@ def test_start_makes_a_model_in_the_background_and_shows_it(app: Any, panel: Any
     assert panel._view is not None and panel._view.picture().max() > 0
 
 
+@pytest.mark.slow
 def test_cancel_ends_the_process_and_start_goes_on(app: Any, panel: Any, tmp_path: Path) -> None:
     parameters = panel._parameterNode
     parameters.inputVolume, parameters.look = head(app.scene), "CT bone"
@@ -178,5 +179,6 @@ def test_the_look_of_volume_rendering_needs_a_display(app: Any, panel: Any, tmp_
     assert not panel.jobController.running and len(app.messages) == 1
 
 
+@pytest.mark.slow
 def test_the_modules_own_self_test(app: Any, panel: Any) -> None:
     sys.modules["GaussianMRICinematic"].GaussianMRICinematicTest().runTest()

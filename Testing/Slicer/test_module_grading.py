@@ -291,5 +291,6 @@ def test_points_are_placed_by_clicks(app: Any, panel: Any) -> None:
     assert "front and back" in panel.ui.statusLabel.text
 
 
+@pytest.mark.slow
 def test_the_modules_own_self_test(app: Any, panel: Any) -> None:
     sys.modules["GaussianMRIGrading"].GaussianMRIGradingTest().runTest()

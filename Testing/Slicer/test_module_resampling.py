@@ -341,5 +341,6 @@ def test_another_module_is_opened_while_a_fit_runs(
     assert panel._parameterNode is not None and not panel.ui.applyButton.enabled
 
 
+@pytest.mark.slow
 def test_the_modules_own_self_test(app: Any, panel: Any) -> None:
     sys.modules["GaussianMRIResampling"].GaussianMRIResamplingTest().runTest()

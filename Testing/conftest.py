@@ -1,0 +1,34 @@
+"""Options of every test: which are slow, and how those that were left out are told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+try:
+    from hypothesis import settings
+except ImportError:  # `make test-gpu` uses an interpreter as it is
+    pass
+else:
+    # The same examples in every run, as with `seeds.FIXED`; `--hypothesis-profile=default` searches for new ones.
+    settings.register_profile("fixed", derandomize=True)
+    settings.load_profile("fixed")
+
+_LEFT_OUT = pytest.StashKey[int]()
+
+
+def pytest_deselected(items: Sequence[pytest.Item]) -> None:
+    slow = sum(item.get_closest_marker("slow") is not None for item in items)
+    if items:
+        stash = items[0].config.stash
+        stash[_LEFT_OUT] = stash.get(_LEFT_OUT, 0) + slow
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    count = config.stash.get(_LEFT_OUT, 0)
+    if count:
+        terminalreporter.write_line(
+            f"{count} slow test{'s' * (count > 1)} left out. `make test-all` runs every test, "
+            "`make test ARGS='-m slow'` the slow ones alone."
+        )
