@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -65,7 +66,7 @@ class Block:
         depth = float(np.ptp(stack.positions)) + stack.thickness
         height, width = (n * step for n, step in zip(middle.shape, middle.spacing[::-1], strict=True))
         axes = np.stack([middle.i_axis, middle.j_axis, self.normal])
-        total: NDArray[np.float64] = (axes.T * (4 / np.array([width, height, depth]) ** 2)) @ axes
+        total: Any = (axes.T * (4 / np.array([width, height, depth]) ** 2)) @ axes
         return total
 
     @property
