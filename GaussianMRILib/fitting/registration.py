@@ -25,6 +25,8 @@ LEVELS = ((3.0, 1.5, 400), (2.0, 0.7, 700), (1.25, 0.0, 1000))
 SHARED = 4
 #: Distance between the shifts that the search begins at, mm, and how many of the best are followed.
 GRID_MM, FOLLOWED = 4.0, 3
+#: Where turns beyond this (degrees) are possible, the search begins at turns too.
+LARGE_TURN = 10.0
 #: Windows that the search looks at.
 SEARCHED = 500
 #: Fewer windows than this cannot place a block.
@@ -173,7 +175,7 @@ class _Registrar:
             placed.add(g)
         if len(others) > 1:
             for g in sorted(others, key=lambda g: (-near[g], g)):
-                self._place_group(g, set(self.groups), coarse=False)
+                self._place_group(g, set(self.groups), coarse=self._is_lost(g))
         self.common = list(self.poses)
         for g in split:
             for b in self._members(g):
@@ -182,6 +184,11 @@ class _Registrar:
                 self._advance()
         self.progress(1.0)
         return self._result()
+
+    def _is_lost(self, group: int) -> bool:
+        """Whether a series agrees with the others far less than they do among themselves: it is searched anew."""
+        after = {b: verdict.after or 0.0 for b, verdict in self.verdicts.items()}
+        return after[self._members(group)[0]] < 0.6 * float(np.median(list(after.values())))
 
     def _members(self, group: int) -> list[int]:
         return [b for b, block in enumerate(self.blocks) if block.group == group]
@@ -310,6 +317,11 @@ class _Registrar:
         for n in order:
             if np.abs(shifts[n]).max() > 0:
                 found.append(climb(score, turn + np.r_[0, 0, 0, shifts[n]], spread, free, found[0].temper))
+        if free[0] and self.reach.turn_degrees > LARGE_TURN:
+            best = max(found, key=lambda f: f.gain).parameters
+            for axis in (*np.eye(3), *-np.eye(3)):
+                turned = best + np.r_[np.radians(0.6 * self.reach.turn_degrees) * RADIUS * axis, 0, 0, 0]
+                found.append(climb(score, turned, spread, free, found[0].temper))
         return max(found, key=lambda f: f.gain)
 
     # ---- blocks
@@ -329,7 +341,7 @@ class _Registrar:
         alone = self._judge(score, motion, self.block_reach, SMALLEST_DETAIL_GAIN)
         # NCC before: where the block was as it came.
         first = self.poses[block]
-        back: NDArray[np.float64] = np.linalg.inv(first)
+        back: Any = np.linalg.inv(first)
         unmoved = score.windows(score.parameters(back))
         here = score.windows(score.parameters(alone.motion))
         both = unmoved.compared & here.compared

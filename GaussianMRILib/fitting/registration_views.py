@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,17 +56,17 @@ class Block:
     def centre(self) -> NDArray[np.float64]:
         """Middle (3,), RAS mm."""
         first, last = self.slices.plane(0).center, self.slices.plane(-1).center
-        middle: NDArray[np.float64] = (first + last) / 2
+        middle: Any = (first + last) / 2
         return middle
 
     @functools.cached_property
-    def extent(self) -> NDArray[np.float64]:
+    def extent(self) -> NDArray[Any]:
         """(3, 3) RAS: sum of e e^T / (half extent)^2, mm^-2, over the block's axes."""
         stack, middle = self.slices, self.slices.plane(0)
         depth = float(np.ptp(stack.positions)) + stack.thickness
         height, width = (n * step for n, step in zip(middle.shape, middle.spacing[::-1], strict=True))
         axes = np.stack([middle.i_axis, middle.j_axis, self.normal])
-        total: NDArray[np.float64] = (axes.T * (4 / np.array([width, height, depth]) ** 2)) @ axes
+        total: Any = (axes.T * (4 / np.array([width, height, depth]) ** 2)) @ axes
         return total
 
     @property
@@ -83,7 +84,7 @@ def common_middle(
         weight = pose[:3, :3] @ block.extent @ pose[:3, :3].T
         total += weight
         moment += weight @ (pose[:3, :3] @ block.centre + pose[:3, 3])
-    middle: NDArray[np.float64] = np.linalg.solve(total, moment)
+    middle: Any = np.linalg.solve(total, moment)
     return middle
 
 
