@@ -26,6 +26,7 @@ PROFILE_EDGE_MM = 0.6
 #: Slices further than this part of a pixel off a straight row have no common columns. Headers round positions
 #: to a few hundredths of a millimetre; a seventh of a pixel is below what an interpolated image shows.
 TOLERANCE_PIXELS = 0.15
+#: Slices may be 35 pixels apart, but the network's basis has eight cosines a spacing: more sub-slices cost memory only.
 LARGEST_FACTOR = 10
 #: Rows of the volume that are worked on together, so that a large scan needs no copies of all of it.
 ROWS_AT_ONCE = 64

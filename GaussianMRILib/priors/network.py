@@ -4,9 +4,9 @@ They work at slice resolution, which is what makes them quick: convolutions on t
 pixel, coefficients of a cosine basis along the slice direction. Evaluating the basis gives the sub-slices, so
 one network serves every ratio of slice spacing to pixel size.
 
-`FactorisedNetwork` is the one that is used: each of its convolutions is two small ones, within the slices (1x3x3) and
-across them (3x1x1). `SliceNetwork`, with full 3x3x3 kernels, is what is trained at first: its kernels turn out to have
-so low a rank that two factors of a third of the work say the same (`factorisation.factorised`).
+`SliceNetwork` has full 3x3x3 kernels. They turn out to have so low a rank that two factors of a third of the work say
+nearly the same: that is `FactorisedNetwork`, whose convolutions are two small ones each, within the slices (1x3x3) and
+across them (3x1x1); see `factorisation.factorised`. A weight file says which of them it holds.
 """
 
 from __future__ import annotations

@@ -23,7 +23,6 @@ import torch
 
 from .factorisation import factorised
 from .network import (
-    WEIGHTS,
     FactorisedNetwork,
     PriorNetwork,
     SliceNetwork,
@@ -274,7 +273,7 @@ def start_from(teacher: str, folder: str, seed: int, cubes: int = 40) -> Factori
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train the prior network on synthetic volumes.")
-    parser.add_argument("--output", default=str(WEIGHTS))
+    parser.add_argument("--output", required=True)
     parser.add_argument(
         "--steps", type=int, default=1600, help="of the factors; 0 leaves them as they are found"
     )
