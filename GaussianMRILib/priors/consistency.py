@@ -22,6 +22,7 @@ from ..geometry import PROFILE_EDGE_MM
 from ..stacks import SliceColumns, SliceStack, slice_columns
 from .volume import PriorVolume
 
+#: Slices may be 35 pixels apart, but the network's basis has eight cosines a spacing: more sub-slices cost memory only.
 LARGEST_FACTOR = 10
 #: Rows of the volume that are worked on together, so that a large scan needs no copies of all of it.
 ROWS_AT_ONCE = 64

@@ -12,20 +12,22 @@ from numpy.typing import NDArray
 from ..errors import GaussianMRIError
 from ..stacks import SliceStack
 from .consistency import default_factor, enforce, slice_columns, upsample
-from .network import RATIO_RANGE, SliceNetwork, basis_matrix, condition_vector, load_network
+from .network import PriorNetwork, basis_matrix, condition_vector, load_network
 from .volume import PriorVolume
 
 #: Pixels and slices around a tile that the convolutions see; the rest of their reach changes nothing visible.
 HALO = 8
-#: Pixels of a tile with its halo; a layer's activations then take 32 x 4 bytes times as much.
-LARGEST_TILE = 1_000_000
+#: Slices added at either end of a scan, so that its end does not look like air.
+HALO_SLICES = 2
+#: Numbers in one layer's activations of a tile with its halo: 128 MB.
+LARGEST_LAYER = 32_000_000
 Progress = Callable[[float], None]
 
 
 def network_prior(
     stack: SliceStack,
     factor: int | None = None,
-    network: SliceNetwork | None = None,
+    network: PriorNetwork | None = None,
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
     range_: tuple[float, float] | None = None,
@@ -57,7 +59,7 @@ def network_prior(
     slices = (regular - low) / (high - low)
     ratio = stack.spacing / math.sqrt(stack.pixel_spacing[0] * stack.pixel_spacing[1])
     condition = condition_vector(
-        float(np.clip(ratio, *RATIO_RANGE)),
+        float(np.clip(ratio, *network.ratio_range)),
         float(np.clip(stack.thickness / stack.spacing, 0.6, 1.2)),
         float(np.clip(noise_level(slices), 0.003, 0.03)),
     )
@@ -124,7 +126,7 @@ def _regular_slices(stack: SliceStack, positions: NDArray[np.float64]) -> tuple[
 
 
 def _residual_tiles(
-    network: SliceNetwork,
+    network: PriorNetwork,
     slices: NDArray[np.float32],
     condition: list[float],
     nearest: NDArray[np.int64],
@@ -135,52 +137,63 @@ def _residual_tiles(
     """Yield (row slice, column slice, residual (Z, rows, columns)) tile by tile: memory stays bounded for any matrix."""
     count, rows, columns = slices.shape
     told = torch.tensor([condition], device=device)
-    tall, wide = _tile(count, rows, columns)
+    tall, wide = _tile(count, rows, columns, LARGEST_LAYER // network.channels)
     corners = [(r, c) for r in range(0, rows, tall) for c in range(0, columns, wide)]
+    first_of = np.searchsorted(nearest, np.arange(count + 1))
     for number, (r, c) in enumerate(corners):
-        r0, r1, c0, c1 = (
-            max(r - HALO, 0),
-            min(r + tall + HALO, rows),
-            max(c - HALO, 0),
-            min(c + wide + HALO, columns),
-        )
-        tile = torch.from_numpy(np.ascontiguousarray(slices[None, None, :, r0:r1, c0:c1])).to(device)
-        # Replicated borders where the scan ends: the network's own zero padding would look like a black edge.
-        edge = [
-            HALO if c0 == 0 else 0,
-            HALO if c1 == columns else 0,
-            HALO if r0 == 0 else 0,
-            HALO if r1 == rows else 0,
-            2,
-            2,
-        ]
-        tile = torch.nn.functional.pad(tile, edge, mode="replicate").contiguous(
-            memory_format=torch.channels_last_3d
-        )
+        height, width = min(tall, rows - r), min(wide, columns - c)
+        tile, top, left = _tile_with_halo(slices, r, c, height, width)
         with (
             torch.inference_mode(),
             torch.autocast("cpu", torch.bfloat16, enabled=_multiplies_bfloat16(device)),
         ):
-            coefficients = network(tile, told)[0]
-        top, left = r - r0 + edge[2], c - c0 + edge[0]
-        height, width = min(tall, rows - r), min(wide, columns - c)
-        coefficients = coefficients[:, 2 : 2 + count, top : top + height, left : left + width].float().cpu()
-        residual = torch.einsum("zb,bzyx->zyx", cosines, coefficients[:, torch.from_numpy(nearest)])
+            coefficients = network(tile.to(device), told)[0]
+        coefficients = coefficients[:, HALO_SLICES:, top : top + height, left : left + width].cpu()
+        residual = np.empty((len(nearest), height, width), dtype=np.float32)
+        for k in range(
+            count
+        ):  # a slice at a time: a copy of all coefficients for each sub-slice would be huge
+            part = slice(first_of[k], first_of[k + 1])
+            values = cosines[part] @ coefficients[:, k].float().reshape(network.basis, -1)
+            residual[part] = values.reshape(-1, height, width).numpy()
         progress((number + 1) / len(corners))
-        yield slice(r, r + height), slice(c, c + width), residual.numpy()
+        yield slice(r, r + height), slice(c, c + width), residual
 
 
-def _tile(count: int, rows: int, columns: int) -> tuple[int, int]:
-    """Rows and columns of equal tiles, as few as `LARGEST_TILE` allows: their halos are computed for nothing."""
+def _tile_with_halo(
+    slices: NDArray[np.float32], r: int, c: int, height: int, width: int
+) -> tuple[torch.Tensor, int, int]:
+    """(1, 1, slices, rows, columns) around a tile, and where the tile's first row and column are in it.
+
+    Borders are replicated where the scan ends: the network's own zero padding would look like a black edge.
+    """
+    _, rows, columns = slices.shape
+    r0, r1 = max(r - HALO, 0), min(r + height + HALO, rows)
+    c0, c1 = max(c - HALO, 0), min(c + width + HALO, columns)
+    before = (HALO if r0 == 0 else 0, HALO if c0 == 0 else 0)
+    after = (HALO if r1 == rows else 0, HALO if c1 == columns else 0)
+    tile = torch.from_numpy(np.ascontiguousarray(slices[None, None, :, r0:r1, c0:c1]))
+    edges = [before[1], after[1], before[0], after[0], HALO_SLICES, HALO_SLICES]
+    return torch.nn.functional.pad(tile, edges, mode="replicate"), r - r0 + before[0], c - c0 + before[1]
+
+
+def _tile(count: int, rows: int, columns: int, largest: int) -> tuple[int, int]:
+    """Rows and columns of equal tiles, as few as `largest` pixels allow: their halos are computed for nothing."""
     splits = [1, 1]
     while True:
         tall, wide = -(-rows // splits[0]), -(-columns // splits[1])
-        if (count + 4) * (tall + 2 * HALO) * (wide + 2 * HALO) <= LARGEST_TILE or max(tall, wide) <= HALO:
+        pixels = (count + 2 * HALO_SLICES) * (tall + 2 * HALO) * (wide + 2 * HALO)
+        if pixels <= largest or max(tall, wide) <= HALO:
             return tall, wide
         splits[0 if tall >= wide else 1] += 1
 
 
 def _multiplies_bfloat16(device: torch.device | str) -> bool:
-    """Whether the CPU has matrix units for bfloat16, in which the network was trained; four times as fast there."""
+    """Whether the CPU has matrix units for bfloat16, in which the network was trained, and torch may use them.
+
+    Where torch is held to an older instruction set (`ATEN_CPU_CAPABILITY`), bfloat16 is ten times as slow as float32.
+    """
     supported = getattr(torch.cpu, "_is_amx_tile_supported", None)
-    return torch.device(device).type == "cpu" and supported is not None and bool(supported())
+    if torch.device(device).type != "cpu" or supported is None or not supported():
+        return False
+    return torch.backends.cpu.get_cpu_capability() not in ("DEFAULT", "AVX2")

@@ -14,17 +14,27 @@ from collections.abc import Callable
 import torch
 
 
-def dead_leaves(seed: int, size: int = 88) -> torch.Tensor:
-    """One synthetic volume, (size, size, size) float32 in about [0, 1], noise free. The same seed gives the same volume."""
+def dead_leaves(
+    seed: int, shape: tuple[int, int, int] = (88, 88, 88), largest_scale: float = 1.0
+) -> torch.Tensor:
+    """One synthetic volume, float32 in about [0, 1], noise free. The same seed gives the same volume.
+
+    Args:
+        shape: of the volume, voxels. Bodies are as dense and as large in a long one as in a cube of its size.
+        largest_scale: small bodies, their edges and the blur are up to so many times as large as in a sharp image:
+            pixels that are much finer than the slices are far apart are mostly interpolated ones.
+    """
     generator = torch.Generator().manual_seed(seed)
 
     def uniform(low: float, high: float) -> float:
         return low + (high - low) * float(torch.rand((), generator=generator))
 
-    volume = torch.full((size, size, size), uniform(0.0, 0.6))
-    smallest, largest = uniform(1.6, 4.0), 0.75 * size
+    size = round(math.prod(shape) ** (1 / 3))
+    scale = uniform(1.0, largest_scale) if largest_scale > 1 else 1.0
+    volume = torch.full(shape, uniform(0.0, 0.6))
+    smallest, largest = uniform(1.6, 4.0) * scale, 0.75 * size
     exponent = uniform(2.2, 3.2)
-    count = int(uniform(150, 700))
+    count = int(uniform(150, 700) / scale)
     # Power-law radii by inverse transform; large ones first, or they would bury everything else.
     u = torch.rand(count, generator=generator)
     a, b = smallest ** (1 - exponent), largest ** (1 - exponent)
@@ -32,13 +42,13 @@ def dead_leaves(seed: int, size: int = 88) -> torch.Tensor:
     order = torch.argsort(radii + 0.35 * radii * torch.randn(count, generator=generator), descending=True)
     background_count = int(uniform(3, 8))
     contrast = uniform(0.5, 1.0)
-    softness = uniform(0.35, 0.9)
+    softness = uniform(0.35, 0.9) * scale
     palette = torch.rand(int(uniform(4, 12)), generator=generator)
     for radius in [uniform(0.3, 0.75) * size for _ in range(background_count)] + radii[order].tolist():
         _lay_leaf(volume, radius, contrast, softness, palette, generator, uniform)
-    sigma = uniform(0.25, 0.75)
+    sigma = uniform(0.25, 0.75) * scale
     volume = _blur(volume, sigma)
-    volume = volume * _smooth_field(size, generator, uniform(0.0, 0.15))
+    volume = volume * _smooth_field(shape, generator, uniform(0.0, 0.15))
     return volume.clamp(0.0, 1.2)
 
 
@@ -51,7 +61,7 @@ def _lay_leaf(
     generator: torch.Generator,
     uniform: Callable[[float, float], float],
 ) -> None:
-    size = volume.shape[0]
+    size = torch.tensor(volume.shape, dtype=torch.float64)
     kind = uniform(0, 1)
     if kind < 0.4:  # roundish
         axes = torch.tensor([uniform(0.6, 1.4) for _ in range(3)])
@@ -63,9 +73,9 @@ def _lay_leaf(
     rotation, _ = torch.linalg.qr(torch.randn(3, 3, generator=generator))
     bend = torch.randn(2, generator=generator) * 0.25 / float(semi.max())
     reach = torch.sqrt((rotation.T.abs() ** 2) @ (semi + 1.0) ** 2) * 1.45 + 2
-    center = torch.rand(3, generator=generator) * (size + 0.6 * radius) - 0.3 * radius
+    center = torch.rand(3, generator=generator) * (size + 0.6 * radius).float() - 0.3 * radius
     low = (center - reach).floor().clamp(min=0).int().tolist()
-    high = (center + reach).ceil().clamp(max=size).int().tolist()
+    high = torch.minimum((center + reach).ceil().double(), size).int().tolist()
     if any(stop <= start for start, stop in zip(low, high, strict=True)):
         return
     grid = [
@@ -131,8 +141,6 @@ def _blur(volume: torch.Tensor, sigma: float, normalise: bool = False) -> torch.
     return result
 
 
-def _smooth_field(size: int, generator: torch.Generator, amplitude: float) -> torch.Tensor:
+def _smooth_field(shape: tuple[int, int, int], generator: torch.Generator, amplitude: float) -> torch.Tensor:
     coarse = 1 + amplitude * torch.randn((1, 1, 3, 3, 3), generator=generator).clamp(-2, 2)
-    return torch.nn.functional.interpolate(coarse, size=(size,) * 3, mode="trilinear", align_corners=True)[
-        0, 0
-    ]
+    return torch.nn.functional.interpolate(coarse, size=shape, mode="trilinear", align_corners=True)[0, 0]

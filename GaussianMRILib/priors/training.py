@@ -1,8 +1,9 @@
 """Train the prior network: `python -m GaussianMRILib.priors.training --output weights.npz`.
 
 Volumes are drawn by index from `synthetic.dead_leaves`, sliced by the profile of a scanner, given Rician noise, and the
-network learns the sharp residual over cubic interpolation. Everything is seeded. About an hour on two CPU cores that
-multiply in bfloat16, several on others. The weights in this repository come from the command without further options.
+network learns the sharp residual over cubic interpolation. A network with full kernels comes first; its kernels are
+factorised, and the factors are trained on more ratios, with the full network as a teacher. Everything is seeded, and a
+training that was stopped goes on when it is called again. About two hours on two CPU cores that multiply in bfloat16.
 """
 
 from __future__ import annotations
@@ -11,142 +12,198 @@ import argparse
 import math
 import multiprocessing
 import os
+import queue
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.interpolate import make_interp_spline
 
-from .network import WEIGHTS, SliceNetwork, basis_matrix, condition_vector, save_weights, sub_slice_phases
-from .synthetic import dead_leaves
+from .factorisation import factorised
+from .network import (
+    FactorisedNetwork,
+    PriorNetwork,
+    SliceNetwork,
+    basis_matrix,
+    channels_last,
+    load_network,
+    save_weights,
+    sub_slice_phases,
+)
+from .patches import RATIOS, Batch, make_batch, read_volume, write_volume
 
-SLICES, SIDE, VOLUME = 8, 40, 88
-RATIOS = (3, 4, 5, 6, 7, 8, 9, 10)
-
-
-def cubic_matrix(slices: int, factor: int) -> torch.Tensor:
-    """Cubic spline through `slices` equally spaced values, evaluated at `factor` phases each: (slices * factor, slices)."""
-    at = (torch.arange(slices)[:, None] + sub_slice_phases(factor)).reshape(-1).numpy()
-    spline = make_interp_spline(np.arange(slices), np.eye(slices), k=3)
-    return torch.from_numpy(spline(at.clip(0, slices - 1)).astype(np.float32))
-
-
-def profile_matrix(slices: int, factor: int, fill: float, edge: float) -> torch.Tensor:
-    """Average over the thickness of each slice, (slices, slices * factor): a box with a soft edge of `edge` pixels."""
-    z = (torch.arange(slices)[:, None] + sub_slice_phases(factor)).reshape(1, -1)
-    distance = (z - torch.arange(slices)[:, None]).abs() * factor
-    weight = torch.sigmoid((0.5 * fill * factor - distance) * (4.0 / edge))
-    return weight / weight.sum(1, keepdim=True)
+#: Rows and columns of a patch that are not judged: the network has not seen what is beside them.
+BORDER = 3
 
 
-def make_batch(
-    volumes: list[torch.Tensor], rng: np.random.Generator, count: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, int]:
-    """Slices (B, 1, K, S, S), condition (B, 3), cubic upsampling and sharp truth (B, K * ratio, S, S) of one ratio."""
-    weights = 1.0 / np.array(RATIOS) ** 0.7
-    ratio = int(rng.choice(RATIOS, p=weights / weights.sum()))
-    fill = float(rng.uniform(0.65, 1.1))
-    noise = float(np.exp(rng.uniform(np.log(0.003), np.log(0.03))))
-    average = profile_matrix(SLICES, ratio, fill, float(rng.uniform(0.3, 1.0)))
-    upsample = cubic_matrix(SLICES, ratio)
-    truth = torch.empty(count, SLICES * ratio, SIDE, SIDE)
-    for n in range(count):
-        volume = volumes[int(rng.integers(len(volumes)))]
-        volume = volume.permute(*rng.permutation(3).tolist())
-        z, y, x = (
-            int(rng.integers(0, side - need + 1))
-            for side, need in zip(volume.shape, truth.shape[1:], strict=True)
-        )
-        patch = volume[z : z + truth.shape[1], y : y + SIDE, x : x + SIDE].float()
-        patch = patch.flip([axis for axis in range(3) if rng.random() < 0.5])
-        if rng.random() < 0.3:
-            patch = float(rng.uniform(0.8, 1.0)) - patch
-            patch = patch.clamp(min=0)
-        truth[n] = patch * float(rng.uniform(0.6, 1.2))
-    slices = torch.einsum("kz,bzyx->bkyx", average, truth)
-    generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
-    real = slices + noise * torch.randn(slices.shape, generator=generator)
-    slices = torch.sqrt(real**2 + (noise * torch.randn(slices.shape, generator=generator)) ** 2)
-    base = torch.einsum("zk,bkyx->bzyx", upsample, slices)
-    condition = torch.tensor([condition_vector(ratio, fill, noise)]).expand(count, 3)
-    return slices[:, None], condition, base, truth, ratio
-
-
-def predict(network: SliceNetwork, slices: torch.Tensor, condition: torch.Tensor, ratio: int) -> torch.Tensor:
-    """Residual sub-slices (B, K * ratio, S, S)."""
-    coefficients = network(slices, condition).float()
-    cosines = basis_matrix(sub_slice_phases(ratio), network.basis)
+def predict(network: PriorNetwork, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Coefficients (B, basis, K, S, S) and residual sub-slices (B, K * ratio, S, S)."""
+    coefficients = network(batch.slices, batch.condition).float()
+    cosines = basis_matrix(sub_slice_phases(batch.ratio), network.basis)
     residual = torch.einsum("pb,nbkyx->nkpyx", cosines, coefficients)
-    return residual.reshape(len(slices), -1, *slices.shape[3:])
+    return coefficients, residual.reshape(batch.truth.shape)
 
 
-def _write_volumes(folder: str, first: int, last: int, step: int) -> None:
+def loss_of(
+    batch: Batch, coefficients: torch.Tensor, residual: torch.Tensor, trust: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Loss and the error (B, Z, S, S) away from the patches' borders; `trust` is the teacher's share of the loss."""
+    ratio = batch.ratio
+    error = (batch.base + residual - batch.truth)[:, ratio:-ratio, BORDER:-BORDER, BORDER:-BORDER]
+    # Quadratic for small errors, as PSNR counts them; linear beyond 0.1, so that a few hard edges do not rule.
+    loss = (torch.sqrt(error**2 + 0.01) - 0.1).mean() * 20
+    if batch.taught is not None and trust > 0:
+        # The same scale: the basis is orthogonal, and a cosine's mean square is a half.
+        apart = (coefficients - batch.taught.float())[:, :, 1:-1, BORDER:-BORDER, BORDER:-BORDER] ** 2
+        taught = 50 * (apart.sum(1) + apart[:, 0]).mean()
+        loss = (1 - trust) * loss + trust * taught
+    return loss, error
+
+
+def _write_volumes(folder: str, first: int, last: int, long_every: int) -> None:
+    """Cubes first to last - 1, and after each `long_every` of them a long volume."""
     torch.set_num_threads(1)
     os.nice(5)
-    for index in range(first, last, step):
-        path = Path(folder, f"{index:05d}.npy")
-        if not path.exists():
-            volume = (dead_leaves(index, VOLUME) * 50000).round().numpy().astype(np.uint16)
-            with open(path.with_suffix(".tmp"), "wb") as file:
-                np.save(file, volume)
-            path.with_suffix(".tmp").rename(path)
+    for index in range(first, last):
+        write_volume(folder, index, long=False)
+        if index % long_every == 0:
+            write_volume(folder, index // long_every, long=True)
+
+
+@dataclass(frozen=True)
+class Course:
+    """What a training is made of; everything that decides about its result.
+
+    Attributes:
+        steps: of the optimiser, `count` patches each.
+        volumes: cubes, drawn from the seeds 0, 1 ...; a quarter as many long ones. Step s uses those up to 48 + s / 6,
+            so that training can begin while the others are being made.
+        rate: of Adam at its largest.
+        trust: the teacher's share of the loss, at the start and at the end.
+        ratios: of slice spacing to pixel size.
+    """
+
+    steps: int
+    count: int
+    volumes: int
+    seed: int
+    rate: float
+    trust: tuple[float, float] = (0.8, 0.2)
+    ratios: tuple[int, ...] = RATIOS
+
+    def volumes_at(self, step: int) -> int:
+        return min(self.volumes, 48 + step // 6)
+
+    def rate_at(self, step: int) -> float:
+        fall = 0.5 * (1 + math.cos(math.pi * step / self.steps))
+        return self.rate * min(1, (step + 1) / 100) * (0.01 + 0.99 * fall)
+
+    def trust_at(self, step: int) -> float:
+        first, last = self.trust
+        return first + (last - first) * step / self.steps
+
+
+LONG_EVERY = 4
+
+
+def make_batches(
+    output: multiprocessing.Queue, course: Course, folder: str, teacher: str | None, first: int
+) -> None:
+    """Put the batches of steps first, first + 1 ... into a queue: a process of its own, beside the optimiser's.
+
+    Each step has its own random numbers, so a training that goes on sees what it would have seen.
+    """
+    torch.set_num_threads(1)
+    master = load_network(teacher) if teacher else None
+    cubes: list[torch.Tensor] = []
+    columns: list[torch.Tensor] = []
+    for step in range(first, course.steps):
+        while len(cubes) < course.volumes_at(step):
+            if len(cubes) % LONG_EVERY == 0:
+                columns.append(read_volume(folder, len(cubes) // LONG_EVERY, long=True))
+            cubes.append(read_volume(folder, len(cubes), long=False))
+        rng = np.random.default_rng((course.seed, step))
+        batch = make_batch(cubes, columns, rng, course.count, course.ratios)
+        taught = None
+        if master is not None and batch.ratio <= master.ratio_range[1] and course.trust_at(step) > 0:
+            with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+                taught = predict(master, batch)[0].half().numpy()
+        whole = (batch.slices, batch.condition, batch.base.half(), batch.truth.half())
+        _put(output, (step, batch.ratio, [part.numpy() for part in whole], taught))
+
+
+def _put(output: multiprocessing.Queue, item: object) -> None:
+    """Wait for a place in the queue, but not for an optimiser that was stopped."""
+    parent = multiprocessing.parent_process()
+    while True:
+        try:
+            output.put(item, timeout=5)
+            return
+        except queue.Full:
+            if parent is not None and not parent.is_alive():
+                raise SystemExit("The training has ended.") from None
 
 
 def train(
     output: str,
-    steps: int,
-    count: int,
-    volumes: int,
+    course: Course,
     folder: str,
-    threads: int,
-    seed: int,
-    monitor: Callable[[int, SliceNetwork], object] | None = None,
+    threads: int = 1,
+    teacher: str | None = None,
+    network: PriorNetwork | None = None,
+    monitor: Callable[[int, PriorNetwork], object] | None = None,
 ) -> None:
-    """Run the whole training and write the weight file (also every 500 steps).
+    """Run the whole training and write the weight file (also every 200 steps).
+
+    The state is kept beside it (`.state`) every 50 steps: the same call goes on from there.
 
     Args:
         output: the .npz file.
-        steps: optimiser steps of `count` patches.
-        volumes: how many synthetic volumes; volume n is drawn from seed n. Step s uses those up to
-            48 + s / 6, so that training can begin while the others are being made.
         folder: where volumes are kept between runs.
+        threads: of the optimiser; a second process makes the batches, a third one the volumes.
+        teacher: weight file of a network whose predictions are learned beside the truth. What lies between slices is
+            mostly chance; the teacher's answer is its mean, from which far fewer steps are needed.
+        network: default: a `FactorisedNetwork`.
         monitor: called with (step, network) after every saved file.
     """
-    torch.manual_seed(seed)
+    torch.manual_seed(course.seed)
     torch.set_num_threads(threads)
-    rng = np.random.default_rng(seed)
     Path(folder).mkdir(parents=True, exist_ok=True)
-    maker = multiprocessing.get_context("spawn").Process(
-        target=_write_volumes, args=(folder, 0, volumes, 1), daemon=True
-    )
-    maker.start()
-    network = SliceNetwork()
-    network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    network = network or FactorisedNetwork()
+    network.ratio_range = (float(min(course.ratios)), float(max(course.ratios)))
+    channels_last(network)
     average = {name: value.detach().clone() for name, value in network.state_dict().items()}
-    optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
-    pool: list[torch.Tensor] = []
-    started, running = time.time(), 0.0
-    for step in range(steps):
-        wanted = min(volumes, 48 + step // 6)
-        while len(pool) < wanted:
-            path = Path(folder, f"{len(pool):05d}.npy")
-            while not path.exists():
-                time.sleep(0.2)
-            pool.append(torch.from_numpy((np.load(path) * np.float32(2e-5)).astype(np.float16)))
-        progress = step / steps
-        rate = 1e-3 * min(1, (step + 1) / 100) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
+    optimiser = torch.optim.Adam(network.parameters(), lr=course.rate)
+    state_file = Path(output).with_suffix(".state")
+    first, running = 0, 0.0
+    if state_file.is_file():
+        state = torch.load(state_file, weights_only=True)
+        if state["course"] != repr(course):
+            raise SystemExit(f"{state_file} is of another training; remove it, or give its options again.")
+        network.load_state_dict(state["network"])
+        optimiser.load_state_dict(state["optimiser"])
+        average, first, running = state["average"], state["step"], state["running"]
+        print(f"going on from step {first}", flush=True)
+    context = multiprocessing.get_context("spawn")
+    batches: multiprocessing.Queue = context.Queue(maxsize=6)
+    helpers = [
+        context.Process(
+            target=_write_volumes, args=(folder, 0, course.volumes_at(course.steps), LONG_EVERY), daemon=True
+        ),
+        context.Process(target=make_batches, args=(batches, course, folder, teacher, first), daemon=True),
+    ]
+    for helper in helpers:
+        helper.start()
+    started = time.time()
+    for step in range(first, course.steps):
+        batch = _next_batch(batches, step, helpers[1])
         for group in optimiser.param_groups:
-            group["lr"] = rate
-        slices, condition, base, truth, ratio = make_batch(pool, rng, count)
+            group["lr"] = course.rate_at(step)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            residual = predict(
-                network, slices.contiguous(memory_format=torch.channels_last_3d), condition, ratio
-            )
-        error = (base + residual - truth)[:, ratio:-ratio, 3:-3, 3:-3]
-        # Quadratic for small errors, as PSNR counts them; linear beyond 0.1, so that a few hard edges do not rule.
-        loss = (torch.sqrt(error**2 + 0.01) - 0.1).mean() * 20
+            coefficients, residual = predict(network, batch)
+        loss, error = loss_of(batch, coefficients, residual, course.trust_at(step))
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -154,43 +211,92 @@ def train(
         decay = min(0.998, 0.9 + step / 5000)
         for name, value in network.state_dict().items():
             average[name].lerp_(value, 1 - decay)
-        base_error = ((base - truth)[:, ratio:-ratio, 3:-3, 3:-3] ** 2).mean()
+        edge = (slice(None), slice(batch.ratio, -batch.ratio), *[slice(BORDER, -BORDER)] * 2)
+        base_error = ((batch.base - batch.truth)[edge] ** 2).mean()
         gain = 10 * math.log10(float(base_error / (error.detach() ** 2).mean()))
         running += 0.01 * (gain - running)
-        if step % 50 == 49:
+        done = step + 1
+        if done % 25 == 0:
+            seen = running / (1 - 0.99**done)
             print(
-                f"step {step + 1}/{steps}  gain over cubic {running / (1 - 0.99 ** (step + 1)):.3f} dB  "
-                f"volumes {len(pool)}  {time.time() - started:.0f} s",
+                f"step {done}/{course.steps}  gain over cubic {seen:.3f} dB  {time.time() - started:.0f} s",
                 flush=True,
             )
-        if step % 500 == 499 or step == steps - 1:
-            smooth = SliceNetwork()
+        if done % 200 == 0 or done == course.steps:
+            smooth = type(network)(*network.layout)
             smooth.load_state_dict(average)
-            save_weights(smooth, output, steps=step + 1, seed=seed, data="synthetic dead leaves only")
+            smooth.ratio_range = network.ratio_range
+            facts = {"seed": course.seed, "data": "synthetic dead leaves only", "taught": teacher is not None}
+            save_weights(smooth, output, steps=done, **facts)
             if monitor is not None:
-                monitor(step + 1, smooth.eval())
-    maker.terminate()
+                monitor(done, smooth.eval())
+        if done % 50 == 0 or done == course.steps:
+            state = {"course": repr(course), "step": done, "running": running, "average": average}
+            state |= {"network": network.state_dict(), "optimiser": optimiser.state_dict()}
+            torch.save(state, state_file.with_suffix(".new"))
+            state_file.with_suffix(".new").replace(state_file)
+    for helper in helpers:
+        helper.terminate()
+
+
+def _next_batch(
+    batches: multiprocessing.Queue, step: int, maker: multiprocessing.process.BaseProcess
+) -> Batch:
+    while True:
+        try:
+            number, ratio, whole, taught = batches.get(timeout=5)
+            break
+        except queue.Empty:
+            if not maker.is_alive():
+                raise SystemExit("The process that makes the batches has ended.") from None
+    assert number == step
+    parts = [torch.from_numpy(part).float() for part in whole]
+    batch = Batch(*parts, ratio)
+    return batch if taught is None else replace(batch, taught=torch.from_numpy(taught))
+
+
+def start_from(teacher: str, folder: str, seed: int, cubes: int = 40) -> FactorisedNetwork:
+    """The factors of a full network's kernels, at what it sees in the first synthetic volumes."""
+    network = load_network(teacher)
+    if not isinstance(network, SliceNetwork):
+        raise SystemExit(
+            f"{teacher} does not hold a full network (SliceNetwork), whose kernels can be factorised."
+        )
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for index in range(cubes):
+        write_volume(folder, index, long=False)
+    volumes = [read_volume(folder, index, long=False) for index in range(cubes)]
+    taught = tuple(range(int(network.ratio_range[0]), int(network.ratio_range[1]) + 1))
+    batches = [make_batch(volumes, [], np.random.default_rng((seed, n)), 3, taught) for n in range(10)]
+    return factorised(network, batches)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train the prior network on synthetic volumes.")
-    parser.add_argument("--output", default=str(WEIGHTS))
-    parser.add_argument("--steps", type=int, default=4600)
-    parser.add_argument("--batch", type=int, default=10, help="patches of 8 x 40 x 40 pixels a step")
+    parser.add_argument("--output", required=True)
+    parser.add_argument(
+        "--steps", type=int, default=1600, help="of the factors; 0 leaves them as they are found"
+    )
+    parser.add_argument("--batch", type=int, default=6, help="patches of 8 x 40 x 40 pixels a step")
     parser.add_argument("--volumes", type=int, default=800)
     parser.add_argument("--volume-folder", default="synthetic-volumes")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1, help="of the optimiser; batches are made beside it")
+    parser.add_argument("--rate", type=float, default=1e-4)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--teacher", help="weights of a full network; default: it is trained first")
     options = parser.parse_args()
-    train(
-        options.output,
-        options.steps,
-        options.batch,
-        options.volumes,
-        options.volume_folder,
-        options.threads,
-        options.seed,
-    )
+    folder, teacher = options.volume_folder, options.teacher
+    if teacher is None:
+        teacher = str(Path(options.output).with_suffix(".teacher.npz"))
+        first = Course(4600, 10, options.volumes, options.seed, 1e-3, ratios=tuple(range(3, 11)))
+        train(teacher, first, folder, options.threads, network=SliceNetwork())
+    network = start_from(teacher, folder, options.seed)
+    if options.steps == 0:
+        facts = {"seed": options.seed, "data": "synthetic dead leaves only"}
+        save_weights(network, options.output, steps=0, factorised=Path(teacher).name, **facts)
+        return
+    course = Course(options.steps, options.batch, options.volumes, options.seed, options.rate)
+    train(options.output, course, folder, options.threads, teacher, network)
 
 
 if __name__ == "__main__":
