@@ -306,7 +306,10 @@ def described(verdict: Verdict | None, stacks: list[SliceStack]) -> dict[str, An
     if verdict.choice.part is None:
         note = f"{together}: {best:.1f} dB on {verdict.slices} left-out slices; {numbers}"
     else:
-        note = f"fusing {together} does not help on {verdict.slices} left-out slices; {label[verdict.choice]} is used: {numbers}"
+        note = (
+            f"fusing {together} does not help on {verdict.slices} left-out slices; {label[verdict.choice]} is used where "
+            f"it is: {numbers}"
+        )
     return {
         "method": verdict.choice.method,
         "part": None if verdict.choice.part is None else stacks[verdict.choice.part].name,

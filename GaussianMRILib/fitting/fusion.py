@@ -1,8 +1,8 @@
 """One field of several acquisitions that is never worse than its parts on slices that were left out.
 
-The parts are first fitted alone; each is sharp in its planes and blurred across them. Their plain mean keeps half of a detail
-that only one of them shows. `detail` asks instead that the field, blurred across each part's slices, shows what the part
-shows blurred like that: where only one part is sharp, it alone decides. `slices` then agrees with the acquired pixels
+The parts are first fitted alone; each is sharp in its planes and blurred across them. Their plain mean keeps half of a
+detail that only one of them shows. `detail` asks instead that the field, blurred across each part's slices, shows what the
+part shows blurred like that: where only one part is sharp, it alone decides. `slices` then agrees with the acquired pixels
 through their profile. All are least squares over the nodes of one lattice (`solver.py`).
 
 Real series are not taken at one instant, by one coil, of a body at rest, and what gains 1.5 dB on one exam loses on

@@ -43,7 +43,7 @@ class Guesser:
         device: torch.device,
         seed: int,
         turns: int = 1,
-        progress: Callable[[float], object] | None = None,
+        progress: Callable[[float], None] | None = None,
     ) -> None:
         if prior not in PRIORS:
             raise GaussianMRIError(f"There is no prior '{prior}'; choose one of {', '.join(PRIORS)}.")

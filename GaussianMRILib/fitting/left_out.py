@@ -1,7 +1,7 @@
 """Which way of fusing helps: slices of every part are left out and predicted from the rest.
 
-It works on a box in the middle of what the parts share, on pixels of about a millimetre and with the first guess of each part: ways
-to fuse are told apart well there, for a small share of the fit's time.
+It works on a box in the middle of what the parts share, on pixels of about a millimetre and with the first guess of each
+part: ways to fuse are told apart well there, for a small share of the fit's time.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ..gaussians import GaussianLattice, PlaneBatch
@@ -162,7 +161,7 @@ class _View:
         points = view.points()
         valid = ((points >= box[:, 0]) & (points <= box[:, 1])).all(axis=-1)
         for part in parts:
-            valid &= np.any([inside_hull(block.hull(), points) for block in part.blocks], axis=0)
+            valid &= part.stack.inside(points)
         return cls(view, coarse.astype(np.float64), valid)
 
 

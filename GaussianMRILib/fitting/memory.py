@@ -54,7 +54,7 @@ def check_memory(stacks: Sequence[SliceStack], pitch: float | None = None) -> in
     needed, available = needed_bytes(stacks, pitch), available_bytes()
     if available is not None and needed > SHARE * available:
         raise GaussianMRIError(
-            f"The fit would need {needed / 1e9:.1f} GB of memory, and {available / 1e9:.1f} GB are free. Close other programs, "
-            "fit a region of interest (--roi), or choose a coarser lattice (--pitch, mm)."
+            f"The fit would need {needed / 1e9:.1f} GB of memory, and {available / 1e9:.1f} GB are free. Close other "
+            "programs, fit a region of interest (--roi), or choose a coarser lattice (--pitch, mm)."
         )
     return needed

@@ -1,12 +1,12 @@
-"""Colours of a lattice by least squares: agreement with thick slices, a smoothness that keeps edges, and a start to stay near.
+"""Colours of a lattice by least squares: agreement with thick slices, smoothness that keeps edges, a start to stay near.
 
     min_c  sum_k sum_pixels v t (A_k c - s_k)^2 + smoothness * int phi(|grad c|) + pull * int (c - c0)^2
 
 A_k renders the lattice on the slices of stack k through their profile (no matrix is stored: the kernels apply it and its
 adjoint), v is the volume that a pixel stands for, so that weights mean the same at every resolution, and t a robust
 weight, by which a pixel that nothing else supports loses its say (Cauchy; Holland and Welsch 1977). phi grows like the
-square for slopes below `edge` and linearly above. Reweighted least squares, each step by conjugate gradients with the diagonal
-of row sums as preconditioner.
+square for slopes below `edge` and linearly above. Reweighted least squares, each step by conjugate gradients with the
+diagonal of row sums as preconditioner.
 """
 
 from __future__ import annotations

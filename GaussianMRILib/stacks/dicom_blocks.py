@@ -7,6 +7,8 @@ unrelated.
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -85,7 +87,7 @@ def _pieces(frames: list[Frame]) -> list[list[Frame]]:
     places = np.array([f.position @ _normal(frames) for f in frames])
     steps = np.abs(np.diff(places))
     cuts = [0, *(np.flatnonzero(steps > WIDE_GAP * np.median(steps)) + 1).tolist(), len(frames)]
-    return [frames[start:stop] for start, stop in zip(cuts[:-1], cuts[1:], strict=True)]
+    return [frames[start:stop] for start, stop in itertools.pairwise(cuts)]
 
 
 def _overlap(one: list[Frame], other: list[Frame], direction: NDArray[np.float64]) -> float:
@@ -122,7 +124,7 @@ def parallel_blocks(poses: NDArray[np.float64], shape: tuple[int, ...]) -> list[
     off_line = np.zeros(len(poses) - 1, bool)
     off_line[[run.start - 1 for run in parallel_runs(poses, shape)[1:]]] = True
     cuts = [0, *(np.flatnonzero(turned | (wide & off_line)) + 1).tolist(), len(poses)]
-    return [range(start, stop) for start, stop in zip(cuts[:-1], cuts[1:], strict=True)]
+    return [range(start, stop) for start, stop in itertools.pairwise(cuts)]
 
 
 def tilt_degrees(normal: NDArray[np.float64]) -> float:

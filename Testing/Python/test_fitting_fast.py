@@ -14,7 +14,6 @@ import GaussianMRILib as gm
 from GaussianMRILib.fitting.guess import Guesser
 from GaussianMRILib.fitting.lattice import lattice_error, lattice_of_volume
 from GaussianMRILib.fitting.steered import Effort
-from GaussianMRILib.fitting.targets import VolumePlanes
 from GaussianMRILib.priors.consistency import volume_operator
 from GaussianMRILib.priors.volume import PriorVolume
 
