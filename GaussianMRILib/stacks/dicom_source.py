@@ -95,7 +95,8 @@ def _contrast(frame: Frame, header: Dataset) -> dict[str, Any]:
         "echo_time": _positive(frame.contrast.get("echo time")),
         "repetition_time": _positive(find("RepetitionTime", timing)),
         "inversion_time": _positive(frame.contrast.get("inversion time")),
-        "scanning_sequence": "/".join(sorted(_texts(sequences))) or None,
+        # "RM", research mode, says nothing; derived series have it.
+        "scanning_sequence": "/".join(sorted({*_texts(sequences)} - {"RM"})) or None,
         "sequence": _sequence_family(find("SequenceName") or find("PulseSequenceName")),
         "component": _component(frame),
         "b_value": b_value if isinstance(b_value, float) else None,
