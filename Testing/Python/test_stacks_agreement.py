@@ -10,10 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from dicom_files import ENHANCED_MR, enhanced, save, series
 from pydicom.dataset import Dataset
 
+import GaussianMRILib.fitting
 from GaussianMRILib.baselines import LinearInterpolator
+from GaussianMRILib.cli import main
 from GaussianMRILib.errors import GaussianMRIError
 from GaussianMRILib.fitting import Fitter
 from GaussianMRILib.fitting.problem import Problem
@@ -30,7 +33,9 @@ from GaussianMRILib.stacks import (
 def pair(folder: Path, first: dict[str, Any], second: dict[str, Any]) -> list[SliceStack]:
     """Two series of one patient, study and frame unless the tags say otherwise, named A and B."""
     series(folder / "a", SeriesDescription="A", **first)
-    series(folder / "b", **({"SeriesDescription": "B", "SeriesInstanceUID": "5.5", "SeriesNumber": 4} | second))
+    series(
+        folder / "b", **({"SeriesDescription": "B", "SeriesInstanceUID": "5.5", "SeriesNumber": 4} | second)
+    )
     stacks = read_stacks(folder)
     assert [stack.name for stack in stacks] == ["A", "B"]
     return stacks
@@ -67,6 +72,23 @@ def test_fitter_passes_the_options_on(tmp_path: Path) -> None:
     with pytest.raises(GaussianMRIError, match="EchoTime"):
         Fitter(stacks, preset="paper", same_frame=True)
     Fitter(stacks, preset="paper", same_frame=True, any_contrast=True)
+
+
+def test_the_command_has_the_options_and_names_them(tmp_path: Path, monkeypatch) -> None:
+    pair(tmp_path / "in", {"EchoTime": 20}, {"EchoTime": 100, "FrameOfReferenceUID": "1.2.99"})
+    arguments = ["fit", str(tmp_path / "in"), "-o", str(tmp_path / "f.npz"), "--preset", "paper"]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 1 and "--same-frame" in result.output
+    result = CliRunner().invoke(main, [*arguments, "--same-frame"])
+    assert result.exit_code == 1 and "EchoTime 20 and 100 ms" in result.output
+
+    def given(stacks: list[SliceStack], **options: object) -> None:
+        raise GaussianMRIError(f"{len(stacks)} stacks, {options['same_frame']}, {options['any_contrast']}")
+
+    monkeypatch.setattr(GaussianMRILib.fitting, "Fitter", given)
+    result = CliRunner().invoke(main, [*arguments, "--same-frame", "--any-contrast"])
+    assert "2 stacks, True, True" in result.output
+    assert "2 stacks, False, False" in CliRunner().invoke(main, arguments).output
 
 
 def test_frames_of_unknown_or_different_studies_are_never_trusted(tmp_path: Path) -> None:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from dicom_files import image, save
 
 from GaussianMRILib.baselines import LinearInterpolator, parallel_groups
+from GaussianMRILib.cli import main
 from GaussianMRILib.geometry import ImagePlane, inside_hull
 from GaussianMRILib.stacks import SliceStack, hulls_of, read_stacks
 
@@ -67,6 +69,13 @@ def test_blocks_of_a_series_are_one_stack_in_the_order_of_space(tmp_path: Path) 
     for part, angle in zip(parts, ANGLES[::-1], strict=True):
         assert np.degrees(np.arccos(part.normal[2])) == pytest.approx(abs(angle), abs=1e-3)
         assert part.blocks() == [part] and parallel_groups(part)[0] is part
+
+
+def test_inspect_shows_the_blocks(tmp_path: Path) -> None:
+    spine(tmp_path)
+    lines = CliRunner().invoke(main, ["inspect", str(tmp_path)]).output.splitlines()
+    assert "Stack 1: 3 blocks, 3.0 to 20.0 degrees" in lines
+    assert not any("gantry" in line or "gap" in line for line in lines)
 
 
 def test_thickness_of_blocks_without_a_tag_is_the_distance_within_them(tmp_path: Path) -> None:
@@ -175,6 +184,17 @@ def test_one_missing_slice_is_no_wide_gap_and_three_are() -> None:
     assert np.isnan(image).any() and np.isfinite(image).any()
     empty = ImagePlane.from_normal((3, 3, 20), (0, 0, 1), (1, 1), (5, 5))
     assert np.isnan(LinearInterpolator(gapped).render(empty)).all()
+
+
+def test_slices_through_one_axis_are_one_region() -> None:
+    turns = np.radians([0, 30, 60, 90, 120])
+    poses = np.stack([np.eye(4)] * 5)
+    for pose, angle in zip(poses, turns, strict=True):
+        c, s = np.cos(angle), np.sin(angle)
+        pose[:3, :3] = [[c, 0, s], [s, 0, -c], [0, 1, 0]]
+        pose[:3, 3] = pose[:3, :3] @ [-7.3, -4.1, 0]
+    stack = SliceStack.from_array(np.zeros((5, 9, 15)), poses, 3.0)
+    assert len(stack.hulls()) == 1
 
 
 def test_regions_do_not_leak_into_each_other() -> None:
