@@ -174,11 +174,14 @@ def test_enhanced_files_say_their_contrast_in_functional_groups(tmp_path: Path) 
     timing = Dataset()
     timing.RepetitionTime = 3500.0
     dataset.SharedFunctionalGroupsSequence[0].MRTimingAndRelatedParametersSequence = [timing]
+    modifier = Dataset()
+    modifier.InversionRecovery = "YES"
+    dataset.SharedFunctionalGroupsSequence[0].MRModifierSequence = [modifier]
     assert dataset.SOPClassUID == ENHANCED_MR
     save(dataset, tmp_path / "e.dcm")
     (stack,) = read_stacks(tmp_path)
     said = stack.source["contrast"]
-    assert (said["echo_time"], said["repetition_time"], said["scanning_sequence"]) == (90.0, 3500.0, "SPIN")
+    assert (said["echo_time"], said["repetition_time"], said["scanning_sequence"]) == (90.0, 3500.0, "IR/SE")
     assert said["contrast_agent"] is True
 
 
