@@ -140,7 +140,8 @@ def _stack_facts(stack: SliceStack) -> dict[str, Any]:
 
 def _shear(stack: SliceStack) -> float:
     """Angle in degrees between the slices' normal and the line through their centres, in the largest block."""
-    block = max(stack.blocks(), key=lambda part: len(part.pixels))  # between blocks the line is not the slices' own
+    # From one block to the next the line is not the slices' own.
+    block = max(stack.blocks(), key=lambda part: len(part.pixels))
     line = block.plane(len(block.pixels) - 1).center - block.plane(0).center
     length = float(np.linalg.norm(line))
     return (

@@ -207,7 +207,9 @@ def _usable(stacks: list[SliceStack]) -> tuple[list[SliceStack], list[str]]:
     groups = apart(stacks)
     if len(groups) > 1:
         text = " | ".join(", ".join(stack.name for stack in group) for group in groups)
-        warnings.append(f"these stacks show no place in common, so nothing is gained from fitting them together: {text}")
+        warnings.append(
+            f"these stacks show no place in common, so nothing is gained from fitting them together: {text}"
+        )
     for warning in warnings:
         log.warning("%s.", warning[0].upper() + warning[1:])
     return stacks, warnings

@@ -16,6 +16,7 @@ from ..geometry import ImagePlane, inside_hull, row_spans
 from . import files, volume
 from .lattice import EXPLICIT_CUT, GaussianLattice
 from .planes import BACKGROUND, CUT, PlaneBatch
+from .volume import VolumeGrid
 
 #: mm beyond the slab that still count as inside: planes laid on its faces are rounded.
 TOLERANCE = 1e-4
@@ -173,7 +174,7 @@ class GaussianField:
         spacing: float | None = None,
         box: ArrayLike | None = None,
         axes: Literal["first", "ras"] = "first",
-    ) -> tuple[volume.VolumeGrid, Iterator[tuple[int, NDArray[np.float32]]]]:
+    ) -> tuple[VolumeGrid, Iterator[tuple[int, NDArray[np.float32]]]]:
         """`volume` in parts, so that memory stays bounded: its grid, and an iterator of its slabs.
 
         A slab is the index of its first slice and voxels (n, rows, columns), from the first slice to the last.

@@ -184,10 +184,11 @@ def acquired_input(
     order = order[np.argsort(height[order], kind="stable")]
     images = np.stack([_crop(stack, k, planes[k]) for k in order])
     outside = _share_outside(images, stack.name, disc)
-    angle = alignment_degrees(disc, stack)
-    median = vertebral_median(stack, disc) if median is None else float(median)
     near = int(np.argmin(np.abs(height[order])))
-    facts = _facts(disc, region, options, [stack], median) | {
+    nearest = stack.subset(order[[near]])  # blocks of one stack have angles of their own
+    angle = alignment_degrees(disc, nearest)
+    median = vertebral_median(stack, disc) if median is None else float(median)
+    facts = _facts(disc, region, options, [nearest], median) | {
         "spacing_mm": round(stack.spacing, 3),
         "thickness_mm": round(stack.thickness, 3),
         "nearest_mm": round(float(np.abs(height[order]).min()), 3),

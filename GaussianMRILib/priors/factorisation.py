@@ -63,6 +63,7 @@ def _factorise(
     balance = (across.norm() / within.norm()).sqrt()
     factors.within.weight.copy_((within * balance).reshape(rank, inner, 3, 3))
     factors.across.weight.copy_((across / balance).reshape(outer, 3, rank).permute(0, 2, 1)[..., None])
+    assert factors.across.bias is not None and layer.bias is not None
     factors.across.bias.copy_(layer.bias)
     seen = factors.within(inputs.permute(0, 2, 1, 3, 4).flatten(0, 1)).unflatten(0, (len(inputs), -1))
     _refit(factors.across, seen.transpose(1, 2), wanted)

@@ -56,7 +56,9 @@ def check_same_frame(stacks: Sequence[SliceStack], *, same_frame: bool = False) 
         return f"positions of {len(frames)} frames of reference of one study were trusted: {groups}"
     where = f"The stacks lie in {len(frames)} different frames of reference: {groups}. "
     if same_frame:
-        reason = "are not known to be of one study and patient" if None in studies else "are of several studies"
+        reason = (
+            "are not known to be of one study and patient" if None in studies else "are of several studies"
+        )
         raise GaussianMRIError(f"{where}They {reason}, so their positions cannot be trusted either.")
     advice = "choose stacks of one frame, or register them first."
     if one_study:

@@ -7,7 +7,7 @@ unrelated.
 
 from __future__ import annotations
 
-import itertools
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,7 +87,7 @@ def _pieces(frames: list[Frame]) -> list[list[Frame]]:
     places = np.array([f.position @ _normal(frames) for f in frames])
     steps = np.abs(np.diff(places))
     cuts = [0, *(np.flatnonzero(steps > WIDE_GAP * np.median(steps)) + 1).tolist(), len(frames)]
-    return [frames[start:stop] for start, stop in itertools.pairwise(cuts)]
+    return [frames[start:stop] for start, stop in pairwise(cuts)]
 
 
 def _overlap(one: list[Frame], other: list[Frame], direction: NDArray[np.float64]) -> float:
@@ -120,11 +120,12 @@ def parallel_blocks(poses: NDArray[np.float64], shape: tuple[int, ...]) -> list[
     """
     normals = poses[:, :3, 2]
     turned = np.linalg.norm(np.cross(normals[1:], normals[:-1]), axis=1) >= _SAME_NORMAL
-    wide = np.linalg.norm(np.diff(centers(poses, shape), axis=0), axis=1) > WIDE_GAP * usual_spacing(poses, shape)
+    steps = np.linalg.norm(np.diff(centers(poses, shape), axis=0), axis=1)
+    wide = steps > WIDE_GAP * usual_spacing(poses, shape)
     off_line = np.zeros(len(poses) - 1, bool)
     off_line[[run.start - 1 for run in parallel_runs(poses, shape)[1:]]] = True
     cuts = [0, *(np.flatnonzero(turned | (wide & off_line)) + 1).tolist(), len(poses)]
-    return [range(start, stop) for start, stop in itertools.pairwise(cuts)]
+    return [range(start, stop) for start, stop in pairwise(cuts)]
 
 
 def tilt_degrees(normal: NDArray[np.float64]) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .dicom_frames import Frame, lookup, read_header
@@ -85,17 +85,13 @@ def _contrast(frame: Frame, header: Dataset) -> dict[str, Any]:
     find = lookup(header, frame.index)
     timing = "MRTimingAndRelatedParametersSequence"
     agent = find("ContrastBolusAgent") or find("ContrastBolusAgentSequence")
-    sequences = find("ScanningSequence")
-    if sequences is None and "EchoPulseSequence" in header:
-        # Enhanced files have "SPIN", "GRADIENT" or "BOTH" in place of "SE", "GR".
-        sequences = str(header.EchoPulseSequence)
     b_value = frame.contrast.get("b-value")
     return {
         "modality": frame.modality or None,
         "echo_time": _positive(frame.contrast.get("echo time")),
         "repetition_time": _positive(find("RepetitionTime", timing)),
         "inversion_time": _positive(frame.contrast.get("inversion time")),
-        "scanning_sequence": "/".join(sorted(_texts(sequences))) or None,
+        "scanning_sequence": _scanning_sequence(find),
         "sequence": _sequence_family(find("SequenceName") or find("PulseSequenceName")),
         "component": _component(frame),
         "b_value": b_value if isinstance(b_value, float) else None,
@@ -103,6 +99,17 @@ def _contrast(frame: Frame, header: Dataset) -> dict[str, Any]:
         if frame.modality not in ("MR", "CT")
         else bool(agent) and str(agent).strip().upper() not in ("NO", "NONE", "N", "0"),
     }
+
+
+def _scanning_sequence(find: Callable[..., Any]) -> str | None:
+    """Scanning Sequence, sorted, "IR/SE"; enhanced files say it in two attributes. "RM", research mode, says nothing."""
+    values = _texts(find("ScanningSequence"))
+    if not values:
+        spelled = {"SPIN": ["SE"], "GRADIENT": ["GR"], "BOTH": ["GR", "SE"]}
+        values = list(spelled.get(str(find("EchoPulseSequence")).upper(), []))
+        if values and str(find("InversionRecovery", "MRModifierSequence")).upper() == "YES":
+            values.append("IR")
+    return "/".join(sorted({*values} - {"RM"})) or None
 
 
 def _positive(value: Any) -> float | None:

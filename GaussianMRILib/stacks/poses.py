@@ -6,8 +6,8 @@ slices of one block (a distance, a missing slice) means nothing between two bloc
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -96,7 +96,7 @@ def connected_runs(poses: Array, shape: tuple[int, ...], spacing: float) -> list
     middle = centers(poses, shape)
     steps = np.linalg.norm(np.diff(middle, axis=0), axis=1)
     cuts = [0, *(np.flatnonzero(steps > WIDE_GAP * spacing) + 1).tolist(), len(poses)]
-    return [range(start, stop) for start, stop in itertools.pairwise(cuts)]
+    return [range(start, stop) for start, stop in pairwise(cuts)]
 
 
 def usual_spacing(poses: Array, shape: tuple[int, ...]) -> float:

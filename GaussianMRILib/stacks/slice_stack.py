@@ -255,7 +255,9 @@ class SliceStack:
         A gap is wide where neighbouring slices' centres are further apart than 2.5 times the spacing: there nothing was
         scanned, and nothing is to be interpolated. One missing slice and the wedge between neighbouring blocks are none.
         """
-        return self._parts(connected_runs(self.ijk_to_ras, self.shape, self.spacing))
+        # Slices through one axis have their centres in one place: no distance to go by.
+        usual = max(self.spacing, self.thickness)
+        return self._parts(connected_runs(self.ijk_to_ras, self.shape, usual))
 
     def _parts(self, runs: list[range]) -> list[SliceStack]:
         return [self] if len(runs) == 1 else [self.subset(run) for run in runs]

@@ -1,0 +1,243 @@
+"""What may be fitted together: one patient, place and contrast; what is refused, and what is only remarked."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from dicom_files import ENHANCED_MR, enhanced, save, series
+from pydicom.dataset import Dataset
+
+import GaussianMRILib.fitting
+from GaussianMRILib.baselines import LinearInterpolator
+from GaussianMRILib.cli import main
+from GaussianMRILib.errors import GaussianMRIError
+from GaussianMRILib.fitting import Fitter
+from GaussianMRILib.fitting.problem import Problem
+from GaussianMRILib.stacks import (
+    SliceStack,
+    apart,
+    check_same_contrast,
+    check_same_frame,
+    check_same_patient,
+    read_stacks,
+)
+
+
+def pair(folder: Path, first: dict[str, Any], second: dict[str, Any]) -> list[SliceStack]:
+    """Two series of one patient, study and frame unless the tags say otherwise, named A and B."""
+    series(folder / "a", SeriesDescription="A", **first)
+    series(
+        folder / "b", **({"SeriesDescription": "B", "SeriesInstanceUID": "5.5", "SeriesNumber": 4} | second)
+    )
+    stacks = read_stacks(folder)
+    assert [stack.name for stack in stacks] == ["A", "B"]
+    return stacks
+
+
+def pose(stacks: list[SliceStack], **options: Any) -> Problem:
+    return Problem.pose(stacks, "fast", 0, "cpu", None, **options)
+
+
+# ---- frames
+
+
+def test_frames_of_one_study_are_trusted_on_request(tmp_path: Path, caplog) -> None:
+    stacks = pair(tmp_path, {}, {"FrameOfReferenceUID": "1.2.99"})
+    with pytest.raises(GaussianMRIError, match=r"2 different frames.*A .*B .*same_frame=True.*--same-frame"):
+        pose(stacks)
+    with caplog.at_level(logging.INFO, logger="GaussianMRI"):
+        problem = pose(stacks, same_frame=True)
+    assert "1.2.99" in problem.report["same_frame"] and "trusted" in problem.report["same_frame"]
+    assert "trusted" in caplog.text
+    # Every later step finds one frame; the caller's stacks stay as they are.
+    assert {stack.frame_of_reference for stack in problem.stacks} == {"1.2.5"}
+    assert check_same_frame(problem.stacks) is None
+    assert [stack.frame_of_reference for stack in stacks] == ["1.2.5", "1.2.99"]
+    with pytest.raises(GaussianMRIError, match="frames"):
+        LinearInterpolator(stacks)
+    assert "same_frame" not in pose(stacks[:1], same_frame=True).report
+
+
+def test_fitter_passes_the_options_on(tmp_path: Path) -> None:
+    stacks = pair(tmp_path, {"EchoTime": 20}, {"EchoTime": 100, "FrameOfReferenceUID": "1.2.99"})
+    with pytest.raises(GaussianMRIError, match="frames"):
+        Fitter(stacks, preset="paper")
+    with pytest.raises(GaussianMRIError, match="EchoTime"):
+        Fitter(stacks, preset="paper", same_frame=True)
+    Fitter(stacks, preset="paper", same_frame=True, any_contrast=True)
+
+
+def test_the_command_has_the_options_and_names_them(tmp_path: Path, monkeypatch) -> None:
+    pair(tmp_path / "in", {"EchoTime": 20}, {"EchoTime": 100, "FrameOfReferenceUID": "1.2.99"})
+    arguments = ["fit", str(tmp_path / "in"), "-o", str(tmp_path / "f.npz"), "--preset", "paper"]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 1 and "--same-frame" in result.output
+    result = CliRunner().invoke(main, [*arguments, "--same-frame"])
+    assert result.exit_code == 1 and "EchoTime 20 and 100 ms" in result.output
+
+    def given(stacks: list[SliceStack], **options: object) -> None:
+        raise GaussianMRIError(f"{len(stacks)} stacks, {options['same_frame']}, {options['any_contrast']}")
+
+    monkeypatch.setattr(GaussianMRILib.fitting, "Fitter", given)
+    result = CliRunner().invoke(main, [*arguments, "--same-frame", "--any-contrast"])
+    assert "2 stacks, True, True" in result.output
+    assert "2 stacks, False, False" in CliRunner().invoke(main, arguments).output
+
+
+def test_frames_of_unknown_or_different_studies_are_never_trusted(tmp_path: Path) -> None:
+    apart_in_time = pair(tmp_path, {}, {"FrameOfReferenceUID": "1.2.99", "StudyInstanceUID": "8.8"})
+    with pytest.raises(GaussianMRIError, match=r"several studies"):
+        check_same_frame(apart_in_time, same_frame=True)
+    with pytest.raises(GaussianMRIError, match=r"2 different frames") as error:
+        check_same_frame(apart_in_time)
+    assert "same_frame" not in str(error.value)
+    unknown = [replace(stack, source={}) for stack in apart_in_time]
+    with pytest.raises(GaussianMRIError, match="not known to be of one study"):
+        check_same_frame(unknown, same_frame=True)
+
+
+# ---- patients
+
+
+@pytest.mark.parametrize(
+    ("tags", "what"),
+    [({"PatientID": "OTHER-ID"}, "patients"), ({"StudyInstanceUID": "8.8"}, "studies")],
+)
+def test_patients_and_studies_are_kept_apart_and_not_named(tmp_path: Path, tags, what: str) -> None:
+    stacks = pair(tmp_path, {}, tags)
+    with pytest.raises(GaussianMRIError, match=rf"2 different {what}: A \| B") as error:
+        pose(stacks, same_frame=True, any_contrast=True)
+    assert "SECRET" not in str(error.value) and "OTHER-ID" not in str(error.value)
+    nifti = SliceStack.from_array(stacks[0].pixels, stacks[0].ijk_to_ras, 3.0)
+    check_same_patient([stacks[0], nifti])
+
+
+# ---- contrast
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "text"),
+    [
+        ({"EchoTime": 95}, {"EchoTime": 25}, "EchoTime 95 and 25 ms"),
+        ({"RepetitionTime": 560}, {"RepetitionTime": 3000}, "RepetitionTime 560 and 3000 ms"),
+        ({"ScanningSequence": "SE"}, {"ScanningSequence": "IR"}, "ScanningSequence SE and IR"),
+        ({"ScanningSequence": "SE"}, {"ScanningSequence": ["SE", "IR"]}, "ScanningSequence SE and IR/SE"),
+        ({"SequenceName": "*tse2d1_15"}, {"SequenceName": "*fl2d1"}, "SequenceName tse and fl"),
+        (
+            {"ImageType": ["ORIGINAL", "PRIMARY", "M", "ND"]},
+            {"ImageType": ["ORIGINAL", "PRIMARY", "P", "ND"]},
+            "ImageType magnitude and phase",
+        ),
+        ({"DiffusionBValue": 0.0}, {"DiffusionBValue": 800.0}, "b-value 0 and 800"),
+        ({}, {"ContrastBolusAgent": "Gadovist"}, "contrast agent absent and present"),
+        ({"InversionTime": 160}, {"InversionTime": 2500}, "InversionTime 160 and 2500"),
+        ({}, {"Modality": "CT"}, "Modality MR and CT"),
+    ],
+)
+def test_other_contrasts_are_refused_with_the_values(tmp_path: Path, first, second, text: str) -> None:
+    stacks = pair(tmp_path, first, second)
+    with pytest.raises(GaussianMRIError, match=rf"A and B show different contrasts.*{text}.*--any-contrast"):
+        pose(stacks)
+    assert len(pose(stacks, any_contrast=True).stacks) == 2
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"EchoTime": 110, "RepetitionTime": 3203}, {"EchoTime": 95, "RepetitionTime": 4455}),
+        ({"RepetitionTime": 2400}, {"RepetitionTime": 6500}),  # recovered in both
+        ({"SequenceName": "*tse2d1_15"}, {"SequenceName": "*tseR2d1rs21"}),
+        ({"EchoTime": 95}, {"EchoTime": 0}),  # unknown
+        ({"EchoTime": 95}, {}),
+        ({"DiffusionBValue": 0.0}, {"DiffusionBValue": 5.0}),
+        ({"ContrastBolusAgent": "NONE"}, {}),
+        ({"ScanningSequence": "RM"}, {"ScanningSequence": "SE"}),
+        ({"ScanningSequence": ["SE", "IR"]}, {"ScanningSequence": ["IR", "SE"]}),
+        ({"ImageType": ["DERIVED", "SECONDARY"]}, {"ImageType": ["ORIGINAL", "PRIMARY", "M"]}),
+    ],
+)
+def test_what_differs_from_series_to_series_is_accepted(tmp_path: Path, first, second) -> None:
+    check_same_contrast(pair(tmp_path, first, second))
+
+
+def test_enhanced_files_say_their_contrast_in_functional_groups(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 99, (3, 6, 5)).astype(np.uint16)
+    frames = [{"position": (0, 0, 4.0 * k), "echo_time": 90.0} for k in range(3)]
+    dataset = enhanced(noise, frames, ContrastBolusAgentSequence=[Dataset()], EchoPulseSequence="SPIN")
+    timing = Dataset()
+    timing.RepetitionTime = 3500.0
+    dataset.SharedFunctionalGroupsSequence[0].MRTimingAndRelatedParametersSequence = [timing]
+    modifier = Dataset()
+    modifier.InversionRecovery = "YES"
+    dataset.SharedFunctionalGroupsSequence[0].MRModifierSequence = [modifier]
+    assert dataset.SOPClassUID == ENHANCED_MR
+    save(dataset, tmp_path / "e.dcm")
+    (stack,) = read_stacks(tmp_path)
+    said = stack.source["contrast"]
+    assert (said["echo_time"], said["repetition_time"], said["scanning_sequence"]) == (90.0, 3500.0, "IR/SE")
+    assert said["contrast_agent"] is True
+
+
+# ---- nothing in it, nothing in common
+
+
+def test_an_empty_stack_is_left_out_with_a_warning(tmp_path: Path, caplog) -> None:
+    stacks = pair(tmp_path, {}, {})
+    empty = replace(stacks[1], pixels=np.zeros(stacks[1].shape, np.float32))
+    problem = pose([stacks[0], empty])
+    assert [stack.name for stack in problem.stacks] == ["A"]
+    assert "same value: B" in problem.report["warnings"][0] and "same value: B" in caplog.text
+    assert [facts["name"] for facts in problem.report["stacks"]] == ["A"]
+    with pytest.raises(GaussianMRIError):
+        pose([empty])
+    assert "warnings" not in pose(stacks).report
+
+
+def test_stacks_without_a_place_in_common_are_fitted_with_a_warning(tmp_path: Path, caplog) -> None:
+    stacks = pair(tmp_path, {}, {})
+    far = stacks[1].ijk_to_ras.copy()
+    far[:, 2, 3] += 500
+    far_away = replace(stacks[1], ijk_to_ras=far)
+    problem = pose([stacks[0], far_away])
+    assert len(problem.stacks) == 2 and "A | B" in problem.report["warnings"][0]
+    assert "no place in common" in caplog.text
+    assert [[s.name for s in group] for group in apart([*stacks, far_away])] == [["A", "B"], ["B"]]
+
+
+def test_a_chain_of_stacks_hangs_together(tmp_path: Path) -> None:
+    stack = read_stacks(series(tmp_path))[0]
+    chain = []
+    for n in range(3):
+        poses = stack.ijk_to_ras.copy()
+        poses[:, 2, 3] += 10 * n  # each reaches 3 mm into the next
+        chain.append(replace(stack, ijk_to_ras=poses, name=str(n)))
+    assert len(apart(chain)) == 1 and len(apart(chain[::2])) == 2
+
+
+# ---- real studies
+
+
+def test_real_series_of_one_contrast_are_accepted_and_others_refused(
+    extracted: Callable[[str], Path],
+) -> None:
+    stacks = {stack.name: stack for stack in read_stacks(extracted("mr_multi/lumbar_hitachi.tar.xz"))}
+    assert sorted(stacks) == ["STIR SAG", "T1 AX", "T1 SAG", "T2 AX", "T2 SAG"]
+    problem = pose([stacks["T2 SAG"], stacks["T2 AX"]])
+    assert "warnings" not in problem.report
+    check_same_contrast([stacks["T1 SAG"], stacks["T1 AX"]])
+    for one, other in (("T1 SAG", "T2 AX"), ("STIR SAG", "T2 AX"), ("T2 SAG", "T1 SAG")):
+        with pytest.raises(GaussianMRIError, match="different contrasts"):
+            pose([stacks[one], stacks[other]])
+    prostates = [read_stacks(extracted(f"mr_multi/prostate_{which}.tar.xz")) for which in "ab"]
+    for prostate, count in zip(prostates, (3, 4), strict=True):
+        problem = pose(prostate)
+        assert len(problem.stacks) == count and "warnings" not in problem.report
+    with pytest.raises(GaussianMRIError, match="2 different patients"):
+        pose([prostates[0][0], prostates[1][0]])
