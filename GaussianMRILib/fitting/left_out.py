@@ -159,7 +159,7 @@ class _View:
         coarse = pixels[::stride, ::stride]
         view = ImagePlane(matrix, coarse.shape, plane.thickness)
         points = view.points()
-        valid = ((points >= box[:, 0]) & (points <= box[:, 1])).all(axis=-1)
+        valid: NDArray[np.bool_] = np.all((points >= box[:, 0]) & (points <= box[:, 1]), axis=-1)
         for part in parts:
             valid &= part.stack.inside(points)
         return cls(view, coarse.astype(np.float64), valid)
