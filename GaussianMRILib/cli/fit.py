@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -30,6 +31,13 @@ from .app import check_writable, common_options, fit_options, load_stacks, run_f
     "--same-frame", is_flag=True,
     help="Trust positions across frames of reference of one study: the patient lay still.",
 )  # fmt: skip
+@click.option(
+    "--register/--no-register", default=True, show_default=True,
+    help="Move several stacks onto each other, where slices left out agree.",
+)  # fmt: skip
+@click.option(
+    "--pitch", type=float, help="Distance of the Gaussians of several stacks, mm.  [default: the smallest pixel]"
+)
 @click.option("--any-contrast", is_flag=True, help="Take stacks whose headers show different contrasts.")
 @common_options
 def fit(
@@ -43,12 +51,15 @@ def fit(
     chosen: tuple[int, ...],
     thickness: float | None,
     same_frame: bool,
+    register: bool,
+    pitch: float | None,
     any_contrast: bool,
 ) -> None:
     """Fit 3D Gaussians to the slices of INPUT: DICOM folders or files, NIfTI, NRRD or MetaImage.
 
     Several stacks (axial and sagittal, say) of one patient, frame of reference and contrast go into one field; others
-    are refused.
+    are refused. They are moved onto each other and put together as far as slices that were left out agree; the last lines
+    say what that brought.
 
     \b
     Examples:
@@ -61,9 +72,10 @@ def fit(
     from ..fitting import Fitter
 
     box = None if roi is None else [roi[0:2], roi[2:4], roi[4:6]]
+    options = {} if preset == "paper" else {"register": register, "pitch": pitch}
     fitter = Fitter(
         stacks, preset=preset, seed=seed, device=device, roi=box, refine=refine,
-        same_frame=same_frame, any_contrast=any_contrast,
+        same_frame=same_frame, any_contrast=any_contrast, **options,
     )  # fmt: skip
     field = run_fit(fitter)
     field.save(output)
@@ -71,7 +83,13 @@ def fit(
     click.echo(f"Stacks        {', '.join(stack['name'] for stack in field.report['stacks'])}")
     if trusted := field.report.get("same_frame"):
         click.echo(f"Frames        {trusted}")
-    click.echo(f"Gaussians     {len(field)}")
+    for warning in field.report.get("warnings", []):
+        click.echo(f"Warning       {warning}")
+    click.echo(f"Gaussians     {len(field):,}")
+    for line in moves(field.report.get("registration")):
+        click.echo(f"Moved         {line}")
+    if fusion := field.report.get("fusion"):
+        click.echo(f"Together      {fusion['note']}")
     if held_out:
         click.echo(
             f"Held out      {held_out['psnr_db']:.2f} dB PSNR on {held_out['slices']} slices left out "
@@ -79,3 +97,18 @@ def fit(
         )
     click.echo(f"Time          {field.report.get('elapsed_s', float('nan')):.1f} s")
     click.echo(f"Written       {output}")
+
+
+def moves(registration: dict[str, Any] | None) -> list[str]:
+    """A line for each stack that was moved, or that was not for a reason."""
+    lines = []
+    for stack in (registration or {}).get("stacks", []):
+        moved = [block for block in stack["blocks"] if block["accepted"]]
+        for block in moved:
+            r, a, s = block["shift_mm_ras"]
+            where = "" if len(stack["blocks"]) == 1 else f", slices {block['slices'][0] + 1} to {block['slices'][1] + 1}"
+            lines.append(
+                f"{stack['name']}{where}: R {r:+.1f} A {a:+.1f} S {s:+.1f} mm, {block['turn_degrees']:.1f} degrees; "
+                f"local NCC {block['ncc_before']:.2f} to {block['ncc_after']:.2f}"
+            )
+    return lines

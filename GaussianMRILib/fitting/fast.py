@@ -94,7 +94,9 @@ class FastFit:
 
     def run(self) -> Iterator[Progress]:
         problem = self.problem
-        check_memory(problem.stacks, self.options.pitch)
+        needed = check_memory(problem.stacks, self.options.pitch)
+        log.info("The fit takes up to %.1f GB of memory.", needed / 1e9)
+        problem.report["memory_gb"] = round(needed / 1e9, 2)
         weights = None
         if self.refine:
             from .refine import refine_stacks

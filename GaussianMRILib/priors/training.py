@@ -250,8 +250,8 @@ def _next_batch(
             if not maker.is_alive():
                 raise SystemExit("The process that makes the batches has ended.") from None
     assert number == step
-    parts = [torch.from_numpy(part).float() for part in whole]
-    batch = Batch(*parts, ratio)
+    slices, told, base, truth = (torch.from_numpy(part).float() for part in whole)
+    batch = Batch(slices, told, base, truth, ratio)
     return batch if taught is None else replace(batch, taught=torch.from_numpy(taught))
 
 
