@@ -119,7 +119,7 @@ def field_from_model(node: Any, device: Any = "cpu") -> GaussianField:
             parameters = np.concatenate([np.atleast_2d(row) for row in rows]).astype(np.float32, order="C")
         codes, table = None, None
         if "lattice" in header:
-            stream = np.frombuffer(zlib.decompress(_copied(facts.GetArray("lattice_codes"))), np.uint8)
+            stream = np.frombuffer(zlib.decompress(_copied(facts.GetArray("lattice_codes")).tobytes()), np.uint8)
             low, high = stream.reshape(2, -1, BRICK, BRICK, BRICK)
             codes = files.codes_of(low, high.view(np.int8))
             table = _copied(facts.GetArray("lattice_table")).reshape(header["lattice"]["cells"])
