@@ -13,10 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import GaussianMRIError
 from ..geometry import ImagePlane, inside_hull, row_spans
-from . import files, volume
+from . import files
 from .lattice import EXPLICIT_CUT, GaussianLattice
 from .planes import BACKGROUND, CUT, PlaneBatch
-from .volume import VolumeGrid
+from .volume import VolumeGrid, rendered_slabs, volume_grid
 
 #: mm beyond the slab that still count as inside: planes laid on its faces are rounded.
 TOLERANCE = 1e-4
@@ -162,9 +162,9 @@ class GaussianField:
         Raises:
             GaussianMRIError: a spacing that makes no volume or too large a one, a box without anything scanned.
         """
-        grid = volume.volume_grid(self, spacing, box, axes)
+        grid = volume_grid(self, spacing, box, axes)
         voxels = np.empty(grid.shape, np.float32)
-        for first, slab in volume.slabs(self, grid):
+        for first, slab in rendered_slabs(self, grid):
             voxels[first : first + len(slab)] = slab
         return voxels, grid.ijk_to_ras
 
@@ -179,8 +179,8 @@ class GaussianField:
 
         A slab is the index of its first slice and voxels (n, rows, columns), from the first slice to the last.
         """
-        grid = volume.volume_grid(self, spacing, box, axes)
-        return grid, volume.slabs(self, grid)
+        grid = volume_grid(self, spacing, box, axes)
+        return grid, rendered_slabs(self, grid)
 
     def support(self, plane: ImagePlane) -> NDArray[np.float32]:
         """Sum of Gaussian weights, (rows, columns) float32, relative to the field's median: 1 as usual, 0 nothing there."""

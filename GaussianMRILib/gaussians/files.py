@@ -44,8 +44,9 @@ def header_of(field: GaussianField) -> dict[str, Any]:
         described["lattice"] = {
             "model": "Gaussians at nodes u = (x, y, z), RAS = node_to_ras u; colour c = step * codes[brick, z % 8, y % 8, "
             "x % 8], brick = lattice_table[z // 8, y // 8, x // 8], -1: none; weight exp(-|v - u|^2 / (2 * 0.6^2)) at node "
-            "coordinates v, for the 4 x 4 x 4 nodes around v; codes = lattice_codes, 16-bit with sign; in .npz archives "
-            "lattice_low + 256 * lattice_high (8 bits each, low without and high with sign), which compress better",
+            "coordinates v, for the 4 x 4 x 4 nodes around v; codes = lattice_low + 256 * lattice_high (8 bits each, low "
+            "without and high with sign, apart because they compress better so); in Slicer's models lattice_codes is a zlib "
+            "stream of lattice_low, then lattice_high",
             "node_to_ras": field.lattice.node_to_ras.tolist(),
             "step": field.lattice.step,
         }
@@ -91,6 +92,19 @@ def field_of(
     )
 
 
+def bytes_of(codes: NDArray[np.int16]) -> tuple[NDArray[np.uint8], NDArray[np.int8]]:
+    """The low and the high bytes of codes. Apart they compress better: noise is in the low one, the other hardly changes."""
+    return codes.astype(np.uint8), (codes >> 8).astype(np.int8)
+
+
+def codes_of(low: NDArray[np.uint8], high: NDArray[np.int8]) -> NDArray[np.int16]:
+    """What `bytes_of` took apart."""
+    codes = high.astype(np.int16)
+    codes <<= 8
+    codes |= low
+    return codes
+
+
 def save(field: GaussianField, path: str | os.PathLike[str]) -> None:
     """See `GaussianField.save`."""
     arrays: dict[str, NDArray[Any]] = {
@@ -101,9 +115,7 @@ def save(field: GaussianField, path: str | os.PathLike[str]) -> None:
         **{f"hull{n}": hull for n, hull in enumerate(field.hulls)},
     }
     if field.lattice is not None:
-        codes = field.lattice.codes
-        # Apart, the bytes of the codes compress better: noise is in the low one, and the high one hardly changes.
-        arrays["lattice_low"], arrays["lattice_high"] = codes.astype(np.uint8), (codes >> 8).astype(np.int8)
+        arrays["lattice_low"], arrays["lattice_high"] = bytes_of(field.lattice.codes)
         arrays["lattice_table"] = field.lattice.table.cpu().numpy()
     with (
         atomic_write(path) as temporary,
@@ -137,9 +149,7 @@ def load(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> Ga
             hulls = [stored[name] for name in names]
             codes = None
             if "lattice" in header:
-                codes = stored["lattice_high"].astype(np.int16)
-                codes <<= 8
-                codes |= stored["lattice_low"]
+                codes = codes_of(stored["lattice_low"], stored["lattice_high"])
             poses, shapes = stored["slice_poses"], stored["slice_shapes"]
             return field_of(
                 header, parameters, hulls, poses, shapes, device, codes, stored.get("lattice_table")

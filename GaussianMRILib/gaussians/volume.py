@@ -79,7 +79,7 @@ def volume_grid(field: GaussianField, spacing: float | None, box: ArrayLike | No
     return VolumeGrid(matrix, (slices, rows, columns))
 
 
-def slabs(field: GaussianField, grid: VolumeGrid) -> Iterator[tuple[int, NDArray[np.float32]]]:
+def rendered_slabs(field: GaussianField, grid: VolumeGrid) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """The volume's slabs in order: index of the first slice, voxels (n, rows, columns) with NaN outside the scan."""
     depth = max(1, SLAB_PIXELS // (grid.shape[1] * grid.shape[2]))
     for first in range(0, grid.shape[0], depth):

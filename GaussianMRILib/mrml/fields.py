@@ -41,8 +41,9 @@ def field_to_model(
 
     Points are the means of the plain Gaussians (RAS mm). Point data: `factors` (N, 6), `colours`, `opacities`. Field
     data: `header` (JSON text), `slice_poses` (S, 16), `slice_shapes` (S, 2), `hull0`, `hull1`, ... (M, 4), and of a
-    lattice `lattice_codes` (B, 512) and `lattice_table` (bz * by, bx). A field that is a lattice only shows the centres of
-    its bricks in their mean `colours`, at most some 100,000 of them. As .vtk, .vtp or within .mrb.
+    lattice `lattice_codes` (a zlib stream of 16-bit codes, see the header) and `lattice_table` (bz * by, bx). A field that
+    is a lattice only shows the centres of its bricks in their mean `colours`, at most some 100,000 of them. As .vtk, .vtp
+    or within .mrb.
 
     Args:
         field: on any device; a lattice must have been rounded, as fits do.
@@ -118,7 +119,9 @@ def field_from_model(node: Any, device: Any = "cpu") -> GaussianField:
             parameters = np.concatenate([np.atleast_2d(row) for row in rows]).astype(np.float32, order="C")
         codes, table = None, None
         if "lattice" in header:
-            codes = _copied(facts.GetArray("lattice_codes")).reshape(-1, BRICK, BRICK, BRICK)
+            stream = np.frombuffer(zlib.decompress(_copied(facts.GetArray("lattice_codes")).tobytes()), np.uint8)
+            low, high = stream.reshape(2, -1, BRICK, BRICK, BRICK)
+            codes = files.codes_of(low, high.view(np.int8))
             table = _copied(facts.GetArray("lattice_table")).reshape(header["lattice"]["cells"])
         return files.field_of(
             header,
@@ -130,7 +133,7 @@ def field_from_model(node: Any, device: Any = "cpu") -> GaussianField:
             codes,
             table,
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, zlib.error) as error:
         raise GaussianMRIError(f"{described(node)} is a damaged Gaussian field ({error}).") from error
 
 
@@ -168,8 +171,9 @@ def _mesh(field: GaussianField) -> Any:
     for number, hull in enumerate(field.hulls):
         facts.AddArray(_named(hull, f"hull{number}"))
     if lattice is not None:
-        # Codes take two bytes a Gaussian, and a .mrb makes one of them.
-        facts.AddArray(_named(lattice.codes.reshape(len(lattice.nodes), -1), "lattice_codes"))
+        # A .mrb does not compress, so that the scene does not become twice as large.
+        stream = zlib.compress(b"".join(part.tobytes() for part in files.bytes_of(lattice.codes)), 1)
+        facts.AddArray(_named(np.frombuffer(stream, np.uint8), "lattice_codes"))
         facts.AddArray(_named(lattice.table.cpu().numpy().reshape(-1, lattice.table.shape[2]), "lattice_table"))
     return mesh
 

@@ -100,7 +100,7 @@ def write_grid(
         if name.endswith((".nrrd", ".gz")):
             # No name and no time, so that the same volume is the same file.
             zipped = gzip.GzipFile("", "wb", _LEVEL, file, mtime=0)
-            body = closing.enter_context(contextlib.closing(cast("IO[bytes]", zipped)))
+            body = cast(IO[bytes], closing.enter_context(zipped))
         if not name.endswith(".nrrd"):
             body.write(header)
         for part in _parts(voxels):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from PIL import Image
 
@@ -182,7 +183,17 @@ def test_resample_of_a_plane_set_has_outputs_for_each(
     assert nothing.exit_code == 1 and "All planes lie outside" in nothing.stderr
 
 
-def test_resample_of_everything_as_dicom(field_file: Path, study: Path, tmp_path: Path) -> None:
+def test_resample_of_everything_as_dicom(study: Path, tmp_path: Path) -> None:
+    stack = gm.read_stacks(study / "axial")[0]
+    parameters = torch.zeros(11, 1)
+    parameters[:3, 0] = torch.from_numpy(stack.ijk_to_ras[4, :3] @ [32, 32, 0, 1])
+    parameters[[3, 6, 8]], parameters[9:] = 0.1, 1.0
+    shapes = np.array([stack.shape[1:]] * 9, np.int32)
+    field = gm.GaussianField(
+        parameters, 0.0, 900.0, (stack.hull(),), stack.ijk_to_ras, shapes, stack.frame_of_reference
+    )
+    field_file = tmp_path / "field.npz"
+    field.save(field_file)
     result = run(
         "resample", field_file, "--isotropic", "--axes", "ras", "--dicom", tmp_path / "series", "--source", study / "axial",
     )  # fmt: skip
