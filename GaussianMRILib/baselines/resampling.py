@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
 from ..geometry import ImagePlane, inside_hull
-from ..priors.consistency import slice_columns
 from ..priors.volume import sample_thickness
 from ..stacks import SliceStack, check_same_frame
 
@@ -26,10 +25,10 @@ class Sampler(Protocol):
 class Resampler:
     """Renders planes from interpolated stacks; volumes are made once and serve every plane.
 
-    Each stack is split into runs of parallel slices; each run becomes one volume, valid in its own hull.
-    Where hulls of one stack overlap (angled blocks of lumbar slices) their mean is taken, and space between
-    them that is still inside the stack's convex hull is filled from the nearest slices. Several stacks
-    contribute their plain mean where they are valid. Everything else is NaN.
+    Each stack is split where it has wide gaps (`SliceStack.regions`), and each region into blocks of parallel slices;
+    each block becomes one volume, valid in its own hull. Where hulls of one stack overlap (angled blocks of lumbar
+    slices) their mean is taken, and space between them that is still inside the region's convex hull is filled from
+    the nearest slices. Several stacks contribute their plain mean where they are valid. Everything else is NaN.
 
     Args:
         stacks: one stack or several in one frame of reference.
@@ -50,7 +49,7 @@ class Resampler:
         points = plane.points()
         total, count = np.zeros(plane.shape), np.zeros(plane.shape)
         for sampler in self._stacks:
-            inside = inside_hull(sampler.hull, points)
+            inside = sampler.inside(points)
             if inside.any():
                 total += np.where(inside, sample_thickness(sampler.values, plane), 0)
                 count += inside
@@ -58,13 +57,43 @@ class Resampler:
 
 
 class _StackSampler:
-    """Values of one stack everywhere; `hull` says where they mean something."""
+    """Values of one stack everywhere; `inside` says where they mean something."""
+
+    def __init__(self, stack: SliceStack, make_volume: Callable[[SliceStack], Sampler]) -> None:
+        self.regions = [_RegionSampler(region, make_volume) for region in stack.regions()]
+        self.beside = ScatteredSlices(stack)
+
+    def inside(self, points: NDArray[np.float64]) -> NDArray[np.bool_]:
+        return np.any([inside_hull(region.hull, points) for region in self.regions], axis=0)
+
+    def values(self, points: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Regions at angles may overlap: their mean; beside all of them, the nearest slices."""
+        if len(self.regions) == 1:
+            return self.regions[0].values(points)
+        total, count = np.zeros(points.shape[:-1]), np.zeros(points.shape[:-1])
+        for region in self.regions:
+            inside = inside_hull(region.hull, points)
+            if inside.any():
+                total[inside] += region.values(points[inside])
+                count += inside
+        empty = count == 0
+        if empty.any():
+            total[empty] = self.beside.values(points[empty])
+        return (total / np.maximum(count, 1)).astype(np.float32)
+
+
+class _RegionSampler:
+    """Values of neighbouring blocks without a wide gap between them; `hull` says where they mean something."""
 
     def __init__(self, stack: SliceStack, make_volume: Callable[[SliceStack], Sampler]) -> None:
         self.hull = stack.hull()
-        groups = parallel_groups(stack)
-        self.whole = make_volume(groups[0]) if len(groups) == 1 else None
-        self.parts = [(group.hull(), make_volume(group)) for group in groups if group.shape[0] > 1]
+        blocks = stack.blocks()
+        self.whole = make_volume(blocks[0]) if len(blocks) == 1 else None
+        self.parts = (
+            []
+            if self.whole is not None
+            else [(block.hull(), make_volume(block)) for block in blocks if block.shape[0] > 1]
+        )
         self.between = ScatteredSlices(stack)
 
     def values(self, points: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -127,18 +156,5 @@ class ScatteredSlices:
 
 
 def parallel_groups(stack: SliceStack) -> list[SliceStack]:
-    """Split a stack into the longest runs of slices that are parallel, in order and on one line.
-
-    Returns:
-        stacks that `slice_columns` accepts, in order; the stack itself if it is one run.
-    """
-    if slice_columns(stack) is not None:
-        return [stack]
-    groups, start, total = [], 0, stack.shape[0]
-    while start < total:
-        stop = start + 1
-        while stop < total and slice_columns(stack.subset(range(start, stop + 1))) is not None:
-            stop += 1
-        groups.append(stack.subset(range(start, stop)))
-        start = stop
-    return groups
+    """`SliceStack.blocks`, by an older name."""
+    return stack.blocks()

@@ -46,7 +46,7 @@ def spline_volume(
     grid = stack.grid()
     if grid is None:  # irregular along the normal: the spline is made there, on a fine grid
         return upsample(stack, order=order)
-    return PriorVolume(stack.pixels, grid, stack.hull(), order)
+    return PriorVolume(stack.pixels, grid, tuple(stack.hulls()), order)
 
 
 def linear_interpolation(stacks: Stacks, plane: ImagePlane) -> NDArray[np.float32]:

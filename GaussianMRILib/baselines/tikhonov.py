@@ -22,7 +22,7 @@ from ..errors import GaussianMRIError
 from ..geometry import PROFILE_EDGE_MM, ImagePlane
 from ..geometry.affine import transform_points
 from ..priors.volume import PriorVolume
-from ..stacks import SliceStack, check_same_frame
+from ..stacks import SliceStack, check_same_frame, hulls_of
 from .resampling import Resampler
 from .spline import spline_volume
 
@@ -108,7 +108,7 @@ class SuperResolution:
             raise GaussianMRIError("There is no stack to resample; pass at least one.")
         grid = isotropic_grid(self.stacks, spacing)
         pixels = solve(self.stacks, grid, smoothness=smoothness, iterations=iterations)
-        self.volume = PriorVolume(pixels, grid.ijk_to_ras, tuple(stack.hull() for stack in self.stacks))
+        self.volume = PriorVolume(pixels, grid.ijk_to_ras, hulls_of(self.stacks))
 
     def render(self, plane: ImagePlane) -> NDArray[np.float32]:
         """The image on a plane, (rows, columns) float32: mean over its thickness, NaN outside every hull."""

@@ -61,8 +61,10 @@ def mask_truth(
     Raises:
         GaussianMRIError: nothing is left to judge.
     """
+    from ..stacks import hulls_of
+
     masked = []
-    hulls = [stack.hull() for stack in stacks]
+    hulls = hulls_of(stacks)
     for image, plane in zip(truths, planes, strict=True):
         points = plane.points()
         judged = np.zeros(plane.shape, dtype=bool)

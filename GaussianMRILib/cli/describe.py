@@ -129,6 +129,7 @@ def _stack_facts(stack: SliceStack) -> dict[str, Any]:
         "spacing_mm": stack.spacing,
         "thickness_mm": stack.thickness,
         "orientation": _DIRECTIONS[main],
+        "blocks": [len(block.pixels) for block in stack.blocks()],
         "tilt_degrees": float(np.degrees(np.arccos(min(1.0, cosines[main])))),
         "shear_degrees": shear,
         "frame_of_reference": stack.frame_of_reference,
@@ -138,11 +139,12 @@ def _stack_facts(stack: SliceStack) -> dict[str, Any]:
 
 
 def _shear(stack: SliceStack) -> float:
-    """Angle in degrees between the slices' normal and the line through their centres."""
-    line = stack.plane(len(stack.pixels) - 1).center - stack.plane(0).center
+    """Angle in degrees between the slices' normal and the line through their centres, in the largest block."""
+    block = max(stack.blocks(), key=lambda part: len(part.pixels))  # between blocks the line is not the slices' own
+    line = block.plane(len(block.pixels) - 1).center - block.plane(0).center
     length = float(np.linalg.norm(line))
     return (
         0.0
         if length == 0
-        else float(np.degrees(np.arccos(min(1.0, abs(float(line @ stack.normal)) / length))))
+        else float(np.degrees(np.arccos(min(1.0, abs(float(line @ block.normal)) / length))))
     )

@@ -26,6 +26,11 @@ from .app import check_writable, common_options, fit_options, load_stacks, run_f
 @click.option(
     "--thickness", type=float, help="Slice thickness in mm, where the files do not say it (NIfTI, NRRD)."
 )
+@click.option(
+    "--same-frame", is_flag=True,
+    help="Trust positions across frames of reference of one study: the patient lay still.",
+)  # fmt: skip
+@click.option("--any-contrast", is_flag=True, help="Take stacks whose headers show different contrasts.")
 @common_options
 def fit(
     inputs: tuple[Path, ...],
@@ -37,10 +42,13 @@ def fit(
     roi: tuple[float, ...] | None,
     chosen: tuple[int, ...],
     thickness: float | None,
+    same_frame: bool,
+    any_contrast: bool,
 ) -> None:
     """Fit 3D Gaussians to the slices of INPUT: DICOM folders or files, NIfTI, NRRD or MetaImage.
 
-    Several stacks (axial and sagittal, say) of one frame of reference go into one field.
+    Several stacks (axial and sagittal, say) of one patient, frame of reference and contrast go into one field; others
+    are refused.
 
     \b
     Examples:
@@ -53,10 +61,16 @@ def fit(
     from ..fitting import Fitter
 
     box = None if roi is None else [roi[0:2], roi[2:4], roi[4:6]]
-    field = run_fit(Fitter(stacks, preset=preset, seed=seed, device=device, roi=box, refine=refine))
+    fitter = Fitter(
+        stacks, preset=preset, seed=seed, device=device, roi=box, refine=refine,
+        same_frame=same_frame, any_contrast=any_contrast,
+    )  # fmt: skip
+    field = run_fit(fitter)
     field.save(output)
     held_out = field.report.get("held_out")
-    click.echo(f"Stacks        {', '.join(stack.name for stack in stacks)}")
+    click.echo(f"Stacks        {', '.join(stack['name'] for stack in field.report['stacks'])}")
+    if trusted := field.report.get("same_frame"):
+        click.echo(f"Frames        {trusted}")
     click.echo(f"Gaussians     {len(field)}")
     if held_out:
         click.echo(

@@ -255,10 +255,8 @@ def _direction(stack: SliceStack) -> str:
 
 
 def _inside(stacks: Sequence[SliceStack], plane: ImagePlane) -> bool:
-    from ..geometry import inside_hull
-
     points = plane.points()[::8, ::8]
-    return any(bool(inside_hull(stack.hull(), points).any()) for stack in stacks)
+    return any(bool(stack.inside(points).any()) for stack in stacks)
 
 
 def _rendered(

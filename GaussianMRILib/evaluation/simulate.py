@@ -253,9 +253,8 @@ def truth(
     else:
         image = scan.sample(points)
     for stack in stacks or []:
-        half_spaces = stack.hull()
-        distance = (points @ half_spaces[:, :3].T + half_spaces[:, 3]).max(axis=-1)
-        image = np.where(distance <= -border, image, np.nan)
+        distances = [(points @ hull[:, :3].T + hull[:, 3]).max(axis=-1) for hull in stack.hulls()]
+        image = np.where(np.min(distances, axis=0) <= -border, image, np.nan)
     return image.astype(np.float32)
 
 

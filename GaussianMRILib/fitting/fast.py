@@ -31,7 +31,7 @@ from ..priors.consistency import default_factor
 from ..priors.network_prior import intensity_range, noise_level
 from ..priors.volume import PriorVolume
 from ..stacks import SliceStack
-from .fusion import METHODS, Choice, Fuser, overlay_of
+from .fusion import METHODS, Choice, Fuser, angled, overlay_of
 from .guess import Guesser
 from .lattice import lattice_error, lattice_of_volume
 from .left_out import AS_GOOD_DB, Verdict, judge
@@ -122,11 +122,17 @@ class FastFit:
             yield from self._alone(part, blend, here, weight)
             done += part.pixels
         problem.report.update(blend=round(blend, 4))
-        if several or len(parts[0].blocks) > 1:
+        if several or len(parts[0].groups) > 1:
             yield problem.progress("fusing", last)
             overlay = overlay_of(parts, anchor if several else 0, self.options.pitch)
-            fuser = Fuser(parts, overlay, lambda share: problem.progress("fusing", last + (0.99 - last) * share))
-            self.lattice = fuser.fuse(choice)
+
+            def fusing(share: float) -> None:
+                problem.progress("fusing", last + (0.99 - last) * share)
+
+            if several:
+                self.lattice = Fuser(parts, overlay, fusing).fuse(choice)
+            else:
+                self.lattice = angled(parts[0], overlay, fusing)
         else:
             self.lattice = parts[0].lattices[0]
         noise = noise_level((problem.stacks[0].pixels - problem.low) / (problem.high - problem.low))

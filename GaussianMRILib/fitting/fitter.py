@@ -33,6 +33,8 @@ class Fitter:
         device: "cpu", "cuda" or "auto".
         roi: box in RAS mm to fit, ((R0, R1), (A0, A1), (S0, S1)); default: everything.
         refine: correct slice-wise motion and intensity between slices (several stacks) before fitting.
+        same_frame: trust the positions of stacks whose frames of reference differ, where they are of one study.
+        any_contrast: take stacks whose DICOM headers say that they show different contrasts.
         **options: of the preset: see `fitting.fast.FastOptions` and `fitting.paper.PaperOptions`.
 
     Raises:
@@ -47,11 +49,16 @@ class Fitter:
         device: str | torch.device = "cpu",
         roi: ArrayLike | None = None,
         refine: bool = False,
+        *,
+        same_frame: bool = False,
+        any_contrast: bool = False,
         **options: object,
     ) -> None:
         if preset not in PRESETS:
             raise GaussianMRIError(f"There is no preset '{preset}'; choose one of {', '.join(PRESETS)}.")
-        problem = Problem.pose(stacks, preset, seed, device, roi)
+        problem = Problem.pose(
+            stacks, preset, seed, device, roi, same_frame=same_frame, any_contrast=any_contrast
+        )
         try:
             if preset == "paper":
                 from .paper import PaperFit
@@ -99,6 +106,9 @@ def fit(
     roi: ArrayLike | None = None,
     refine: bool = False,
     progress: Callable[[Progress], object] | None = None,
+    *,
+    same_frame: bool = False,
+    any_contrast: bool = False,
     **options: object,
 ) -> GaussianField:
     """Fit 3D Gaussians to one or several stacks of slices; the arguments are those of `Fitter`.
@@ -106,7 +116,9 @@ def fit(
     Args:
         progress: called after every step; when it returns False the fit stops and the field is returned as it stands.
     """
-    fitter = Fitter(stacks, preset, seed, device, roi, refine, **options)
+    fitter = Fitter(
+        stacks, preset, seed, device, roi, refine, same_frame=same_frame, any_contrast=any_contrast, **options
+    )
     for report in fitter:
         if progress is not None and progress(report) is False:
             break

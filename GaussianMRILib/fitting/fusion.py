@@ -30,6 +30,8 @@ PLANES_PER_BLUR, REACH = 1.5, 2.2
 DETAIL = Regularisation(smoothness=0.3, edge=0.03, pull=0.05, robust=False)
 SLICES = Regularisation(smoothness=0.3, edge=0.03, pull=0.3, robust=False)
 ROUNDS, ITERATIONS = 2, 8
+#: Of a single acquisition with slices at angles, whose blocks agree with each other.
+ANGLED = Regularisation(smoothness=0.02, edge=0.0, pull=0.2, robust=False)
 #: Ways to fuse, plainest first.
 METHODS = ("mean", "half", "detail", "slices")
 
@@ -103,6 +105,12 @@ class Fuser:
         return self._detail
 
 
+def angled(part: Part, overlay: Overlay, progress: Progress | None = None) -> GaussianLattice:
+    """The lattice of one acquisition whose slices lie at angles: its blocks, what lies between them, all its slices."""
+    start = interpolating(overlay.lattice, overlay.mean())
+    return solve_lattice(start, slice_terms([part], start), ANGLED, 1, ITERATIONS, progress)
+
+
 def detail_terms(parts: Sequence[Part], lattice: GaussianLattice, says: Sequence[torch.Tensor]) -> list[SliceTerm]:
     """Each part as planes parallel to its slices, blurred across them, as its own fit has them."""
     terms = []
@@ -147,10 +155,10 @@ def slice_terms(parts: Sequence[Part], lattice: GaussianLattice) -> list[SliceTe
     terms = []
     step = float(lattice.pitch.min())
     for part in parts:
-        for block in part.blocks:
-            stride = max(1, round(step / min(block.pixel_spacing)))
-            batch, pixels = batch_of(block, step, stride)
-            volume = float(np.prod(block.pixel_spacing)) * stride**2 * block.spacing
+        for group in part.groups:
+            stride = max(1, round(step / min(group.pixel_spacing)))
+            batch, pixels = batch_of(group, step, stride)
+            volume = float(np.prod(group.pixel_spacing)) * stride**2 * group.spacing
             terms.append(SliceTerm(batch, part.in_scale(pixels), volume))
     return terms
 
@@ -164,4 +172,4 @@ def overlay_of(parts: Sequence[Part], anchor: int, pitch: float | None = None) -
     return overlay
 
 
-__all__ = ["METHODS", "Choice", "Fuser", "overlay_of"]
+__all__ = ["METHODS", "Choice", "Fuser", "angled", "overlay_of"]

@@ -75,7 +75,7 @@ def judge(
     scores: dict[Choice, list[float]] = {choice: [] for choice in choices}
     slices = 0
     for number, part in enumerate(parts):
-        held = _held(part.blocks)
+        held = _held(part.groups)
         if held is None:
             continue
         rest, left_out = held

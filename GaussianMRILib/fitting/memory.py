@@ -20,8 +20,8 @@ SHARE = 0.9
 
 def needed_bytes(stacks: Sequence[SliceStack], pitch: float | None = None) -> int:
     """Bytes that the preset `fast` needs at most, about."""
-    parts = [Part(stack, 0.0, 1.0, Part.of(stack, 0.0, 1.0).blocks) for stack in stacks]
-    sizes = [block.pixels.size * default_factor(block) for part in parts for block in part.blocks]
+    parts = [Part.of(stack, 0.0, 1.0) for stack in stacks]
+    sizes = [group.pixels.size * default_factor(group) for part in parts for group in part.groups]
     alone = 4 * VOLUMES * max(sizes)
     kept = 4 * sum(size // 2 for size in sizes)
     if len(sizes) == 1:

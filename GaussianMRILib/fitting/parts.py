@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from ..baselines.resampling import ScatteredSlices, parallel_groups
 from ..gaussians import GaussianLattice, PlaneBatch
 from ..gaussians.lattice import FULL_DENSITY
-from ..geometry import inside_hull
 from ..priors.network_prior import intensity_range
 from ..stacks import SliceStack
 
@@ -29,7 +28,8 @@ class Part:
     Attributes:
         stack: as it was acquired, where it was moved to.
         low, high: its intensities that are normalised to 0 and 1.
-        blocks: its runs of parallel slices.
+        groups: its runs of parallel slices.
+        blocks: those of them with two slices or more, which can be fitted by themselves.
         lattices: the fit of each block alone, normalised.
         gain, offset: gain * normalised + offset is in the scale that all parts share.
     """
@@ -37,7 +37,8 @@ class Part:
     stack: SliceStack
     low: float
     high: float
-    blocks: list[SliceStack]
+    groups: list[SliceStack]
+    blocks: list[SliceStack] = field(default_factory=list)
     lattices: list[GaussianLattice] = field(default_factory=list)
     gain: float = 1.0
     offset: float = 0.0
@@ -47,7 +48,8 @@ class Part:
         """A part without fits; its own range of intensities by default."""
         if low is None or high is None:
             low, high = intensity_range(stack.pixels)
-        return cls(stack, low, high, parallel_groups(stack))
+        groups = parallel_groups(stack)
+        return cls(stack, low, high, groups, [group for group in groups if len(group.pixels) > 1])
 
     @property
     def name(self) -> str:
@@ -73,17 +75,19 @@ class Part:
             top += fade * values
             say += fade
         values = top / say.clamp(min=1e-6)
-        if len(self.blocks) > 1:
+        if len(self.groups) > 1:
             self._fill_wedges(lattice, values, say)
         return values * self.gain + self.offset, say.clamp(max=1)
 
     def _fill_wedges(self, lattice: GaussianLattice, values: torch.Tensor, say: torch.Tensor) -> None:
         """Between angled blocks, where no block's slab reaches, the nearest slices stand in."""
-        hull, between = self.stack.hull(), ScatteredSlices(self.stack)
-        empty = (say <= 0).reshape(len(say), -1).any(1) & (lattice.depth_inside(hull) > 0).reshape(len(say), -1).any(1)
+        between = ScatteredSlices(self.stack)
+        hulls = self.stack.hulls()
+        depth = torch.stack([lattice.depth_inside(hull) for hull in hulls]).amax(0)
+        empty = ((say <= 0) & (depth > 0)).reshape(len(say), -1).any(1)
         for part in torch.nonzero(empty)[:, 0].split(BRICKS_AT_ONCE):
             points = lattice.points(part.cpu().numpy())
-            wedge = (say[part] <= 0).cpu().numpy() & inside_hull(hull, points)
+            wedge = ((say[part] <= 0) & (depth[part] > 0)).cpu().numpy()
             if wedge.any():
                 found = (between.values(points[wedge]) - self.low) / (self.high - self.low)
                 mask = torch.from_numpy(wedge)
@@ -102,9 +106,9 @@ def covering_lattice(parts: Sequence[Part], pitch: float | None = None) -> Gauss
         pitch: mm; default: the smallest pixel of all parts.
     """
     first = parts[0].stack.plane(0)
-    pitch = pitch or min(min(block.pixel_spacing) for part in parts for block in part.blocks)
+    pitch = pitch or min(min(group.pixel_spacing) for part in parts for group in part.groups)
     axes = np.stack([first.i_axis, first.j_axis, first.normal], axis=1) * pitch
-    return GaussianLattice.covering([block.hull() for part in parts for block in part.blocks], axes)
+    return GaussianLattice.covering([hull for part in parts for hull in part.stack.hulls()], axes)
 
 
 @dataclass(eq=False)

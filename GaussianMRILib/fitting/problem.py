@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,16 @@ from ..errors import GaussianMRIError
 from ..gaussians import BACKGROUND, GaussianField, GaussianLattice, PlaneBatch
 from ..gaussians.lattice import FULL_DENSITY
 from ..priors.network_prior import intensity_range
-from ..stacks import SliceStack, check_same_frame
+from ..stacks import (
+    SliceStack,
+    apart,
+    check_same_contrast,
+    check_same_frame,
+    check_same_patient,
+    hulls_of,
+)
+
+log = logging.getLogger("GaussianMRI")
 
 
 @dataclass(frozen=True)
@@ -70,23 +80,41 @@ class Problem:
         seed: int,
         device: str | torch.device,
         roi: ArrayLike | None,
+        *,
+        same_frame: bool = False,
+        any_contrast: bool = False,
     ) -> Problem:
         """Check the input and set up the problem.
 
+        A stack without contrast (every pixel the same) is left out, and stacks that have no place in common are fitted
+        all the same; the log and `report["warnings"]` say so.
+
         Args:
-            stacks: one or several, in one frame of reference.
+            stacks: one or several, of one patient and study, in one frame of reference, of one contrast.
             preset: for the report.
             seed: of everything random.
             device: "cpu", "cuda" or "auto" (CUDA when there is one).
             roi: None, or a box in RAS mm: ((R0, R1), (A0, A1), (S0, S1)).
+            same_frame: trust the positions of stacks of one study whose frames of reference differ; the report then has
+                "same_frame", a sentence on which.
+            any_contrast: take stacks whose headers say that their contrasts differ.
 
         Raises:
-            GaussianMRIError: no stacks, different frames of reference, no contrast, a box without pixels, no such device.
+            GaussianMRIError: no stacks, different patients, studies, frames of reference or contrasts, pixels without
+                contrast, a box without pixels, no such device.
         """
         chosen = [stacks] if isinstance(stacks, SliceStack) else list(stacks)
         if not chosen:
             raise GaussianMRIError("There are no stacks to fit; read_stacks() found none or none was chosen.")
-        check_same_frame(chosen)
+        check_same_patient(chosen)
+        trusted = check_same_frame(chosen, same_frame=same_frame)
+        if trusted:
+            log.info("The %s.", trusted)
+            # From here on they are in one frame, which every later step would otherwise refuse.
+            frame = next(stack.frame_of_reference for stack in chosen if stack.frame_of_reference)
+            chosen = [replace(stack, frame_of_reference=frame) for stack in chosen]
+        if not any_contrast:
+            check_same_contrast(chosen)
         if roi is not None:
             chosen = [
                 part for part in (crop(stack, np.asarray(roi, float)) for stack in chosen) if part is not None
@@ -95,6 +123,7 @@ class Problem:
                 raise GaussianMRIError(
                     f"The region of interest {np.asarray(roi).tolist()} (RAS mm) contains no acquired pixels."
                 )
+        chosen, warnings = _usable(chosen)
         if sum(len(stack.pixels) for stack in chosen) < 2:
             raise GaussianMRIError(
                 "One slice cannot be fitted: nothing is known beside it. Give at least two slices."
@@ -118,6 +147,10 @@ class Problem:
                 for stack in chosen
             ],
         )
+        if trusted:
+            problem.report["same_frame"] = trusted
+        if warnings:
+            problem.report["warnings"] = warnings
         return problem
 
     def progress(self, stage: str, fraction: float, loss: float | None = None) -> Progress:
@@ -154,13 +187,30 @@ class Problem:
             parameters.detach().clone(),
             self.low,
             self.high - self.low,
-            tuple(stack.hull() for stack in self.stacks),
+            hulls_of(self.stacks),
             np.concatenate([stack.ijk_to_ras for stack in self.stacks]),
             np.array(shapes, np.int32),
             frames[0] if frames else None,
             report,
             lattice=lattice,
         )
+
+
+def _usable(stacks: list[SliceStack]) -> tuple[list[SliceStack], list[str]]:
+    """The stacks that can be fitted, and warnings on what is odd about them, which are also logged."""
+    warnings = []
+    kept = [stack for stack in stacks if float(np.ptp(stack.pixels)) > 0]
+    if kept and len(kept) < len(stacks):
+        names = ", ".join(stack.name for stack in stacks if not any(stack is other for other in kept))
+        warnings.append(f"left out, because every pixel has the same value: {names}")
+    stacks = kept or stacks  # without any contrast the range of intensities says so
+    groups = apart(stacks)
+    if len(groups) > 1:
+        text = " | ".join(", ".join(stack.name for stack in group) for group in groups)
+        warnings.append(f"these stacks show no place in common, so nothing is gained from fitting them together: {text}")
+    for warning in warnings:
+        log.warning("%s.", warning[0].upper() + warning[1:])
+    return stacks, warnings
 
 
 def choose_device(device: str | torch.device) -> torch.device:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ..baselines.tikhonov import isotropic_grid, solve
 from ..geometry import ImagePlane
 from ..priors.volume import PriorVolume
-from ..stacks import SliceStack
+from ..stacks import SliceStack, hulls_of
 
 #: Tuning constant of Welsch weights, 95 % efficiency on Gaussian noise, in robust standard deviations.
 WELSCH = 2.985
@@ -138,7 +138,7 @@ def _volume(stacks: Sequence[SliceStack]) -> PriorVolume:
     )
     grid = isotropic_grid(stacks, spacing)
     voxels = solve(stacks, grid, smoothness=SMOOTHNESS, iterations=12)
-    return PriorVolume(voxels, grid.ijk_to_ras, tuple(stack.hull() for stack in stacks), order=1)
+    return PriorVolume(voxels, grid.ijk_to_ras, hulls_of(stacks), order=1)
 
 
 def _weights(stacks: Sequence[SliceStack], low: float, high: float) -> NDArray[np.float32]:

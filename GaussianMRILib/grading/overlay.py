@@ -91,12 +91,11 @@ def overlay_picture(
 def _resampled(stacks: Sequence[SliceStack], plane: ImagePlane) -> NDArray[np.float64]:
     """The nearest slices, linearly; NaN outside."""
     from ..baselines.resampling import ScatteredSlices
-    from ..geometry import inside_hull
 
     points = plane.points()
     image = np.full(plane.shape, np.nan)
     for stack in stacks:
-        inside = inside_hull(stack.hull(), points) & np.isnan(image)
+        inside = stack.inside(points) & np.isnan(image)
         if inside.any():
             image[inside] = ScatteredSlices(stack).values(points[inside])
     return image

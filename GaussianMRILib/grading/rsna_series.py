@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _SAME_LINE_MM = 0.5
 #: A distance between slices above this share of the usual one ends a slab.
 _GAP = 1.5
+#: Slices whose axes differ by less belong to one orientation (0.1 degrees), as for the reader.
+_SAME_ORIENTATION = 2e-3
 #: Smallest cosine between a stack's normal and the axis that its description names: within 60 degrees of axial (a disc
 #: at L5/S1 tilts by up to 45), within 45 of sagittal.
 _AXIAL_COSINE, _SAGITTAL_COSINE = 0.5, 0.7
@@ -171,9 +173,10 @@ def _without_copies(images: list[Frame], series: RsnaSeries) -> list[Frame]:
 def _stacks(images: list[Frame], name: str, description: str, series: RsnaSeries) -> list[SliceStack]:
     try:
         # Localisers in a described series are images like others, and are refused by their orientation.
-        stacks = read_stacks([image.path for image in images], localizers=True)
+        read = read_stacks([image.path for image in images], localizers=True)
     except GaussianMRIError as error:
         raise _LeftOut(str(error)) from None
+    stacks = [part for stack in read for part in _orientations(stack)]
     count = sum(stack.shape[0] for stack in stacks)
     if count != len(images):
         raise _LeftOut(f"{len(images) - count} of its {len(images)} images cannot be placed in space")
@@ -204,6 +207,22 @@ def _stacks(images: list[Frame], name: str, description: str, series: RsnaSeries
     if len(found) == 1:
         return [replace(found[0], name=f"series {name}")]
     return [replace(slab, name=f"series {name}, slab {n}") for n, slab in enumerate(found, 1)]
+
+
+def _orientations(stack: SliceStack) -> list[SliceStack]:
+    """The slices of each orientation by themselves, in the order of acquisition: discs have angles of their own."""
+    kept: list[list[int]] = []
+    axes = stack.ijk_to_ras[:, :3, :2] / np.asarray(stack.pixel_spacing)
+    for k, own in enumerate(axes):
+        for same in kept:
+            if np.abs(own - axes[same[0]]).max() < _SAME_ORIENTATION:
+                same.append(k)
+                break
+        else:
+            kept.append([k])
+    numbers = stack.source["slice_instance_numbers"]
+    kept.sort(key=lambda same: min(numbers[k] for k in same))
+    return [stack] if len(kept) == 1 else [stack.subset(same) for same in kept]
 
 
 def _as_described(stack: SliceStack, description: str) -> bool:

@@ -12,64 +12,19 @@ the minimum of |s - A x|^2 + lambda |x - x0|^2.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import GaussianMRIError
 from ..geometry import PROFILE_EDGE_MM
-from ..stacks import SliceStack
+from ..stacks import SliceColumns, SliceStack, slice_columns
 from .volume import PriorVolume
 
-#: Slices further than this part of a pixel off a straight row have no common columns. Headers round positions
-#: to a few hundredths of a millimetre; a seventh of a pixel is below what an interpolated image shows.
-TOLERANCE_PIXELS = 0.15
 LARGEST_FACTOR = 10
 #: Rows of the volume that are worked on together, so that a large scan needs no copies of all of it.
 ROWS_AT_ONCE = 64
-
-
-@dataclass(frozen=True, eq=False)
-class SliceColumns:
-    """Parallel slices seen as columns of pixels.
-
-    Attributes:
-        positions: (K,) mm along the normal from the first slice, increasing.
-        ijk_to_ras: (4, 4); columns 0, 1, 3 of the first slice, column 2 the step along a column per mm of
-            position (the normal, or sheared).
-    """
-
-    positions: NDArray[np.float64]
-    ijk_to_ras: NDArray[np.float64]
-
-    def volume_affine(self, start: float, step: float) -> NDArray[np.float64]:
-        """`ijk_to_ras` of a volume whose sub-slices lie at start + step * k mm."""
-        affine = self.ijk_to_ras.copy()
-        affine[:3, 3] += start * affine[:3, 2]
-        affine[:3, 2] *= step
-        return affine
-
-
-def slice_columns(stack: SliceStack, tolerance: float | None = None) -> SliceColumns | None:
-    """The columns of a stack whose slices are parallel, in order and on one line; else None.
-
-    Args:
-        tolerance: largest distance of any pixel from its column, mm; default: 0.15 pixels.
-    """
-    tolerance = TOLERANCE_PIXELS * min(stack.pixel_spacing) if tolerance is None else tolerance
-    poses, (_, rows, columns) = stack.ijk_to_ras, stack.shape
-    turn = np.linalg.norm(poses[:, :3, 0] - poses[0, :3, 0], axis=1) * (columns - 1)
-    turn += np.linalg.norm(poses[:, :3, 1] - poses[0, :3, 1], axis=1) * (rows - 1)
-    origins = poses[:, :3, 3] - poses[0, :3, 3]
-    positions = origins @ poses[0, :3, 2]
-    affine = poses[0].copy()
-    if len(positions) > 1:
-        if np.diff(positions).min() <= tolerance:
-            return None
-        affine[:3, 2] = origins[-1] / positions[-1]
-    off_line = np.linalg.norm(origins - positions[:, None] * affine[:3, 2], axis=1)
-    return SliceColumns(positions, affine) if (turn + off_line).max() <= tolerance else None
 
 
 def slice_operator(
@@ -144,7 +99,7 @@ def upsample(stack: SliceStack, factor: int | None = None, order: int = 3) -> Pr
     z = start + step * np.arange(count, dtype=np.float64)
     interpolation = _interpolation(positions, z, order)
     pixels = _apply(interpolation, stack.pixels)
-    return PriorVolume(pixels, columns.volume_affine(start, step), stack.hull(), order)
+    return PriorVolume(pixels, columns.volume_affine(start, step), tuple(stack.hulls()), order)
 
 
 def enforce(

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+from .agreement import apart, check_same_contrast, check_same_frame, check_same_patient
+from .poses import SliceColumns, slice_columns
 from .reader import read_stacks
-from .slice_stack import SliceStack, check_same_frame
+from .slice_stack import SliceStack, hulls_of
 
-__all__ = ["SliceStack", "check_same_frame", "read_stacks"]
+__all__ = [
+    "SliceColumns",
+    "SliceStack",
+    "apart",
+    "check_same_contrast",
+    "check_same_frame",
+    "check_same_patient",
+    "hulls_of",
+    "read_stacks",
+    "slice_columns",
+]

@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
+from .dicom_blocks import merged_blocks, parallel_blocks, tilt_degrees
 from .dicom_frames import Frame, NotAnImage, frames, read_header
 from .dicom_pixels import stored_values
 from .dicom_source import source_of
+from .poses import normals_towards_increasing_k
 from .slice_stack import SliceStack
 
 logger = logging.getLogger("GaussianMRI")
@@ -110,7 +112,10 @@ def _identity(frame: Frame) -> tuple[object, ...]:
 
 
 def _groups(images: Iterable[Frame]) -> list[tuple[list[str], list[Frame]]]:
-    """Images by series, matrix, orientation and contrast; each group sorted by position, with its labels."""
+    """Images by series, matrix, orientation and contrast; each group sorted by position, with its labels.
+
+    Blocks of slices at a few angles, as they are planned along a spine, are one group (see `merged_blocks`).
+    """
     by_grid: dict[tuple[object, ...], list[Frame]] = {}
     for frame in images:
         spacing = np.linalg.norm(frame.ijk_to_ras[:3, :2], axis=0).round(4)
@@ -118,8 +123,10 @@ def _groups(images: Iterable[Frame]) -> list[tuple[list[str], list[Frame]]]:
         by_grid.setdefault(key, []).append(frame)
     groups: list[tuple[list[str], list[Frame]]] = []
     for same_grid in by_grid.values():
+        found: list[tuple[list[str], list[Frame]]] = []
         for same_way in _by_orientation(same_grid):
-            groups += _by_contrast(_sorted(same_way), [])
+            found += _by_contrast(_sorted(same_way), [])
+        groups += merged_blocks(found)
     groups.sort(
         key=lambda g: (g[1][0].series_number, g[1][0].series_uid, min(f.instance_number for f in g[1]))
     )
@@ -237,7 +244,7 @@ def _stack(name: str, group: list[Frame], pixels: NDArray[np.float32], thickness
         notes.append("no SliceThickness, Spacing Between Slices taken for it")
     elif own is None:
         notes.append("no SliceThickness, the distance between slices taken for it")
-    notes += _remarks(poses)
+    notes += _remarks(poses, group[0].shape)
     if any(f.inverted for f in group):
         notes.append("MONOCHROME1, inverted so that high is bright")
     if np.ptp(pixels) == 0:
@@ -250,10 +257,25 @@ def _stack(name: str, group: list[Frame], pixels: NDArray[np.float32], thickness
     return stack
 
 
-def _remarks(poses: NDArray[np.float64]) -> list[str]:
-    """What is out of the ordinary in the positions: one slice, missing slices, varying spacing, tilt."""
+def _remarks(poses: NDArray[np.float64], shape: tuple[int, int]) -> list[str]:
+    """What is out of the ordinary in the positions: one slice, blocks at angles, and what each block has."""
     if len(poses) == 1:
         return ["one slice"]
+    poses = poses.copy()
+    poses[:, :3, 2] = normals_towards_increasing_k(poses, shape)
+    blocks = parallel_blocks(poses, shape)
+    if len(blocks) == 1:
+        return _remarks_on_block(poses, 0)
+    angles = [tilt_degrees(poses[block.start, :3, 2]) for block in blocks]
+    notes = [f"{len(blocks)} blocks, {min(angles):.1f} to {max(angles):.1f} degrees"]
+    for block in blocks:
+        if len(block) > 1:
+            notes += _remarks_on_block(poses[block.start : block.stop], block.start)
+    return notes
+
+
+def _remarks_on_block(poses: NDArray[np.float64], first: int) -> list[str]:
+    """Missing slices, varying spacing and tilt of parallel slices, the first of which has number `first` (from 0)."""
     notes: list[str] = []
     normal = poses[:, :3, 2].mean(axis=0)
     steps = np.diff(poses[:, :3, 3], axis=0)
@@ -262,7 +284,7 @@ def _remarks(poses: NDArray[np.float64]) -> list[str]:
     times = np.round(distances / usual)
     missing = (times >= 2) & (np.abs(distances / usual - times) < 0.05)
     for k in np.flatnonzero(missing):
-        notes.append(f"gap of {distances[k]:.2f} mm after slice {k + 1}: {int(times[k]) - 1} missing")
+        notes.append(f"gap of {distances[k]:.2f} mm after slice {first + k + 1}: {int(times[k]) - 1} missing")
     rest = distances[~missing]
     if len(rest) and np.ptp(rest) > 0.02 * usual:
         notes.append(f"distances between slices vary from {rest.min():.2f} to {rest.max():.2f} mm")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -183,6 +183,13 @@ def _frames(path: Path, header: Dataset) -> Iterator[Frame]:
             modality=str(header.get("Modality", "") or ""),
             contrast={k: _comparable(v) for k, v in contrast.items()},
         )
+
+
+def lookup(header: Dataset, index: int) -> Callable[..., Any]:
+    """A function (keyword, functional group) to the value of an attribute for frame `index` of a file, or None."""
+    per_frame = header.get("PerFrameFunctionalGroupsSequence")
+    own = per_frame[index] if per_frame and index < len(per_frame) else None
+    return _Lookup(header, _item(header, "SharedFunctionalGroupsSequence"), own)
 
 
 def _item(dataset: Dataset | None, keyword: str) -> Dataset | None:

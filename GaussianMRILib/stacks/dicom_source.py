@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from .dicom_frames import Frame, read_header
+from .dicom_frames import Frame, lookup, read_header
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -30,13 +31,15 @@ def source_of(frames: Sequence[Frame]) -> dict[str, Any]:
     """Provenance of a stack made of `frames`, as values that JSON can hold.
 
     `attributes` is a data set in the DICOM JSON model (patient and study included: treat it like the scan
-    itself); the lists named `slice_*` have one entry per slice.
+    itself); `contrast` is what `check_same_contrast` compares; the lists named `slice_*` have one entry per slice.
     """
+    header = read_header(frames[0].path)
     return {
         "format": "DICOM",
         "series_uid": frames[0].series_uid,
         "class_uid": frames[0].class_uid,
-        "attributes": _repeated(read_header(frames[0].path)),
+        "attributes": _repeated(header),
+        "contrast": _contrast(frames[0], header),
         "slice_instance_uids": [f.instance_uid for f in frames],
         "slice_frame_numbers": [f.index + 1 for f in frames],
         "slice_instance_numbers": [f.instance_number for f in frames],
@@ -61,3 +64,73 @@ def _repeated(header: Dataset) -> dict[str, Any]:
             kept[keyword] = header[keyword]
         attributes: dict[str, Any] = kept.to_json_dict()
     return attributes
+
+
+#: What the third and later values of Image Type or Frame Type say of the kind of image: (component, values).
+_COMPONENTS = (
+    ("magnitude", ("M", "MAGNITUDE", "M_FFE", "M_SE", "M_IR", "M_IRW")),
+    ("phase", ("P", "PHASE", "PHASE MAP", "PHASE_MAP", "VELOCITY", "VELOCITY MAP")),
+    ("real", ("R", "REAL")),
+    ("imaginary", ("I", "IMAGINARY")),
+    ("water", ("W", "WATER")),
+    ("fat", ("F", "FAT")),
+    ("in phase", ("IP", "IN_PHASE")),
+    ("out of phase", ("OP", "OUT_PHASE", "OPP_PHASE")),
+    ("diffusion coefficient", ("ADC",)),
+)
+
+
+def _contrast(frame: Frame, header: Dataset) -> dict[str, Any]:
+    """What the header says of the contrast, times in ms; what it does not say is None."""
+    find = lookup(header, frame.index)
+    timing = "MRTimingAndRelatedParametersSequence"
+    agent = find("ContrastBolusAgent") or find("ContrastBolusAgentSequence")
+    sequences = find("ScanningSequence")
+    if sequences is None and "EchoPulseSequence" in header:
+        # Enhanced files have "SPIN", "GRADIENT" or "BOTH" in place of "SE", "GR".
+        sequences = str(header.EchoPulseSequence)
+    b_value = frame.contrast.get("b-value")
+    return {
+        "modality": frame.modality or None,
+        "echo_time": _positive(frame.contrast.get("echo time")),
+        "repetition_time": _positive(find("RepetitionTime", timing)),
+        "inversion_time": _positive(frame.contrast.get("inversion time")),
+        "scanning_sequence": "/".join(sorted(_texts(sequences))) or None,
+        "sequence": _sequence_family(find("SequenceName") or find("PulseSequenceName")),
+        "component": _component(frame),
+        "b_value": b_value if isinstance(b_value, float) else None,
+        "contrast_agent": None
+        if frame.modality not in ("MR", "CT")
+        else bool(agent) and str(agent).strip().upper() not in ("NO", "NONE", "N", "0"),
+    }
+
+
+def _positive(value: Any) -> float | None:
+    """A number above 0; vendors write 0 where a time does not apply."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if 0 < number < float("inf") else None
+
+
+def _texts(value: Any) -> list[str]:
+    if value is None:
+        return []
+    several = [value] if isinstance(value, str) or not hasattr(value, "__iter__") else value
+    return [text for v in several if (text := str(v).strip().upper())]
+
+
+def _sequence_family(name: Any) -> str | None:
+    """The kind of a sequence: "tse" of "*tse2d1_15" and "*tseR2d1rs18", whose numbers change from series to series."""
+    match = re.match(r"\W*([a-z]+|[A-Z]+)", str(name or ""))
+    return match.group(1).lower() if match else None
+
+
+def _component(frame: Frame) -> str | None:
+    shown = [str(frame.contrast.get("complex component", ""))]
+    shown += str(frame.contrast.get("image type", "")).split("\\")[2:]
+    for component, values in _COMPONENTS:
+        if any(value.strip().upper() in values for value in shown):
+            return component
+    return None

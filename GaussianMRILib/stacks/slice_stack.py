@@ -10,8 +10,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import GaussianMRIError
-from ..geometry.affine import check_affine, check_spacing, slice_normal, slice_poses, unit_vector
+from ..geometry.affine import (
+    check_affine,
+    check_spacing,
+    inside_hull,
+    slice_normal,
+    slice_poses,
+    unit_vector,
+)
 from ..geometry.plane import ImagePlane
+from .poses import centers, connected_runs, normals_towards_increasing_k, parallel_runs, usual_spacing
 
 #: Slices count as one regular grid when no pixel lies further than this (mm) from where the grid has it.
 GRID_TOLERANCE_MM = 0.02
@@ -19,7 +27,10 @@ GRID_TOLERANCE_MM = 0.02
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SliceStack:
-    """Slices of one acquisition in one orientation, sheared, gapped and irregular ones included.
+    """Slices of one acquisition, sheared, gapped and irregular ones included.
+
+    They share one orientation more or less: blocks of parallel slices at angles of their own, as they are planned along
+    a spine, are one stack. See `blocks` and `hulls`.
 
     Attributes:
         pixels: (K, rows, columns) float32, C-contiguous, in the units of the file (after rescale
@@ -62,7 +73,7 @@ class SliceStack:
             raise GaussianMRIError(
                 f"{self.name}: {len(pixels)} slices need ({len(pixels)}, 4, 4) poses, got {poses.shape}."
             )
-        poses[:, :3, 2] = _normals_towards_increasing_k(poses, pixels.shape)
+        poses[:, :3, 2] = normals_towards_increasing_k(poses, pixels.shape)
         thickness = np.array(
             np.broadcast_to(np.asarray(self.slice_thickness, dtype=np.float64), (len(pixels),))
         )
@@ -115,7 +126,7 @@ class SliceStack:
         if thickness is None:
             if len(pixels) < 2:
                 raise GaussianMRIError(f"{name}: one slice has no spacing; give its thickness in mm.")
-            thickness = float(np.median(_distances(matrix, pixels.shape)))
+            thickness = usual_spacing(matrix, pixels.shape)
         return cls(
             pixels, matrix, np.asarray(thickness), frame_of_reference, name, source or {}, tuple(notes)
         )
@@ -156,14 +167,14 @@ class SliceStack:
     @property
     def positions(self) -> NDArray[np.float64]:
         """(K,) mm: slice centres along the mean normal, measured from the RAS origin."""
-        return _centers(self.ijk_to_ras, self.shape) @ self.normal
+        return centers(self.ijk_to_ras, self.shape) @ self.normal
 
     @property
     def spacing(self) -> float:
-        """Median distance between neighbouring slices along the normal, mm; one slice: its thickness."""
+        """Median distance between neighbouring slices of a block along their normal, mm; one slice: its thickness."""
         if len(self.pixels) < 2:
             return self.thickness
-        return float(np.median(_distances(self.ijk_to_ras, self.shape)))
+        return usual_spacing(self.ijk_to_ras, self.shape)
 
     @property
     def is_sagittal(self) -> bool:
@@ -234,8 +245,34 @@ class SliceStack:
         regular = np.max(shift + turn) <= tolerance and abs(matrix[:3, 2] @ poses[0, :3, 2]) > tolerance
         return matrix if regular else None
 
+    def blocks(self) -> list[SliceStack]:
+        """Runs of slices that are parallel, in order and on one line, in order; the stack itself if it is one run."""
+        return self._parts(parallel_runs(self.ijk_to_ras, self.shape))
+
+    def regions(self) -> list[SliceStack]:
+        """Runs of slices without a wide gap, in order; the stack itself if there is none.
+
+        A gap is wide where neighbouring slices' centres are further apart than 2.5 times the spacing: there nothing was
+        scanned, and nothing is to be interpolated. One missing slice and the wedge between neighbouring blocks are none.
+        """
+        return self._parts(connected_runs(self.ijk_to_ras, self.shape, self.spacing))
+
+    def _parts(self, runs: list[range]) -> list[SliceStack]:
+        return [self] if len(runs) == 1 else [self.subset(run) for run in runs]
+
+    def hulls(self) -> list[NDArray[np.float64]]:
+        """Where something was scanned: the hull, half-spaces (M, 4), of each of the stack's `regions`; their union."""
+        return [region.hull() for region in self.regions()]
+
+    def inside(self, points: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Whether RAS points (..., 3), mm, lie in one of the `hulls`; (...) bool."""
+        covered: NDArray[np.bool_] = np.any([inside_hull(hull, points) for hull in self.hulls()], axis=0)
+        return covered
+
     def hull(self) -> NDArray[np.float64]:
         """Half-spaces (M, 4) whose intersection is the convex hull of the slices, each with its thickness.
+
+        It spans the gaps between blocks too; `hulls` says where something was scanned.
 
         A point x (RAS mm) is inside when `n . x + d <= 0` for every row (n, d), n a unit vector. In-plane the
         hull reaches the outer edges of the pixels.
@@ -251,48 +288,9 @@ class SliceStack:
         return np.ascontiguousarray(equations[np.sort(first)])
 
 
-def check_same_frame(stacks: Sequence[SliceStack]) -> None:
-    """Refuse stacks whose DICOM frames of reference differ: their positions cannot be compared.
-
-    A stack without a frame of reference (NIfTI, NRRD, an array) is taken to agree with the others.
-
-    Raises:
-        GaussianMRIError: names the stacks that do not share a frame.
-    """
-    frames: dict[str, list[str]] = {}
-    for stack in stacks:
-        if stack.frame_of_reference:
-            frames.setdefault(stack.frame_of_reference, []).append(stack.name)
-    if len(frames) > 1:
-        groups = "; ".join(f"{', '.join(names)} (frame ...{uid[-12:]})" for uid, names in frames.items())
-        raise GaussianMRIError(
-            f"The stacks lie in {len(frames)} different frames of reference: {groups}. Their positions "
-            "cannot be compared; choose stacks of one frame, or register them first."
-        )
+def hulls_of(stacks: Sequence[SliceStack]) -> tuple[NDArray[np.float64], ...]:
+    """The `hulls` of several stacks, one after the other: where any of them scanned something."""
+    return tuple(hull for stack in stacks for hull in stack.hulls())
 
 
-def _centers(poses: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64]:
-    middle = [(shape[2] - 1) / 2, (shape[1] - 1) / 2]
-    return poses[:, :3, 3] + poses[:, :3, 0] * middle[0] + poses[:, :3, 1] * middle[1]
-
-
-def _normals_towards_increasing_k(poses: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Unit normals (K, 3); all on the side of the walk from the first to the last slice."""
-    normals = slice_normal(poses)
-    normals = np.where((normals @ normals[0])[:, None] < 0, -normals, normals)
-    centers = _centers(poses, shape)
-    walk = float((centers[-1] - centers[0]) @ normals.mean(axis=0))
-    # Slices at one place (a single one, repeated acquisitions) say nothing: keep the side that was given.
-    return -normals if walk < -1e-6 else normals
-
-
-def _distances(poses: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """(K-1,) mm between neighbouring slices along the mean normal."""
-    normal = _normals_towards_increasing_k(poses, shape).mean(axis=0)
-    distances: NDArray[np.float64] = np.abs(
-        np.diff(_centers(poses, shape) @ (normal / np.linalg.norm(normal)))
-    )
-    return distances
-
-
-__all__ = ["SliceStack", "check_same_frame"]
+__all__ = ["SliceStack", "hulls_of"]

@@ -143,15 +143,15 @@ def test_several_stacks_are_averaged_where_both_are() -> None:
     np.testing.assert_allclose(both[~overlap], np.where(np.isfinite(alone[0]), alone[0], alone[1])[~overlap])
 
 
-def blocks() -> SliceStack:
-    """Three blocks of four slices at three angles in one stack, as discs are acquired."""
+def blocks(apart: float = 30.0) -> SliceStack:
+    """Three blocks of four slices at three angles in one stack, as discs are acquired, `apart` mm from each other."""
     poses = []
     for n, angle in enumerate((-15, 0, 12)):
         for k in range(4):
             pose = AFFINE.copy()
             pose[2, 3] = 4 * k - 6
             poses.append(turn(angle) @ pose)
-            poses[-1][2, 3] += 30 * n
+            poses[-1][2, 3] += apart * n
     stack = SliceStack.from_array(np.zeros((12, 24, 22)), np.array(poses), thickness=4)
     points = np.stack([plane.points() for plane in stack.planes()])
     return replace(stack, pixels=(points @ GRADIENT).astype(np.float32))
@@ -169,8 +169,21 @@ def test_angled_blocks_are_interpolated_block_by_block() -> None:
         np.testing.assert_allclose(image, inside.points() @ GRADIENT, atol=0.02)
     across = ImagePlane.from_normal(stack.plane(6).center, (1, 0, 0), (1, 1), (100, 10))
     image = LinearInterpolator(stack).render(across)
+    # 18 mm between the slices of two blocks, 4 mm within a block: nothing was scanned there.
+    expected = np.any([inside_hull(group.hull(), across.points()) for group in groups], axis=0)
+    np.testing.assert_array_equal(np.isfinite(image), expected)
+    assert (inside_hull(stack.hull(), across.points()) & ~expected).sum() > 100
+    assert np.nanmax(np.abs(image - across.points() @ GRADIENT)) < 0.35  # of a range of 3
+
+
+def test_the_wedge_between_neighbouring_blocks_is_filled() -> None:
+    stack = blocks(apart=20.0)
+    assert [len(block.pixels) for block in stack.blocks()] == [4, 4, 4] and len(stack.hulls()) == 1
+    across = ImagePlane.from_normal(stack.plane(6).center, (1, 0, 0), (1, 1), (100, 10))
+    image = LinearInterpolator(stack).render(across)
     expected = inside_hull(stack.hull(), across.points())
-    np.testing.assert_array_equal(np.isfinite(image), expected)  # gaps between blocks are filled
+    np.testing.assert_array_equal(np.isfinite(image), expected)
+    assert (expected & ~np.any([inside_hull(b.hull(), across.points()) for b in stack.blocks()], 0)).sum() > 30
     assert np.nanmax(np.abs(image - across.points() @ GRADIENT)) < 0.35  # of a range of 3
 
 

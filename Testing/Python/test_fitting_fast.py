@@ -11,7 +11,7 @@ from fit_scenes import AXES, intensity, scan
 
 import GaussianMRILib as gm
 from GaussianMRILib.fitting.guess import Guesser
-from GaussianMRILib.fitting.lattice import lattice_gaussians, solve_colours
+from GaussianMRILib.fitting.lattice import lattice_error, lattice_of_volume
 from GaussianMRILib.fitting.steered import Effort
 from GaussianMRILib.fitting.targets import VolumePlanes
 from GaussianMRILib.priors.consistency import volume_operator
@@ -56,7 +56,7 @@ def test_effort_follows_the_distance_between_slices(stack):
 
 
 def test_what_the_slices_say_is_kept(stack):
-    guesser = Guesser([stack], "auto", 0.0, 1000.0, torch.device("cpu"), 0)
+    guesser = Guesser(stack, "auto", 0.0, 1000.0, torch.device("cpu"), 0)
     guess = guesser.guess()
     noise = np.random.default_rng(0).normal(0, 50, guess.pixels.shape).astype(np.float32)
     changed = guesser.agree(replace(guess, pixels=guess.pixels + noise))
@@ -113,11 +113,11 @@ def test_same_seed_same_field(stack):
             fields.append(gm.fit(small, seed=3))
     finally:
         torch.set_num_threads(threads)
-    assert torch.equal(fields[0].parameters, fields[1].parameters)
+    assert torch.equal(fields[0].lattice.nodes, fields[1].lattice.nodes)
     plane = oblique_plane()
     a, b = fields[0].render(plane), fields[2].render(plane)
     assert np.sqrt(np.nanmean((a - b) ** 2)) < 1.0  # of about 800: the order of sums, nothing else
-    assert not torch.equal(fields[0].parameters, gm.fit(small, seed=4).parameters)
+    assert not torch.equal(fields[0].lattice.nodes, gm.fit(small, seed=4).lattice.nodes)
 
 
 def test_rigid_motion_of_everything_changes_nothing(stack, field):
@@ -253,19 +253,13 @@ def test_gaps_shear_and_fans_are_fitted_in_place():
 
 
 def test_lattice_holds_a_volume_by_itself():
-    import torch
-
-    rng = np.random.default_rng()
+    rng = np.random.default_rng(11)
     z, y, x = np.meshgrid(np.arange(24), np.arange(30), np.arange(28), indexing="ij")
     volume = 0.5 + 0.4 * np.sin(z / 3 + x / 2.5 + rng.uniform(0, 6)) * np.cos(y / 3)
-    volume[:, :, :9] = 0.2  # a smooth part that fewer Gaussians must be able to hold
-    prior = PriorVolume(volume.astype(np.float32), np.diag([1.0, 1.0, 1.0, 1.0]))
-    planes = VolumePlanes(prior, 0.0, 1.0, torch.device("cpu"))
-    parameters, pitch = lattice_gaussians(planes.voxels, planes.steps, planes.origin, 0.002, 10**6)
-    errors = list(solve_colours(parameters, planes, 3))
-    assert pitch == (2, 1) and parameters.shape[1] < 0.9 * volume.size / 2
-    assert errors[-1] < 0.02 and errors[-1] <= errors[0]
-    _, coarser = lattice_gaussians(planes.voxels, planes.steps, planes.origin, 0.002, 2000)
-    assert coarser[1] > 1
-    _, deeper = lattice_gaussians(planes.voxels, planes.steps, planes.origin, 0.0, 6000, depths=(2, 3, 4))
-    assert deeper == (4, 1)
+    volume[:, :, :9] = 0.2  # a step is the worst that a lattice has to hold
+    affine = np.array([[0, 0, 1.2, 5], [0.8, 0, 0.1, -7], [0, 0.9, 0, 3], [0, 0, 0, 1]])
+    prior = PriorVolume((100 + 50 * volume).astype(np.float32), affine)
+    for depth, bound in ((1, 0.003), (2, 0.02), (3, 0.06)):
+        lattice = lattice_of_volume(prior, 100.0, 150.0, depth)
+        assert np.allclose(lattice.pitch, (0.8, 0.9, np.hypot(1.2, 0.1) * depth))
+        assert lattice_error(lattice, prior, 100.0, 150.0, step=1) < bound
