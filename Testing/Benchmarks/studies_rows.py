@@ -2,9 +2,10 @@
 
 Poses. Series are moved by registration, so left-out slices move with their stack: by the motion of their block, which was
 found without them. All methods but the fused field get the stacks that `register_stacks` has moved. The fused field finds
-its own motions; `same_motions` says whether they are the same (it refuses motions that its own left-out slices do not
-confirm). A stack that is left out whole has no motion that was found without it: it is registered to the others, so
-that it gives six numbers to its own prediction, the same for all methods.
+its motions by itself, with the same call: where it has accepted them they are taken from its report, so that it is done
+once (`--verify` calls it again and compares). It refuses motions that its own left-out slices do not confirm; then
+`same_motions` is false, and only the other methods move. A stack that is left out whole has no motion that was found without
+it: all stacks of the study are registered once, so it gives six numbers to its own prediction, the same for all methods.
 
 With `refine` every slice of the fused field has a motion of its own; a left-out slice gets the mean of its neighbours'. The
 other methods know no motion of slices and keep that of stacks.
@@ -12,6 +13,7 @@ other methods know no motion of slices and keep that of stacks.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import tarfile
 import time
@@ -25,7 +27,6 @@ from numpy.typing import NDArray
 
 import GaussianMRILib as gm
 from GaussianMRILib import baselines
-from GaussianMRILib.baselines.resampling import parallel_groups
 from GaussianMRILib.fitting.left_out import shared_centre
 from GaussianMRILib.fitting.problem import crop
 from GaussianMRILib.fitting.registration import Registration, register_stacks, turn_degrees
@@ -79,6 +80,10 @@ class Study:
     stacks: list[SliceStack]
     box: NDArray[np.float64]
     masks: list[SliceStack] | None
+
+    @functools.cached_property
+    def registration(self) -> Registration:
+        return register_stacks(self.stacks)
 
 
 def unpack(archive: str, folder: Path) -> Path:
@@ -152,7 +157,7 @@ def leave_out(study: Study, number: int, whole: bool) -> tuple[list[SliceStack],
         out = list(range(len(stack.pixels)))
     else:
         out, first = [], 0
-        for block in parallel_groups(stack):
+        for block in stack.blocks():
             out += range(first + 1, first + len(block.pixels) - 1, 2)
             first += len(block.pixels)
     kept = [k for k in range(len(stack.pixels)) if k not in set(out)]
@@ -199,11 +204,48 @@ def placed(held: Sequence[Held], motions: Sequence[NDArray[np.float64]]) -> list
     return planes
 
 
-def pose_of_whole(moved: Sequence[SliceStack], stack: SliceStack) -> NDArray[np.float64]:
-    """The motion (4, 4) that brings a stack onto others that are in place."""
-    found = register_stacks([*moved, stack])
-    largest = int(np.argmax([part.pixels.size for part in moved]))
-    return np.asarray(np.linalg.inv(found.motions[largest][0]) @ found.motions[-1][0])
+def pose_of_whole(study: Study, number: int) -> NDArray[np.float64]:
+    """The motion (4, 4) that brings a stack onto the others, the largest of which stays where it is."""
+    motions = study.registration.motions
+    sizes = [0 if n == number else stack.pixels.size for n, stack in enumerate(study.stacks)]
+    return np.asarray(np.linalg.inv(motions[int(np.argmax(sizes))][0]) @ motions[number][0])
+
+
+def register(
+    rest: Sequence[SliceStack], field: Any, verify: bool
+) -> tuple[list[SliceStack], list[list[NDArray[np.float64]]], dict[str, Any], bool | None]:
+    """Moved stacks, motions of their slices, the registration's report, and whether `register_stacks` says the same.
+
+    What the field accepted is taken from its report; the last value is None where that was not compared.
+    """
+    report = field.report.get("registration")
+    if report is None or any("left-out slices do not agree" in b["note"] for s in report["stacks"] for b in s["blocks"]):
+        again = register_stacks(rest)
+        motions = [motions_of_slices(a, b.ijk_to_ras) for a, b in zip(rest, again.stacks, strict=True)]
+        return again.stacks, motions, again.report, None
+    motions = reported_motions(rest, field)
+    moved = [replace(s, ijk_to_ras=np.stack(m) @ s.ijk_to_ras) for s, m in zip(rest, motions, strict=True)]
+    same = None
+    if verify:
+        same = all(
+            np.allclose(a.ijk_to_ras, b.ijk_to_ras, atol=1e-6)
+            for a, b in zip(moved, register_stacks(rest).stacks, strict=True)
+        )
+    return moved, motions, report, same
+
+
+def reported_motions(rest: Sequence[SliceStack], field: Any) -> list[list[NDArray[np.float64]]]:
+    """The motion (4, 4) of every slice, from a fit's report of its blocks."""
+    result = []
+    for stack, motions, line in zip(
+        rest, field.report["motions"], field.report["registration"]["stacks"], strict=True
+    ):
+        own = [np.eye(4)] * len(stack.pixels)
+        for motion, block in zip(motions, line["blocks"], strict=True):
+            for k in range(block["slices"][0], block["slices"][1] + 1):
+                own[k] = np.array(motion)
+        result.append(own)
+    return result
 
 
 # ---- methods
@@ -219,7 +261,7 @@ class Singles:
         self, stack: SliceStack, moved: SliceStack, motions: Sequence[NDArray[np.float64]], planes: Sequence[ImagePlane]
     ) -> Images:
         """Images of the moved stack's fit."""
-        if len(motions) == 1:
+        if all(np.allclose(motion, motions[0], atol=1e-9) for motion in motions):
             field, back = self._field(stack), np.linalg.inv(motions[0])
             planes = [plane.transformed(back) for plane in planes]
         else:
@@ -294,6 +336,7 @@ def row_of(
     number: int,
     whole: bool,
     singles: Singles,
+    verify: bool = False,
     picture: Callable[[str, dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
     """The row of one stack that is left out, whole or every second slice."""
@@ -303,8 +346,6 @@ def row_of(
     result: dict[str, Any] = {"study": study.name, "left_out": name, "whole": whole, "label": label}
     if not held:
         return {**result, "not_available": "no slices to leave out in the box"}
-    started, registration = time.perf_counter(), register_stacks(rest)
-    result["registration_s"] = round(time.perf_counter() - started, 2)
     try:
         started, used = time.perf_counter(), time.process_time()
         field = gm.fit(rest, seed=0, refine=study.case.refine)
@@ -315,31 +356,29 @@ def row_of(
     fusion = field.report.get("fusion") or {}
     result["chosen"] = fusion.get("method", "mean") + (f" {fusion['part']}" if fusion.get("part") else "")
     result["fusion"] = fusion
-    result["motion"] = _motion(rest, registration)
-    own = _own_motions(field, rest, registration, study.case.refine)
-    theirs = [motions_of_slices(a, b.ijk_to_ras) for a, b in zip(rest, registration.stacks, strict=True)]
+    moved, theirs, found, same = register(rest, field, verify)
+    result["motion"] = _motion(rest, found)
+    own = motions_in(field, rest)
     result["same_motions"] = all(
         np.allclose(a, b, atol=1e-6) for x, y in zip(own, theirs, strict=True) for a, b in zip(x, y, strict=True)
     )
+    if same is not None:
+        result["verified"] = same
     if whole:
-        fitted = [replace(s, ijk_to_ras=np.stack(m) @ s.ijk_to_ras) for s, m in zip(rest, own, strict=True)]
-        pose = pose_of_whole(registration.stacks, study.stacks[number])
-        same = result["same_motions"]
-        fused_pose = pose if same else pose_of_whole(fitted, study.stacks[number])
-        planes = [one.plane.transformed(pose) for one in held]
-        fused_planes = [one.plane.transformed(fused_pose) for one in held]
+        pose = pose_of_whole(study, number)
+        planes = fused_planes = [one.plane.transformed(pose) for one in held]
+        middle = held[len(held) // 2].plane.center
+        shift = pose[:3, :3] @ middle + pose[:3, 3] - middle
         result["pose_of_left_out"] = {
-            "shift_mm": [round(float(v), 2) for v in (pose[:3, :3] @ held[0].plane.center + pose[:3, 3] - held[0].plane.center)],
+            "shift_mm": [round(float(v), 2) for v in shift],
             "turn_degrees": round(turn_degrees(pose), 2),
-        }  # fmt: skip
+        }
     else:
         planes, fused_planes = placed(held, theirs[number]), placed(held, own[number])
     images = {"fused": [image.astype(np.float64) for image in field.render_many(fused_planes)]}
     names = [f"{stack.name} alone" for stack in rest]
-    for stack, moved, motions, own_name in zip(
-        rest, registration.stacks, registration.motions, names, strict=True
-    ):
-        images[own_name] = singles.render(stack, moved, motions, planes)
+    for stack, placed_stack, motions, own_name in zip(rest, moved, theirs, names, strict=True):
+        images[own_name] = singles.render(stack, placed_stack, motions, planes)
     every = [np.all([np.isfinite(i[n]) for i in images.values()], axis=0) & h.valid for n, h in enumerate(held)]
     used_slices = [n for n, v in enumerate(every) if v.sum() >= FEWEST_PIXELS]
     if not used_slices:
@@ -353,12 +392,14 @@ def row_of(
         for n in range(len(held))
     ]
     scaled = [
-        replace(stack, pixels=(stack.pixels - m) / s) for stack, (m, s) in zip(registration.stacks, scales, strict=True)
+        replace(stack, pixels=(stack.pixels - m) / s) for stack, (m, s) in zip(moved, scales, strict=True)
     ]
+    started = time.process_time()
     tikhonov = baselines.SuperResolution(scaled, TIKHONOV_MM)
     images["Tikhonov"] = [tikhonov.render(plane).astype(np.float64) for plane in planes]
-    oriented = best_oriented(registration.stacks, planes[0])
-    spline = baselines.SplineInterpolator([registration.stacks[oriented]], slice_profile=False)
+    result["tikhonov_cpu_seconds"] = round(time.process_time() - started, 1)
+    oriented = best_oriented(moved, planes[0])
+    spline = baselines.SplineInterpolator([moved[oriented]], slice_profile=False)
     images["spline"] = [spline.render(plane).astype(np.float64) for plane in planes]
     result["spline_of"] = rest[oriented].name
     valid = [
@@ -381,30 +422,19 @@ def row_of(
     return result
 
 
-def _own_motions(
-    field: Any, rest: Sequence[SliceStack], registration: Registration, refine: bool
-) -> list[list[NDArray[np.float64]]]:
-    """The motion that the fused field gave to every slice."""
-    if refine or "motions" not in field.report:
-        found, first = [], 0
-        for stack in rest:
-            found.append(motions_of_slices(stack, field.slice_poses[first : first + len(stack.pixels)]))
-            first += len(stack.pixels)
-        return found
-    result = []
-    for stack, motions, line in zip(rest, field.report["motions"], registration.report["stacks"], strict=True):
-        own = [np.eye(4)] * len(stack.pixels)
-        for motion, block in zip(motions, line["blocks"], strict=True):
-            for k in range(block["slices"][0], block["slices"][1] + 1):
-                own[k] = np.array(motion)
-        result.append(own)
-    return result
+def motions_in(field: Any, rest: Sequence[SliceStack]) -> list[list[NDArray[np.float64]]]:
+    """The motion that a field gave to every slice, from its slices' poses."""
+    found, first = [], 0
+    for stack in rest:
+        found.append(motions_of_slices(stack, field.slice_poses[first : first + len(stack.pixels)]))
+        first += len(stack.pixels)
+    return found
 
 
-def _motion(rest: Sequence[SliceStack], registration: Registration) -> list[dict[str, Any]]:
+def _motion(rest: Sequence[SliceStack], report: dict[str, Any]) -> list[dict[str, Any]]:
     keys = ("shift_mm_ras", "turn_degrees", "ncc_before", "ncc_after", "accepted")
     return [
         {"stack": stack.name, **{key: block[key] for key in keys}}
-        for stack, line in zip(rest, registration.report["stacks"], strict=True)
+        for stack, line in zip(rest, report["stacks"], strict=True)
         for block in line["blocks"]
     ]
