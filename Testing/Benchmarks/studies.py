@@ -19,6 +19,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -104,11 +106,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", choices=("rows", "full"), help="one section; the other stays as it was")
     parser.add_argument("--whole", action="store_true", help="rows of whole studies, not of a box of 100 mm")
     parser.add_argument("--quick", action="store_true", help="four rows, no full-size fits")
+    parser.add_argument("--threads", type=int, default=THREADS, help="of the rows; full-size fits have 2")
+    parser.add_argument("--resume", action="store_true", help="keep the rows that the file has already")
     parser.add_argument("--verify", action="store_true", help="register again, and compare with what the fit found")
     parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="a PNG of each row's middle slice")
     parser.add_argument("--json", type=Path, default=RESULTS / "studies.json", help="file for the figures")
     parser.add_argument("--fit-once", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
+    if "OMP_WAIT_POLICY" not in os.environ:
+        # Threads that wait for each other would otherwise spin, and beside other programs most CPU seconds were theirs.
+        command = [sys.executable, "-m", "Testing.Benchmarks.studies", *(sys.argv[1:] if argv is None else argv)]
+        return subprocess.run(command, env={**os.environ, "OMP_WAIT_POLICY": "passive"}).returncode
     if options.fit_once:
         name, folder, output = options.fit_once
         fit_once(name, Path(folder), Path(output))
@@ -118,16 +126,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     import torch
 
-    torch.set_num_threads(THREADS)
-    stored = json.loads(options.json.read_text()) if options.only and options.json.is_file() else {}
+    torch.set_num_threads(options.threads)
+    keep = (options.only or options.resume) and options.json.is_file()
+    stored = json.loads(options.json.read_text()) if keep else {}
     results: dict[str, Any] = {"box_mm": None if options.whole else 100, "rows": [], "full": [], **stored}
     with tempfile.TemporaryDirectory() as folder:
         if options.only != "full":
-            everything = options.studies == list(CASES) and not options.stacks
-            results["rows"] = [] if everything else [
-                row for row in results["rows"]
-                if row["study"] not in options.studies or (options.stacks and row["left_out"] not in options.stacks)
-            ]  # fmt: skip
+            results["rows"] = [
+                row
+                for row in results["rows"]
+                if (options.resume and "scores" in row)
+                or row["study"] not in options.studies
+                or (options.stacks and row["left_out"] not in options.stacks)
+            ]
             _rows(options, Path(folder), results)
             results["summary"] = summary_of(results["rows"])
             _save(options.json, results)
@@ -147,6 +158,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _rows(options: argparse.Namespace, folder: Path, results: dict[str, Any]) -> None:
     picture = partial(save_picture, options.pictures) if options.pictures else None
+    done = {row["label"] for row in results["rows"]}
     for name in options.studies:
         study, singles = study_of(name, folder, options.whole), Singles()
         for whole in (False, True) if CASES[name].whole else (False,):
@@ -155,11 +167,13 @@ def _rows(options: argparse.Namespace, folder: Path, results: dict[str, Any]) ->
                     continue
                 if options.stacks and stack.name not in options.stacks:
                     continue
+                label = f"{name}: {stack.name}, {'whole' if whole else 'every second slice'}"
+                if label in done:
+                    continue
                 started = time.perf_counter()
                 try:
                     row = row_of(study, number, whole, singles, options.verify, picture)
                 except gm.GaussianMRIError as error:
-                    label = f"{name}: {stack.name}, {'whole' if whole else 'every second slice'}"
                     row = {"study": name, "left_out": stack.name, "whole": whole, "label": label,
                            "not_available": str(error)}  # fmt: skip
                 row["row_s"] = round(time.perf_counter() - started, 1)
