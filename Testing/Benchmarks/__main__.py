@@ -25,6 +25,7 @@ BENCHMARKS = (
     "kernels",
     "lattice",
     "quality",
+    "studies",
     "fit",
     "panel",
     "cinematic_trace",

@@ -62,6 +62,58 @@ def heldout(summary: dict[str, Any]) -> str:
     return _scores(summary["quality"]["heldout"], ("left out",))
 
 
+def studies(summary: dict[str, Any]) -> str:
+    """Rows of left-out slices, what the fused field gains on its rivals, and the full-size fits."""
+    results = summary["studies"]
+    rivals = ("best single", "mean", "Tikhonov", "spline")
+    rows, missing = [], []
+    for row in results["rows"]:
+        if "scores" not in row:
+            missing.append(f"{row['label']} ({row['not_available'].rstrip('.')})")
+            continue
+        scores = {name: row["scores"].get(name) or row["scores"][row["best_single"]] for name in ("fused", *rivals)}
+        best = max(score["psnr"] for score in scores.values())
+        cells = []
+        for score in scores.values():
+            psnr = f"{score['psnr']:.2f}"
+            psnr = f"**{psnr}**" if score["psnr"] == best else psnr
+            cells.append(f"{psnr} / {score['ncc']:.3f} / {score['local']:.3f}")
+        shifts = [sum(v * v for v in block["shift_mm_ras"]) ** 0.5 for block in row["motion"]]
+        moved = f"{max(shifts):.1f} mm" + ("" if row["same_motions"] or row.get("refined") else ", refused")
+        time = f"{row['cpu_seconds']:.0f} s"
+        rows.append([row["label"], *cells, row["best_single"].removesuffix(" alone"), row["chosen"], moved, time])
+    header = ["left out", "fused", *rivals, "the best single", "fused by", "moved", "CPU time"]
+    text = markdown(header, rows)
+    if missing:
+        text += f"\n\nNot measured: {'; '.join(missing)}."
+    gains = []
+    for rival, found in results["summary"].items():
+        if rival != "rows":
+            psnr, ncc = found["psnr"], found["ncc"]
+            gains.append([
+                rival, f"{psnr['mean']:+.2f} dB", f"{psnr['won']} of {results['summary']['rows']}",
+                f"{psnr['worst']:+.2f} dB ({psnr['worst_row']})", f"{ncc['mean']:+.3f}",
+                f"{ncc['worst']:+.3f} ({ncc['worst_row']})",
+            ])  # fmt: skip
+    header = ["fused minus", "mean", "better in", "worst", "mean NCC", "worst NCC"]
+    text += f"\n\n{markdown(header, gains)}"
+    full = []
+    for row in results["full"]:
+        name = row["study"] + (", AVX2 only" if row["avx2"] else "")
+        if "not_available" in row:
+            full.append([name, *["not measured"] * 6])
+            continue
+        sharp = [f"{s['psnr']:.1f} dB, {s['energy']:.0%}" for s in row["stacks"]]
+        full.append([
+            name, f"{row['seconds']:.0f} s", f"{row['cpu_seconds']:.0f} s", f"{row['peak_mb'] / 1024:.1f} GB",
+            f"{row['file_mb']:.0f} MB", f"{row['gaussians']:,}", "; ".join(sharp),
+        ])  # fmt: skip
+    if full:
+        header = ["whole fit", "time", "CPU time", "peak memory", "file", "Gaussians", "own slices: PSNR, gradient energy"]
+        text += f"\n\n{markdown(header, full)}"
+    return text
+
+
 def fit(summary: dict[str, Any]) -> str:
     rows = [
         [
@@ -228,7 +280,7 @@ def machine(summary: dict[str, Any]) -> str:
 
 
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
-    "quality": quality, "pair": pair, "heldout": heldout, "fit": fit, "kernels": kernels,
+    "quality": quality, "pair": pair, "heldout": heldout, "studies": studies, "fit": fit, "kernels": kernels,
     "panel": panel, "cinematic": cinematic, "cinematic_speed": cinematic_speed,
     "experiment": experiment, "grading": grading, "machine": machine,
 }  # fmt: skip
