@@ -23,7 +23,7 @@ from .problem import crop
 BOX_MM, MARGIN_MM = 64.0, 6.0
 PITCH_MM = 1.0
 FEWEST_PIXELS = 1500
-#: Ways to fuse within this much of the best one, dB, are as good; of those the sharpest, the last one, is taken.
+#: What left-out slices tell apart, dB: a part alone has to be better than every way to fuse by more.
 AS_GOOD_DB = 0.02
 
 
@@ -97,11 +97,11 @@ def judge(
     if not slices:
         return None
     psnr = {choice: float(np.mean(values)) for choice, values in scores.items()}
-    highest = max(psnr.values())
-    best = [choice for choice in choices if psnr[choice] >= highest - AS_GOOD_DB]
-    fused = [choice for choice in best if choice.part is None]
-    best = fused or best
-    return Verdict(best[-1], psnr, scores, slices)
+    best = max((choice for choice in choices if choice.part is None), key=lambda choice: psnr[choice])
+    alone = max((choice for choice in choices if choice.part is not None), key=lambda choice: psnr[choice])
+    if psnr[alone] > psnr[best] + AS_GOOD_DB:
+        best = alone
+    return Verdict(best, psnr, scores, slices)
 
 
 def shared_centre(stacks: Sequence[SliceStack], step_mm: float = 4.0) -> NDArray[np.float64] | None:

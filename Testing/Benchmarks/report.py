@@ -66,10 +66,11 @@ def studies(summary: dict[str, Any]) -> str:
     """Rows of left-out slices, what the fused field gains on its rivals, and the full-size fits."""
     results = summary["studies"]
     rivals = ("best single", "mean", "Tikhonov", "spline")
-    rows, missing = [], []
+    rows: list[list[str]] = []
+    missing: dict[str, list[str]] = {}
     for row in results["rows"]:
         if "scores" not in row:
-            missing.append(f"{row['label']} ({row['not_available'].rstrip('.')})")
+            missing.setdefault(row["not_available"].rstrip("."), []).append(row["label"])
             continue
         scores = {name: row["scores"].get(name) or row["scores"][row["best_single"]] for name in ("fused", *rivals)}
         best = max(score["psnr"] for score in scores.values())
@@ -85,7 +86,7 @@ def studies(summary: dict[str, Any]) -> str:
     header = ["left out", "fused", *rivals, "the best single", "fused by", "moved", "CPU time"]
     text = markdown(header, rows)
     if missing:
-        text += f"\n\nNot measured: {'; '.join(missing)}."
+        text += "".join(f"\n\nNot measured, {why}: {'; '.join(labels)}." for why, labels in missing.items())
     gains = []
     for rival, found in results["summary"].items():
         if rival != "rows":

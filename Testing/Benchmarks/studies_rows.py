@@ -51,23 +51,28 @@ Images = list[NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class Case:
-    """Stacks of one study and contrast; `whole`: each is also left out whole; `refine`: slices move on their own."""
+    """Stacks of one study and contrast.
+
+    `whole`: each is also left out whole; `masked`: only pixels in the masks that come with it count; `refine`: slices
+    move on their own.
+    """
 
     archive: str
     stacks: tuple[str, ...]
     whole: bool = False
+    masked: bool = False
     refine: bool = False
 
 
 PLANES = ("ax_t2", "cor_t2", "sag_t2")
+FETAL = tuple(f"{plane}_{n}" for plane in ("ax", "cor", "sag") for n in "ab")
 CASES = {
     "prostate_a": Case("mr_multi/prostate_a", PLANES, whole=True),
     "prostate_b": Case("mr_multi/prostate_b", PLANES, whole=True),
     "lumbar_hitachi T2": Case("mr_multi/lumbar_hitachi", ("sag_t2", "ax_t2")),
     "lumbar_hitachi T1": Case("mr_multi/lumbar_hitachi", ("sag_t1", "ax_t1")),
-    "fetal_haste": Case(
-        "mr_multi/fetal_haste", tuple(f"{p}_{n}" for p in ("ax", "cor", "sag") for n in "ab"), refine=True
-    ),
+    "fetal_haste, stacks moved": Case("mr_multi/fetal_haste", FETAL, masked=True),
+    "fetal_haste, refine": Case("mr_multi/fetal_haste", FETAL, masked=True, refine=True),
 }
 
 
@@ -111,7 +116,7 @@ def study_of(name: str, folder: Path, whole: bool = False) -> Study:
     """A study, cropped to a box around the middle of what its stacks share; `whole`: not cropped."""
     case = CASES[name]
     stacks = read(case, folder)
-    masks = read(case, folder, "mask") if case.refine else None
+    masks = read(case, folder, "mask") if case.masked else None
     if masks:
         points = np.concatenate(
             [plane.points()[mask > 0] for m in masks for plane, mask in zip(m.planes(), m.pixels, strict=True)]
@@ -344,6 +349,7 @@ def row_of(
     name = study.stacks[number].name
     label = f"{study.name}: {name}, {'whole' if whole else 'every second slice'}"
     result: dict[str, Any] = {"study": study.name, "left_out": name, "whole": whole, "label": label}
+    result["refined"] = study.case.refine
     if not held:
         return {**result, "not_available": "no slices to leave out in the box"}
     try:
