@@ -103,7 +103,10 @@ class FastFit:
 
             yield problem.progress("aligning slices", 0.0)
             problem.stacks, weights, problem.report["refinement"] = refine_stacks(
-                problem.stacks, problem.low, problem.high
+                problem.stacks,
+                problem.low,
+                problem.high,
+                lambda share: problem.progress("aligning slices", 0.08 * share),
             )
         several = len(problem.stacks) > 1
         choice = Choice("mean")
@@ -114,7 +117,7 @@ class FastFit:
             choice = yield from self._judge(anchor)
         yield problem.progress("probing with left-out slices", JUDGED if several else 0.02)
         blend = self._blend()
-        parts = [Part.of(stack) for stack in problem.stacks]
+        parts = [Part.of(stack, moved=self.refine) for stack in problem.stacks]
         if not several:
             parts[0].low, parts[0].high = problem.low, problem.high
         total, done = sum(part.pixels for part in parts), 0
@@ -178,7 +181,7 @@ class FastFit:
             return Choice(options.fusion)
         yield problem.progress("comparing ways to fuse on left-out slices", 0.12)
         verdict = judge(
-            problem.stacks, lambda part: self._guessed(part, options.prior), anchor,
+            problem.stacks, lambda part: self._guessed(part, options.prior), anchor, moved=self.refine,
             progress=lambda share: problem.progress(
                 "comparing ways to fuse on left-out slices", 0.12 + (JUDGED - 0.12) * share
             ),
@@ -250,7 +253,7 @@ class FastFit:
         problem, options = self.problem, self.options
         if options.blend is not None:
             return options.blend
-        stack = max((block for stack in problem.stacks for block in stack.blocks()), key=lambda s: s.pixels.size)
+        stack = max((block for stack in problem.stacks for block in self._blocks(stack)), key=lambda s: s.pixels.size)
         probe = Probe.of(stack)
         if probe is None:
             problem.report["held_out"] = None
@@ -268,6 +271,9 @@ class FastFit:
         blend, problem.report["held_out"] = probe.judge(guess, blended, low, high)
         problem.held_out_psnr = problem.report["held_out"]["psnr_db"]
         return blend
+
+    def _blocks(self, stack: SliceStack) -> list[SliceStack]:
+        return (Part.of(stack, 0.0, 1.0, self.refine).blocks or stack.blocks()) if self.refine else stack.blocks()
 
     def _split(self, weights: torch.Tensor | None) -> list[torch.Tensor | None]:
         """Weights of all pixels, one tensor a stack."""

@@ -2,9 +2,9 @@
 
 The parts are first fitted alone; each is sharp in its planes and blurred across them. Their plain mean keeps half of a
 detail that only one of them shows. `detail` asks instead that the field, blurred across each part's slices, shows what the
-part shows blurred like that: where only one part is sharp, it alone decides; `half` lies between. `slices` then agrees with the
-acquired pixels through their profile; `joint` does nothing else, and trusts them most: it is the best where series agree
-as well as simulated ones do. All are least squares over the nodes of one lattice (`solver.py`).
+part shows blurred like that: where only one part is sharp, it alone decides; `half` lies between. `slices` then agrees with
+the acquired pixels through their profile; `joint` does nothing else, and trusts them most: it is the best where series
+agree as well as simulated ones do. All are least squares over the nodes of one lattice (`solver.py`).
 
 Real series are not taken at one instant, by one coil, of a body at rest, and what gains 1.5 dB on one exam loses on
 another. So which of these, the mean, or one part alone is used is decided on slices of every part that were left out.

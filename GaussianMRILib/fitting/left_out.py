@@ -49,6 +49,7 @@ def judge(
     fit_alone: Callable[[Part], None],
     anchor: int,
     methods: Sequence[str] = METHODS,
+    moved: bool = False,
     progress: Callable[[float], object] | None = None,
 ) -> Verdict | None:
     """The verdict, or None where no box holds slices to leave out.
@@ -58,6 +59,7 @@ def judge(
         fit_alone: fills in `Part.lattices`, quickly.
         anchor: number of the part whose intensities are kept.
         methods: ways to fuse that are tried beside each part alone.
+        moved: whether each slice was moved on its own, see `Part.of`.
     """
     centre = shared_centre(stacks)
     if centre is None:
@@ -67,19 +69,19 @@ def judge(
     cropped = [crop(stack, wide) for stack in stacks]
     if any(part is None or np.ptp(part.pixels) == 0 for part in cropped):
         return None
-    parts = [Part.of(stack) for stack in cropped if stack is not None]
+    parts = [Part.of(stack, moved=moved) for stack in cropped if stack is not None]
     for part in parts:
         fit_alone(part)
     choices = [Choice(method) for method in methods] + [Choice("alone", n) for n in range(len(parts))]
     scores: dict[Choice, list[float]] = {choice: [] for choice in choices}
     slices = 0
     for number, part in enumerate(parts):
-        held = _held(part.groups)
+        held = _held([part.stack] if moved else part.groups)
         if held is None:
             continue
         rest, left_out = held
         others = list(parts)
-        others[number] = Part.of(rest, part.low, part.high)
+        others[number] = Part.of(rest, part.low, part.high, moved)
         fit_alone(others[number])
         overlay = overlay_of(others, anchor, PITCH_MM)
         views = [_View.of(plane, pixels, box, others) for plane, pixels in left_out]

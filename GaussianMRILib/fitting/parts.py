@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -45,11 +45,20 @@ class Part:
     offset: float = 0.0
 
     @classmethod
-    def of(cls, stack: SliceStack, low: float | None = None, high: float | None = None) -> Part:
-        """A part without fits; its own range of intensities by default."""
+    def of(
+        cls, stack: SliceStack, low: float | None = None, high: float | None = None, moved: bool = False
+    ) -> Part:
+        """A part without fits; its own range of intensities by default.
+
+        Args:
+            moved: each slice was moved on its own. They are then fitted alone as parallel slices in their mean places,
+                and only the agreement with slices knows where each is.
+        """
         if low is None or high is None:
             low, high = intensity_range(stack.pixels)
         groups = stack.blocks()
+        if moved and len(groups) > 1:
+            return cls(stack, low, high, groups, [in_mean_places(stack)])
         return cls(stack, low, high, groups, [group for group in groups if len(group.pixels) > 1])
 
     @property
@@ -78,7 +87,7 @@ class Part:
             top[seen] += fade * values
             say[seen] += fade
         values = top / say.clamp(min=1e-6)
-        if len(self.groups) > 1:
+        if sum(len(block.pixels) for block in self.blocks) < len(self.stack.pixels):
             self._fill_wedges(lattice, values, say)
         return values * self.gain + self.offset, say.clamp(max=1)
 
@@ -86,8 +95,6 @@ class Part:
         """Between angled blocks, where no block's slab reaches, the nearest slices stand in."""
         # A region of one block has no wedge; blocks with gaps between them are regions of their own.
         hulls = [region.hull() for region in self.stack.regions() if len(region.blocks()) > 1]
-        if not hulls:
-            return
         between = ScatteredSlices(self.stack)
         open_ = (say <= 0).reshape(len(say), -1).any(1)
         open_ &= torch.stack([lattice.bricks_in(hull) for hull in hulls]).any(0)
@@ -104,6 +111,24 @@ class Part:
                 share = say[part]
                 share[mask] = FADE_AT_BORDER
                 say[part] = share
+
+
+def in_mean_places(stack: SliceStack) -> SliceStack:
+    """A stack whose slices were moved one by one, as parallel slices at equal distances in its mean pose."""
+    poses, count = stack.ijk_to_ras, len(stack.pixels)
+    left, _, right = np.linalg.svd((poses[:, :3, :3] / np.linalg.norm(poses[:, :3, :3], axis=1, keepdims=True)).mean(0))
+    axes = left @ np.diag([1, 1, np.linalg.det(left @ right)]) @ right
+    lengths = np.linalg.norm(poses[0, :3, :2], axis=0)
+    middles = np.stack([plane.center for plane in stack.planes()])
+    step = np.polyfit(np.arange(count), (middles - middles.mean(0)) @ axes[:, 2], 1)[0]
+    _, rows, columns = stack.shape
+    nominal = np.tile(np.eye(4), (count, 1, 1))
+    nominal[:, :3, :3] = axes
+    nominal[:, :3, :2] *= lengths
+    along = (np.arange(count) - (count - 1) / 2)[:, None] * step * axes[:, 2]
+    corner = nominal[0, :3, 0] * (columns - 1) / 2 + nominal[0, :3, 1] * (rows - 1) / 2
+    nominal[:, :3, 3] = middles.mean(0) + along - corner
+    return replace(stack, ijk_to_ras=nominal)
 
 
 def covering_lattice(parts: Sequence[Part], pitch: float | None = None) -> GaussianLattice:
