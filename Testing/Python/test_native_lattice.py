@@ -3,8 +3,6 @@ seed is printed)."""
 
 from __future__ import annotations
 
-import secrets
-
 import pytest
 import torch
 from lattice_scenes import (
@@ -14,6 +12,7 @@ from lattice_scenes import (
     clear_pixels,
     lattice_scene,
 )
+from seeds import chosen_seed
 
 from GaussianMRILib import native
 from GaussianMRILib.native.backend import kernels
@@ -32,9 +31,7 @@ if LIBRARY is not None:
 
 @pytest.fixture
 def seed() -> int:
-    value = secrets.randbits(31)
-    print(f"seed {value}")
-    return value
+    return chosen_seed()
 
 
 @pytest.fixture(params=SIMD)
@@ -181,7 +178,8 @@ def test_steps_of_any_size(seed: int) -> None:
         assert torch.isfinite(image).all() and torch.isfinite(density).all()
         if factor < 1e3:
             assert_images_agree(scene, (image, density))
-            assert_adjoint_agrees(scene, native.lattice_render_backward, seed)
+            # Pixels lie up to 600 pitches away, where float32 places them to 4e-5 pitches: weights then err by 1e-4.
+            assert_adjoint_agrees(scene, native.lattice_render_backward, seed, 1e-5 if factor < 1 else 2e-4)
 
 
 def test_long_rows_stay_exact(seed: int) -> None:

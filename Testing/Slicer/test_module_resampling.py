@@ -171,7 +171,7 @@ def test_cancel_leaves_the_scene_as_it_was(app: Any, panel: Any, scan: Any) -> N
     before = app.ids()
     panel.ui.applyButton.click()
     assert panel.fitController.running and panel.ui.cancelButton.enabled
-    app.wait(0.3)
+    app.wait(5, until=lambda: bool(panel.ui.statusLabel.text))  # a scan as small is fitted within moments
     assert panel.ui.statusLabel.text
     panel.ui.cancelButton.click()
     assert not panel.fitController.running
