@@ -98,14 +98,9 @@ class StridedPointwise(nn.Conv2d):
     @classmethod
     def of(cls, convolution: nn.Conv2d) -> StridedPointwise:
         """With the parameters (the same objects, under the same names) of `convolution`, a 1x1 one without padding."""
-        made = cls(
-            convolution.in_channels,
-            convolution.out_channels,
-            convolution.kernel_size,  # type: ignore[arg-type]
-            convolution.stride,  # type: ignore[arg-type]
-            bias=convolution.bias is not None,
-            device="meta",
-        )
+        rows, columns = convolution.stride
+        channels = convolution.in_channels, convolution.out_channels
+        made = cls(*channels, 1, (rows, columns), bias=convolution.bias is not None, device="meta")
         made.weight, made.bias = convolution.weight, convolution.bias
         return made
 
