@@ -109,7 +109,7 @@ class Fuser:
 
     def _solved(self, inner: GaussianLattice) -> GaussianLattice:
         if self._detail is None:
-            terms = detail_terms(self.parts, inner, [say[self._several] for say in self.overlay.says])
+            terms = detail_terms(self.parts, inner, [say[self._several].float() for say in self.overlay.says])
             start = inner.with_nodes(self._coarse(inner)) if len(inner) > LARGE else inner
             self._detail = solve_lattice(inner, terms, DETAIL, *self._effort(inner), self.progress, start.nodes)
         return self._detail

@@ -149,7 +149,8 @@ class Overlay:
 
     Attributes:
         lattice: whose nodes are 0.
-        values, says: one (B, 8, 8, 8) a part: what it shows there, in the shared scale, and its say, 0 to 1.
+        values, says: one (B, 8, 8, 8) a part: what it shows there, in the shared scale, and its say, 0 to 1 (half
+            precision, since there are many nodes).
     """
 
     lattice: GaussianLattice
@@ -159,7 +160,7 @@ class Overlay:
     @classmethod
     def of(cls, parts: Sequence[Part], lattice: GaussianLattice) -> Overlay:
         found = [part.on(lattice) for part in parts]
-        return cls(lattice, [values for values, _ in found], [say for _, say in found])
+        return cls(lattice, [values for values, _ in found], [say.half() for _, say in found])
 
     def common(self) -> torch.Tensor:
         """Nodes (B, 8, 8, 8) bool that every part shows."""
@@ -169,7 +170,7 @@ class Overlay:
         """(B, 8, 8, 8): the mean of the parts where they are, the median of all that elsewhere."""
         top, bottom = torch.zeros_like(self.lattice.nodes), torch.zeros_like(self.lattice.nodes)
         for n, (values, say) in enumerate(zip(self.values, self.says, strict=True)):
-            share = say if weights is None else say * weights[n]
+            share = say.float() if weights is None else say.float() * weights[n]
             top += share * values
             bottom += share
         top /= bottom.clamp(min=1e-12)
