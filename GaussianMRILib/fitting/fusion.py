@@ -179,11 +179,12 @@ def slice_terms(parts: Sequence[Part], lattice: GaussianLattice) -> list[SliceTe
     terms = []
     step = float(lattice.pitch.min())
     for part in parts:
-        for group in part.groups:
-            stride = max(1, round(step / min(group.pixel_spacing)))
-            batch, pixels = batch_of(group, step, stride)
-            volume = float(np.prod(group.pixel_spacing)) * stride**2 * group.spacing
-            terms.append(SliceTerm(batch, part.in_scale(pixels), volume))
+        stack = part.stack
+        stride = max(1, round(step / min(stack.pixel_spacing)))
+        batch, pixels = batch_of(stack, step, stride)
+        spacing = part.blocks[0].spacing if part.blocks else stack.spacing
+        volume = float(np.prod(stack.pixel_spacing)) * stride**2 * spacing
+        terms.append(SliceTerm(batch, part.in_scale(pixels), volume))
     return terms
 
 

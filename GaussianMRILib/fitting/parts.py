@@ -214,14 +214,14 @@ def interpolating(lattice: GaussianLattice, samples: torch.Tensor, iterations: i
     return found
 
 
-def batch_of(block: SliceStack, step: float, stride: int = 1) -> tuple[PlaneBatch, NDArray[np.float32]]:
+def batch_of(stack: SliceStack, step: float, stride: int = 1) -> tuple[PlaneBatch, NDArray[np.float32]]:
     """Slices through their profile, every `stride`-th pixel, and the pixels (total,)."""
     from ..geometry import ImagePlane
 
     planes = []
-    for plane in block.planes():
+    for plane in stack.planes():
         matrix = plane.ijk_to_ras.copy()
         matrix[:3, :2] *= stride
         shape = (-(-plane.shape[0] // stride), -(-plane.shape[1] // stride))
         planes.append(ImagePlane(matrix, shape, plane.thickness))
-    return PlaneBatch.from_planes(planes, step=step), block.pixels[:, ::stride, ::stride].reshape(-1)
+    return PlaneBatch.from_planes(planes, step=step), stack.pixels[:, ::stride, ::stride].reshape(-1)
