@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..baselines.resampling import ScatteredSlices
 from ..gaussians import GaussianLattice, PlaneBatch
 from ..gaussians.lattice import FULL_DENSITY
-from ..geometry import inside_hull
+from ..geometry import ImagePlane, inside_hull
 from ..priors.network_prior import intensity_range
 from ..stacks import SliceStack
 
@@ -216,8 +216,6 @@ def interpolating(lattice: GaussianLattice, samples: torch.Tensor, iterations: i
 
 def batch_of(stack: SliceStack, step: float, stride: int = 1) -> tuple[PlaneBatch, NDArray[np.float32]]:
     """Slices through their profile, every `stride`-th pixel, and the pixels (total,)."""
-    from ..geometry import ImagePlane
-
     planes = []
     for plane in stack.planes():
         matrix = plane.ijk_to_ras.copy()
