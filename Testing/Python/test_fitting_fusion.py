@@ -1,0 +1,152 @@
+"""Several series in one field: scale, ways to fuse, the choice between them, and what must not go wrong."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from fit_scenes import AXES, intensity, scan
+
+import GaussianMRILib as gm
+from GaussianMRILib.fitting import memory
+from GaussianMRILib.fitting.fusion import METHODS, Choice, Fuser, overlay_of, slice_terms
+from GaussianMRILib.fitting.guess import cubic_guess
+from GaussianMRILib.fitting.lattice import lattice_of_volume
+from GaussianMRILib.fitting.left_out import judge, shared_centre
+from GaussianMRILib.fitting.parts import Part, in_mean_places, interpolating
+from GaussianMRILib.fitting.solver import Regularisation, solve_lattice
+from GaussianMRILib.gaussians import PlaneBatch
+
+#: The same axes in another order: a sagittal stack of an axial one.
+SAGITTAL = AXES[:, [1, 2, 0]]
+
+
+@pytest.fixture(scope="module")
+def pair() -> list[gm.SliceStack]:
+    """Two stacks across each other; the second one's intensities have another gain and offset."""
+    axial, sagittal = scan(slices=11), scan(slices=12, side=(46, 48), axes=SAGITTAL, seed=1)
+    return [replace(axial, name="axial"), replace(sagittal, name="sagittal", pixels=0.4 * sagittal.pixels + 70)]
+
+
+def by_spline(part: Part) -> None:
+    for block in part.blocks:
+        part.lattices.append(lattice_of_volume(cubic_guess(block), part.low, part.high))
+
+
+@pytest.fixture(scope="module")
+def parts(pair: list[gm.SliceStack]) -> list[Part]:
+    made = [Part.of(stack) for stack in pair]
+    for part in made:
+        by_spline(part)
+    return made
+
+
+def plane() -> gm.ImagePlane:
+    return gm.ImagePlane.from_normal((1, -1, 0), (0.3, 0.8, 0.5), spacing=(1, 1), shape=(30, 30))
+
+
+def rms(lattice: gm.gaussians.GaussianLattice, part: Part) -> float:
+    """Of the difference to the truth on a plane, in units of the image."""
+    image, _ = lattice.render(PlaneBatch.from_planes([plane()]))
+    values = image.numpy().reshape(30, 30) * (part.high - part.low) + part.low
+    return float(np.sqrt(np.mean((values - intensity(plane().points())) ** 2)))
+
+
+def test_parts_come_to_one_scale(parts: list[Part]) -> None:
+    overlay_of(parts, 0)
+    first, second = parts
+    assert (first.gain, first.offset) == (1.0, 0.0)
+    # What the second one calls 0.4 v + 70 is v for the first one.
+    slope = second.gain / (second.high - second.low) * (first.high - first.low)
+    assert slope == pytest.approx(2.5, rel=0.06)
+
+
+def test_series_that_agree_are_better_together(parts: list[Part]) -> None:
+    fuser = Fuser(parts, overlay_of(parts, 0))
+    alone = [rms(fuser.fuse(Choice("alone", n)), parts[0]) for n in range(2)]
+    fused = {method: rms(fuser.fuse(Choice(method)), parts[0]) for method in METHODS}
+    assert fused["joint"] < min(alone)
+    # The layers of this scene are seen by one stack only: the plain mean halves them, and each way loses less.
+    assert fused["joint"] < fused["slices"] < fused["detail"] < fused["half"] < fused["mean"]
+
+
+def test_the_choice_is_made_on_left_out_slices(pair: list[gm.SliceStack]) -> None:
+    verdict = judge(pair, by_spline, 0)
+    assert verdict is not None and verdict.slices >= 6
+    assert verdict.choice.part is None
+    best_alone = max(value for choice, value in verdict.psnr.items() if choice.part is not None)
+    assert verdict.psnr[verdict.choice] > best_alone + 0.5
+    # A stack that shows something else helps nobody: one part alone is taken, and that is the other one or itself.
+    rng = np.random.default_rng(3)
+    noise = replace(pair[1], pixels=rng.normal(200, 60, pair[1].shape).astype(np.float32))
+    spoilt = judge([pair[0], noise], by_spline, 0)
+    assert spoilt is not None
+    assert spoilt.psnr[spoilt.choice] >= max(spoilt.psnr.values()) - 0.02
+
+
+def test_a_fit_of_two_series_says_what_it_did(pair: list[gm.SliceStack]) -> None:
+    field = gm.fit(pair, seed=1)
+    assert field.report["fusion"]["method"] in (*METHODS, "alone")
+    assert "axial alone" in field.report["fusion"]["note"] and "dB" in field.report["fusion"]["note"]
+    moves = [block for stack in field.report["registration"]["stacks"] for block in stack["blocks"]]
+    assert all(np.linalg.norm(block["shift_mm_ras"]) < 0.5 for block in moves)
+    assert len(field.report["motions"]) == 2 and field.report["memory_gb"] > 0
+    values = field.render(plane())
+    low, high = pair[0].pixels.min(), pair[0].pixels.max()
+    margin = 0.1 * (high - low)
+    assert np.nanmin(values) > low - margin and np.nanmax(values) < high + margin  # nothing outside the sources' range
+    assert np.sqrt(np.nanmean((values - intensity(plane().points())) ** 2)) < 40
+    again = gm.fit(pair, seed=1)
+    assert field.lattice is not None and again.lattice is not None
+    assert torch.equal(field.lattice.nodes, again.lattice.nodes)
+
+
+def test_series_that_do_not_meet(pair: list[gm.SliceStack]) -> None:
+    away = np.eye(4)
+    away[0, 3] = 200.0
+    far = replace(pair[1], ijk_to_ras=away @ pair[1].ijk_to_ras)
+    assert shared_centre([pair[0], far]) is None
+    field = gm.fit([pair[0], far], blend=0.0)
+    assert "nothing says whether that helps" in field.report["fusion"]["note"]
+    assert np.isfinite(field.render(far.plane(5))).mean() > 0.9 and np.isfinite(field.render(pair[0].plane(5))).all()
+
+
+def test_too_little_memory_is_said_before_the_fit(
+    pair: list[gm.SliceStack], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "available_bytes", lambda: 1_000_000)
+    with pytest.raises(gm.GaussianMRIError, match=r"GB of memory.*--roi"):
+        gm.fit(pair)
+
+
+def test_cancel_is_heard_while_series_are_compared(pair: list[gm.SliceStack]) -> None:
+    fitter = gm.Fitter(pair)
+    with pytest.raises(gm.GaussianMRIError, match="cancelled"):
+        for progress in fitter:
+            if progress.stage.startswith("comparing"):
+                fitter.cancel()
+
+
+def test_the_solver_agrees_with_slices(parts: list[Part]) -> None:
+    """Of a start that is wrong by a smooth field, agreement takes it away; without slices it stays."""
+    overlay = overlay_of(parts, 0)
+    truth = interpolating(overlay.lattice, overlay.mean())
+    wrong = truth.with_nodes(truth.nodes + 0.2)
+    terms = slice_terms(parts[:1], wrong)
+    solved = solve_lattice(wrong, terms, Regularisation(0.0, 0.0, 0.01, False), 1, 10)
+    image, _ = solved.render(terms[0].batch)
+    assert float((image - terms[0].target).abs().mean()) < 0.02
+    assert torch.allclose(solve_lattice(wrong, [], Regularisation(0.0), 1, 3).nodes, wrong.nodes, atol=1e-5)
+
+
+def test_mean_places_of_moved_slices() -> None:
+    stack = scan(slices=9)
+    rng = np.random.default_rng(5)
+    poses = stack.ijk_to_ras.copy()
+    poses[:, :3, 3] += rng.normal(0, 0.8, (9, 3))
+    mean = in_mean_places(replace(stack, ijk_to_ras=poses))
+    assert len(mean.blocks()) == 1
+    off = np.linalg.norm(mean.ijk_to_ras[:, :3, 3] - stack.ijk_to_ras[:, :3, 3], axis=1)
+    assert off.max() < 1.2
