@@ -215,7 +215,7 @@ class FastFit:
     ) -> Iterator[Progress]:
         """The part's lattices from guess and steered Gaussians; `here` are fractions of the whole fit."""
         problem, options = self.problem, self.options
-        inside = replace(problem, low=part.low, high=part.high, report=problem.report)
+        inside = replace(problem, low=part.low, high=part.high)
         start, span, first = here[0], (here[1] - here[0]) / part.pixels, 0
         for block in part.blocks:
             a = start + span * first

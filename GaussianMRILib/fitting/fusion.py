@@ -21,7 +21,7 @@ import torch
 from ..gaussians import GaussianLattice, PlaneBatch
 from ..gaussians.lattice import FULL_DENSITY
 from ..geometry import ImagePlane
-from .parts import Overlay, Part, batch_of, covering_lattice, interpolating, share_scale
+from .parts import Overlay, Part, batch_of, covering_lattice, interpolating, share_scale, strided
 from .solver import Regularisation, SliceTerm, solve_lattice
 
 #: Standard deviation of the blur across slices in which the parts are compared, in distances between slices.
@@ -159,10 +159,7 @@ def detail_terms(parts: Sequence[Part], lattice: GaussianLattice, says: Sequence
 
 def _blurred(first: ImagePlane, places: np.ndarray, stride: int, sigma: float, step: float) -> PlaneBatch:
     """Planes `places` mm along the normal of a first one, every `stride`-th pixel, each blurred by a Gaussian."""
-    matrix = first.ijk_to_ras.copy()
-    matrix[:3, :2] *= stride
-    shape = (-(-first.shape[0] // stride), -(-first.shape[1] // stride))
-    coarse = ImagePlane(matrix, shape)
+    coarse = strided(first, stride)
     batch = PlaneBatch.from_planes([coarse.offset(float(place)) for place in places])
     count = max(3, int(np.ceil(2 * REACH * sigma / step)))
     offsets = ((np.arange(count) + 0.5) / count - 0.5) * 2 * REACH * sigma

@@ -16,7 +16,7 @@ from ..gaussians import GaussianLattice, PlaneBatch
 from ..geometry import ImagePlane, inside_hull
 from ..stacks import SliceStack
 from .fusion import METHODS, Choice, Fuser, overlay_of
-from .parts import Part
+from .parts import Part, strided
 from .problem import crop
 
 #: Edge of the box, mm; a little more is fitted around it.
@@ -156,10 +156,7 @@ class _View:
         cls, plane: ImagePlane, pixels: NDArray[np.float32], box: NDArray[np.float64], parts: Sequence[Part]
     ) -> _View:
         stride = max(1, round(PITCH_MM / min(plane.spacing) / 2))
-        matrix = plane.ijk_to_ras.copy()
-        matrix[:3, :2] *= stride
-        coarse = pixels[::stride, ::stride]
-        view = ImagePlane(matrix, coarse.shape, plane.thickness)
+        view, coarse = strided(plane, stride), pixels[::stride, ::stride]
         points = view.points()
         valid: NDArray[np.bool_] = np.all((points >= box[:, 0]) & (points <= box[:, 1]), axis=-1)
         for part in parts:

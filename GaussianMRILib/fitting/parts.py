@@ -162,10 +162,6 @@ class Overlay:
         found = [part.on(lattice) for part in parts]
         return cls(lattice, [values for values, _ in found], [say.half() for _, say in found])
 
-    def common(self) -> torch.Tensor:
-        """Nodes (B, 8, 8, 8) bool that every part shows."""
-        return torch.stack([say > 0 for say in self.says]).all(0)
-
     def mean(self, weights: Sequence[float] | None = None) -> torch.Tensor:
         """(B, 8, 8, 8): the mean of the parts where they are, the median of all that elsewhere."""
         top, bottom = torch.zeros_like(self.lattice.nodes), torch.zeros_like(self.lattice.nodes)
@@ -216,10 +212,12 @@ def interpolating(lattice: GaussianLattice, samples: torch.Tensor, iterations: i
 
 def batch_of(stack: SliceStack, step: float, stride: int = 1) -> tuple[PlaneBatch, NDArray[np.float32]]:
     """Slices through their profile, every `stride`-th pixel, and the pixels (total,)."""
-    planes = []
-    for plane in stack.planes():
-        matrix = plane.ijk_to_ras.copy()
-        matrix[:3, :2] *= stride
-        shape = (-(-plane.shape[0] // stride), -(-plane.shape[1] // stride))
-        planes.append(ImagePlane(matrix, shape, plane.thickness))
+    planes = [strided(plane, stride) for plane in stack.planes()]
     return PlaneBatch.from_planes(planes, step=step), stack.pixels[:, ::stride, ::stride].reshape(-1)
+
+
+def strided(plane: ImagePlane, stride: int) -> ImagePlane:
+    """Every `stride`-th row and column of a plane, from the first ones on."""
+    matrix = plane.ijk_to_ras.copy()
+    matrix[:3, :2] *= stride
+    return ImagePlane(matrix, (-(-plane.shape[0] // stride), -(-plane.shape[1] // stride)), plane.thickness)

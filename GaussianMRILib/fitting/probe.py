@@ -17,8 +17,6 @@ from ..stacks import SliceStack
 #: The probe's gaps are twice as wide as the scan's, and there the blend helps more than it does in the scan: hence
 #: the ceiling, the best weight on simulated scans. Less than the least is not worth its time.
 LARGEST_BLEND, SMALLEST_BLEND = 0.6, 0.05
-#: The ceiling where the blend cannot be made to agree with the slices, and takes over the field's noise.
-LARGEST_LOOSE_BLEND = 0.25
 
 
 @dataclass(frozen=True)
