@@ -204,7 +204,7 @@ def _usable(stacks: list[SliceStack]) -> tuple[list[SliceStack], list[str]]:
         names = ", ".join(stack.name for stack in stacks if not any(stack is other for other in kept))
         warnings.append(f"left out, because every pixel has the same value: {names}")
     stacks = kept or stacks  # without any contrast the range of intensities says so
-    groups = apart(stacks)
+    groups = apart(stacks) if len(stacks) > 1 else []
     if len(groups) > 1:
         text = " | ".join(", ".join(stack.name for stack in group) for group in groups)
         warnings.append(

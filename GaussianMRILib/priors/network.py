@@ -99,16 +99,23 @@ class FactorisedConvolution(nn.Module):
         self.within = nn.Conv2d(channels, rank, 3, padding=1, bias=False)
         self.across = nn.Conv2d(rank, channels, (3, 1), padding=(1, 0))
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        batch, count, rows, columns, _ = x.shape
+    def within_slices(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, K, rows, columns, rank)."""
         inner = self.within(x.flatten(0, 1).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        inner = inner.reshape(batch, count, rows * columns, -1).permute(0, 3, 1, 2)
-        return self.across(inner).permute(0, 2, 3, 1).reshape(x.shape)
+        return inner.unflatten(0, x.shape[:2])
+
+    def across_slices(self, inner: torch.Tensor) -> torch.Tensor:
+        """(B, K, rows, columns, channels)."""
+        size = inner.shape[:4]
+        return self.across(inner.flatten(2, 3).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).reshape(*size, -1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.across_slices(self.within_slices(x))
 
 
-#: Of the first and second convolutions of six blocks. Multiples of eight fill vector registers; ranks that follow how
-#: much of each kernel they keep are no better than equal ones.
-RANKS = (24,) * 12
+#: Of the first convolutions of six blocks, then of the second ones. Multiples of eight fill vector registers; the image is
+#: plain enough before the third block for a smaller one.
+RANKS = (16, 16, *(24,) * 10)
 
 
 class FactorisedNetwork(PriorNetwork):
@@ -139,9 +146,12 @@ class FactorisedNetwork(PriorNetwork):
         ).contiguous()  # as it lies in memory already, where convolutions keep the format
         for n in range(self.blocks):
             hidden = torch.relu_(self.first[n](x).add_(shift[:, n].to(x.dtype)))
-            change = self.second[n](hidden)
+            hidden = self.second[n].within_slices(hidden)
+            change = self.second[n].across_slices(hidden)
             x = x + change if torch.is_grad_enabled() else x.add_(change)
-        return self.exit(torch.relu(x).permute(0, 4, 1, 2, 3))
+            del hidden, change  # or they would still be there at the next block's peak
+        last = torch.relu(x) if torch.is_grad_enabled() else x.relu_()
+        return self.exit(last.permute(0, 4, 1, 2, 3))
 
 
 def condition_vector(ratio: float, fill: float, noise: float) -> list[float]:

@@ -19,8 +19,8 @@ from .volume import PriorVolume
 HALO = 8
 #: Slices added at either end of a scan, so that its end does not look like air.
 HALO_SLICES = 2
-#: Numbers in one layer's activations of a tile with its halo: 128 MB.
-LARGEST_LAYER = 32_000_000
+#: Numbers in one layer's activations of a tile with its halo: 256 MB.
+LARGEST_LAYER = 64_000_000
 Progress = Callable[[float], None]
 
 
