@@ -7,6 +7,7 @@ pair      the same with a sagittal stack beside the axial one: each alone, Tikho
     Gaussians
           of both.
 heldout   really acquired sparse stacks: every second slice is left out and predicted from the others.
+disturbed only when named: the pair, the sagittal stack with another gain, shading, offset, noise and place.
 
 PSNR in dB (data range 1: the scan's 99.9th percentile), SSIM, LPIPS where its weights are on this computer;
 the mean over planes. Seconds are those of preparing a method (fit, volume) and of rendering one plane.
@@ -20,7 +21,7 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,11 @@ import numpy as np
 
 import GaussianMRILib as gm
 from GaussianMRILib import baselines, evaluation, metrics
+from GaussianMRILib.gaussians import GaussianField
 from GaussianMRILib.geometry import ImagePlane
 from GaussianMRILib.stacks import SliceStack
+
+from . import disturbances
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -37,6 +41,8 @@ SHARED_DATA = ROOT.parent / "shared" / "data"
 
 Render = Callable[[Sequence[ImagePlane]], list[np.ndarray]]
 EXPERIMENTS = ("single", "pair", "heldout")
+#: Experiments that run only when they are named.
+LONG = ("disturbed",)
 #: Real sparse stacks: file, and the box of slices, rows and columns that is used.
 SPARSE = {
     "cervical GRE 5 mm": ("mr_spine/sct019_axial_mt0_5mm.nii.gz", np.s_[:, :, :]),
@@ -102,15 +108,16 @@ class Judge:
     def row(
         self,
         label: str,
-        method: str,
+        method: str | Callable[[list[SliceStack], int], Render],
         stacks: list[SliceStack],
-        views: dict[str, tuple[Sequence[ImagePlane], Sequence[np.ndarray]]],
+        views: Mapping[str, tuple[Sequence[ImagePlane], Sequence[np.ndarray]]],
     ) -> dict[str, Any]:
         """Score `method` on each view (planes, true images); prints the row."""
         row: dict[str, Any] = {"method": label}
         try:
             start = time.perf_counter()
-            render = METHODS[method](stacks, self.seed)
+            prepare = METHODS[method] if isinstance(method, str) else method
+            render = prepare(stacks, self.seed)
             row["prepare_s"] = time.perf_counter() - start
             start = time.perf_counter()
             for view, (planes, truths) in views.items():
@@ -151,6 +158,37 @@ def pair(scans: Sequence[str], methods: Sequence[str], planes: int, judge: Judge
             if method in methods or method != "fast":
                 rows.append(judge.row(f"both: {method}", method, case.stacks, views))
         results[name] = rows
+    return results
+
+
+def disturbed(scans: Sequence[str], cases: Sequence[str], planes: int, judge: Judge) -> dict[str, Any]:
+    """The axial stack alone, and with a sagittal one that is disturbed as series of real exams are, by `fast`."""
+    fields: list[GaussianField] = []
+
+    def prepare(stacks: list[SliceStack], seed: int) -> Render:
+        fields[:] = [gm.fit(stacks, preset="fast", seed=seed)]
+        return fields[0].render_many
+
+    results = {}
+    for name in scans:
+        case = evaluation.quality_case(name, SHARED_DATA, ("axial", "sagittal"), planes, judge.seed)
+        axial, clean = case.stacks[0], evaluation.simulate_stack(case.scan, "sagittal", noise=0)
+        # The larger stack keeps place and intensities, and the truth has those of the axial one.
+        assert axial.pixels.size >= clean.pixels.size
+        views = {"thin": (case.planes, case.thin), "thick": (case.thick_planes, case.thick)}
+        _title(f"{name}: axial and disturbed sagittal stack", views)
+        rows: dict[str, dict[str, Any]] = {}
+        for label in (*cases, "axial alone"):
+            how = disturbances.CASES.get(label)
+            second = [] if how is None else [disturbances.disturbed(clean, how, seed=judge.seed + 1)]
+            row = rows[label] = judge.row(label, prepare, [axial, *second], views)
+            if "not_available" in row:
+                continue
+            row["against"] = disturbances.against(label, rows, views)
+            if how is not None:
+                row["found"] = disturbances.found(fields[0].report, clean, how)
+            print(f"{'':26}  against {row['against']}, found {row.get('found')}", flush=True)
+        results[name] = list(rows.values())
     return results
 
 
@@ -213,10 +251,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--only", nargs="+", choices=EXPERIMENTS, default=EXPERIMENTS, help="experiments to run"
+        "--only", nargs="+", choices=(*EXPERIMENTS, *LONG), default=EXPERIMENTS, help="experiments to run"
     )
     parser.add_argument("--scans", nargs="+", choices=list(evaluation.SCANS), default=list(evaluation.SCANS))
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), help="default: all")
+    cases = list(disturbances.CASES)
+    parser.add_argument("--cases", nargs="+", choices=cases, default=cases, help="disturbances; default: all")
     parser.add_argument("--planes", type=int, default=12, help="planes per scan")
     parser.add_argument("--seed", type=int, default=0, help="of noise, planes and fits")
     parser.add_argument("--quick", action="store_true", help="6 planes, without the paper's slow recipe")
@@ -232,12 +272,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     planes = min(options.planes, 6) if options.quick else options.planes
     judge = Judge(options.seed, lpips)
     results: dict[str, Any] = {"planes": planes, "seed": options.seed}
+    if options.json.is_file():
+        # What is not run now keeps its figures, unless they are of other planes or another seed.
+        earlier = json.loads(options.json.read_text(encoding="utf-8"))
+        if all(earlier.get(key) == value for key, value in results.items()):
+            results = earlier
     if "single" in options.only:
         results["single"] = single(options.scans, [m for m in SINGLE if m in chosen], planes, judge)
     if "pair" in options.only:
         results["pair"] = pair(options.scans, chosen, planes, judge)
     if "heldout" in options.only:
         results["heldout"] = heldout(list(SPARSE), [m for m in HELDOUT if m in chosen], judge)
+    if "disturbed" in options.only:
+        chosen_cases = [name for name in cases if name in options.cases]  # in order, for the comparisons
+        results["disturbed"] = disturbed(options.scans, chosen_cases, planes, judge)
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     print(f"\nWrote {options.json}")

@@ -62,6 +62,34 @@ def heldout(summary: dict[str, Any]) -> str:
     return _scores(summary["quality"]["heldout"], ("left out",))
 
 
+def disturbed(summary: dict[str, Any]) -> str:
+    """Scores of pairs with a disturbed stack, what is lost by it, and what is left of its motion."""
+    views = ("thin", "thick")
+    parts = []
+    for name, results in summary["quality"]["disturbed"].items():
+        rows = []
+        for row in results:
+            if "not_available" in row:
+                rows.append([row["method"], *["not measured"] * 8])
+                continue
+            scores = [f"{row[view][score]:.{n}f}" for view in views for score, n in (("psnr", 2), ("ssim", 3))]
+            lost = [
+                f"{row['against'][other]['thin']:+.2f} / {row['against'][other]['thick']:+.2f}"
+                if other in row["against"]
+                else ""
+                for other in ("none", "noise x 2")
+            ]
+            found = row.get("found")
+            moved = [f"{found['given_mm']:.1f} to {found['left_mm']:.2f} mm", found["fused_by"]] if found else ["", ""]
+            rows.append([row["method"], *scores, *lost, *moved])
+        header = [
+            "sagittal stack", *(f"{view} {score}" for view in views for score in ("PSNR", "SSIM")),
+            "minus none (thin / thick)", "minus noise x 2", "out of place", "fused by",
+        ]  # fmt: skip
+        parts.append(f"{name}:\n\n{markdown(header, rows)}")
+    return "\n\n".join(parts)
+
+
 def studies(summary: dict[str, Any]) -> str:
     """Rows of left-out slices, what the fused field gains on its rivals, and the full-size fits."""
     results = summary["studies"]
@@ -281,8 +309,8 @@ def machine(summary: dict[str, Any]) -> str:
 
 
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
-    "quality": quality, "pair": pair, "heldout": heldout, "studies": studies, "fit": fit, "kernels": kernels,
-    "panel": panel, "cinematic": cinematic, "cinematic_speed": cinematic_speed,
+    "quality": quality, "pair": pair, "disturbed": disturbed, "heldout": heldout, "studies": studies, "fit": fit,
+    "kernels": kernels, "panel": panel, "cinematic": cinematic, "cinematic_speed": cinematic_speed,
     "experiment": experiment, "grading": grading, "machine": machine,
 }  # fmt: skip
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -163,11 +164,16 @@ def test_versions_agree() -> None:
     assert "Apache License" in (ROOT / "LICENSE.txt").read_text(encoding="utf-8")[:200]
 
 
-def test_report_fills_the_readme() -> None:
+def _report() -> Any:
     spec = importlib.util.spec_from_file_location("report", ROOT / "Testing" / "Benchmarks" / "report.py")
     assert spec is not None and spec.loader is not None
     report = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(report)
+    return report
+
+
+def test_report_fills_the_readme() -> None:
+    report = _report()
     score = {"psnr": 30.0, "ssim": 0.9, "lpips": None}
     rows = [
         {"method": "cubic", "thin": score, "thick": score, "prepare_s": 0.5, "plane_s": 0.01},
@@ -181,3 +187,22 @@ def test_report_fills_the_readme() -> None:
     assert set(missing) == set(report.TABLES) - {"quality"}
     again, _ = report.fill(text, summary)
     assert again == text
+
+
+def test_report_says_what_a_disturbed_stack_costs() -> None:
+    report = _report()
+    score = {"psnr": 30.0, "ssim": 0.9, "lpips": None}
+    found = {"given_mm": 3.04, "left_mm": 0.26, "fused_by": "half"}
+    lost = {"thin": -0.2, "thick": -0.31}
+    rows = [
+        {"method": "all", "thin": score, "thick": score, "against": {"none": lost, "noise x 2": lost}, "found": found},
+        {"method": "axial alone", "thin": score, "thick": score, "against": {"none": {"thin": -2.0, "thick": -1.5}}},
+        {"method": "gain 2", "not_available": "no memory"},
+    ]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    text, missing = report.fill(readme, {"quality": {"disturbed": {"scan": rows}}})
+    scores = "30.00 | 0.900 | 30.00 | 0.900"
+    assert f"| all | {scores} | -0.20 / -0.31 | -0.20 / -0.31 | 3.0 to 0.26 mm | half |" in text
+    assert f"| axial alone | {scores} | -2.00 / -1.50 |  |  |  |" in text
+    assert "| gain 2 | not measured |" in text
+    assert set(missing) == set(report.TABLES) - {"disturbed"}
