@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..baselines.resampling import parallel_groups
 from ..geometry import inside_hull
 from ..priors.consistency import slice_columns
 from ..stacks import SliceStack
@@ -109,7 +108,7 @@ def blocks_of(stacks: Sequence[SliceStack]) -> list[Block]:
             groups.append([])
         groups[group].append(n)
         first = 0
-        for part in parallel_groups(stack):
+        for part in stack.blocks():
             blocks.append(Block(n, first, group, part))
             first += len(part.pixels)
     return blocks
