@@ -14,6 +14,7 @@ import GaussianMRILib as gm
 from GaussianMRILib.fitting.guess import Guesser
 from GaussianMRILib.fitting.lattice import lattice_error, lattice_of_volume
 from GaussianMRILib.fitting.steered import Effort
+from GaussianMRILib.fitting.targets import VolumePlanes
 from GaussianMRILib.priors.consistency import volume_operator
 from GaussianMRILib.priors.volume import PriorVolume
 
@@ -53,6 +54,21 @@ def test_effort_follows_the_distance_between_slices(stack):
     count = round(Effort.of([stack]).density * stack.pixels.size)
     cell = (stack.spacing * np.prod(stack.pixel_spacing) * stack.pixels.size / count) ** (1 / 3)
     assert ratio > 3 and cell == pytest.approx(stack.spacing / 2, rel=0.01)
+
+
+def test_planes_of_a_volume_have_its_voxels_for_targets():
+    affine = np.eye(4)
+    affine[:3] = np.c_[AXES * [0.7, 0.8, 1.1], [10, -40, 7]]
+    affine[:3, 2] += 0.2 * AXES[:, 0]  # a tilted gantry
+    pixels = np.random.default_rng(0).uniform(20, 300, (9, 13, 11)).astype(np.float32)
+    volume = PriorVolume(pixels, affine)
+    batch, target = VolumePlanes(volume, 20.0, 300.0, torch.device("cpu")).draw(slice(2, 7))
+    assert batch.shapes.tolist() == [[13, 11]] * 5 and batch.weights.eq(1).all() and not batch.offsets.any()
+    origin, i, j, normal = batch.frames.double().numpy().reshape(5, 4, 3).transpose(1, 0, 2)[:, :, None, None]
+    rows, columns = np.mgrid[:13, :11][..., None]
+    points = origin + columns * i + rows * j
+    assert np.allclose(volume.values(points), 20 + 280 * target.numpy().reshape(5, 13, 11), atol=0.02)
+    assert np.allclose(normal, AXES[:, 2], atol=1e-6)
 
 
 def test_what_the_slices_say_is_kept(stack):
