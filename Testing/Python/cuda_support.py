@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import instruction_sets
 import pytest
 import torch
 from seeds import chosen_seed
@@ -40,19 +41,14 @@ def emulated(seed: int = 0, **limits: int) -> CudaOperators:
 @contextmanager
 def scalar_against_emulation() -> Iterator[Any]:
     """A launcher while the processor's kernels are scalar, as the emulated ones are; else a skip."""
-    library = kernels()
-    if library is None:
+    if kernels() is None:
         pytest.skip("needs the compiled kernels")
     try:
         launcher = emulation_launcher(chosen_seed())
     except RuntimeError as error:
         pytest.skip(str(error))
-    before = library.simd
-    try:
-        library.set_simd("scalar")
+    with instruction_sets.using("scalar"):
         yield launcher
-    finally:
-        library.set_simd(before)
 
 
 @dataclass

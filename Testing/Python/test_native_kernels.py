@@ -6,42 +6,12 @@ from __future__ import annotations
 import pytest
 import torch
 from native_scenes import Scene, random_scene
-from seeds import chosen_seed
 from ssim_bounds import ssim_bounds
 
 from GaussianMRILib import native
 from GaussianMRILib.native import reference
-from GaussianMRILib.native.backend import kernels
 
-LIBRARY = kernels()
-pytestmark = pytest.mark.skipif(LIBRARY is None, reason="no compiled kernels (no compiler)")
-SIMD = [
-    name
-    for name in ("avx512", "avx2", "sse2", "neon", "scalar")
-    if LIBRARY is not None and LIBRARY.set_simd(name)
-]
-if LIBRARY is not None:
-    LIBRARY.set_simd(SIMD[0])
-
-
-@pytest.fixture
-def seed() -> int:
-    return chosen_seed()
-
-
-@pytest.fixture(params=SIMD)
-def simd(request: pytest.FixtureRequest):
-    assert LIBRARY is not None and LIBRARY.set_simd(request.param)
-    assert LIBRARY.simd == request.param
-    yield request.param
-    LIBRARY.set_simd(SIMD[0])
-
-
-@pytest.fixture
-def threads():
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("needs_kernels")
 
 
 def in_double(scene: Scene) -> tuple:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from instruction_sets import available, using
 from lattice_scenes import (
     LatticeScene,
     assert_adjoint_agrees,
@@ -12,40 +13,11 @@ from lattice_scenes import (
     clear_pixels,
     lattice_scene,
 )
-from seeds import chosen_seed
 
 from GaussianMRILib import native
-from GaussianMRILib.native.backend import kernels
 from GaussianMRILib.native.lattice import operators, reference
 
-LIBRARY = kernels()
-pytestmark = pytest.mark.skipif(LIBRARY is None, reason="no compiled kernels (no compiler)")
-SIMD = [
-    name
-    for name in ("avx512", "avx2", "sse2", "neon", "scalar")
-    if LIBRARY is not None and LIBRARY.set_simd(name)
-]
-if LIBRARY is not None:
-    LIBRARY.set_simd(SIMD[0])
-
-
-@pytest.fixture
-def seed() -> int:
-    return chosen_seed()
-
-
-@pytest.fixture(params=SIMD)
-def simd(request: pytest.FixtureRequest):
-    assert LIBRARY is not None and LIBRARY.set_simd(request.param)
-    yield request.param
-    LIBRARY.set_simd(SIMD[0])
-
-
-@pytest.fixture
-def threads():
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("needs_kernels")
 
 
 def test_image_and_adjoint_match_the_reference(simd: str, seed: int) -> None:
@@ -149,11 +121,9 @@ def test_instruction_sets_differ_in_the_last_digits_only(seed: int) -> None:
     scene = lattice_scene(seed, [(50, 50)])
     clear = clear_pixels(scene)
     images = []
-    assert LIBRARY is not None
-    for name in SIMD:
-        LIBRARY.set_simd(name)
-        images.append(native.lattice_render(*scene)[0])
-    LIBRARY.set_simd(SIMD[0])
+    for name in available():
+        with using(name):
+            images.append(native.lattice_render(*scene)[0])
     assert all((image - images[0])[clear].abs().max() < 3e-6 for image in images)
 
 
