@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import instruction_sets
 import pytest
 import torch
+from native_scenes import Scene
 from seeds import chosen_seed
 from ssim_bounds import ssim_bounds
 
@@ -20,6 +21,7 @@ from GaussianMRILib.native.backend import kernels
 from GaussianMRILib.native.cuda_operators import CudaOperators
 
 EMULATION = Path(__file__).resolve().parents[1] / "Native" / "cuda_emulation"
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="the CUDA emulation needs g++")
 CUT = 7.814728
 BACKGROUND = 0.01
 
@@ -49,35 +51,6 @@ def scalar_against_emulation() -> Iterator[Any]:
         pytest.skip(str(error))
     with instruction_sets.using("scalar"):
         yield launcher
-
-
-@dataclass
-class Scene:
-    """Arguments of render_planes."""
-
-    parameters: torch.Tensor
-    frames: torch.Tensor
-    shapes: torch.Tensor
-    offsets: torch.Tensor
-    weights: torch.Tensor
-    background: float = BACKGROUND
-    cut: float = CUT
-
-    def to(self, device: str) -> Scene:
-        """On a device; shapes stay on the CPU."""
-        moved = [x.to(device) for x in (self.parameters, self.frames)]
-        return Scene(
-            *moved, self.shapes, self.offsets.to(device), self.weights.to(device), self.background, self.cut
-        )
-
-    def arguments(self, dtype: torch.dtype | None = None) -> tuple:
-        """In the operator's order, parameters in `dtype`."""
-        parameters = self.parameters if dtype is None else self.parameters.to(dtype)
-        return (parameters, self.frames, self.shapes, self.offsets, self.weights, self.background, self.cut)
-
-    @property
-    def total(self) -> int:
-        return int(self.shapes.prod(dim=1).sum())
 
 
 def random_scene(
@@ -111,6 +84,8 @@ def random_scene(
         torch.tensor(shapes, dtype=torch.int32).reshape(-1, 2),
         uniform(len(shapes), samples, low=-2, high=2).float(),
         (weights / weights.sum(dim=1, keepdim=True)).float(),
+        BACKGROUND,
+        CUT,
     )
 
 
@@ -137,7 +112,7 @@ def clear_pixels(scene: Scene, margin: float = 5e-4) -> torch.Tensor:
 
 def assert_forward_agrees(scene: Scene, result: tuple[torch.Tensor, ...], tolerance: float = 1e-4) -> None:
     """Image, samples and density against the float64 reference, away from edges."""
-    expected = reference.render_planes(*scene.arguments(torch.float64))
+    expected = reference.render_planes(*scene.in_double())
     clear = clear_pixels(scene)
     assert scene.total < 100 or clear.float().mean() > 0.5
     for name, ours, theirs in zip(("image", "samples", "density"), result, expected, strict=True):
@@ -148,13 +123,12 @@ def assert_forward_agrees(scene: Scene, result: tuple[torch.Tensor, ...], tolera
 
 def assert_backward_agrees(scene: Scene, operators: CudaOperators, seed: int, device: str = "cpu") -> None:
     """Gradient against float64 autograd of the reference, to 1e-4 of the largest entry of its kind."""
-    _, samples, density = reference.render_planes(*scene.arguments(torch.float64))
+    _, samples, density = reference.render_planes(*scene.in_double())
     grad = torch.randn(scene.total, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     grad = torch.where(clear_pixels(scene), grad, 0.0)
-    expected = reference.render_planes_backward(grad, samples, density, *scene.arguments(torch.float64))
-    moved = scene.to(device)
+    expected = reference.render_planes_backward(grad, samples, density, *scene.in_double())
     ours = operators.render_planes_backward(
-        grad.float().to(device), samples.float().to(device), density.float().to(device), *moved.arguments()
+        grad.float().to(device), samples.float().to(device), density.float().to(device), *scene.to(device)
     )
     assert ours.shape == expected.shape and torch.isfinite(ours).all()
     if expected.numel():

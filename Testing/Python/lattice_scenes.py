@@ -9,6 +9,9 @@ from torch import Tensor
 
 from GaussianMRILib.native.lattice import reference
 
+#: Scales of a smoothness prior, one for each axis.
+SCALES = (1.0, 0.7, 2.0)
+
 
 class LatticeScene(NamedTuple):
     """The arguments of `native.lattice_render`, in its order."""
@@ -83,6 +86,20 @@ def lattice_scene(
     )
 
 
+def empty_scenes() -> list[LatticeScene]:
+    """Scenes without bricks, without cells and without pixels: images are empty or black."""
+    whole = lattice_scene(3, [(5, 6)])
+    nothing = whole._replace(nodes=torch.empty(0, 8, 8, 8), table=torch.full((2, 3, 4), -1, dtype=torch.int32))
+    return [
+        nothing,
+        nothing._replace(table=torch.empty(0, 0, 0, dtype=torch.int32)),
+        nothing._replace(background=0.0),
+        whole._replace(table=torch.empty(0, 4, 5, dtype=torch.int32)),
+        lattice_scene(3, []),
+        lattice_scene(3, [(0, 7), (4, 0)]),
+    ]
+
+
 def clear_pixels(scene: LatticeScene, margin: float = 3e-5) -> Tensor:
     """Pixels (total) none of whose samples within the lattice lies within `margin` pitches of a plane of nodes: there
     the taps change, and rounding decides which four they are."""
@@ -116,3 +133,9 @@ def assert_adjoint_agrees(scene: LatticeScene, run: object, seed: int, tolerance
         # What is summed counts: of many terms with either sign little may be left.
         scale = float(reference.lattice_render_backward(*scene.adjoint(grad.double().abs())).max()) + 1e-6
         assert float((ours.double() - theirs).abs().max()) < tolerance * scale
+
+
+def assert_smooth_agrees(scene: LatticeScene, guide: Tensor, edge: float, ours: Tensor) -> None:
+    """The smoothness prior's gradient at the scene's nodes against the reference in float64."""
+    theirs = reference.lattice_smooth(scene.nodes.double(), guide.double(), scene.table, SCALES, edge)
+    assert (ours - theirs).abs().max() < 3e-6 * theirs.abs().max()

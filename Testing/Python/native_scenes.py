@@ -18,6 +18,18 @@ class Scene(NamedTuple):
     background: float
     cut: float
 
+    @property
+    def total(self) -> int:
+        """Pixels of all planes."""
+        return int(self.shapes.prod(dim=1).sum())
+
+    def in_double(self) -> Scene:
+        return Scene(*(x.double() if isinstance(x, torch.Tensor) and x.is_floating_point() else x for x in self))
+
+    def to(self, device: str) -> Scene:
+        """On a device; shapes stay on the CPU."""
+        return Scene(*(x.to(device) if isinstance(x, torch.Tensor) and x is not self.shapes else x for x in self))
+
 
 def random_scene(
     seed: int,
