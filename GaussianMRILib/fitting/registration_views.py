@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..geometry import inside_hull
 from ..priors.consistency import slice_columns
 from ..stacks import SliceStack
 
@@ -116,7 +115,7 @@ def blocks_of(stacks: Sequence[SliceStack]) -> list[Block]:
 
 def _repeats(stack: SliceStack, other: SliceStack) -> bool:
     points = np.concatenate([plane.points()[8::16, 8::16].reshape(-1, 3) for plane in stack.planes()])
-    return len(points) > 0 and inside_hull(other.hull(), points).mean() > REPEATED
+    return len(points) > 0 and other.inside(points).mean() > REPEATED
 
 
 class Lattice:

@@ -112,17 +112,36 @@ def test_blocks_of_a_series_are_found_and_placed_alone():
     ]
     shifts = [[1.0, 0.0, -13.0], [1.0, 0.0, 0.0], [1.0, 2.0, 13.0]]
     parts = [at_place(slab, shift, n) for n, (slab, shift) in enumerate(zip(slabs, shifts, strict=True))]
-    series = replace(
-        parts[0],
-        pixels=np.concatenate([part.pixels for part in parts]),
-        ijk_to_ras=np.concatenate([part.ijk_to_ras for part in parts]),
-        slice_thickness=np.full(12, 4.0),
-    )
-    found = register_stacks([sagittal, series])
+    found = register_stacks([sagittal, joined(parts)])
     assert [len(motions) for motions in found.motions] == [1, 3]
     assert [block["slices"] for block in lines(found)[1:]] == [[0, 3], [4, 7], [8, 11]]
     for block, wanted in zip(lines(found)[1:], ([-1, 0, 0], [-1, 0, 0], [-1, -2, 0]), strict=True):
         assert np.allclose(block["shift_mm_ras"], wanted, atol=0.8), block
+
+
+def test_what_lies_in_the_gaps_of_an_angled_series_belongs_to_it():
+    slabs = [
+        moved_by(scan(slices=3, side=(24, 24), axes=AXES @ rotation(angle)), 30.0 * n * AXES[:, 2])
+        for n, angle in enumerate((-8.0, 0.0, 8.0))
+    ]
+    ends, between = (
+        replace(joined(part), source={"series_uid": "1.2"}) for part in (slabs[::2], slabs[1:2])
+    )
+    assert len(ends.blocks()) == 2 and len(between.blocks()) == 1
+    assert [block.group for block in blocks_of([ends, between])] == [0, 0, 0]
+    # The same place once more is another group, and so is another series.
+    assert [block.group for block in blocks_of([ends, between, ends])] == [0, 0, 0, 1, 1]
+    assert [block.group for block in blocks_of([ends, replace(between, source={})])] == [0, 0, 1]
+
+
+def joined(parts):
+    """One stack of the slices of several."""
+    return replace(
+        parts[0],
+        pixels=np.concatenate([part.pixels for part in parts]),
+        ijk_to_ras=np.concatenate([part.ijk_to_ras for part in parts]),
+        slice_thickness=np.concatenate([part.slice_thickness for part in parts]),
+    )
 
 
 def rotation(degrees):
