@@ -14,7 +14,7 @@ import GaussianMRILib as gm
 from GaussianMRILib.evaluation.simulate import load_isotropic
 from GaussianMRILib.fitting.registration import Reach, register_stacks
 from GaussianMRILib.fitting.registration_score import Pair, Score, climb
-from GaussianMRILib.fitting.registration_views import Lattice, View, blocks_of
+from GaussianMRILib.fitting.registration_views import BlockVolume, View, blocks_of
 
 LUMBAR, PROSTATE_A, PROSTATE_B = (
     f"mr_multi/{name}.tar.xz" for name in ("lumbar_hitachi", "prostate_a", "prostate_b")
@@ -60,9 +60,9 @@ def lines(found):
 def test_slope_and_curvature_are_those_of_the_score():
     axial, sagittal = crossing()
     blocks = blocks_of([axial, moved_by(sagittal, [0.8, -0.5, 0.6])])
-    lattices = [Lattice(block, 1.25) for block in blocks]
+    volumes = [BlockVolume(block, 1.25) for block in blocks]
     pairs = [
-        Pair(a, b, View(lattices[a], lattices[b], np.eye(4), 2.0, 400, 2.0, np.zeros(3)), np.zeros(3))
+        Pair(a, b, View(volumes[a], volumes[b], np.eye(4), 2.0, 400, 2.0, np.zeros(3)), np.zeros(3))
         for a, b in ((0, 1), (1, 0))
     ]
     score = Score(pairs, [np.eye(4)] * 2, [1])
