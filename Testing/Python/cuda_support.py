@@ -12,7 +12,7 @@ from typing import Any
 import instruction_sets
 import pytest
 import torch
-from native_scenes import Scene
+from native_scenes import Scene, oblique_frames
 from seeds import chosen_seed
 from ssim_bounds import ssim_bounds
 
@@ -70,17 +70,11 @@ def random_scene(
     upper = torch.linalg.cholesky(precision).mT
     factors = torch.stack([upper[:, i, j] for i in range(3) for j in range(i, 3)])
     parameters = torch.cat([means, factors, uniform(1, gaussians), uniform(1, gaussians, low=0.1, high=2)])
-    frames = []
-    for rows, columns in shapes:
-        axes = torch.linalg.qr(uniform(3, 3, low=-1)).Q.mT
-        u = axes[0] * uniform(1, low=0.4, high=0.9)
-        v = (axes[1] + 0.2 * axes[0]) * uniform(1, low=0.4, high=0.9)
-        middle = centre + uniform(3, low=-3, high=3)
-        frames.append(torch.cat([middle - u * (columns - 1) / 2 - v * (rows - 1) / 2, u, v, axes[2]]))
+    frames = oblique_frames(uniform, shapes, centre, away=3.0, step=0.9)
     weights = uniform(len(shapes), samples, low=0.1)
     return Scene(
         parameters.float(),
-        torch.stack(frames).float() if frames else torch.empty(0, 12),
+        frames,
         torch.tensor(shapes, dtype=torch.int32).reshape(-1, 2),
         uniform(len(shapes), samples, low=-2, high=2).float(),
         (weights / weights.sum(dim=1, keepdim=True)).float(),

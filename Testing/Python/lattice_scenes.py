@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+from native_scenes import oblique_frames
 from torch import Tensor
 
 from GaussianMRILib.native.lattice import reference
@@ -66,19 +67,13 @@ def lattice_scene(
     middle = 4.0 * torch.tensor(bricks[::-1], dtype=torch.float64)
     centre = uniform(3, low=-100, high=100)
     to_node = torch.cat([pitch, (middle - pitch @ centre)[:, None]], dim=1)
-    frames = []
-    for rows, columns in shapes:
-        axes = torch.linalg.qr(uniform(3, 3, low=-1)).Q.T
-        u = axes[0] * uniform(1, low=0.4, high=1.1)
-        v = (axes[1] + 0.2 * axes[0]) * uniform(1, low=0.4, high=1.1)
-        place = centre + uniform(3, low=-1, high=1) * away
-        frames.append(torch.cat([place - u * (columns - 1) / 2 - v * (rows - 1) / 2, u, v, axes[2]]))
+    frames = oblique_frames(uniform, shapes, centre, away, step=1.1)
     weights = uniform(len(shapes), samples, low=0.1)
     return LatticeScene(
         uniform(count, 8, 8, 8).float(),
         table.reshape(bricks),
         to_node,
-        torch.stack(frames).float() if frames else torch.empty(0, 12),
+        frames,
         torch.tensor(shapes, dtype=torch.int32).reshape(-1, 2),
         uniform(len(shapes), samples, low=-2, high=2).float(),
         (weights / weights.sum(dim=1, keepdim=True)).float(),
