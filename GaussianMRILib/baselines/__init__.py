@@ -1,6 +1,6 @@
 """Classical resampling methods that the Gaussians are measured against."""
 
-from .resampling import Resampler, parallel_groups
+from .resampling import Resampler
 from .spline import LinearInterpolator, SplineInterpolator, linear_interpolation, spline_interpolation
 from .tikhonov import Grid, SuperResolution, isotropic_grid, solve, superresolution
 from .voxel import VoxelInterpolator, voxel_interpolation
@@ -14,7 +14,6 @@ __all__ = [
     "VoxelInterpolator",
     "isotropic_grid",
     "linear_interpolation",
-    "parallel_groups",
     "solve",
     "spline_interpolation",
     "superresolution",

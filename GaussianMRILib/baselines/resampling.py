@@ -153,8 +153,3 @@ class ScatteredSlices:
         along_i, along_j = self.stack.pixel_spacing
         beside = ((index[:, 0] - column) * along_i) ** 2 + ((index[:, 1] - row) * along_j) ** 2
         return row, column, np.sqrt(beside + index[:, 2] ** 2)
-
-
-def parallel_groups(stack: SliceStack) -> list[SliceStack]:
-    """`SliceStack.blocks`, by an older name."""
-    return stack.blocks()

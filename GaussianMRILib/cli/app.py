@@ -89,6 +89,13 @@ def common_options(command: Command) -> Command:
     )(command)  # fmt: skip
 
 
+def output_option(metavar: str) -> Callable[[Command], Command]:
+    """--output, one file, which has to be named."""
+    return click.option(
+        "-o", "--output", metavar=metavar, required=True, type=click.Path(path_type=Path), help="File to write."
+    )
+
+
 def _set_logging(_context: click.Context, _option: click.Parameter, count: int) -> None:
     _logger.handlers = [_Terminal()]
     _logger.propagate = False

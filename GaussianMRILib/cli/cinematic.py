@@ -13,7 +13,7 @@ import click
 
 from ..cinematic.options import LABELS, METHODS, STARTS
 from ..errors import GaussianMRIError
-from .app import advance, check_writable, common_options, progress_bar, table
+from .app import advance, check_writable, common_options, output_option, progress_bar, table
 from .cinematic_dataset import dataset
 
 if TYPE_CHECKING:
@@ -72,14 +72,7 @@ def _plane(plane: Path | None, clip: tuple[float, ...] | None) -> ClipPlane | No
 
 @click.command(short_help="Train a model on a data set.")
 @click.argument("folder", metavar="DATASET", type=click.Path(path_type=Path))
-@click.option(
-    "-o",
-    "--output",
-    metavar="MODEL.ply",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="File to write.",
-)
+@output_option("MODEL.ply")
 @click.option(
     "--method", type=click.Choice(list(METHODS)), default=None,
     help="analytic: exact cut. The others as the ClipGS paper names them.  [default: of the preset]",

@@ -15,6 +15,12 @@ from .app import advance, common_options, progress_bar
 if TYPE_CHECKING:
     from ..cohort import CohortReport
 
+discs_option = click.option(
+    "--discs", metavar="PATH",
+    help="Discs: a folder with STUDY.json, .csv (SpineNet) or .nii.gz (label map), a name with {study} in it, or the name "
+    "of a file in each study's folder.  [default: RSNA's label coordinates]",
+)  # fmt: skip
+
 
 @click.command(short_help="Resample planes of many studies.")
 @click.argument("studies", metavar="STUDIES", type=click.Path(path_type=Path))
@@ -26,11 +32,7 @@ if TYPE_CHECKING:
     "--level", "levels", type=click.Choice(LEVELS), multiple=True,
     help="Planes aligned with this disc; may be repeated.",
 )  # fmt: skip
-@click.option(
-    "--discs", metavar="PATH",
-    help="Discs: a folder with STUDY.json, .csv (SpineNet) or .nii.gz (label map), a name with {study} in it, or the name "
-    "of a file in each study's folder.  [default: RSNA's label coordinates]",
-)  # fmt: skip
+@discs_option
 @click.option(
     "--planes", metavar="X.mrk.json", help="Planes placed in 3D Slicer; the name may have {study} in it."
 )

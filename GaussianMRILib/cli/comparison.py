@@ -113,25 +113,20 @@ def compare(
 
 
 def _score(method: str, images: Sequence[Image], truths: Sequence[Image], lpips: Lpips) -> Result:
-    from ..metrics import psnr, ssim
+    from ..evaluation import score_image
 
-    scores: list[tuple[float, float, float | None]] = []
-    for image, truth in zip(images, truths, strict=True):
-        judged = np.isfinite(truth)
-        missing = int((judged & ~np.isfinite(image)).sum())
-        if missing:
-            raise GaussianMRIError(
-                f"Method {method} left {missing} of {int(judged.sum())} pixels to judge empty."
-            )
-        image = np.where(judged, image, np.nan)
-        perceptual = lpips(image, truth) if min(image.shape) >= SMALLEST_FOR_LPIPS else None
-        scores.append((psnr(image, truth, data_range=1.0), ssim(image, truth, data_range=1.0), perceptual))
-    perceptuals = [score[2] for score in scores if score[2] is not None]
+    scores = [
+        score_image(
+            image, truth, lpips if min(image.shape) >= SMALLEST_FOR_LPIPS else None, f"An image of method {method}"
+        )
+        for image, truth in zip(images, truths, strict=True)
+    ]
+    perceptuals = [score.lpips for score in scores if score.lpips is not None]
     return Result(
         method,
         list(images),
-        [score[0] for score in scores],
-        [score[1] for score in scores],
+        [score.psnr for score in scores],
+        [score.ssim for score in scores],
         perceptuals if len(perceptuals) == len(scores) else None,
     )
 

@@ -7,14 +7,12 @@ from typing import Any
 
 import click
 
-from .app import check_writable, common_options, fit_options, load_stacks, run_fit
+from .app import check_writable, common_options, fit_options, load_stacks, output_option, run_fit
 
 
 @click.command(short_help="Fit Gaussians to slices.")
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "-o", "--output", metavar="FIELD", required=True, type=click.Path(path_type=Path), help="File to write."
-)
+@output_option("FIELD")
 @fit_options
 @click.option(
     "--roi", nargs=6, type=float, default=None, metavar="R0 R1 A0 A1 S0 S1",

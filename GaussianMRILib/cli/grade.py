@@ -13,7 +13,7 @@ import click
 
 from ..errors import GaussianMRIError
 from ..grading.labels import INPUT_TYPES, LEVELS, TASKS
-from .app import advance, check_writable, common_options, load_stacks, progress_bar, table
+from .app import advance, check_writable, common_options, load_stacks, output_option, progress_bar, table
 from .grade_evaluate import evaluate
 from .grade_prepare import prepare, validate
 
@@ -41,14 +41,7 @@ def grade() -> None:
 
 @click.command(short_help="Train a network for one condition and side.")
 @click.argument("folder", metavar="INPUTS", type=click.Path(path_type=Path))
-@click.option(
-    "-o",
-    "--output",
-    metavar="MODEL.pt",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="File to write.",
-)
+@output_option("MODEL.pt")
 @click.option(
     "--task",
     required=True,

@@ -10,7 +10,7 @@ import click
 from ..errors import GaussianMRIError
 from ..grading.labels import LEVELS
 from .app import FAILED, advance, check_writable, common_options, progress_bar
-from .cohort import show_report
+from .cohort import discs_option, show_report
 
 _part = click.option(
     "--part",
@@ -79,11 +79,7 @@ def validate(
 @click.option(
     "--level", "levels", type=click.Choice(LEVELS), multiple=True, default=LEVELS, show_default=True
 )
-@click.option(
-    "--discs", metavar="PATH",
-    help="Discs: a folder with STUDY.json, .csv (SpineNet) or .nii.gz (label map), a name with {study} in it, or the name "
-    "of a file in each study's folder.  [default: RSNA's label coordinates]",
-)  # fmt: skip
+@discs_option
 @click.option(
     "--region", metavar="JSON", default="{}",
     help="How regions are read from discs, such as '{\"depth\": \"half\"}'; see the documentation of RegionOptions.",

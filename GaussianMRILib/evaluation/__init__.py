@@ -1,6 +1,6 @@
 """Measured quality: simulated acquisitions of real scans, planes with known images, scores."""
 
-from .protocol import QualityCase, Score, quality_case, score
+from .protocol import QualityCase, Score, quality_case, score, score_image
 from .simulate import SCANS, IsotropicScan, load_isotropic, oblique_planes, simulate_stack, truth
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "oblique_planes",
     "quality_case",
     "score",
+    "score_image",
     "simulate_stack",
     "truth",
 ]

@@ -41,7 +41,7 @@ class QualityCase:
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """Mean over planes. `lpips` is None where the metric is not available."""
+    """Of one plane, or the mean over several. `lpips` is None where the metric is not available."""
 
     psnr: float
     ssim: float
@@ -90,20 +90,23 @@ def score(images: Sequence[np.ndarray], truths: Sequence[np.ndarray], lpips: Cal
     """
     if len(images) != len(truths) or not truths:
         raise GaussianMRIError(f"Got {len(images)} images for {len(truths)} true images; pass one of each.")
-    rows = []
-    for number, (image, target) in enumerate(zip(images, truths, strict=True)):
-        judged = np.isfinite(target)
-        missing = int((judged & ~np.isfinite(image)).sum())
-        if missing:
-            raise GaussianMRIError(
-                f"Image {number} is empty on {missing} of {int(judged.sum())} pixels to judge."
-            )
-        image = np.where(judged, image, np.nan)
-        perceptual = lpips(image, target) if lpips is not None else None
-        rows.append((psnr(image, target, data_range=1.0), ssim(image, target, data_range=1.0), perceptual))
-    perceptual = [row[2] for row in rows]
+    scores = [
+        score_image(image, target, lpips, f"Image {number}")
+        for number, (image, target) in enumerate(zip(images, truths, strict=True))
+    ]
     return Score(
-        psnr=float(np.mean([row[0] for row in rows])),
-        ssim=float(np.mean([row[1] for row in rows])),
-        lpips=None if any(value is None for value in perceptual) else float(np.mean(perceptual)),
+        psnr=float(np.mean([one.psnr for one in scores])),
+        ssim=float(np.mean([one.ssim for one in scores])),
+        lpips=None if any(one.lpips is None for one in scores) else float(np.mean([one.lpips for one in scores])),
     )
+
+
+def score_image(image: np.ndarray, target: np.ndarray, lpips: Callable | None, name: str) -> Score:
+    """`score` of one image; `name` begins the sentence that says what is wrong with it."""
+    judged = np.isfinite(target)
+    missing = int((judged & ~np.isfinite(image)).sum())
+    if missing:
+        raise GaussianMRIError(f"{name} is empty on {missing} of {int(judged.sum())} pixels to judge.")
+    image = np.where(judged, image, np.nan)
+    perceptual = lpips(image, target) if lpips is not None else None
+    return Score(psnr(image, target, data_range=1.0), ssim(image, target, data_range=1.0), perceptual)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..stacks import SliceStack, check_same_frame
 from .registration_score import RADIUS, Found, Pair, Score, Windows, climb, weighted_ncc
-from .registration_views import CENTRAL_MM, Block, Lattice, View, blocks_of, common_middle
+from .registration_views import CENTRAL_MM, Block, BlockVolume, View, blocks_of, common_middle
 
 #: Pitch in mm, standard deviation of a Gaussian in mm, and most windows a view, coarse to fine.
 LEVELS = ((3.0, 1.5, 400), (2.0, 0.7, 700), (1.25, 0.0, 1000))
@@ -156,7 +156,7 @@ class _Registrar:
             range(len(self.blocks)), key=lambda b: (self.blocks[b].slices.pixels.size, -b), default=0
         )
         self.anchor = largest
-        self.lattices: dict[tuple[int, int], Lattice] = {}
+        self.volumes: dict[tuple[int, int], BlockVolume] = {}
         self.verdicts: dict[int, _Verdict] = {}
         self.done, self.todo = 0.0, 1
 
@@ -204,10 +204,10 @@ class _Registrar:
 
     # ---- scores
 
-    def _lattice(self, level: int, block: int) -> Lattice:
-        if (level, block) not in self.lattices:
-            self.lattices[level, block] = Lattice(self.blocks[block], LEVELS[level][0])
-        return self.lattices[level, block]
+    def _volume(self, level: int, block: int) -> BlockVolume:
+        if (level, block) not in self.volumes:
+            self.volumes[level, block] = BlockVolume(self.blocks[block], LEVELS[level][0])
+        return self.volumes[level, block]
 
     def _score(
         self, level: int, moved: list[int], against: set[int], motion: NDArray[np.float64], reach: float
@@ -226,8 +226,8 @@ class _Registrar:
                 for fixed, moving, here, there in ((b, o, pose, self.poses[o]), (o, b, self.poses[o], pose)):
                     native = np.linalg.inv(here)
                     view = View(
-                        self._lattice(level, fixed),
-                        self._lattice(level, moving),
+                        self._volume(level, fixed),
+                        self._volume(level, moving),
                         np.linalg.inv(there) @ here,
                         reach,
                         most,

@@ -2,7 +2,7 @@
 
 Slice a is sharp in its own plane and an average along its normal; b is the same about another normal. Neither may be
 compared with an interpolation of the other: that has another blur, and a shift can make up for a blur. So a is
-averaged along b's normal by what made b's lattice there (b's profile and the interpolation between b's slices), and b
+averaged along b's normal by what made b's volume there (b's profile and the interpolation between b's slices), and b
 along a's normal by a's profile. Where the normals are perpendicular the two are then equal up to noise.
 """
 
@@ -17,8 +17,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..baselines.resampling import parallel_groups
-from ..geometry import inside_hull
 from ..priors.consistency import slice_columns
 from ..stacks import SliceStack
 
@@ -109,7 +107,7 @@ def blocks_of(stacks: Sequence[SliceStack]) -> list[Block]:
             groups.append([])
         groups[group].append(n)
         first = 0
-        for part in parallel_groups(stack):
+        for part in stack.blocks():
             blocks.append(Block(n, first, group, part))
             first += len(part.pixels)
     return blocks
@@ -117,15 +115,16 @@ def blocks_of(stacks: Sequence[SliceStack]) -> list[Block]:
 
 def _repeats(stack: SliceStack, other: SliceStack) -> bool:
     points = np.concatenate([plane.points()[8::16, 8::16].reshape(-1, 3) for plane in stack.planes()])
-    return len(points) > 0 and inside_hull(other.hull(), points).mean() > REPEATED
+    return len(points) > 0 and other.inside(points).mean() > REPEATED
 
 
-class Lattice:
-    """A block on a lattice of about `pitch` mm: pixels by their mean, sub-slices by linear interpolation.
+class BlockVolume:
+    """A block as voxels of about `pitch` mm: pixels by their mean, sub-slices by linear interpolation.
 
     Attributes:
-        ijk_to_ras: (4, 4) of the lattice, in the block's own unmoved space.
-        planes: lattice planes that are slices.
+        pixels, valid: (Z, rows, columns) float32, and 1 where something was acquired.
+        ijk_to_ras: (4, 4) of the voxels, in the block's own unmoved space.
+        planes: indices of the sub-slices that are slices.
     """
 
     def __init__(self, block: Block, pitch: float) -> None:
@@ -164,15 +163,15 @@ class Lattice:
         self.planes = np.clip(np.rint((positions[::stride] - z[0]) / step), 0, count - 1).astype(int)
         self.step = step
 
-    def near(self, points: NDArray[np.float64], margin: float) -> Lattice:
-        """The part within `margin` mm of the box (in lattice axes) of points (..., 3) of the unmoved space."""
+    def near(self, points: NDArray[np.float64], margin: float) -> BlockVolume:
+        """The part within `margin` mm of the box (in the volume's axes) of points (..., 3) of the unmoved space."""
         inverse = np.linalg.inv(self.ijk_to_ras)
         index = points.reshape(-1, 3) @ inverse[:3, :3].T + inverse[:3, 3]
         reach = margin / np.linalg.norm(self.ijk_to_ras[:3, :3], axis=0)
         shape = np.array(self.pixels.shape[::-1])
         low = np.clip(np.floor(index.min(axis=0) - reach), 0, shape - 1).astype(int)
         high = np.clip(np.ceil(index.max(axis=0) + reach) + 1, low + 1, shape).astype(int)
-        part = object.__new__(Lattice)
+        part = object.__new__(BlockVolume)
         part.block, part.pitch, part.step = self.block, self.pitch, self.step
         box = tuple(slice(a, b) for a, b in zip(low[::-1], high[::-1], strict=True))
         part.pixels, part.valid = self.pixels[box], self.valid[box]
@@ -190,7 +189,7 @@ class Lattice:
     def _spectra(self) -> tuple[tuple[int, ...], NDArray[np.complex64], NDArray[np.complex64]]:
         from scipy.fft import next_fast_len, rfftn
 
-        reach = 1.5 * self.block.slices.spacing + 8.0  # mm that a blur may reach beyond the lattice
+        reach = 1.5 * self.block.slices.spacing + 8.0  # mm that a blur may reach beyond the volume
         pads = np.minimum(np.ceil(reach / np.linalg.norm(self.ijk_to_ras[:3, :3], axis=0))[::-1], 24)
         shape = tuple(
             next_fast_len(int(n + pad), real=True) for n, pad in zip(self.pixels.shape, pads, strict=True)
@@ -216,7 +215,7 @@ class Lattice:
         k, j, i = np.meshgrid(*(f.astype(np.float32) for f in frequencies), indexing="ij", sparse=True)
 
         def cycles(axis: NDArray[np.float64]) -> NDArray[np.float32]:
-            """Frequencies along a direction, per mm, from lattice steps (i, j, k) for a millimetre."""
+            """Frequencies along a direction, per mm, from voxel steps (i, j, k) for a millimetre."""
             x, y, z = axis.astype(np.float32)
             return i * x + j * y + k * z
 
@@ -247,8 +246,8 @@ class View:
 
     def __init__(
         self,
-        fixed: Lattice,
-        moving: Lattice,
+        fixed: BlockVolume,
+        moving: BlockVolume,
         relative: NDArray[np.float64],
         reach: float,
         most: int,
@@ -263,7 +262,7 @@ class View:
         values, mass = fixed.blurred(
             relative[:3, :3].T @ b.normal, b.slices.thickness, b.interpolation, smooth
         )
-        self._windows(fixed, values, mass)
+        self._windows(fixed.planes, fixed.ijk_to_ras, values, mass)
         self.inverse = np.linalg.inv(moving.ijk_to_ras)
         self.shape = np.array(moving.pixels.shape[::-1])
         self.steps = np.linalg.norm(moving.ijk_to_ras[:3, :3], axis=0)
@@ -279,12 +278,19 @@ class View:
         self.origin = self.points.reshape(-1, 3).mean(axis=0)
         self.places = torch.from_numpy((self.points - self.origin).astype(np.float32))
 
-    def _windows(self, fixed: Lattice, values: NDArray[np.float32], mass: NDArray[np.float32]) -> None:
+    def _windows(
+        self,
+        chosen: NDArray[Any],
+        matrix: NDArray[np.float64],
+        values: NDArray[np.float32],
+        mass: NDArray[np.float32],
+    ) -> None:
+        """Cut the planes `chosen` of a volume, whose `ijk_to_ras` is `matrix`, into windows."""
         size, stride = WINDOW, (WINDOW + 1) // 2
         _, rows, columns = values.shape
         size_j, size_i = min(size, rows), min(size, columns)
         picked = [
-            torch.from_numpy(np.ascontiguousarray(array[fixed.planes]))
+            torch.from_numpy(np.ascontiguousarray(array[chosen]))
             .unfold(1, size_j, stride)
             .unfold(2, size_i, stride)
             for array in (values, mass)
@@ -292,11 +298,10 @@ class View:
         planes, nj, ni = picked[0].shape[:3]
         self.f = picked[0].reshape(planes * nj * ni, size_j * size_i).clone()
         self.valid = (picked[1] > MASS_NEEDED).reshape(planes * nj * ni, size_j * size_i)
-        k, j, i = np.meshgrid(fixed.planes, np.arange(nj) * stride, np.arange(ni) * stride, indexing="ij")
+        k, j, i = np.meshgrid(chosen, np.arange(nj) * stride, np.arange(ni) * stride, indexing="ij")
         corner = np.stack([i, j, k], -1).reshape(-1, 3)
         dj, di = np.meshgrid(np.arange(size_j), np.arange(size_i), indexing="ij")
         offsets = np.stack([di.ravel(), dj.ravel(), np.zeros(di.size)], -1)
-        matrix = fixed.ijk_to_ras
         self._corner, self._offsets, self._matrix = corner, offsets, matrix
         self.centres = (corner + offsets.mean(axis=0)) @ matrix[:3, :3].T + matrix[:3, 3]
 
@@ -348,10 +353,7 @@ class View:
             volume, mass: (Z, rows, columns), and the share of it that was acquired; volume_to_ras: (4, 4).
         """
         view = object.__new__(cls)
-        lattice = object.__new__(Lattice)
-        lattice.ijk_to_ras, lattice.planes = ijk_to_ras, np.zeros(1, int)
-        acquired = _acquired(pixels[None])
-        view._windows(lattice, pixels[None], acquired)
+        view._windows(np.zeros(1, int), ijk_to_ras, pixels[None], _acquired(pixels[None]))
         view.inverse = np.linalg.inv(volume_to_ras)
         view.shape = np.array(volume.shape[::-1])
         view.steps = np.linalg.norm(volume_to_ras[:3, :3], axis=0)
@@ -450,4 +452,4 @@ def _binned(pixels: NDArray[np.float32], fj: int, fi: int) -> NDArray[np.float32
     return cut.mean(axis=(2, 4), dtype=np.float32)
 
 
-__all__ = ["CENTRAL_MM", "Block", "Lattice", "View", "blocks_of", "common_middle"]
+__all__ = ["CENTRAL_MM", "Block", "BlockVolume", "View", "blocks_of", "common_middle"]

@@ -126,7 +126,7 @@ class SteeredFit:
         pixels = guess.pixels.copy()
         for first in range(0, len(pixels), PLANES_PER_CHUNK):
             part = pixels[first : first + PLANES_PER_CHUNK]
-            batch, target = planes.draw(0, range(first, first + len(part)))
+            batch, target = planes.draw(slice(first, first + len(part)))
             image, _, density = batch.render(self.parameters)
             difference = torch.where(density[0] > 100 * BACKGROUND, image - target, 0.0)
             part += (blend * (problem.high - problem.low)) * difference.reshape(part.shape).cpu().numpy()

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from ..gaussians import PlaneBatch
+from ..geometry import ImagePlane, slice_poses
 from ..priors.volume import PriorVolume
 from ..stacks import SliceStack
 
@@ -80,7 +81,7 @@ class SlicePasses:
 
 
 class VolumePlanes:
-    """Thin planes along the three axes of a volume, whose targets are its voxels: no interpolation is needed.
+    """The sub-slices of a volume as thin planes, whose targets are its voxels: no interpolation is needed.
 
     Args:
         volume: the guess, image intensities.
@@ -89,24 +90,12 @@ class VolumePlanes:
 
     def __init__(self, volume: PriorVolume, low: float, high: float, device: torch.device) -> None:
         self.voxels = torch.from_numpy(((volume.pixels - low) / (high - low)).astype(np.float32)).to(device)
-        self.origin = torch.from_numpy(volume.ijk_to_ras[:3, 3])
-        self.steps = torch.from_numpy(volume.ijk_to_ras[:3, [2, 1, 0]].T)  # along z, rows, columns
-        self.device = device
+        count, rows, columns = volume.pixels.shape
+        poses = slice_poses(volume.ijk_to_ras, count)
+        self.batch = PlaneBatch.from_planes([ImagePlane(pose, (rows, columns)) for pose in poses], device)
 
-    def draw(self, axis: int, indices: Sequence[int]) -> tuple[PlaneBatch, torch.Tensor]:
-        """The planes with the given indices across `axis` (0 sub-slices, 1 rows, 2 columns)."""
-        row_axis, column_axis = [a for a in range(3) if a != axis]
-        normal = torch.linalg.cross(self.steps[column_axis], self.steps[row_axis])
-        normal = normal / normal.norm()
-        index = torch.as_tensor(indices, dtype=torch.float64)
-        origins = self.origin + index[:, None] * self.steps[axis]
-        fixed = torch.cat([self.steps[column_axis], self.steps[row_axis], normal]).expand(len(index), 9)
-        shape = [self.voxels.shape[row_axis], self.voxels.shape[column_axis]]
-        batch = PlaneBatch(
-            torch.cat([origins, fixed], 1).float().to(self.device),
-            torch.tensor([shape] * len(index), dtype=torch.int32).reshape(-1, 2),
-            torch.zeros(len(index), 1, device=self.device),
-            torch.ones(len(index), 1, device=self.device),
-        )
-        target = self.voxels.index_select(axis, index.long().to(self.device)).movedim(axis, 0)
-        return batch, target.reshape(-1)
+    def draw(self, part: slice) -> tuple[PlaneBatch, torch.Tensor]:
+        """Some of the sub-slices: planes, normalised targets (total,)."""
+        whole = self.batch
+        batch = PlaneBatch(whole.frames[part], whole.shapes[part], whole.offsets[part], whole.weights[part])
+        return batch, self.voxels[part].reshape(-1)

@@ -50,7 +50,7 @@ def _check_tensor(
     _check(tensor.device.type == device, f"{name} must be on {device}, got {tensor.device}.")
 
 
-def _check_planes(
+def _check_scene(
     parameters: Tensor,
     frames: Tensor,
     shapes: Tensor,
@@ -62,13 +62,20 @@ def _check_planes(
 ) -> int:
     """Check the arguments that describe Gaussians and planes; returns the number of pixels."""
     _check_tensor("parameters", parameters, (_ROWS, None), torch.float32, device)
+    _check(0 < cut <= 62, f"cut must lie above 0 and up to 62, got {cut}.")
+    return _check_planes(frames, shapes, offsets, weights, background, device)
+
+
+def _check_planes(
+    frames: Tensor, shapes: Tensor, offsets: Tensor, weights: Tensor, background: float, device: str
+) -> int:
+    """Check the arguments that describe planes; returns the number of pixels."""
     planes = frames.shape[0] if frames.dim() else 0
     _check_tensor("frames", frames, (planes, 12), torch.float32, device)
     _check_tensor("offsets", offsets, (planes, None), torch.float32, device)
     _check_tensor("weights", weights, (planes, offsets.shape[1]), torch.float32, device)
     _check(offsets.shape[1] >= 1, "offsets must have at least one sample per plane.")
     _check(background >= 0 and background < float("inf"), f"background must be 0 or more, got {background}.")
-    _check(0 < cut <= 62, f"cut must lie above 0 and up to 62, got {cut}.")
     return _check_shapes(shapes, planes)
 
 
@@ -103,7 +110,7 @@ def _render_planes(device: str) -> Any:
         background: float,
         cut: float,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        _check_planes(parameters, frames, shapes, offsets, weights, background, cut, device)
+        _check_scene(parameters, frames, shapes, offsets, weights, background, cut, device)
         tensors = [t.detach().contiguous() for t in (parameters, frames, shapes, offsets, weights)]
         return _implementation(device).render_planes(*tensors, background, cut)
 
@@ -123,7 +130,7 @@ def _render_planes_backward(device: str) -> Any:
         background: float,
         cut: float,
     ) -> Tensor:
-        total = _check_planes(parameters, frames, shapes, offsets, weights, background, cut, device)
+        total = _check_scene(parameters, frames, shapes, offsets, weights, background, cut, device)
         _check_result(
             total, offsets.shape[1], device, grad_image=grad_image, samples=samples, density=density
         )

@@ -3,26 +3,16 @@
 // exactly as long as promised. Usage: cinematic_test [seed]
 #include <common/splat_math.h>
 #include <common/trace_math.h>
-#include <gaussianmri.h>
 
 #include <cmath>
-#include <cstdio>
-#include <cstdlib>
 #include <limits>
 #include <random>
 #include <string>
 #include <vector>
 
+#include "native_test.h"
+
 namespace {
-
-int failures = 0;
-char message[256];
-
-void check(bool condition, const std::string& what) {
-  if (condition) return;
-  std::printf("FAILED: %s %s\n", what.c_str(), message);
-  ++failures;
-}
 
 size_t product(std::initializer_list<int> sizes) {
   size_t all = 1;
@@ -244,15 +234,9 @@ void test_splats(std::mt19937& random, const std::string& simd) {
 }  // namespace
 
 int main(int count, char** arguments) {
-  const unsigned seed = count > 1 ? static_cast<unsigned>(std::atoi(arguments[1])) : std::random_device{}();
-  std::printf("seed %u\n", seed);
-  for (const char* simd : {"scalar", "sse2", "neon", "avx2", "avx512"}) {
-    if (gaussianmri_set_simd(simd) != GAUSSIANMRI_OK) continue;
-    std::mt19937 random(seed);
+  const auto test = [](std::mt19937& random, const std::string& simd) {
     test_tracer(random, simd);
     test_splats(random, simd);
-    std::printf("%s done\n", gaussianmri_simd());
-  }
-  std::printf(failures ? "%d failures\n" : "all passed\n", failures);
-  return failures ? 1 : 0;
+  };
+  return run_tests(count, arguments, test);
 }

@@ -1,28 +1,18 @@
 // The kernels through their C interface: odd sizes, odd Gaussians, misuse, every instruction set and several thread
 // counts, on random scenes. Images are compared with the definition in double precision; everything else is for the
 // sanitizers to watch. Usage: kernels_test [seed]
-#include <gaussianmri.h>
-
 #include <cmath>
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <limits>
 #include <random>
 #include <string>
 #include <vector>
 
+#include "native_test.h"
+
 namespace {
 
 constexpr float kCut = 7.814728f, kBackground = 1e-3f;
-int failures = 0;
-char message[256];
-
-void check(bool condition, const std::string& what) {
-  if (condition) return;
-  std::printf("FAILED: %s %s\n", what.c_str(), message);
-  ++failures;
-}
 
 struct Scene {
   int64_t gaussians;
@@ -185,16 +175,9 @@ void test_misuse() {
 }  // namespace
 
 int main(int count, char** arguments) {
-  const unsigned seed = count > 1 ? static_cast<unsigned>(std::atoi(arguments[1])) : std::random_device{}();
-  std::printf("seed %u\n", seed);
-  for (const char* simd : {"scalar", "sse2", "neon", "avx2", "avx512"}) {
-    if (gaussianmri_set_simd(simd) != GAUSSIANMRI_OK) continue;
-    std::mt19937 random(seed);
+  const auto test = [](std::mt19937& random, const std::string& simd) {
     test_scenes(random, simd);
     test_broken_gaussians(random, simd);
-    std::printf("%s done\n", gaussianmri_simd());
-  }
-  test_misuse();
-  std::printf(failures ? "%d failures\n" : "all passed\n", failures);
-  return failures ? 1 : 0;
+  };
+  return run_tests(count, arguments, test, test_misuse);
 }

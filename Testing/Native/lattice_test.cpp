@@ -1,29 +1,19 @@
 // The lattice's kernels through their C interface: random lattices with missing bricks, planes near and far, several
 // thread counts, every instruction set. Images are compared with the definition in double precision and the adjoint
 // with the images; everything else is for the sanitizers to watch. Usage: lattice_test [seed]
-#include <gaussianmri.h>
-
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <numeric>
 #include <random>
 #include <string>
 #include <vector>
 
+#include "native_test.h"
+
 namespace {
 
 constexpr float kBackground = 1e-4f;
-int failures = 0;
-char message[256];
-
-void check(bool condition, const std::string& what) {
-  if (condition) return;
-  std::printf("FAILED: %s %s\n", what.c_str(), message);
-  ++failures;
-}
 
 size_t at(int64_t i) { return static_cast<size_t>(i); }
 
@@ -198,16 +188,4 @@ void test_misuse() {
 
 }  // namespace
 
-int main(int count, char** arguments) {
-  const unsigned seed = count > 1 ? static_cast<unsigned>(std::atoi(arguments[1])) : std::random_device{}();
-  std::printf("seed %u\n", seed);
-  for (const char* simd : {"scalar", "sse2", "neon", "avx2", "avx512"}) {
-    if (gaussianmri_set_simd(simd) != GAUSSIANMRI_OK) continue;
-    std::mt19937 random(seed);
-    test_scenes(random, simd);
-    std::printf("%s done\n", gaussianmri_simd());
-  }
-  test_misuse();
-  std::printf(failures ? "%d failures\n" : "all passed\n", failures);
-  return failures ? 1 : 0;
-}
+int main(int count, char** arguments) { return run_tests(count, arguments, test_scenes, test_misuse); }

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import instruction_sets
 import pytest
 import torch
+from native_scenes import Scene, oblique_frames
 from seeds import chosen_seed
 from ssim_bounds import ssim_bounds
 
@@ -19,6 +21,7 @@ from GaussianMRILib.native.backend import kernels
 from GaussianMRILib.native.cuda_operators import CudaOperators
 
 EMULATION = Path(__file__).resolve().parents[1] / "Native" / "cuda_emulation"
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="the CUDA emulation needs g++")
 CUT = 7.814728
 BACKGROUND = 0.01
 
@@ -40,48 +43,14 @@ def emulated(seed: int = 0, **limits: int) -> CudaOperators:
 @contextmanager
 def scalar_against_emulation() -> Iterator[Any]:
     """A launcher while the processor's kernels are scalar, as the emulated ones are; else a skip."""
-    library = kernels()
-    if library is None:
+    if kernels() is None:
         pytest.skip("needs the compiled kernels")
     try:
         launcher = emulation_launcher(chosen_seed())
     except RuntimeError as error:
         pytest.skip(str(error))
-    before = library.simd
-    try:
-        library.set_simd("scalar")
+    with instruction_sets.using("scalar"):
         yield launcher
-    finally:
-        library.set_simd(before)
-
-
-@dataclass
-class Scene:
-    """Arguments of render_planes."""
-
-    parameters: torch.Tensor
-    frames: torch.Tensor
-    shapes: torch.Tensor
-    offsets: torch.Tensor
-    weights: torch.Tensor
-    background: float = BACKGROUND
-    cut: float = CUT
-
-    def to(self, device: str) -> Scene:
-        """On a device; shapes stay on the CPU."""
-        moved = [x.to(device) for x in (self.parameters, self.frames)]
-        return Scene(
-            *moved, self.shapes, self.offsets.to(device), self.weights.to(device), self.background, self.cut
-        )
-
-    def arguments(self, dtype: torch.dtype | None = None) -> tuple:
-        """In the operator's order, parameters in `dtype`."""
-        parameters = self.parameters if dtype is None else self.parameters.to(dtype)
-        return (parameters, self.frames, self.shapes, self.offsets, self.weights, self.background, self.cut)
-
-    @property
-    def total(self) -> int:
-        return int(self.shapes.prod(dim=1).sum())
 
 
 def random_scene(
@@ -101,20 +70,16 @@ def random_scene(
     upper = torch.linalg.cholesky(precision).mT
     factors = torch.stack([upper[:, i, j] for i in range(3) for j in range(i, 3)])
     parameters = torch.cat([means, factors, uniform(1, gaussians), uniform(1, gaussians, low=0.1, high=2)])
-    frames = []
-    for rows, columns in shapes:
-        axes = torch.linalg.qr(uniform(3, 3, low=-1)).Q.mT
-        u = axes[0] * uniform(1, low=0.4, high=0.9)
-        v = (axes[1] + 0.2 * axes[0]) * uniform(1, low=0.4, high=0.9)
-        middle = centre + uniform(3, low=-3, high=3)
-        frames.append(torch.cat([middle - u * (columns - 1) / 2 - v * (rows - 1) / 2, u, v, axes[2]]))
+    frames = oblique_frames(uniform, shapes, centre, away=3.0, step=0.9)
     weights = uniform(len(shapes), samples, low=0.1)
     return Scene(
         parameters.float(),
-        torch.stack(frames).float() if frames else torch.empty(0, 12),
+        frames,
         torch.tensor(shapes, dtype=torch.int32).reshape(-1, 2),
         uniform(len(shapes), samples, low=-2, high=2).float(),
         (weights / weights.sum(dim=1, keepdim=True)).float(),
+        BACKGROUND,
+        CUT,
     )
 
 
@@ -141,7 +106,7 @@ def clear_pixels(scene: Scene, margin: float = 5e-4) -> torch.Tensor:
 
 def assert_forward_agrees(scene: Scene, result: tuple[torch.Tensor, ...], tolerance: float = 1e-4) -> None:
     """Image, samples and density against the float64 reference, away from edges."""
-    expected = reference.render_planes(*scene.arguments(torch.float64))
+    expected = reference.render_planes(*scene.in_double())
     clear = clear_pixels(scene)
     assert scene.total < 100 or clear.float().mean() > 0.5
     for name, ours, theirs in zip(("image", "samples", "density"), result, expected, strict=True):
@@ -152,13 +117,12 @@ def assert_forward_agrees(scene: Scene, result: tuple[torch.Tensor, ...], tolera
 
 def assert_backward_agrees(scene: Scene, operators: CudaOperators, seed: int, device: str = "cpu") -> None:
     """Gradient against float64 autograd of the reference, to 1e-4 of the largest entry of its kind."""
-    _, samples, density = reference.render_planes(*scene.arguments(torch.float64))
+    _, samples, density = reference.render_planes(*scene.in_double())
     grad = torch.randn(scene.total, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     grad = torch.where(clear_pixels(scene), grad, 0.0)
-    expected = reference.render_planes_backward(grad, samples, density, *scene.arguments(torch.float64))
-    moved = scene.to(device)
+    expected = reference.render_planes_backward(grad, samples, density, *scene.in_double())
     ours = operators.render_planes_backward(
-        grad.float().to(device), samples.float().to(device), density.float().to(device), *moved.arguments()
+        grad.float().to(device), samples.float().to(device), density.float().to(device), *scene.to(device)
     )
     assert ours.shape == expected.shape and torch.isfinite(ours).all()
     if expected.numel():

@@ -5,9 +5,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+from native_scenes import oblique_frames
 from torch import Tensor
 
 from GaussianMRILib.native.lattice import reference
+
+#: Scales of a smoothness prior, one for each axis.
+SCALES = (1.0, 0.7, 2.0)
 
 
 class LatticeScene(NamedTuple):
@@ -63,24 +67,32 @@ def lattice_scene(
     middle = 4.0 * torch.tensor(bricks[::-1], dtype=torch.float64)
     centre = uniform(3, low=-100, high=100)
     to_node = torch.cat([pitch, (middle - pitch @ centre)[:, None]], dim=1)
-    frames = []
-    for rows, columns in shapes:
-        axes = torch.linalg.qr(uniform(3, 3, low=-1)).Q.T
-        u = axes[0] * uniform(1, low=0.4, high=1.1)
-        v = (axes[1] + 0.2 * axes[0]) * uniform(1, low=0.4, high=1.1)
-        place = centre + uniform(3, low=-1, high=1) * away
-        frames.append(torch.cat([place - u * (columns - 1) / 2 - v * (rows - 1) / 2, u, v, axes[2]]))
+    frames = oblique_frames(uniform, shapes, centre, away, step=1.1)
     weights = uniform(len(shapes), samples, low=0.1)
     return LatticeScene(
         uniform(count, 8, 8, 8).float(),
         table.reshape(bricks),
         to_node,
-        torch.stack(frames).float() if frames else torch.empty(0, 12),
+        frames,
         torch.tensor(shapes, dtype=torch.int32).reshape(-1, 2),
         uniform(len(shapes), samples, low=-2, high=2).float(),
         (weights / weights.sum(dim=1, keepdim=True)).float(),
         background,
     )
+
+
+def empty_scenes() -> list[LatticeScene]:
+    """Scenes without bricks, without cells and without pixels: images are empty or black."""
+    whole = lattice_scene(3, [(5, 6)])
+    nothing = whole._replace(nodes=torch.empty(0, 8, 8, 8), table=torch.full((2, 3, 4), -1, dtype=torch.int32))
+    return [
+        nothing,
+        nothing._replace(table=torch.empty(0, 0, 0, dtype=torch.int32)),
+        nothing._replace(background=0.0),
+        whole._replace(table=torch.empty(0, 4, 5, dtype=torch.int32)),
+        lattice_scene(3, []),
+        lattice_scene(3, [(0, 7), (4, 0)]),
+    ]
 
 
 def clear_pixels(scene: LatticeScene, margin: float = 3e-5) -> Tensor:
@@ -116,3 +128,9 @@ def assert_adjoint_agrees(scene: LatticeScene, run: object, seed: int, tolerance
         # What is summed counts: of many terms with either sign little may be left.
         scale = float(reference.lattice_render_backward(*scene.adjoint(grad.double().abs())).max()) + 1e-6
         assert float((ours.double() - theirs).abs().max()) < tolerance * scale
+
+
+def assert_smooth_agrees(scene: LatticeScene, guide: Tensor, edge: float, ours: Tensor) -> None:
+    """The smoothness prior's gradient at the scene's nodes against the reference in float64."""
+    theirs = reference.lattice_smooth(scene.nodes.double(), guide.double(), scene.table, SCALES, edge)
+    assert (ours - theirs).abs().max() < 3e-6 * theirs.abs().max()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -17,6 +18,35 @@ class Scene(NamedTuple):
     weights: torch.Tensor
     background: float
     cut: float
+
+    @property
+    def total(self) -> int:
+        """Pixels of all planes."""
+        return int(self.shapes.prod(dim=1).sum())
+
+    def in_double(self) -> Scene:
+        return Scene(*(x.double() if isinstance(x, torch.Tensor) and x.is_floating_point() else x for x in self))
+
+    def to(self, device: str) -> Scene:
+        """On a device; shapes stay on the CPU."""
+        return Scene(*(x.to(device) if isinstance(x, torch.Tensor) and x is not self.shapes else x for x in self))
+
+
+def oblique_frames(
+    uniform: Callable[..., torch.Tensor], shapes: list[tuple[int, int]], centre: torch.Tensor, away: float, step: float
+) -> torch.Tensor:
+    """Frames (P, 12) of sheared planes at any angle, their middles about `away` mm from `centre` (3,).
+
+    Pixels are 0.4 to `step` mm; `uniform(*size, low=0.0, high=1.0)` draws float64 numbers.
+    """
+    frames = []
+    for rows, columns in shapes:
+        axes = torch.linalg.qr(uniform(3, 3, low=-1)).Q.T
+        u = axes[0] * uniform(1, low=0.4, high=step)
+        v = (axes[1] + 0.2 * axes[0]) * uniform(1, low=0.4, high=step)
+        middle = centre + uniform(3, low=-1, high=1) * away
+        frames.append(torch.cat([middle - u * (columns - 1) / 2 - v * (rows - 1) / 2, u, v, axes[2]]))
+    return torch.stack(frames).float() if frames else torch.empty(0, 12)
 
 
 def random_scene(

@@ -14,7 +14,6 @@ from GaussianMRILib.baselines import (
     SplineInterpolator,
     VoxelInterpolator,
     linear_interpolation,
-    parallel_groups,
     spline_interpolation,
     voxel_interpolation,
 )
@@ -159,9 +158,9 @@ def blocks(apart: float = 30.0) -> SliceStack:
 
 def test_angled_blocks_are_interpolated_block_by_block() -> None:
     stack = blocks()
-    groups = parallel_groups(stack)
+    groups = stack.blocks()
     assert [group.shape[0] for group in groups] == [4, 4, 4]
-    assert parallel_groups(groups[0])[0] is groups[0]
+    assert groups[0].blocks() == [groups[0]]
     middle = groups[0].plane(2)
     inside = ImagePlane.from_normal(middle.center, middle.normal, (0.7, 0.7), (9, 9)).offset(-1.3)
     for method in (LinearInterpolator, SplineInterpolator, VoxelInterpolator):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,6 @@ from GaussianMRILib.cinematic.presets import Light
 from GaussianMRILib.cinematic.tracer import PathTracer
 from GaussianMRILib.cinematic.train import Trainer
 from GaussianMRILib.native import trace_ops, trace_reference
-from GaussianMRILib.native.backend import kernels
 
 LIGHTS = (Light(30, 40, colour=(1, 0.9, 0.8)), Light(-90, 10, size=2.0, intensity=0.6, colour=(0.7, 0.8, 1)))
 DOME = {"zenith": (0.5, 0.6, 0.7), "horizon": (0.4, 0.4, 0.3), "nadir": (0.1, 0.2, 0.2)}
@@ -105,10 +105,9 @@ def test_a_region_has_faces_where_it_ends() -> None:
 
 @pytest.mark.parametrize("gradients", [(), [[0, 0.2], [0.1, 1]]], ids=["plain", "gradients"])
 @pytest.mark.parametrize("side", [1, 3])
-def test_kernel_and_reference_agree(gradients: object, side: int) -> None:
-    library = kernels()
-    if library is None:
-        pytest.skip("needs the compiled kernels")
+def test_kernel_and_reference_agree(
+    gradients: object, side: int, threads: Callable[[int], None], needs_kernels: None
+) -> None:
     tracer = tracer_of(gradients)
     plane, camera = ClipPlane.from_point(tracer.centre, (0.3, 1, 0.2)), tracer.camera(25, 15, size=(37, 21))
     torch.manual_seed(1)
@@ -127,12 +126,8 @@ def test_kernel_and_reference_agree(gradients: object, side: int) -> None:
         off = (a - b).abs() > 1e-4 * (1 + b.abs())
         assert float(off.float().mean()) < 0.01  # rays along an edge, by rounding
     again = [x.clone() for x in before]
-    threads = torch.get_num_threads()
-    try:
-        torch.set_num_threads(3)
-        face.paint(*again, camera, plane, side)
-    finally:
-        torch.set_num_threads(threads)
+    threads(3)
+    face.paint(*again, camera, plane, side)
     assert all(torch.equal(a, b) for a, b in zip(ours, again, strict=True))
 
 

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 from trace_scenes import affine, blob, plain
 
-from GaussianMRILib import native
 from GaussianMRILib.cinematic import dataset as module
 from GaussianMRILib.cinematic.clip import ClipPlane
 from GaussianMRILib.cinematic.dataset import (
@@ -29,14 +28,10 @@ from GaussianMRILib.cinematic.tracer import PathTracer
 from GaussianMRILib.errors import GaussianMRIError
 from GaussianMRILib.stacks import SliceStack
 
+pytestmark = pytest.mark.usefixtures("needs_kernels")
+
 VOLUME, MATRIX, PRESET = blob(), affine(shape=(20, 24, 28)), plain(0.6, (0.9, 0.4, 0.2))
 OPTIONS = DatasetOptions(train=5, test=2, size=24, samples=2, test_samples=4, seed=3)
-
-
-@pytest.fixture(autouse=True)
-def needs_kernels() -> None:
-    if native.backend().name == "reference":
-        pytest.skip("the reference implementation is too slow for these")
 
 
 def make(folder: Path, **changes: object) -> CinematicDataset | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +19,6 @@ from GaussianMRILib.cinematic.splats import SH_C0, Splats
 from GaussianMRILib.errors import GaussianMRIError
 from GaussianMRILib.native import splat_ops
 from GaussianMRILib.native import splat_reference as reference
-from GaussianMRILib.native.backend import kernels
 
 CASES = [(0, 3, (75, 61), False), (1, 3, (75, 61), True), (2, 2, (16, 33), True), (3, 1, (1, 50), False),
          (4, 0, (70, 64), True)]  # fmt: skip
@@ -54,25 +54,15 @@ def test_dense_splats_finish_pixels() -> None:
     assert_gradients_agree(scene, gradients(scene), 3e-5)
 
 
-def test_every_instruction_set_and_thread_count() -> None:
-    library = kernels()
-    if library is None:
-        pytest.skip("needs compiled kernels")
-    scene, chosen, threads = raster_scene(5, cut=True), library.simd, torch.get_num_threads()
-    try:
-        for name in ("avx512", "avx2", "sse2", "neon", "scalar"):
-            if not library.set_simd(name):
-                continue
-            assert_pictures_agree(scene, draw(scene))
-            assert_gradients_agree(scene, gradients(scene))
-            results = []
-            for count in (1, 3):
-                torch.set_num_threads(count)
-                results.append((*draw(scene), *gradients(scene)))
-            assert all(torch.equal(a, b) for a, b in zip(*results, strict=True)), name
-    finally:
-        library.set_simd(chosen)
-        torch.set_num_threads(threads)
+def test_every_instruction_set_and_thread_count(simd: str, threads: Callable[[int], None]) -> None:
+    scene = raster_scene(5, cut=True)
+    assert_pictures_agree(scene, draw(scene))
+    assert_gradients_agree(scene, gradients(scene))
+    results = []
+    for count in (1, 3):
+        threads(count)
+        results.append((*draw(scene), *gradients(scene)))
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
 def one_splat(**changes: Tensor) -> Splats:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 
 import pytest
 import torch
-from cuda_support import emulation_launcher
+from cuda_support import emulation_launcher, needs_compiler
 from raster_scenes import RasterScene, assert_gradients_agree, assert_pictures_agree, raster_scene
 from torch import Tensor
 
 from GaussianMRILib.native import splat_cuda, splat_ops
-
-needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="the CUDA emulation needs g++")
 
 
 def emulated(seed: int = 0) -> splat_cuda.CudaRasteriser:

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from trace_scenes import affine, plain
 
-from GaussianMRILib import native
 from GaussianMRILib.cinematic.clip import ClipPlane
 from GaussianMRILib.cinematic.dataset import POINTS, DatasetOptions, make_dataset
 from GaussianMRILib.cinematic.options import TrainOptions
@@ -19,6 +18,8 @@ from GaussianMRILib.cinematic.train import Trainer
 from GaussianMRILib.cinematic.transfer import TransferFunction
 from GaussianMRILib.errors import GaussianMRIError
 from GaussianMRILib.geometry import transform_points
+
+pytestmark = pytest.mark.usefixtures("needs_kernels")
 
 SHAPE = (40, 44, 48)
 MATRIX = affine(shape=SHAPE)
@@ -36,12 +37,6 @@ def shell() -> np.ndarray:
     k, j, i = np.indices(SHAPE) - (np.array(SHAPE).reshape(3, 1, 1, 1) - 1) / 2
     away = np.sqrt(i**2 + j**2 + k**2)
     return np.where(away < 8, 300.0, np.where(away < 16, 150.0, 0.0)).astype(np.float32)
-
-
-@pytest.fixture(autouse=True)
-def needs_kernels() -> None:
-    if native.backend().name == "reference":
-        pytest.skip("the reference implementation is too slow for these")
 
 
 def test_points_lie_in_what_is_shown_and_have_its_colour() -> None:

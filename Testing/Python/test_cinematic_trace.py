@@ -7,35 +7,17 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from seeds import chosen_seed
+from instruction_sets import available, using
 from trace_scenes import BLACK, WHITE, BruteForce, affine, blob, plain
 
-from GaussianMRILib import native
 from GaussianMRILib.cinematic.camera import Camera
 from GaussianMRILib.cinematic.clip import ClipPlane
 from GaussianMRILib.cinematic.presets import Light
 from GaussianMRILib.cinematic.tracer import PathTracer, srgb_to_linear, tone_map
 from GaussianMRILib.errors import GaussianMRIError
-from GaussianMRILib.native.backend import kernels
 from GaussianMRILib.native.trace_ops import CELL
 
-
-@pytest.fixture(autouse=True)
-def needs_kernels() -> None:
-    if native.backend().name == "reference":
-        pytest.skip("the reference implementation is too slow for these")
-
-
-@pytest.fixture
-def seed() -> int:
-    return chosen_seed()
-
-
-@pytest.fixture
-def threads():
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("needs_kernels")
 
 
 def random_volume(seed: int, shape: tuple[int, int, int] = (21, 26, 30)) -> np.ndarray:
@@ -209,17 +191,12 @@ def test_same_seed_same_image(threads) -> None:
 
 def test_instruction_sets_agree() -> None:
     """Different rounding leads single paths elsewhere, but not the image."""
-    library = kernels()
-    assert library is not None
     volume = blob()
     tracer = PathTracer(volume, affine(shape=volume.shape), plain(0.5, surface=0.1, lights=LIGHTS))
-    camera, before, images = tracer.camera(size=16), library.simd, []
-    try:
-        for name in ("scalar", "sse2", "avx2", "avx512", "neon"):
-            if library.set_simd(name):
-                images.append(tracer.render(camera, samples=256).image)
-    finally:
-        library.set_simd(before)
+    camera, images = tracer.camera(size=16), []
+    for name in available():
+        with using(name):
+            images.append(tracer.render(camera, samples=256).image)
     assert all(np.abs(image - images[0]).mean() < 0.005 for image in images[1:])
 
 

@@ -10,7 +10,6 @@ import torch
 from cuda_support import scalar_against_emulation
 from trace_scenes import affine, blob, plain
 
-from GaussianMRILib import native
 from GaussianMRILib.cinematic.clip import ClipPlane
 from GaussianMRILib.cinematic.presets import Light
 from GaussianMRILib.cinematic.tracer import PathTracer
@@ -56,11 +55,9 @@ def test_emulated_kernel_equals_the_processors(gradients: object) -> None:
 
 
 @pytest.fixture
-def gpu() -> Callable[[PathTracer], PathTracer]:
+def gpu(needs_kernels: None) -> Callable[[PathTracer], PathTracer]:
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA GPU")
-    if "reference" in native.backend().name:
-        pytest.skip("needs the compiled kernels")
     return lambda tracer: PathTracer(blob(), affine(shape=(20, 24, 28)), tracer.preset, device="cuda")
 
 

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from cuda_support import EMULATION, emulated, random_scene
+from cuda_support import EMULATION, emulated, needs_compiler, random_scene
 from seeds import chosen_seed
 
 from GaussianMRILib import native
@@ -22,7 +22,6 @@ from GaussianMRILib.errors import GaussianMRIError
 from GaussianMRILib.native import cuda, cuda_launch, ops
 
 CHECK = Path(__file__).resolve().parents[1] / "Native" / "check_cuda_compiles.py"
-needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="the CUDA emulation needs g++")
 _SPEC = importlib.util.spec_from_file_location("check_cuda_compiles", CHECK)
 assert _SPEC is not None and _SPEC.loader is not None
 check = importlib.util.module_from_spec(_SPEC)
@@ -172,7 +171,7 @@ def test_torch_operators_reach_the_cuda_implementation(monkeypatch: pytest.Monke
         if on_cuda:
             monkeypatch.setattr(ops, "_implementation", lambda device: operators)
         parameters = scene.parameters.clone().requires_grad_()
-        image, _, _ = native.render_planes(parameters, *scene.arguments()[1:])
+        image, _, _ = native.render_planes(parameters, *scene[1:])
         mean, _ = native.ssim(image, target, scene.shapes)
         (mean.sum() + 0 * image.sum()).backward()
         assert parameters.grad is not None

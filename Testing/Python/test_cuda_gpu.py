@@ -40,7 +40,7 @@ def operators() -> CudaOperators:
 @pytest.mark.parametrize("shapes", [None, [(1, 1), (17, 15), (0, 4), (1, 300)], [(112, 224)]])
 def test_forward_matches_reference(operators: CudaOperators, shapes: list[tuple[int, int]] | None) -> None:
     scene = random_scene(chosen_seed(), shapes=shapes)
-    result = operators.render_planes(*scene.to("cuda").arguments())
+    result = operators.render_planes(*scene.to("cuda"))
     assert_forward_agrees(scene, tuple(tensor.cpu() for tensor in result))
 
 
@@ -53,18 +53,18 @@ def test_backward_matches_reference(operators: CudaOperators, shapes: list[tuple
 def test_empty_input(operators: CudaOperators) -> None:
     for gaussians, shapes in ((0, [(5, 6)]), (10, []), (0, [])):
         scene = random_scene(1, gaussians=gaussians, shapes=shapes).to("cuda")
-        result = operators.render_planes(*scene.arguments())
+        result = operators.render_planes(*scene)
         assert torch.equal(result[0].cpu(), torch.zeros(scene.total))
-        gradient = operators.render_planes_backward(*result, *scene.arguments())
+        gradient = operators.render_planes_backward(*result, *scene)
         assert gradient.shape == (11, gaussians)
 
 
 def test_broken_gaussians_add_nothing(operators: CudaOperators) -> None:
     scene = random_scene(chosen_seed()).to("cuda")
     scene.parameters[torch.arange(11), torch.arange(11)] = float("nan")
-    result = operators.render_planes(*scene.arguments())
+    result = operators.render_planes(*scene)
     assert all(torch.isfinite(tensor).all() for tensor in result)
-    gradient = operators.render_planes_backward(torch.ones_like(result[0]), *result[1:], *scene.arguments())
+    gradient = operators.render_planes_backward(torch.ones_like(result[0]), *result[1:], *scene)
     assert torch.isfinite(gradient).all() and not gradient[:, :11].any()
 
 
@@ -127,14 +127,14 @@ def test_results_are_reproducible_bit_for_bit(operators: CudaOperators) -> None:
 def test_other_streams_and_threads(operators: CudaOperators) -> None:
     """Kernels follow torch's current stream, also in a thread that never touched CUDA before."""
     scene = random_scene(chosen_seed(), gaussians=2000, shapes=[(112, 224)] * 4).to("cuda")
-    expected = operators.render_planes(*scene.arguments())
+    expected = operators.render_planes(*scene)
     torch.cuda.synchronize()
     results: list[torch.Tensor] = []
 
     def work() -> None:
         stream = torch.cuda.Stream()
         with torch.cuda.stream(stream):
-            results.append(operators.render_planes(*scene.arguments())[0])
+            results.append(operators.render_planes(*scene)[0])
         stream.synchronize()
 
     thread = threading.Thread(target=work)

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import shutil
 from functools import partial
 
 import pytest
 import torch
-from cuda_support import emulation_launcher
-from lattice_scenes import LatticeScene, assert_adjoint_agrees, assert_images_agree, lattice_scene
+from cuda_support import emulation_launcher, needs_compiler
+from lattice_scenes import (
+    SCALES,
+    LatticeScene,
+    assert_adjoint_agrees,
+    assert_images_agree,
+    assert_smooth_agrees,
+    empty_scenes,
+    lattice_scene,
+)
 from seeds import chosen_seed
 from torch import Tensor
 
 from GaussianMRILib import native
-from GaussianMRILib.native.lattice import operators, reference
+from GaussianMRILib.native.lattice import operators
 from GaussianMRILib.native.lattice.cuda import CudaLattice
-
-needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="the CUDA emulation needs g++")
-SCALES = [1.0, 0.7, 2.0]
 
 
 def adjoint(lattice: CudaLattice, *arguments: object) -> Tensor:
@@ -34,8 +38,7 @@ def test_equals_the_reference() -> None:
     guide = torch.rand_like(scene.nodes)
     for edge in (0.0, 0.2):
         ours = lattice.smooth(scene.nodes, guide, scene.table, SCALES, edge)
-        theirs = reference.lattice_smooth(scene.nodes.double(), guide.double(), scene.table, SCALES, edge)
-        assert (ours - theirs).abs().max() < 3e-6 * theirs.abs().max()
+        assert_smooth_agrees(scene, guide, edge, ours)
 
 
 @needs_compiler
@@ -53,9 +56,7 @@ def test_order_of_threads_does_not_matter() -> None:
 @needs_compiler
 def test_nothing_to_draw() -> None:
     lattice = CudaLattice(emulation_launcher())
-    scene = lattice_scene(1, [(5, 6)])
-    nothing = scene._replace(nodes=torch.empty(0, 8, 8, 8), table=torch.full((2, 3, 4), -1, dtype=torch.int32))
-    for empty in (nothing, lattice_scene(1, []), lattice_scene(1, [(0, 4), (4, 0)])):
+    for empty in empty_scenes():
         image, density = lattice.render(*empty)
         assert image.shape == (empty.total,) and not image.any() and not density.any()
         assert not adjoint(lattice, *empty.adjoint(torch.ones(empty.total))).any()
@@ -93,6 +94,4 @@ def test_gpu_equals_the_reference() -> None:
     assert_images_agree(scene, tuple(x.cpu() for x in native.lattice_render(*on_gpu(scene))))
     assert_adjoint_agrees(scene, run, seed)
     moved = [x.cuda() for x in (scene.nodes, scene.nodes, scene.table)]
-    ours = native.lattice_smooth(*moved, SCALES, 0.1).cpu()
-    theirs = reference.lattice_smooth(scene.nodes.double(), scene.nodes.double(), scene.table, SCALES, 0.1)
-    assert (ours - theirs).abs().max() < 3e-6 * theirs.abs().max()
+    assert_smooth_agrees(scene, scene.nodes, 0.1, native.lattice_smooth(*moved, SCALES, 0.1).cpu())

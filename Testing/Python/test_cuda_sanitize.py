@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from cuda_support import needs_compiler
 
 HERE = Path(__file__).resolve().parent
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("g++") is None, reason="the CUDA emulation needs g++")
+@needs_compiler
 def test_emulation_is_clean_under_sanitizers() -> None:
     flags = "-fsanitize=undefined,float-cast-overflow -fno-sanitize-recover=all"
     environment = os.environ | {

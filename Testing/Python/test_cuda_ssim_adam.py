@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
 import torch
-from cuda_support import assert_ssim_agrees, emulated
+from cuda_support import assert_ssim_agrees, emulated, needs_compiler
 from seeds import chosen_seed
 
 from GaussianMRILib.native import reference
 
-pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="the CUDA emulation needs g++")
+pytestmark = needs_compiler
 
 
 def random_images(

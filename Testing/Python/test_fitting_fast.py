@@ -14,6 +14,7 @@ import GaussianMRILib as gm
 from GaussianMRILib.fitting.guess import Guesser
 from GaussianMRILib.fitting.lattice import lattice_error, lattice_of_volume
 from GaussianMRILib.fitting.steered import Effort
+from GaussianMRILib.fitting.targets import VolumePlanes
 from GaussianMRILib.priors.consistency import volume_operator
 from GaussianMRILib.priors.volume import PriorVolume
 
@@ -55,6 +56,21 @@ def test_effort_follows_the_distance_between_slices(stack):
     assert ratio > 3 and cell == pytest.approx(stack.spacing / 2, rel=0.01)
 
 
+def test_planes_of_a_volume_have_its_voxels_for_targets():
+    affine = np.eye(4)
+    affine[:3] = np.c_[AXES * [0.7, 0.8, 1.1], [10, -40, 7]]
+    affine[:3, 2] += 0.2 * AXES[:, 0]  # a tilted gantry
+    pixels = np.random.default_rng(0).uniform(20, 300, (9, 13, 11)).astype(np.float32)
+    volume = PriorVolume(pixels, affine)
+    batch, target = VolumePlanes(volume, 20.0, 300.0, torch.device("cpu")).draw(slice(2, 7))
+    assert batch.shapes.tolist() == [[13, 11]] * 5 and batch.weights.eq(1).all() and not batch.offsets.any()
+    origin, i, j, normal = batch.frames.double().numpy().reshape(5, 4, 3).transpose(1, 0, 2)[:, :, None, None]
+    rows, columns = np.mgrid[:13, :11][..., None]
+    points = origin + columns * i + rows * j
+    assert np.allclose(volume.values(points), 20 + 280 * target.numpy().reshape(5, 13, 11), atol=0.02)
+    assert np.allclose(normal, AXES[:, 2], atol=1e-6)
+
+
 def test_what_the_slices_say_is_kept(stack):
     guesser = Guesser(stack, "auto", 0.0, 1000.0, torch.device("cpu"), 0)
     guess = guesser.guess()
@@ -90,23 +106,17 @@ def test_bright_point_is_found_at_its_place():
     assert np.abs(centroid - 20).max() * 0.25 < 0.1  # mm: a tenth of an acquired pixel
 
 
-def test_same_seed_same_field(stack):
-    import torch
-
+def test_same_seed_same_field(stack, threads):
     small = stack.subset(np.arange(8))
-    threads = torch.get_num_threads()
     fields = []
-    try:
-        for count in (1, 1, 2):
-            torch.set_num_threads(count)
-            fields.append(gm.fit(small, seed=3))
-    finally:
-        torch.set_num_threads(threads)
+    for count, seed in ((1, 3), (1, 3), (2, 3), (1, 4)):
+        threads(count)
+        fields.append(gm.fit(small, seed=seed))
     assert torch.equal(fields[0].lattice.nodes, fields[1].lattice.nodes)
     plane = oblique_plane()
     a, b = fields[0].render(plane), fields[2].render(plane)
     assert np.sqrt(np.nanmean((a - b) ** 2)) < 1.0  # of about 800: the order of sums, nothing else
-    assert not torch.equal(fields[0].lattice.nodes, gm.fit(small, seed=4).lattice.nodes)
+    assert not torch.equal(fields[0].lattice.nodes, fields[3].lattice.nodes)
 
 
 def test_rigid_motion_of_everything_changes_nothing(stack, field):

@@ -14,7 +14,7 @@ import GaussianMRILib as gm
 from GaussianMRILib.evaluation.simulate import load_isotropic
 from GaussianMRILib.fitting.registration import Reach, register_stacks
 from GaussianMRILib.fitting.registration_score import Pair, Score, climb
-from GaussianMRILib.fitting.registration_views import Lattice, View, blocks_of
+from GaussianMRILib.fitting.registration_views import BlockVolume, View, blocks_of
 
 LUMBAR, PROSTATE_A, PROSTATE_B = (
     f"mr_multi/{name}.tar.xz" for name in ("lumbar_hitachi", "prostate_a", "prostate_b")
@@ -60,9 +60,9 @@ def lines(found):
 def test_slope_and_curvature_are_those_of_the_score():
     axial, sagittal = crossing()
     blocks = blocks_of([axial, moved_by(sagittal, [0.8, -0.5, 0.6])])
-    lattices = [Lattice(block, 1.25) for block in blocks]
+    volumes = [BlockVolume(block, 1.25) for block in blocks]
     pairs = [
-        Pair(a, b, View(lattices[a], lattices[b], np.eye(4), 2.0, 400, 2.0, np.zeros(3)), np.zeros(3))
+        Pair(a, b, View(volumes[a], volumes[b], np.eye(4), 2.0, 400, 2.0, np.zeros(3)), np.zeros(3))
         for a, b in ((0, 1), (1, 0))
     ]
     score = Score(pairs, [np.eye(4)] * 2, [1])
@@ -112,17 +112,36 @@ def test_blocks_of_a_series_are_found_and_placed_alone():
     ]
     shifts = [[1.0, 0.0, -13.0], [1.0, 0.0, 0.0], [1.0, 2.0, 13.0]]
     parts = [at_place(slab, shift, n) for n, (slab, shift) in enumerate(zip(slabs, shifts, strict=True))]
-    series = replace(
-        parts[0],
-        pixels=np.concatenate([part.pixels for part in parts]),
-        ijk_to_ras=np.concatenate([part.ijk_to_ras for part in parts]),
-        slice_thickness=np.full(12, 4.0),
-    )
-    found = register_stacks([sagittal, series])
+    found = register_stacks([sagittal, joined(parts)])
     assert [len(motions) for motions in found.motions] == [1, 3]
     assert [block["slices"] for block in lines(found)[1:]] == [[0, 3], [4, 7], [8, 11]]
     for block, wanted in zip(lines(found)[1:], ([-1, 0, 0], [-1, 0, 0], [-1, -2, 0]), strict=True):
         assert np.allclose(block["shift_mm_ras"], wanted, atol=0.8), block
+
+
+def test_what_lies_in_the_gaps_of_an_angled_series_belongs_to_it():
+    slabs = [
+        moved_by(scan(slices=3, side=(24, 24), axes=AXES @ rotation(angle)), 30.0 * n * AXES[:, 2])
+        for n, angle in enumerate((-8.0, 0.0, 8.0))
+    ]
+    ends, between = (
+        replace(joined(part), source={"series_uid": "1.2"}) for part in (slabs[::2], slabs[1:2])
+    )
+    assert len(ends.blocks()) == 2 and len(between.blocks()) == 1
+    assert [block.group for block in blocks_of([ends, between])] == [0, 0, 0]
+    # The same place once more is another group, and so is another series.
+    assert [block.group for block in blocks_of([ends, between, ends])] == [0, 0, 0, 1, 1]
+    assert [block.group for block in blocks_of([ends, replace(between, source={})])] == [0, 0, 1]
+
+
+def joined(parts):
+    """One stack of the slices of several."""
+    return replace(
+        parts[0],
+        pixels=np.concatenate([part.pixels for part in parts]),
+        ijk_to_ras=np.concatenate([part.ijk_to_ras for part in parts]),
+        slice_thickness=np.concatenate([part.slice_thickness for part in parts]),
+    )
 
 
 def rotation(degrees):

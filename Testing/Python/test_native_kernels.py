@@ -5,47 +5,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from native_scenes import Scene, random_scene
-from seeds import chosen_seed
+from native_scenes import random_scene
 from ssim_bounds import ssim_bounds
 
 from GaussianMRILib import native
 from GaussianMRILib.native import reference
-from GaussianMRILib.native.backend import kernels
 
-LIBRARY = kernels()
-pytestmark = pytest.mark.skipif(LIBRARY is None, reason="no compiled kernels (no compiler)")
-SIMD = [
-    name
-    for name in ("avx512", "avx2", "sse2", "neon", "scalar")
-    if LIBRARY is not None and LIBRARY.set_simd(name)
-]
-if LIBRARY is not None:
-    LIBRARY.set_simd(SIMD[0])
-
-
-@pytest.fixture
-def seed() -> int:
-    return chosen_seed()
-
-
-@pytest.fixture(params=SIMD)
-def simd(request: pytest.FixtureRequest):
-    assert LIBRARY is not None and LIBRARY.set_simd(request.param)
-    assert LIBRARY.simd == request.param
-    yield request.param
-    LIBRARY.set_simd(SIMD[0])
-
-
-@pytest.fixture
-def threads():
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
-
-
-def in_double(scene: Scene) -> tuple:
-    return tuple(x.double() if isinstance(x, torch.Tensor) and x.is_floating_point() else x for x in scene)
+pytestmark = pytest.mark.usefixtures("needs_kernels")
 
 
 def agreed(image: torch.Tensor, truth: torch.Tensor, flips: int = 5) -> torch.Tensor:
@@ -64,7 +30,7 @@ def relative(a: torch.Tensor, b: torch.Tensor) -> float:
 def test_image_and_gradient_match_the_reference(simd: str, seed: int) -> None:
     scene = random_scene(seed, gaussians=700, shapes=[(37, 53), (41, 9)])
     image, samples, density = native.render_planes(*scene)
-    true_image, true_samples, true_density = reference.render_planes(*in_double(scene))
+    true_image, true_samples, true_density = reference.render_planes(*scene.in_double())
     for s in range(3):
         agreed(samples[s], true_samples[s])
     assert relative(density, true_density) < 1e-3
@@ -72,7 +38,7 @@ def test_image_and_gradient_match_the_reference(simd: str, seed: int) -> None:
         image, true_image
     )
     gradient = native.render_planes_backward(upstream, samples, density, *scene)
-    truth = reference.render_planes_backward(upstream.double(), true_samples, true_density, *in_double(scene))
+    truth = reference.render_planes_backward(upstream.double(), true_samples, true_density, *scene.in_double())
     for row in range(11):
         assert relative(gradient[row], truth[row]) < 1e-3, f"row {row}"
 
@@ -81,11 +47,11 @@ def test_image_and_gradient_match_the_reference(simd: str, seed: int) -> None:
 def test_other_cuts(cut: float, seed: int) -> None:
     scene = random_scene(seed, gaussians=200, shapes=[(30, 31)], cut=cut)
     image, samples, density = native.render_planes(*scene)
-    truth = reference.render_planes(*in_double(scene))
+    truth = reference.render_planes(*scene.in_double())
     assert relative(density, truth[2]) < 1e-3
     upstream = agreed(image, truth[0])
     gradient = native.render_planes_backward(upstream, samples, density, *scene)
-    expected = reference.render_planes_backward(upstream.double(), *truth[1:], *in_double(scene))
+    expected = reference.render_planes_backward(upstream.double(), *truth[1:], *scene.in_double())
     assert relative(gradient, expected) < 1e-3
 
 
@@ -150,10 +116,10 @@ def test_planes_together_equal_planes_alone(seed: int) -> None:
 def test_unusual_sizes(simd: str, shape: tuple[int, int], seed: int) -> None:
     scene = random_scene(seed, gaussians=200, shapes=[shape])
     image, samples, density = native.render_planes(*scene)
-    truth = reference.render_planes(*in_double(scene))
+    truth = reference.render_planes(*scene.in_double())
     upstream = agreed(image, truth[0])
     gradient = native.render_planes_backward(upstream, samples, density, *scene)
-    expected = reference.render_planes_backward(upstream.double(), *truth[1:], *in_double(scene))
+    expected = reference.render_planes_backward(upstream.double(), *truth[1:], *scene.in_double())
     assert (gradient - expected).norm() <= 1e-3 * expected.norm() + 1e-6
     target = truth[0].float() * 0.7
     mean, slope = native.ssim(image, target, scene.shapes)
@@ -172,10 +138,10 @@ def test_large_and_flat_gaussians(simd: str, seed: int) -> None:
     parameters[6:8] *= stretch.roll(1)
     scene = scene._replace(parameters=parameters)
     image, samples, density = native.render_planes(*scene)
-    truth = reference.render_planes(*in_double(scene))
+    truth = reference.render_planes(*scene.in_double())
     upstream = agreed(image, truth[0], flips=15)
     gradient = native.render_planes_backward(upstream, samples, density, *scene)
-    expected = reference.render_planes_backward(upstream.double(), *truth[1:], *in_double(scene))
+    expected = reference.render_planes_backward(upstream.double(), *truth[1:], *scene.in_double())
     assert relative(gradient, expected) < 5e-3
 
 

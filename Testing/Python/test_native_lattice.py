@@ -5,47 +5,22 @@ from __future__ import annotations
 
 import pytest
 import torch
+from instruction_sets import available, using
 from lattice_scenes import (
+    SCALES,
     LatticeScene,
     assert_adjoint_agrees,
     assert_images_agree,
+    assert_smooth_agrees,
     clear_pixels,
+    empty_scenes,
     lattice_scene,
 )
-from seeds import chosen_seed
 
 from GaussianMRILib import native
-from GaussianMRILib.native.backend import kernels
 from GaussianMRILib.native.lattice import operators, reference
 
-LIBRARY = kernels()
-pytestmark = pytest.mark.skipif(LIBRARY is None, reason="no compiled kernels (no compiler)")
-SIMD = [
-    name
-    for name in ("avx512", "avx2", "sse2", "neon", "scalar")
-    if LIBRARY is not None and LIBRARY.set_simd(name)
-]
-if LIBRARY is not None:
-    LIBRARY.set_simd(SIMD[0])
-
-
-@pytest.fixture
-def seed() -> int:
-    return chosen_seed()
-
-
-@pytest.fixture(params=SIMD)
-def simd(request: pytest.FixtureRequest):
-    assert LIBRARY is not None and LIBRARY.set_simd(request.param)
-    yield request.param
-    LIBRARY.set_simd(SIMD[0])
-
-
-@pytest.fixture
-def threads():
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("needs_kernels")
 
 
 def test_image_and_adjoint_match_the_reference(simd: str, seed: int) -> None:
@@ -149,11 +124,9 @@ def test_instruction_sets_differ_in_the_last_digits_only(seed: int) -> None:
     scene = lattice_scene(seed, [(50, 50)])
     clear = clear_pixels(scene)
     images = []
-    assert LIBRARY is not None
-    for name in SIMD:
-        LIBRARY.set_simd(name)
-        images.append(native.lattice_render(*scene)[0])
-    LIBRARY.set_simd(SIMD[0])
+    for name in available():
+        with using(name):
+            images.append(native.lattice_render(*scene)[0])
     assert all((image - images[0])[clear].abs().max() < 3e-6 for image in images)
 
 
@@ -208,19 +181,6 @@ def test_planes_together_equal_planes_alone(seed: int) -> None:
     assert torch.equal(native.lattice_render(*scene)[0], torch.cat(alone))
 
 
-def empty_scenes() -> list[LatticeScene]:
-    whole = lattice_scene(3, [(5, 6)])
-    nothing = whole._replace(nodes=torch.empty(0, 8, 8, 8), table=torch.full((2, 3, 4), -1, dtype=torch.int32))
-    return [
-        nothing,
-        nothing._replace(table=torch.empty(0, 0, 0, dtype=torch.int32)),
-        nothing._replace(background=0.0),
-        whole._replace(table=torch.empty(0, 4, 5, dtype=torch.int32)),
-        lattice_scene(3, []),
-        lattice_scene(3, [(0, 7), (4, 0)]),
-    ]
-
-
 @pytest.mark.parametrize("scene", empty_scenes())
 def test_nothing_to_draw(scene: LatticeScene) -> None:
     image, density = native.lattice_render(*scene)
@@ -250,11 +210,8 @@ def test_nan_stays_local(simd: str, seed: int) -> None:
 def test_smooth_matches_the_reference(simd: str, edge: float, seed: int) -> None:
     scene = lattice_scene(seed, [])
     guide = torch.rand(scene.nodes.shape, generator=torch.Generator().manual_seed(seed))
-    ours = native.lattice_smooth(scene.nodes, guide, scene.table, (1.0, 0.7, 2.0), edge)
-    theirs = reference.lattice_smooth(
-        scene.nodes.double(), guide.double(), scene.table, (1.0, 0.7, 2.0), edge
-    )
-    assert (ours - theirs).abs().max() < 3e-6 * theirs.abs().max()
+    ours = native.lattice_smooth(scene.nodes, guide, scene.table, SCALES, edge)
+    assert_smooth_agrees(scene, guide, edge, ours)
     unnamed = sorted({*range(scene.bricks)} - {*scene.table.reshape(-1).tolist()})
     assert len(unnamed) == 1 and not ours[unnamed].any()
 
@@ -262,15 +219,15 @@ def test_smooth_matches_the_reference(simd: str, edge: float, seed: int) -> None
 def test_smooth_is_a_gradient(seed: int) -> None:
     """Of the prior that the docstring names, by autograd on a lattice without gaps."""
     scene = lattice_scene(seed, [], bricks=(2, 1, 2), missing=0.0)
-    scales, edge = (1.0, 0.7, 2.0), 0.3
+    edge = 0.3
     nodes = scene.nodes.double().requires_grad_(True)
     dense = reference._dense(nodes, scene.table)[0]
     energy = sum(
         (edge * (((s * dense.diff(dim=axis)) ** 2 + edge**2).sqrt() - edge)).sum()
-        for axis, s in zip((2, 1, 0), scales, strict=True)
+        for axis, s in zip((2, 1, 0), SCALES, strict=True)
     )
     (gradient,) = torch.autograd.grad(energy, nodes)
-    ours = native.lattice_smooth(scene.nodes, scene.nodes, scene.table, scales, edge)
+    ours = native.lattice_smooth(scene.nodes, scene.nodes, scene.table, SCALES, edge)
     assert (ours - gradient).abs().max() < 1e-5
 
 
@@ -279,7 +236,7 @@ def test_smooth_is_symmetric_and_flat_on_constants(seed: int) -> None:
     a, b = torch.randn(2, *scene.nodes.shape)
 
     def smooth(x: torch.Tensor) -> torch.Tensor:
-        return native.lattice_smooth(x, scene.nodes, scene.table, (1.0, 0.7, 2.0), 0.1)
+        return native.lattice_smooth(x, scene.nodes, scene.table, SCALES, 0.1)
 
     left, right = float((a.double() * smooth(b)).sum()), float((b.double() * smooth(a)).sum())
     assert abs(left - right) < 1e-5 * float((a * smooth(b)).abs().sum())

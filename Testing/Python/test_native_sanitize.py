@@ -27,7 +27,7 @@ def test_sanitize_kernels() -> None:
     ):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    for name in ("kernels", "lattice"):
+    for name in ("kernels", "cinematic", "lattice"):
         program = build / "Testing" / "Native" / f"{name}_test"
         done = subprocess.run([program], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 from dicom_files import image, save
 
-from GaussianMRILib.baselines import LinearInterpolator, parallel_groups
+from GaussianMRILib.baselines import LinearInterpolator
 from GaussianMRILib.cli import main
 from GaussianMRILib.geometry import ImagePlane, inside_hull
 from GaussianMRILib.stacks import SliceStack, hulls_of, read_stacks
@@ -68,7 +68,7 @@ def test_blocks_of_a_series_are_one_stack_in_the_order_of_space(tmp_path: Path) 
     assert [part.source["slice_instance_numbers"] for part in parts] == [[7, 8, 9], [4, 5, 6], [1, 2, 3]]
     for part, angle in zip(parts, ANGLES[::-1], strict=True):
         assert np.degrees(np.arccos(part.normal[2])) == pytest.approx(abs(angle), abs=1e-3)
-        assert part.blocks() == [part] and parallel_groups(part)[0] is part
+        assert part.blocks() == [part]
 
 
 def test_inspect_shows_the_blocks(tmp_path: Path) -> None:

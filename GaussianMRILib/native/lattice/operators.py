@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..backend import kernels
-from ..ops import _check, _check_shapes, _check_tensor
+from ..ops import _check, _check_planes, _check_tensor
 from . import reference
 
 _SIDE = reference.SIDE
@@ -39,21 +39,6 @@ def _check_lattice(table: Tensor, bricks: int, device: str) -> None:
     beyond = bool((table < -1).any()) or bool((named >= bricks).any())
     _check(not beyond, "the table names a brick that there is not.")
     _check(len(named.unique()) == len(named), "the table names a brick twice.")
-
-
-def _check_planes(
-    ras_to_node: Tensor, frames: Tensor, shapes: Tensor, offsets: Tensor, weights: Tensor, background: float,
-    device: str,
-) -> int:  # fmt: skip
-    """Check the arguments that describe planes; returns the number of pixels."""
-    _check_tensor("ras_to_node", ras_to_node, (3, 4), torch.float64, "cpu")
-    planes = frames.shape[0] if frames.dim() else 0
-    _check_tensor("frames", frames, (planes, 12), torch.float32, device)
-    _check_tensor("offsets", offsets, (planes, None), torch.float32, device)
-    _check_tensor("weights", weights, (planes, offsets.shape[1]), torch.float32, device)
-    _check(offsets.shape[1] >= 1, "offsets must have at least one sample per plane.")
-    _check(background >= 0 and background < float("inf"), f"background must be 0 or more, got {background}.")
-    return _check_shapes(shapes, planes)
 
 
 class CpuLattice:
@@ -125,7 +110,8 @@ def _render(device: str) -> Any:
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         _check_tensor("nodes", nodes, (None, _SIDE, _SIDE, _SIDE), torch.float32, device)
         _check_lattice(table, nodes.shape[0], device)
-        _check_planes(ras_to_node, frames, shapes, offsets, weights, background, device)
+        _check_tensor("ras_to_node", ras_to_node, (3, 4), torch.float64, "cpu")
+        _check_planes(frames, shapes, offsets, weights, background, device)
         given = (nodes, table, ras_to_node, frames, shapes, offsets, weights)
         tensors = [t.detach().contiguous() for t in given]
         return _implementation(device).render(*tensors, background)
@@ -139,7 +125,8 @@ def _render_backward(device: str) -> Any:
         weights: Tensor, background: float, brick_count: int,
     ) -> Tensor:  # fmt: skip
         _check_lattice(table, brick_count, device)
-        total = _check_planes(ras_to_node, frames, shapes, offsets, weights, background, device)
+        _check_tensor("ras_to_node", ras_to_node, (3, 4), torch.float64, "cpu")
+        total = _check_planes(frames, shapes, offsets, weights, background, device)
         _check_tensor("grad_image", grad_image, (total,), torch.float32, device)
         given = (grad_image, table, ras_to_node, frames, shapes, offsets, weights)
         tensors = [t.detach().contiguous() for t in given]
