@@ -11,16 +11,14 @@ Each acquisition is fitted alone:
    weight is the least-squares one on slices that a small probe left out; a field that does not help there gets 0.
 4. A lattice of Gaussians is solved for the blend: the field that is returned holds it by itself.
 
-Several acquisitions are registered (`registration.py`) and fused on one lattice (`fusion.py`); both only as far as slices
-that were left out agree (`left_out.py`).
+Several acquisitions are registered, brought to one scale and fused on one lattice (`several.py`).
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -31,15 +29,14 @@ from ..priors.consistency import default_factor
 from ..priors.network_prior import intensity_range, noise_level
 from ..priors.volume import PriorVolume
 from ..stacks import SliceStack
-from .fusion import METHODS, Choice, Fuser, angled, overlay_of
+from .fusion import ALL_METHODS, Choice, Fuser, angled, overlay_of
 from .guess import Guesser
 from .lattice import lattice_error, lattice_of_volume
-from .left_out import AS_GOOD_DB, Verdict, judge
 from .memory import check_memory
 from .parts import Part
 from .probe import LARGEST_BLEND, Probe
 from .problem import Problem, Progress
-from .registration import Registration, register_stacks
+from .several import Decision, Several
 from .steered import Effort, SteeredFit
 
 #: Shares of a fit's time: registration and left-out slices of several acquisitions, each alone, and fusing them.
@@ -60,8 +57,9 @@ class FastOptions:
         passes: over all slices; default: see `steered.Effort`.
         blend: weight of the steered field, 0 to 1; default: from left-out slices.
         register: whether several acquisitions are moved onto each other where left-out slices agree.
-        fusion: how several acquisitions are put together: "auto" (by left-out slices), or one of `fusion.METHODS`.
-        pitch: mm between the Gaussians of several acquisitions; default: the smallest pixel.
+        fusion: how several acquisitions are put together: "auto" (by left-out slices), or one of
+            `fusion.ALL_METHODS`.
+        pitch: mm between the Gaussians of several acquisitions; default: see `parts.covering_lattice`.
     """
 
     prior: str = "auto"
@@ -79,9 +77,9 @@ class FastFit:
     def __init__(self, problem: Problem, refine: bool = False, **options: object) -> None:
         self.problem = problem
         self.options = FastOptions(**options)  # type: ignore[arg-type]
-        if self.options.fusion not in ("auto", *METHODS):
+        if self.options.fusion not in ("auto", *ALL_METHODS):
             raise GaussianMRIError(
-                f"There is no fusion '{self.options.fusion}'; choose one of auto, {', '.join(METHODS)}."
+                f"There is no fusion '{self.options.fusion}'; choose one of auto, {', '.join(ALL_METHODS)}."
             )
         self.refine = refine
         self.lattice: GaussianLattice | None = None
@@ -109,12 +107,15 @@ class FastFit:
                 lambda share: problem.progress("aligning slices", 0.08 * share),
             )
         several = len(problem.stacks) > 1
-        choice = Choice("mean")
+        decision, anchor = Decision(Choice("mean")), 0
         if several:
             # The stack with the most pixels keeps its place and its intensities.
             anchor = int(np.argmax([stack.pixels.size for stack in problem.stacks]))
             problem.low, problem.high = intensity_range(problem.stacks[anchor].pixels)
-            choice = yield from self._judge(anchor)
+            together = Several(
+                problem, anchor, self._guessed, prior=self.options.prior, moved=self.refine, end=JUDGED
+            )
+            decision = yield from together.decide(self.options.register, self.options.fusion)
         yield problem.progress("probing with left-out slices", JUDGED if several else 0.02)
         blend = self._blend()
         parts = [Part.of(stack, moved=self.refine) for stack in problem.stacks]
@@ -129,13 +130,13 @@ class FastFit:
         problem.report.update(blend=round(blend, 4))
         if several or len(parts[0].groups) > 1:
             yield problem.progress("fusing", last)
-            overlay = overlay_of(parts, anchor if several else 0, self.options.pitch)
+            overlay = overlay_of(parts, anchor, self.options.pitch, decision.shading)
 
             def fusing(share: float) -> None:
                 problem.progress("fusing", last + (0.99 - last) * share)
 
             if several:
-                self.lattice = Fuser(parts, overlay, fusing).fuse(choice)
+                self.lattice = Fuser(parts, overlay, fusing, problem.seed).fuse(decision.choice)
             else:
                 self.lattice = angled(parts[0], overlay, fusing)
         else:
@@ -146,61 +147,6 @@ class FastFit:
         self._steered = None
         problem.report["lattice_pitch_mm"] = [round(float(v), 4) for v in self.lattice.pitch]
         yield problem.progress("done", 1.0)
-
-    # ---- several acquisitions
-
-    def _judge(self, anchor: int) -> Generator[Progress, None, Choice]:
-        """Register, and choose the way to fuse by left-out slices; the report says what was found."""
-        problem, options = self.problem, self.options
-        as_scanned = problem.stacks
-        registration: Registration | None = None
-        if options.register and not self.refine:
-            yield problem.progress("registering", 0.01)
-            registration = register_stacks(
-                as_scanned, progress=lambda share: problem.progress("registering", 0.01 + 0.07 * share)
-            )
-        moved = registration is not None and any(
-            block["accepted"] for stack in registration.report["stacks"] for block in stack["blocks"]
-        )
-        if registration is not None and moved:
-            yield problem.progress("checking the registration with left-out slices", 0.08)
-            if not self._registration_helps(as_scanned, registration.stacks, anchor):
-                moved = False
-                for stack in registration.report["stacks"]:
-                    for block in stack["blocks"]:
-                        if block["accepted"]:
-                            block.update(accepted=False, note="left-out slices do not agree: " + block["note"])
-            else:
-                problem.stacks = registration.stacks
-        if registration is not None:
-            problem.report["registration"] = registration.report
-            problem.report["motions"] = [
-                [motion.tolist() if moved else np.eye(4).tolist() for motion in motions] for motions in registration.motions
-            ]
-        if options.fusion != "auto":
-            return Choice(options.fusion)
-        yield problem.progress("comparing ways to fuse on left-out slices", 0.12)
-        verdict = judge(
-            problem.stacks, lambda part: self._guessed(part, options.prior), anchor, moved=self.refine,
-            progress=lambda share: problem.progress(
-                "comparing ways to fuse on left-out slices", 0.12 + (JUDGED - 0.12) * share
-            ),
-        )  # fmt: skip
-        problem.report["fusion"] = described(verdict, problem.stacks)
-        log.info("%s", problem.report["fusion"]["note"])
-        return verdict.choice if verdict is not None else Choice("mean")
-
-    def _registration_helps(
-        self, as_scanned: list[SliceStack], moved: list[SliceStack], anchor: int
-    ) -> bool:
-        """Whether the mean of the parts, each by its spline, predicts left-out slices better where they were moved."""
-        scores = [
-            judge(stacks, lambda part: self._guessed(part, "spline"), anchor, methods=("mean",))
-            for stacks in (as_scanned, moved)
-        ]
-        if scores[0] is None or scores[1] is None:
-            return True
-        return bool(scores[1].psnr[Choice("mean")] >= scores[0].psnr[Choice("mean")] - AS_GOOD_DB)
 
     # ---- one acquisition
 
@@ -215,7 +161,6 @@ class FastFit:
     ) -> Iterator[Progress]:
         """The part's lattices from guess and steered Gaussians; `here` are fractions of the whole fit."""
         problem, options = self.problem, self.options
-        inside = replace(problem, low=part.low, high=part.high)
         start, span, first = here[0], (here[1] - here[0]) / part.pixels, 0
         for block in part.blocks:
             a = start + span * first
@@ -232,12 +177,12 @@ class FastFit:
             own = None if weights is None else weights[first : first + block.pixels.size]
             for number in range(effort.rounds if blend > 0 and len(block.pixels) > 2 else 0):
                 yield problem.progress("placing Gaussians", between(0.5 + 0.4 * number / effort.rounds))
-                steered = SteeredFit(inside, effort)
+                steered = SteeredFit(effort, part.low, part.high, problem.device, problem.seed)
                 for done, loss in steered.run([block], guess, own):
                     self._steered = steered.parameters
                     fraction = between(0.5 + 0.4 * (number + done) / effort.rounds)
                     yield problem.progress("fitting to slices", fraction, loss)
-                guess = steered.blended(guesser, guess, blend)
+                guess = guesser.agree(steered.blended(guess, blend))
             yield problem.progress("solving the field", between(0.9))
             part.lattices.append(self._lattice(guess, block, part))
             error = lattice_error(part.lattices[-1], guess, part.low, part.high)
@@ -263,11 +208,11 @@ class FastFit:
         part = Part.of(probe.rest, low, high)
         guesser = self._guesser(probe.rest, options.prior, part)
         guess = guesser.guess()
-        inside = replace(problem, low=low, high=high)
-        steered = SteeredFit(inside, replace(effort, passes=(effort.passes + 1) // 2))
+        half = replace(effort, passes=(effort.passes + 1) // 2)
+        steered = SteeredFit(half, low, high, problem.device, problem.seed)
         for _ in steered.run([probe.rest], guess):
             problem.progress("probing with left-out slices", problem.latest.fraction if problem.latest else 0.0)
-        blended = steered.blended(guesser, guess, 1.0)
+        blended = guesser.agree(steered.blended(guess, 1.0))
         blend, problem.report["held_out"] = probe.judge(guess, blended, low, high)
         problem.held_out_psnr = problem.report["held_out"]["psnr_db"]
         return blend
@@ -295,36 +240,3 @@ class FastFit:
                 problem.progress(now.stage, now.fraction, now.loss)
 
         return Guesser(block, prior, part.low, part.high, problem.device, problem.seed, turns, report)
-
-
-def described(verdict: Verdict | None, stacks: list[SliceStack]) -> dict[str, Any]:
-    """A verdict for the report: JSON types, with a sentence for people."""
-    together = " + ".join(stack.name for stack in stacks)
-    if verdict is None:
-        return {
-            "method": "mean",
-            "note": f"{together}: the mean of the parts; no place that they share has slices to leave out, so nothing "
-            "says whether that helps",
-        }
-    parts = [Part.of(stack) for stack in stacks]
-    label = {choice: choice.label(parts) for choice in verdict.psnr}
-    alone = {label[c]: value for c, value in verdict.psnr.items() if c.part is not None}
-    best = verdict.psnr[verdict.choice]
-    numbers = "; ".join(f"{name} {value:.1f}" for name, value in alone.items())
-    if verdict.choice.part is None:
-        note = f"{together}: {best:.1f} dB on {verdict.slices} left-out slices; {numbers}"
-    else:
-        note = (
-            f"fusing {together} does not help on {verdict.slices} left-out slices; {label[verdict.choice]} is used where "
-            f"it is: {numbers}"
-        )
-    return {
-        "method": verdict.choice.method,
-        "part": None if verdict.choice.part is None else stacks[verdict.choice.part].name,
-        "left_out_slices": verdict.slices,
-        "psnr_db": {label[choice]: round(value, 3) for choice, value in verdict.psnr.items()},
-        "psnr_db_by_part": {
-            label[choice]: [round(value, 3) for value in values] for choice, values in verdict.by_part.items()
-        },
-        "note": note,
-    }

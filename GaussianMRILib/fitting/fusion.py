@@ -4,7 +4,9 @@ The parts are first fitted alone; each is sharp in its planes and blurred across
 detail that only one of them shows. `detail` asks instead that the field, blurred across each part's slices, shows what the
 part shows blurred like that: where only one part is sharp, it alone decides; `half` lies between. `slices` then agrees with
 the acquired pixels through their profile; `joint` does nothing else, and trusts them most: it is the best where series
-agree as well as simulated ones do. All are least squares over the nodes of one lattice (`solver.py`).
+agree as well as simulated ones do. All are least squares over the nodes of one lattice (`solver.py`). Where series agree so
+well, or as well as those of a spine that lies still, they are better still with Gaussians blended in that are fitted to all
+slices, as a single acquisition's are: `detail, steered` and `joint, steered`.
 
 Real series are not taken at one instant, by one coil, of a body at rest, and what gains 1.5 dB on one exam loses on
 another. So which of these, the mean, or one part alone is used is decided on slices of every part that were left out.
@@ -18,11 +20,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from ..gaussians import GaussianLattice, PlaneBatch
+from ..gaussians import BACKGROUND, GaussianLattice, PlaneBatch
 from ..gaussians.lattice import FULL_DENSITY
 from ..geometry import ImagePlane
-from .parts import Overlay, Part, batch_of, covering_lattice, interpolating, share_scale, strided
+from .intensities import Scale
+from .lattice import gaussians_at_nodes, volume_of_lattice
+from .parts import Overlay, Part, covering_lattice, interpolating, share_scale, strided
 from .solver import Regularisation, SliceTerm, solve_lattice
+from .steered import Effort, SteeredFit
 
 #: Standard deviation of the blur across slices in which the parts are compared, in distances between slices.
 BLUR = 0.35
@@ -39,6 +44,14 @@ LARGE, LARGE_ROUNDS, LARGE_ITERATIONS = 4_000_000, 1, 4
 ANGLED = Regularisation(smoothness=0.02, edge=0.0, pull=0.2, robust=False)
 #: Ways to fuse, plainest first.
 METHODS = ("mean", "half", "detail", "slices", "joint")
+#: With steered Gaussians blended in: which of them is worth trying where a way without them is the best.
+STEERED = {"detail": "detail, steered", "slices": "detail, steered", "joint": "joint, steered"}
+ALL_METHODS = (*METHODS, *dict.fromkeys(STEERED.values()))
+#: Weight of the steered Gaussians: the best on simulated pairs, all but the best on real spines.
+BLEND = 0.6
+AFTER_STEERING = Regularisation(smoothness=0.04, edge=0.006, pull=0.02, robust=False)
+#: Voxels of the volume from which they start.
+LARGEST_GUESS = 16_000_000
 
 Progress = Callable[[float], object]
 
@@ -48,7 +61,7 @@ class Choice:
     """How parts are put together.
 
     Attributes:
-        method: one of `METHODS`, or "alone": one part where it is, the others elsewhere.
+        method: one of `ALL_METHODS`, or "alone": one part where it is, the others elsewhere.
         part: its number, for "alone".
     """
 
@@ -66,10 +79,14 @@ class Fuser:
         parts: fitted alone, in the shared scale.
         overlay: of these parts.
         progress: called with the share of a solution that is done, 0 to 1; it may raise to stop.
+        seed: of steered Gaussians.
     """
 
-    def __init__(self, parts: Sequence[Part], overlay: Overlay, progress: Progress | None = None) -> None:
-        self.parts, self.overlay, self.progress = parts, overlay, progress
+    def __init__(
+        self, parts: Sequence[Part], overlay: Overlay, progress: Progress | None = None, seed: int = 0
+    ) -> None:
+        self.parts, self.overlay, self.progress, self.seed = parts, overlay, progress, seed
+        self._joint: GaussianLattice | None = None
         self._start: GaussianLattice | None = None
         self._detail: GaussianLattice | None = None
         counted = torch.stack([say > 0 for say in overlay.says]).sum(0) > 1
@@ -87,11 +104,10 @@ class Fuser:
         if choice.method == "mean" or not self._several.any():
             return start
         inner = start.part(self._several)
-        if choice.method == "joint":
-            terms = slice_terms(self.parts, inner)
-            solved = solve_lattice(inner, terms, JOINT, self._effort(inner)[0], JOINT_ITERATIONS, self.progress)
-        else:
-            solved = self._solved(inner)
+        base, _, steered = choice.method.partition(", ")
+        solved = self._jointly(inner) if base == "joint" else self._solved(inner)
+        if steered:
+            solved = self._steered(solved, resolve=base == "joint")
         if choice.method == "half":
             solved = solved.with_nodes((solved.nodes + inner.nodes) / 2)
         if choice.method == "slices":
@@ -113,6 +129,46 @@ class Fuser:
             start = inner.with_nodes(self._coarse(inner)) if len(inner) > LARGE else inner
             self._detail = solve_lattice(inner, terms, DETAIL, *self._effort(inner), self.progress, start.nodes)
         return self._detail
+
+    def _jointly(self, inner: GaussianLattice) -> GaussianLattice:
+        if self._joint is None:
+            terms = slice_terms(self.parts, inner)
+            rounds = self._effort(inner)[0]
+            self._joint = solve_lattice(inner, terms, JOINT, rounds, JOINT_ITERATIONS, self.progress)
+        return self._joint
+
+    def _steered(self, lattice: GaussianLattice, resolve: bool) -> GaussianLattice:
+        """A solution with Gaussians blended in that were fitted to all slices from it.
+
+        Args:
+            resolve: whether the result is made to agree with the slices again, and small scans take another round.
+        """
+        stacks = [
+            replace(part.stack, pixels=scaled.reshape(part.stack.shape).numpy())
+            for part in self.parts
+            for scaled in [part.in_scale(part.stack.pixels, part.stack.planes())]
+        ]
+        effort, terms = Effort.of(stacks), slice_terms(self.parts, lattice) if resolve else []
+        rounds = effort.rounds if resolve else 1
+        for number in range(rounds):
+
+            def report(share: float, number: int = number) -> None:
+                if self.progress is not None:
+                    self.progress((number + share) / rounds)
+
+            steered = SteeredFit(effort, 0.0, 1.0, lattice.nodes.device, self.seed)
+            for done, _ in steered.run(stacks, volume_of_lattice(lattice, LARGEST_GUESS)):
+                report(0.5 * done)
+            assert steered.parameters is not None
+            own, _ = lattice.at_nodes(lattice)
+            image, density = gaussians_at_nodes(steered.parameters, lattice)
+            blended = torch.where(density > 100 * BACKGROUND, own + BLEND * (image - own), own)
+            lattice = interpolating(lattice, blended)
+            if resolve:
+                lattice = solve_lattice(
+                    lattice, terms, AFTER_STEERING, ROUNDS, JOINT_ITERATIONS, lambda share: report(0.5 + 0.5 * share)
+                )
+        return lattice
 
     def _coarse(self, inner: GaussianLattice) -> torch.Tensor:
         """Nodes to begin with: what the same solution on a lattice of twice the pitch changes of the mean is added."""
@@ -147,27 +203,27 @@ def detail_terms(parts: Sequence[Part], lattice: GaussianLattice, says: Sequence
             first = replace(block.plane(0), thickness=0.0)
             stride = max(1, round(step / min(block.pixel_spacing)))
             places = (np.arange(count) + 0.5) / count * length - block.spacing / 2
-            batch = _blurred(first, places, stride, sigma, step)
+            planes = [strided(first, stride).offset(float(place)) for place in places]
+            batch = _blurred(planes, sigma, step)
             target, density = own.render(batch)
             weight, _ = lattice.with_nodes(say).render(batch)
             weight *= density > 0.5 * FULL_DENSITY
             pixel = float(np.prod(block.pixel_spacing)) * stride**2
-            target.mul_(part.gain).add_(part.offset)
+            target = part.scale.of_planes(target, planes)
             terms.append(SliceTerm(batch, target, weight.clamp(0, 1) * (pixel * length / count)))
     return terms
 
 
-def _blurred(first: ImagePlane, places: np.ndarray, stride: int, sigma: float, step: float) -> PlaneBatch:
-    """Planes `places` mm along the normal of a first one, every `stride`-th pixel, each blurred by a Gaussian."""
-    coarse = strided(first, stride)
-    batch = PlaneBatch.from_planes([coarse.offset(float(place)) for place in places])
+def _blurred(planes: Sequence[ImagePlane], sigma: float, step: float) -> PlaneBatch:
+    """Planes, each blurred across by a Gaussian."""
+    batch = PlaneBatch.from_planes(planes)
     count = max(3, int(np.ceil(2 * REACH * sigma / step)))
     offsets = ((np.arange(count) + 0.5) / count - 0.5) * 2 * REACH * sigma
     weights = np.exp(-0.5 * (offsets / sigma) ** 2)
     return replace(
         batch,
-        offsets=torch.from_numpy(np.tile(offsets.astype(np.float32), (len(places), 1))),
-        weights=torch.from_numpy(np.tile((weights / weights.sum()).astype(np.float32), (len(places), 1))),
+        offsets=torch.from_numpy(np.tile(offsets.astype(np.float32), (len(planes), 1))),
+        weights=torch.from_numpy(np.tile((weights / weights.sum()).astype(np.float32), (len(planes), 1))),
     )
 
 
@@ -178,20 +234,24 @@ def slice_terms(parts: Sequence[Part], lattice: GaussianLattice) -> list[SliceTe
     for part in parts:
         stack = part.stack
         stride = max(1, round(step / min(stack.pixel_spacing)))
-        batch, pixels = batch_of(stack, step, stride)
+        planes = [strided(plane, stride) for plane in stack.planes()]
+        batch = PlaneBatch.from_planes(planes, step=step)
+        pixels = stack.pixels[:, ::stride, ::stride]
         spacing = part.blocks[0].spacing if part.blocks else stack.spacing
         volume = float(np.prod(stack.pixel_spacing)) * stride**2 * spacing
-        terms.append(SliceTerm(batch, part.in_scale(pixels), volume))
+        terms.append(SliceTerm(batch, part.in_scale(pixels, planes), volume))
     return terms
 
 
-def overlay_of(parts: Sequence[Part], anchor: int, pitch: float | None = None) -> Overlay:
-    """The parts on a lattice over all of them, in the anchor's scale."""
+def overlay_of(
+    parts: Sequence[Part], anchor: int, pitch: float | None = None, shading: bool = False
+) -> Overlay:
+    """The parts on a lattice over all of them, in the anchor's scale; `shading`: see `share_scale`."""
     for part in parts:
-        part.gain, part.offset = 1.0, 0.0
+        part.scale = Scale()
     overlay = Overlay.of(parts, covering_lattice([parts[anchor], *parts[:anchor], *parts[anchor + 1 :]], pitch))
-    share_scale(parts, overlay, anchor)
+    share_scale(parts, overlay, anchor, shading)
     return overlay
 
 
-__all__ = ["METHODS", "Choice", "Fuser", "angled", "overlay_of"]
+__all__ = ["ALL_METHODS", "METHODS", "STEERED", "Choice", "Fuser", "angled", "overlay_of"]

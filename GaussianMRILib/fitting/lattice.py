@@ -1,4 +1,4 @@
-"""From a volume of voxels to a lattice of Gaussians that holds it.
+"""From a volume of voxels to a lattice of Gaussians that holds it, and back.
 
 On a lattice with a pitch of one pixel in-plane and two or more sub-slices across, normalised Gaussians with standard
 deviations of 0.6 pitches are nearly an interpolating basis, and a product over the axes. So least-squares colours are
@@ -10,8 +10,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ..gaussians import GaussianLattice
-from ..gaussians.lattice import BRICK, REACH, WIDTH
+from ..gaussians import GaussianLattice, PlaneBatch
+from ..gaussians.lattice import BRICK, FULL_DENSITY, REACH, WIDTH
+from ..geometry import ImagePlane, slice_poses
 from ..priors.volume import PriorVolume
 
 #: Nodes beyond the volume on each side, so that its border is as well covered as its middle.
@@ -42,11 +43,43 @@ def lattice_of_volume(volume: PriorVolume, low: float, high: float, depth: int =
     return GaussianLattice.of_box(colours, matrix)
 
 
+def volume_of_lattice(lattice: GaussianLattice, largest: int) -> PriorVolume:
+    """The normalised image over the box of a lattice, its median where no brick is.
+
+    Args:
+        largest: voxels at most; they are then whole multiples of the pitch.
+    """
+    size = np.array(lattice.table.shape[::-1]) * BRICK
+    step = max(1, int(np.ceil((np.prod(size.astype(float)) / largest) ** (1 / 3))))
+    matrix = lattice.node_to_ras @ np.diag([step, step, step, 1.0])
+    columns, rows, count = (int(n) for n in -(-size // step))
+    planes = [ImagePlane(pose, (rows, columns)) for pose in slice_poses(matrix, count)]
+    image, density = lattice.render(PlaneBatch.from_planes(planes, lattice.nodes.device))
+    shown = density > 0.5 * FULL_DENSITY
+    image[~shown] = image[shown].median()
+    return PriorVolume(image.reshape(count, rows, columns).cpu().numpy(), matrix)
+
+
+def gaussians_at_nodes(parameters: torch.Tensor, lattice: GaussianLattice) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images and sums of weights of Gaussians (11, N) at a lattice's nodes, both (B, 8, 8, 8), a layer of bricks at once."""
+    image, density = torch.zeros_like(lattice.nodes), torch.zeros_like(lattice.nodes)
+    _, tall, wide = lattice.table.shape
+    shape = (tall * BRICK, wide * BRICK)
+    poses = slice_poses(lattice.node_to_ras, len(lattice.table) * BRICK)
+    for number, bricks in enumerate(lattice.table):
+        here = bricks >= 0
+        if not here.any():
+            continue
+        planes = [ImagePlane(pose, shape) for pose in poses[number * BRICK : (number + 1) * BRICK]]
+        found = PlaneBatch.from_planes(planes, parameters.device).render(parameters)
+        for target, values in ((image, found[0]), (density, found[2])):
+            boxes = values.reshape(BRICK, tall, BRICK, wide, BRICK).permute(1, 3, 0, 2, 4)
+            target[bricks[here].long()] = boxes[here]
+    return image, density
+
+
 def lattice_error(lattice: GaussianLattice, volume: PriorVolume, low: float, high: float, step: int = 32) -> float:
     """RMS difference of lattice and volume on every `step`-th sub-slice, normalised."""
-    from ..gaussians import PlaneBatch
-    from ..geometry import ImagePlane
-
     first = ImagePlane(volume.ijk_to_ras, volume.pixels.shape[1:])
     chosen = range(step // 2 % len(volume.pixels), len(volume.pixels), step)
     planes = []

@@ -16,6 +16,7 @@ from ..gaussians import GaussianLattice, PlaneBatch
 from ..geometry import ImagePlane, inside_hull
 from ..stacks import SliceStack
 from .fusion import METHODS, Choice, Fuser, overlay_of
+from .intensities import Scale
 from .parts import Part, strided
 from .problem import crop
 
@@ -43,6 +44,20 @@ class Verdict:
     by_part: dict[Choice, list[float]]
     slices: int
 
+    @classmethod
+    def of(cls, scores: dict[Choice, list[float]], slices: int) -> Verdict:
+        """From the PSNR of each way on each part's slices."""
+        psnr = {choice: float(np.mean(values)) for choice, values in scores.items()}
+        best = max((choice for choice in psnr if choice.part is None), key=lambda choice: psnr[choice])
+        alone = max((choice for choice in psnr if choice.part is not None), key=lambda choice: psnr[choice])
+        if psnr[alone] > psnr[best] + AS_GOOD_DB:
+            best = alone
+        return cls(best, psnr, scores, slices)
+
+    def with_more(self, other: Verdict | None) -> Verdict:
+        """A verdict on more ways, which were judged on the same slices."""
+        return self if other is None else Verdict.of({**self.by_part, **other.by_part}, self.slices)
+
 
 def judge(
     stacks: Sequence[SliceStack],
@@ -50,6 +65,7 @@ def judge(
     anchor: int,
     methods: Sequence[str] = METHODS,
     moved: bool = False,
+    shading: bool = False,
     progress: Callable[[float], object] | None = None,
 ) -> Verdict | None:
     """The verdict, or None where no box holds slices to leave out.
@@ -60,6 +76,7 @@ def judge(
         anchor: number of the part whose intensities are kept.
         methods: ways to fuse that are tried beside each part alone.
         moved: whether each slice was moved on its own, see `Part.of`.
+        shading: whether a part's gain may vary over the body, see `parts.share_scale`.
     """
     centre = shared_centre(stacks)
     if centre is None:
@@ -83,7 +100,7 @@ def judge(
         others = list(parts)
         others[number] = Part.of(rest, part.low, part.high, moved)
         fit_alone(others[number])
-        overlay = overlay_of(others, anchor, PITCH_MM)
+        overlay = overlay_of(others, anchor, PITCH_MM, shading)
         views = [_View.of(plane, pixels, box, others) for plane, pixels in left_out]
         views = [view for view in views if view.valid.sum() >= FEWEST_PIXELS]
         if not views:
@@ -93,17 +110,12 @@ def judge(
         fuser = Fuser(others, overlay)
         for choice in choices:
             lattice = fuser.fuse(choice)
-            scores[choice].append(_score(lattice, batch, views))
+            scores[choice].append(_score(lattice, batch, views, others[number].scale))
             if progress is not None:
                 progress((number + (choices.index(choice) + 1) / len(choices)) / len(parts))
     if not slices:
         return None
-    psnr = {choice: float(np.mean(values)) for choice, values in scores.items()}
-    best = max((choice for choice in choices if choice.part is None), key=lambda choice: psnr[choice])
-    alone = max((choice for choice in choices if choice.part is not None), key=lambda choice: psnr[choice])
-    if psnr[alone] > psnr[best] + AS_GOOD_DB:
-        best = alone
-    return Verdict(best, psnr, scores, slices)
+    return Verdict.of(scores, slices)
 
 
 def shared_centre(stacks: Sequence[SliceStack], step_mm: float = 4.0) -> NDArray[np.float64] | None:
@@ -164,9 +176,13 @@ class _View:
         return cls(view, coarse.astype(np.float64), valid)
 
 
-def _score(lattice: GaussianLattice, batch: PlaneBatch, views: Sequence[_View]) -> float:
-    """Mean PSNR, dB over each slice's 99.5 percentile, after a line through the intensities."""
+def _score(lattice: GaussianLattice, batch: PlaneBatch, views: Sequence[_View], scale: Scale) -> float:
+    """Mean PSNR, dB over each slice's 99.5 percentile, after a line through the intensities.
+
+    Pixels are compared as they were acquired, with the shading of their part: so every scale has the same to predict.
+    """
     image, _ = lattice.render(batch)
+    image = scale.back_on_planes(image, [view.plane for view in views])
     found = []
     for predicted, view in zip(batch.split(image), views, strict=True):
         u, v = predicted.cpu().numpy()[view.valid].astype(np.float64), view.pixels[view.valid]

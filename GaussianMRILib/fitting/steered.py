@@ -11,9 +11,7 @@ import torch
 from ..gaussians import BACKGROUND
 from ..priors.volume import PriorVolume
 from ..stacks import SliceStack
-from .guess import Guesser
 from .optimiser import FieldOptimiser, Rates
-from .problem import Problem
 from .steering import steered_gaussians
 from .targets import SlicePasses, VolumePlanes
 
@@ -69,13 +67,16 @@ class Effort:
 class SteeredFit:
     """Fits steered Gaussians to slices from a guess, for as many passes as help between the slices.
 
+    Args:
+        low, high: intensities of normalised 0 and 1.
+        seed: of places and orders.
+
     Attributes:
         parameters: (11, N) of the Gaussians so far, None before `run`.
     """
 
-    def __init__(self, problem: Problem, effort: Effort) -> None:
-        self.problem = problem
-        self.effort = effort
+    def __init__(self, effort: Effort, low: float, high: float, device: torch.device, seed: int) -> None:
+        self.effort, self.low, self.high, self.device, self.seed = effort, low, high, device, seed
         self.parameters: torch.Tensor | None = None
 
     def run(
@@ -86,21 +87,21 @@ class SteeredFit:
         Args:
             weights: (total,) of the slices' pixels, or None for 1.
         """
-        problem, effort = self.problem, self.effort
+        effort = self.effort
         count = max(round(effort.density * sum(stack.pixels.size for stack in stacks)), 100)
-        start = steered_gaussians(guess, problem.low, problem.high, count, WIDTH, problem.seed)
-        optimiser = FieldOptimiser(start.to(problem.device))
+        start = steered_gaussians(guess, self.low, self.high, count, WIDTH, self.seed)
+        optimiser = FieldOptimiser(start.to(self.device))
         self.parameters = optimiser.parameters
         voxel = abs(np.linalg.det(guess.ijk_to_ras[:3, :3]))
         distance = (voxel * guess.pixels.size / start.shape[1]) ** (1 / 3)
         slices = SlicePasses(
             stacks,
-            problem.low,
-            problem.high,
-            problem.device,
+            self.low,
+            self.high,
+            self.device,
             effort.stride,
             STEPS_PER_PASS,
-            problem.seed,
+            self.seed,
             weights,
         )
         similarity = SSIM_WEIGHT if effort.stride == 1 else 0.0
@@ -118,16 +119,15 @@ class SteeredFit:
                 loss += optimiser.step(batch, target, weight, rates, similarity, SOFTNESS) / STEPS_PER_PASS
             yield (n + 1) / effort.passes, loss
 
-    def blended(self, guesser: Guesser, guess: PriorVolume, blend: float) -> PriorVolume:
-        """The guess with `blend` of the Gaussians' image mixed in where there are any, in agreement with the slices."""
+    def blended(self, guess: PriorVolume, blend: float) -> PriorVolume:
+        """The guess with `blend` of the Gaussians' image mixed in where there are any."""
         assert self.parameters is not None
-        problem = self.problem
-        planes = VolumePlanes(guess, problem.low, problem.high, problem.device)
+        planes = VolumePlanes(guess, self.low, self.high, self.device)
         pixels = guess.pixels.copy()
         for first in range(0, len(pixels), PLANES_PER_CHUNK):
             part = pixels[first : first + PLANES_PER_CHUNK]
             batch, target = planes.draw(slice(first, first + len(part)))
             image, _, density = batch.render(self.parameters)
             difference = torch.where(density[0] > 100 * BACKGROUND, image - target, 0.0)
-            part += (blend * (problem.high - problem.low)) * difference.reshape(part.shape).cpu().numpy()
-        return guesser.agree(replace(guess, pixels=pixels))
+            part += (blend * (self.high - self.low)) * difference.reshape(part.shape).cpu().numpy()
+        return replace(guess, pixels=pixels)

@@ -144,10 +144,11 @@ class FactorisedNetwork(PriorNetwork):
         x = x.permute(
             0, 2, 3, 4, 1
         ).contiguous()  # as it lies in memory already, where convolutions keep the format
-        for n in range(self.blocks):
-            hidden = torch.relu_(self.first[n](x).add_(shift[:, n].to(x.dtype)))
-            hidden = self.second[n].within_slices(hidden)
-            change = self.second[n].across_slices(hidden)
+        for n, (first, second) in enumerate(zip(self.first, self.second, strict=True)):
+            assert isinstance(second, FactorisedConvolution)
+            hidden = torch.relu_(first(x).add_(shift[:, n].to(x.dtype)))
+            hidden = second.within_slices(hidden)
+            change = second.across_slices(hidden)
             x = x + change if torch.is_grad_enabled() else x.add_(change)
             del hidden, change  # or they would still be there at the next block's peak
         last = torch.relu(x) if torch.is_grad_enabled() else x.relu_()

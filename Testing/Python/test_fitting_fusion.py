@@ -57,9 +57,9 @@ def rms(lattice: gm.gaussians.GaussianLattice, part: Part) -> float:
 def test_parts_come_to_one_scale(parts: list[Part]) -> None:
     overlay_of(parts, 0)
     first, second = parts
-    assert (first.gain, first.offset) == (1.0, 0.0)
+    assert (first.scale.gain, first.scale.offset) == (1.0, 0.0)
     # What the second one calls 0.4 v + 70 is v for the first one.
-    slope = second.gain / (second.high - second.low) * (first.high - first.low)
+    slope = second.scale.gain / (second.high - second.low) * (first.high - first.low)
     assert slope == pytest.approx(2.5, rel=0.06)
 
 

@@ -1,0 +1,168 @@
+"""Several acquisitions: where they lie, how their intensities relate, and how they are put together.
+
+Each step is taken only as far as slices that were left out agree (`left_out.py`), and the report says what was found.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..stacks import SliceStack
+from .fusion import METHODS, STEERED, Choice
+from .left_out import AS_GOOD_DB, Verdict, judge
+from .parts import Part
+from .problem import Problem, Progress
+from .registration import Registration, register_stacks
+
+#: Shading has to gain so much on left-out slices: it is one more thing that can go wrong.
+SHADING_GAIN_DB = 0.05
+
+log = logging.getLogger("GaussianMRI")
+
+
+@dataclass
+class Decision:
+    """What left-out slices say.
+
+    Attributes:
+        choice: how the parts are put together.
+        shading: whether their gains vary over the body.
+    """
+
+    choice: Choice
+    shading: bool = False
+
+
+class Several:
+    """Decides for the acquisitions of a problem; registration moves its stacks.
+
+    Args:
+        problem: whose report gets "registration", "motions", "shading" and "fusion".
+        anchor: number of the stack that keeps its place and its intensities.
+        guessed: fills in the lattices of a part from a first guess by the prior that is named.
+        prior: of the guesses between which the ways to fuse are told apart.
+        moved: whether slices have been moved one by one already.
+        end: the share of the whole fit at which this ends.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        anchor: int,
+        guessed: Callable[[Part, str], None],
+        *,
+        prior: str,
+        moved: bool,
+        end: float,
+    ) -> None:
+        self.problem, self.anchor, self.guessed = problem, anchor, guessed
+        self.prior, self.moved, self.end = prior, moved, end
+
+    def decide(self, register: bool, fusion: str) -> Generator[Progress, None, Decision]:
+        """Register if asked, correct shading where it helps, and choose the way to fuse, `fusion` if it is not "auto"."""
+        problem = self.problem
+        if register and not self.moved:
+            yield from self._register()
+        yield problem.progress("comparing intensities on left-out slices", 0.1)
+        plain, shaded = self._mean_score(problem.stacks), self._mean_score(problem.stacks, shading=True)
+        shading = plain is not None and shaded is not None and shaded > plain + SHADING_GAIN_DB
+        if plain is not None and shaded is not None:
+            problem.report["shading"] = {
+                "corrected": shading,
+                "psnr_db": {"one gain": round(plain, 3), "smooth gain": round(shaded, 3)},
+            }
+        if fusion != "auto":
+            return Decision(Choice(fusion), shading)
+        stage, begin = "comparing ways to fuse on left-out slices", 0.12
+
+        def report(share: float) -> Progress:
+            return problem.progress(stage, begin + (self.end - begin) * share)
+
+        yield report(0.0)
+        verdict = self._judged(METHODS, shading, lambda share: report(0.7 * share))
+        if verdict is not None and verdict.choice.method in STEERED:
+            yield report(0.7)
+            more = self._judged((STEERED[verdict.choice.method],), shading, lambda share: report(0.7 + 0.3 * share))
+            verdict = verdict.with_more(more)
+        problem.report["fusion"] = described(verdict, problem.stacks)
+        log.info("%s", problem.report["fusion"]["note"])
+        return Decision(verdict.choice if verdict is not None else Choice("mean"), shading)
+
+    def _judged(
+        self, methods: Sequence[str], shading: bool, progress: Callable[[float], object] | None = None
+    ) -> Verdict | None:
+        return judge(
+            self.problem.stacks, lambda part: self.guessed(part, self.prior), self.anchor, methods, self.moved, shading,
+            progress,
+        )  # fmt: skip
+
+    def _register(self) -> Generator[Progress, None, None]:
+        problem = self.problem
+        yield problem.progress("registering", 0.01)
+        registration = register_stacks(
+            problem.stacks, progress=lambda share: problem.progress("registering", 0.01 + 0.07 * share)
+        )
+        blocks = [block for stack in registration.report["stacks"] for block in stack["blocks"]]
+        moved = any(block["accepted"] for block in blocks)
+        if moved:
+            yield problem.progress("checking the registration with left-out slices", 0.08)
+            if self._helps(registration):
+                problem.stacks = registration.stacks
+            else:
+                moved = False
+                for block in blocks:
+                    if block["accepted"]:
+                        block.update(accepted=False, note="left-out slices do not agree: " + block["note"])
+        problem.report["registration"] = registration.report
+        problem.report["motions"] = [
+            [motion.tolist() if moved else np.eye(4).tolist() for motion in motions] for motions in registration.motions
+        ]
+
+    def _helps(self, registration: Registration) -> bool:
+        before, after = self._mean_score(self.problem.stacks), self._mean_score(registration.stacks)
+        return before is None or after is None or after >= before - AS_GOOD_DB
+
+    def _mean_score(self, stacks: list[SliceStack], shading: bool = False) -> float | None:
+        """How well the mean of the parts, each by its spline, predicts left-out slices, dB."""
+        verdict = judge(
+            stacks, lambda part: self.guessed(part, "spline"), self.anchor, ("mean",), self.moved, shading
+        )
+        return None if verdict is None else verdict.psnr[Choice("mean")]
+
+
+def described(verdict: Verdict | None, stacks: list[SliceStack]) -> dict[str, Any]:
+    """A verdict for the report: JSON types, with a sentence for people."""
+    together = " + ".join(stack.name for stack in stacks)
+    if verdict is None:
+        return {
+            "method": "mean",
+            "note": f"{together}: the mean of the parts; no place that they share has slices to leave out, so nothing "
+            "says whether that helps",
+        }
+    parts = [Part.of(stack) for stack in stacks]
+    label = {choice: choice.label(parts) for choice in verdict.psnr}
+    alone = {label[c]: value for c, value in verdict.psnr.items() if c.part is not None}
+    best = verdict.psnr[verdict.choice]
+    numbers = "; ".join(f"{name} {value:.1f}" for name, value in alone.items())
+    if verdict.choice.part is None:
+        note = f"{together}: {best:.1f} dB on {verdict.slices} left-out slices; {numbers}"
+    else:
+        note = (
+            f"fusing {together} does not help on {verdict.slices} left-out slices; {label[verdict.choice]} is used where "
+            f"it is: {numbers}"
+        )
+    return {
+        "method": verdict.choice.method,
+        "part": None if verdict.choice.part is None else stacks[verdict.choice.part].name,
+        "left_out_slices": verdict.slices,
+        "psnr_db": {label[choice]: round(value, 3) for choice, value in verdict.psnr.items()},
+        "psnr_db_by_part": {
+            label[choice]: [round(value, 3) for value in values] for choice, values in verdict.by_part.items()
+        },
+        "note": note,
+    }
