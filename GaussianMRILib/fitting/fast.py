@@ -29,7 +29,7 @@ from ..priors.consistency import default_factor
 from ..priors.network_prior import intensity_range, noise_level
 from ..priors.volume import PriorVolume
 from ..stacks import SliceStack
-from .fusion import ALL_METHODS, Choice, Fuser, angled, overlay_of
+from .fusion import METHODS, STEERED, Choice, Fuser, angled, overlay_of
 from .guess import Guesser
 from .lattice import lattice_error, lattice_of_volume
 from .memory import check_memory
@@ -57,8 +57,8 @@ class FastOptions:
         passes: over all slices; default: see `steered.Effort`.
         blend: weight of the steered field, 0 to 1; default: from left-out slices.
         register: whether several acquisitions are moved onto each other where left-out slices agree.
-        fusion: how several acquisitions are put together: "auto" (by left-out slices), or one of
-            `fusion.ALL_METHODS`.
+        fusion: how several acquisitions are put together: "auto" (by left-out slices), one of
+            `fusion.METHODS`, or "steered".
         pitch: mm between the Gaussians of several acquisitions; default: see `parts.covering_lattice`.
     """
 
@@ -77,9 +77,9 @@ class FastFit:
     def __init__(self, problem: Problem, refine: bool = False, **options: object) -> None:
         self.problem = problem
         self.options = FastOptions(**options)  # type: ignore[arg-type]
-        if self.options.fusion not in ("auto", *ALL_METHODS):
+        if self.options.fusion not in ("auto", *METHODS, STEERED):
             raise GaussianMRIError(
-                f"There is no fusion '{self.options.fusion}'; choose one of auto, {', '.join(ALL_METHODS)}."
+                f"There is no fusion '{self.options.fusion}'; choose one of auto, {', '.join((*METHODS, STEERED))}."
             )
         self.refine = refine
         self.lattice: GaussianLattice | None = None

@@ -43,21 +43,14 @@ def lattice_of_volume(volume: PriorVolume, low: float, high: float, depth: int =
     return GaussianLattice.of_box(colours, matrix)
 
 
-def volume_of_lattice(lattice: GaussianLattice, largest: int) -> PriorVolume:
-    """The normalised image over the box of a lattice, its median where no brick is.
-
-    Args:
-        largest: voxels at most; they are then whole multiples of the pitch.
-    """
-    size = np.array(lattice.table.shape[::-1]) * BRICK
-    step = max(1, int(np.ceil((np.prod(size.astype(float)) / largest) ** (1 / 3))))
-    matrix = lattice.node_to_ras @ np.diag([step, step, step, 1.0])
-    columns, rows, count = (int(n) for n in -(-size // step))
-    planes = [ImagePlane(pose, (rows, columns)) for pose in slice_poses(matrix, count)]
+def volume_of_lattice(lattice: GaussianLattice) -> PriorVolume:
+    """The normalised image at all places of nodes in a lattice's box, its median where no brick is."""
+    columns, rows, count = (n * BRICK for n in reversed(lattice.table.shape))
+    planes = [ImagePlane(pose, (rows, columns)) for pose in slice_poses(lattice.node_to_ras, count)]
     image, density = lattice.render(PlaneBatch.from_planes(planes, lattice.nodes.device))
     shown = density > 0.5 * FULL_DENSITY
     image[~shown] = image[shown].median()
-    return PriorVolume(image.reshape(count, rows, columns).cpu().numpy(), matrix)
+    return PriorVolume(image.reshape(count, rows, columns).cpu().numpy(), lattice.node_to_ras)
 
 
 def gaussians_at_nodes(parameters: torch.Tensor, lattice: GaussianLattice) -> tuple[torch.Tensor, torch.Tensor]:

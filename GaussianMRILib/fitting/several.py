@@ -17,7 +17,7 @@ from .fusion import METHODS, STEERED, Choice
 from .left_out import AS_GOOD_DB, Verdict, judge
 from .parts import Part
 from .problem import Problem, Progress
-from .registration import Registration, register_stacks
+from .registration import register_stacks
 
 #: Shading has to gain so much on left-out slices: it is one more thing that can go wrong.
 SHADING_GAIN_DB = 0.05
@@ -66,10 +66,13 @@ class Several:
     def decide(self, register: bool, fusion: str) -> Generator[Progress, None, Decision]:
         """Register if asked, correct shading where it helps, and choose the way to fuse, `fusion` if it is not "auto"."""
         problem = self.problem
+        plain: float | None = None
         if register and not self.moved:
-            yield from self._register()
+            plain = yield from self._register()
         yield problem.progress("comparing intensities on left-out slices", 0.1)
-        plain, shaded = self._mean_score(problem.stacks), self._mean_score(problem.stacks, shading=True)
+        if plain is None:
+            plain = self._mean_score(problem.stacks)
+        shaded = self._mean_score(problem.stacks, shading=True)
         shading = plain is not None and shaded is not None and shaded > plain + SHADING_GAIN_DB
         if plain is not None and shaded is not None:
             problem.report["shading"] = {
@@ -85,9 +88,9 @@ class Several:
 
         yield report(0.0)
         verdict = self._judged(METHODS, shading, lambda share: report(0.7 * share))
-        if verdict is not None and verdict.choice.method in STEERED:
+        if verdict is not None and verdict.choice.method == "joint":
             yield report(0.7)
-            more = self._judged((STEERED[verdict.choice.method],), shading, lambda share: report(0.7 + 0.3 * share))
+            more = self._judged((STEERED,), shading, lambda share: report(0.7 + 0.3 * share))
             verdict = verdict.with_more(more)
         problem.report["fusion"] = described(verdict, problem.stacks)
         log.info("%s", problem.report["fusion"]["note"])
@@ -101,8 +104,9 @@ class Several:
             progress,
         )  # fmt: skip
 
-    def _register(self) -> Generator[Progress, None, None]:
-        problem = self.problem
+    def _register(self) -> Generator[Progress, None, float | None]:
+        """What left-out slices say of the stacks where they are then, dB, if it was asked."""
+        problem, score = self.problem, None
         yield problem.progress("registering", 0.01)
         registration = register_stacks(
             problem.stacks, progress=lambda share: problem.progress("registering", 0.01 + 0.07 * share)
@@ -111,10 +115,11 @@ class Several:
         moved = any(block["accepted"] for block in blocks)
         if moved:
             yield problem.progress("checking the registration with left-out slices", 0.08)
-            if self._helps(registration):
+            before, score = self._mean_score(problem.stacks), self._mean_score(registration.stacks)
+            if before is None or score is None or score >= before - AS_GOOD_DB:
                 problem.stacks = registration.stacks
             else:
-                moved = False
+                moved, score = False, before
                 for block in blocks:
                     if block["accepted"]:
                         block.update(accepted=False, note="left-out slices do not agree: " + block["note"])
@@ -122,10 +127,7 @@ class Several:
         problem.report["motions"] = [
             [motion.tolist() if moved else np.eye(4).tolist() for motion in motions] for motions in registration.motions
         ]
-
-    def _helps(self, registration: Registration) -> bool:
-        before, after = self._mean_score(self.problem.stacks), self._mean_score(registration.stacks)
-        return before is None or after is None or after >= before - AS_GOOD_DB
+        return score
 
     def _mean_score(self, stacks: list[SliceStack], shading: bool = False) -> float | None:
         """How well the mean of the parts, each by its spline, predicts left-out slices, dB."""

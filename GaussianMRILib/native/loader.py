@@ -117,7 +117,7 @@ class KernelLibrary:
         background: float,
         cut: float,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        total = sum(rows * columns for rows, columns in shapes.tolist())
+        total = int(shapes.long().prod(1).sum())
         image = torch.empty(total)
         samples, density = torch.empty(offsets.shape[1], total), torch.empty(offsets.shape[1], total)
         planes = self._planes(parameters, frames, shapes, offsets, weights, background, cut)

@@ -81,9 +81,8 @@ def _check_planes(
 
 def _check_shapes(shapes: Tensor, planes: int | None = None) -> int:
     _check_tensor("shapes", shapes, (planes, 2), torch.int32, "cpu")
-    sizes = shapes.tolist()  # plain integers are quicker than a handful of operators on a tiny tensor
-    _check(all(rows >= 0 and columns >= 0 for rows, columns in sizes), "shapes must not be negative.")
-    return sum(rows * columns for rows, columns in sizes)
+    _check(bool((shapes >= 0).all()), "shapes must not be negative.")
+    return int(shapes.long().prod(1).sum())
 
 
 def _check_result(total: int, count: int, device: str, **tensors: Tensor) -> None:

@@ -49,7 +49,7 @@ class CpuLattice:
         library = kernels()
         if library is None:
             return reference.lattice_render(nodes, *planes)
-        total = sum(rows * columns for rows, columns in planes[3].tolist())
+        total = int(planes[3].long().prod(1).sum())
         image, density = torch.empty(total), torch.empty(total)
         given = (nodes.data_ptr(), nodes.shape[0], *_arguments(planes))
         library._call("gaussianmri_lattice_render", *given, image.data_ptr(), density.data_ptr())

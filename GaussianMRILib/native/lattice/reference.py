@@ -76,7 +76,7 @@ def lattice_render(
     background: float,
 ) -> tuple[Tensor, Tensor]:
     """Image and density (total); see `GaussianMRILib.native.lattice_render`. Differentiable by autograd by `nodes`."""
-    total = sum(rows * columns for rows, columns in shapes.tolist())
+    total = int(shapes.long().prod(1).sum())
     image, density = nodes.new_zeros(total), nodes.new_zeros(total)
     if nodes.shape[0] == 0 or table.numel() == 0:
         return image, density
