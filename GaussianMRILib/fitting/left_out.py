@@ -24,6 +24,8 @@ from .problem import crop
 BOX_MM, MARGIN_MM = 64.0, 6.0
 PITCH_MM = 1.0
 FEWEST_PIXELS = 1500
+#: The way to fuse that any other has to beat.
+PLAINEST = Choice(METHODS[0])
 #: What left-out slices tell apart, dB: a part alone has to be better than every way to fuse by more.
 AS_GOOD_DB = 0.02
 
@@ -46,9 +48,15 @@ class Verdict:
 
     @classmethod
     def of(cls, scores: dict[Choice, list[float]], slices: int) -> Verdict:
-        """From the PSNR of each way on each part's slices."""
+        """From the PSNR of each way on each part's slices.
+
+        A way that gains on one part's slices what it loses on another's is no gain for who looks at the other: it has to be
+        as good as the plain mean, if that was tried, on the slices of every part.
+        """
         psnr = {choice: float(np.mean(values)) for choice, values in scores.items()}
-        best = max((choice for choice in psnr if choice.part is None), key=lambda choice: psnr[choice])
+        mean = np.array(scores.get(PLAINEST, [-np.inf]))
+        fair = [c for c in psnr if c.part is None and np.all(np.array(scores[c]) >= mean - AS_GOOD_DB)]
+        best = max(fair, key=lambda choice: psnr[choice])
         alone = max((choice for choice in psnr if choice.part is not None), key=lambda choice: psnr[choice])
         if psnr[alone] > psnr[best] + AS_GOOD_DB:
             best = alone

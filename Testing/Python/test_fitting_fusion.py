@@ -89,7 +89,7 @@ def test_the_choice_is_made_on_left_out_slices(pair: list[gm.SliceStack]) -> Non
 
 def test_a_fit_of_two_series_says_what_it_did(pair: list[gm.SliceStack]) -> None:
     field = gm.fit(pair, seed=1)
-    assert field.report["fusion"]["method"] in (*METHODS, "alone")
+    assert field.report["fusion"]["method"] in (*METHODS, STEERED, "alone")
     assert "axial alone" in field.report["fusion"]["note"] and "dB" in field.report["fusion"]["note"]
     moves = [block for stack in field.report["registration"]["stacks"] for block in stack["blocks"]]
     assert all(np.linalg.norm(block["shift_mm_ras"]) < 0.5 for block in moves)
