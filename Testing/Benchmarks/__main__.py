@@ -50,8 +50,14 @@ def machine() -> dict[str, Any]:
     import numpy
     import torch
 
+    from GaussianMRILib.native.backend import kernels
+
+    library = kernels()
+    matrix_units = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
     return {
         "processor": name,
+        "instruction_sets": f"{library.simd if library else 'none'} in the kernels, "
+        f"{torch.backends.cpu.get_cpu_capability()} in torch, {'with' if matrix_units else 'no'} bfloat16 matrix units",
         "cores": os.cpu_count(),
         "system": platform.system(),
         "python": platform.python_version(),
@@ -68,13 +74,14 @@ def main() -> int:
         "benchmarks", nargs="*", metavar="BENCHMARK", help=f"of {', '.join(BENCHMARKS)}; default: all"
     )
     parser.add_argument("--quick", action="store_true", help="smaller, where a benchmark can")
+    parser.add_argument("--gather", action="store_true", help="measure nothing, put the stored results together again")
     options = parser.parse_args()
     unknown = set(options.benchmarks) - {*BENCHMARKS, *LONG}
     if unknown:
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
     RESULTS.mkdir(exist_ok=True)
     failed = []
-    for name in options.benchmarks or BENCHMARKS:
+    for name in () if options.gather else options.benchmarks or BENCHMARKS:
         print(f"==== {name} ====", flush=True)
         output = RESULTS / f"{name}.json"
         command = [sys.executable, "-m", f"Testing.Benchmarks.{name}", "--json", str(output)]

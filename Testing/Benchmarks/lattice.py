@@ -36,6 +36,7 @@ from GaussianMRILib.geometry import ImagePlane
 from GaussianMRILib.native.backend import kernels
 from Testing.Benchmarks.kernels import least
 
+RESULTS = Path(__file__).resolve().parent / "results"
 Scene = tuple[torch.Tensor, ...]
 
 
@@ -138,7 +139,7 @@ def measure(quick: bool) -> list[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a lattice of 96^3")
-    parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument("--json", type=Path, default=RESULTS / "lattice.json", help="file for the figures")
     options = parser.parse_args()
     results = measure(options.quick)
     for row in results:
@@ -150,8 +151,7 @@ def main() -> None:
             f"{row['volume_adjoint_ms']:.0f} ms ({row['adjoint_to_forward']:.2f} x); smooth "
             f"{row['smooth_ms']:.0f} ms"
         )
-    if options.json:
-        options.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    options.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -158,6 +158,19 @@ def fit(summary: dict[str, Any]) -> str:
     return markdown(header, rows)
 
 
+def lattice(summary: dict[str, Any]) -> str:
+    rows = []
+    for result in summary["lattice"]:
+        where = f"{result['simd']}, {result['threads']} threads"
+        rows += [
+            [f"224 x 224 plane, {where}", f"{result['plane_ms']:.2f} ms", f"{result['plane_to_scipy']:.3f}"],
+            [f"the same by `field.render`, {where}", f"{result['render_ms']:.2f} ms", f"{result['render_to_scipy']:.3f}"],
+            [f"{result['side']}^3 samples, {where}", f"{result['volume_ms']:.0f} ms", ""],
+            [f"their adjoint, {where}", f"{result['volume_adjoint_ms']:.0f} ms", ""],
+        ]
+    return markdown([f"lattice of {summary['lattice'][0]['side']}^3 Gaussians", "time", "of scipy's cubic"], rows)
+
+
 def kernels(summary: dict[str, Any]) -> str:
     results = summary["kernels"]
     rows = [
@@ -303,14 +316,14 @@ def grading(summary: dict[str, Any]) -> str:
 def machine(summary: dict[str, Any]) -> str:
     facts = summary["machine"]
     return (
-        f"Measured {facts['date']} on {facts['processor']}, {facts['cores']} cores, {facts['system']}, "
-        f"Python {facts['python']}, torch {facts['torch']}, by `make bench`."
+        f"Measured {facts['date']} on {facts['processor']}, {facts['cores']} cores ({facts['instruction_sets']}), "
+        f"{facts['system']}, Python {facts['python']}, torch {facts['torch']}, by `make bench`."
     )
 
 
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "quality": quality, "pair": pair, "disturbed": disturbed, "heldout": heldout, "studies": studies, "fit": fit,
-    "kernels": kernels, "panel": panel, "cinematic": cinematic, "cinematic_speed": cinematic_speed,
+    "lattice": lattice, "kernels": kernels, "panel": panel, "cinematic": cinematic, "cinematic_speed": cinematic_speed,
     "experiment": experiment, "grading": grading, "machine": machine,
 }  # fmt: skip
 

@@ -14,7 +14,7 @@ from GaussianMRILib.fitting import memory
 from GaussianMRILib.fitting.fusion import METHODS, STEERED, Choice, Fuser, overlay_of, slice_terms
 from GaussianMRILib.fitting.guess import cubic_guess
 from GaussianMRILib.fitting.lattice import lattice_of_volume
-from GaussianMRILib.fitting.left_out import judge, shared_centre
+from GaussianMRILib.fitting.left_out import Verdict, judge, shared_centre
 from GaussianMRILib.fitting.parts import Part, in_mean_places, interpolating
 from GaussianMRILib.fitting.solver import Regularisation, solve_lattice
 from GaussianMRILib.gaussians import PlaneBatch
@@ -112,6 +112,35 @@ def test_series_that_do_not_meet(pair: list[gm.SliceStack]) -> None:
     field = gm.fit([pair[0], far], blend=0.0)
     assert "nothing says whether that helps" in field.report["fusion"]["note"]
     assert np.isfinite(field.render(far.plane(5))).mean() > 0.9 and np.isfinite(field.render(pair[0].plane(5))).all()
+
+
+def test_a_slice_that_stands_alone_far_from_the_others(pair: list[gm.SliceStack]) -> None:
+    """One slice of another angle, 100 mm away, makes no block, and nothing lies between it and the others."""
+    poses = pair[0].ijk_to_ras.copy()
+    turn = np.eye(4)
+    turn[:2, :2] = [[0.9, -0.436], [0.436, 0.9]]
+    turn[2, 3] = 100.0
+    poses[-1] = turn @ poses[-1]
+    part = Part.of(replace(pair[0], ijk_to_ras=poses))
+    assert len(part.groups) == 2 and len(part.blocks) == 1
+    by_spline(part)
+    other = Part.of(pair[1])
+    by_spline(other)
+    overlay = overlay_of([part, other], 0)
+    assert torch.isfinite(overlay.mean()).all() and float(overlay.says[0].max()) == 1.0
+
+
+def test_what_was_decided_on_intensities_is_reported(pair: list[gm.SliceStack]) -> None:
+    report = gm.fit(pair, blend=0.0, prior="spline", fusion="mean", register=False).report
+    assert report["shading"]["corrected"] is False
+    assert set(report["shading"]["psnr_db"]) == {"one gain", "smooth gain"}
+
+
+def test_a_way_that_loses_on_one_parts_slices_is_not_taken() -> None:
+    mean, half, detail, alone = Choice("mean"), Choice("half"), Choice("detail"), Choice("alone", 0)
+    scores = {mean: [18.0, 18.0], half: [18.1, 18.1], detail: [17.5, 19.5], alone: [10.0, 10.0]}
+    assert Verdict.of(scores, 4).choice == half
+    assert Verdict.of({**scores, alone: [19.0, 19.0]}, 4).choice == alone
 
 
 def test_too_little_memory_is_said_before_the_fit(
