@@ -86,6 +86,8 @@ def fit(
     click.echo(f"Gaussians     {len(field):,}")
     for line in moves(field.report.get("registration")):
         click.echo(f"Moved         {line}")
+    for name, (least, most) in field.report.get("shading", {}).get("gain", {}).items():
+        click.echo(f"Brightness    {name} corrected by {least:.2f} to {most:.2f} over the body")
     if fusion := field.report.get("fusion"):
         click.echo(f"Together      {fusion['note']}")
     if held_out:

@@ -131,6 +131,9 @@ class FastFit:
         if several or len(parts[0].groups) > 1:
             yield problem.progress("fusing", last)
             overlay = overlay_of(parts, anchor, self.options.pitch, decision.shading)
+            if decision.shading:
+                ranges = {part.name: part.scale.range for part in parts if part.scale.knots is not None}
+                problem.report["shading"]["gain"] = ranges
 
             def fusing(share: float) -> None:
                 problem.progress("fusing", last + (0.99 - last) * share)

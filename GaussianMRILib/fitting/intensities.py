@@ -55,6 +55,11 @@ class Scale:
     first: NDArray[np.float64] | None = None
     own_offset: float = 0.0
 
+    @property
+    def range(self) -> list[float]:
+        """Least and largest f."""
+        return [1.0, 1.0] if self.knots is None else [round(float(v), 3) for v in self.knots.aminmax()]
+
     def of_planes(self, values: torch.Tensor, planes: Sequence[ImagePlane]) -> torch.Tensor:
         """(total,) pixels of planes in the shared scale."""
         return (values + self.own_offset).mul_(self._on(planes).to(values.device)).mul_(self.gain).add_(self.offset)

@@ -118,5 +118,8 @@ def test_left_out_slices_see_shading() -> None:
         return verdict.psnr[verdict.choice]
 
     assert score([axial, shaded], True) > score([axial, shaded], False) + 0.2
+    report = gm.fit([axial, shaded], blend=0.0, prior="spline", fusion="mean", register=False).report["shading"]
+    least, most = report["gain"]["array"]
+    assert report["corrected"] and 0.6 < least < 0.95 < 1.05 < most < 1.6
     # Without shading one gain is better, and left-out slices say so.
     assert score([axial, sagittal], False) > score([axial, sagittal], True)
