@@ -2,12 +2,10 @@
 
 The parts are first fitted alone; each is sharp in its planes and blurred across them. Their plain mean keeps half of a
 detail that only one of them shows. `detail` asks instead that the field, blurred across each part's slices, shows what the
-part shows blurred like that: where only one part is sharp, it alone decides; `half` lies between. `slices` then agrees with
-the acquired pixels through their profile; `joint` does nothing else, and trusts them most: it is the best where series
-agree as well as simulated ones do. All are least squares over the nodes of one lattice (`solver.py`). Where series agree so
-well, they are better still with Gaussians blended in that are fitted to all slices, as a single acquisition's are:
-`steered`. (Blended into `detail` they gain .3 dB on real spines, but take as long as all else together at full size, and
-lose a fifth of the gradient on the acquired slices.)
+part shows blurred like that: where only one part is sharp, it alone decides; `half` lies between. `joint` agrees with the
+acquired pixels through their profile, and is the best where series agree as well as simulated ones do. All are least squares
+over the nodes of one lattice (`solver.py`). Where `joint` is the best, it is better still with Gaussians blended in that are
+fitted to all slices, as a single acquisition's are: `steered`.
 
 Real series are not taken at one instant, by one coil, of a body at rest, and what gains 1.5 dB on one exam loses on
 another. So which of these, the mean, or one part alone is used is decided on slices of every part that were left out.
@@ -35,7 +33,6 @@ BLUR = 0.35
 #: Planes in which a part is compared, apart by so many of these standard deviations, and how far the blur reaches.
 PLANES_PER_BLUR, REACH = 1.5, 2.2
 DETAIL = Regularisation(smoothness=0.3, edge=0.03, pull=0.05, robust=False)
-SLICES = Regularisation(smoothness=0.3, edge=0.03, pull=0.3, robust=False)
 JOINT = Regularisation(smoothness=0.03, edge=0.01, pull=0.01, robust=False)
 ROUNDS, ITERATIONS = 2, 6
 JOINT_ITERATIONS = 8
@@ -44,7 +41,7 @@ LARGE, LARGE_ROUNDS, LARGE_ITERATIONS = 4_000_000, 1, 4
 #: Of a single acquisition with slices at angles, whose blocks agree with each other.
 ANGLED = Regularisation(smoothness=0.02, edge=0.0, pull=0.2, robust=False)
 #: Ways to fuse, plainest first.
-METHODS = ("mean", "half", "detail", "slices", "joint")
+METHODS = ("mean", "half", "detail", "joint")
 #: `joint` with steered Gaussians; where `joint` is not the best of the others, this is not either.
 STEERED = "steered"
 #: The best weight of the steered Gaussians on simulated pairs; lattices of more nodes do without, for their time.
@@ -110,9 +107,6 @@ class Fuser:
             solved = self._steered(solved)
         if choice.method == "half":
             solved = solved.with_nodes((solved.nodes + inner.nodes) / 2)
-        if choice.method == "slices":
-            terms = slice_terms(self.parts, inner)
-            solved = solve_lattice(solved, terms, SLICES, *self._effort(inner), self.progress)
         # The bricks' other nodes, which one part alone shows, stay as they were.
         nodes = start.nodes.clone()
         nodes[self._several] = torch.where(self._shown, solved.nodes, inner.nodes)
