@@ -210,8 +210,8 @@ def interpolating(lattice: GaussianLattice, samples: torch.Tensor, iterations: i
     """
     found = lattice.with_nodes(samples.clone())
     for _ in range(iterations):
-        image, _ = found.at_nodes(found)
-        found = found.with_nodes(found.nodes + (samples - image))
+        image = found.at_nodes(found)[0]  # in place from here: these are the largest arrays of a large fit
+        found = found.with_nodes(image.neg_().add_(samples).add_(found.nodes))
     return found
 
 
