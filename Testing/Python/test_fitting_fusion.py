@@ -137,8 +137,9 @@ def test_what_was_decided_on_intensities_is_reported(pair: list[gm.SliceStack]) 
 
 def test_a_way_that_loses_on_one_parts_slices_is_not_taken() -> None:
     mean, half, detail, alone = Choice("mean"), Choice("half"), Choice("detail"), Choice("alone", 0)
-    scores = {mean: [18.0, 18.0], half: [18.1, 18.1], detail: [17.5, 19.5], alone: [10.0, 10.0]}
+    scores = {mean: [18.0, 18.0], half: [18.2, 18.2], detail: [17.5, 19.5], alone: [10.0, 10.0]}
     assert Verdict.of(scores, 4).choice == half
+    assert Verdict.of({**scores, half: [18.1, 18.1]}, 4).choice == mean
     assert Verdict.of({**scores, alone: [19.0, 19.0]}, 4).choice == alone
 
 
