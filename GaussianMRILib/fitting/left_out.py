@@ -27,8 +27,8 @@ FEWEST_PIXELS = 1500
 #: The way to fuse that is the least of all.
 PLAINEST = Choice(METHODS[0])
 #: How much better ways look by first guesses than in whole fits, in which the parts are better: .1 to .2 dB on real series
-#: those that work on the parts, .5 dB and more those that work on their noisy pixels (which gain 2 dB where they are right).
-FLATTERY_DB = {"mean": 0.0, "half": 0.15, "detail": 0.15, "joint": 0.5, "steered": 0.5}
+#: those that work on the parts, .6 dB and more those that work on their noisy pixels (and gain 2 dB where they are right).
+FLATTERY_DB = {"mean": 0.0, "half": 0.15, "detail": 0.15, "joint": 1.0, "steered": 1.0}
 #: What left-out slices tell apart, dB: a part alone has to be better than every way to fuse by more.
 AS_GOOD_DB = 0.02
 
