@@ -29,8 +29,11 @@ PLAINEST = Choice(METHODS[0])
 #: How much better ways look by first guesses than in whole fits, in which the parts are better: .1 to .2 dB on real series
 #: those that work on the parts, .6 dB and more those that work on their noisy pixels (and gain 2 dB where they are right).
 FLATTERY_DB = {"mean": 0.0, "half": 0.15, "detail": 0.15, "joint": 1.0, "steered": 1.0}
-#: What left-out slices tell apart, dB: a part alone has to be better than every way to fuse by more.
+#: What left-out slices tell apart, dB.
 AS_GOOD_DB = 0.02
+#: A part alone has to be better than fusing by more than this: with every second slice left out, the part that they are of
+#: is worth less to the others than it is in the fit.
+LONE_DB = 0.5
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class Verdict:
         fair = [c for c in psnr if c.part is None and np.all(np.array(scores[c]) >= mean - AS_GOOD_DB)]
         best = max(fair, key=lambda choice: psnr[choice] - FLATTERY_DB[choice.method])
         alone = max((choice for choice in psnr if choice.part is not None), key=lambda choice: psnr[choice])
-        if psnr[alone] > psnr[best] + AS_GOOD_DB:
+        if psnr[alone] > psnr[best] + LONE_DB:
             best = alone
         return cls(best, psnr, scores, slices)
 
