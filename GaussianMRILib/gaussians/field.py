@@ -240,7 +240,7 @@ class GaussianField:
                 support = batch.averaged(density) - self.background
             else:
                 batch = PlaneBatch.from_planes(
-                    planes, self.parameters.device, step=float(self.lattice.pitch.max())
+                    planes, self.parameters.device, step=float(self.lattice.pitch.max()) / 2
                 )
                 if self.parameters.shape[1]:
                     image, support = self._mixed(batch, self.lattice)
