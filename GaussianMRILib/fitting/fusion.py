@@ -46,6 +46,7 @@ METHODS = ("mean", "half", "detail", "joint")
 STEERED = "steered"
 #: The best weight of the steered Gaussians on simulated pairs; lattices of more nodes do without, for their time.
 BLEND, LARGEST_STEERED = 0.6, 8_000_000
+#: How the blend agrees with the slices again.
 AFTER_STEERING = Regularisation(smoothness=0.04, edge=0.006, pull=0.02, robust=False)
 
 Progress = Callable[[float], object]

@@ -131,9 +131,12 @@ class Several:
 
     def _mean_score(self, stacks: list[SliceStack], shading: bool = False) -> float | None:
         """How well the mean of the parts, each by its spline, predicts left-out slices, dB."""
+        latest = self.problem.latest
+        assert latest is not None
         verdict = judge(
-            stacks, lambda part: self.guessed(part, "spline"), self.anchor, ("mean",), self.moved, shading
-        )
+            stacks, lambda part: self.guessed(part, "spline"), self.anchor, ("mean",), self.moved, shading,
+            lambda share: self.problem.progress(latest.stage, latest.fraction),  # so that a cancel is heard
+        )  # fmt: skip
         return None if verdict is None else verdict.psnr[Choice("mean")]
 
 
