@@ -34,7 +34,8 @@ from .app import check_writable, common_options, fit_options, load_stacks, outpu
     help="Move several stacks onto each other, where slices left out agree.",
 )  # fmt: skip
 @click.option(
-    "--pitch", type=float, help="Distance of the Gaussians of several stacks, mm.  [default: the smallest pixel]"
+    "--pitch", type=float, help="Distance of the Gaussians of several stacks, mm.  "
+    "[default: the smallest pixel; less for small scans]",
 )
 @click.option("--any-contrast", is_flag=True, help="Take stacks whose headers show different contrasts.")
 @common_options
