@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
 from ..geometry import PROFILE_EDGE_MM, ImagePlane
-from ..geometry.affine import transform_points
+from ..geometry.affine import transform_points, trilinear
 from ..priors.volume import PriorVolume
 from ..stacks import SliceStack, check_same_frame, hulls_of
 from .resampling import Resampler
@@ -206,18 +206,11 @@ def _plane_operator(plane: ImagePlane, grid: Grid, edge_mm: float) -> csr_matrix
     for offset, share in zip(offsets, profile / profile.sum(), strict=True):
         position = index + offset * normal
         inside = ((position >= -0.5) & (position <= shape - 0.5)).all(axis=1)
-        position = np.clip(position[inside], 0, shape - 1)
-        low = np.minimum(position.astype(np.int64), np.maximum(shape - 2, 0))
-        fraction = position - low
-        data, rows, columns = [], [], []
-        for corner in np.ndindex(2, 2, 2):
-            voxel = np.minimum(low + corner, shape - 1)
-            value = np.prod(np.where(corner, fraction, 1 - fraction), axis=1) * share
-            used = value > 1e-9
-            data.append(value[used])
-            rows.append(pixels[inside][used])
-            columns.append(np.ravel_multi_index(tuple(voxel[used].T), grid.shape))
-        entries = (np.concatenate(data), (np.concatenate(rows), np.concatenate(columns)))
+        voxels, values = trilinear(position[inside], grid.shape)
+        values *= share
+        used = values > 1e-9
+        rows = np.broadcast_to(pixels[inside], used.shape)[used]
+        entries = (values[used], (rows, voxels[used]))
         parts.append(coo_matrix(entries, shape=(len(index), int(np.prod(grid.shape)))).tocsr())
     total = sum(parts[1:], start=parts[0])
     sums = np.asarray(total.sum(axis=1)).ravel()

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from ..gaussians import GaussianLattice
 from ..gaussians.lattice import BRICK
-from ..geometry import ImagePlane
+from ..geometry import ImagePlane, trilinear
 
 #: Distance between knots: coils shade more smoothly, and finer fields would follow the anatomy.
 KNOTS_MM = 40.0
@@ -195,16 +195,8 @@ def _around(
     points: NDArray[np.float64], first: NDArray[np.float64], shape: tuple[int, ...]
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Numbers and trilinear weights, both (N, 8), of the knots around points; beyond the knots the nearest ones'."""
-    last = np.array(shape[::-1]) - 1
-    place = np.clip((points - first) / KNOTS_MM, 0, last)
-    lower = np.minimum(place.astype(np.int64), np.maximum(last - 1, 0))
-    part = place - lower
-    index, weight = [], []
-    for corner in np.ndindex(2, 2, 2):
-        knot = np.minimum(lower + corner, last)
-        index.append((knot[:, 2] * shape[1] + knot[:, 1]) * shape[2] + knot[:, 0])
-        weight.append(np.prod(np.where(corner, part, 1 - part), axis=1))
-    return np.stack(index, axis=1), np.stack(weight, axis=1).astype(np.float32)
+    index, weight = trilinear(((points - first) / KNOTS_MM)[:, ::-1], shape)
+    return index.T, weight.T.astype(np.float32)
 
 
 def _steps_squared(shape: tuple[int, int, int]) -> NDArray[np.float64]:

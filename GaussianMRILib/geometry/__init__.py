@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .affine import LPS_RAS, check_affine, inside_hull, slice_poses, transform_points, unit_vector
+from .affine import LPS_RAS, check_affine, inside_hull, slice_poses, transform_points, trilinear, unit_vector
 from .hulls import hull_corners, row_spans
 from .plane import ImagePlane
 from .profile import PROFILE_EDGE_MM, slice_profile
@@ -18,5 +18,6 @@ __all__ = [
     "slice_poses",
     "slice_profile",
     "transform_points",
+    "trilinear",
     "unit_vector",
 ]

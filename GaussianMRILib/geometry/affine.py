@@ -100,3 +100,25 @@ def inside_hull(
     for half_space in hull:
         result &= points @ half_space[:3] + half_space[3] <= tolerance
     return result
+
+
+def trilinear(index: NDArray[np.float64], shape: tuple[int, ...]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The voxels around places in a volume, for trilinear interpolation; beyond the volume those nearest to it.
+
+    Args:
+        index: (N, 3) fractional [k, j, i].
+        shape: (slices, rows, columns).
+
+    Returns:
+        Flat numbers and weights of the eight voxels, both (8, N); weights sum to 1.
+    """
+    size = np.array(shape)
+    position = np.clip(index, 0, size - 1)
+    low = np.minimum(position.astype(np.int64), np.maximum(size - 2, 0))
+    fraction = position - low
+    numbers, weights = [], []
+    for corner in np.ndindex(2, 2, 2):
+        voxel = np.minimum(low + corner, size - 1)
+        numbers.append(np.ravel_multi_index(tuple(voxel.T), shape))
+        weights.append(np.prod(np.where(corner, fraction, 1 - fraction), axis=1))
+    return np.stack(numbers), np.stack(weights)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from GaussianMRILib.errors import GaussianMRIError
-from GaussianMRILib.geometry import ImagePlane, check_affine, transform_points, unit_vector
+from GaussianMRILib.geometry import ImagePlane, check_affine, transform_points, trilinear, unit_vector
 
 # Multiples of 0.01 mm: ITK, a judge in many of these tests, fails on matrices with denormal numbers.
 numbers = st.integers(-20000, 20000).map(lambda n: n / 100)
@@ -265,3 +265,13 @@ def test_a_plane_does_not_share_memory_with_its_caller() -> None:
     assert plane.origin[0] == 0
     with pytest.raises(ValueError, match="read-only"):
         plane.ijk_to_ras[0, 3] = 1
+
+
+def test_trilinear_weights_reproduce_what_is_linear_and_stay_at_the_border_beyond() -> None:
+    shape = (3, 4, 1)
+    values = np.add.outer(np.add.outer(2.0 * np.arange(3), -0.5 * np.arange(4)), np.zeros(1))
+    index = np.array([[0.3, 2.9, 0.0], [2.0, 3.0, 0.0], [1.5, 0.0, 4.0], [-3.0, 9.0, 0.0]])
+    voxels, weights = trilinear(index, shape)
+    assert voxels.shape == weights.shape == (8, 4)
+    np.testing.assert_allclose(weights.sum(axis=0), 1)
+    np.testing.assert_allclose((values.ravel()[voxels] * weights).sum(axis=0), [0.6 - 1.45, 4 - 1.5, 3.0, -1.5])
