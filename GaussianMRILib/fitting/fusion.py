@@ -198,7 +198,7 @@ def detail_terms(parts: Sequence[Part], lattice: GaussianLattice, says: Sequence
             weight, _ = lattice.with_nodes(say).render(batch)
             weight *= density > 0.5 * FULL_DENSITY
             pixel = float(np.prod(block.pixel_spacing)) * stride**2
-            target = part.scale.of_planes(target, planes)
+            target = part.shared(target, planes)
             terms.append(SliceTerm(batch, target, weight.clamp(0, 1) * (pixel * length / count)))
     return terms
 
@@ -228,18 +228,18 @@ def slice_terms(parts: Sequence[Part], lattice: GaussianLattice) -> list[SliceTe
         pixels = stack.pixels[:, ::stride, ::stride]
         spacing = part.blocks[0].spacing if part.blocks else stack.spacing
         volume = float(np.prod(stack.pixel_spacing)) * stride**2 * spacing
-        terms.append(SliceTerm(batch, part.in_scale(pixels, planes), volume))
+        terms.append(SliceTerm(batch, part.in_scale(pixels, planes), volume * part.trust(planes)))
     return terms
 
 
 def overlay_of(
-    parts: Sequence[Part], anchor: int, pitch: float | None = None, shading: bool = False
+    parts: Sequence[Part], anchor: int, pitch: float | None = None, shading: bool = False, levels: bool = True
 ) -> Overlay:
-    """The parts on a lattice over all of them, in the anchor's scale; `shading`: see `share_scale`."""
+    """The parts on a lattice over all of them, in the anchor's scale; `shading`, `levels`: see `share_scale`."""
     for part in parts:
-        part.scale = Scale()
+        part.scale, part.level = Scale(), None
     overlay = Overlay.of(parts, covering_lattice([parts[anchor], *parts[:anchor], *parts[anchor + 1 :]], pitch))
-    share_scale(parts, overlay, anchor, shading)
+    share_scale(parts, overlay, anchor, shading, levels)
     return overlay
 
 

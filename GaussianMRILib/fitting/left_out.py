@@ -16,7 +16,6 @@ from ..gaussians import GaussianLattice, PlaneBatch
 from ..geometry import ImagePlane, inside_hull
 from ..stacks import SliceStack
 from .fusion import METHODS, Choice, Fuser, overlay_of
-from .intensities import Scale
 from .parts import Part, strided
 from .problem import crop
 
@@ -81,6 +80,7 @@ def judge(
     moved: bool = False,
     shading: bool = False,
     progress: Callable[[float], object] | None = None,
+    levels: bool = True,
 ) -> Verdict | None:
     """The verdict, or None where no box holds slices to leave out.
 
@@ -90,7 +90,7 @@ def judge(
         anchor: number of the part whose intensities are kept.
         methods: ways to fuse that are tried beside each part alone.
         moved: whether each slice was moved on its own, see `Part.of`.
-        shading: whether a part's gain may vary over the body, see `parts.share_scale`.
+        shading, levels: see `parts.share_scale`.
     """
     centre = shared_centre(stacks)
     if centre is None:
@@ -114,7 +114,7 @@ def judge(
         others = list(parts)
         others[number] = Part.of(rest, part.low, part.high, moved)
         fit_alone(others[number])
-        overlay = overlay_of(others, anchor, PITCH_MM, shading)
+        overlay = overlay_of(others, anchor, PITCH_MM, shading, levels)
         views = [_View.of(plane, pixels, box, others) for plane, pixels in left_out]
         views = [view for view in views if view.valid.sum() >= FEWEST_PIXELS]
         if not views:
@@ -124,7 +124,7 @@ def judge(
         fuser = Fuser(others, overlay)
         for choice in choices:
             lattice = fuser.fuse(choice)
-            scores[choice].append(_score(lattice, batch, views, others[number].scale))
+            scores[choice].append(_score(lattice, batch, views, others[number]))
             if progress is not None:
                 progress((number + (choices.index(choice) + 1) / len(choices)) / len(parts))
     if not slices:
@@ -190,13 +190,13 @@ class _View:
         return cls(view, coarse.astype(np.float64), valid)
 
 
-def _score(lattice: GaussianLattice, batch: PlaneBatch, views: Sequence[_View], scale: Scale) -> float:
+def _score(lattice: GaussianLattice, batch: PlaneBatch, views: Sequence[_View], part: Part) -> float:
     """Mean PSNR, dB over each slice's 99.5 percentile, after a line through the intensities.
 
     Pixels are compared as they were acquired, with the shading of their part: so every scale has the same to predict.
     """
     image, _ = lattice.render(batch)
-    image = scale.back_on_planes(image, [view.plane for view in views])
+    image = part.own(image, [view.plane for view in views])
     found = []
     for predicted, view in zip(batch.split(image), views, strict=True):
         u, v = predicted.cpu().numpy()[view.valid].astype(np.float64), view.pixels[view.valid]

@@ -16,6 +16,7 @@ from ..geometry import ImagePlane, inside_hull
 from ..priors.network_prior import intensity_range
 from ..stacks import SliceStack
 from .intensities import Scale, find_scale
+from .levels import Level, find_levels
 
 #: A part fades out towards the faces of its hull over one distance between slices, and counts this much at them.
 FADE_AT_BORDER = 0.25
@@ -37,6 +38,7 @@ class Part:
         blocks: those of them with two slices or more, which can be fitted by themselves.
         lattices: the fit of each block alone, normalised.
         scale: from its normalised intensities to those that all parts share.
+        level: what becomes of these beside the other parts.
     """
 
     stack: SliceStack
@@ -46,6 +48,7 @@ class Part:
     blocks: list[SliceStack] = field(default_factory=list)
     lattices: list[GaussianLattice] = field(default_factory=list)
     scale: Scale = field(default_factory=Scale)
+    level: Level | None = None
 
     @classmethod
     def of(
@@ -75,7 +78,26 @@ class Part:
     def in_scale(self, pixels: NDArray[np.float32], planes: Sequence[ImagePlane]) -> torch.Tensor:
         """(total,) pixels of it on planes, in the scale that all parts share."""
         normalised = torch.from_numpy(((pixels.reshape(-1) - self.low) / (self.high - self.low)).astype(np.float32))
-        return self.scale.of_planes(normalised, planes)
+        return self.shared(normalised, planes)
+
+    def shared(self, values: torch.Tensor, planes: Sequence[ImagePlane]) -> torch.Tensor:
+        """(total,) of its normalised values on planes, as all parts share them."""
+        values = self.scale.of_planes(values, planes)
+        if self.level is not None:
+            gain, base, _ = self.level.on_planes(planes).to(values.device)
+            values = values.mul_(gain).add_(base)
+        return values
+
+    def own(self, values: torch.Tensor, planes: Sequence[ImagePlane]) -> torch.Tensor:
+        """The inverse of `shared`."""
+        if self.level is not None:
+            gain, base, _ = self.level.on_planes(planes).to(values.device)
+            values = (values - base).div_(gain)
+        return self.scale.back_on_planes(values, planes)
+
+    def trust(self, planes: Sequence[ImagePlane]) -> torch.Tensor | float:
+        """(total,) share of its say that it keeps on planes beside the other parts."""
+        return 1.0 if self.level is None else self.level.on_planes(planes)[2]
 
     def on(self, lattice: GaussianLattice) -> tuple[torch.Tensor, torch.Tensor]:
         """Its values at the nodes of a lattice, in the shared scale, and its say there, 0 to 1; both (B, 8, 8, 8)."""
@@ -84,7 +106,7 @@ class Part:
             hull = block.hull()
             seen = lattice.bricks_in(hull)
             near = lattice.part(seen)
-            fade = (near.depth_inside(hull) / block.spacing + FADE_AT_BORDER).clamp(0, 1)
+            fade = near.depth_inside(hull, block.spacing).div_(block.spacing).add_(FADE_AT_BORDER).clamp_(0, 1)
             values, weight = own.at_nodes(near)
             fade *= weight > 0.5 * FULL_DENSITY
             top[seen] += fade * values
@@ -92,7 +114,16 @@ class Part:
         values = top / say.clamp(min=1e-6)
         if sum(len(block.pixels) for block in self.blocks) < len(self.stack.pixels):
             self._fill_wedges(lattice, values, say)
-        return self.scale.of_nodes(values, lattice), say.clamp(max=1)
+        values, say = self.scale.of_nodes(values, lattice), say.clamp_(max=1)
+        self.levelled(values, say, lattice)
+        return values, say
+
+    def levelled(self, values: torch.Tensor, say: torch.Tensor, lattice: GaussianLattice) -> None:
+        """Change values in the shared scale, and their say, at a lattice's nodes as the level has it."""
+        if self.level is not None:
+            for bricks, (gain, base, trust) in self.level.at_nodes(lattice):
+                values[bricks] = values[bricks].mul_(gain).add_(base)
+                say[bricks] = say[bricks].mul_(trust.to(say.dtype))
 
     def _fill_wedges(self, lattice: GaussianLattice, values: torch.Tensor, say: torch.Tensor) -> None:
         """Between angled blocks, where no block's slab reaches, the nearest slices stand in."""
@@ -186,12 +217,15 @@ class Overlay:
         return top
 
 
-def share_scale(parts: Sequence[Part], overlay: Overlay, anchor: int, shading: bool = False) -> None:
+def share_scale(
+    parts: Sequence[Part], overlay: Overlay, anchor: int, shading: bool = False, levels: bool = True
+) -> None:
     """Bring every part to the anchor's intensities, and the overlay with it.
 
     Args:
         parts: whose scales are 1 yet.
         shading: whether a part's gain may vary over the body.
+        levels: whether brightness is brought together neighbourhood by neighbourhood, see `levels.py`.
     """
     for n, part in enumerate(parts):
         if n == anchor:
@@ -201,6 +235,11 @@ def share_scale(parts: Sequence[Part], overlay: Overlay, anchor: int, shading: b
         if found is not None:
             part.scale = found
             overlay.values[n] = found.of_nodes(overlay.values[n], overlay.lattice)
+    if levels and len(parts) > 1:
+        found_levels = find_levels(overlay.lattice, overlay.values, overlay.says)
+        for part, level, values, say in zip(parts, found_levels, overlay.values, overlay.says, strict=True):
+            part.level = level
+            part.levelled(values, say, overlay.lattice)
 
 
 def interpolating(lattice: GaussianLattice, samples: torch.Tensor, iterations: int = 3) -> GaussianLattice:

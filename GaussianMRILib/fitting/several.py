@@ -136,6 +136,7 @@ class Several:
         verdict = judge(
             stacks, lambda part: self.guessed(part, "spline"), self.anchor, ("mean",), self.moved, shading,
             lambda share: self.problem.progress(latest.stage, latest.fraction),  # so that a cancel is heard
+            levels=False,  # they would hide shading where both show the body, and it matters beyond as well
         )  # fmt: skip
         return None if verdict is None else verdict.psnr[Choice("mean")]
 

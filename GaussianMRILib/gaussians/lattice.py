@@ -171,16 +171,19 @@ class GaussianLattice:
         found[numbers[numbers >= 0].long()] = True
         return found
 
-    def depth_inside(self, hull: NDArray[np.float64]) -> torch.Tensor:
-        """(B, 8, 8, 8) float32: how far each node lies inside a hull, mm; negative outside."""
+    def depth_inside(self, hull: NDArray[np.float64], most: float = np.inf) -> torch.Tensor:
+        """(B, 8, 8, 8) float32: how far each node lies inside a hull, mm, but `most` at most; negative outside."""
         normals = hull[:, :3] @ self.node_to_ras[:3, :3]
         constants = hull[:, :3] @ self.node_to_ras[:3, 3] + hull[:, 3] + self.corners() @ normals.T
-        x = np.arange(BRICK)
-        depth = torch.full(tuple(self.nodes.shape), float("inf"))
-        for (a, b, c), d in zip(normals, constants.T, strict=True):
+        depth = torch.full(tuple(self.nodes.shape), most)
+        # A face matters only to the bricks that come nearer to it.
+        nearest = -(constants + np.maximum(normals, 0).sum(axis=1) * (BRICK - 1))
+        x = torch.arange(BRICK, dtype=torch.float32)
+        for (a, b, c), d, near in zip(normals, constants.T, nearest.T < most, strict=True):
+            some = torch.from_numpy(np.flatnonzero(near))
             local = c * x[:, None, None] + b * x[None, :, None] + a * x[None, None, :]
-            away = torch.from_numpy(d).float()[:, None, None, None] + torch.from_numpy(local).float()
-            torch.minimum(depth, -away, out=depth)
+            away = torch.from_numpy(d[near]).float()[:, None, None, None] + local
+            depth[some] = torch.minimum(depth[some], away.neg_())
         return depth.to(self.nodes.device)
 
     def part(self, bricks: torch.Tensor) -> GaussianLattice:

@@ -85,9 +85,10 @@ def print_full(row: dict[str, Any]) -> None:
     if "not_available" in row:
         print(f"{label:30} not available: {row['not_available']}", flush=True)
         return
+    steps = f"; steps {row['step_percent']} %, elsewhere {row['elsewhere_percent']} %" if "step_percent" in row else ""
     sharp = "; ".join(f"{s['stack']} {s['psnr']:.1f} dB, {s['energy']:.0%} of the gradient energy" for s in row["stacks"])
     print(f"{label:30} {row['seconds']:.0f} s, {row['cpu_seconds']:.0f} CPU-s, {row['peak_mb']} MB, "
-          f"file {row['file_mb']:.0f} MB; {sharp}", flush=True)  # fmt: skip
+          f"file {row['file_mb']:.0f} MB; {sharp}{steps}", flush=True)  # fmt: skip
 
 
 def print_summary(found: dict[str, Any]) -> None:

@@ -2,7 +2,8 @@
 
 The child reads, fits and saves; what the system counted for it is its CPU time and peak memory, reading included (`wait4`).
 The parent loads the file and renders the acquired slices' own planes: their PSNR, and the share of their gradient
-energy that the field has (1: as sharp as the slices; their noise counts as well).
+energy that the field has (1: as sharp as the slices; their noise counts as well). Of several series also the steps where
+one ends inside another (`studies_steps`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from .studies_rows import PLANES, ROOT, Case, motions_of_slices, read
+from .studies_steps import steps_of
 
 #: Stacks that are fitted whole.
 FULL = {
@@ -77,15 +79,21 @@ def measure(name: str, folder: Path, avx2: bool) -> dict[str, Any]:
         field = gm.load_field(output) if hasattr(gm, "load_field") else gm.GaussianField.load(output)
         result["gaussians"] = len(field)
         result["chosen"] = (field.report.get("fusion") or {}).get("method", "alone")
-        result["stacks"] = [_sharpness(field, stacks, n) for n in range(len(stacks))]
+        motions = _motions(field, stacks)
+        result["stacks"] = [_sharpness(field, stack, own) for stack, own in zip(stacks, motions, strict=True)]
+        if len(stacks) > 1:
+            result.update(steps_of(field, stacks, motions))
     return result
 
 
-def _sharpness(field: Any, stacks: Sequence[Any], number: int, most: int = 9) -> dict[str, Any]:
+def _motions(field: Any, stacks: Sequence[Any]) -> list[list[np.ndarray]]:
+    """The motion (4, 4) of each slice of each stack."""
+    ends = np.cumsum([len(stack.pixels) for stack in stacks])[:-1]
+    return [motions_of_slices(s, poses) for s, poses in zip(stacks, np.split(field.slice_poses, ends), strict=True)]
+
+
+def _sharpness(field: Any, stack: Any, motions: Sequence[np.ndarray], most: int = 9) -> dict[str, Any]:
     """PSNR and share of gradient energy on some acquired slices' own planes."""
-    first = sum(len(stack.pixels) for stack in stacks[:number])
-    stack = stacks[number]
-    motions = motions_of_slices(stack, field.slice_poses[first : first + len(stack.pixels)])
     psnr, energy = [], []
     for k in np.unique(np.linspace(1, len(stack.pixels) - 2, min(most, len(stack.pixels))).round().astype(int)):
         plane, truth = stack.plane(int(k)).transformed(motions[k]), stack.pixels[k].astype(np.float64)
