@@ -11,7 +11,7 @@ Means over neighbourhoods, in which slices of all directions are equally blurred
 that two parts share, how much they differ. The common level is the mean of the parts' levels, each weighted by its
 distance from its nearest end inside another, and the less the darker it is: what darkens one series takes its signal, as
 saturation does. A part that is darker than the common level is lifted to it and has less say there, since its contrast is
-weak; one that is brighter is scaled down. Near its end a part also has less say where it differs from the others within a
+weak; one that is brighter is scaled down. Near its end a part also has less say where it differs from two others within a
 slice's thickness.
 """
 
@@ -136,7 +136,10 @@ def find_levels(
         own, common = np.maximum(level[n] + FLOOR, 1e-3), np.maximum(level[n] + more + FLOOR, 1e-3)
         gain = np.clip(SAME * common / own, LEAST, 1)
         trust = np.clip(SAME * own / common, LEAST, 1) ** 2
-        trust *= 1 - np.max([narrow[n, k] * present[k] for k in others], axis=0) * np.clip(1 - away[n] / END_MM, 0, 1)
+        # Of two parts that differ nobody knows which is wrong; one that differs from two others is.
+        alone = np.min([np.where(present[k], narrow[n, k], 1) for k in others], axis=0)
+        alone *= np.sum([present[k] for k in others], axis=0) > 1
+        trust *= 1 - alone * np.clip(1 - away[n] / END_MM, 0, 1)
         maps = np.stack([gain, (1 - gain) * level[n] + more, trust])
         found.append(Level(torch.from_numpy(_continued(maps, present[n]).astype(np.float32)), cells.ras_to_map))
     return found
