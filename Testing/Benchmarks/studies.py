@@ -110,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=THREADS, help="of the rows; full-size fits have 2")
     parser.add_argument("--resume", action="store_true", help="keep the rows that the file has already")
     parser.add_argument("--verify", action="store_true", help="register again, and compare with what the fit found")
-    parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="a PNG of each row's middle slice")
+    parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="PNGs of each row's middle slice and of whole exams")
     parser.add_argument("--json", type=Path, default=RESULTS / "studies.json", help="file for the figures")
     parser.add_argument("--fit-once", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
@@ -150,7 +150,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             results["full"] = []
             for avx2 in (False, True):
                 for name in FULL:
-                    results["full"].append(measure(name, Path(folder), avx2))
+                    results["full"].append(measure(name, Path(folder), avx2, options.pictures))
                     print_full(results["full"][-1])
                     _save(options.json, results)
     print(f"\nWrote {options.json}")

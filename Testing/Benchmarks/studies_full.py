@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from .studies_pictures import save_exam
 from .studies_rows import PLANES, ROOT, Case, motions_of_slices, read
 from .studies_steps import steps_of
 
@@ -52,8 +53,8 @@ def fit_once(name: str, folder: Path, output: Path) -> None:
     print(json.dumps({key: round(value, 1) for key, value in done.items()}))
 
 
-def measure(name: str, folder: Path, avx2: bool) -> dict[str, Any]:
-    """One full-size fit; `avx2` tells the libraries to do without newer instructions."""
+def measure(name: str, folder: Path, avx2: bool, pictures: Path | None = None) -> dict[str, Any]:
+    """One full-size fit; `avx2` tells the libraries to do without newer instructions. `pictures`: folder for a PNG."""
     import GaussianMRILib as gm
 
     stacks = read(FULL[name], folder)
@@ -83,6 +84,8 @@ def measure(name: str, folder: Path, avx2: bool) -> dict[str, Any]:
         result["stacks"] = [_sharpness(field, stack, own) for stack, own in zip(stacks, motions, strict=True)]
         if len(stacks) > 1:
             result.update(steps_of(field, stacks, motions))
+        if pictures is not None:
+            save_exam(pictures, name, field, stacks, motions)
     return result
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 #: Least pixels along the longer side of a panel, and columns of panels.
 LONGEST, COLUMNS = 420, 4
@@ -41,4 +43,29 @@ def save_picture(folder: Path, label: str, found: dict[str, Any]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / (label.replace(": ", "_").replace(", ", "_").replace(" ", "_") + ".png")
     sheet.save(path)
+    return path
+
+
+def save_exam(
+    folder: Path, label: str, field: Any, stacks: Sequence[Any], motions: Sequence[Sequence[NDArray[np.float64]]]
+) -> Path:
+    """A row a series: three of its slices whole, each beside what the field shows in its place."""
+    from PIL import Image
+
+    rows = []
+    for stack, own in zip(stacks, motions, strict=True):
+        panels = []
+        for share in (0.25, 0.5, 0.75):
+            k = round(share * (len(stack.pixels) - 1))
+            truth, image = stack.pixels[k], field.render(stack.plane(k).transformed(own[k]))
+            valid = np.isfinite(image)
+            slope, offset = np.polyfit(image[valid], truth[valid], 1)
+            shown = np.where(valid, slope * image + offset, 0)
+            panels += [np.clip(p / np.percentile(truth, 99.5) * 255, 0, 255) for p in (truth, shown)]
+        rows.append(np.concatenate(panels, axis=1))
+    width = max(row.shape[1] for row in rows)
+    sheet = np.concatenate([np.pad(row, ((0, 4), (0, width - row.shape[1]))) for row in rows])
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{label.replace(' ', '_')}_whole.png"
+    Image.fromarray(sheet.astype(np.uint8)).save(path)
     return path
