@@ -67,69 +67,108 @@ class Verdict:
             best = alone
         return cls(best, psnr, scores, slices)
 
-    def with_more(self, other: Verdict | None) -> Verdict:
+    def with_more(self, other: Verdict) -> Verdict:
         """A verdict on more ways, which were judged on the same slices."""
-        return self if other is None else Verdict.of({**self.by_part, **other.by_part}, self.slices)
+        return Verdict.of({**self.by_part, **other.by_part}, self.slices)
 
 
-def judge(
-    stacks: Sequence[SliceStack],
-    fit_alone: Callable[[Part], None],
-    anchor: int,
-    methods: Sequence[str] = METHODS,
-    moved: bool = False,
-    shading: bool = False,
-    progress: Callable[[float], object] | None = None,
-    levels: bool = True,
-) -> Verdict | None:
-    """The verdict, or None where no box holds slices to leave out.
+class Judge:
+    """Predicts left-out slices of every part from the rest; what ways to do so have in common is computed once.
 
-    Args:
-        stacks: one a part, where they are thought to be.
-        fit_alone: fills in `Part.lattices`, quickly.
-        anchor: number of the part whose intensities are kept.
-        methods: ways to fuse that are tried beside each part alone.
-        moved: whether each slice was moved on its own, see `Part.of`.
-        shading, levels: see `parts.share_scale`.
+    Attributes:
+        tests: one for each part with slices to leave out.
     """
-    centre = shared_centre(stacks)
-    if centre is None:
-        return None
-    box = np.stack([centre - BOX_MM / 2, centre + BOX_MM / 2], axis=1)
-    wide = np.stack([box[:, 0] - MARGIN_MM, box[:, 1] + MARGIN_MM], axis=1)
-    cropped = [crop(stack, wide) for stack in stacks]
-    if any(part is None or np.ptp(part.pixels) == 0 for part in cropped):
-        return None
-    parts = [Part.of(stack, moved=moved) for stack in cropped if stack is not None]
-    for part in parts:
-        fit_alone(part)
-    choices = [Choice(method) for method in methods] + [Choice("alone", n) for n in range(len(parts))]
-    scores: dict[Choice, list[float]] = {choice: [] for choice in choices}
-    slices = 0
-    for number, part in enumerate(parts):
-        held = _held([part.stack] if moved else part.groups)
-        if held is None:
-            continue
-        rest, left_out = held
-        others = list(parts)
-        others[number] = Part.of(rest, part.low, part.high, moved)
-        fit_alone(others[number])
-        overlay = overlay_of(others, anchor, PITCH_MM, shading, levels)
-        views = [_View.of(plane, pixels, box, others) for plane, pixels in left_out]
-        views = [view for view in views if view.valid.sum() >= FEWEST_PIXELS]
-        if not views:
-            continue
-        slices += len(views)
-        batch = PlaneBatch.from_planes([view.plane for view in views], step=PITCH_MM)
-        fuser = Fuser(others, overlay)
-        for choice in choices:
-            lattice = fuser.fuse(choice)
-            scores[choice].append(_score(lattice, batch, views, others[number]))
-            if progress is not None:
-                progress((number + (choices.index(choice) + 1) / len(choices)) / len(parts))
-    if not slices:
-        return None
-    return Verdict.of(scores, slices)
+
+    def __init__(self, tests: list[_Test], anchor: int) -> None:
+        self.tests, self.anchor = tests, anchor
+
+    @classmethod
+    def of(
+        cls, stacks: Sequence[SliceStack], fit_alone: Callable[[Part], None], anchor: int, moved: bool = False
+    ) -> Judge | None:
+        """None where no box holds slices to leave out.
+
+        Args:
+            stacks: one a part, where they are thought to be.
+            fit_alone: fills in `Part.lattices`, quickly.
+            anchor: number of the part whose intensities are kept.
+            moved: whether each slice was moved on its own, see `Part.of`.
+        """
+        centre = shared_centre(stacks)
+        if centre is None:
+            return None
+        box = np.stack([centre - BOX_MM / 2, centre + BOX_MM / 2], axis=1)
+        wide = np.stack([box[:, 0] - MARGIN_MM, box[:, 1] + MARGIN_MM], axis=1)
+        cropped = [crop(stack, wide) for stack in stacks]
+        if any(part is None or np.ptp(part.pixels) == 0 for part in cropped):
+            return None
+        parts = [Part.of(stack, moved=moved) for stack in cropped if stack is not None]
+        for part in parts:
+            fit_alone(part)
+        tests = []
+        for number, part in enumerate(parts):
+            held = _held([part.stack] if moved else part.groups)
+            if held is None:
+                continue
+            rest, left_out = held
+            others = [replace(other) for other in parts]  # the scale of each is the test's own
+            others[number] = Part.of(rest, part.low, part.high, moved)
+            views = [_View.of(plane, pixels, box, others) for plane, pixels in left_out]
+            views = [view for view in views if view.valid.sum() >= FEWEST_PIXELS]
+            if views:
+                fit_alone(others[number])
+                tests.append(_Test(number, others, views))
+        return cls(tests, anchor) if tests else None
+
+    def verdict(
+        self,
+        methods: Sequence[str] = METHODS,
+        *,
+        shading: bool = False,
+        levels: bool = True,
+        progress: Callable[[float], object] | None = None,
+    ) -> Verdict:
+        """What left-out slices say of ways to fuse and of each part alone.
+
+        Args:
+            methods: ways that are tried.
+            shading, levels: see `parts.share_scale`.
+            progress: called with the share done, 0 to 1; what it raises ends this.
+        """
+        count = len(self.tests[0].parts)
+        choices = [Choice(method) for method in methods] + [Choice("alone", n) for n in range(count)]
+        scores: dict[Choice, list[float]] = {choice: [] for choice in choices}
+        for done, test in enumerate(self.tests):
+            fuser = test.fuser(self.anchor, shading, levels)
+            batch = PlaneBatch.from_planes([view.plane for view in test.views], step=PITCH_MM)
+            for n, choice in enumerate(choices):
+                scores[choice].append(_score(fuser.fuse(choice), batch, test.views, test.parts[test.number]))
+                if progress is not None:
+                    progress((done + (n + 1) / len(choices)) / len(self.tests))
+        return Verdict.of(scores, sum(len(test.views) for test in self.tests))
+
+
+@dataclass(eq=False)
+class _Test:
+    """A part without every second slice, the other parts, and the left-out slices.
+
+    Attributes:
+        number: of that part.
+        parts: all, fitted alone.
+        views: the left-out slices.
+    """
+
+    number: int
+    parts: list[Part]
+    views: list[_View]
+    _last: tuple[tuple[bool, bool], Fuser] | None = None
+
+    def fuser(self, anchor: int, shading: bool, levels: bool) -> Fuser:
+        """The last one again if it is asked for; parts have one scale at a time."""
+        if self._last is None or self._last[0] != (shading, levels):
+            overlay = overlay_of(self.parts, anchor, PITCH_MM, shading, levels)
+            self._last = ((shading, levels), Fuser(self.parts, overlay))
+        return self._last[1]
 
 
 def shared_centre(stacks: Sequence[SliceStack], step_mm: float = 4.0) -> NDArray[np.float64] | None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..stacks import SliceStack
 from .fusion import METHODS, STEERED, Choice
-from .left_out import AS_GOOD_DB, Verdict, judge
+from .left_out import AS_GOOD_DB, Judge, Verdict
 from .parts import Part
 from .problem import Problem, Progress
 from .registration import register_stacks
@@ -66,15 +66,12 @@ class Several:
     def decide(self, register: bool, fusion: str) -> Generator[Progress, None, Decision]:
         """Register if asked, correct shading where it helps, and choose the way to fuse, `fusion` if it is not "auto"."""
         problem = self.problem
-        plain: float | None = None
-        if register and not self.moved:
-            plain = yield from self._register()
+        judge = self._judge("spline") if not register or self.moved else (yield from self._register())
         yield problem.progress("comparing intensities on left-out slices", 0.1)
-        if plain is None:
-            plain = self._mean_score(problem.stacks)
-        shaded = self._mean_score(problem.stacks, shading=True)
-        shading = plain is not None and shaded is not None and shaded > plain + SHADING_GAIN_DB
-        if plain is not None and shaded is not None:
+        shading = False
+        if judge is not None:
+            plain, shaded = self._mean_score(judge), self._mean_score(judge, shading=True)
+            shading = shaded > plain + SHADING_GAIN_DB
             problem.report["shading"] = {
                 "corrected": shading,
                 "psnr_db": {"one gain": round(plain, 3), "smooth gain": round(shaded, 3)},
@@ -87,39 +84,39 @@ class Several:
             return problem.progress(stage, begin + (self.end - begin) * share)
 
         yield report(0.0)
-        verdict = self._judged(METHODS, shading, lambda share: report(0.7 * share))
-        if verdict is not None and verdict.choice.method == "joint":
-            yield report(0.7)
-            more = self._judged((STEERED,), shading, lambda share: report(0.7 + 0.3 * share))
-            verdict = verdict.with_more(more)
+        judge = self._judge(self.prior)
+        verdict = None
+        if judge is not None:
+            verdict = judge.verdict(METHODS, shading=shading, progress=lambda share: report(0.7 * share))
+            if verdict.choice.method == "joint":
+                yield report(0.7)
+                more = judge.verdict((STEERED,), shading=shading, progress=lambda share: report(0.7 + 0.3 * share))
+                verdict = verdict.with_more(more)
         problem.report["fusion"] = described(verdict, problem.stacks)
         log.info("%s", problem.report["fusion"]["note"])
         return Decision(verdict.choice if verdict is not None else Choice("mean"), shading)
 
-    def _judged(
-        self, methods: Sequence[str], shading: bool, progress: Callable[[float], object] | None = None
-    ) -> Verdict | None:
-        return judge(
-            self.problem.stacks, lambda part: self.guessed(part, self.prior), self.anchor, methods, self.moved, shading,
-            progress,
-        )  # fmt: skip
+    def _judge(self, prior: str, stacks: Sequence[SliceStack] | None = None) -> Judge | None:
+        stacks = self.problem.stacks if stacks is None else stacks
+        return Judge.of(stacks, lambda part: self.guessed(part, prior), self.anchor, self.moved)
 
-    def _register(self) -> Generator[Progress, None, float | None]:
-        """What left-out slices say of the stacks where they are then, dB, if it was asked."""
-        problem, score = self.problem, None
+    def _register(self) -> Generator[Progress, None, Judge | None]:
+        """The judge of the stacks where they are then."""
+        problem = self.problem
         yield problem.progress("registering", 0.01)
         registration = register_stacks(
             problem.stacks, progress=lambda share: problem.progress("registering", 0.01 + 0.07 * share)
         )
         blocks = [block for stack in registration.report["stacks"] for block in stack["blocks"]]
         moved = any(block["accepted"] for block in blocks)
+        yield problem.progress("checking the registration with left-out slices", 0.08)
+        judge = self._judge("spline")
         if moved:
-            yield problem.progress("checking the registration with left-out slices", 0.08)
-            before, score = self._mean_score(problem.stacks), self._mean_score(registration.stacks)
-            if before is None or score is None or score >= before - AS_GOOD_DB:
-                problem.stacks = registration.stacks
+            there = self._judge("spline", registration.stacks)
+            if judge is None or there is None or self._mean_score(there) >= self._mean_score(judge) - AS_GOOD_DB:
+                problem.stacks, judge = registration.stacks, there
             else:
-                moved, score = False, before
+                moved = False
                 for block in blocks:
                     if block["accepted"]:
                         block.update(accepted=False, note="left-out slices do not agree: " + block["note"])
@@ -127,18 +124,19 @@ class Several:
         problem.report["motions"] = [
             [motion.tolist() if moved else np.eye(4).tolist() for motion in motions] for motions in registration.motions
         ]
-        return score
+        return judge
 
-    def _mean_score(self, stacks: list[SliceStack], shading: bool = False) -> float | None:
+    def _mean_score(self, judge: Judge, shading: bool = False) -> float:
         """How well the mean of the parts, each by its spline, predicts left-out slices, dB."""
         latest = self.problem.latest
         assert latest is not None
-        verdict = judge(
-            stacks, lambda part: self.guessed(part, "spline"), self.anchor, ("mean",), self.moved, shading,
-            lambda share: self.problem.progress(latest.stage, latest.fraction),  # so that a cancel is heard
+        verdict = judge.verdict(
+            ("mean",),
+            shading=shading,
             levels=False,  # they would hide shading where both show the body, and it matters beyond as well
-        )  # fmt: skip
-        return None if verdict is None else verdict.psnr[Choice("mean")]
+            progress=lambda share: self.problem.progress(latest.stage, latest.fraction),  # so that a cancel is heard
+        )
+        return verdict.psnr[Choice("mean")]
 
 
 def described(verdict: Verdict | None, stacks: list[SliceStack]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from GaussianMRILib.fitting import memory
 from GaussianMRILib.fitting.fusion import METHODS, STEERED, Choice, Fuser, overlay_of, slice_terms
 from GaussianMRILib.fitting.guess import cubic_guess
 from GaussianMRILib.fitting.lattice import lattice_of_volume
-from GaussianMRILib.fitting.left_out import Verdict, judge, shared_centre
+from GaussianMRILib.fitting.left_out import Judge, Verdict, shared_centre
 from GaussianMRILib.fitting.parts import Part, in_mean_places, interpolating
 from GaussianMRILib.fitting.solver import Regularisation, solve_lattice
 from GaussianMRILib.gaussians import PlaneBatch
@@ -72,17 +72,22 @@ def test_series_that_agree_are_better_together(parts: list[Part]) -> None:
     assert fused[STEERED] < fused["joint"] < fused["detail"] < fused["half"] < fused["mean"]
 
 
+def judged(stacks: list[gm.SliceStack]) -> Verdict:
+    judge = Judge.of(stacks, by_spline, 0)
+    assert judge is not None
+    return judge.verdict()
+
+
 def test_the_choice_is_made_on_left_out_slices(pair: list[gm.SliceStack]) -> None:
-    verdict = judge(pair, by_spline, 0)
-    assert verdict is not None and verdict.slices >= 6
+    verdict = judged(pair)
+    assert verdict.slices >= 6
     assert verdict.choice.part is None
     best_alone = max(value for choice, value in verdict.psnr.items() if choice.part is not None)
     assert verdict.psnr[verdict.choice] > best_alone + 0.5
     # A stack that shows something else helps nobody: one part alone is taken, and that is the other one or itself.
     rng = np.random.default_rng(3)
     noise = replace(pair[1], pixels=rng.normal(200, 60, pair[1].shape).astype(np.float32))
-    spoilt = judge([pair[0], noise], by_spline, 0)
-    assert spoilt is not None
+    spoilt = judged([pair[0], noise])
     assert spoilt.psnr[spoilt.choice] >= max(spoilt.psnr.values()) - 0.02
 
 

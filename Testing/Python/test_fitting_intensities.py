@@ -13,7 +13,7 @@ import GaussianMRILib as gm
 from GaussianMRILib.fitting.guess import cubic_guess
 from GaussianMRILib.fitting.intensities import Scale, find_scale
 from GaussianMRILib.fitting.lattice import lattice_of_volume
-from GaussianMRILib.fitting.left_out import judge
+from GaussianMRILib.fitting.left_out import Judge
 from GaussianMRILib.fitting.parts import Part
 from GaussianMRILib.gaussians import GaussianLattice
 
@@ -113,8 +113,9 @@ def test_left_out_slices_see_shading() -> None:
     )
 
     def score(stacks: list[gm.SliceStack], shading: bool) -> float:
-        verdict = judge(stacks, by_spline, 0, ("mean",), shading=shading, levels=False)
-        assert verdict is not None
+        judge = Judge.of(stacks, by_spline, 0)
+        assert judge is not None
+        verdict = judge.verdict(("mean",), shading=shading, levels=False)
         return verdict.psnr[verdict.choice]
 
     assert score([axial, shaded], True) > score([axial, shaded], False) + 0.2
