@@ -22,6 +22,8 @@ VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".hdr", 
 _NIFTI_SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img")
 #: A volume counts as stacked along its coarsest axis when that is this much coarser than the next one.
 _ANISOTROPY = 1.2
+#: Labels are no more than this many whole numbers, and this part of neighbouring pixels inside have the same.
+_MOST_LABELS, _SAME_LABEL = 256, 0.75
 
 
 def is_volume(path: Path) -> bool:
@@ -101,6 +103,20 @@ def _read(sitk: Any, path: Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
             # ITK turns a spacing of 0 into 1.
             check_spacing(header.spacing, f"voxel spacing of {path}")
     return pixels, affine
+
+
+def is_label_map(pixels: NDArray[np.float32]) -> bool:
+    """Whether pixels (K, rows, columns) look like labels: few whole numbers in patches, never noise."""
+    values = pixels.reshape(-1)
+    if not np.array_equal(values, np.rint(values)):
+        return False
+    found, counts = np.unique(values, return_counts=True)
+    if not 2 <= len(found) <= _MOST_LABELS:
+        return False
+    background = found[np.argmax(counts)]
+    left, right = pixels[..., :-1], pixels[..., 1:]
+    inside = (left != background) | (right != background)
+    return bool(len(found) == 2 or np.mean(left[inside] == right[inside]) > _SAME_LABEL)
 
 
 def stacked_along_coarsest_axis(
