@@ -38,11 +38,9 @@ _IF_UNEVEN = (
     "image type", "complex component", "inversion time", "flip angle", "repetition time", "sequence", "contrast agent",
     "trigger time", "acquisition", "field of view",
 )  # fmt: skip
-#: What tells the stacks of one series from each other as images, not only as places.
-_KINDS = (
-    *ALWAYS, "time point", "image type", "complex component", "inversion time", "flip angle", "repetition time", "sequence",
-    "contrast agent", "trigger time", "acquisition",
-)  # fmt: skip
+_OF_IMAGES = (*ALWAYS, "time point", *_IF_UNEVEN[:-1])
+#: In these the stacks of a series differ as images even where it did not take them to tell their positions apart.
+_KINDS = ("echo", "time point")
 
 
 def grouped(images: Iterable[Frame]) -> list[Group]:
@@ -251,27 +249,21 @@ def _only_even_apart(images: list[Frame], parts: list[tuple[str, list[Frame]]]) 
 
 
 def kinds_within_series(groups: Sequence[Group]) -> list[dict[str, str]]:
-    """What tells each group from the others of its series as an image (echo, time point ...): label to value.
-
-    Values that change within a group, slice by slice, tell nothing.
-    """
-    result: list[dict[str, str]] = [{} for _ in groups]
+    """What tells each group from the others of its series as an image, not only as a place: label to value."""
+    result = []
+    for labels, _ in groups:
+        pairs = [(label, text[len(label) + 1 :]) for text in labels for label in _OF_IMAGES if text.startswith(f"{label} ")]
+        # "echo time 90" begins with "echo" too.
+        result.append({label: value for label, value in pairs if not (label == "echo" and value.startswith("time "))})
     by_series: dict[str, list[int]] = {}
     for n, (_, frames) in enumerate(groups):
         by_series.setdefault(frames[0].series_uid, []).append(n)
     for members in by_series.values():
-        if len(members) < 2:
-            continue
         for label in _KINDS:
-            values = [value_of(f, label) for n in members for f in groups[n][1]]
-            numbers, start = classes(label, values), 0
-            own: list[set[int]] = []
-            for n in members:
-                own.append(set(numbers[start : start + len(groups[n][1])]))
-                start += len(groups[n][1])
-            if all(len(each) == 1 for each in own) and len(set.union(*own)) > 1:
+            own = [{value_of(f, label) for f in groups[n][1]} for n in members]
+            if all(len(each) == 1 and None not in each for each in own):
                 for n, each in zip(members, own, strict=True):
-                    result[n][label] = shown(values[numbers.index(next(iter(each)))])
+                    result[n].setdefault(label, shown(each.pop()))
     return result
 
 
@@ -283,7 +275,7 @@ def names_of(groups: Sequence[Group]) -> list[str]:
         parts = [group[0].description or f"series {group[0].series_number}"]
         if per_series[group[0].series_uid] > 1:
             parts.append(("sagittal", "coronal", "axial")[int(np.argmax(np.abs(group[0].ijk_to_ras[:3, 2])))])
-        names.append(", ".join(parts + labels))
+        names.append(", ".join(parts + [label.removeprefix("component ") for label in labels]))
     count: Counter[str] = Counter()
     for n, name in enumerate(names):
         count[name] += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import logging
 import os
 import struct
 import tempfile
@@ -17,7 +18,9 @@ from ..errors import GaussianMRIError
 from ..geometry.affine import LPS_RAS, check_spacing
 from .itk import quiet_itk
 from .slice_stack import SliceStack
+from .volume_headers import check_nifti_files, nifti_orientation, nrrd_affine
 
+logger = logging.getLogger("GaussianMRI")
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".hdr", ".img")
 _NIFTI_SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img")
 #: A volume counts as stacked along its coarsest axis when that is this much coarser than the next one.
@@ -43,6 +46,9 @@ def read_volume(path: Path, thickness: float | None = None) -> SliceStack:
     """
     with quiet_itk() as sitk:
         pixels, affine = _read(sitk, path)
+    notes = nifti_orientation(path)[1]
+    if is_label_map(pixels):
+        notes.append("its values look like labels, not like an image")
     pixels, affine = stacked_along_coarsest_axis(pixels, affine)
     name = path.name
     for suffix in sorted(VOLUME_SUFFIXES, key=len, reverse=True):
@@ -50,16 +56,22 @@ def read_volume(path: Path, thickness: float | None = None) -> SliceStack:
             name = name[: -len(suffix)]
             break
     try:
-        return SliceStack.from_array(pixels, affine, thickness, name=name)
+        stack = SliceStack.from_array(pixels, affine, thickness, name=name, notes=notes)
     except GaussianMRIError as error:
         raise GaussianMRIError(f"{path}: {error}") from error
+    for note in notes:
+        logger.warning("%s: %s.", path, note)
+    return stack
 
 
 def _read(sitk: Any, path: Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
     """Pixels [k, j, i] and ijk_to_ras of the file."""
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
-    header = nifti_header(path) if path.name.lower().endswith(_NIFTI_SUFFIXES) else None
+    header = None
+    if path.name.lower().endswith(_NIFTI_SUFFIXES):
+        check_nifti_files(path)
+        header = nifti_header(path)
     try:
         reader.ReadImageInformation()
         size, components = reader.GetSize(), reader.GetNumberOfComponents()
@@ -95,6 +107,8 @@ def _read(sitk: Any, path: Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
     )
     affine[:3, 3] = image.GetOrigin()[:3]
     affine = LPS_RAS @ affine
+    if (by_header := nrrd_affine(path)) is not None:
+        return pixels, by_header
     if header is not None:
         if header.affine is not None:
             # The sform as it is: ITK swaps it for the qform, or rounds it to a rotation, when it has shear.
@@ -137,7 +151,7 @@ class _NiftiHeader:
     """Geometry of a NIfTI-1 file, straight from its header (nifti1.h).
 
     Attributes:
-        affine: (4, 4) the sform in mm, RAS; None when the file has none.
+        affine: (4, 4) the sform in mm, RAS; None when the file has none (see `nifti_orientation`).
         spacing: pixdim[1..3], mm.
         codes: where the codes of qform and sform are in the header, and their struct format.
         single_file: header and pixels are in one file, of at least `length` bytes.
@@ -152,9 +166,6 @@ class _NiftiHeader:
         self.spacing = np.asarray(struct.unpack_from(order + "3f", data, 80)) * scale
         self.codes = (252, order + "hh")
         self.affine: NDArray[np.float64] | None = None
-        if struct.unpack_from(self.codes[1], data, self.codes[0])[1] > 0:
-            self.affine = np.eye(4)
-            self.affine[:3] = np.reshape(struct.unpack_from(order + "12f", data, 280), (3, 4)) * scale
         dims = struct.unpack_from(order + "8h", data, 40)
         voxels = int(np.prod(dims[1 : 1 + min(max(dims[0], 0), 7)], dtype=np.int64))
         self.single_file = magic == b"n+1"
@@ -186,6 +197,7 @@ def nifti_header(path: Path) -> _NiftiHeader | None:
         raise GaussianMRIError(
             f"{path} cannot be read: it is truncated or damaged. Copy it again."
         ) from error
+    header.affine = nifti_orientation(path)[0]
     if header.single_file and length < header.length:
         raise GaussianMRIError(f"{path} is truncated: {length} of {header.length} bytes. Copy it again.")
     return header
