@@ -89,6 +89,10 @@ def read_stacks(
             left_out.add(file, "a label map by its values; name the file to read it")
     else:
         stacks = [stack for _, stack in maps]
+    for stack in stacks:
+        if not stack.source:  # read_dicom logs those of its own
+            for note in stack.notes:
+                logger.warning("%s: %s.", stack.name, note)
     if not stacks:
         raise GaussianMRIError(_nothing(where, left_out))
     left_out.say()
