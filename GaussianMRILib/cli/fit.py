@@ -70,7 +70,9 @@ def fit(
       gaussianmri fit dicom/ --stack 2 --roi -40 40 -60 30 -50 40 -o l5s1.npz
     """
     check_writable(output)
-    stacks = stacks_to_fit(inputs, chosen, group, thickness, output)
+    stacks = stacks_to_fit(
+        inputs, chosen, group, thickness, output, same_frame=same_frame, any_contrast=any_contrast
+    )
     from ..fitting import Fitter
 
     box = None if roi is None else [roi[0:2], roi[2:4], roi[4:6]]

@@ -234,7 +234,7 @@ def _stack(
     lost: list[str],
 ) -> SliceStack:
     poses = np.stack([f.ijk_to_ras for f in group])
-    notes = list(lost)
+    notes: list[str] = []
     known = [f.thickness for f in group if f.thickness]
     own: float | NDArray[np.float64] | None = thickness
     if own is None and known:
@@ -244,7 +244,10 @@ def _stack(
         notes.append("no SliceThickness, Spacing Between Slices taken for it")
     elif own is None:
         notes.append("no SliceThickness, the distance between slices taken for it")
-    notes += _remarks(poses, group[0].shape)
+    remarks = _remarks(poses, group[0].shape)
+    # A gap says the same as the number that is missing, and where.
+    notes += lost if not any("missing" in text for text in remarks) else [n for n in lost if "Number" not in n]
+    notes += remarks
     if any(f.inverted for f in group):
         notes.append("MONOCHROME1, inverted so that high is bright")
     if np.ptp(pixels) == 0:
