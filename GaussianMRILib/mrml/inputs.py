@@ -11,8 +11,7 @@ import numpy as np
 
 from ..errors import GaussianMRIError
 from .dicom import dicom_files
-from .scene import matrix_to_world
-from .volumes import dicom_slices, file_notes
+from .volumes import dicom_slices, file_notes, placed
 
 if TYPE_CHECKING:
     from ..stacks import SliceStack
@@ -46,13 +45,13 @@ def _header_of(node: Any) -> SliceStack | None:
         return None
     try:
         path = Path(dicom_files(node)[0])
-        placed = not np.array_equal(matrix_to_world(node), np.eye(4))
+        moved = not np.array_equal(placed(node)[1], np.eye(4))
         source, frame = _read(path, path.stat().st_mtime_ns)
     except (GaussianMRIError, OSError):
         return None
     from ..stacks import SliceStack
 
-    if placed:  # by the user, who knows where it belongs
+    if moved:  # by the user, who knows where it belongs
         source, frame = {**source, "placed": True}, None
     return SliceStack.from_array(np.zeros((1, 1, 1)), np.eye(4)[None], 1.0, frame, node.GetName(), source)
 

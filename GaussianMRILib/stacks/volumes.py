@@ -23,9 +23,8 @@ VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".hdr", 
 _NIFTI_SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img")
 #: A volume counts as stacked along its coarsest axis when that is this much coarser than the next one.
 _ANISOTROPY = 1.2
-#: Labels are no more than this many whole numbers, and this part of neighbouring pixels inside have the same; of a
-#: mask, which may be thin, less.
-_MOST_LABELS, _SAME_LABEL, _SAME_IN_MASK = 256, 0.75, 0.3
+#: Labels are no more than this many whole numbers, and this part of neighbours off the background have the same one.
+_MOST_LABELS, _SAME_LABEL = 256, 0.75
 
 
 def is_volume(path: Path) -> bool:
@@ -128,10 +127,10 @@ def is_label_map(pixels: NDArray[np.float32]) -> bool:
     for axis in range(pixels.ndim):
         if pixels.shape[axis] > 1:
             one, other = np.moveaxis(pixels, axis, 0)[:-1], np.moveaxis(pixels, axis, 0)[1:]
-            inside = (one != background) | (other != background)
+            inside = (one != background) & (other != background)
             same.append(float(np.mean(one[inside] == other[inside])) if inside.any() else 0.0)
     same.sort()  # across thick slices, the worst axis, even labels change
-    return same[-2:][0] > (_SAME_IN_MASK if len(found) == 2 else _SAME_LABEL)
+    return same[-2:][0] > _SAME_LABEL
 
 
 def stacked_along_coarsest_axis(
