@@ -72,6 +72,37 @@ def test_contrasts_at_shifted_positions(tmp_path: Path, tag: str, values: list[A
         Problem.pose(stacks, "fast", 0, "cpu", None)
 
 
+@pytest.mark.parametrize("step", [0.05, 1.5])
+def test_volumes_that_nothing_but_their_numbers_tells_apart(tmp_path: Path, step: float) -> None:
+    for n in range(3):
+        for k in range(6):
+            dataset = image(NOISE + np.uint16(n), at(4.0 * k + n * step), InstanceNumber=6 * n + k + 1)
+            save(dataset, tmp_path / f"{n}{k}.dcm")
+    stacks = read_stacks(tmp_path)
+    assert sizes(stacks) == [6, 6, 6] and [stack.name[-8:] for stack in stacks] == ["repeat 1", "repeat 2", "repeat 3"]
+    for n, stack in enumerate(stacks):
+        assert np.all(stack.pixels == NOISE + n) and stack.spacing == pytest.approx(4)
+
+
+@pytest.mark.parametrize(
+    ("group", "creator", "element", "vr", "values"),
+    [
+        (0x0019, "SIEMENS MR HEADER", 0x0C, "IS", [0, 1000]),
+        (0x0043, "GEMS_PARM_01", 0x39, "IS", [[0, 8, 0, 0], [1000001000, 8, 0, 0]]),
+        (0x2001, "Philips Imaging DD 001", 0x03, "FL", [0.0, 1000.0]),
+    ],
+)
+def test_private_b_values(tmp_path: Path, group: int, creator: str, element: int, vr: str, values: list[Any]) -> None:
+    for n, value in enumerate(values):
+        for k in range(4):
+            dataset = image(NOISE, at(4.0 * k + 3.5 * n))
+            dataset.private_block(group, creator, create=True).add_new(element, vr, value)
+            save(dataset, tmp_path / f"{n}{k}.dcm")
+    stacks = read_stacks(tmp_path)
+    assert [stack.name for stack in stacks] == ["T2, axial, b-value 0", "T2, axial, b-value 1000"]
+    assert "b-value 0 and 1000" in why_apart(*stacks)
+
+
 def test_numbers_of_one_contrast_may_have_noise(tmp_path: Path) -> None:
     for k in range(6):
         tags = {"EchoTime": 92.0 + 1e-5 * k, "DiffusionBValue": 1000.0 + k, "RepetitionTime": 3000 + 0.1 * k}
@@ -275,6 +306,9 @@ def test_many_files_of_a_kind_are_one_line(tmp_path: Path, caplog) -> None:
     (line,) = [r.getMessage() for r in caplog.records if "presentation" in r.getMessage()]
     assert "p0.dcm" in line and "and 4 others" in line
     assert "a picture of a screen" in caplog.text
+    written = image(NOISE, at(0), BurnedInAnnotation="YES", ConversionType="WSD", SeriesInstanceUID="4.1")
+    save(written, tmp_path / "key.dcm")
+    assert sizes(read_stacks(tmp_path)) == [4]
 
 
 def test_localisers_are_left_out_visibly(tmp_path: Path) -> None:
