@@ -220,7 +220,7 @@ def stacks_to_fit(
     Raises:
         GaussianMRIError: a folder holds several groups and none is chosen; lists them, with the command for each.
     """
-    from ..stacks import belonging_together, why_apart
+    from ..stacks import belonging_together, why_groups_apart
 
     if group is not None and chosen:
         raise click.UsageError("Give either --group or --stack.")
@@ -242,7 +242,8 @@ def stacks_to_fit(
     ]
     for number, members in enumerate(groups, 1):
         names = "; ".join(f"stack {n + 1} {stacks[n].name}" for n in members)
-        reason = why_apart(stacks[groups[0][0]], stacks[members[0]], **trusted) if number > 1 else ""
+        first, own = ([stacks[n] for n in group] for group in (groups[0], members))
+        reason = why_groups_apart(first, own, **trusted) if number > 1 else ""
         lines.append(f"  Group {number}: {names}{f' (against group 1: {reason})' if reason else ''}")
         lines.append(f"    gaussianmri fit {words} --group {number} -o {shlex.quote(str(output))}")
     raise GaussianMRIError("\n".join(lines))

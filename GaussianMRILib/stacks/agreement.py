@@ -173,6 +173,16 @@ def why_apart(
     return "" if any_contrast else "; ".join(_differences(one, other))
 
 
+def why_groups_apart(
+    one: Sequence[SliceStack], other: Sequence[SliceStack], *, same_frame: bool = False, any_contrast: bool = False
+) -> str:
+    """`why_apart` of the first two stacks of two groups that do not belong together."""
+    pairs = (
+        why_apart(a, b, same_frame=same_frame, any_contrast=any_contrast) for a in one for b in other
+    )
+    return next((reason for reason in pairs if reason), "")
+
+
 def apart(stacks: Sequence[SliceStack]) -> list[list[SliceStack]]:
     """The stacks in groups that have no scanned place in common; one group where all hang together."""
     hulls = [stack.hulls() for stack in stacks]
@@ -307,4 +317,5 @@ __all__ = [
     "check_same_patient",
     "in_one_frame",
     "why_apart",
+    "why_groups_apart",
 ]

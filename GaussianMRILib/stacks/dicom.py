@@ -71,7 +71,13 @@ def read_dicom(
         read: list[int] = []
         for k, frame in enumerate(group):
             try:
-                pixels[k], mask = _values(frame, load)
+                values, mask = _values(frame, load)
+                with np.errstate(over="ignore"):
+                    pixels[k] = values
+                if not np.isfinite(pixels[k]).all():
+                    raise GaussianMRIError(
+                        f"{frame.path} has pixels that are NaN or infinite. Repair it or leave it out."
+                    )
                 read.append(k)
             except GaussianMRIError as error:
                 left_out.failed(frame.path, error)
@@ -89,7 +95,10 @@ def read_dicom(
             padded = None if padded is None else padded[read]
         if padded is not None and (note := fill_padding(pixels, padded)):
             logger.info("%s: %s.", name, note)
-        stacks.append(_stack(name, group, pixels, thickness, kind, notes))
+        try:
+            stacks.append(_stack(name, group, pixels, thickness, kind, notes))
+        except GaussianMRIError as error:
+            left_out.failed(group[0].path, error)
     return stacks
 
 
