@@ -7,6 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -212,13 +213,15 @@ def _alike(one: Group, other: Group) -> bool:
 # ---- one stack
 
 
-def _values(frame: Frame, load: Load) -> tuple[NDArray[np.float64], NDArray[np.bool_] | None]:
+def _values(frame: Frame, load: Load) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
     """Pixel values of one image in the units of the file, and where it is padding."""
     raw = _stored(frame, load)
     stored = meaningful(raw, frame.bits_stored, frame.high_bit)
     mask = frame.padding(raw, stored) if frame.padding else None
     if frame.lut is not None:
         return frame.lut(stored), mask
+    if frame.slope == 1 and frame.intercept == 0 and not frame.inverted:
+        return stored, mask
     values = stored.astype(np.float64)
     if frame.inverted:
         values = frame.full_scale - values
