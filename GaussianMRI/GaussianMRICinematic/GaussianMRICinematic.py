@@ -49,6 +49,7 @@ class GaussianMRICinematicWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         self._parameterNodeGuiTag = None
         self._view = None
         self._shown = None
+        self._folder = ""
 
     def setup(self):
         ScriptedLoadableModuleWidget.setup(self)
@@ -175,6 +176,7 @@ class GaussianMRICinematicWidget(ScriptedLoadableModuleWidget, VTKObservationMix
                 parameters.size,
                 parameters.planes.name,
             )
+            self._folder = parameters.folder
             self.jobController.start(job)
         self.ui.statusLabel.text = _("starting")
         self.onParametersChanged()
@@ -191,9 +193,12 @@ class GaussianMRICinematicWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         if problem:
             self.ui.statusLabel.text = _("Stopped; Start goes on from what is there.")
             slicer.util.errorDisplay(_("The model was not finished.") + f"\n\n{problem}")
-        elif self._parameterNode:
+        else:
             self.ui.statusLabel.text = _("The model is ready.")
-            self._parameterNode.modelPath = os.path.join(self._parameterNode.folder, self.logic.MODEL)
+            # Another module may be open, or another scene.
+            parameters = self._parameterNode or self.logic.getParameterNode()
+            if parameters.folder == self._folder:
+                parameters.modelPath = os.path.join(self._folder, self.logic.MODEL)
         self.onParametersChanged()
 
     def onCancel(self, checked=False):

@@ -19,7 +19,7 @@ from .maps import MAP_OUTSIDE, map_image, native_spacing, scan_corners, show_map
 from .planes import Spacing, frame_of, move_plane, plane_of
 from .resampling import empty_value
 from .scene import PREFIX, as_array, as_matrix, in_scene
-from .views import ViewState, composite_of, face_plane, facing, nodes_of
+from .views import ViewState, composite_of, face_plane, facing, nodes_of, right_handed
 from .volumes import copy_display, volume_from_images
 
 if TYPE_CHECKING:
@@ -211,8 +211,9 @@ class Preview:
         try:
             if not self._plane.GetLocked():
                 # Where the plane has to be, not how it has to move: linked views tell of one move several times.
-                motion = matrix @ np.linalg.inv(self._facing) @ self._frame @ np.linalg.inv(frame_of(self._plane))
-                self._facing, self._frame = matrix, motion @ frame_of(self._plane)
+                turned = right_handed(matrix) @ np.linalg.inv(right_handed(self._facing))
+                self._facing, self._frame = matrix, turned @ self._frame
+                motion = self._frame @ np.linalg.inv(frame_of(self._plane))
                 if not np.allclose(motion, np.eye(4), rtol=0, atol=1e-6):
                     move_plane(self._plane, motion)
         except GaussianMRIError as error:
@@ -311,7 +312,7 @@ class Preview:
         extent = (plane.shape[1] * plane.spacing[0], plane.shape[0] * plane.spacing[1])
         size = (*extent, *self._view.GetDimensions()[:2])
         fit, self._size = first or not np.allclose(size, self._size, rtol=0.01, atol=0), size
-        self._facing, self._frame = facing(plane), frame_of(self._plane)
+        self._facing, self._frame = facing(plane, self._view), frame_of(self._plane)
         face_plane(self._view, plane, fit)
         if first:
             self._view.SetSliceVisible(True)

@@ -10,7 +10,7 @@ import vtk
 from numpy.typing import NDArray
 
 from ..geometry import ImagePlane
-from .scene import as_matrix
+from .scene import as_array, as_matrix
 from .volumes import planes_of_volume
 
 
@@ -27,13 +27,27 @@ def composite_of(slice_node: Any) -> Any:
     return next((node for node in composites if node.GetLayoutName() == name), None)
 
 
-def facing(plane: ImagePlane) -> NDArray[np.float64]:
-    """SliceToRAS (4, 4) of a view that shows a plane: rows to the right, columns down, its middle in the middle."""
+def facing(plane: ImagePlane, slice_node: Any = None) -> NDArray[np.float64]:
+    """SliceToRAS (4, 4) of a view that shows a plane: rows to the right, columns down, its middle in the middle.
+
+    Args:
+        slice_node: a view whose matrix is returned where it hangs so already: Slicer's own axial and sagittal views have
+            left-handed ones, by which it knows their orientations.
+    """
     matrix = np.eye(4)
-    right, up = plane.i_axis, -plane.j_axis
-    matrix[:3, :3] = np.stack([right, up, np.cross(right, up)], axis=1)
-    matrix[:3, 3] = plane.center
-    return matrix
+    matrix[:3, 0], matrix[:3, 1], matrix[:3, 3] = plane.i_axis, -plane.j_axis, plane.center
+    if slice_node is not None:
+        present = as_array(slice_node.GetSliceToRAS())
+        if np.allclose(present[:3, [0, 1, 3]], matrix[:3, [0, 1, 3]], rtol=0, atol=1e-6):
+            return present
+    return right_handed(matrix)
+
+
+def right_handed(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(4, 4) with the first two axes and the place of a matrix, and the third axis that follows from them."""
+    result = matrix.copy()
+    result[:3, 2] = np.cross(matrix[:3, 0], matrix[:3, 1])
+    return result
 
 
 def face_plane(slice_node: Any, plane: ImagePlane, fit: bool = True) -> None:
@@ -43,7 +57,7 @@ def face_plane(slice_node: Any, plane: ImagePlane, fit: bool = True) -> None:
         slice_node: vtkMRMLSliceNode.
         fit: also choose the field of view so that the whole plane is seen.
     """
-    matrix = facing(plane)
+    matrix = facing(plane, slice_node)
     modifying = slice_node.StartModify()
     slice_node.GetSliceToRAS().DeepCopy(as_matrix(matrix))
     slice_node.UpdateMatrices()

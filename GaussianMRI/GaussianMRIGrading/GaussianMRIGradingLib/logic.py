@@ -84,6 +84,7 @@ class GaussianMRIGradingLogic(ScriptedLoadableModuleLogic):
     #: Attribute of planes that says which disc and input they were made for.
     ORIGIN = "GaussianMRI.GradeOrigin"
     PICTURE = "GaussianMRIGrading.png"
+    NETWORKS = "monai>=1.3"
 
     def getParameterNode(self):
         return GaussianMRIGradingParameterNode(super().getParameterNode())
@@ -95,13 +96,19 @@ class GaussianMRIGradingLogic(ScriptedLoadableModuleLogic):
         """
         from GaussianMRILib.mrml.dependencies import ensure_packages
 
-        others = ["monai>=1.3"] + (["highdicom>=0.22"] if report else [])
+        others = [self.NETWORKS] + (["highdicom>=0.22"] if report else [])
         ensure_packages(_("Gaussian MRI Grading"), cuda=cuda, others=others)
 
     @staticmethod
     def kernelNotice():
         """A sentence where work is slow for want of compiled kernels, else empty."""
         from GaussianMRILib.mrml.panels import kernel_notice
+
+    def packagesMissing(self):
+        """Packages that `ensurePackages` would install."""
+        from GaussianMRILib.mrml.dependencies import packages_missing
+
+        return packages_missing([self.NETWORKS])
 
         return kernel_notice()
 
