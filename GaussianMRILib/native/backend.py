@@ -108,8 +108,10 @@ def why_slow() -> str:
 
     Loads and builds nothing, so it is quick; a compiler that fails is found out by `backend` only.
     """
-    if os.environ.get("GAUSSIANMRI_BACKEND") == "reference" or (_chosen is not None and _chosen[1] is None):
-        return f"{_selected()[2]}."
+    if _chosen is not None:
+        return "" if _chosen[1] is not None else f"{_chosen[2]}."
+    if os.environ.get("GAUSSIANMRI_BACKEND") == "reference":
+        return "GAUSSIANMRI_BACKEND asks for it."
     if (Path(__file__).resolve().parent / library_name()).is_file():
         return ""
     try:

@@ -298,11 +298,22 @@ def test_after_a_fit_it_says_what_how_well_and_what_next(
 
 
 def test_without_kernels_the_first_line_says_so(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GAUSSIANMRI_BACKEND", "reference")
+    from GaussianMRILib import GaussianMRIError
+    from GaussianMRILib.native import build
+
+    backend = sys.modules["GaussianMRILib.native.backend"]  # the package has a function of that name
+
+    def refuse() -> str:
+        raise GaussianMRIError("No C++ compiler was found.")
+
+    monkeypatch.setattr(backend, "_chosen", None)
+    monkeypatch.setattr(backend, "library_name", lambda: "none.so")
+    monkeypatch.setattr(build, "_compiler", refuse)
     for name, label in zip(MODULES, ("researchLabel", "noticeLabel", "researchLabel"), strict=True):
         panel = opened(app, name)
         first, second = getattr(panel.ui, label).text.splitlines()[:2]
-        assert "hundreds of times longer" in first and "Extensions Manager" in first and "diagnosis" in second
+        assert "hundreds of times longer" in first and "No C++ compiler" in first
+        assert "Extensions Manager" in first and "diagnosis" in second
 
 
 def test_menus_have_peoples_words(app: Any) -> None:

@@ -87,14 +87,14 @@ class GaussianMRICinematicLogic(ScriptedLoadableModuleLogic):
         """A sentence where work is slow for want of compiled kernels, else empty."""
         from GaussianMRILib.mrml.panels import kernel_notice
 
+        return kernel_notice()
+
     @staticmethod
     def packagesMissing():
         """Packages that `ensurePackages` would install."""
         from GaussianMRILib.mrml.dependencies import packages_missing
 
         return packages_missing()
-
-        return kernel_notice()
 
     @staticmethod
     def defaultVolume():

@@ -104,13 +104,13 @@ class GaussianMRIGradingLogic(ScriptedLoadableModuleLogic):
         """A sentence where work is slow for want of compiled kernels, else empty."""
         from GaussianMRILib.mrml.panels import kernel_notice
 
+        return kernel_notice()
+
     def packagesMissing(self):
         """Packages that `ensurePackages` would install."""
         from GaussianMRILib.mrml.dependencies import packages_missing
 
         return packages_missing([self.NETWORKS])
-
-        return kernel_notice()
 
     @staticmethod
     def defaultVolume():

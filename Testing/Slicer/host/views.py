@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import slicer
 import vtk
 from PySide6 import QtCore, QtGui, QtWidgets
-from PySide6.QtCore import Property, Signal
+from PySide6.QtCore import Property
 from vtk.util.numpy_support import vtk_to_numpy
 
 SLICE_MANAGERS = (
