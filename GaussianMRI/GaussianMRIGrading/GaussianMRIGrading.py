@@ -343,7 +343,10 @@ class GaussianMRIGradingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
 
     def onReport(self, checked=False):
         path = qt.QFileDialog.getSaveFileName(
-            slicer.util.mainWindow(), _("Save report"), self.logic.inSceneFolder("grades.dcm"), _("DICOM Structured Report (*.dcm)")
+            slicer.util.mainWindow(),
+            _("Save report"),
+            self.logic.inSceneFolder("grades.dcm"),
+            _("DICOM Structured Report (*.dcm)"),
         )
         if path:
             with slicer.util.tryWithErrorDisplay(_("The report was not written."), waitCursor=True):

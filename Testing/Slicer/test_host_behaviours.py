@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -157,3 +158,14 @@ def test_an_enumeration_is_kept_by_name_and_shown_by_label(app: Any) -> None:
     assert wrapped.effort is Effort.little and node.GetParameter("effort") == "little"
     with pytest.raises(TypeError):
         wrapped.effort = "much"
+
+
+def test_a_scene_is_saved_and_loaded_with_its_data(app: Any, tmp_path: Path) -> None:
+    """qSlicerSceneBundle writer and reader through slicer.util; every node with data gets a file."""
+    from mrml_scenes import bright_point
+
+    bright_point(app.scene, name="kept")
+    assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
+    app.scene.Clear(0)
+    assert slicer.util.loadScene(str(tmp_path / "scene.mrb"))
+    assert slicer.util.arrayFromVolume(slicer.util.getNode("kept")).max() > 0
