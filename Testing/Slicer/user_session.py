@@ -111,7 +111,7 @@ class Session:
         self.panel.ui.inputSelector.setCheckState(axial, qt.Qt.Checked)
         region = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "Disc")  # so that fits take seconds
         region.SetCenter(disc.GetCenterWorld())
-        region.SetSize(70, 70, 50)
+        region.SetSize(50, 50, 40)
         region.CreateDefaultDisplayNodes()
         region.SetDisplayVisibility(False)
         self.panel.ui.regionSelector.setCurrentNode(region)
@@ -188,7 +188,7 @@ class Session:
         slicer.mrmlScene.Clear(0)
         self.wait(0.5)
         assert not self.previews() and self.parameters.field is None
-        assert slicer.util.loadScene(str(self.scene))
+        slicer.util.loadScene(str(self.scene))
         self.wait(10, lambda: self.parameters.field is not None and bool(self.previews()))
         slicer.app.layoutManager().setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
         self.check_preview()
