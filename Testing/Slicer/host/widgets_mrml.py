@@ -45,6 +45,10 @@ class qMRMLCheckableNodeComboBox(qMRMLNodeComboBox):
         super()._rebuild()
         self._mark()
 
+    def _batch_ended(self, _: Any) -> None:
+        self._checked.clear()  # the items are new ones
+        super()._batch_ended(_)
+
     def _insert(self, node: Any) -> None:
         super()._insert(node)
         self._mark()
