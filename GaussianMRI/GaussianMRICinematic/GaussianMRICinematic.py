@@ -2,6 +2,7 @@ import importlib.util
 import os
 import sys
 
+import ctk
 import qt
 import slicer
 import vtk
@@ -48,6 +49,7 @@ class GaussianMRICinematicWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         self._parameterNodeGuiTag = None
         self._view = None
         self._shown = None
+        self._folder = ""
 
     def setup(self):
         ScriptedLoadableModuleWidget.setup(self)
@@ -59,13 +61,24 @@ class GaussianMRICinematicWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         self.jobController = JobController(self.onReport, self.onEnd)
         for name in self.logic.lookNames():
             self.ui.lookSelector.addItem(name)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndClose)
+        notice = self.logic.kernelNotice()
+        if notice:
+            self.ui.researchLabel.text = f"{notice}\n{self.ui.researchLabel.text}"
+        # Nothing may be chosen in a list of nodes while the scene is being filled: such lists are then half filled.
+        for event, slot in (
+            (slicer.mrmlScene.StartBatchProcessEvent, self.onSceneStartFilling),
+            (slicer.mrmlScene.StartImportEvent, self.onSceneStartClearing),
+            (slicer.mrmlScene.StartCloseEvent, self.onSceneStartClearing),
+            (slicer.mrmlScene.EndBatchProcessEvent, self.onSceneFilled),
+        ):
+            self.addObserver(slicer.mrmlScene, event, slot)
         ui = self.ui
+        ui.folderEdit.filters = ctk.ctkPathLineEdit.Dirs
+        ui.modelEdit.filters = ctk.ctkPathLineEdit.Files
         ui.lookSelector.connect("currentTextChanged(QString)", self.onLook)
-        ui.folderEdit.connect("currentPathChanged(QString)", self.onFolder)
-        ui.modelEdit.connect("currentPathChanged(QString)", self.onModel)
+        # The fields' own signal is not emitted when they become empty.
+        ui.folderEdit.comboBox().connect("editTextChanged(QString)", self.onFolder)
+        ui.modelEdit.comboBox().connect("editTextChanged(QString)", self.onModel)
         for button, slot in (
             (ui.applyButton, self.onApply),
             (ui.cancelButton, self.onCancel),
@@ -75,35 +88,41 @@ class GaussianMRICinematicWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         self.initializeParameterNode()
 
     def cleanup(self):
-        self.jobController.cancel()
-        self._hide()
         self.setParameterNode(None)
         self.removeObservers()
+        self._hide()
+        self.jobController.cancel()
 
     def enter(self):
         self.initializeParameterNode()
 
+    def exit(self):
+        """The 3D view belongs to the next module; the model comes back with `enter`."""
+        self.setParameterNode(None)
+        self._hide()
+
     # Scene and parameters
 
-    def onSceneStartClose(self, caller, event):
-        self._hide()
+    def onSceneStartFilling(self, caller, event):
         self.setParameterNode(None)
 
-    def onSceneEndClose(self, caller, event):
+    def onSceneStartClearing(self, caller, event):
+        self.setParameterNode(None)
+        self._hide()
+
+    def onSceneFilled(self, caller, event):
         if self.parent.isEntered:
             self.initializeParameterNode()
 
     def initializeParameterNode(self):
         self.setParameterNode(self.logic.getParameterNode())
         if not self._parameterNode.inputVolume:
-            first = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
-            if first and not first.GetHideFromEditors():
-                self._parameterNode.inputVolume = first
+            self._parameterNode.inputVolume = self.logic.defaultVolume()
 
     def setParameterNode(self, parameterNode):
         if self._parameterNode:
-            self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
             self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersChanged)
+            self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
         self._parameterNode = parameterNode
         if self._parameterNode:
             self._parameterNodeGuiTag = self._parameterNode.connectGui(self.ui)
@@ -152,11 +171,12 @@ class GaussianMRICinematicWidget(ScriptedLoadableModuleWidget, VTKObservationMix
                 parameters.look,
                 parameters.folder,
                 parameters.region,
-                parameters.quality,
+                parameters.quality.name,
                 parameters.frames,
                 parameters.size,
-                parameters.planes,
+                parameters.planes.name,
             )
+            self._folder = parameters.folder
             self.jobController.start(job)
         self.ui.statusLabel.text = _("starting")
         self.onParametersChanged()
@@ -173,9 +193,12 @@ class GaussianMRICinematicWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         if problem:
             self.ui.statusLabel.text = _("Stopped; Start goes on from what is there.")
             slicer.util.errorDisplay(_("The model was not finished.") + f"\n\n{problem}")
-        elif self._parameterNode:
+        else:
             self.ui.statusLabel.text = _("The model is ready.")
-            self._parameterNode.modelPath = os.path.join(self._parameterNode.folder, self.logic.MODEL)
+            # Another module may be open, or another scene.
+            parameters = self._parameterNode or self.logic.getParameterNode()
+            if parameters.folder == self._folder:
+                parameters.modelPath = os.path.join(self._folder, self.logic.MODEL)
         self.onParametersChanged()
 
     def onCancel(self, checked=False):

@@ -3,6 +3,7 @@ import os
 import re
 import sys
 
+import ctk
 import qt
 import slicer
 import vtk
@@ -68,12 +69,22 @@ class GaussianMRIGradingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
         self.logic = GaussianMRIGradingLogic()
         self.gradeController = GradeController(self.onProgress, self.onEnd)
 
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndClose)
+        notice = self.logic.kernelNotice()
+        if notice:
+            self.ui.noticeLabel.text = f"{notice}\n{self.ui.noticeLabel.text}"
+
+        # Nothing may be chosen in a list of nodes while the scene is being filled: such lists are then half filled.
+        for event, slot in (
+            (slicer.mrmlScene.StartBatchProcessEvent, self.onSceneStartFilling),
+            (slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose),
+            (slicer.mrmlScene.EndBatchProcessEvent, self.onSceneFilled),
+        ):
+            self.addObserver(slicer.mrmlScene, event, slot)
         ui = self.ui
+        ui.checkpointEdit.filters = ctk.ctkPathLineEdit.Dirs
         ui.inputSelector.connect("checkedNodesChanged()", self.onInputsChecked)
-        ui.checkpointEdit.connect("currentPathChanged(QString)", self.onCheckpoints)
+        # The field's own signal is not emitted when it becomes empty.
+        ui.checkpointEdit.comboBox().connect("editTextChanged(QString)", self.onCheckpoints)
         ui.pointsSelector.connect("nodeAddedByUser(vtkMRMLNode*)", self.onPointsAddedByUser)
         ui.lineSelector.connect("nodeAddedByUser(vtkMRMLNode*)", self.onPointsAddedByUser)
         ui.discPlaneSelector.connect("nodeAddedByUser(vtkMRMLNode*)", self.onPlaneAddedByUser)
@@ -91,22 +102,28 @@ class GaussianMRIGradingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
         self.initializeParameterNode()
 
     def cleanup(self):
-        self.gradeController.cancel()
         self.setParameterNode(None)
         self.removeObservers()
+        self.gradeController.end()
 
     def enter(self):
         self.initializeParameterNode()
 
+    def exit(self):
+        self.setParameterNode(None)
+
     # Scene and parameters
 
+    def onSceneStartFilling(self, caller, event):
+        self.setParameterNode(None)
+
     def onSceneStartClose(self, caller, event):
+        self.setParameterNode(None)
         self.gradeController.cancel()
         self.ui.statusLabel.text = self.ui.pictureLabel.text = ""
         self._pending = None
-        self.setParameterNode(None)
 
-    def onSceneEndClose(self, caller, event):
+    def onSceneFilled(self, caller, event):
         if self.parent.isEntered:
             self.initializeParameterNode()
 
@@ -114,15 +131,15 @@ class GaussianMRIGradingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
         """Take the scene's parameter node, with defaults where the user has chosen nothing."""
         self.setParameterNode(self.logic.getParameterNode())
         parameters = self._parameterNode
-        if not parameters.inputVolumes:
-            first = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
-            if first and not first.GetHideFromEditors():
+        if not any(parameters.inputVolumes):
+            first = self.logic.defaultVolume()
+            if first:
                 parameters.inputVolumes = [first]
 
     def setParameterNode(self, parameterNode):
         if self._parameterNode:
-            self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
             self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersChanged)
+            self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
         self._parameterNode = parameterNode
         if self._parameterNode:
             self._parameterNodeGuiTag = self._parameterNode.connectGui(self.ui)
@@ -151,8 +168,8 @@ class GaussianMRIGradingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
             ("plane", (ui.discPlaneLabel, ui.discPlaneSelector)),
         ):
             for widget in widgets:
-                widget.visible = parameters.discSource == source
-        ui.fieldSelector.enabled = parameters.inputType == "R-GS"
+                widget.visible = parameters.discSource.name == source
+        ui.fieldSelector.enabled = parameters.inputType.name == "R-GS"
         self.updateButtons()
 
     def onInputsChecked(self):
@@ -187,7 +204,7 @@ class GaussianMRIGradingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
         ui.tableButton.enabled = self.logic.table() is not None
 
     def _hasDisc(self):
-        if self._parameterNode.discSource == "segment":
+        if self._parameterNode.discSource.name == "segment":
             return bool(self.ui.segmentSelector.currentSegmentID())
         return self._discNode() is not None
 
@@ -195,7 +212,7 @@ class GaussianMRIGradingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
         """The points, line or plane that is chosen."""
         parameters = self._parameterNode
         nodes = {"points": parameters.points, "line": parameters.line, "plane": parameters.discPlane}
-        return nodes.get(parameters.discSource)
+        return nodes.get(parameters.discSource.name)
 
     # Disc
 
@@ -227,7 +244,7 @@ class GaussianMRIGradingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
     def _disc(self):
         """The disc, the plane to label (None for a new one) and where the disc comes from."""
         parameters = self._parameterNode
-        level, source = parameters.level, parameters.discSource
+        level, source = parameters.level, parameters.discSource.name
         if source == "plane":
             return self.logic.discFromPlane(parameters.discPlane, level), parameters.discPlane, ""
         if source != "segment":
@@ -236,7 +253,7 @@ class GaussianMRIGradingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
             node, segment = self.ui.segmentSelector.currentNode(), self.ui.segmentSelector.currentSegmentID()
             disc = self.logic.discFromSegment(node, segment, level, parameters.sagittalVolume)
             origin = f"{node.GetID()} {segment}"
-        return disc, None, f"{origin} {level} {parameters.inputType}"
+        return disc, None, f"{origin} {level} {parameters.inputType.name}"
 
     # Grading
 
@@ -249,7 +266,7 @@ class GaussianMRIGradingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
     def _start(self, checkpoints):
         parameters = self._parameterNode
         with slicer.util.tryWithErrorDisplay(_("Packages are missing.")):
-            self.logic.ensurePackages(cuda=parameters.device != "cpu")
+            self.logic.ensurePackages(cuda=parameters.device.name != "cpu")
         with slicer.util.tryWithErrorDisplay(_("The disc cannot be graded."), waitCursor=True):
             volumes = [node for node in parameters.inputVolumes if node]
             disc, plane, origin = self._disc()
@@ -257,10 +274,10 @@ class GaussianMRIGradingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
                 volumes,
                 disc,
                 checkpoints,
-                parameters.inputType,
+                parameters.inputType.name,
                 sagittal=parameters.sagittalVolume,
                 gaussians=parameters.field,
-                device=parameters.device,
+                device=parameters.device.name,
             )
             self._pending = volumes, plane, origin
             self.gradeController.start(request)
@@ -273,7 +290,7 @@ class GaussianMRIGradingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
     def onEnd(self, result, text):
         self.ui.statusLabel.text = text
         pending, self._pending = self._pending, None
-        if result is not None and self._parameterNode is not None:
+        if result is not None:
             with slicer.util.tryWithErrorDisplay(_("The grades cannot be shown.")):
                 self._keep(result, *pending)
         self.updateButtons()
@@ -289,7 +306,9 @@ class GaussianMRIGradingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
             raise ValueError(
                 _("The volumes or the plane were removed while they were graded; nothing is kept.")
             )
-        self._parameterNode.gradedPlane = self.logic.show(result, volumes, plane, origin)
+        # Another module may be open: then the panel is connected to no parameter node.
+        parameters = self._parameterNode or self.logic.getParameterNode()
+        parameters.gradedPlane = self.logic.show(result, volumes, plane, origin)
 
     def onCancel(self, checked=False):
         self.gradeController.cancel()
@@ -324,7 +343,10 @@ class GaussianMRIGradingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
 
     def onReport(self, checked=False):
         path = qt.QFileDialog.getSaveFileName(
-            slicer.util.mainWindow(), _("Save report"), "grades.dcm", _("DICOM Structured Report (*.dcm)")
+            slicer.util.mainWindow(),
+            _("Save report"),
+            self.logic.inSceneFolder("grades.dcm"),
+            _("DICOM Structured Report (*.dcm)"),
         )
         if path:
             with slicer.util.tryWithErrorDisplay(_("The report was not written."), waitCursor=True):

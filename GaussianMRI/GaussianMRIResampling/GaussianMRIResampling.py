@@ -92,12 +92,20 @@ class GaussianMRIResamplingWidget(ScriptedLoadableModuleWidget, VTKObservationMi
 
         self.logic = GaussianMRIResamplingLogic()
         self.fitController = FitController(self.onFitProgress, self.onFitEnd)
-        self.previewController = PreviewController(self._setPreviewText)
+        self.previewController = PreviewController(self._setPreviewText, self.onPreviewTaken)
         self.pointPlacer = PointPlacer(self.onPointsPlaced)
+        notice = self.logic.kernelNotice()
+        if notice:
+            self.ui.researchLabel.text = f"{notice}\n{self.ui.researchLabel.text}"
 
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndImport)
+        # Nothing may be chosen in a list of nodes while the scene is being filled: such lists are then half filled.
+        for event, slot in (
+            (slicer.mrmlScene.StartBatchProcessEvent, self.onSceneStartFilling),
+            (slicer.mrmlScene.StartImportEvent, self.onSceneStartImport),
+            (slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose),
+            (slicer.mrmlScene.EndBatchProcessEvent, self.onSceneFilled),
+        ):
+            self.addObserver(slicer.mrmlScene, event, slot)
         ui = self.ui
         ui.inputSelector.connect("checkedNodesChanged()", self.onInputsChecked)
         ui.outputPlanesSelector.connect("checkedNodesChanged()", self.onOutputPlanesChecked)
@@ -121,29 +129,37 @@ class GaussianMRIResamplingWidget(ScriptedLoadableModuleWidget, VTKObservationMi
         self.initializeParameterNode()
 
     def cleanup(self):
-        self.fitController.cancel()
-        self.pointPlacer.stop()
-        self.previewController.forget()
         self.setParameterNode(None)
         self.removeObservers()
+        self.pointPlacer.stop()
+        self.previewController.forget()
+        self.fitController.end()
 
     def enter(self):
         self.initializeParameterNode()
 
+    def exit(self):
+        """The views belong to the next module; the preview comes back with `enter`."""
+        self.setParameterNode(None)
+        self.previewController.stop()
+
     # Scene and parameters
 
+    def onSceneStartFilling(self, caller, event):
+        self.setParameterNode(None)
+
+    def onSceneStartImport(self, caller, event):
+        self.setParameterNode(None)
+        self.previewController.forget()
+
     def onSceneStartClose(self, caller, event):
+        self.setParameterNode(None)
         self.fitController.cancel()
         self._showFit("", None)
         self.previewController.forget()
         self._results = []
-        self.setParameterNode(None)
 
-    def onSceneEndClose(self, caller, event):
-        if self.parent.isEntered:
-            self.initializeParameterNode()
-
-    def onSceneEndImport(self, caller, event):
+    def onSceneFilled(self, caller, event):
         if self.parent.isEntered:
             self.initializeParameterNode()
 
@@ -155,17 +171,17 @@ class GaussianMRIResamplingWidget(ScriptedLoadableModuleWidget, VTKObservationMi
             parameters.previewView = slicer.mrmlScene.GetNodeByID("vtkMRMLSliceNodeRed")
         if not self.ui.planeViewSelector.currentNode():
             self.ui.planeViewSelector.setCurrentNode(parameters.previewView)
-        if not parameters.inputVolumes:
-            first = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
-            if first and not first.GetHideFromEditors():
+        if not any(parameters.inputVolumes):
+            first = self.logic.defaultVolume()
+            if first:
                 parameters.inputVolumes = [first]
         if not parameters.plane:
             parameters.plane = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLMarkupsPlaneNode")
 
     def setParameterNode(self, parameterNode):
         if self._parameterNode:
-            self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
             self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersChanged)
+            self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
         self._parameterNode = parameterNode
         if self._parameterNode:
             self._parameterNodeGuiTag = self._parameterNode.connectGui(self.ui)
@@ -180,7 +196,7 @@ class GaussianMRIResamplingWidget(ScriptedLoadableModuleWidget, VTKObservationMi
         self._check(self.ui.outputPlanesSelector, parameters.outputPlanes)
         self._warnOfInputs([node for node in parameters.inputVolumes if node])
         self.updateButtons()
-        self.previewController.refresh(parameters)
+        self.previewController.refresh(parameters if self.parent.isEntered else None)
 
     def _warnOfInputs(self, volumes):
         """Say by name which volumes do not belong together; headers are read when the choice has changed."""
@@ -217,37 +233,50 @@ class GaussianMRIResamplingWidget(ScriptedLoadableModuleWidget, VTKObservationMi
         volumes = [node for node in parameters.inputVolumes if node]
         ui.applyButton.enabled = bool(volumes) and not fitting
         ui.applyButton.toolTip = (
-            _("Fit Gaussians to the volumes and follow a plane with their image.")
+            _("Fit Gaussians to the checked volumes, then show their image on a plane that you move.")
             if volumes
             else _("Check at least one volume above; the Sample Data module has a synthetic spine.")
         )
         ui.cancelButton.enabled = ui.finishButton.enabled = ui.progressBar.visible = fitting
         ui.fitButtons.visible = fitting
+        outputs = self._chosenPlanes() if parameters.outputPlanes or parameters.plane else []
+        methods = [name for name in self.logic.METHODS if getattr(parameters, name)]
+        ui.outputSelector.enabled = len(outputs) * len(methods) == 1
+        ui.outputPlanesHint.text = self._planesHint()
         ui.previewViewSelector.enabled = ui.methodSelector.enabled = not parameters.compare
         ui.fromViewButton.enabled = ui.planeViewSelector.currentNode() is not None
         ui.fromSegmentButton.enabled = bool(ui.segmentSelector.currentSegmentID())
         ui.savePlanesButton.enabled = slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLMarkupsPlaneNode") > 0
-        ui.resampleButton.enabled = bool(parameters.field and (parameters.plane or parameters.outputPlanes))
+        ui.resampleButton.enabled = bool(parameters.field and outputs and methods)
         ui.reportButton.enabled = parameters.field is not None
         ui.exportButton.enabled = bool(self._presentResults())
+
+    def _planesHint(self):
+        """What is resampled when no plane is checked."""
+        parameters = self._parameterNode
+        if any(parameters.outputPlanes):
+            return ""
+        if parameters.plane is None:
+            return _("None checked: the plane above, once there is one.")
+        return _("None checked: the plane above, {name}.").format(name=parameters.plane.GetName())
 
     # Fit
 
     def onApply(self, checked=False):
         parameters = self._parameterNode
         with slicer.util.tryWithErrorDisplay(_("Packages are missing.")):
-            self.logic.ensurePackages(cuda=parameters.device != "cpu")
+            self.logic.ensurePackages(cuda=parameters.device.name != "cpu")
         with slicer.util.tryWithErrorDisplay(_("The volumes cannot be fitted."), waitCursor=True):
             volumes = [node for node in parameters.inputVolumes if node]
             fitter = self.logic.fitter(
                 volumes,
-                preset=parameters.preset,
+                preset=parameters.preset.name,
                 roi=parameters.region,
-                device=parameters.device,
-                poses=parameters.poses,
+                device=parameters.device.name,
+                poses=parameters.poses.name,
                 refine=parameters.refine,
             )
-            self.fitController.start(fitter, volumes)
+            self.fitController.start(fitter, volumes, self.logic.fieldOf(volumes, parameters.field))
         self.updateButtons()
 
     def onFitProgress(self, text, percent):
@@ -255,13 +284,16 @@ class GaussianMRIResamplingWidget(ScriptedLoadableModuleWidget, VTKObservationMi
 
     def onFitEnd(self, fieldNode, text, field):
         self._showFit(text, None)
-        if fieldNode is None or self._parameterNode is None:
+        if fieldNode is None:
             return
         self.previewController.keep(fieldNode, field)
-        with slicer.util.NodeModify(self._parameterNode):
-            self._parameterNode.field = fieldNode
-            if not self._parameterNode.plane:
-                self._parameterNode.plane = self.logic.addDefaultPlane(field)
+        # Another module may be open: then the panel is connected to no parameter node.
+        parameters = self._parameterNode or self.logic.getParameterNode()
+        with slicer.util.NodeModify(parameters):
+            parameters.field = fieldNode
+            if not parameters.plane:
+                parameters.plane = self.logic.addDefaultPlane(field)
+        self.onParametersChanged()  # a field that was filled again is the same node
 
     def onCancel(self, checked=False):
         self.fitController.cancel()
@@ -280,6 +312,14 @@ class GaussianMRIResamplingWidget(ScriptedLoadableModuleWidget, VTKObservationMi
 
     def _setPreviewText(self, text):
         self.ui.previewLabel.text = text
+
+    def onPreviewTaken(self):
+        """Somebody chose another volume for the preview's view, which is theirs from then on."""
+        if self._parameterNode:
+            self._parameterNode.preview = False
+        self._setPreviewText(
+            _("Another volume was chosen for the view. Check 'Follow the plane' to see the plane's image again.")
+        )
 
     # Planes
 
@@ -317,7 +357,10 @@ class GaussianMRIResamplingWidget(ScriptedLoadableModuleWidget, VTKObservationMi
 
     def onSavePlanes(self, checked=False):
         path = qt.QFileDialog.getSaveFileName(
-            slicer.util.mainWindow(), _("Save planes"), "planes.mrk.json", _("Markups (*.mrk.json)")
+            slicer.util.mainWindow(),
+            _("Save planes"),
+            self.logic.inSceneFolder("planes.mrk.json"),
+            _("Markups (*.mrk.json)"),
         )
         if path:
             with slicer.util.tryWithErrorDisplay(_("The planes were not saved.")):
@@ -325,7 +368,7 @@ class GaussianMRIResamplingWidget(ScriptedLoadableModuleWidget, VTKObservationMi
 
     def onLoadPlanes(self, checked=False):
         path = qt.QFileDialog.getOpenFileName(
-            slicer.util.mainWindow(), _("Load planes"), "", _("Markups (*.mrk.json *.json)")
+            slicer.util.mainWindow(), _("Load planes"), self.logic.inSceneFolder(""), _("Markups (*.mrk.json *.json)")
         )
         if path:
             with slicer.util.tryWithErrorDisplay(_("The planes were not loaded.")):
@@ -341,7 +384,8 @@ class GaussianMRIResamplingWidget(ScriptedLoadableModuleWidget, VTKObservationMi
 
     def _chosenPlanes(self):
         parameters = self._parameterNode
-        return [node for node in parameters.outputPlanes if node] or [parameters.plane]
+        checked = [node for node in parameters.outputPlanes if node]
+        return checked or ([parameters.plane] if parameters.plane else [])
 
     def onResample(self, checked=False):
         parameters = self._parameterNode
@@ -356,6 +400,7 @@ class GaussianMRIResamplingWidget(ScriptedLoadableModuleWidget, VTKObservationMi
                 step=parameters.step,
                 spacing=parameters.spacing or None,
                 thickness=parameters.thickness,
+                node=parameters.output if self.ui.outputSelector.enabled else None,
             )
             self.ui.resultLabel.text = self.logic.describe(self._results)
             if parameters.sideBySide:
@@ -367,13 +412,13 @@ class GaussianMRIResamplingWidget(ScriptedLoadableModuleWidget, VTKObservationMi
         parameters = self._parameterNode
         with slicer.util.tryWithErrorDisplay(_("There is no report."), waitCursor=True):
             self.logic.ensurePackages()
-            shown = self._presentResults() or [node for node in self._chosenPlanes() if node]
+            shown = self._presentResults() or self._chosenPlanes()
             table = self.logic.report(parameters.field, shown, parameters.reference)
             self.logic.showTable(table)
 
     def onExport(self, checked=False):
         folder = qt.QFileDialog.getExistingDirectory(
-            slicer.util.mainWindow(), _("Folder for the DICOM series"), ""
+            slicer.util.mainWindow(), _("Folder for the DICOM series"), self.logic.inSceneFolder("")
         )
         if folder:
             with slicer.util.tryWithErrorDisplay(_("Not every series was written."), waitCursor=True):

@@ -25,7 +25,7 @@ from .inputs import input_warnings
 from .maps import MAP_OUTSIDE, MAPS, PlaneFacts, map_image, plane_facts, show_map
 from .plane_sets import load_planes, save_planes
 from .planes import plane_from_node, plane_from_points, plane_from_slice_node, plane_to_node
-from .reporting import report
+from .reporting import report, report_rows
 from .resampling import METHODS, resample, resampler
 from .segments import plane_from_segment
 from .volumes import copy_display, stack_from_volume, volume_from_images
@@ -62,6 +62,7 @@ __all__ = [
     "plane_from_slice_node",
     "plane_to_node",
     "report",
+    "report_rows",
     "resample",
     "resampler",
     "save_planes",

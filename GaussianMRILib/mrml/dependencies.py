@@ -49,10 +49,14 @@ def ensure_packages(requester: str, cuda: bool = False, others: Sequence[str] = 
         _install_others(missing, requester)
 
 
-def packages_missing() -> list[str]:
-    """What `ensure_packages` would have to install; imports nothing."""
+def packages_missing(others: Sequence[str] = ()) -> list[str]:
+    """What `ensure_packages` would have to install; imports nothing.
+
+    Args:
+        others: as there.
+    """
     return ([] if _torch_version() >= OLDEST_TORCH else ["torch"]) + [
-        line for line in _wanted() if not _installed(line)
+        line for line in (*_wanted(), *others) if not _installed(line)
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +15,30 @@ if TYPE_CHECKING:
     from ..gaussians import GaussianField
 
 
+#: Jobs whose threads may still run.
+_alive: weakref.WeakSet[Job] = weakref.WeakSet()
+
+
+def end_jobs(patience: float = 10.0) -> bool:
+    """Cancel every job and wait for their threads, for up to `patience` seconds; whether all have ended.
+
+    For a module that goes: Slicer ends Python next, and native code must not be on its way back into it.
+    """
+    end = time.monotonic() + patience
+    jobs = list(_alive)
+    for job in jobs:
+        job.cancel()
+    return all([job.wait(end - time.monotonic()) for job in jobs])
+
+
 class Job:
     """Work in a thread of its own.
 
     Poll it from a timer: Slicer's event loop lets no Python thread run unless Python code waits for it, and `poll`
     does, for a moment at most. The thread knows no scene and no widget, so scenes may close while it computes.
+
+    An interpreter that ends cancels the job and waits for its thread, which hears that at its next step. A daemon would
+    come back from native code into an interpreter that is gone, which aborts the application.
 
     Args:
         work: what is done; it is given the job, looks at its `cancelled` and calls its `report`.
@@ -32,12 +52,13 @@ class Job:
         self._error: BaseException | None = None
         self._cancelled = threading.Event()
         self._stage, self._fraction = "starting", 0.0
-        # A daemon: an application that is closed does not wait for it.
-        self._thread = threading.Thread(target=self._run, name=f"GaussianMRI {name}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"GaussianMRI {name}", daemon=False)
 
     def start(self) -> None:
         """Begin to compute."""
+        _alive.add(self)
         self._thread.start()
+        threading.Thread(target=self._end_with_interpreter, daemon=False).start()
 
     def poll(self, patience: float = 0.03) -> bool:
         """Whether the work has ended (done, failed or cancelled), waiting for up to `patience` seconds."""
@@ -49,6 +70,12 @@ class Job:
     def cancel(self) -> None:
         """Give up, at once: the thread ends within moments, and its result is dropped."""
         self._cancelled.set()
+
+    def wait(self, patience: float) -> bool:
+        """Wait up to `patience` seconds for the thread itself, also of a cancelled job; whether it has ended."""
+        if self._thread.ident is not None:
+            self._thread.join(max(patience, 0.0))
+        return not self._thread.is_alive()
 
     @property
     def cancelled(self) -> bool:
@@ -84,6 +111,16 @@ class Job:
     def _elapsed(self) -> str:
         return f"{time.perf_counter() - self._started:.0f} s"
 
+    def _end_with_interpreter(self) -> None:
+        # Python stops its main thread first, then waits for the others.
+        main = threading.main_thread()
+        while self._thread.is_alive():
+            if main.is_alive():
+                self._thread.join(0.2)
+            else:
+                self.cancel()
+                return
+
     def _run(self) -> None:
         try:
             result = self._work(self)
@@ -91,6 +128,8 @@ class Job:
                 self._result = result
         except BaseException as error:  # handed to the caller of `result`
             self._error = error
+        finally:
+            _alive.discard(self)
 
 
 class FitJob(Job):

@@ -123,3 +123,20 @@ def native_spacing(renderer: Any) -> float | None:
         return float(lengths.min()) if lengths.size else None
     stacks = getattr(renderer, "stacks", None) or []
     return min((min(stack.pixel_spacing) for stack in stacks), default=None)
+
+
+def scan_corners(renderer: Any) -> NDArray[np.float64]:
+    """(N, 3) RAS mm: corners of the slices behind a field or an interpolator."""
+    if hasattr(renderer, "slice_poses"):
+        poses, shapes = renderer.slice_poses, renderer.slice_shapes
+    else:
+        poses = np.concatenate([stack.ijk_to_ras for stack in renderer.stacks])
+        shapes = np.array([stack.shape[1:] for stack in renderer.stacks for _ in stack.pixels])
+    last = np.asarray(shapes)[:, ::-1] - 1
+    steps = [(0, 0), (0, 1), (1, 0), (1, 1)]
+    return np.concatenate(
+        [
+            poses[:, :3, 3] + i * last[:, :1] * poses[:, :3, 0] + j * last[:, 1:] * poses[:, :3, 1]
+            for i, j in steps
+        ]
+    )

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import GaussianMRIError
 from ..geometry import ImagePlane, unit_vector
-from .scene import all_or_nothing, as_array, described, is_node, matrix_to_world, scene_of
+from .scene import all_or_nothing, as_array, as_matrix, described, is_node, matrix_to_world, scene_of
 
 Spacing = float | tuple[float, float] | None
 
@@ -160,6 +160,23 @@ def fill_plane_node(
     node.SetCenter(center.tolist())
     node.SetAxes(x.tolist(), y.tolist(), np.cross(x, y).tolist())
     node.SetSize(*size)
+
+
+def frame_of(plane_node: Any) -> NDArray[np.float64]:
+    """(4, 4) of a placed plane in the world: x, y axis, normal (unit vectors) and middle; RAS mm."""
+    center, x, y, _ = rectangle(plane_node)
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.stack([x, y, np.cross(x, y)], axis=1)
+    matrix[:3, 3] = center
+    return matrix
+
+
+def move_plane(plane_node: Any, motion: NDArray[np.float64]) -> None:
+    """Move a placed plane by a rigid motion (4, 4) of the world, in one event and whatever kind of plane it is."""
+    to_world = matrix_to_world(plane_node)
+    modifying = plane_node.StartModify()
+    plane_node.ApplyTransformMatrix(as_matrix(np.linalg.inv(to_world) @ motion @ to_world))
+    plane_node.EndModify(modifying)
 
 
 def plane_of(value: Any, spacing: Spacing = None, thickness: float = 0.0) -> ImagePlane:

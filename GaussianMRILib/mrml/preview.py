@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,20 +15,23 @@ from vtkmodules.util.numpy_support import vtk_to_numpy
 
 from ..errors import GaussianMRIError
 from ..geometry import ImagePlane
-from ..writers.volume import volume_affine
-from .maps import MAP_OUTSIDE, map_image, native_spacing, show_map
-from .planes import Spacing, plane_of
+from .maps import MAP_OUTSIDE, map_image, native_spacing, scan_corners, show_map
+from .planes import Spacing, frame_of, move_plane, plane_of
 from .resampling import empty_value
-from .scene import PREFIX, as_matrix, in_scene
-from .views import ViewState, composite_of, face_plane, nodes_of
+from .scene import PREFIX, as_array, as_matrix, in_scene
+from .views import ViewState, composite_of, face_plane, facing, nodes_of, right_handed
 from .volumes import copy_display, volume_from_images
 
 if TYPE_CHECKING:
     from ..gaussians import GaussianField
 
+log = logging.getLogger("GaussianMRI")
+
 #: Most pixels of a preview; where the plane has more, they are made larger.
 MOST_PIXELS = 512 * 512
-_VIEWS_BEFORE = PREFIX + "ViewsBefore"
+#: mm that the plane moves with one step of the mouse wheel.
+WHEEL_MM = 1.0
+_VIEWS_BEFORE, _FILL_BEFORE = PREFIX + "ViewsBefore", PREFIX + "FillBefore"
 
 
 @dataclass(frozen=True)
@@ -48,11 +52,16 @@ class PreviewFacts:
 
 
 class Preview:
-    """A slice view that follows a plane node with the image that a renderer has there.
+    """A slice view and a plane node that are one thing, with the image that a renderer has there.
 
-    The image is a volume node that is neither listed nor saved. While the preview runs, the slice view is turned to
-    the plane, is seen in 3D views too, and does not draw the plane's own markup, whose filling would tint the image;
-    `stop` gives all back as it was. A plane, view or scene that goes away stops the preview.
+    Where the plane goes the view turns, and where the view goes (mouse wheel, slider, orientation, a jump to a point) the
+    plane goes. A plane that is locked stays, and the view turns back to it. The image is a volume node that is neither
+    listed nor saved; it is as deep as the scan, so that the view has it until the next one is there, and so that wheel and
+    slider, which Slicer keeps within a view's volume, reach all of the scan.
+
+    While the preview runs, the view is seen in 3D views too, does not draw the plane's own markup, and other views
+    draw its outline only, whose filling would tint the image; `stop` gives all back as it was. A plane, view or scene
+    that goes away stops the preview, and so does another volume that is chosen for the view (`taken`).
 
     Example:
         >>> preview = Preview(mrml.resampler(fieldNode), planeNode, sliceNode)   # doctest: +SKIP
@@ -95,6 +104,7 @@ class Preview:
     ) -> None:
         self.facts: PreviewFacts | None = None
         self.problem: str | None = None
+        self.taken = False
         self.volume: Any = None
         self.overlay_volume: Any = None
         self._renderer, self._plane, self._view = renderer, plane_node, slice_node
@@ -105,6 +115,9 @@ class Preview:
         self._name, self._schedule, self._changed = name, schedule, changed
         self._pending = False
         self._size: tuple[float, ...] = ()  # of plane and view, for which the field of view was chosen
+        self._made: list[str] = []  # IDs of the volumes
+        self._corners = scan_corners(renderer)
+        self._facing = self._frame = np.eye(4)  # of the view and of the plane when they last agreed
         self._observed: list[tuple[Any, int]] = []
         self._scene = plane_node.GetScene()
         composite = composite_of(slice_node)
@@ -125,7 +138,9 @@ class Preview:
             self._observe(node, event, self._plane_changed)
         self._hide_markup()
         self._observe(slice_node, vtk.vtkCommand.ModifiedEvent, self._view_changed)
+        self._observe(composite, vtk.vtkCommand.ModifiedEvent, self._layers_changed)
         self._observe(self._scene, self._scene.NodeAboutToBeRemovedEvent, self._node_leaves)
+        self._observe(self._scene, self._scene.StartImportEvent, lambda *_: self.stop())
         self._observe(self._scene, self._scene.StartCloseEvent, lambda *_: self.stop(restore=False))
 
     @property
@@ -144,10 +159,17 @@ class Preview:
         if not self.running:
             return
         try:
-            self._show(self._image_plane())
-            self.problem = None
+            if self.taken:
+                self.stop()
+            else:
+                self._show(self._image_plane())
+                self.problem = None
         except GaussianMRIError as error:
             self.problem = str(error)
+        except Exception as error:  # it would come again with every move of the mouse
+            self.stop()
+            self.problem = f"The preview was ended by an error: {error}"
+            log.exception("The preview was ended by an error.")
         if self._changed is not None:
             self._changed()
 
@@ -160,9 +182,7 @@ class Preview:
         volumes, self.volume, self.overlay_volume = (self.volume, self.overlay_volume), None, None
         composite = composite_of(self._view) if in_scene(self._view) else None
         if restore and composite is not None:
-            showing = composite.GetBackgroundVolumeID()
-            if volumes[0] is not None and showing == volumes[0].GetID():
-                self._before.restore(self._view)
+            self._before.restore(self._view, [None, *self._made])
         for volume in volumes:
             if in_scene(volume):
                 display = volume.GetDisplayNode()
@@ -185,6 +205,25 @@ class Preview:
     def _view_changed(self, *_: Any) -> None:
         if tuple(self._view.GetDimensions()[:2]) != self._size[2:]:
             self._plane_changed()
+        matrix = as_array(self._view.GetSliceToRAS())
+        if np.allclose(matrix, self._facing, rtol=0, atol=1e-6):
+            return
+        try:
+            if not self._plane.GetLocked():
+                # Where the plane has to be, not how it has to move: linked views tell of one move several times.
+                turned = right_handed(matrix) @ np.linalg.inv(right_handed(self._facing))
+                self._facing, self._frame = matrix, turned @ self._frame
+                motion = self._frame @ np.linalg.inv(frame_of(self._plane))
+                if not np.allclose(motion, np.eye(4), rtol=0, atol=1e-6):
+                    move_plane(self._plane, motion)
+        except GaussianMRIError as error:
+            self.problem = str(error)
+        self._plane_changed()
+
+    def _layers_changed(self, composite: Any, *_: Any) -> None:
+        if self.volume is not None and composite.GetBackgroundVolumeID() != self.volume.GetID():
+            self.taken = True
+            self._plane_changed()  # not from within the list in which it was chosen
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def _node_leaves(self, _scene: Any, _event: Any, node: Any) -> None:
@@ -196,9 +235,9 @@ class Preview:
                 self._changed()
 
     def _hide_markup(self) -> None:
-        """Draw the plane's markup in every view but this one.
+        """Draw the plane's markup in every view but this one, as an outline.
 
-        Where it was drawn before is kept in the display node: a scene that was saved meanwhile knows it, too.
+        What was drawn before is kept in the display node: a scene that was saved meanwhile knows it, too.
         """
         for number in range(self._plane.GetNumberOfDisplayNodes()):
             display = self._plane.GetNthDisplayNode(number)
@@ -206,6 +245,8 @@ class Preview:
                 continue
             if display.GetAttribute(_VIEWS_BEFORE) is None:
                 display.SetAttribute(_VIEWS_BEFORE, " ".join(display.GetViewNodeIDs()))
+                display.SetAttribute(_FILL_BEFORE, str(int(display.GetFillVisibility())))
+            display.SetFillVisibility(False)
             self._hidden.append(display)
             views = nodes_of(self._scene, "vtkMRMLAbstractViewNode")
             shown = [view.GetID() for view in views if display.IsDisplayableInView(view.GetID())]
@@ -217,7 +258,9 @@ class Preview:
             before = display.GetAttribute(_VIEWS_BEFORE)
             if before is not None:
                 display.SetViewNodeIDs(before.split())
+                display.SetFillVisibility(display.GetAttribute(_FILL_BEFORE) != "0")
                 display.RemoveAttribute(_VIEWS_BEFORE)
+                display.RemoveAttribute(_FILL_BEFORE)
 
     def _image_plane(self) -> ImagePlane:
         plane = plane_of(self._plane, self._spacing, self._thickness)
@@ -238,7 +281,7 @@ class Preview:
             self.volume = self._new_volume(image, plane, self._name, self._background)
             copy_display(self._source, self.volume)
         else:
-            _refill(self.volume, image, plane, self._background)
+            self._refill(self.volume, image, plane, self._background)
         if self._overlay is not None:
             cover = map_image(self._field, plane, self._overlay)
             if self.overlay_volume is None:
@@ -247,7 +290,7 @@ class Preview:
                 )
                 show_map(self.overlay_volume, self._overlay, highest_value(self._field, self._overlay))
             else:
-                _refill(self.overlay_volume, cover, plane, MAP_OUTSIDE)
+                self._refill(self.overlay_volume, cover, plane, MAP_OUTSIDE)
         self._turn_view(plane, first)
         self.facts = PreviewFacts(
             outside, 1e3 * (time.perf_counter() - started), plane.spacing, (plane.shape[0], plane.shape[1])
@@ -255,7 +298,9 @@ class Preview:
 
     def _new_volume(self, image: NDArray[Any], plane: ImagePlane, name: str, background: float) -> Any:
         node = volume_from_images([image], [plane], self._scene, name=name, background=background)
+        node.SetIJKToRASMatrix(as_matrix(self._deep(plane)))
         node.SetName(name)  # the same in every view; nothing looks it up by name
+        self._made.append(node.GetID())
         node.SetHideFromEditors(True)
         node.SetSaveWithScene(False)
         node.SetAttribute(PREFIX + "Kind", "preview")
@@ -267,9 +312,12 @@ class Preview:
         extent = (plane.shape[1] * plane.spacing[0], plane.shape[0] * plane.spacing[1])
         size = (*extent, *self._view.GetDimensions()[:2])
         fit, self._size = first or not np.allclose(size, self._size, rtol=0.01, atol=0), size
+        self._facing, self._frame = facing(plane, self._view), frame_of(self._plane)
         face_plane(self._view, plane, fit)
         if first:
             self._view.SetSliceVisible(True)
+            self._view.SetSliceSpacingModeToPrescribed()
+            self._view.SetPrescribedSliceSpacing(WHEEL_MM, WHEEL_MM, WHEEL_MM)
             composite = composite_of(self._view)
             composite.SetBackgroundVolumeID(self.volume.GetID())
             composite.SetLabelVolumeID(None)
@@ -277,21 +325,31 @@ class Preview:
             composite.SetForegroundVolumeID(over.GetID() if over is not None else None)
             composite.SetForegroundOpacity(self._opacity if over is not None else 0.0)
 
+    def _refill(self, node: Any, image: NDArray[Any], plane: ImagePlane, background: float) -> None:
+        """New pixels and a new place in one event; the node's image data are kept where their size is right."""
+        data = node.GetImageData()
+        modifying = node.StartModify()
+        if data.GetDimensions() != (plane.shape[1], plane.shape[0], 1):
+            volume_from_images([image], [plane], node=node, background=background)
+        else:
+            pixels = vtk_to_numpy(data.GetPointData().GetScalars()).reshape(plane.shape)
+            np.copyto(pixels, image)
+            pixels[np.isnan(pixels)] = background
+            data.GetPointData().GetScalars().Modified()
+            data.Modified()
+        node.SetIJKToRASMatrix(as_matrix(self._deep(plane)))
+        node.EndModify(modifying)
 
-def _refill(node: Any, image: NDArray[Any], plane: ImagePlane, background: float) -> None:
-    """New pixels and a new place in one event; the node's image data are kept where their size is right."""
-    data = node.GetImageData()
-    if data.GetDimensions() != (plane.shape[1], plane.shape[0], 1):
-        volume_from_images([image], [plane], node=node, background=background)
-        return
-    pixels = vtk_to_numpy(data.GetPointData().GetScalars()).reshape(plane.shape)
-    np.copyto(pixels, image)
-    pixels[np.isnan(pixels)] = background
-    modifying = node.StartModify()
-    node.SetIJKToRASMatrix(as_matrix(volume_affine([plane])))
-    data.GetPointData().GetScalars().Modified()
-    data.Modified()
-    node.EndModify(modifying)
+    def _deep(self, plane: ImagePlane) -> NDArray[np.float64]:
+        """ijk_to_ras (4, 4) of a volume with the plane's pixels that is as deep as the scan along the normal."""
+        matrix: NDArray[np.float64] = plane.ijk_to_ras.copy()
+        normal = matrix[:3, 2] * np.sign(np.linalg.det(matrix[:3, :3]))
+        here = float(plane.center @ normal)
+        along = self._corners @ normal
+        low, high = min(here - WHEEL_MM, float(along.min())), max(here + WHEEL_MM, float(along.max()))
+        matrix[:3, 2] = (high - low) * normal
+        matrix[:3, 3] += ((low + high) / 2 - here) * normal
+        return matrix
 
 
 def highest_value(field: GaussianField, overlay: str) -> float:

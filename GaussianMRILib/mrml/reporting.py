@@ -1,4 +1,4 @@
-"""A table of how a field was made and how good it is."""
+"""A table of how a field was made and how good it is: a fact on each line."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from .resampling import METHODS, native_spacing, resampler
 from .scene import PREFIX, all_or_nothing, as_list, described, in_scene, is_node, place_beside, scene_of
 from .volumes import planes_of_volume
 
-#: Name, unit, description; text columns have no unit (None).
-COLUMNS: tuple[tuple[str, str | None, str], ...] = (
+#: Name, unit, description of each fact; texts have no unit (None).
+FACTS: tuple[tuple[str, str | None, str], ...] = (
     ("Item", None, "The field, a volume or plane, or the reference series."),
     ("Kind", None, "field, volume, plane or reference."),
     ("Method", None, "Preset of a fit, or method of resampling."),
@@ -58,11 +58,42 @@ _FEWEST_PIXELS = 64
 #: More slices of a reference than this are not compared; they are spread over it.
 MOST_SLICES = 32
 
+#: Decimals of a fact in the table; the others are whole numbers.
+_DECIMALS = {"Time": 1, "PSNR": 2, "SSIM": 4, "Spacing": 3, "Thickness": 2, "Outside": 1, "Support": 3}
+_DECIMALS |= {"Mean distance": 2, "Max distance": 2}
+
 Row = dict[str, str | float]
 
 
 def report(field: Any, planes_or_volumes: Any = (), reference: Any = None, scene: Any = None) -> Any:
-    """A table node with facts of a field, of images on planes, and of their likeness to an acquired series.
+    """A table node with the facts of `report_rows`, one a line: columns "Fact" and "Value", the latter with its unit.
+
+    Each thing begins with a line of its own, and what the facts mean is the description of the column "Fact".
+
+    Args:
+        field, planes_or_volumes, reference: see `report_rows`.
+        scene: default: that of the field's node.
+
+    Returns:
+        a new vtkMRMLTableNode.
+
+    Raises:
+        GaussianMRIError: see `report_rows`; the scene is then as it was.
+    """
+    scene = scene_of(field, *as_list(planes_or_volumes), reference, scene=scene)
+    rows = report_rows(field, planes_or_volumes, reference)
+    name = str(rows[0]["Item"])
+    with all_or_nothing(scene, undo=True) as added:
+        node = scene.AddNewNodeByClass("vtkMRMLTableNode", scene.GenerateUniqueName(f"{name} report"))
+        added.append(node)
+        _fill(node, rows)
+        if in_scene(field):
+            place_beside(node, field)
+    return node
+
+
+def report_rows(field: Any, planes_or_volumes: Any = (), reference: Any = None) -> list[Row]:
+    """Facts of a field, of images on planes, and of their likeness to an acquired series.
 
     Args:
         field: a field's model node or a GaussianField.
@@ -71,30 +102,20 @@ def report(field: Any, planes_or_volumes: Any = (), reference: Any = None, scene
         reference: a scalar volume node acquired where the field is, such as an aligned isotropic series: the Gaussians
             and, where the field's volumes are still in the scene, voxel and spline interpolation are compared with it
             on its own slices.
-        scene: default: that of the field's node.
 
     Returns:
-        a new vtkMRMLTableNode with the columns `COLUMNS`; units and descriptions are the columns' properties. Where a
-        column does not apply a text is empty and a number NaN.
+        for each thing a dictionary with those of `FACTS` that apply to it, numbers as float.
 
     Raises:
         GaussianMRIError: what is no field, plane or volume; a reference without pixels inside the scan.
     """
     rendered = as_field(field)
-    listed = as_list(planes_or_volumes)
-    scene = scene_of(field, *listed, reference, scene=scene)
     name = field.GetName() if is_field(field) else "Gaussian field"
     rows = _field_rows(rendered, name)
-    rows += [_image_row(rendered, item) for item in listed]
+    rows += [_image_row(rendered, item) for item in as_list(planes_or_volumes)]
     if reference is not None:
         rows += _reference_rows(field, rendered, reference)
-    with all_or_nothing(scene, undo=True) as added:
-        node = scene.AddNewNodeByClass("vtkMRMLTableNode", scene.GenerateUniqueName(f"{name} report"))
-        added.append(node)
-        _fill(node, rows)
-        if in_scene(field):
-            place_beside(node, field)
-    return node
+    return rows
 
 
 def _field_rows(field: Any, name: str) -> list[Row]:
@@ -209,17 +230,23 @@ def _mean(metric: Any, images: Sequence[NDArray[np.float32]], truths: Sequence[N
 
 
 def _fill(node: Any, rows: Sequence[Row]) -> None:
+    lines: list[tuple[str, str]] = []
+    for row in rows:
+        lines.append((f"{str(row['Kind']).capitalize()}: {row['Item']}", str(row["Method"])))
+        lines += [
+            (name, _text(name, row[name], unit)) for name, unit, _ in FACTS if unit is not None and name in row
+        ]
     table = vtk.vtkTable()
-    for name, unit, _ in COLUMNS:
-        column: Any = vtk.vtkStringArray() if unit is None else vtk.vtkDoubleArray()
+    for number, name in enumerate(("Fact", "Value")):
+        column = vtk.vtkStringArray()
         column.SetName(name)
-        for row in rows:
-            column.InsertNextValue(row.get(name, "" if unit is None else float("nan")))
+        for line in lines:
+            column.InsertNextValue(line[number])
         table.AddColumn(column)
     node.SetAndObserveTable(table)
     node.SetUseColumnTitleAsColumnHeader(True)
-    for name, unit, description in COLUMNS:
-        node.SetColumnDescription(name, description)
-        if unit not in (None, "1"):
-            node.SetColumnUnitLabel(name, unit)
-            node.SetColumnTitle(name, f"{name} ({unit})")
+    node.SetColumnDescription("Fact", "\n".join(f"{name}: {text}" for name, unit, text in FACTS if unit is not None))
+
+
+def _text(name: str, value: str | float, unit: str) -> str:
+    return f"{value:,.{_DECIMALS.get(name, 0)}f}" + ("" if unit == "1" else f" {unit}")

@@ -39,6 +39,7 @@ def resample(
     thickness: float = 0.0,
     background: float | None = None,
     scene: Any = None,
+    node: Any = None,
 ) -> Any:
     """The image on each plane as a new scalar volume node, shown as the source is.
 
@@ -59,6 +60,7 @@ def resample(
         background: value of pixels outside the scan; default: 0, or the scan's darkest where that is negative; of
             maps `MAP_OUTSIDE`.
         scene: default: that of the nodes.
+        node: a scalar volume node to fill again, for one plane and one method; default: new ones.
 
     Returns:
         a volume node for one plane and method, a list of nodes for a list of either: all methods of the first plane,
@@ -76,6 +78,13 @@ def resample(
     methods = [method] if isinstance(method, str) else list(method)
     if not methods:
         raise GaussianMRIError("There is no method to resample by; give at least one.")
+    if node is not None and len(wanted) * len(methods) != 1:
+        raise GaussianMRIError(
+            f"{len(wanted) * len(methods)} images do not go into the one volume '{node.GetName()}'; choose one plane and "
+            "one image, or no output volume."
+        )
+    if node is not None and any(node is volume for volume in shown_as):
+        raise GaussianMRIError(f"'{node.GetName()}' is what is resampled; choose another output volume.")
     # Every image before the first node: a failure then leaves nothing behind.
     made = []
     of_field = (METHODS[0], *MAPS)
@@ -88,17 +97,20 @@ def resample(
             apart = (middle.thickness or min(middle.spacing)) if step is None else step
             listed = middle.stack(count, apart)
             made.append((value, name, listed, _images(renderer, listed, name)))
-    with all_or_nothing(scene, undo=True) as added:
+    result: list[Any] = []
+    with all_or_nothing(scene, undo=True, changed=node) as added:
         for value, name, listed, images in made:
             outside = background
             if outside is None:
                 outside = MAP_OUTSIDE if name in MAPS else empty_value(renderers[name])
             label = f"{value.GetName() if is_node(value) else 'plane'} {name}"
-            node = volume_from_images(images, listed, scene, name=label, background=outside)
-            added.append(node)
-            _describe(node, source, value, shown_as, name, renderers[name])
+            filled = volume_from_images(images, listed, scene, node, label, outside)
+            if node is None:
+                added.append(filled)
+            result.append(filled)
+            _describe(filled, source, value, shown_as, name, renderers[name])
     several = isinstance(planes, Sequence) or not isinstance(method, str)
-    return added if several else added[0]
+    return result if several else result[0]
 
 
 def resampler(source: Any, method: str = "gaussians", volumes: Any = None) -> Renders:
@@ -159,6 +171,10 @@ def _volumes(source: Any, volumes: Any) -> list[Any]:
 def _describe(node: Any, source: Any, plane: Any, volumes: Sequence[Any], method: str, renderer: Any) -> None:
     """Where a volume came from, how it is shown and where it is listed."""
     node.SetAttribute(PREFIX + "Method", method)
+    # A volume that is filled again may have been something else, somewhere else.
+    node.RemoveAttribute(PREFIX + "Units")
+    node.SetAndObserveTransformNodeID(None)
+    node.RemoveNodeReferenceIDs(SOURCE_ROLE)
     frames = [getattr(renderer, "frame_of_reference", None)]
     frames += [stack.frame_of_reference for stack in getattr(renderer, "stacks", [])]
     frame = next((frame for frame in frames if frame), None)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import vtk
+from numpy.typing import NDArray
 
 from ..geometry import ImagePlane
-from .scene import as_matrix
+from .scene import as_array, as_matrix
 from .volumes import planes_of_volume
 
 
@@ -25,18 +27,37 @@ def composite_of(slice_node: Any) -> Any:
     return next((node for node in composites if node.GetLayoutName() == name), None)
 
 
+def facing(plane: ImagePlane, slice_node: Any = None) -> NDArray[np.float64]:
+    """SliceToRAS (4, 4) of a view that shows a plane: rows to the right, columns down, its middle in the middle.
+
+    Args:
+        slice_node: a view whose matrix is returned where it hangs so already: Slicer's own axial and sagittal views have
+            left-handed ones, by which it knows their orientations.
+    """
+    matrix = np.eye(4)
+    matrix[:3, 0], matrix[:3, 1], matrix[:3, 3] = plane.i_axis, -plane.j_axis, plane.center
+    if slice_node is not None:
+        present = as_array(slice_node.GetSliceToRAS())
+        if np.allclose(present[:3, [0, 1, 3]], matrix[:3, [0, 1, 3]], rtol=0, atol=1e-6):
+            return present
+    return right_handed(matrix)
+
+
+def right_handed(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(4, 4) with the first two axes and the place of a matrix, and the third axis that follows from them."""
+    result = matrix.copy()
+    result[:3, 2] = np.cross(matrix[:3, 0], matrix[:3, 1])
+    return result
+
+
 def face_plane(slice_node: Any, plane: ImagePlane, fit: bool = True) -> None:
-    """Turn a slice view to a plane, so that rows run to the right and columns down.
+    """Turn a slice view to a plane, as `facing` says.
 
     Args:
         slice_node: vtkMRMLSliceNode.
-        plane: its middle comes to the middle of the view.
         fit: also choose the field of view so that the whole plane is seen.
     """
-    matrix = np.eye(4)
-    right, up = plane.i_axis, -plane.j_axis
-    matrix[:3, :3] = np.stack([right, up, np.cross(right, up)], axis=1)
-    matrix[:3, 3] = plane.center
+    matrix = facing(plane, slice_node)
     modifying = slice_node.StartModify()
     slice_node.GetSliceToRAS().DeepCopy(as_matrix(matrix))
     slice_node.UpdateMatrices()
@@ -60,7 +81,7 @@ def show_volume(slice_node: Any, volume_node: Any) -> None:
 
 
 class ViewState:
-    """What a slice view showed, to show it again."""
+    """What a slice view showed, and how, to show it again."""
 
     def __init__(self, slice_node: Any) -> None:
         composite = composite_of(slice_node)
@@ -68,23 +89,34 @@ class ViewState:
         self._matrix.DeepCopy(slice_node.GetSliceToRAS())
         self._field = tuple(slice_node.GetFieldOfView())
         self._in_3d = slice_node.GetSliceVisible()
-        self._volumes = [
-            composite.GetBackgroundVolumeID(),
-            composite.GetForegroundVolumeID(),
-            composite.GetLabelVolumeID(),
-        ]
+        self._steps = slice_node.GetSliceSpacingMode(), tuple(slice_node.GetPrescribedSliceSpacing())
+        self._volumes = {layer: _layer(composite, layer) for layer in ("Background", "Foreground", "Label")}
         self._opacity = composite.GetForegroundOpacity()
 
-    def restore(self, slice_node: Any) -> None:
-        """Volumes that are gone meanwhile are not shown."""
-        composite = composite_of(slice_node)
-        scene = slice_node.GetScene()
-        kept = [name if name and scene.GetNodeByID(name) else None for name in self._volumes]
+    def restore(self, slice_node: Any, replaced: Sequence[str | None]) -> None:
+        """Turn the view back, and put back the volumes of the layers that show one of `replaced`, which are IDs or None.
+
+        What somebody has chosen meanwhile stays; volumes that are gone meanwhile are not shown.
+        """
+        composite, scene = composite_of(slice_node), slice_node.GetScene()
+        modifying = slice_node.StartModify()
         slice_node.GetSliceToRAS().DeepCopy(self._matrix)
         slice_node.UpdateMatrices()
         slice_node.SetFieldOfView(*self._field)
         slice_node.SetSliceVisible(self._in_3d)
-        composite.SetBackgroundVolumeID(kept[0])
-        composite.SetForegroundVolumeID(kept[1])
-        composite.SetLabelVolumeID(kept[2])
+        slice_node.SetSliceSpacingMode(self._steps[0])
+        slice_node.SetPrescribedSliceSpacing(*self._steps[1])
+        slice_node.EndModify(modifying)
+        chosen = _layer(composite, "Background") not in replaced
+        for layer, before in self._volumes.items():
+            showing = _layer(composite, layer)
+            # Over somebody's own image an overlay of before would be a surprise.
+            if showing in replaced and not (chosen and showing is None):
+                kept = before if before and not chosen and scene.GetNodeByID(before) else None
+                getattr(composite, f"Set{layer}VolumeID")(kept)
         composite.SetForegroundOpacity(self._opacity)
+
+
+def _layer(composite: Any, layer: str) -> str | None:
+    """ID of a layer's volume, None without one."""
+    return getattr(composite, f"Get{layer}VolumeID")() or None

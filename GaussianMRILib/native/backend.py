@@ -7,10 +7,13 @@ import os
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import GaussianMRIError
-from .build import build_library
-from .loader import KernelLibrary, library_name
+from .build import build_library, building_tools, library_name
+
+if TYPE_CHECKING:
+    from .loader import KernelLibrary
 
 _LOG = logging.getLogger("GaussianMRI")
 _CHOICES = ("native", "build", "reference")
@@ -41,6 +44,8 @@ _chosen: tuple[str, KernelLibrary | None, str] | None = None
 
 def _prebuilt() -> KernelLibrary:
     path = Path(__file__).resolve().parent / library_name()
+    from .loader import KernelLibrary
+
     if not path.is_file():
         raise GaussianMRIError(f"there is no prebuilt {library_name()}")
     try:
@@ -50,6 +55,8 @@ def _prebuilt() -> KernelLibrary:
 
 
 def _built() -> KernelLibrary:
+    from .loader import KernelLibrary
+
     try:
         return KernelLibrary(build_library())
     except OSError as error:
@@ -94,6 +101,24 @@ def _selected() -> tuple[str, KernelLibrary | None, str]:
 def kernels() -> KernelLibrary | None:
     """The compiled kernels, or None where the reference implementation has to do."""
     return _selected()[1]
+
+
+def why_slow() -> str:
+    """Why the reference implementation has to do, a sentence; empty where compiled kernels are there or can be built.
+
+    Loads and builds nothing, so it is quick; a compiler that fails is found out by `backend` only.
+    """
+    if _chosen is not None:
+        return "" if _chosen[1] is not None else f"{_chosen[2]}."
+    if os.environ.get("GAUSSIANMRI_BACKEND") == "reference":
+        return "GAUSSIANMRI_BACKEND asks for it."
+    if (Path(__file__).resolve().parent / library_name()).is_file():
+        return ""
+    try:
+        building_tools()
+    except GaussianMRIError as error:
+        return str(error)
+    return ""
 
 
 def _cuda_state() -> str:

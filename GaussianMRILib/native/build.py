@@ -18,12 +18,18 @@ import tempfile
 from pathlib import Path
 
 from ..errors import GaussianMRIError
-from .loader import library_name
 
 _LOG = logging.getLogger("GaussianMRI")
 _FLAGS = (  # the same as in csrc/CMakeLists.txt
     "-std=c++17 -O3 -fPIC -fvisibility=hidden -pthread -fno-math-errno -fno-trapping-math -ffp-contract=fast"
 )
+
+
+def library_name() -> str:
+    """File name of the kernels' shared library on this system."""
+    if sys.platform == "win32":
+        return "gaussianmri.dll"
+    return "libgaussianmri.dylib" if sys.platform == "darwin" else "libgaussianmri.so"
 
 
 def source_root() -> Path | None:
@@ -117,11 +123,11 @@ def _ninja_file(root: Path, compiler: str, output: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def build_library() -> Path:
-    """Path of the library built from `csrc`, building it first where needed (some ten seconds).
+def building_tools() -> tuple[Path, str, str]:
+    """Folder of the sources, compiler and ninja.
 
     Raises:
-        GaussianMRIError: there are no sources, no compiler or no ninja, or the compiler failed.
+        GaussianMRIError: one of them is missing.
     """
     root = source_root()
     if root is None or not (root / "cpu").is_dir():
@@ -130,7 +136,16 @@ def build_library() -> Path:
         raise GaussianMRIError(
             "On Windows the kernels are built with CMake: `cmake -B build && cmake --install build`."
         )
-    compiler, ninja = _compiler(), _ninja()
+    return root, _compiler(), _ninja()
+
+
+def build_library() -> Path:
+    """Path of the library built from `csrc`, building it first where needed (some ten seconds).
+
+    Raises:
+        GaussianMRIError: there are no sources, no compiler or no ninja, or the compiler failed.
+    """
+    root, compiler, ninja = building_tools()
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
     text = _ninja_file(root, compiler, library_name())
     digest = hashlib.sha256((text + version).encode())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import sys
 from pathlib import Path
 
 import torch
@@ -43,13 +42,6 @@ _SIGNATURES = {
         _POINTER, _POINTER, _LONG, *[_POINTER] * 3, _FLOAT, _INT, _POINTER, *_MESSAGE
     ],
 }  # fmt: skip
-
-
-def library_name() -> str:
-    """File name of the kernels' shared library on this system."""
-    if sys.platform == "win32":
-        return "gaussianmri.dll"
-    return "libgaussianmri.dylib" if sys.platform == "darwin" else "libgaussianmri.so"
 
 
 class KernelLibrary:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,8 @@ from torch import nn
 WEIGHTS = Path(__file__).with_name("weights.npz")
 #: Slice spacings in pixels that the training draws; a network is told the nearest end beyond them.
 RATIO_RANGE = (3.0, 40.0)
+#: Called after each block of a network with the share that is done, 0 to 1; it may raise to stop.
+Step = Callable[[float], object]
 
 
 class PriorNetwork(nn.Module):
@@ -40,7 +43,9 @@ class PriorNetwork(nn.Module):
     basis: int
     ratio_range: tuple[float, float] = RATIO_RANGE
 
-    def forward(self, slices: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, slices: torch.Tensor, condition: torch.Tensor, step: Step | None = None
+    ) -> torch.Tensor:
         """Coefficients of the residual.
 
         Args:
@@ -78,12 +83,16 @@ class SliceNetwork(PriorNetwork):
             if isinstance(layer, nn.Conv3d):
                 nn.init.zeros_(layer.bias)
 
-    def forward(self, slices: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, slices: torch.Tensor, condition: torch.Tensor, step: Step | None = None
+    ) -> torch.Tensor:
         shift = self.condition(condition).reshape(-1, self.blocks, self.channels, 1, 1, 1)
         x = self.entry((slices - 0.4).contiguous(memory_format=torch.channels_last_3d))
         for n in range(self.blocks):
             hidden = torch.relu(self.first[n](x) + shift[:, n].to(x.dtype))
             x = x + self.second[n](hidden)
+            if step is not None:
+                step((n + 1) / (self.blocks + 1))
         return self.exit(torch.relu(x))
 
 
@@ -138,7 +147,9 @@ class FactorisedNetwork(PriorNetwork):
         self.condition = nn.Linear(3, channels * blocks)
         self.exit = nn.Conv3d(channels, basis, 3, padding=1)
 
-    def forward(self, slices: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, slices: torch.Tensor, condition: torch.Tensor, step: Step | None = None
+    ) -> torch.Tensor:
         shift = self.condition(condition).reshape(-1, self.blocks, 1, 1, 1, self.channels)
         x = self.entry((slices - 0.4).contiguous(memory_format=torch.channels_last_3d))
         x = x.permute(
@@ -151,6 +162,8 @@ class FactorisedNetwork(PriorNetwork):
             change = second.across_slices(hidden)
             x = x + change if torch.is_grad_enabled() else x.add_(change)
             del hidden, change  # or they would still be there at the next block's peak
+            if step is not None:
+                step((n + 1) / (self.blocks + 1))
         last = torch.relu(x) if torch.is_grad_enabled() else x.relu_()
         return self.exit(last.permute(0, 4, 1, 2, 3))
 

@@ -39,7 +39,7 @@ def network_prior(
         stack: parallel slices on one line (gaps and irregular spacing allowed).
         factor: sub-slices per median slice spacing; default: voxels about as long as the finer pixel.
         network: default: the weights that come with the library.
-        progress: called with the fraction done, 0 to 1.
+        progress: called with the fraction done, 0 to 1, after each block of layers; it may raise to stop.
         range_: intensities that the network sees as 0 and 1; default: from the stack's percentiles.
         turns: 1, or 2 for the mean with the image turned by 180 degrees: about 0.06 dB better, twice as long.
 
@@ -143,11 +143,15 @@ def _residual_tiles(
     for number, (r, c) in enumerate(corners):
         height, width = min(tall, rows - r), min(wide, columns - c)
         tile, top, left = _tile_with_halo(slices, r, c, height, width)
+
+        def step(share: float, number: int = number) -> None:
+            progress((number + share) / len(corners))
+
         with (
             torch.inference_mode(),
             torch.autocast("cpu", torch.bfloat16, enabled=_multiplies_bfloat16(device)),
         ):
-            coefficients = network(tile.to(device), told)[0]
+            coefficients = network(tile.to(device), told, step)[0]
         coefficients = coefficients[:, HALO_SLICES:, top : top + height, left : left + width].cpu()
         residual = np.empty((len(nearest), height, width), dtype=np.float32)
         for k in range(

@@ -105,9 +105,9 @@ def test_tiles_make_no_difference_and_ratios_are_clipped(monkeypatch, spacing: f
     told: list[float] = []
     forward = FactorisedNetwork.forward
 
-    def spy(self: PriorNetwork, slices: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+    def spy(self: PriorNetwork, slices: torch.Tensor, condition: torch.Tensor, step: object) -> torch.Tensor:
         told.append(float(condition[0, 0]))
-        return forward(self, slices, condition)
+        return forward(self, slices, condition, step)
 
     monkeypatch.setattr(FactorisedNetwork, "forward", spy)
     pixels = random_slices((6, 40, 37)).numpy()
@@ -118,6 +118,22 @@ def test_tiles_make_no_difference_and_ratios_are_clipped(monkeypatch, spacing: f
     tiled = application.network_prior(stack, network=network)
     assert len(told) > 3 and told[0] == pytest.approx(condition_vector(min(spacing, 12), 1, 0.01)[0])
     np.testing.assert_allclose(tiled.pixels, whole.pixels, atol=2e-3)
+
+
+@pytest.mark.parametrize("kind", [SliceNetwork, FactorisedNetwork])
+def test_a_cancel_is_heard_within_a_tile(kind: type[PriorNetwork]) -> None:
+    network = kind(8, 4, 8).eval() if kind is SliceNetwork else kind(8, 8, *(8,) * 8).eval()
+    stack = SliceStack.from_array(random_slices((6, 40, 37)).numpy(), np.diag([1, 1, 4, 1]), thickness=4)
+    heard: list[float] = []
+
+    def cancel(share: float) -> None:
+        heard.append(share)
+        if len(heard) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        application.network_prior(stack, network=network, progress=cancel)
+    assert heard == pytest.approx([0.2, 0.4])  # of the only tile
 
 
 def test_residual_is_the_basis_at_each_sub_slice() -> None:

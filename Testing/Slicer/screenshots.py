@@ -46,7 +46,7 @@ def take(app: Any, folder: Path) -> None:
     app.wait(1.0)
     app.screenshot(folder / "side_by_side.png", size=SIZE)
     panel.ui.compareCheckBox.checked = False
-    panel.ui.overlaySelector.currentText = "distance"
+    panel.ui.overlaySelector.currentText = "Distance to the nearest slice"
     for section in (panel.ui.inputsCollapsibleButton, panel.ui.planesCollapsibleButton):
         section.collapsed = True
     app.wait(1.0)
@@ -79,7 +79,7 @@ def take_grading(app: Any, folder: Path) -> None:
     points = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "L5-S1")
     for side in (-17, 17):
         points.AddControlPoint(vtk.vtkVector3d(*(middle + side * plane.j_axis)))
-    parameters.points, parameters.inputType = points, "R-VI"
+    parameters.points, parameters.inputType = points, type(parameters.inputType)["R-VI"]
     for name, volume in (("Red", axial), ("Yellow", sagittal), ("Green", sagittal)):
         logic = slicer.app.layoutManager().sliceWidget(name).sliceLogic()
         logic.GetSliceCompositeNode().SetBackgroundVolumeID(volume.GetID())

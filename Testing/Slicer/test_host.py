@@ -75,8 +75,8 @@ class ScalerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         uiWidget.setMRMLScene(slicer.mrmlScene)
         self.logic = ScalerLogic()
         self.ui.applyButton.connect("clicked(bool)", self.onApply)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onStartClose)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onEndClose)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartBatchProcessEvent, self.onStartFilling)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndBatchProcessEvent, self.onFilled)
         self.setParameterNode(self.logic.getParameterNode())
 
     def enter(self):
@@ -90,10 +90,10 @@ class ScalerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.calls.append("cleanup")
         self.removeObservers()
 
-    def onStartClose(self, caller, event):
+    def onStartFilling(self, caller, event):
         self.setParameterNode(None)
 
-    def onEndClose(self, caller, event):
+    def onFilled(self, caller, event):
         if self.parent.isEntered:
             self.setParameterNode(self.logic.getParameterNode())
 

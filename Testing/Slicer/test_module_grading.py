@@ -47,8 +47,15 @@ def scan(app: Any, panel: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     for y in (17.0, -17.0):
         points.AddControlPoint(vtk.vtkVector3d(*(np.add(CENTER, [0, y, 0]))))
     panel._parameterNode.line = points
-    panel.ui.discSourceSelector.currentText = "line"
+    choose(panel, "discSource", "line")
     return volume
+
+
+def choose(panel: Any, parameter: str, name: str) -> None:
+    """Choose an item of a menu by its name for scripts."""
+    kind = type(getattr(panel._parameterNode, parameter))
+    getattr(panel.ui, f"{parameter}Selector").currentText = kind[name].label()
+    assert getattr(panel._parameterNode, parameter).name == name
 
 
 def finish(app: Any, panel: Any) -> None:
@@ -128,7 +135,7 @@ def test_the_same_disc_again_replaces_and_another_input_stays_beside(
     second = grade(app, panel, checkpoints)
     assert first.GetScene() is None and planes(app.scene) == [second]
     assert panel.logic.table().GetNumberOfRows() == 2
-    panel.ui.inputTypeSelector.currentText = "R-VI"
+    choose(panel, "inputType", "R-VI")
     third = grade(app, panel, checkpoints)
     assert planes(app.scene) == [second, third] and panel.logic.table().GetNumberOfRows() == 4
     assert len(slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")) == 3  # the scan and two sets of crops
@@ -139,7 +146,7 @@ def test_the_same_disc_again_replaces_and_another_input_stays_beside(
 
 def test_a_users_plane_gets_the_labels(app: Any, panel: Any, scan: Any, checkpoints: Path) -> None:
     node = plane_node(app.scene, CENTER, (-1, 0, 0), (0, 1, 0), (100, 50))
-    panel.ui.discSourceSelector.currentText = "plane"
+    choose(panel, "discSource", "plane")
     assert panel.ui.discPlaneSelector.visible and not panel.ui.lineSelector.visible
     panel._parameterNode.discPlane = node
     assert grade(app, panel, checkpoints) is node and planes(app.scene) == [node]
@@ -164,7 +171,7 @@ def test_a_segment_is_the_disc(app: Any, panel: Any, scan: Any, checkpoints: Pat
     transform = app.scene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "shift")
     transform.SetMatrixTransformToParent(as_matrix(shift))
     node.SetAndObserveTransformNodeID(transform.GetID())
-    panel.ui.discSourceSelector.currentText = "segment"
+    choose(panel, "discSource", "segment")
     panel.ui.segmentSelector.setCurrentNode(node)
     panel.ui.segmentSelector.setCurrentSegmentID("L5-S1")
     plane = grade(app, panel, checkpoints)
@@ -217,7 +224,7 @@ def test_labels_go_stale_where_the_panel_was_never_opened(
 
 def test_cancel_leaves_the_scene_as_it_was(app: Any, panel: Any, scan: Any, checkpoints: Path) -> None:
     before = app.ids()
-    panel.ui.inputTypeSelector.currentText = "R-GS"
+    choose(panel, "inputType", "R-GS")
     panel._parameterNode.checkpoints = str(checkpoints)
     panel.ui.gradeButton.click()
     app.wait(300, until=lambda: "fitting Gaussians" in panel.ui.statusLabel.text)

@@ -29,7 +29,7 @@ from GaussianMRILib.mrml.views import composite_of
 
 
 def test_the_module_file_imports_nothing_that_slicer_does_not_have_at_hand() -> None:
-    allowed = {"importlib", "os", "sys", "typing", "qt", "vtk", "slicer"}
+    allowed = {"enum", "importlib", "os", "sys", "typing", "unittest", "qt", "vtk", "slicer"}
     for path in [MODULE, *(MODULE.parent / "GaussianMRIResamplingLib").glob("*.py")]:
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             names = []
@@ -116,7 +116,10 @@ def test_the_preview_shows_the_point_where_it_was_put(
     volume.GetIJKToRASMatrix(stored)
     matrix = as_array(stored)
     found = matrix[:3, 0] * column + matrix[:3, 1] * row + matrix[:3, 3]
-    assert np.linalg.norm(found - POINT) < 0.1
+    # The volume is as deep as the scan; the point is on the plane.
+    normal = np.array(panel._parameterNode.plane.GetNormal())
+    off = found - POINT
+    assert np.linalg.norm(off - (off @ normal) * normal) < 0.1
 
 
 def test_preview_off_gives_the_view_back(
@@ -154,7 +157,7 @@ def test_three_views_side_by_side_and_back(
 
 def test_overlay_and_its_opacity(app: Any, panel: Any, scan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     fitted(app, panel, monkeypatch)
-    panel.ui.overlaySelector.currentText = "distance"
+    panel.ui.overlaySelector.currentText = "Distance to the nearest slice"
     preview = previews(panel)[0]
     composite = composite_of(slicer.mrmlScene.GetNodeByID("vtkMRMLSliceNodeRed"))
     assert composite.GetForegroundVolumeID() == preview.overlay_volume.GetID()
@@ -181,7 +184,7 @@ def test_cancel_leaves_the_scene_as_it_was(app: Any, panel: Any, scan: Any) -> N
 
 
 def test_finish_now_keeps_the_field_as_it_stands(app: Any, panel: Any, scan: Any) -> None:
-    panel.ui.presetSelector.currentText = "paper"
+    panel.ui.presetSelector.currentText = "As published (minutes to hours)"
     panel.ui.applyButton.click()
     app.wait(
         60,
@@ -298,15 +301,22 @@ def test_undo_while_previewing(app: Any, panel: Any, scan: Any, monkeypatch: pyt
 def test_leaving_and_returning_to_the_module(
     app: Any, panel: Any, scan: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    view = slicer.mrmlScene.GetNodeByID("vtkMRMLSliceNodeRed")
+    composite_of(view).SetBackgroundVolumeID(scan.GetID())
+    before = as_array(view.GetSliceToRAS()), tuple(view.GetFieldOfView())
     fitted(app, panel, monkeypatch)
+    plane = panel._parameterNode.plane
     representation = slicer.modules.gaussianmriresampling.widgetRepresentation()
     representation.exit()
-    panel._parameterNode.plane.SetCenter(*POINT)  # as from the Markups module
+    assert not nodes_of_previews() and composite_of(view).GetBackgroundVolumeID() == scan.GetID()
+    np.testing.assert_array_equal(as_array(view.GetSliceToRAS()), before[0])
+    assert tuple(view.GetFieldOfView()) == before[1]
+    plane.SetCenter(*POINT)  # as from the Markups module
     app.wait(0.1)
-    view = slicer.mrmlScene.GetNodeByID("vtkMRMLSliceNodeRed")
-    np.testing.assert_allclose(as_array(view.GetSliceToRAS())[:3, 3], POINT, atol=1e-6)
+    np.testing.assert_array_equal(as_array(view.GetSliceToRAS()), before[0])
     representation.enter()
     assert len(previews(panel)) == 1
+    np.testing.assert_allclose(as_array(view.GetSliceToRAS())[:3, 3], POINT, atol=1e-6)
     panel.cleanup()
     assert not nodes_of_previews()
 
@@ -334,7 +344,10 @@ def test_another_module_is_opened_while_a_fit_runs(
     panel.ui.applyButton.click()
     app.select("Other")
     app.wait(60, until=lambda: not panel.fitController.running)
-    assert len(previews(panel)) == 1
+    assert not previews(panel)  # the views are the other module's
+    app.select(MODULE.stem)
+    assert mrml.is_field(panel._parameterNode.field) and len(previews(panel)) == 1
+    app.select("Other")
     app.close_scene()
     assert panel._parameterNode is None and not previews(panel)
     app.select(MODULE.stem)

@@ -1,3 +1,4 @@
+import enum
 import json
 import os
 import shutil
@@ -12,11 +13,29 @@ from slicer import (
     vtkMRMLSliceNode,
 )
 from slicer.i18n import tr as _
-from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
+from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
 #: Stands for the look of the volume in the Volume Rendering module.
 FROM_DISPLAY = "Volume Rendering"
+
+
+class Menu(enum.Enum):
+    """What a menu offers: names are for scripts and saved scenes, values for people."""
+
+    def label(self):
+        return _(self.value)
+
+
+class Quality(Menu):
+    quick = "Quick (enough for a processor)"
+    default = "Full (for a graphics card)"
+    seed = "As published"
+
+
+class Cuts(Menu):
+    any = "In any direction"
+    axial = "Along the body only, as published"
 
 
 @parameterNodeWrapper
@@ -26,10 +45,10 @@ class GaussianMRICinematicParameterNode:
     inputVolume: vtkMRMLScalarVolumeNode
     look: str = "CT bone"
     region: vtkMRMLMarkupsROINode
-    quality: Annotated[str, Choice(["quick", "default", "seed"])] = "quick"
+    quality: Quality = Quality.quick
     frames: Annotated[int, WithinRange(10, 10000)] = 330
     size: Annotated[int, WithinRange(64, 2048)] = 256
-    planes: Annotated[str, Choice(["any", "axial"])] = "any"
+    planes: Cuts = Cuts.any
     folder: str = ""
 
     modelPath: str = ""
@@ -62,6 +81,27 @@ class GaussianMRICinematicLogic(ScriptedLoadableModuleLogic):
         from GaussianMRILib.mrml.dependencies import ensure_packages
 
         ensure_packages(_("Gaussian MRI Cinematic"), cuda=True)
+
+    @staticmethod
+    def kernelNotice():
+        """A sentence where work is slow for want of compiled kernels, else empty."""
+        from GaussianMRILib.mrml.panels import kernel_notice
+
+        return kernel_notice()
+
+    @staticmethod
+    def packagesMissing():
+        """Packages that `ensurePackages` would install."""
+        from GaussianMRILib.mrml.dependencies import packages_missing
+
+        return packages_missing()
+
+    @staticmethod
+    def defaultVolume():
+        """The volume to offer first: the one in the Red view, else the first; None without any."""
+        from GaussianMRILib.mrml.panels import default_volume
+
+        return default_volume(slicer.mrmlScene)
 
     def lookNames(self):
         """Names of looks: that of Volume Rendering, and the presets."""

@@ -1,5 +1,7 @@
 """Parts of the Gaussian MRI Grading module's panel."""
 
+import sys
+
 import qt
 import slicer
 from slicer.i18n import tr as _
@@ -42,9 +44,16 @@ class GradeController:
         if job:
             job.cancel()
 
+    def end(self):
+        """For a panel that goes, as when Slicer is closed: cancel, and wait some seconds for the threads."""
+        self.cancel()
+        jobs = sys.modules.get("GaussianMRILib.mrml.jobs")
+        if jobs:  # something was graded
+            jobs.end_jobs()
+
     def _poll(self):
         job = self._job
-        if job is None:
+        if job is None or slicer.mrmlScene.IsBatchProcessing():  # nothing is put into a scene that is being filled
             return
         ended = job.poll()
         if job is not self._job:  # cancelled by an event meanwhile

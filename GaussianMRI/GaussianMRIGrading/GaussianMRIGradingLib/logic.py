@@ -1,3 +1,4 @@
+import enum
 import os
 from typing import Annotated
 
@@ -14,6 +15,36 @@ from slicer.parameterNodeWrapper import Choice, parameterNodeWrapper
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
 
+class Menu(enum.Enum):
+    """What a menu offers: names are for scripts and saved scenes, values for people."""
+
+    def label(self):
+        return _(self.value)
+
+
+class DiscSource(Menu):
+    segment = "A segment"
+    points = "Two to four points"
+    line = "A line from front to back"
+    plane = "A plane"
+
+
+class Device(Menu):
+    auto = "Automatic"
+    cpu = "Processor (CPU)"
+    cuda = "Graphics card (CUDA)"
+
+
+InputType = Menu(
+    "InputType",
+    {
+        "acquired": "Slices as they were acquired",
+        "R-GS": "Planes along the disc, by Gaussians",
+        "R-VI": "Planes along the disc, by voxel interpolation",
+    },
+)
+
+
 @parameterNodeWrapper
 class GaussianMRIGradingParameterNode:
     """What the user chose in the panel; saved with the scene, the path of the checkpoints included."""
@@ -21,14 +52,14 @@ class GaussianMRIGradingParameterNode:
     inputVolumes: list[vtkMRMLScalarVolumeNode]
     sagittalVolume: vtkMRMLScalarVolumeNode
     level: Annotated[str, Choice(["L1/L2", "L2/L3", "L3/L4", "L4/L5", "L5/S1"])] = "L5/S1"
-    discSource: Annotated[str, Choice(["segment", "points", "line", "plane"])] = "points"
+    discSource: DiscSource = DiscSource.points
     points: vtkMRMLMarkupsFiducialNode
     line: vtkMRMLMarkupsLineNode
     discPlane: vtkMRMLMarkupsPlaneNode
 
-    inputType: Annotated[str, Choice(["acquired", "R-GS", "R-VI"])] = "acquired"
+    inputType: InputType = InputType.acquired
     field: vtkMRMLModelNode
-    device: Annotated[str, Choice(["auto", "cpu", "cuda"])] = "auto"
+    device: Device = Device.auto
     checkpoints: str = ""
 
     gradedPlane: vtkMRMLMarkupsPlaneNode
@@ -53,6 +84,7 @@ class GaussianMRIGradingLogic(ScriptedLoadableModuleLogic):
     #: Attribute of planes that says which disc and input they were made for.
     ORIGIN = "GaussianMRI.GradeOrigin"
     PICTURE = "GaussianMRIGrading.png"
+    NETWORKS = "monai>=1.3"
 
     def getParameterNode(self):
         return GaussianMRIGradingParameterNode(super().getParameterNode())
@@ -64,8 +96,33 @@ class GaussianMRIGradingLogic(ScriptedLoadableModuleLogic):
         """
         from GaussianMRILib.mrml.dependencies import ensure_packages
 
-        others = ["monai>=1.3"] + (["highdicom>=0.22"] if report else [])
+        others = [self.NETWORKS] + (["highdicom>=0.22"] if report else [])
         ensure_packages(_("Gaussian MRI Grading"), cuda=cuda, others=others)
+
+    @staticmethod
+    def kernelNotice():
+        """A sentence where work is slow for want of compiled kernels, else empty."""
+        from GaussianMRILib.mrml.panels import kernel_notice
+
+        return kernel_notice()
+
+    def packagesMissing(self):
+        """Packages that `ensurePackages` would install."""
+        from GaussianMRILib.mrml.dependencies import packages_missing
+
+        return packages_missing([self.NETWORKS])
+
+    @staticmethod
+    def defaultVolume():
+        """The volume to offer first: the one in the Red view, else the first; None without any."""
+        from GaussianMRILib.mrml.panels import default_volume
+
+        return default_volume(slicer.mrmlScene)
+
+    @staticmethod
+    def inSceneFolder(name):
+        """Path of a file in the folder that the scene was last loaded from or saved to."""
+        return os.path.join(slicer.mrmlScene.GetRootDirectory() or "", name)
 
     # Discs
 
@@ -190,13 +247,10 @@ class GaussianMRIGradingLogic(ScriptedLoadableModuleLogic):
 
     @staticmethod
     def showTable(tableNode):
-        """Show a table in the Tables module's place in the layout."""
-        selection = slicer.app.applicationLogic().GetSelectionNode()
-        selection.SetActiveTableID(tableNode.GetID())
-        slicer.app.applicationLogic().PropagateTableSelection()
-        manager = slicer.app.layoutManager()
-        if manager is not None:
-            manager.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpTableView)
+        """Show a table beside the views."""
+        from GaussianMRILib.mrml.panels import show_table
+
+        show_table(tableNode, slicer.app.applicationLogic(), slicer.app.layoutManager())
 
     @staticmethod
     def showCrops(planeNode):

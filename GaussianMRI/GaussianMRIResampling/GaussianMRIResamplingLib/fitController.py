@@ -1,3 +1,5 @@
+import sys
+
 import qt
 import slicer
 from slicer.i18n import tr as _
@@ -17,6 +19,7 @@ class FitController:
         self._onEnd = onEnd
         self._job = None
         self._volumes = []
+        self._node = None
         self._timer = qt.QTimer()
         self._timer.setInterval(self.INTERVAL_MS)
         self._timer.connect("timeout()", self._poll)
@@ -25,11 +28,12 @@ class FitController:
     def running(self):
         return self._job is not None
 
-    def start(self, fitter, volumes):
+    def start(self, fitter, volumes, node=None):
+        """Begin a fit of volumes; `node` is the field that it replaces, None: a new one."""
         from GaussianMRILib.mrml.jobs import FitJob
 
         self.cancel()
-        self._volumes = list(volumes)
+        self._volumes, self._node = list(volumes), node
         self._job = FitJob(fitter)
         self._job.start()
         self._timer.start()
@@ -47,9 +51,16 @@ class FitController:
         if job:
             job.cancel()
 
+    def end(self):
+        """For a panel that goes, as when Slicer is closed: cancel, and wait some seconds for the threads."""
+        self.cancel()
+        jobs = sys.modules.get("GaussianMRILib.mrml.jobs")
+        if jobs:  # something was fitted
+            jobs.end_jobs()
+
     def _poll(self):
         job = self._job
-        if job is None:
+        if job is None or slicer.mrmlScene.IsBatchProcessing():  # nothing is put into a scene that is being filled
             return
         ended = job.poll()
         if job is not self._job:  # cancelled by an event meanwhile
@@ -74,17 +85,31 @@ class FitController:
         volumes = [node for node in self._volumes if node.GetScene()]
         if not volumes:
             return None, _("The volumes were removed while they were fitted; nothing is kept."), None
-        node = mrml.field_to_model(field, volumes=volumes, name=f"{volumes[0].GetName()} field")
-        return node, describeField(field), field
+        node = self._node if self._node is not None and self._node.GetScene() else None
+        node = mrml.field_to_model(field, node=node, volumes=volumes, name=f"{volumes[0].GetName()} field")
+        return node, describeField(field, [node.GetName() for node in volumes]), field
 
 
-def describeField(field):
-    """One line about a fitted field."""
+def describeField(field, names):
+    """What was fitted, how well, and what to do next: a line each.
+
+    :param names: of the volumes.
+    """
     report = field.report
-    parts = [_("{count} Gaussians").format(count=f"{report.get('gaussians', len(field.colours)):,}")]
+    lines = [_("Fitted: {names}").format(names=", ".join(names))]
     if report.get("elapsed_s"):
-        parts.append(f"{report['elapsed_s']:.1f} s")
+        lines[0] += _(" ({time:.0f} s)").format(time=report["elapsed_s"])
     heldOut = report.get("held_out")
     if heldOut:
-        parts.append(_("left-out slices: {psnr:.1f} dB PSNR").format(psnr=heldOut["psnr_db"]))
-    return " · ".join(parts)
+        gain = heldOut["psnr_db"] - heldOut["spline_psnr_db"]
+        if gain >= 1:
+            word = _("Good: left-out slices are predicted clearly better than by interpolation")
+        elif gain >= 0.2:
+            word = _("Fair: left-out slices are predicted a little better than by interpolation")
+        else:
+            word = _("Weak: left-out slices are predicted no better than by interpolation; compare side by side")
+        lines.append(f"{word} ({heldOut['psnr_db']:.1f} dB PSNR, {gain:+.1f} dB).")
+    else:
+        lines.append(_("How good it is was not measured: there are too few slices to leave any out."))
+    lines.append(_("Next: move the plane in the views, then press Resample to keep its image."))
+    return "\n".join(lines)

@@ -1,3 +1,5 @@
+import enum
+import os
 from typing import Annotated
 
 import slicer
@@ -10,8 +12,44 @@ from slicer import (
     vtkMRMLSliceNode,
 )
 from slicer.i18n import tr as _
-from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
+from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
+
+
+class Menu(enum.Enum):
+    """What a menu offers: names are for scripts and saved scenes, values for people."""
+
+    def label(self):
+        return _(self.value)
+
+
+class Preset(Menu):
+    fast = "Fast (recommended)"
+    paper = "As published (minutes to hours)"
+
+
+class Device(Menu):
+    auto = "Automatic"
+    cpu = "Processor (CPU)"
+    cuda = "Graphics card (CUDA)"
+
+
+class Poses(Menu):
+    auto = "Automatic"
+    volume = "From the volume"
+    dicom = "From the DICOM files"
+
+
+class Method(Menu):
+    gaussians = "Gaussians"
+    spline = "Cubic spline, for comparison"
+    voxel = "Voxel interpolation, for comparison"
+
+
+class Overlay(Menu):
+    none = "None"
+    distance = "Distance to the nearest slice"
+    support = "Support by the slices"
 
 
 @parameterNodeWrapper
@@ -20,9 +58,9 @@ class GaussianMRIResamplingParameterNode:
 
     inputVolumes: list[vtkMRMLScalarVolumeNode]
     region: vtkMRMLMarkupsROINode
-    preset: Annotated[str, Choice(["fast", "paper"])] = "fast"
-    device: Annotated[str, Choice(["auto", "cpu", "cuda"])] = "auto"
-    poses: Annotated[str, Choice(["auto", "volume", "dicom"])] = "auto"
+    preset: Preset = Preset.fast
+    device: Device = Device.auto
+    poses: Poses = Poses.auto
     refine: bool = False
     field: vtkMRMLModelNode
 
@@ -35,9 +73,9 @@ class GaussianMRIResamplingParameterNode:
 
     preview: bool = True
     previewView: vtkMRMLSliceNode
-    method: Annotated[str, Choice(["gaussians", "spline", "voxel"])] = "gaussians"
+    method: Method = Method.gaussians
     compare: bool = False
-    overlay: Annotated[str, Choice(["none", "distance", "support"])] = "none"
+    overlay: Overlay = Overlay.none
     overlayOpacity: Annotated[float, WithinRange(0, 1)] = 0.4
 
     outputPlanes: list[vtkMRMLMarkupsPlaneNode]
@@ -47,6 +85,7 @@ class GaussianMRIResamplingParameterNode:
     distance: bool = False
     support: bool = False
     sideBySide: bool = False
+    output: vtkMRMLScalarVolumeNode
     reference: vtkMRMLScalarVolumeNode
 
 
@@ -71,6 +110,40 @@ class GaussianMRIResamplingLogic(ScriptedLoadableModuleLogic):
         from GaussianMRILib.mrml.dependencies import ensure_packages
 
         ensure_packages(_("Gaussian MRI Resampling"), cuda=cuda)
+
+    @staticmethod
+    def kernelNotice():
+        """A sentence where fits are slow for want of compiled kernels, else empty."""
+        from GaussianMRILib.mrml.panels import kernel_notice
+
+        return kernel_notice()
+
+    @staticmethod
+    def packagesMissing():
+        """Packages that `ensurePackages` would install."""
+        from GaussianMRILib.mrml.dependencies import packages_missing
+
+        return packages_missing()
+
+    @staticmethod
+    def defaultVolume():
+        """The volume to offer first: the one in the Red view, else the first; None without any."""
+        from GaussianMRILib.mrml.panels import default_volume
+
+        return default_volume(slicer.mrmlScene)
+
+    @staticmethod
+    def inSceneFolder(name):
+        """Path of a file in the folder that the scene was last loaded from or saved to."""
+        return os.path.join(slicer.mrmlScene.GetRootDirectory() or "", name)
+
+    @staticmethod
+    def fieldOf(volumeNodes, fieldNode):
+        """The chosen field where it is one of just these volumes: another fit of them replaces it. Else None."""
+        from GaussianMRILib.mrml.fields import volumes_of
+
+        same = fieldNode is not None and volumes_of(fieldNode) == list(volumeNodes)
+        return fieldNode if same else None
 
     def fitter(self, volumeNodes, **options):
         """A fit that has not begun; see `GaussianMRILib.mrml.fitter_from_nodes`."""
@@ -190,13 +263,10 @@ class GaussianMRIResamplingLogic(ScriptedLoadableModuleLogic):
 
     @staticmethod
     def showTable(tableNode):
-        """Show a table in the Tables module's place in the layout."""
-        selection = slicer.app.applicationLogic().GetSelectionNode()
-        selection.SetActiveTableID(tableNode.GetID())
-        slicer.app.applicationLogic().PropagateTableSelection()
-        manager = slicer.app.layoutManager()
-        if manager is not None:
-            manager.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpTableView)
+        """Show a table beside the views."""
+        from GaussianMRILib.mrml.panels import show_table
+
+        show_table(tableNode, slicer.app.applicationLogic(), slicer.app.layoutManager())
 
     def exportDicom(self, volumeNodes, folder):
         """Write each volume as a derived DICOM series in a folder of its own; returns the folders."""

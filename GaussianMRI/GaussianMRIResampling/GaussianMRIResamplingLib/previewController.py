@@ -12,15 +12,19 @@ class PreviewController:
     """The slice views that follow the plane, as the parameter node says.
 
     :param onChanged: called with a line of text when the images have changed.
+    :param onTaken: called when the previews ended because somebody chose another volume for a view.
     """
 
-    def __init__(self, onChanged):
+    def __init__(self, onChanged, onTaken):
         self._onChanged = onChanged
+        self._onTaken = onTaken
         self._previews = []
         self._wanted = None
         self._renderers = {}
         self._layoutBefore = None
         self._refreshing = False
+        self._asked = None
+        self._again = False
 
     @property
     def previews(self):
@@ -32,12 +36,15 @@ class PreviewController:
         self._renderers = {(fieldNode.GetID(), "gaussians"): (self._stamp(fieldNode), field)}
 
     def refresh(self, parameters):
-        """Start, change or stop previews so that they are what the parameter node asks for."""
+        """Start, change or stop previews so that they are what the parameter node asks for; None: no preview."""
+        self._asked, self._again = parameters, True
         if self._refreshing:  # called from events that are handled while views are arranged
             return
         self._refreshing = True
         try:
-            self._refresh(parameters)
+            while self._again:
+                self._again = False
+                self._refresh(self._asked)
         finally:
             self._refreshing = False
 
@@ -48,7 +55,7 @@ class PreviewController:
             for preview in self._previews:
                 preview.set_opacity(parameters.overlayOpacity)
             return
-        self.stop()
+        self._remove()
         self._wanted = wanted
         if wanted is None:
             self._onChanged("")
@@ -57,6 +64,10 @@ class PreviewController:
             if parameters.compare:
                 self._layoutBefore = sideBySide.showViews(len(COMPARED))
                 slicer.app.processEvents()  # the views get their new sizes
+                if self._again:  # something else is wanted meanwhile
+                    self._remove()
+                    self._wanted = None
+                    return
             for method, view in self._views(parameters):
                 self._previews.append(self._start(parameters, method, view))
         except Exception as error:
@@ -66,12 +77,14 @@ class PreviewController:
         self._report()
 
     def stop(self):
-        self._remove()
-        self._wanted = None
+        """End the previews; the views show again what they showed before."""
+        self.refresh(None)
 
     def forget(self):
         """After the scene was closed nothing of it may be held."""
         self.stop()
+        self._remove()
+        self._wanted = None
         self._renderers = {}
 
     def _remove(self):
@@ -86,7 +99,7 @@ class PreviewController:
             return [
                 (method, view) for method, view in zip(COMPARED, sideBySide.sliceNodes(), strict=True) if view
             ]
-        return [(parameters.method, parameters.previewView)]
+        return [(parameters.method.name, parameters.previewView)]
 
     def _describe(self, parameters):
         """Everything that a preview depends on but the plane's place; None where there is nothing to show."""
@@ -101,7 +114,7 @@ class PreviewController:
             parameters.compare,
             parameters.spacing,
             parameters.thickness,
-            parameters.overlay,
+            parameters.overlay.name,
         )
 
     @staticmethod
@@ -129,7 +142,7 @@ class PreviewController:
         from GaussianMRILib.mrml.fields import volumes_of
         from GaussianMRILib.mrml.preview import Preview
 
-        overlay = parameters.overlay != "none"
+        overlay = parameters.overlay.name if parameters.overlay.name != "none" else None
         volumes = volumes_of(parameters.field)
 
         def schedule(update):
@@ -144,7 +157,7 @@ class PreviewController:
             source=volumes[0] if volumes else None,
             spacing=parameters.spacing or None,
             thickness=parameters.thickness,
-            overlay=parameters.overlay if overlay else None,
+            overlay=overlay,
             field=self._renderer(parameters.field, "gaussians") if overlay else None,
             opacity=parameters.overlayOpacity,
             name=self._name(method),
@@ -154,6 +167,14 @@ class PreviewController:
         return preview
 
     def _report(self):
+        if any(preview.taken and not preview.running for preview in self._previews):
+            self.stop()
+            self._onTaken()
+            return
+        ended = next((preview.problem for preview in self._previews if not preview.running), None)
+        if ended:
+            self._onChanged(ended)
+            return
         running = self.previews
         if not running:
             self._onChanged("")
@@ -168,7 +189,7 @@ class PreviewController:
             self._onChanged(
                 _(
                     "{outside:.0%} of the plane lies outside the scan · {rows} x {columns} pixels of {spacing:.2f} mm"
-                    " · {time:.0f} ms"
+                    " · {time:.0f} ms\nDrag the plane's handles, or turn the mouse wheel in the view."
                 ).format(
                     outside=facts.outside,
                     rows=facts.shape[0],

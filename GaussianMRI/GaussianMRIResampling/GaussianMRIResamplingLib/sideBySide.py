@@ -35,9 +35,15 @@ def showViews(count):
 
 
 def showLayout(number):
-    """Go back to a layout that `showViews` returned; None: nothing to go back to."""
-    if number is not None:
-        slicer.app.layoutManager().setLayout(number)
+    """Go back to a layout that `showViews` returned, unless somebody chose another one meanwhile.
+
+    :param number: None: there is nothing to go back to.
+    """
+    if number is None:
+        return
+    manager = slicer.app.layoutManager()
+    if FIRST_LAYOUT < manager.layoutLogic().GetLayoutNode().GetViewArrangement() <= FIRST_LAYOUT + len(VIEWS):
+        manager.setLayout(number)
 
 
 def showVolumes(volumes):

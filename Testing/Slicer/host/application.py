@@ -35,10 +35,10 @@ from .application_objects import (
     qSlicerScriptedLoadableModule,
     qSlicerScriptedLoadableModuleWidget,
 )
+from .layouts import qSlicerLayoutManager
 from .qt_style import lookup, unwrap, wrap, wrapper_class
 from .scene import Host
 from .services import Packages, SampleData, Torch
-from .views import qSlicerLayoutManager
 
 #: Classes of Slicer that files of Slicer's own name, and that the host has only by name: making one raises.
 NAMED_ONLY = {

@@ -94,7 +94,11 @@ class qSlicerCoreIOManager(QtCore.QObject):
     def saveNodes(self, kind: str, properties: dict[str, Any], messages: Any = None) -> bool:
         path = str(properties["fileName"])
         if kind == "SceneFile":
-            return bool(slicer.mrmlScene.WriteToMRB(path))
+            scene = slicer.mrmlScene
+            for node in slicer.util.getNodesByClass("vtkMRMLStorableNode"):
+                if node.GetStorageNode() is None:  # as Slicer's save dialog does
+                    node.AddDefaultStorageNode()
+            return bool(scene.WriteToMRB(path))
         node = slicer.mrmlScene.GetNodeByID(properties["nodeID"])
         node.AddDefaultStorageNode()
         node.GetStorageNode().SetFileName(path)

@@ -5,6 +5,7 @@ Slicer compares exact widget classes, so a widget that is not in this table is r
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,12 +64,12 @@ class _NodeConnector(Connector):
 
 
 class _ChoiceConnector(Connector):
-    def __init__(self, widget: Any, choices: list[Any]) -> None:
+    def __init__(self, widget: Any, choices: list[Any], label: Callable[[Any], str] = str) -> None:
         super().__init__(widget, "currentIndex", "currentIndexChanged(int)")
         self._choices = choices
         widget.clear()
         for choice in choices:
-            widget.addItem(str(choice))
+            widget.addItem(label(choice))
 
     def read(self) -> Any:
         return self._choices[self.widget.currentIndex]
@@ -124,6 +125,8 @@ def connector(widget: Any, kind: Any, annotations: list[Any]) -> Connector:
         if choices is None:
             raise RuntimeError("a combo box needs a parameter with a Choice annotation")
         return _ChoiceConnector(widget, choices)
+    if isinstance(kind, type) and issubclass(kind, enum.Enum) and cls is qt.QComboBox:
+        return _ChoiceConnector(widget, list(kind), getattr(kind, "label", lambda member: member.name))
     if kind is str and cls is qt.QLineEdit:
         return Connector(widget, "text", "textChanged(QString)")
     if kind is str and cls is qt.QLabel:

@@ -95,14 +95,22 @@ def _dialog(dialog: Any) -> int:
     return int(accepted)
 
 
-def ask_path(title: str) -> str:
-    """A path that a file dialog gives; empty where it was cancelled."""
-    answer = current.take(Message(title, title))
+def ask_path(title: str, kind: str = "", filters: str = "", start: str = "") -> str:
+    """A path that a file dialog gives; empty where it was cancelled.
+
+    Args:
+        kind: "Open", "Save" or "Folder", which the message has as its icon.
+        filters: of names, which it has as its detail; behind a line break follows where the dialog begins.
+    """
+    answer = current.take(Message(title, title, kind, f"{filters}\n{start}"))
     return str(answer) if answer else ""
 
 
-def _path(parent: Any = None, title: str = "", *_: Any) -> str:
-    return ask_path(title)
+def _path(kind: str) -> Any:
+    def ask(parent: Any = None, title: str = "", start: str = "", filters: str = "", *_: Any) -> str:
+        return ask_path(title, kind, "" if kind == "Folder" else filters, start)
+
+    return ask
 
 
 def _paths(parent: Any = None, title: str = "", *_: Any) -> tuple[str, ...]:
@@ -123,8 +131,9 @@ def install() -> None:
     for name in ("information", "warning", "critical"):
         qt_style.replaced["QMessageBox", name] = _static(name.capitalize(), BUTTONS.Ok)
     qt_style.replaced["QMessageBox", "question"] = _static("Question", BUTTONS.Yes | BUTTONS.No)
-    for name in ("getOpenFileName", "getSaveFileName", "getExistingDirectory"):
-        qt_style.replaced["QFileDialog", name] = _path
+    kinds = {"getOpenFileName": "Open", "getSaveFileName": "Save", "getExistingDirectory": "Folder"}
+    for name, kind in kinds.items():
+        qt_style.replaced["QFileDialog", name] = _path(kind)
     qt_style.replaced["QFileDialog", "getOpenFileNames"] = _paths
     for name in ("getText", "getItem", "getInt", "getDouble", "getMultiLineText"):
         qt_style.replaced["QInputDialog", name] = _value

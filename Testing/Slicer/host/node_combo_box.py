@@ -36,6 +36,16 @@ class qMRMLWidget(QtWidgets.QWidget):
             self.mrmlSceneChanged.emit(scene)
 
 
+def refuse_while_filling(scene: Any, what: str) -> None:
+    """Raise where a scene is being closed, imported or filled in a batch: Slicer's lists are then half filled.
+
+    qMRMLSceneModel updates lazily: it takes no node while the scene processes a batch, and is emptied and filled again at
+    the end of it. In Slicer 5.12.3 a choice in between ends in a segmentation fault (`QStandardItem::removeRows`).
+    """
+    if scene is not None and scene.IsBatchProcessing():
+        raise RuntimeError(f"{what} was touched while the scene was being filled; Slicer would crash")
+
+
 class SceneObserver:
     """Observes VTK objects with methods of a widget, as long as Qt keeps the widget."""
 
@@ -45,7 +55,9 @@ class SceneObserver:
             lambda *_, tags=self._tags: [item[0].RemoveObserver(item[1]) for item in tags]
         )
 
-    def add(self, observed: Any, event: Any, method: Any, calldata: bool = False) -> None:
+    def add(
+        self, observed: Any, event: Any, method: Any, calldata: bool = False, priority: float = 0.0
+    ) -> None:
         weak = weakref.WeakMethod(method)
 
         def called(caller: Any, name: str, data: Any = None) -> None:
@@ -55,7 +67,7 @@ class SceneObserver:
 
         if calldata:
             called.CallDataType = vtk.VTK_OBJECT
-        self._tags.append((observed, observed.AddObserver(event, called)))
+        self._tags.append((observed, observed.AddObserver(event, called, priority)))
 
     def clear(self, observed: Any = None) -> None:
         for item in [t for t in self._tags if observed in (None, t[0])]:
@@ -143,11 +155,16 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         if scene is not None:
             self._observer.add(scene, slicer.vtkMRMLScene.NodeAddedEvent, self._node_added, True)
             self._observer.add(scene, slicer.vtkMRMLScene.NodeAboutToBeRemovedEvent, self._node_leaves, True)
+            # Before observers of modules, as qMRMLSceneModel.
+            self._observer.add(scene, slicer.vtkMRMLScene.EndBatchProcessEvent, self._batch_ended, priority=10)
         wanted, self._wanted = self._wanted, ""
         self._rebuild()
         if wanted:
             self.setCurrentNodeID(wanted)
         self.setEnabled(scene is not None)
+
+    def _batch_ended(self, _: Any) -> None:
+        self._rebuild()
 
     def _listed(self, node: Any) -> bool:
         exact = getattr(self, "_types", [])
@@ -212,7 +229,7 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         return int(bool(self.noneEnabled))
 
     def _node_added(self, node: Any) -> None:
-        if not any(node.IsA(kind) for kind in getattr(self, "_types", [])):
+        if self._scene.IsBatchProcessing() or not any(node.IsA(kind) for kind in getattr(self, "_types", [])):
             return
         self._observer.add(node, vtk.vtkCommand.ModifiedEvent, self._node_modified)
         if self._listed(node):
@@ -227,6 +244,8 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
 
     def _node_leaves(self, node: Any) -> None:
         self._observer.clear(node)
+        if self._scene.IsBatchProcessing():
+            return
         row = self._box.findData(node.GetID())
         if row >= 0:
             self.nodeAboutToBeRemoved.emit(node)
@@ -238,6 +257,8 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
             self._box.setCurrentIndex(0 if self.noneEnabled else -1)
 
     def _node_modified(self, node: Any) -> None:
+        if self._scene is None or self._scene.IsBatchProcessing():
+            return
         row = self._box.findData(node.GetID())
         if self._listed(node):
             if row < 0:
@@ -274,6 +295,7 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         return node.GetID() if node is not None else ""
 
     def setCurrentNodeID(self, node_id: str) -> None:
+        refuse_while_filling(self._scene, f"the list {self.objectName()}")
         if self._scene is None:
             self._wanted = node_id or ""
         self._box.setCurrentIndex(self._row(node_id or ""))

@@ -1,11 +1,13 @@
 """slicer.parameterNodeWrapper, as Slicer's developer guide documents it: typed access to a parameter node.
 
-Handled are the types bool, int, float, str, pathlib.Path, node classes and lists of these, the annotations Choice,
-WithinRange, Minimum, Maximum, Default, Decimals and SingleStep, and the widgets of `connectors`. Anything else raises.
+Handled are the types bool, int, float, str, pathlib.Path, enumerations, node classes and lists of these, the annotations
+Choice, WithinRange, Minimum, Maximum, Default, Decimals and SingleStep, and the widgets of `connectors`. Anything else
+raises.
 """
 
 from __future__ import annotations
 
+import enum
 import typing
 from collections.abc import Callable, Iterable, MutableSequence
 from pathlib import Path
@@ -96,6 +98,30 @@ class _Scalar:
     def read(self, node: Any, name: str) -> Any:
         text = node.GetParameter(name)
         return text == "True" if self.kind is bool else self.kind(text)
+
+    def remove(self, node: Any, name: str) -> None:
+        node.UnsetParameter(name)
+
+
+class _Enum:
+    """A member of an enumeration: kept by its name."""
+
+    def __init__(self, kind: type[enum.Enum]) -> None:
+        self.kind, self.default = kind, next(iter(kind))
+
+    def present(self, node: Any, name: str) -> bool:
+        return bool(node.HasParameter(name))
+
+    def write(self, node: Any, name: str, value: Any) -> None:
+        if not isinstance(value, self.kind):
+            raise TypeError(f"The parameter {name} must be of type {self.kind}, is {value!r}")
+        node.SetParameter(name, value.name)
+
+    def read(self, node: Any, name: str) -> Any:
+        key = node.GetParameter(name)
+        if key not in self.kind.__members__:
+            raise ValueError(f"Found {key!r} in parameter node but it is not a name in {self.kind!r}")
+        return self.kind[key]
 
     def remove(self, node: Any, name: str) -> None:
         node.UnsetParameter(name)
@@ -204,6 +230,8 @@ def _serializer(kind: Any) -> Any:
     inner, annotations = _split(kind)
     if inner in (bool, int, float, str, Path):
         return _Scalar(inner, [a for a in annotations if isinstance(a, Validator)])
+    if isinstance(inner, type) and issubclass(inner, enum.Enum):
+        return _Enum(inner)
     if isinstance(inner, type) and issubclass(inner, slicer.vtkMRMLNode):
         return _Node(inner)
     if typing.get_origin(inner) is list:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, ClassVar
 
 from PySide6 import QtCore, QtGui, QtWidgets
@@ -318,7 +319,11 @@ class ctkComboBox(QtWidgets.QComboBox):
 
 
 class ctkPathLineEdit(QtWidgets.QWidget):
-    """A path with a history and a button that opens a file dialog."""
+    """A path with a history and a button that opens a file dialog.
+
+    As in CTK: without `filters` the dialog asks for a file; a text that is no path (empty, or none of the name filters)
+    emits no currentPathChanged; the path of the last dialog is where the next one begins.
+    """
 
     API = ("browse", "retrieveHistory", "addCurrentPathToHistory", "comboBox", "setCurrentFileExtension")
     Dirs, Files, Drives, Readable, Writable, Executable = 1, 2, 4, 16, 32, 64
@@ -329,6 +334,7 @@ class ctkPathLineEdit(QtWidgets.QWidget):
         super().__init__(next((a for a in args if isinstance(a, QtWidgets.QWidget)), None))
         self._combo = QtWidgets.QComboBox()
         self._combo.setEditable(True)
+        self._combo.setInsertPolicy(QtWidgets.QComboBox.InsertPolicy.NoInsert)
         self._combo.setSizePolicy(QtWidgets.QSizePolicy.Policy.Expanding, QtWidgets.QSizePolicy.Policy.Fixed)
         self._button = QtWidgets.QToolButton()
         self._button.setText("...")
@@ -336,15 +342,35 @@ class ctkPathLineEdit(QtWidgets.QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._combo)
         layout.addWidget(self._button)
-        self._combo.currentTextChanged.connect(self.currentPathChanged)
+        self._valid = False
+        self._set_validator()
+        self._combo.lineEdit().textChanged.connect(self._text_changed)
         self._button.clicked.connect(lambda: self.browse())
+
+    def _set_validator(self) -> None:
+        endings = re.findall(r"\*\.(\w+)", " ".join(getattr(self, "_name_filters", [])))
+        pattern = "|".join(rf".*\.{ending}?" for ending in endings) or ".+"
+        expression = QtCore.QRegularExpression(f"({pattern})")
+        self._combo.lineEdit().setValidator(QtGui.QRegularExpressionValidator(expression, self))
+
+    def _text_changed(self, text: str) -> None:
+        before, self._valid = self._valid, self._combo.lineEdit().hasAcceptableInput()
+        if self._valid:
+            self.currentPathChanged.emit(text)
+        if self._valid != before:
+            self.validInputChanged.emit(self._valid)
 
     def browse(self) -> None:
         from .dialogs import ask_path
 
-        path = ask_path(self.property("label") or "Select a path")
+        if not self.filters & self.Files:
+            path = ask_path("Select a directory...", "Folder")
+        elif self.filters & self.Writable:
+            path = ask_path("Select a file to save ", "Save", ";;".join(self.nameFilters))
+        else:
+            path = ask_path("Open a file", "Open", ";;".join(self.nameFilters))
         if path:
-            self._combo.setCurrentText(path)
+            self._combo.lineEdit().setText(path)
 
     def comboBox(self) -> QtWidgets.QComboBox:
         return self._combo
@@ -357,14 +383,16 @@ class ctkPathLineEdit(QtWidgets.QWidget):
         """The host keeps no history between tests."""
 
     def setCurrentFileExtension(self, extension: str) -> None:
-        self._combo.setCurrentText(str(self._combo.currentText()).rsplit(".", 1)[0] + extension)
+        self._combo.lineEdit().setText(str(self._combo.currentText()).rsplit(".", 1)[0] + extension)
 
-    currentPath = inner(str, "_combo", "currentText", "setCurrentText")
+    currentPath = Property(
+        str, lambda self: self._combo.lineEdit().text(), lambda self, path: self._combo.lineEdit().setText(path)
+    )
     label = stored(str, "label", "")
-    filters = stored(int, "filters", 7)
+    filters = stored(int, "filters", 7 | 16 | 64 | 0x1000)
     options = stored(int, "options", 0)
     settingKey = stored(str, "setting_key", "")
-    nameFilters = stored("QStringList", "name_filters", [])
+    nameFilters = stored("QStringList", "name_filters", [], "_set_validator")
     minimumContentsLength = stored(int, "minimum_contents_length", 0)
     sizeAdjustPolicy = stored(int, "size_adjust_policy", 1)
     showHistoryButton = stored(bool, "show_history_button", True)

@@ -8,7 +8,7 @@ import slicer
 from PySide6 import QtCore, QtWidgets
 from PySide6.QtCore import Property, Signal
 
-from .node_combo_box import ID, SceneObserver, qMRMLNodeComboBox, qMRMLWidget
+from .node_combo_box import ID, SceneObserver, qMRMLNodeComboBox, qMRMLWidget, refuse_while_filling
 from .widgets_ctk import stored
 
 
@@ -44,6 +44,10 @@ class qMRMLCheckableNodeComboBox(qMRMLNodeComboBox):
     def _rebuild(self) -> None:
         super()._rebuild()
         self._mark()
+
+    def _batch_ended(self, _: Any) -> None:
+        self._checked.clear()  # the items are new ones
+        super()._batch_ended(_)
 
     def _insert(self, node: Any) -> None:
         super()._insert(node)
@@ -82,6 +86,7 @@ class qMRMLCheckableNodeComboBox(qMRMLNodeComboBox):
         return QtCore.Qt.CheckState.Checked if on else QtCore.Qt.CheckState.Unchecked
 
     def setCheckState(self, node: Any, state: Any) -> None:
+        refuse_while_filling(self._scene, f"the list {self.objectName()}")
         if node is not None:
             self._set(node.GetID(), int(getattr(state, "value", state)) == QtCore.Qt.CheckState.Checked.value)
 

@@ -1,0 +1,55 @@
+"""What the panels of the modules for Slicer share besides widgets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import slicer
+
+from .scene import PREFIX
+from .views import nodes_of
+
+
+def default_volume(scene: Any) -> Any:
+    """The volume to offer first: the one that the Red view shows, else the scene's first; None without any.
+
+    Volumes that are hidden from lists, label maps, and what these modules have made themselves are not offered.
+    """
+    offered = [
+        node
+        for node in nodes_of(scene, "vtkMRMLScalarVolumeNode")
+        if not node.GetHideFromEditors()
+        and not node.IsA("vtkMRMLLabelMapVolumeNode")
+        and node.GetAttribute(PREFIX + "Method") is None
+        and node.GetAttribute(PREFIX + "Kind") is None
+    ]
+    composites = nodes_of(scene, "vtkMRMLSliceCompositeNode")
+    red = {node.GetBackgroundVolumeID() for node in composites if node.GetLayoutName() == "Red"}
+    return next((node for node in offered if node.GetID() in red), offered[0] if offered else None)
+
+
+def kernel_notice() -> str:
+    """A sentence for the first line of a panel where there are no compiled kernels; else empty."""
+    from ..native.backend import why_slow
+
+    reason = why_slow()
+    if not reason:
+        return ""
+    return (
+        f"Fits and images take hundreds of times longer here, because the compiled kernels are missing: {reason} "
+        "Install the extension from Slicer's Extensions Manager, which brings them."
+    )
+
+
+def show_table(table_node: Any, application_logic: Any, layout_manager: Any) -> None:
+    """Show a table beside the views.
+
+    The layout comes first: it makes the table view that the choice of a table is handed on to.
+
+    Args:
+        application_logic, layout_manager: slicer.app's; the latter may be None, without a main window.
+    """
+    if layout_manager is not None:
+        layout_manager.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpTableView)
+    application_logic.GetSelectionNode().SetActiveTableID(table_node.GetID())
+    application_logic.PropagateTableSelection()

@@ -1,0 +1,58 @@
+"""Slicer is closed while something computes: Python ends under threads that are in native code.
+
+In the real application (5.12.3) a daemon thread that comes back into an interpreter that is gone ends in "terminate called
+without an active exception". A Python process that ends is the same thing without a window.
+"""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("slicer", reason="needs slicer-core, which is not installed")
+
+ROOT = Path(__file__).resolve().parents[2]
+
+FIT = """
+import sys, time
+import numpy as np
+sys.path.insert(0, sys.argv[1])
+from GaussianMRILib.fitting import Fitter
+from GaussianMRILib.mrml.jobs import FitJob, end_jobs
+from GaussianMRILib.stacks import SliceStack
+pixels = np.random.default_rng(0).gamma(2, 100, (15, 256, 256)).astype(np.float32)
+job = FitJob(Fitter(SliceStack.from_array(pixels, np.diag([.7, .7, 4.5, 1.]))))
+job.start()
+time.sleep(float(sys.argv[2]))
+if sys.argv[3] == "cancel":
+    job.cancel()
+elif sys.argv[3] == "cleanup":
+    assert end_jobs()
+print(job.describe())
+"""
+
+
+def leave(moment: float, how: str) -> float:
+    """End an interpreter `moment` seconds after a fit began; seconds that it took to end."""
+    command = [sys.executable, "-c", FIT, str(ROOT), str(moment), how]
+    started = time.monotonic()
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, f"{moment} s, {how}: {done.returncode} {done.stdout} {done.stderr}"
+    return time.monotonic() - started - moment
+
+
+@pytest.mark.parametrize("how", ["quit", "cancel", "cleanup"])
+def test_a_process_ends_well_while_it_fits(how: str) -> None:
+    assert leave(2.5, how) < 30
+
+
+@pytest.mark.slow
+def test_a_process_ends_well_at_any_moment_of_a_fit() -> None:
+    moments = random.Random(16)
+    for number in range(20):
+        assert leave(moments.uniform(0, 6), ("quit", "cancel", "cleanup")[number % 3]) < 30
