@@ -13,6 +13,8 @@ LPS_RAS.flags.writeable = False
 
 #: A pixel, slice gap or slice thickness larger than this (mm) is a mistake, not anatomy.
 LARGEST_SPACING_MM = 1000.0
+#: Nothing that was scanned lies further than this (mm) from the scanner's middle.
+FARTHEST_MM = 1e6
 #: Largest cosine between the row and column directions; covers cosines rounded to three decimals.
 _LARGEST_SKEW = 2e-3
 
