@@ -91,7 +91,7 @@ def reading(path: str | os.PathLike[str], what: str, hint: str = "", missing: st
     except FileNotFoundError as error:
         # A file that the block names itself may be another one.
         gone = name if error.filename is None else os.fspath(error.filename)
-        raise GaussianMRIError(f"{gone} does not exist. {missing}".rstrip()) from error
+        raise GaussianMRIError(f"{gone} cannot be read: it does not exist. {missing}".rstrip()) from error
     except OSError as error:
         reason = error.strerror or str(error)
         raise GaussianMRIError(f"{name} cannot be read: {reason}. {hint}".rstrip()) from error

@@ -101,7 +101,7 @@ class TracerVolume:
         s["right"], s["down"] = right / camera.fx, down / camera.fy
         s["corner"] = forward - right * camera.cx / camera.fx - down * camera.cy / camera.fy
         s["value_scale"] = (LEVELS - 1) / 65535
-        s["gradient_scale"] = preset.surface / self.step
+        s["gradient_scale"] = np.clip(preset.surface / self.step, 1e-30, 1e30)  # of 32 bits
         s["face"] = self.spacing
         s["anisotropy"], s["reflectance"], s["shininess"] = (
             preset.anisotropy, preset.reflectance, preset.shininess
