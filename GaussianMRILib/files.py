@@ -132,7 +132,10 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     size = os.stat(path).st_size
     if size > _LARGEST_TEXT:
         raise ValueError(f"it has {size / 2**20:.0f} MB, no such file has more than {_LARGEST_TEXT >> 20} MB")
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is not JSON: {error}") from error
 
 
 def read_arrays(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:

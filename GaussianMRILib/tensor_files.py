@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import GaussianMRIError
-from .files import atomic_write, reading
+from .files import atomic_write, number, reading
 
 if TYPE_CHECKING:
     import torch
@@ -101,3 +101,43 @@ def tensor(value: Any, shape: Sequence[int], what: str, dtype: torch.dtype | Non
     if value.is_floating_point() and not bool(torch.isfinite(value).all()):
         raise GaussianMRIError(f"The {what} has numbers that are not finite.")
     return value
+
+
+def load_weights(module: torch.nn.Module, state: Any) -> None:
+    """Give a module the weights of a file, after a check that they are its own.
+
+    Raises:
+        GaussianMRIError: other names, shapes or types, or numbers that are not finite.
+    """
+    mine = module.state_dict()
+    if not isinstance(state, dict) or set(state) != set(mine):
+        raise GaussianMRIError("The weights are not those of this network.")
+    for name, value in mine.items():
+        tensor(state[name], value.shape, f"weights {name}", value.dtype)
+    module.load_state_dict(state)
+
+
+def load_optimiser(optimiser: torch.optim.Optimizer, state: Any) -> None:
+    """Give an optimiser the moments of a file and its learning rates; all its other settings stay its own.
+
+    Raises:
+        GaussianMRIError: moments of other parameters, numbers that are not finite, or a rate that is none.
+    """
+    import torch
+
+    mine = optimiser.state_dict()
+    groups, moments = state["param_groups"], state["state"]
+    leaves = [leaf for group in optimiser.param_groups for leaf in group["params"]]
+    if [group["params"] for group in groups] != [group["params"] for group in mine["param_groups"]]:
+        raise GaussianMRIError("The optimiser's groups are those of another training.")
+    for group, own in zip(groups, mine["param_groups"], strict=True):
+        own["lr"] = number(group["lr"], "learning rate", 0, 1e6)
+    for key, values in moments.items():
+        for name, value in values.items():
+            shape, dtype = ((), torch.float32) if name == "step" else (leaves[key].shape, leaves[key].dtype)
+            tensor(value, shape, f"optimiser's {name}", dtype)
+            if name in ("step", "exp_avg_sq") and bool((value < 0).any()):
+                raise GaussianMRIError(f"The optimiser's {name} is negative.")
+        if set(values) != {"step", "exp_avg", "exp_avg_sq"}:
+            raise GaussianMRIError("The optimiser's moments are not those of Adam.")
+    optimiser.load_state_dict({"state": moments, "param_groups": mine["param_groups"]})

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import GaussianMRIError
+from ..files import reading
 from .labels import GRADES, LEVELS
 
 AXIAL, SAGITTAL_T2, SAGITTAL_T1 = "Axial T2", "Sagittal T2/STIR", "Sagittal T1"
@@ -158,7 +159,7 @@ def _rows(path: Path, needed: tuple[str, ...]) -> Iterator[dict[str, str]]:
     Raises:
         GaussianMRIError: it cannot be read, lacks a column, or a row is cut short.
     """
-    try:
+    with reading(path, "a table of the RSNA data", "Copy it again."):
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             missing = [name for name in needed if name not in (reader.fieldnames or ())]
@@ -171,6 +172,6 @@ def _rows(path: Path, needed: tuple[str, ...]) -> Iterator[dict[str, str]]:
                     raise GaussianMRIError(
                         f"{path}, line {reader.line_num}, has another number of cells than the header; copy it again."
                     )
+                if any("\x00" in value for value in row.values()):
+                    raise ValueError(f"line {reader.line_num} has a NUL")
                 yield {name: value.strip() for name, value in row.items()}
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise GaussianMRIError(f"{path} cannot be read ({error}); copy it again.") from error
