@@ -131,6 +131,9 @@ def load_optimiser(optimiser: torch.optim.Optimizer, state: Any) -> None:
     if [group["params"] for group in groups] != [group["params"] for group in mine["param_groups"]]:
         raise GaussianMRIError("The optimiser's groups are those of another training.")
     for group, own in zip(groups, mine["param_groups"], strict=True):
+        for name in ("name", "betas", "eps", "weight_decay"):
+            if name in own and group[name] != own[name]:
+                raise GaussianMRIError(f"The optimiser's {name} is {group[name]}, not {own[name]}.")
         own["lr"] = number(group["lr"], "learning rate", 0, 1e6)
     for key, values in moments.items():
         for name, value in values.items():

@@ -17,6 +17,7 @@ from ..errors import GaussianMRIError
 from ..geometry.affine import LPS_RAS, check_spacing
 from .itk import quiet_itk
 from .slice_stack import SliceStack
+from .volume_checks import check_volume_header
 
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".hdr", ".img")
 _NIFTI_SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img")
@@ -40,6 +41,7 @@ def read_volume(path: Path, thickness: float | None = None) -> SliceStack:
         GaussianMRIError: not readable, not one 3D volume of real numbers, or without a usable geometry.
     """
     with quiet_itk() as sitk:
+        check_volume_header(path)
         pixels, affine = _read(sitk, path)
     pixels, affine = stacked_along_coarsest_axis(pixels, affine)
     name = path.name
