@@ -119,9 +119,9 @@ def _first_line(error: BaseException) -> str:
     return f"no {text}" if isinstance(error, KeyError) else printable(text)
 
 
-def printable(text: str) -> str:
-    """`text` of a file for a terminal: control characters, which may be commands to it, become "?"."""
-    return "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in text)
+def printable(text: Any) -> str:
+    """Text of a file as one line for people: what would command a terminal or turn its writing round is a space."""
+    return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:

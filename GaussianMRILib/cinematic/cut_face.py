@@ -23,7 +23,7 @@ from torch import Tensor
 from ..errors import GaussianMRIError
 from ..files import atomic_write, finite, number, read_arrays, reading
 from ..geometry import check_affine
-from ..geometry.affine import FARTHEST_MM
+from ..geometry.affine import LARGEST_POSITION_MM
 from ..native.trace_ops import SCENE
 from .camera import Camera
 from .clip import ClipPlane
@@ -158,7 +158,7 @@ def _stored_volume(content: Mapping[str, NDArray[Any]], header: Mapping[str, Any
         raise GaussianMRIError(f"The table has {table.dtype}, not numbers of 32 bits.")
     if finite(table, (4 * LEVELS + 256,), "table of colours").min() < 0:
         raise GaussianMRIError("The table of colours has negative numbers.")
-    matrix = check_affine(finite(content["ijk_to_ras"], (4, 4), "ijk_to_ras", FARTHEST_MM))
+    matrix = check_affine(finite(content["ijk_to_ras"], (4, 4), "ijk_to_ras", LARGEST_POSITION_MM))
     if not 1e-9 < abs(np.linalg.det(matrix)) < 1e9:
         raise GaussianMRIError("The ijk_to_ras is no matrix that a volume can have.")
     low, high = finite(content["box"], (2, 3), "box of what can be seen")

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import GaussianMRIError
 from ..files import atomic_write, finite, read_arrays, read_json, reading
 from ..geometry import check_affine
-from ..geometry.affine import FARTHEST_MM
+from ..geometry.affine import LARGEST_POSITION_MM
 from .camera import Camera
 from .clip import ClipPlane
 from .presets import Preset
@@ -163,7 +163,7 @@ class CinematicDataset:
         )
         with reading(path, "a file of points", hint):
             stored = read_arrays(path)
-            points = finite(stored["points"], (None, 3), "points", FARTHEST_MM)
+            points = finite(stored["points"], (None, 3), "points", LARGEST_POSITION_MM)
             colours = finite(stored["colours"], (len(points), 3), "colours of the points", 1e6)
             cloud = {"points": points.astype(np.float32), "colours": colours.astype(np.float32)}
         if len(cloud["points"]) < least:
@@ -370,7 +370,7 @@ def read_dataset(folder: str | os.PathLike[str]) -> CinematicDataset:
     settings = _read_json(root / SETTINGS)
     frames: list[Frame] = []
     with reading(root / SETTINGS, "the description of a data set", _AGAIN):
-        low, high = finite(settings["bounds"], (2, 3), "bounds", FARTHEST_MM)
+        low, high = finite(settings["bounds"], (2, 3), "bounds", LARGEST_POSITION_MM)
         if not np.all(low < high):
             raise GaussianMRIError("The bounds are those of nothing.")
         red, green, blue = (float(c) for c in finite(settings["options"]["background"], (3,), "background", 1))
@@ -396,7 +396,7 @@ def _frames(
     if max(fx, fy, abs(cx), abs(cy)) > 1e6:
         raise GaussianMRIError("A camera's focal length or centre is beyond any picture.")
     for entry in content["frames"]:
-        pose = np.linalg.inv(finite(entry["transform_matrix"], (4, 4), "frame's matrix", FARTHEST_MM) @ _OPENGL)
+        pose = np.linalg.inv(finite(entry["transform_matrix"], (4, 4), "frame's matrix", LARGEST_POSITION_MM) @ _OPENGL)
         plane = entry.get("clip_plane")
         name = str(entry["file_path"])
         if os.path.isabs(name) or ".." in Path(name).parts:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
 from ..files import atomic_write, finite, number, read_json, reading
-from ..geometry.affine import FARTHEST_MM
+from ..geometry.affine import LARGEST_POSITION_MM
 from .adjustment import Adjustment
 from .cut_face import CutFace
 from .model import CinematicModel
@@ -146,8 +146,8 @@ def _described(
         finite(offsets, (len(splats),), "learned offsets", 1e6)
     return CinematicModel(
         splats,
-        finite(header["center"], (3,), "center", FARTHEST_MM),
-        number(header["unit"], "unit", 1e-6, FARTHEST_MM),
+        finite(header["center"], (3,), "center", LARGEST_POSITION_MM),
+        number(header["unit"], "unit", 1e-6, LARGEST_POSITION_MM),
         header["visibility"],
         None if offsets is None else torch.from_numpy(offsets),
         None if network is None else _unpack_network(network),
@@ -172,8 +172,8 @@ def _unpack_network(header: dict[str, Any]) -> Adjustment:
     limits = {"depth": 64, "width": 4096, "position_frequencies": 32, "plane_frequencies": 32}
     for name, most in limits.items():
         number(header[name], name, 0 if "frequencies" in name else 1, most)
-    finite(header["center"], (3,), "network's center", FARTHEST_MM)
-    number(header["unit"], "network's unit", 1e-6, FARTHEST_MM)
+    finite(header["center"], (3,), "network's center", LARGEST_POSITION_MM)
+    number(header["unit"], "network's unit", 1e-6, LARGEST_POSITION_MM)
     unpacker = zlib.decompressobj()
     raw = unpacker.decompress(base64.b64decode(header["weights"]), _LARGEST_NETWORK)
     if unpacker.unconsumed_tail:
@@ -300,7 +300,7 @@ def _parsed_ply(path: str | os.PathLike[str], raw: bytes) -> tuple[Splats, dict[
     if len(set(names)) != len(names):
         raise GaussianMRIError(f"{path} has a property twice.")
     for name, value, largest in (
-        ("places", splats.means, FARTHEST_MM), ("rotations", splats.quaternions, 1e12), ("colours", splats.sh, 1e6),
+        ("places", splats.means, LARGEST_POSITION_MM), ("rotations", splats.quaternions, 1e12), ("colours", splats.sh, 1e6),
         ("opacities", splats.logit_opacities, 1e6), ("sizes", splats.log_scales, _LARGEST_LOG_SCALE),
     ):  # fmt: skip
         finite(value.numpy(), (None,) * value.ndim, f"splats' {name}", largest)

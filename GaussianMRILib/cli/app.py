@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -42,7 +43,7 @@ class CommandLine(click.Group):
         try:
             result = super().main(*arguments, **options)
         except GaussianMRIError as error:
-            click.echo(f"Error: {error}", err=True)
+            click.echo(f"Error: {plain(str(error))}", err=True)
             return FAILED
         except click.ClickException as error:
             error.show()
@@ -59,6 +60,11 @@ class CommandLine(click.Group):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         return result if isinstance(result, int) else 0
+
+
+def plain(text: str) -> str:
+    """Text without what commands a terminal, which names of files may hold; lines stay."""
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
 
 
 def _let_termination_clean_up() -> None:
@@ -108,7 +114,7 @@ class _Terminal(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         from tqdm import tqdm
 
-        tqdm.write(f"{record.levelname.capitalize()}: {record.getMessage()}", file=sys.stderr)
+        tqdm.write(f"{record.levelname.capitalize()}: {plain(record.getMessage())}", file=sys.stderr)
 
 
 def _set_quiet(context: click.Context, _option: click.Parameter, quiet: bool) -> None:
@@ -197,6 +203,42 @@ def load_stacks(
                 f"There is no stack {number}; the input has {len(stacks)}. See `gaussianmri inspect`."
             )
     return [stacks[number - 1] for number in chosen] if chosen else stacks
+
+
+def stacks_to_fit(
+    inputs: Sequence[Path], chosen: Sequence[int], group: int | None, thickness: float | None, output: Path
+) -> list[SliceStack]:
+    """The stacks of INPUT that a fit takes: those chosen by number, or one group of `gaussianmri inspect`.
+
+    Raises:
+        GaussianMRIError: a folder holds several groups and none is chosen; lists them, with the command for each.
+    """
+    from ..stacks import belonging_together, why_apart
+
+    stacks = load_stacks(inputs, chosen, thickness)
+    groups = belonging_together(stacks)
+    if group is not None:
+        if chosen:
+            raise click.UsageError("Give either --group or --stack.")
+        if not 1 <= group <= len(groups):
+            raise GaussianMRIError(
+                f"There is no group {group}; the input has {len(groups)}. See `gaussianmri inspect`."
+            )
+        return [stacks[n] for n in groups[group - 1]]
+    # Files that were named one by one were chosen, and so were stacks.
+    if chosen or len(groups) == 1 or not any(path.is_dir() for path in inputs):
+        return stacks
+    words = " ".join(shlex.quote(str(path)) for path in inputs)
+    lines = [
+        f"The input holds {len(groups)} groups of stacks that do not belong together. Fit one of them, or choose stacks by "
+        "--stack N:"
+    ]
+    for number, members in enumerate(groups, 1):
+        names = "; ".join(f"stack {n + 1} {stacks[n].name}" for n in members)
+        reason = why_apart(stacks[groups[0][0]], stacks[members[0]]) if number > 1 else ""
+        lines.append(f"  Group {number}: {names}{f' (against group 1: {reason})' if reason else ''}")
+        lines.append(f"    gaussianmri fit {words} --group {number} -o {shlex.quote(str(output))}")
+    raise GaussianMRIError("\n".join(lines))
 
 
 def check_writable(*paths: Path | None) -> None:

@@ -78,7 +78,8 @@ def inspect(inputs: tuple[Path, ...], as_json: bool) -> None:
     """List the stacks of slices in INPUT: DICOM folders or files, NIfTI, NRRD or MetaImage.
 
     Sizes are slices x rows x columns; lengths are millimetres; the tilt is the angle between the slices and
-    the named plane of the body. Names of patients are not shown.
+    the named plane of the body. Stacks of one group belong together by their headers (patient, study, frame of
+    reference, contrast): a fit takes one group. Names of patients are not shown.
 
     \b
     Examples:
@@ -86,8 +87,13 @@ def inspect(inputs: tuple[Path, ...], as_json: bool) -> None:
       gaussianmri inspect axial.nii.gz sagittal.nii.gz --json
     """
     stacks = load_stacks(inputs)
+    from ..stacks import belonging_together
+
+    groups = belonging_together(stacks)
+    group_of = {n: number for number, members in enumerate(groups, 1) for n in members}
     if as_json:
-        click.echo(json.dumps([_stack_facts(stack) for stack in stacks], indent=2))
+        facts_of = [{**_stack_facts(stack), "group": group_of[n]} for n, stack in enumerate(stacks)]
+        click.echo(json.dumps(facts_of, indent=2))
         return
     frames: dict[str | None, str] = {None: "-"}
     rows = []
@@ -105,10 +111,11 @@ def inspect(inputs: tuple[Path, ...], as_json: bool) -> None:
                 facts["orientation"],
                 f"{facts['tilt_degrees']:.1f}",
                 frame,
+                str(group_of[number - 1]),
             ]
         )
     click.echo(
-        table(["Stack", "Size", "Pixel", "Spacing", "Thickness", "Orientation", "Tilt", "Frame"], rows)
+        table(["Stack", "Size", "Pixel", "Spacing", "Thickness", "Orientation", "Tilt", "Frame", "Group"], rows)
     )
     for number, stack in enumerate(stacks, 1):
         for note in _stack_facts(stack)["notes"]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from .app import check_writable, common_options, fit_options, load_stacks, output_option, run_fit
+from .app import check_writable, common_options, fit_options, output_option, run_fit, stacks_to_fit
 
 
 @click.command(short_help="Fit Gaussians to slices.")
@@ -22,6 +22,7 @@ from .app import check_writable, common_options, fit_options, load_stacks, outpu
     "--stack", "chosen", type=int, multiple=True, metavar="N",
     help="Fit only stack N of `gaussianmri inspect`; may be repeated.",
 )  # fmt: skip
+@click.option("--group", type=int, metavar="N", help="Fit the stacks of group N of `gaussianmri inspect`.")
 @click.option(
     "--thickness", type=float, help="Slice thickness in mm, where the files do not say it (NIfTI, NRRD)."
 )
@@ -48,6 +49,7 @@ def fit(
     refine: bool,
     roi: tuple[float, ...] | None,
     chosen: tuple[int, ...],
+    group: int | None,
     thickness: float | None,
     same_frame: bool,
     register: bool,
@@ -56,18 +58,19 @@ def fit(
 ) -> None:
     """Fit 3D Gaussians to the slices of INPUT: DICOM folders or files, NIfTI, NRRD or MetaImage.
 
-    Several stacks (axial and sagittal, say) of one patient, frame of reference and contrast go into one field; others
-    are refused. They are moved onto each other and put together as far as slices that were left out agree; the last lines
-    say what that brought.
+    Several stacks (axial and sagittal, say) of one patient, study, frame of reference and contrast go into one field. A
+    folder that holds several such groups is not fitted before you choose one. Stacks are moved onto each other and put
+    together as far as slices that were left out agree; the last lines say what that brought.
 
     \b
     Examples:
       gaussianmri fit dicom/ -o spine.npz
       gaussianmri fit axial.nii.gz sagittal.nii.gz --thickness 4 -o spine.npz
+      gaussianmri fit dicom/ --group 1 -o t2.npz
       gaussianmri fit dicom/ --stack 2 --roi -40 40 -60 30 -50 40 -o l5s1.npz
     """
     check_writable(output)
-    stacks = load_stacks(inputs, chosen, thickness)
+    stacks = stacks_to_fit(inputs, chosen, group, thickness, output)
     from ..fitting import Fitter
 
     box = None if roi is None else [roi[0:2], roi[2:4], roi[4:6]]
@@ -84,6 +87,9 @@ def fit(
         click.echo(f"Frames        {trusted}")
     for warning in field.report.get("warnings", []):
         click.echo(f"Warning       {warning}")
+    for facts in field.report["stacks"]:
+        for note in facts["notes"]:
+            click.echo(f"Note          {facts['name']}: {note}")
     click.echo(f"Gaussians     {len(field):,}")
     for line in moves(field.report.get("registration")):
         click.echo(f"Moved         {line}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,10 +20,12 @@ from ..priors.network_prior import intensity_range
 from ..stacks import (
     SliceStack,
     apart,
+    check_depth,
     check_same_contrast,
     check_same_frame,
     check_same_patient,
     hulls_of,
+    in_one_frame,
 )
 
 log = logging.getLogger("GaussianMRI")
@@ -111,8 +113,7 @@ class Problem:
         if trusted:
             log.info("The %s.", trusted)
             # From here on they are in one frame, which every later step would otherwise refuse.
-            frame = next(stack.frame_of_reference for stack in chosen if stack.frame_of_reference)
-            chosen = [replace(stack, frame_of_reference=frame) for stack in chosen]
+            chosen = in_one_frame(chosen)
         if not any_contrast:
             check_same_contrast(chosen)
         if roi is not None:
@@ -128,6 +129,7 @@ class Problem:
             raise GaussianMRIError(
                 "One slice cannot be fitted: nothing is known beside it. Give at least two slices."
             )
+        check_depth(chosen)
         low, high = intensity_range(np.concatenate([stack.pixels.reshape(-1) for stack in chosen]))
         problem = cls(chosen, low, high, choose_device(device), int(seed))
         problem.report.update(
@@ -143,6 +145,7 @@ class Problem:
                     "pixel_spacing_mm": [round(v, 4) for v in stack.pixel_spacing],
                     "spacing_mm": round(stack.spacing, 4),
                     "thickness_mm": round(stack.thickness, 4),
+                    "notes": list(stack.notes),
                 }
                 for stack in chosen
             ],

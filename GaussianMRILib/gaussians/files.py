@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..errors import GaussianMRIError
 from ..files import atomic_write, finite, number, read_arrays, reading
 from ..geometry import hull_corners
-from ..geometry.affine import FARTHEST_MM
+from ..geometry.affine import LARGEST_POSITION_MM
 from .lattice import GaussianLattice
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def field_of(
         if codes is None or table is None:
             raise ValueError("the lattice is missing")
         facts = header["lattice"]
-        matrix = finite(facts["node_to_ras"], (4, 4), "lattice's node_to_ras", FARTHEST_MM)
+        matrix = finite(facts["node_to_ras"], (4, 4), "lattice's node_to_ras", LARGEST_POSITION_MM)
         if not np.allclose(matrix[3], [0, 0, 0, 1]) or not 1e-9 < abs(np.linalg.det(matrix)) < 1e9:
             raise GaussianMRIError("The lattice's node_to_ras is no matrix that a lattice can have.")
         if codes.ndim != 4 or table.ndim != 3 or table.dtype.kind != "i" or not table.size:
@@ -95,7 +95,7 @@ def field_of(
     frame, report = header["frame_of_reference"], _checked_report(header["report"])
     if frame is not None and not isinstance(frame, str):
         raise GaussianMRIError("The frame of reference must be text.")
-    poses = finite(slice_poses, (None, 4, 4), "slices' poses", FARTHEST_MM)
+    poses = finite(slice_poses, (None, 4, 4), "slices' poses", LARGEST_POSITION_MM)
     shapes = finite(slice_shapes, (len(poses), 2), "slices' shapes", 1e6)
     steps = np.linalg.norm(poses[:, :3, :3], axis=1)
     if not len(poses) or shapes.min() < 1 or steps.min() < 1e-6 or not np.allclose(poses[:, 3], [0, 0, 0, 1]):
@@ -123,8 +123,8 @@ _BRIGHTEST = 1e37
 
 def _check_gaussians(parameters: NDArray[np.float32]) -> None:
     finite(parameters, (11, None), "Gaussians' parameters")
-    if np.abs(parameters[:3]).max(initial=0) > FARTHEST_MM:
-        raise GaussianMRIError(f"A Gaussian lies more than {FARTHEST_MM:g} mm away.")
+    if np.abs(parameters[:3]).max(initial=0) > LARGEST_POSITION_MM:
+        raise GaussianMRIError(f"A Gaussian lies more than {LARGEST_POSITION_MM:g} mm away.")
     if parameters[[3, 6, 8]].min(initial=1) <= 0 or parameters[10].min(initial=0) < 0:
         raise GaussianMRIError("A Gaussian has no extent or a negative amplitude.")
 
@@ -133,7 +133,7 @@ def _checked_hull(hull: NDArray[np.float64]) -> NDArray[np.float64]:
     planes = finite(hull, (None, 4), "hull around what was scanned")
     if len(planes) < 4 or np.linalg.norm(planes[:, :3], axis=1).min() < 1e-9:
         raise GaussianMRIError("The hull around what was scanned has no faces.")
-    if not np.abs(hull_corners(planes)).max() <= FARTHEST_MM:  # or NaN
+    if not np.abs(hull_corners(planes)).max() <= LARGEST_POSITION_MM:  # or NaN
         raise GaussianMRIError("The hull around what was scanned is unbounded.")
     return planes
 

@@ -13,8 +13,10 @@ LPS_RAS.flags.writeable = False
 
 #: A pixel, slice gap or slice thickness larger than this (mm) is a mistake, not anatomy.
 LARGEST_SPACING_MM = 1000.0
-#: Nothing that was scanned lies further than this (mm) from the scanner's middle.
-FARTHEST_MM = 1e6
+#: A smaller one (mm) as well: a micrometre.
+SMALLEST_SPACING_MM = 1e-3
+#: So is a place further than this (mm) from the origin: a kilometre.
+LARGEST_POSITION_MM = 1e6
 #: Largest cosine between the row and column directions; covers cosines rounded to three decimals.
 _LARGEST_SKEW = 2e-3
 
@@ -41,12 +43,12 @@ def transform_points(affine: ArrayLike, points: ArrayLike) -> NDArray[np.float64
 
 
 def check_spacing(spacing: ArrayLike, what: str) -> None:
-    """Refuse a spacing (mm, any shape) that is not finite, not positive or larger than a metre."""
+    """Refuse a spacing (mm, any shape) that is not finite, smaller than a micrometre or larger than a metre."""
     values = np.atleast_1d(np.asarray(spacing, dtype=np.float64))
-    if not np.all(np.isfinite(values) & (values > 0) & (values <= LARGEST_SPACING_MM)):
+    if not np.all(np.isfinite(values) & (values >= SMALLEST_SPACING_MM) & (values <= LARGEST_SPACING_MM)):
         shown = np.unique(values.round(6))[:6].tolist()
         raise GaussianMRIError(
-            f"The {what} must be more than 0 and at most {LARGEST_SPACING_MM:g} mm, got {shown}. "
+            f"The {what} must be at least {SMALLEST_SPACING_MM:g} and at most {LARGEST_SPACING_MM:g} mm, got {shown}. "
             "Correct the header of the image or pass the true value."
         )
 
@@ -66,6 +68,11 @@ def check_affine(ijk_to_ras: ArrayLike, what: str = "ijk_to_ras") -> NDArray[np.
         raise GaussianMRIError(f"{what} has values that are not finite.")
     if not np.allclose(matrix[..., 3, :], [0.0, 0.0, 0.0, 1.0], atol=1e-9):
         raise GaussianMRIError(f"The last row of {what} must be 0 0 0 1.")
+    if np.max(np.abs(matrix[..., :3, 3]), initial=0.0) > LARGEST_POSITION_MM:
+        raise GaussianMRIError(
+            f"{what} places the image {np.abs(matrix[..., :3, 3]).max():g} mm from the origin, where nothing was scanned. "
+            "Correct the header of the image."
+        )
     i_step, j_step = matrix[..., :3, 0], matrix[..., :3, 1]
     lengths = np.stack([np.linalg.norm(i_step, axis=-1), np.linalg.norm(j_step, axis=-1)], axis=-1)
     check_spacing(lengths, f"pixel spacing of {what}")

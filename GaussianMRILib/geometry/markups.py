@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
 from ..files import read_json, reading
-from .affine import FARTHEST_MM, LPS_RAS, unit_vector
+from .affine import LARGEST_POSITION_MM, LPS_RAS, unit_vector
 
 Vector = NDArray[np.float64]
 
@@ -74,7 +74,7 @@ def _plane(name: str, plane: Mapping[str, Any]) -> PlaneMarkup:
         ) from error
     if bounds.shape == (4,) and np.all(np.isfinite(bounds)):
         center = center + x * (bounds[0] + bounds[1]) / 2 + y * (bounds[2] + bounds[3]) / 2
-    if not np.all(np.abs(center) <= FARTHEST_MM):  # or NaN
+    if not np.all(np.abs(center) <= LARGEST_POSITION_MM):  # or NaN
         raise GaussianMRIError(f"The plane in {name} has a center that is not finite, or far from any scanner.")
     return PlaneMarkup(str(plane.get("name") or ""), center, x, y, size)
 

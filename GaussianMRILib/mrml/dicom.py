@@ -220,5 +220,5 @@ def _moved(stack: SliceStack, to_world: NDArray[np.float64]) -> SliceStack:
         ijk_to_ras=to_world @ stack.ijk_to_ras,
         slice_thickness=stack.slice_thickness * stretch(stack.ijk_to_ras[0], to_world),
         frame_of_reference=None,
-        source={**stack.source, "attributes": attributes},
+        source={**stack.source, "attributes": attributes, "placed": True},
     )

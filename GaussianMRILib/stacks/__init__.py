@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from .agreement import apart, check_same_contrast, check_same_frame, check_same_patient
+from .agreement import (
+    apart,
+    belonging_together,
+    check_depth,
+    check_same_contrast,
+    check_same_frame,
+    check_same_patient,
+    in_one_frame,
+    why_apart,
+)
 from .poses import SliceColumns, slice_columns
 from .reader import read_stacks
 from .slice_stack import SliceStack, hulls_of
@@ -11,10 +20,14 @@ __all__ = [
     "SliceColumns",
     "SliceStack",
     "apart",
+    "belonging_together",
+    "check_depth",
     "check_same_contrast",
     "check_same_frame",
     "check_same_patient",
     "hulls_of",
+    "in_one_frame",
     "read_stacks",
     "slice_columns",
+    "why_apart",
 ]

@@ -1,12 +1,14 @@
 """Whether stacks can be taken together: one patient, one place, one contrast, somewhere in common.
 
-What headers do not say (a NIfTI file, an array) is taken to agree with everything.
+What headers do not say (a NIfTI file, an array) is taken to agree with everything, except that DICOM series without a frame
+of reference have no place in common.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,13 +25,16 @@ _TIME_FACTOR = 2.0
 _RECOVERED_MS = 2000.0
 #: b-values of one contrast differ by less (s/mm^2): some scanners write 5 or 50 for 0.
 _B_VALUE = 60.0
+#: Slices in one plane: nearer to it than this (mm) and turned against it by less than this (radians).
+_ONE_PLANE = 0.01
 _POINTS_A_SIDE = 16  # of a slice, to see whether it reaches into another stack
 
 
 def check_same_frame(stacks: Sequence[SliceStack], *, same_frame: bool = False) -> str | None:
     """Refuse stacks whose DICOM frames of reference differ: their positions cannot be compared.
 
-    A stack without a frame of reference (NIfTI, NRRD, an array) is taken to agree with the others.
+    A stack that knows of no frames (NIfTI, NRRD, an array) is taken to agree with the others. DICOM series that name no
+    frame are as if each had its own.
 
     Args:
         same_frame: take the positions of different frames as they are where the stacks come from one study. Some
@@ -44,11 +49,13 @@ def check_same_frame(stacks: Sequence[SliceStack], *, same_frame: bool = False) 
     """
     frames: dict[str, list[SliceStack]] = {}
     for stack in stacks:
-        if stack.frame_of_reference:
-            frames.setdefault(stack.frame_of_reference, []).append(stack)
+        if frame := _frame(stack):
+            frames.setdefault(frame, []).append(stack)
     if len(frames) < 2:
         return None
-    groups = "; ".join(f"{_names(group)} (frame ...{uid[-12:]})" for uid, group in frames.items())
+    groups = "; ".join(
+        f"{_names(group)} ({_shown_frame(group[0])})" for group in frames.values()
+    )
     studies = {_attribute(stack, _STUDY_UID) for group in frames.values() for stack in group}
     patients = {_attribute(stack, _PATIENT_ID) for group in frames.values() for stack in group}
     one_study = len(studies) == 1 and None not in studies and len(patients) == 1
@@ -67,6 +74,25 @@ def check_same_frame(stacks: Sequence[SliceStack], *, same_frame: bool = False) 
             "trust their positions with same_frame=True (`gaussianmri fit --same-frame`): they are of one study."
         )
     raise GaussianMRIError(f"{where}Their positions cannot be compared; {advice}")
+
+
+def in_one_frame(stacks: Sequence[SliceStack]) -> list[SliceStack]:
+    """The stacks as of one frame of reference, where their positions were trusted: that of the first that has one."""
+    frame = next((stack.frame_of_reference for stack in stacks if stack.frame_of_reference), None)
+    return [
+        replace(stack, frame_of_reference=frame, source={**stack.source, "placed": True}) for stack in stacks
+    ]
+
+
+def _frame(stack: SliceStack) -> str | None:
+    """What stands for the frame of reference of a stack; None of one that agrees with all, or was put where it is."""
+    if stack.frame_of_reference or stack.source.get("format") != "DICOM" or stack.source.get("placed"):
+        return stack.frame_of_reference or None
+    return f"no frame, {stack.source.get('series_uid')}"
+
+
+def _shown_frame(stack: SliceStack) -> str:
+    return f"frame ...{stack.frame_of_reference[-12:]}" if stack.frame_of_reference else "no frame of reference"
 
 
 def check_same_patient(stacks: Sequence[SliceStack]) -> None:
@@ -91,20 +117,51 @@ def check_same_patient(stacks: Sequence[SliceStack]) -> None:
 def check_same_contrast(stacks: Sequence[SliceStack]) -> None:
     """Refuse stacks whose headers say that they show another contrast, such as T1 and T2.
 
-    Compared is `SliceStack.source["contrast"]`: modality, echo, repetition and inversion time, sequence, component
-    (magnitude, phase, fat ...), b-value, contrast agent.
+    Compared is `SliceStack.source["contrast"]`: modality, storage class, echo, repetition and inversion time, sequence,
+    component (magnitude, phase, fat ...), b-value, contrast agent; within a series also its "kind": echo, time point and
+    what else tells its stacks apart.
 
     Raises:
         GaussianMRIError: names two stacks and every value in which they differ.
     """
     for one, other in itertools.combinations(stacks, 2):
-        differences = _differences(one.source.get("contrast", {}), other.source.get("contrast", {}))
-        if differences:
+        if differences := _differences(one, other):
             raise GaussianMRIError(
                 f"{one.name} and {other.name} show different contrasts: {'; '.join(differences)}. One image cannot "
                 "explain both; choose stacks of one contrast, or take them together all the same with any_contrast=True "
                 "(`gaussianmri fit --any-contrast`)."
             )
+
+
+def belonging_together(stacks: Sequence[SliceStack]) -> list[list[int]]:
+    """Which stacks can go into one fit, by what their headers say: numbers (from 0) of the stacks of each group, in order.
+
+    Those of a group are of one patient, study, frame of reference and contrast. Volumes without such headers (NIfTI,
+    NRRD) are each a group of their own: nothing says that they belong together.
+    """
+    groups: list[list[int]] = []
+    for n, stack in enumerate(stacks):
+        for group in groups:
+            if not any(why_apart(stacks[m], stack) for m in group):
+                group.append(n)
+                break
+        else:
+            groups.append([n])
+    return groups
+
+
+def why_apart(one: SliceStack, other: SliceStack) -> str:
+    """In what the headers of two stacks say that they do not belong together, in words; "" where they do."""
+    if any(stack.source.get("format") != "DICOM" for stack in (one, other)):
+        return "no header says that they belong together"
+    for tag, what in ((_PATIENT_ID, "another patient"), (_STUDY_UID, "another study")):
+        a, b = _attribute(one, tag), _attribute(other, tag)
+        if a is not None and b is not None and a != b:
+            return what
+    if _frame(one) != _frame(other):
+        nameless = not (one.frame_of_reference and other.frame_of_reference)
+        return "no frame of reference" if nameless else "another frame of reference"
+    return "; ".join(_differences(one, other))
 
 
 def apart(stacks: Sequence[SliceStack]) -> list[list[SliceStack]]:
@@ -148,14 +205,27 @@ def _attribute(stack: SliceStack, tag: str) -> str | None:
 # ---- contrast
 
 
-def _differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+def _differences(first: SliceStack, second: SliceStack) -> list[str]:
     """What differs, in words, "EchoTime 95 and 21 ms"; values that either side does not know are left out."""
+    one, other = first.source.get("contrast", {}), second.source.get("contrast", {})
     found = []
+    if first.source.get("series_uid") and first.source.get("series_uid") == second.source.get("series_uid"):
+        found = _kinds_differ(first.source.get("kind", {}), second.source.get("kind", {}))
     for key, (label, unit, differ) in _COMPARED.items():
         a, b = one.get(key), other.get(key)
-        if a is not None and b is not None and differ(a, b):
+        if a is not None and b is not None and differ(a, b) and not any(line.startswith(label) for line in found):
             found.append(f"{label} {_shown(a)} and {_shown(b)}{unit}")
     return found
+
+
+def _kinds_differ(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
+    """Differences of two stacks of one series; several echoes differ in their number and time, which is one difference."""
+    return [
+        f"{_KINDS.get(key, key)} {one[key]} and {other[key]}"
+        for key in one
+        if key in other and one[key] != other[key] and not (key == "echo" and "echo time" in one)
+        and not (key in ("image type", "complex component") and "component" in one)
+    ]  # fmt: skip
 
 
 def _shown(value: object) -> str:
@@ -184,8 +254,15 @@ def _unequal(a: object, b: object) -> bool:
     return a != b
 
 
+_KINDS = {
+    "echo time": "EchoTime",
+    "inversion time": "InversionTime",
+    "repetition time": "RepetitionTime",
+    "component": "ImageType",
+}
 _COMPARED: dict[str, tuple[str, str, Callable[[Any, Any], bool]]] = {
     "modality": ("Modality", "", _unequal),
+    "class": ("SOP class", "", _unequal),
     "echo_time": ("EchoTime", " ms", _echo_times_differ),
     "repetition_time": ("RepetitionTime", " ms", _repetition_times_differ),
     "inversion_time": ("InversionTime", " ms", _times_differ),
@@ -196,4 +273,29 @@ _COMPARED: dict[str, tuple[str, str, Callable[[Any, Any], bool]]] = {
     "contrast_agent": ("contrast agent", "", _unequal),
 }
 
-__all__ = ["apart", "check_same_contrast", "check_same_frame", "check_same_patient"]
+def check_depth(stacks: Sequence[SliceStack]) -> None:
+    """Refuse slices that all lie in one plane: nothing is known beside it.
+
+    Raises:
+        GaussianMRIError: they do; says how many.
+    """
+    poses = np.concatenate([stack.ijk_to_ras for stack in stacks])
+    normal, first = poses[0, :3, 2], poses[0, :3, 3]
+    turned = np.linalg.norm(np.cross(poses[:, :3, 2], normal), axis=1)
+    if len(poses) > 1 and max(turned.max(), np.abs((poses[:, :3, 3] - first) @ normal).max()) < _ONE_PLANE:
+        raise GaussianMRIError(
+            f"All {len(poses)} slices lie in one plane; nothing is known beside it. If they are slices of a volume, their "
+            "positions are wrong: correct ImagePositionPatient."
+        )
+
+
+__all__ = [
+    "apart",
+    "belonging_together",
+    "check_depth",
+    "check_same_contrast",
+    "check_same_frame",
+    "check_same_patient",
+    "in_one_frame",
+    "why_apart",
+]

@@ -5,17 +5,21 @@ from __future__ import annotations
 import functools
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
-from .dicom_blocks import merged_blocks, parallel_blocks, tilt_degrees
-from .dicom_frames import Frame, NotAnImage, frames, read_header
-from .dicom_pixels import stored_values
+from ..files import reading
+from .dicom_blocks import Group, parallel_blocks, tilt_degrees
+from .dicom_frames import Frame, NotAnImage, frames, read_header_and_layout
+from .dicom_groups import SAME_POSITION_MM, grouped, kinds_within_series, names_of
+from .dicom_pixels import meaningful, raw_frame, stored_values
 from .dicom_source import source_of
+from .left_out import LeftOut
+from .modality import fill_padding
 from .poses import normals_towards_increasing_k
 from .slice_stack import SliceStack
 
@@ -23,10 +27,6 @@ logger = logging.getLogger("GaussianMRI")
 
 Progress = Callable[[float, str], None]
 
-#: Slices whose axes differ by less belong to one orientation (0.1 degrees).
-_SAME_ORIENTATION = 2e-3
-#: Images closer than this along the normal (mm) are at one position.
-_SAME_POSITION_MM = 0.01
 #: A stack whose slices shift by more than this per slice, against the normal, is worth a remark.
 _NOTABLE_TILT_DEGREES = 1.0
 
@@ -36,205 +36,213 @@ def read_dicom(
     thickness: float | None = None,
     progress: Progress | None = None,
     localizers: bool = False,
+    left_out: LeftOut | None = None,
 ) -> list[SliceStack]:
-    """Stacks in DICOM files; see `read_stacks`. Files that hold no image in space are left out, with a log
-    line.
+    """Stacks in DICOM files; see `read_stacks`. What is no image in space, and what cannot be used, goes to `left_out`.
+
+    Without `left_out` every file counts as named: one that is damaged or absurd is an error.
 
     Raises:
-        GaussianMRIError: a file is damaged or its geometry absurd, or no file holds an image in space.
+        GaussianMRIError: a file that was named is damaged or its geometry absurd.
     """
-    images = _read_headers(paths, progress)
+    left_out = LeftOut(paths) if left_out is None else left_out
+    images = _read_headers(paths, progress, left_out)
     if any(not f.localizer for f in images) and not localizers:
-        dropped = {f.series_uid for f in images if f.localizer}
-        if dropped:
-            logger.info("Left out %d localiser series; ask for localizers to read them.", len(dropped))
+        for path in dict.fromkeys(f.path for f in images if f.localizer):
+            left_out.add(path, "a localiser; ask for localizers to read it")
         images = [f for f in images if not f.localizer]
-    groups = _groups(images)
-    names = _names(groups)
+    images = _well_placed(images, left_out)
+    groups = grouped(images)
+    kinds, lost = kinds_within_series(groups), _lost(groups)
     load = functools.lru_cache(maxsize=2)(stored_values)
     stacks: list[SliceStack] = []
-    problems: list[str] = []
     done, total = 0, sum(len(group) for _, group in groups)
-    for name, (_, group) in zip(names, groups, strict=True):
+    for name, (_, group), kind, notes in zip(names_of(groups), groups, kinds, lost, strict=True):
         if len(group) == 1 and not (thickness or group[0].thickness or group[0].spacing_between):
-            problems.append(
-                f"{group[0].path} is a single slice without a SliceThickness. Give its thickness in mm."
+            left_out.failed(
+                group[0].path,
+                GaussianMRIError(
+                    f"{group[0].path} is a single slice without a SliceThickness. Give its thickness in mm."
+                ),
             )
             continue
-        pixels = np.empty((len(group), *group[0].shape), np.float32)
+        try:
+            with reading(group[0].path, "a DICOM image"):  # sizes that are wrong may need more memory than there is
+                pixels = np.empty((len(group), *group[0].shape), np.float32)
+        except GaussianMRIError as error:
+            left_out.failed(group[0].path, error)
+            continue
+        padded = np.zeros(pixels.shape, bool) if any(f.padding for f in group) else None
+        read: list[int] = []
         for k, frame in enumerate(group):
-            pixels[k] = _values(frame, load(frame.path))
+            try:
+                with reading(frame.path, "a readable DICOM image", "Copy the file again."):
+                    pixels[k], mask = _values(frame, load)
+                read.append(k)
+            except GaussianMRIError as error:
+                left_out.failed(frame.path, error)
+                continue
+            if padded is not None and mask is not None:
+                padded[k] = mask
             done += 1
             if progress:
                 progress(0.5 + 0.5 * done / total, f"reading {name}")
-        stacks.append(_stack(name, group, pixels, thickness))
-    if not stacks:
-        raise GaussianMRIError(problems[0])
-    for problem in problems:
-        logger.warning("Left out: %s", problem)
+        if not read:
+            continue
+        if len(read) < len(group):
+            notes = [*notes, f"{len(group) - len(read)} of its {len(group)} slices cannot be read and are missing"]
+            group, pixels = [group[k] for k in read], pixels[read]
+            padded = None if padded is None else padded[read]
+        if padded is not None and (note := fill_padding(pixels, padded)):
+            logger.info("%s: %s.", name, note)
+        stacks.append(_stack(name, group, pixels, thickness, kind, notes))
     return stacks
 
 
-def _read_headers(paths: Sequence[Path], progress: Progress | None) -> list[Frame]:
+def _read_headers(paths: Sequence[Path], progress: Progress | None, left_out: LeftOut) -> list[Frame]:
     """Every image in `paths`, each once."""
     images: list[Frame] = []
-    seen: set[tuple[object, ...]] = set()
-    reasons: list[str] = []
+    known: dict[tuple[str, int], list[Frame]] = {}
     for number, path in enumerate(paths):
-        try:
-            found = frames(path, read_header(path))
-        except NotAnImage as reason:
-            reasons.append(f"{path}: {reason}")
-            logger.info("Left out %s: %s.", path, reason)
-            continue
-        new = [f for f in found if not f.instance_uid or _identity(f) not in seen]
-        if len(new) < len(found):
-            logger.info("Left out %s: the same image was read before.", path)
-        seen.update(_identity(f) for f in new)
-        images += new
         if progress:
             progress(0.5 * (number + 1) / len(paths), "reading headers")
-    if not images:
-        raise GaussianMRIError(
-            f"None of the {len(paths)} DICOM files is an image with a position in space ({reasons[0]}). "
-            "Give the folder of an MR or CT series."
-        )
+        try:
+            found = frames(path, *read_header_and_layout(path))
+        except NotAnImage as reason:
+            left_out.add(path, str(reason))
+            continue
+        except GaussianMRIError as error:
+            left_out.failed(path, error)
+            continue
+        new = []
+        for frame in found:
+            same = known.setdefault((frame.instance_uid, frame.index), []) if frame.instance_uid else []
+            if not any(_copies(frame, other) for other in same):
+                new.append(frame)
+            same.append(frame)
+        if len(new) < len(found):
+            logger.info("Left out %s: the same image was read before.", path)
+        images += new
     return images
 
 
-def _identity(frame: Frame) -> tuple[object, ...]:
-    """What makes two images the same one. Some anonymisers give every slice one UID, so its place counts
-    too."""
-    return (frame.instance_uid, frame.index, *frame.position.round(3).tolist())
+def _copies(one: Frame, other: Frame) -> bool:
+    """Whether two images of one UID are the same. Some anonymisers give every slice one UID, and others every contrast."""
+    if one.shape != other.shape or np.abs(one.ijk_to_ras - other.ijk_to_ras).max() > SAME_POSITION_MM:
+        return False
+    try:
+        with reading(one.path, "a readable DICOM image"):
+            alike = one.path == other.path or np.array_equal(_stored(one), _stored(other))
+    except GaussianMRIError:  # one of them is damaged, which is said when it is read
+        return False
+    if not alike:
+        logger.warning(
+            "%s and %s are different images under one SOP Instance UID; both are read.", other.path, one.path.name
+        )
+    return alike
 
 
-# ---- grouping
+def _well_placed(images: list[Frame], left_out: LeftOut) -> list[Frame]:
+    """Images without those of series whose positions are wrong: slices at several locations, in one place."""
+    series: dict[tuple[str, str | None], list[Frame]] = {}
+    for f in images:
+        series.setdefault((f.series_uid, f.frame_of_reference), []).append(f)
+    kept: list[Frame] = []
+    for members in series.values():
+        locations = {round(f.slice_location, 2) for f in members if f.slice_location is not None}
+        first = members[0].position
+        if len(locations) < 2 or any(np.abs(f.position - first).max() > SAME_POSITION_MM for f in members):
+            kept += members
+            continue
+        error = GaussianMRIError(
+            f"{members[0].path.parent}: {len(members)} images lie at one position, though SliceLocation runs from "
+            f"{min(locations):g} to {max(locations):g}; the positions are wrong. Correct ImagePositionPatient."
+        )
+        for f in members:
+            left_out.failed(f.path, error)
+    return kept
 
 
-def _groups(images: Iterable[Frame]) -> list[tuple[list[str], list[Frame]]]:
-    """Images by series, matrix, orientation and contrast; each group sorted by position, with its labels.
+def _lost(groups: Sequence[Group]) -> list[list[str]]:
+    """For each group, notes on slices that its series should have and that are not among the files."""
+    notes: list[list[str]] = [[] for _ in groups]
+    series: dict[str, list[int]] = {}
+    for n, (_, group) in enumerate(groups):
+        series.setdefault(group[0].series_uid, []).append(n)
+    for members in series.values():
+        images = [f for n in members for f in groups[n][1]]
+        numbers = Counter(f.instance_number for f in images)
+        single = {f.path for f in images}
+        absent = sorted({*range(1, max(numbers) + 1)} - {*numbers})
+        expected = max((f.expected for f in images), default=0)
+        # Numbers that leave most out are no count of slices.
+        if len(single) == len(images) == len(numbers) and 0 < len(absent) <= max(1, len(images) // 4):
+            shown = ", ".join(map(str, absent[:8])) + (" ..." if len(absent) > 8 else "")
+            notes[members[0]].append(f"no image has the Instance Number {shown} of its series: slices may be missing")
+        elif len(images) < expected <= 2 * len(images) and len({f.contrast.get("acquisition") for f in images}) == 1:
+            notes[members[0]].append(f"{len(images)} of {expected} images of its acquisition are there: slices are missing")
+        for n in members:
+            most = max((len(groups[m][1]) for m in members if _alike(groups[m], groups[n])), default=0)
+            if len(groups[n][1]) < most:
+                notes[n].append(f"{len(groups[n][1])} slices where others of its series have {most}: slices are missing")
+    return notes
 
-    Blocks of slices at a few angles, as they are planned along a spine, are one group (see `merged_blocks`).
-    """
-    by_grid: dict[tuple[object, ...], list[Frame]] = {}
-    for frame in images:
-        spacing = np.linalg.norm(frame.ijk_to_ras[:3, :2], axis=0).round(4)
-        key = (frame.series_uid, frame.frame_of_reference, frame.shape, *spacing.tolist())
-        by_grid.setdefault(key, []).append(frame)
-    groups: list[tuple[list[str], list[Frame]]] = []
-    for same_grid in by_grid.values():
-        found: list[tuple[list[str], list[Frame]]] = []
-        for same_way in _by_orientation(same_grid):
-            found += _by_contrast(_sorted(same_way), [])
-        groups += merged_blocks(found)
-    groups.sort(
-        key=lambda g: (g[1][0].series_number, g[1][0].series_uid, min(f.instance_number for f in g[1]))
+
+def _alike(one: Group, other: Group) -> bool:
+    """Whether two stacks of a series differ in their labels alone, as the echoes of one acquisition do."""
+    (labels, a), (other_labels, b) = one, other
+    return (
+        len(labels) == len(other_labels) > 0
+        and [text.rsplit(" ", 1)[0] for text in labels] == [text.rsplit(" ", 1)[0] for text in other_labels]
+        and "repeat" not in labels[-1]
+        and "stack" not in labels[-1]
+        and a[0].shape == b[0].shape
+        and float(np.abs(a[0].orientation - b[0].orientation).max()) < 0.01
     )
-    return groups
-
-
-def _by_orientation(images: list[Frame]) -> list[list[Frame]]:
-    clusters: list[list[Frame]] = []
-    for frame in images:
-        for cluster in clusters:
-            if np.max(np.abs(frame.orientation - cluster[0].orientation)) < _SAME_ORIENTATION:
-                cluster.append(frame)
-                break
-        else:
-            clusters.append([frame])
-    return clusters
-
-
-def _sorted(images: list[Frame]) -> list[Frame]:
-    normal = images[0].ijk_to_ras[:3, 2]
-    return sorted(images, key=lambda f: (float(f.position @ normal), f.instance_number, f.index))
-
-
-def _by_contrast(images: list[Frame], labels: list[str]) -> list[tuple[list[str], list[Frame]]]:
-    """Split images that repeat positions (echoes, b-values, time points) so that each stack has a position
-    once.
-
-    An attribute is used when it differs between images at one position and has no more values than a position
-    has images; one that counts up with the slices (an acquisition number, a trigger delay) tells nothing
-    apart.
-    """
-    normal = images[0].ijk_to_ras[:3, 2]
-    steps = np.diff([float(f.position @ normal) for f in images])
-    place = np.concatenate([[0], np.cumsum(steps > _SAME_POSITION_MM)])
-    repeats = max(Counter(place.tolist()).values())
-    if repeats == 1:
-        return [(labels, images)]
-    candidates = dict.fromkeys(label for f in images for label in f.contrast)
-    for label in [*candidates, "offset"]:
-        values = [_in_plane_offset(f) if label == "offset" else f.contrast.get(label) for f in images]
-        distinct = list(dict.fromkeys(values))
-        pairs = len(set(zip(place.tolist(), values, strict=True)))
-        if 2 <= len(distinct) <= repeats and pairs > place[-1] + 1:
-            distinct.sort(key=lambda v: (v is None, isinstance(v, str), v))
-            parts = [(v, [f for f, own in zip(images, values, strict=True) if own == v]) for v in distinct]
-            return [
-                group
-                for value, part in parts
-                for group in _by_contrast(part, [*labels, f"{label} {_shown(value)}"])
-            ]
-    # Nothing in the headers tells the repeats apart: take them in the order of acquisition.
-    ordered: dict[int, list[Frame]] = {}
-    for p, frame in sorted(
-        zip(place.tolist(), images, strict=True), key=lambda x: (x[0], x[1].instance_number)
-    ):
-        ordered.setdefault(p, []).append(frame)
-    return [
-        ([*labels, f"repeat {n + 1}"], [same[n] for same in ordered.values() if n < len(same)])
-        for n in range(repeats)
-    ]
-
-
-def _in_plane_offset(frame: Frame) -> tuple[float, ...]:
-    """Where the image lies within its plane, to half a millimetre: several fields of view side by side."""
-    axes = frame.orientation.reshape(2, 3)
-    return tuple(float(v) for v in np.round(axes @ frame.position * 2))
-
-
-def _shown(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _names(groups: Sequence[tuple[list[str], list[Frame]]]) -> list[str]:
-    """A name for each group: the series' description, what tells it from the series' other groups, a
-    number."""
-    per_series = Counter(group[0].series_uid for _, group in groups)
-    names: list[str] = []
-    for labels, group in groups:
-        parts = [group[0].description or f"series {group[0].series_number}"]
-        if per_series[group[0].series_uid] > 1:
-            parts.append(("sagittal", "coronal", "axial")[int(np.argmax(np.abs(group[0].ijk_to_ras[:3, 2])))])
-        names.append(", ".join(parts + labels))
-    count: Counter[str] = Counter()
-    for n, name in enumerate(names):
-        count[name] += 1
-        if names.count(name) > 1 and count[name] > 1:
-            names[n] = f"{name} ({count[name]})"
-    return names
 
 
 # ---- one stack
 
 
-def _values(frame: Frame, stored: NDArray[np.generic]) -> NDArray[np.float64]:
-    """Pixel values of one image in the units of the file."""
+Load = Callable[[Path], NDArray[np.generic]]
+
+
+def _values(frame: Frame, load: Load) -> tuple[NDArray[np.float64], NDArray[np.bool_] | None]:
+    """Pixel values of one image in the units of the file, and where it is padding."""
+    raw = _stored(frame, load)
+    stored = meaningful(raw, frame.bits_stored, frame.high_bit)
+    mask = frame.padding(raw, stored) if frame.padding else None
+    if frame.lut is not None:
+        return frame.lut(stored), mask
+    values = stored.astype(np.float64)
+    if frame.inverted:
+        values = frame.full_scale - values
+    return values * frame.slope + frame.intercept, mask
+
+
+def _stored(frame: Frame, load: Load = stored_values) -> NDArray[np.generic]:
+    """Stored values (rows, columns) of one image, with whatever lies in unused bits where they were not compressed."""
+    if frame.layout is not None:
+        return raw_frame(frame.path, frame.layout, frame.index)
+    stored = load(frame.path)
     if frame.index >= len(stored):
         raise GaussianMRIError(
             f"{frame.path} has no frame {frame.index + 1}; the file is truncated. Copy it again."
         )
-    values: NDArray[np.float64] = stored[frame.index].astype(np.float64)
-    if frame.inverted:
-        values = frame.full_scale - values
-    return values * frame.slope + frame.intercept
+    image: NDArray[np.generic] = stored[frame.index]
+    return image
 
 
-def _stack(name: str, group: list[Frame], pixels: NDArray[np.float32], thickness: float | None) -> SliceStack:
+def _stack(
+    name: str,
+    group: list[Frame],
+    pixels: NDArray[np.float32],
+    thickness: float | None,
+    kind: dict[str, str],
+    lost: list[str],
+) -> SliceStack:
     poses = np.stack([f.ijk_to_ras for f in group])
-    notes: list[str] = []
+    notes = list(lost)
     known = [f.thickness for f in group if f.thickness]
     own: float | NDArray[np.float64] | None = thickness
     if own is None and known:
@@ -250,10 +258,10 @@ def _stack(name: str, group: list[Frame], pixels: NDArray[np.float32], thickness
     if np.ptp(pixels) == 0:
         notes.append("every pixel has the same value")
     stack = SliceStack.from_array(
-        pixels, poses, own, group[0].frame_of_reference, name, source_of(group), notes
+        pixels, poses, own, group[0].frame_of_reference, name, source_of(group, kind), notes
     )
     for note in notes:
-        logger.info("%s: %s.", name, note)
+        logger.log(logging.WARNING if "missing" in note else logging.INFO, "%s: %s.", name, note)
     return stack
 
 

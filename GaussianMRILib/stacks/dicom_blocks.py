@@ -13,14 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .dicom_frames import Frame
+from .kinds import same_contrast
 from .poses import WIDE_GAP, centers, parallel_runs, usual_spacing
 
 Group = tuple[list[str], list[Frame]]
 
 #: Normals of one acquisition's blocks lie within this angle of each other; the planes of a localizer do not.
 LARGEST_ANGLE_DEGREES = 45.0
-#: What may not differ between blocks: it makes another contrast.
-_CONTRAST = ("echo", "echo time", "b-value", "image type", "complex component", "inversion time")
 #: Blocks that share more than this part of the shorter one's extent show one place twice.
 _LARGEST_OVERLAP = 0.5
 #: Normals that differ by less than this (0.1 degrees) are of one block.
@@ -53,9 +52,7 @@ def merged_blocks(groups: list[Group]) -> list[Group]:
 
 def _fit_together(one: Group, other: Group) -> bool:
     (labels, frames), (other_labels, other_frames) = one, other
-    if labels != other_labels:
-        return False
-    if any(frames[0].contrast.get(key) != other_frames[0].contrast.get(key) for key in _CONTRAST):
+    if labels != other_labels or not same_contrast(frames[0], other_frames[0]):
         return False
     cosine = float(_normal(frames) @ _normal(other_frames))
     if abs(cosine) < np.cos(np.radians(LARGEST_ANGLE_DEGREES)):
@@ -63,7 +60,7 @@ def _fit_together(one: Group, other: Group) -> bool:
     mean = _normal(frames) + np.sign(cosine) * _normal(other_frames)
     mean /= np.linalg.norm(mean)
     return not any(
-        _overlap(a, b, mean) > _LARGEST_OVERLAP for a in _pieces(frames) for b in _pieces(other_frames)
+        overlap(a, b, mean) > _LARGEST_OVERLAP for a in _pieces(frames) for b in _pieces(other_frames)
     )
 
 
@@ -90,7 +87,7 @@ def _pieces(frames: list[Frame]) -> list[list[Frame]]:
     return [frames[start:stop] for start, stop in pairwise(cuts)]
 
 
-def _overlap(one: list[Frame], other: list[Frame], direction: NDArray[np.float64]) -> float:
+def overlap(one: list[Frame], other: list[Frame], direction: NDArray[np.float64]) -> float:
     """The part of the shorter one's extent along `direction` that both share."""
     ends = []
     for frames in (one, other):

@@ -12,25 +12,54 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
-from ..geometry.affine import LARGEST_SPACING_MM, LPS_RAS
+from ..files import printable
+from ..geometry.affine import LARGEST_POSITION_MM, LARGEST_SPACING_MM, LPS_RAS, SMALLEST_SPACING_MM
+from .dicom_pixels import Layout, layout_of
+from .modality import ModalityLut, Padding, modality_lut, padding
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-#: What tells images at one position apart, in the order in which it is tried: (label, keywords, functional
-#: group).
+#: What tells the images of a series apart, in the order in which it is tried: (label, keywords, functional group).
 _CONTRASTS = (
     ("echo", ("EchoNumbers",), ""),
     ("echo time", ("EffectiveEchoTime", "EchoTime"), "MREchoSequence"),
     ("b-value", ("DiffusionBValue",), "MRDiffusionSequence"),
+    ("stack", ("StackID",), "FrameContentSequence"),
     ("time point", ("TemporalPositionIndex", "TemporalPositionIdentifier"), "FrameContentSequence"),
     ("image type", ("FrameType", "ImageType"), "MRImageFrameTypeSequence"),
     ("complex component", ("ComplexImageComponent",), "MRImageFrameTypeSequence"),
     ("inversion time", ("InversionTime", "InversionTimes"), "MRModifierSequence"),
     ("flip angle", ("FlipAngle",), "MRTimingAndRelatedParametersSequence"),
+    ("repetition time", ("RepetitionTime",), "MRTimingAndRelatedParametersSequence"),
+    ("sequence", ("SequenceName", "PulseSequenceName"), ""),
+    ("contrast agent", ("ContrastBolusAgent",), ""),
     ("trigger time", ("NominalCardiacTriggerDelayTime", "TriggerTime"), "CardiacSynchronizationSequence"),
     ("acquisition", ("FrameAcquisitionNumber", "AcquisitionNumber"), "FrameContentSequence"),
 )
+#: Storage classes of what has rows and columns, or stands beside images, and is none (DICOM PS3.4 B.5): the UID, or how
+#: it begins, and what it is.
+_NO_IMAGES = {
+    "1.2.840.10008.5.1.4.1.1.4.2": "a spectrum",
+    "1.2.840.10008.5.1.4.1.1.4.3": "a colour image",
+    "1.2.840.10008.5.1.4.1.1.9.": "a waveform",
+    "1.2.840.10008.5.1.4.1.1.11.": "a presentation state",
+    "1.2.840.10008.5.1.4.1.1.66": "a segmentation, label map, registration or raw data",
+    "1.2.840.10008.5.1.4.1.1.67": "a mapping of values",
+    "1.2.840.10008.5.1.4.1.1.68.": "a surface",
+    "1.2.840.10008.5.1.4.1.1.77.": "a photograph",
+    "1.2.840.10008.5.1.4.1.1.88.": "a report",
+    "1.2.840.10008.5.1.4.1.1.104.": "a document",
+    "1.2.840.10008.5.1.4.1.1.481.": "an object of radiotherapy",
+    "1.2.840.10008.5.1.4.34.": "an object of radiotherapy",
+}
+#: Modalities of the same, where a converter has changed the class.
+_NO_MODALITIES = (
+    "SEG", "SR", "PR", "KO", "REG", "RTSTRUCT", "RTDOSE", "RTPLAN", "RTIMAGE", "RTRECORD", "DOC", "AU", "ECG", "PLAN",
+    "RWV", "FID", "SMR", "HC", "M3D", "STAIN",
+)  # fmt: skip
+#: Values of Image Type of pictures of a screen.
+_SCREENS = ("SCREEN SAVE", "SCREENSHOT", "SCREEN_CAPTURE", "SCREEN CAPTURE", "SCREENSAVE")
 
 
 class NotAnImage(Exception):
@@ -60,12 +89,26 @@ class Frame:
     frame_of_reference: str | None
     localizer: bool
     modality: str
+    study_uid: str = ""
+    slice_location: float | None = None  # mm along the normal; for people, and not always right
+    expected: int = 0  # Images in Acquisition, 0 where not said
+    high_bit: int = 15  # of the stored value, as it lies in the file
+    bits_stored: int = 16
+    layout: Layout | None = None  # None: pydicom has to decode
+    padding: Padding | None = None
+    lut: ModalityLut | None = None
     contrast: dict[str, Any] = field(default_factory=dict)
 
     @property
     def position(self) -> NDArray[np.float64]:
         """Image Position, RAS mm."""
         return self.ijk_to_ras[:3, 3]
+
+    @property
+    def pixel_spacing(self) -> tuple[float, float]:
+        """Lengths of the steps along i and j, mm."""
+        i, j = np.linalg.norm(self.ijk_to_ras[:3, :2], axis=0)
+        return float(i), float(j)
 
     @property
     def orientation(self) -> NDArray[np.float64]:
@@ -88,12 +131,26 @@ def looks_like_dicom(path: Path) -> bool:
     return start[:2] in (b"\x02\x00", b"\x08\x00") and len(start) >= 132 and start[3:4] == b"\x00"
 
 
+def has_preamble(path: Path) -> bool:
+    """Whether the content of `path` says DICOM, whatever its name."""
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
 def read_header(path: Path) -> Dataset:
     """Header of a DICOM file, pixel data left out.
 
     Raises:
         GaussianMRIError: not a DICOM file, or damaged.
     """
+    return read_header_and_layout(path)[0]
+
+
+def read_header_and_layout(path: Path) -> tuple[Dataset, Layout | None]:
+    """`read_header`, and where the pixels lie if they are not compressed."""
     import pydicom
 
     if not path.is_file():
@@ -105,14 +162,16 @@ def read_header(path: Path) -> Dataset:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return pydicom.dcmread(path, force=True, stop_before_pixels=True)
+            with path.open("rb") as file:
+                header = pydicom.dcmread(file, force=True, stop_before_pixels=True)
+                return header, layout_of(header, file)
     except Exception as error:  # damaged files raise nearly anything
         reason = " ".join(str(error).split())[:200]
         raise GaussianMRIError(f"{path} is damaged: {reason}. Copy the file again.") from error
 
 
-def frames(path: Path, header: Dataset) -> list[Frame]:
-    """The images in a DICOM file.
+def frames(path: Path, header: Dataset, layout: Layout | None = None) -> list[Frame]:
+    """The images in a DICOM file, whose pixels have the layout that `read_header_and_layout` found.
 
     Raises:
         NotAnImage: the file is no grey image with a position in space (reports, contours, photographs,
@@ -121,23 +180,46 @@ def frames(path: Path, header: Dataset) -> list[Frame]:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return list(_frames(path, header))
+        try:
+            return list(_frames(path, header, layout))
+        except (NotAnImage, GaussianMRIError):
+            raise
+        except Exception as error:  # pydicom parses values when they are asked for, and they may be anything
+            raise GaussianMRIError(f"{path} is damaged: {printable(error)[:200]}. Copy the file again.") from error
 
 
-def _frames(path: Path, header: Dataset) -> Iterator[Frame]:
+def _no_image(header: Dataset) -> str:
+    """What a file is that is no image; "" of one that may be."""
+    modality = printable(header.get("Modality", "") or "")
+    uid = str(header.get("SOPClassUID", "") or "")
+    for start, what in _NO_IMAGES.items():
+        if uid == start or (uid.startswith(start) and (start.endswith(".") or uid[len(start)] == ".")):
+            return f"{what} ({modality})" if modality else what
+    if modality in _NO_MODALITIES:
+        return f"no image ({modality})"
     if "Rows" not in header or "Columns" not in header:
-        raise NotAnImage(f"no image ({header.get('Modality', 'no modality')})")
+        return f"no image ({modality or 'no modality'})"
+    return ""
+
+
+def _frames(path: Path, header: Dataset, layout: Layout | None) -> Iterator[Frame]:
+    if what := _no_image(header):
+        raise NotAnImage(what)
     if int(header.get("SamplesPerPixel", 1) or 1) != 1:
         raise NotAnImage("a colour image")
     photometric = str(header.get("PhotometricInterpretation", "MONOCHROME2"))
     if photometric not in ("MONOCHROME1", "MONOCHROME2"):
-        raise NotAnImage(f"photometric interpretation {photometric}")
+        raise NotAnImage(f"photometric interpretation {printable(photometric)}")
     image_type = [str(v).upper() for v in header.get("ImageType", []) or []]
     if "MOSAIC" in image_type:
         raise NotAnImage("a Siemens mosaic, many slices tiled in one image; convert it to single slices")
+    if any(value in _SCREENS for value in image_type):
+        raise NotAnImage("a picture of a screen")
     shape = (int(header.Rows), int(header.Columns))
     bits = int(header.get("BitsStored", 16) or 16)
-    full_scale = -1.0 if int(header.get("PixelRepresentation", 0) or 0) else float(2**bits - 1)
+    signed = bool(int(header.get("PixelRepresentation", 0) or 0))
+    full_scale = -1.0 if signed else float(2**bits - 1)
+    lut, no_pixel = modality_lut(header, signed, path), padding(header)
     shared = _item(header, "SharedFunctionalGroupsSequence")
     count = int(_number(header.get("NumberOfFrames"), 1, path, "NumberOfFrames"))
     per_frame = header.get("PerFrameFunctionalGroupsSequence") or [None]
@@ -177,10 +259,18 @@ def _frames(path: Path, header: Dataset) -> Iterator[Frame]:
             series_uid=str(header.get("SeriesInstanceUID", "")),
             series_number=int(_number(header.get("SeriesNumber"), 0, path, "SeriesNumber")),
             instance_number=int(_number(header.get("InstanceNumber"), 0, path, "InstanceNumber")),
-            description=str(header.get("SeriesDescription", "") or "").strip(),
+            description=printable(header.get("SeriesDescription", "") or ""),
             frame_of_reference=str(header.get("FrameOfReferenceUID", "") or "") or None,
             localizer="LOCALIZER" in image_type,
             modality=str(header.get("Modality", "") or ""),
+            study_uid=str(header.get("StudyInstanceUID", "") or ""),
+            slice_location=_if_number(header.get("SliceLocation")),
+            expected=int(_if_number(header.get("ImagesInAcquisition")) or 0),
+            high_bit=layout.high_bit if layout else bits - 1,
+            bits_stored=bits,
+            layout=layout,
+            padding=no_pixel,
+            lut=lut,
             contrast={k: _comparable(v) for k, v in contrast.items()},
         )
 
@@ -222,9 +312,14 @@ def _pose(path: Path, find: _Lookup) -> NDArray[np.float64]:
     if spacing is None:
         raise NotAnImage("no pixel spacing")
     position = _vector(position, 3, path, "ImagePositionPatient")
+    if np.abs(position).max() > LARGEST_POSITION_MM:
+        raise GaussianMRIError(
+            f"{path} has an ImagePositionPatient of {' '.join(f'{v:g}' for v in position)} mm, where no scanner reaches. "
+            "Correct the header or leave the series out."
+        )
     axes = _vector(orientation, 6, path, "ImageOrientationPatient").reshape(2, 3)
     between_rows, between_columns = _vector(spacing, 2, path, "PixelSpacing")
-    if not (0 < between_rows <= LARGEST_SPACING_MM and 0 < between_columns <= LARGEST_SPACING_MM):
+    if not all(SMALLEST_SPACING_MM <= v <= LARGEST_SPACING_MM for v in (between_rows, between_columns)):
         raise GaussianMRIError(
             f"{path} has a PixelSpacing of {between_rows:g} x {between_columns:g} mm, which no image has. "
             "Correct the header or leave the series out."
@@ -276,13 +371,20 @@ def _length(value: Any, path: Path, keyword: str) -> float | None:
     return length if length > 0 else None
 
 
-def _comparable(value: Any) -> Any:
-    """A value that can be compared, sorted and put in a set: numbers rounded, lists as text."""
+def _if_number(value: Any) -> float | None:
+    """A finite number; None where there is none."""
     try:
-        return round(float(value), 4)
+        number = float(value)
     except (TypeError, ValueError):
-        return (
-            "\\".join(str(v) for v in value)
-            if hasattr(value, "__iter__") and not isinstance(value, str)
-            else str(value)
-        )
+        return None
+    return number if np.isfinite(number) else None
+
+
+def _comparable(value: Any) -> Any:
+    """A value that can be compared and sorted: a finite number, else text."""
+    number = _if_number(value)
+    if number is not None:
+        return number
+    if hasattr(value, "__iter__") and not isinstance(value, str):
+        return "\\".join(printable(v) for v in value)
+    return printable(value)

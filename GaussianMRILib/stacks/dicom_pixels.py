@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import struct
 import tempfile
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +24,92 @@ _PIXEL_KEYWORDS = (
     "SamplesPerPixel", "NumberOfFrames", "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit",
     "PixelRepresentation", "PixelData",
 )  # fmt: skip
+
+#: Transfer syntaxes in which the pixels lie in the file as they are.
+_NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where uncompressed pixels lie in a file, so that they can be read without parsing it again.
+
+    Attributes:
+        offset: of the first pixel, bytes.
+        frames, rows, columns: how many there are.
+        dtype: of a pixel as it is stored, with its byte order.
+        bits_stored, high_bit: which of its bits mean something.
+    """
+
+    offset: int
+    frames: int
+    rows: int
+    columns: int
+    dtype: str
+    bits_stored: int
+    high_bit: int
+
+
+def layout_of(header: Dataset, file: BinaryIO) -> Layout | None:
+    """The layout of the pixels of a file that was read up to them; None where pydicom has to read them."""
+    offset = file.tell()
+    start = file.read(12)
+    order = {b"\xe0\x7f\x10\x00": "<", b"\x7f\xe0\x00\x10": ">"}.get(start[:4])
+    if order is None or len(start) < 12 or str(_syntax(header) or _NATIVE[0]) not in _NATIVE:
+        return None
+    explicit = start[4:6] in (b"OB", b"OW")
+    length = struct.unpack_from(order + "I", start, 8 if explicit else 4)[0]
+    try:
+        frames, rows, columns, allocated, stored, high, signed = (
+            int(header.get(keyword, default) or 0)
+            for keyword, default in (
+                ("NumberOfFrames", 1), ("Rows", 0), ("Columns", 0), ("BitsAllocated", 0), ("BitsStored", 0),
+                ("HighBit", 0), ("PixelRepresentation", 0),
+            )
+        )  # fmt: skip
+    except (TypeError, ValueError):
+        return None
+    frames = max(frames, 1)
+    plain = allocated in (8, 16, 32) and 0 < stored <= high + 1 <= allocated and int(header.get("SamplesPerPixel", 1)) == 1
+    if (
+        not plain
+        or (order == ">" and allocated == 8)  # two pixels to a word, swapped
+        or not frames * rows * columns * allocated // 8 <= length < 0xFFFFFFFF
+    ):
+        return None
+    dtype = f"{order}{'i' if signed else 'u'}{allocated // 8}"
+    return Layout(offset + (12 if explicit else 8), frames, rows, columns, dtype, stored, high)
+
+
+def raw_frame(path: Path, layout: Layout, index: int) -> NDArray[Any]:
+    """Frame `index` (rows, columns) as it lies in the file, meaningless bits included; see `meaningful`.
+
+    Raises:
+        GaussianMRIError: the file ends before it, or cannot be read.
+    """
+    dtype = np.dtype(layout.dtype)
+    size = layout.rows * layout.columns * dtype.itemsize
+    try:
+        with path.open("rb") as file:
+            file.seek(layout.offset + index * size)
+            content = file.read(size)
+    except OSError as error:
+        raise GaussianMRIError(f"{path} cannot be read: {error.strerror}.") from error
+    if len(content) < size:
+        raise GaussianMRIError(f"{path} is truncated: its pixels are not all there. Copy it again.")
+    values = np.frombuffer(content, dtype).reshape(layout.rows, layout.columns)
+    return values.astype(dtype.newbyteorder("="), copy=False)
+
+
+def meaningful(values: NDArray[Any], bits_stored: int, high_bit: int) -> NDArray[Any]:
+    """Stored values without the bits around them, which may hold anything (DICOM PS3.5 8.1.1); signs are carried on."""
+    if values.dtype.kind not in "iu":
+        return values
+    above = 8 * values.dtype.itemsize - 1 - high_bit
+    below = high_bit + 1 - bits_stored
+    if above < 0 or below < 0 or above == below == 0:
+        return values
+    cleaned: NDArray[Any] = (values << above) >> (above + below)
+    return cleaned
 
 
 def stored_values(path: Path) -> NDArray[Any]:
@@ -59,11 +147,9 @@ def stored_values(path: Path) -> NDArray[Any]:
             f"{path} holds {values.shape} pixels where its header says {shape}; copy the file again."
         )
     values = values.reshape(shape)
-    unused = int(dataset.get("BitsAllocated", 16)) - int(dataset.get("BitsStored", 16))
-    if values.dtype.kind == "i" and unused > 0:
-        # Signed values of fewer bits: the sign has to be carried into the unused bits.
-        values = (values << unused) >> unused
-    return values
+    # A decoder has moved the bits that mean something to the lowest places.
+    bits = int(dataset.get("BitsStored", 16) or 16)
+    return meaningful(values, bits, bits - 1)
 
 
 def _read_up_to_pixels(path: Path) -> Dataset:
@@ -82,11 +168,18 @@ def _read_up_to_pixels(path: Path) -> Dataset:
         return read_partial(file, stop_when=stop, force=True)
 
 
+def _syntax(dataset: Dataset) -> Any:
+    """The UID of the transfer syntax; None where the file does not say it."""
+    meta = getattr(dataset, "file_meta", {})
+    return meta.TransferSyntaxUID if "TransferSyntaxUID" in meta else None
+
+
 def _is_compressed(dataset: Dataset) -> bool:
-    if "TransferSyntaxUID" not in getattr(dataset, "file_meta", {}):
+    syntax = _syntax(dataset)
+    if syntax is None:
         return False
     try:
-        return bool(dataset.file_meta.TransferSyntaxUID.is_compressed)
+        return bool(syntax.is_compressed)
     except ValueError:  # a private syntax, or one newer than pydicom
         return True
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..files import reading
 from .dicom_frames import Frame, lookup, read_header
+from .kinds import component_of
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -27,12 +29,19 @@ REPEATED_KEYWORDS = (
 )  # fmt: skip
 
 
-def source_of(frames: Sequence[Frame]) -> dict[str, Any]:
+def source_of(frames: Sequence[Frame], kind: Mapping[str, str]) -> dict[str, Any]:
     """Provenance of a stack made of `frames`, as values that JSON can hold.
 
     `attributes` is a data set in the DICOM JSON model (patient and study included: treat it like the scan
-    itself); `contrast` is what `check_same_contrast` compares; the lists named `slice_*` have one entry per slice.
+    itself); `contrast` is what `check_same_contrast` compares, and `kind`, which tells it from other stacks of its series
+    (see `kinds_within_series`); the lists named `slice_*` have one entry per slice.
     """
+    with reading(frames[0].path, "a readable DICOM image"):
+        facts = _facts(frames, kind)
+    return facts
+
+
+def _facts(frames: Sequence[Frame], kind: Mapping[str, str]) -> dict[str, Any]:
     header = read_header(frames[0].path)
     return {
         "format": "DICOM",
@@ -40,6 +49,7 @@ def source_of(frames: Sequence[Frame]) -> dict[str, Any]:
         "class_uid": frames[0].class_uid,
         "attributes": _repeated(header),
         "contrast": _contrast(frames[0], header),
+        "kind": dict(kind),
         "slice_instance_uids": [f.instance_uid for f in frames],
         "slice_frame_numbers": [f.index + 1 for f in frames],
         "slice_instance_numbers": [f.instance_number for f in frames],
@@ -66,18 +76,16 @@ def _repeated(header: Dataset) -> dict[str, Any]:
     return attributes
 
 
-#: What the third and later values of Image Type or Frame Type say of the kind of image: (component, values).
-_COMPONENTS = (
-    ("magnitude", ("M", "MAGNITUDE", "M_FFE", "M_SE", "M_IR", "M_IRW")),
-    ("phase", ("P", "PHASE", "PHASE MAP", "PHASE_MAP", "VELOCITY", "VELOCITY MAP")),
-    ("real", ("R", "REAL")),
-    ("imaginary", ("I", "IMAGINARY")),
-    ("water", ("W", "WATER")),
-    ("fat", ("F", "FAT")),
-    ("in phase", ("IP", "IN_PHASE")),
-    ("out of phase", ("OP", "OUT_PHASE", "OPP_PHASE")),
-    ("diffusion coefficient", ("ADC",)),
-)
+#: Storage classes that are another file format of the same images.
+_CLASSES = {
+    **dict.fromkeys(("1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.4.1", "1.2.840.10008.5.1.4.1.1.4.4"), "MR image"),
+    **dict.fromkeys(("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2"), "CT image"),
+    **dict.fromkeys(
+        ("1.2.840.10008.5.1.4.1.1.128", "1.2.840.10008.5.1.4.1.1.128.1", "1.2.840.10008.5.1.4.1.1.130"), "PET image"
+    ),
+    "1.2.840.10008.5.1.4.1.1.7": "secondary capture",
+    **{f"1.2.840.10008.5.1.4.1.1.7.{n}": "secondary capture" for n in (1, 2, 3, 4)},
+}
 
 
 def _contrast(frame: Frame, header: Dataset) -> dict[str, Any]:
@@ -88,12 +96,13 @@ def _contrast(frame: Frame, header: Dataset) -> dict[str, Any]:
     b_value = frame.contrast.get("b-value")
     return {
         "modality": frame.modality or None,
+        "class": _CLASSES.get(frame.class_uid, frame.class_uid) or None,
         "echo_time": _positive(frame.contrast.get("echo time")),
         "repetition_time": _positive(find("RepetitionTime", timing)),
         "inversion_time": _positive(frame.contrast.get("inversion time")),
         "scanning_sequence": _scanning_sequence(find),
         "sequence": _sequence_family(find("SequenceName") or find("PulseSequenceName")),
-        "component": _component(frame),
+        "component": component_of(frame.contrast),
         "b_value": b_value if isinstance(b_value, float) else None,
         "contrast_agent": None
         if frame.modality not in ("MR", "CT")
@@ -132,12 +141,3 @@ def _sequence_family(name: Any) -> str | None:
     """The kind of a sequence: "tse" of "*tse2d1_15" and "*tseR2d1rs18", whose numbers change from series to series."""
     match = re.match(r"\W*([a-z]+|[A-Z]+)", str(name or ""))
     return match.group(1).lower() if match else None
-
-
-def _component(frame: Frame) -> str | None:
-    shown = [str(frame.contrast.get("complex component", ""))]
-    shown += str(frame.contrast.get("image type", "")).split("\\")[2:]
-    for component, values in _COMPONENTS:
-        if any(value.strip().upper() in values for value in shown):
-            return component
-    return None

@@ -10,9 +10,10 @@ from pathlib import Path
 from ..errors import GaussianMRIError
 from ..geometry.affine import check_spacing
 from .dicom import Progress, read_dicom
-from .dicom_frames import looks_like_dicom
+from .dicom_frames import has_preamble, looks_like_dicom
+from .left_out import LeftOut
 from .slice_stack import SliceStack
-from .volumes import is_volume, read_volume
+from .volumes import is_label_map, is_volume, read_volume
 
 logger = logging.getLogger("GaussianMRI")
 
@@ -43,8 +44,11 @@ def read_stacks(
         The stacks, ordered by series number, each with a name of its own. Their frames of reference may
         differ; see `check_same_frame`.
 
+    What is found in a folder and cannot be used (reports, segmentations, damaged files ...) is left out, with a warning
+    in the log. So are label maps and localisers beside images.
+
     Raises:
-        GaussianMRIError: nothing there, nothing readable, or a file that is damaged or has an absurd
+        GaussianMRIError: nothing there, nothing readable, or a file that was named is damaged or has an absurd
             geometry.
     """
     if thickness is not None:
@@ -54,32 +58,81 @@ def read_stacks(
         raise GaussianMRIError("No input was given. Give a DICOM folder or an image file.")
     volumes: dict[Path, None] = {}
     images: dict[Path, None] = {}
+    named = {item.absolute() for item in map(Path, given) if not item.is_dir()}
+    left_out = LeftOut(named)
     for item in map(Path, given):
         if item.is_dir():
-            for file in _files_below(item):
-                if is_volume(file):
-                    volumes[file] = None
-                elif looks_like_dicom(file):
-                    images[file] = None
-                else:
-                    logger.info("Left out %s: neither DICOM nor a volume.", file)
+            _sort_folder(item, volumes, images, left_out)
         elif not item.exists():
             raise GaussianMRIError(f"{item} does not exist. Check the path.")
-        elif is_volume(item):
+        elif is_volume(item) and not has_preamble(item):
             volumes[item.absolute()] = None
         else:
             images[item.absolute()] = None  # read_header says so when it is not DICOM
-    if not volumes and not images:
-        where = ", ".join(str(item) for item in given)
-        raise GaussianMRIError(
-            f"{where} holds no DICOM, NIfTI, NRRD or MetaImage file. Give the folder of a series."
-        )
-    stacks = read_dicom(list(images), thickness, progress, localizers) if images else []
+    where = ", ".join(str(item) for item in given)
+    stacks = read_dicom(list(images), thickness, progress, localizers, left_out) if images else []
+    maps: list[tuple[Path, SliceStack]] = []
     for number, file in enumerate(volumes):
-        stacks.append(read_volume(file, thickness))
+        try:
+            stack = read_volume(file, thickness)
+        except GaussianMRIError as error:
+            left_out.failed(file, error)
+            continue
+        if file not in named and is_label_map(stack.pixels):
+            maps.append((file, stack))
+        else:
+            stacks.append(stack)
         if progress:
             progress((number + 1) / len(volumes), f"reading {file.name}")
+    if stacks:
+        for file, _ in maps:
+            left_out.add(file, "a label map by its values; name the file to read it")
+    else:
+        stacks = [stack for _, stack in maps]
+    if not stacks:
+        raise GaussianMRIError(_nothing(where, left_out))
+    left_out.say()
     return stacks
+
+
+def _nothing(where: str, left_out: LeftOut) -> str:
+    sentences = left_out.sentences()
+    if not sentences:
+        return f"{where} holds no DICOM, NIfTI, NRRD or MetaImage file. Give the folder of a series."
+    if len(sentences) == 1 and sentences[0].startswith(where):
+        return f"{sentences[0]}."
+    return f"{where} holds no image that can be used: {'; '.join(sentences[:3])}. Give the folder of an MR or CT series."
+
+
+def _sort_folder(
+    folder: Path, volumes: dict[Path, None], images: dict[Path, None], left_out: LeftOut
+) -> None:
+    """Sort what lies below a folder into volumes, DICOM files and others."""
+    others: list[Path] = []
+    for file in _files_below(folder):
+        if has_preamble(file):
+            images[file] = None
+        elif is_volume(file):
+            volumes[file] = None
+        elif looks_like_dicom(file):
+            images[file] = None
+        else:
+            others.append(file)
+    beside = {(file.parent, _kind_of_name(file)) for file in images}
+    for file in others:
+        if (file.parent, _kind_of_name(file)) in beside or _kind_of_name(file) in _DICOM_NAMES:
+            left_out.add(file, "empty, or not DICOM, though it is named like an image; copy it again")
+        else:
+            logger.info("Left out %s: neither DICOM nor a volume.", file)
+
+
+_DICOM_NAMES = (".dcm", ".dicom", ".ima")
+
+
+def _kind_of_name(file: Path) -> str:
+    """The suffix, in lower case; numbers count as one, as in IM.001 and 1.2.840.17."""
+    suffix = file.suffix.lower()
+    return "#" if suffix[1:].isdigit() else suffix
 
 
 def _files_below(folder: Path) -> list[Path]:
@@ -90,4 +143,8 @@ def _files_below(folder: Path) -> list[Path]:
         found += [Path(root, f) for f in sorted(files) if not f.startswith(".") and f.upper() != "DICOMDIR"]
     # A detached header names its data file itself.
     headers = {f.with_suffix("") for f in found if f.suffix.lower() == ".hdr"}
-    return [f for f in found if not (f.suffix.lower() == ".img" and f.with_suffix("") in headers)]
+    return [
+        f
+        for f in found
+        if not (f.suffix.lower() == ".img" and f.with_suffix("") in headers) or has_preamble(f)
+    ]

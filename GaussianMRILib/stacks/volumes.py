@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import logging
 import os
 import struct
 import tempfile
@@ -18,11 +19,15 @@ from ..geometry.affine import LPS_RAS, check_spacing
 from .itk import quiet_itk
 from .slice_stack import SliceStack
 from .volume_checks import check_volume_header
+from .volume_headers import check_nifti_files, nifti_orientation, nrrd_affine
 
+logger = logging.getLogger("GaussianMRI")
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".hdr", ".img")
 _NIFTI_SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img")
 #: A volume counts as stacked along its coarsest axis when that is this much coarser than the next one.
 _ANISOTROPY = 1.2
+#: Labels are no more than this many whole numbers, and this part of neighbouring pixels inside have the same.
+_MOST_LABELS, _SAME_LABEL = 256, 0.75
 
 
 def is_volume(path: Path) -> bool:
@@ -41,8 +46,10 @@ def read_volume(path: Path, thickness: float | None = None) -> SliceStack:
         GaussianMRIError: not readable, not one 3D volume of real numbers, or without a usable geometry.
     """
     with quiet_itk() as sitk:
-        check_volume_header(path)
         pixels, affine = _read(sitk, path)
+    notes = nifti_orientation(path)[1]
+    if is_label_map(pixels):
+        notes.append("its values look like labels, not like an image")
     pixels, affine = stacked_along_coarsest_axis(pixels, affine)
     name = path.name
     for suffix in sorted(VOLUME_SUFFIXES, key=len, reverse=True):
@@ -50,16 +57,24 @@ def read_volume(path: Path, thickness: float | None = None) -> SliceStack:
             name = name[: -len(suffix)]
             break
     try:
-        return SliceStack.from_array(pixels, affine, thickness, name=name)
+        stack = SliceStack.from_array(pixels, affine, thickness, name=name, notes=notes)
     except GaussianMRIError as error:
         raise GaussianMRIError(f"{path}: {error}") from error
+    for note in notes:
+        logger.warning("%s: %s.", path, note)
+    return stack
 
 
 def _read(sitk: Any, path: Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
     """Pixels [k, j, i] and ijk_to_ras of the file."""
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
-    header = nifti_header(path) if path.name.lower().endswith(_NIFTI_SUFFIXES) else None
+    header = None
+    if path.name.lower().endswith(_NIFTI_SUFFIXES):
+        check_nifti_files(path)
+    check_volume_header(path)
+    if path.name.lower().endswith(_NIFTI_SUFFIXES):
+        header = nifti_header(path)
     try:
         reader.ReadImageInformation()
         size, components = reader.GetSize(), reader.GetNumberOfComponents()
@@ -95,6 +110,8 @@ def _read(sitk: Any, path: Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
     )
     affine[:3, 3] = image.GetOrigin()[:3]
     affine = LPS_RAS @ affine
+    if (by_header := nrrd_affine(path)) is not None:
+        return pixels, by_header
     if header is not None:
         if header.affine is not None:
             # The sform as it is: ITK swaps it for the qform, or rounds it to a rotation, when it has shear.
@@ -103,6 +120,20 @@ def _read(sitk: Any, path: Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
             # ITK turns a spacing of 0 into 1.
             check_spacing(header.spacing, f"voxel spacing of {path}")
     return pixels, affine
+
+
+def is_label_map(pixels: NDArray[np.float32]) -> bool:
+    """Whether pixels (K, rows, columns) look like labels: few whole numbers in patches, never noise."""
+    values = pixels.reshape(-1)
+    if not np.array_equal(values, np.rint(values)):
+        return False
+    found, counts = np.unique(values, return_counts=True)
+    if not 2 <= len(found) <= _MOST_LABELS:
+        return False
+    background = found[np.argmax(counts)]
+    left, right = pixels[..., :-1], pixels[..., 1:]
+    inside = (left != background) | (right != background)
+    return bool(len(found) == 2 or np.mean(left[inside] == right[inside]) > _SAME_LABEL)
 
 
 def stacked_along_coarsest_axis(
@@ -123,7 +154,7 @@ class _NiftiHeader:
     """Geometry of a NIfTI-1 file, straight from its header (nifti1.h).
 
     Attributes:
-        affine: (4, 4) the sform in mm, RAS; None when the file has none.
+        affine: (4, 4) the sform in mm, RAS; None when the file has none (see `nifti_orientation`).
         spacing: pixdim[1..3], mm.
         codes: where the codes of qform and sform are in the header, and their struct format.
         single_file: header and pixels are in one file, of at least `length` bytes.
@@ -138,9 +169,6 @@ class _NiftiHeader:
         self.spacing = np.asarray(struct.unpack_from(order + "3f", data, 80)) * scale
         self.codes = (252, order + "hh")
         self.affine: NDArray[np.float64] | None = None
-        if struct.unpack_from(self.codes[1], data, self.codes[0])[1] > 0:
-            self.affine = np.eye(4)
-            self.affine[:3] = np.reshape(struct.unpack_from(order + "12f", data, 280), (3, 4)) * scale
         dims = struct.unpack_from(order + "8h", data, 40)
         voxels = int(np.prod(dims[1 : 1 + min(max(dims[0], 0), 7)], dtype=np.int64))
         self.single_file = magic == b"n+1"
@@ -172,6 +200,7 @@ def nifti_header(path: Path) -> _NiftiHeader | None:
         raise GaussianMRIError(
             f"{path} cannot be read: it is truncated or damaged. Copy it again."
         ) from error
+    header.affine = nifti_orientation(path)[0]
     if header.single_file and length < header.length:
         raise GaussianMRIError(f"{path} is truncated: {length} of {header.length} bytes. Copy it again.")
     return header

@@ -1,0 +1,170 @@
+"""Where a NIfTI or NRRD file says that it lies, read from its header: libraries differ in what they make of it."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import GaussianMRIError
+
+Affine = NDArray[np.float64]
+
+_NIFTI_SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img")
+#: qform and sform that take a corner of the volume apart by less than this part of a voxel say the same.
+_SAME_PLACE = 0.25
+#: Axes of the anatomical spaces of NRRD in RAS; those with time have the same three first.
+_NRRD_SPACES = {
+    "right-anterior-superior": (1, 1, 1),
+    "ras": (1, 1, 1),
+    "left-anterior-superior": (-1, 1, 1),
+    "las": (-1, 1, 1),
+    "left-posterior-superior": (-1, -1, 1),
+    "lps": (-1, -1, 1),
+}
+_LARGEST_TEXT = 1 << 16  # bytes of an NRRD header
+
+
+def check_nifti_files(path: Path) -> None:
+    """Refuse a NIfTI or Analyze file whose name says something else than its content, or whose other half is missing.
+
+    Raises:
+        GaussianMRIError: says what is wrong and what to do.
+    """
+    name = path.name.lower()
+    if name.endswith((".hdr", ".img")):
+        others = (".img", ".img.gz", ".IMG") if name.endswith(".hdr") else (".hdr", ".hdr.gz", ".HDR")
+        with path.open("rb") as file:
+            single = name.endswith(".hdr") and file.read(348)[344:347] == b"n+1"
+        if not single and not any(path.with_suffix(other).is_file() for other in others):
+            what = "data" if name.endswith(".hdr") else "header"
+            missing = path.with_suffix(others[0]).name
+            raise GaussianMRIError(f"{path} is one of two files: its {what} file {missing} is missing. Copy both.")
+        return
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    if packed and not name.endswith(".gz"):
+        raise GaussianMRIError(f"{path} is compressed by gzip, and its name does not say so; rename it to {path.name}.gz.")
+    if not packed and name.endswith(".gz"):
+        with path.open("rb") as file:
+            plain = _byte_order(file.read(348)) is not None
+        if plain:
+            raise GaussianMRIError(f"{path} is not compressed; rename it to {path.name[:-3]}.")
+
+
+def nifti_orientation(path: Path) -> tuple[Affine | None, list[str]]:
+    """The pose that the header of a NIfTI file gives the volume, and remarks on it.
+
+    Returns:
+        ijk to RAS (4, 4), mm: the sform, else the qform where the sform is there and cannot be one; None where the
+        reading library has to say (a qform alone, no orientation, an Analyze file).
+    """
+    if not path.name.lower().endswith(_NIFTI_SUFFIXES):
+        return None, []
+    source = path.with_suffix(".hdr") if path.suffix.lower() == ".img" else path
+    try:
+        with source.open("rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+        with (gzip.open if packed else open)(source, "rb") as file:
+            data = file.read(348)
+    except (OSError, EOFError, zlib.error):
+        return None, []
+    order = _byte_order(data)
+    if order is None:
+        return None, []
+    if data[344:347] not in (b"n+1", b"ni1"):
+        return None, ["an Analyze file, which knows neither orientation nor place: left and right may be exchanged"]
+    codes = struct.unpack_from(order + "hh", data, 252)
+    scale = {1: 1000.0, 3: 0.001}.get(data[123] & 7, 1.0)
+    qform = _qform(data, order, scale) if codes[0] > 0 else None
+    if codes[1] <= 0:
+        if qform is None:
+            return None, ["no orientation in its header (qform and sform are unset): left and right may be exchanged"]
+        return None, []
+    sform = np.eye(4)
+    sform[:3] = np.reshape(struct.unpack_from(order + "12f", data, 280), (3, 4)) * scale
+    if qform is None or not np.isfinite(sform).all() or not np.isfinite(qform).all():
+        return sform, []
+    if not sform[:3, :3].any(axis=0).all():
+        return qform, ["its sform has an axis without length; the qform was used"]
+    size = np.maximum(np.array(struct.unpack_from(order + "3h", data, 42), float), 1) - 1
+    corners = np.array([[*(size * corner), 1] for corner in np.ndindex(2, 2, 2)])
+    away = float(np.linalg.norm((corners @ (sform - qform).T)[:, :3], axis=1).max())
+    if away <= _SAME_PLACE * float(np.linalg.norm(sform[:3, :3], axis=0).min()):
+        return sform, []
+    units = [matrix[:3, :3] / np.linalg.norm(matrix[:3, :3], axis=0).clip(1e-12) for matrix in (sform, qform)]
+    angle = float(np.degrees(np.arccos(np.clip((units[0] * units[1]).sum(axis=0), -1, 1))).max())
+    return sform, [
+        f"its qform and sform differ by {angle:.1f} degrees and up to {away:.1f} mm; the sform was used, masks and labels of "
+        "other programs may lie by the qform"
+    ]
+
+
+def _byte_order(data: bytes) -> str | None:
+    """Of the header of a NIfTI-1 or Analyze file; None of other bytes."""
+    if len(data) < 348:
+        return None
+    return next((order for order in "<>" if struct.unpack(order + "i", data[:4])[0] == 348), None)
+
+
+def _qform(data: bytes, order: str, scale: float) -> Affine:
+    """Method 2 of nifti1.h: a quaternion, an offset and pixdim."""
+    b, c, d, *offset = struct.unpack_from(order + "6f", data, 256)
+    pixdim = struct.unpack_from(order + "4f", data, 76)
+    a = np.sqrt(max(0.0, 1 - b * b - c * c - d * d))
+    turn = np.array(
+        [
+            [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
+            [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
+            [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - c * c - b * b],
+        ]
+    )
+    affine = np.eye(4)
+    affine[:3, :3] = turn * np.array(pixdim[1:]) * [1, 1, -1 if pixdim[0] < 0 else 1] * scale
+    affine[:3, 3] = np.array(offset) * scale
+    return affine
+
+
+def nrrd_affine(path: Path) -> Affine | None:
+    """ijk to RAS (4, 4), mm, by the header of an NRRD file of three dimensions in an anatomical space; None of others.
+
+    SimpleITK before 2.5.6 turns left-anterior-superior the wrong way round.
+    """
+    try:
+        with path.open("rb") as file:
+            text = file.read(_LARGEST_TEXT)
+    except OSError:
+        return None
+    if not text.startswith(b"NRRD"):
+        return None
+    fields: dict[str, str] = {}
+    for line in text.splitlines()[1:]:
+        if not line.strip():
+            break
+        key, colon, value = line.decode("latin-1").partition(":")
+        if colon and not line.startswith(b"#") and not value.startswith("="):
+            fields[key.strip().lower()] = value.strip()
+    signs = _NRRD_SPACES.get(fields.get("space", "").lower().removesuffix("-time").removesuffix("t"))
+    if signs is None or fields.get("dimension") != "3":
+        return None
+    try:
+        axes = [_vector(part) for part in fields["space directions"].replace(" ", "").split(")") if part]
+        origin = _vector(fields["space origin"].replace(" ", "").rstrip(")"))
+    except (KeyError, ValueError):
+        return None
+    if len(axes) != 3 or any(len(vector) != 3 for vector in (*axes, origin)):
+        return None
+    affine = np.eye(4)
+    affine[:3] = np.column_stack([*axes, origin]) * np.array(signs, float)[:, None]
+    return affine if np.isfinite(affine).all() else None
+
+
+def _vector(text: str) -> list[float]:
+    return [float(number) for number in text.removeprefix("(").split(",")]
+
+
+__all__ = ["check_nifti_files", "nifti_orientation", "nrrd_affine"]
