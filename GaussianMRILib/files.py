@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
+import ctypes
 import errno
 import json
 import math
@@ -10,6 +12,7 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,7 +57,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
             if not os.access(target, os.W_OK):
                 raise PermissionError(errno.EACCES, "it is write-protected")
         yield temporary
-        os.replace(temporary, target)
+        _take_place([(temporary, target)])
         temporary = None
     except OSError as error:
         reason = error.strerror or str(error)
@@ -65,6 +68,101 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """`atomic_write` for a folder: the new one takes the place of an existing one whole, which goes only then.
+
+    Raises:
+        GaussianMRIError: the folder cannot be made, or the disk is full.
+    """
+    target = Path(os.path.realpath(path))
+    temporary: Path | None = None
+    try:
+        temporary = target.with_name(f".partial-{secrets.token_hex(8)}")
+        temporary.mkdir()
+        yield temporary
+        _take_place([(temporary, target)])
+        temporary = None
+    except OSError as error:
+        # pydicom wraps the error of the operating system in one that quotes a traceback.
+        errors = [e for e in (error, error.__cause__, error.__context__) if isinstance(e, OSError)]
+        reason = next((e.strerror for e in errors if e.strerror), str(error).split("\n")[0])
+        raise GaussianMRIError(
+            f"{target} cannot be written: {reason}. Choose another folder or free space."
+        ) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+_staged: contextvars.ContextVar[list[tuple[Path, Path]] | None] = contextvars.ContextVar("staged", default=None)
+
+
+@contextlib.contextmanager
+def all_or_none() -> Iterator[None]:
+    """What is written in the block gets its names at the end of it, all together; after an exception nothing does."""
+    staged: list[tuple[Path, Path]] = []
+    token = _staged.set(staged)
+    try:
+        try:
+            yield
+        finally:
+            _staged.reset(token)
+        with _signals_later():
+            _take_place(staged)
+        staged = []
+    except OSError as error:
+        raise GaussianMRIError(f"The outputs cannot be written: {error.strerror or error}. Free space.") from error
+    finally:
+        for temporary, _ in staged:
+            if temporary.is_dir():
+                shutil.rmtree(temporary, ignore_errors=True)
+            else:
+                temporary.unlink(missing_ok=True)
+
+
+def _take_place(written: list[tuple[Path, Path]]) -> None:
+    """Give files and folders their names, or leave that to `all_or_none`."""
+    staged = _staged.get()
+    if staged is not None:
+        staged += written
+        return
+    for temporary, target in written:
+        if not target.is_dir():
+            os.replace(temporary, target)
+        elif exchange(temporary, target):
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            old = temporary.with_name(temporary.name + "-old")
+            os.rename(target, old)
+            os.rename(temporary, target)
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Let two paths change names in one step, so that neither is ever missing; False where no system call does it."""
+    library: Any = ctypes.CDLL(None, use_errno=True) if os.name == "posix" else None
+    names = os.fsencode(one), os.fsencode(other)
+    if hasattr(library, "renameat2"):  # Linux: AT_FDCWD, RENAME_EXCHANGE
+        return bool(library.renameat2(-100, names[0], -100, names[1], 2) == 0)
+    if hasattr(library, "renamex_np"):  # macOS: RENAME_SWAP
+        return bool(library.renamex_np(*names, 2) == 0)
+    return False
+
+
+@contextlib.contextmanager
+def _signals_later() -> Iterator[None]:
+    """Ctrl-C and a polite kill wait until the block is left."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 # ---- inputs --------------------------------------------------------------------------------------------------

@@ -62,8 +62,9 @@ class RsnaTables:
     problems: dict[str, list[str]] = field(default_factory=dict)
     graded: bool = False
 
-    def note(self, study: str, problem: str) -> None:
-        """Keep a problem, once."""
+    def note(self, study: str, problem: str, table: Path | None = None) -> None:
+        """Keep a problem, once, with the table that has it."""
+        problem = problem if table is None else f"{problem} ({table.name})"
         known = self.problems.setdefault(study, [])
         if problem not in known:
             known.append(problem)
@@ -97,13 +98,13 @@ class RsnaTables:
             study, series, description = row["study_id"], row["series_id"], row["series_description"]
             if description not in DESCRIPTIONS:
                 self.note(
-                    study, f"series {series} has the unknown description '{description}' and is left out"
+                    study, f"series {series} has the unknown description '{description}' and is left out", path
                 )
                 continue
             before = self.series.setdefault(study, {}).setdefault(series, description)
             if before != description:
                 self.note(
-                    study, f"series {series} is described as {before} and as {description}; it is left out"
+                    study, f"series {series} is described as {before} and as {description}; it is left out", path
                 )
                 contradicted.add((study, series))
         for study, series in contradicted:
@@ -122,9 +123,9 @@ class RsnaTables:
             known = self.grades.setdefault(study, {})
             for name, grade in columns.items():
                 if grade and grade not in GRADES:
-                    self.note(study, f"{name} has the unknown grade '{grade}' and counts as blank")
+                    self.note(study, f"{name} has the unknown grade '{grade}' and counts as blank", path)
                 elif grade and known.setdefault(name, grade) != grade:
-                    self.note(study, f"{name} is {known[name]} and {grade}; it counts as blank")
+                    self.note(study, f"{name} is {known[name]} and {grade}; it counts as blank", path)
                     contradicted.add((study, name))
         for study, name in contradicted:
             del self.grades[study][name]
@@ -139,16 +140,16 @@ class RsnaTables:
                     float(row["x"]), float(row["y"]),
                 )  # fmt: skip
             except ValueError:
-                self.note(study, f"the coordinates of {row['condition']} {row['level']} are not numbers")
+                self.note(study, f"the coordinates of {row['condition']} {row['level']} are not numbers", path)
                 continue
             if condition not in RSNA_CONDITIONS or point.level not in LEVELS:
                 self.note(
-                    study, f"coordinates of the unknown '{row['condition']} {row['level']}' are left out"
+                    study, f"coordinates of the unknown '{row['condition']} {row['level']}' are left out", path
                 )
             elif not (math.isfinite(point.x) and math.isfinite(point.y)):
-                self.note(study, f"the coordinates of {row['condition']} {row['level']} are not numbers")
+                self.note(study, f"the coordinates of {row['condition']} {row['level']} are not numbers", path)
             elif point in self.points.setdefault(study, []):
-                self.note(study, f"the coordinates of {row['condition']} {row['level']} are there twice")
+                self.note(study, f"the coordinates of {row['condition']} {row['level']} are there twice", path)
             else:
                 self.points[study].append(point)
 

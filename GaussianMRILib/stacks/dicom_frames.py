@@ -216,6 +216,8 @@ def _frames(path: Path, header: Dataset, layout: Layout | None) -> Iterator[Fram
     if any(value in _SCREENS for value in image_type):
         raise NotAnImage("a picture of a screen")
     shape = (int(header.Rows), int(header.Columns))
+    if min(shape) < 1:
+        raise GaussianMRIError(f"{path} has {shape[0]} x {shape[1]} pixels. Copy the file again.")
     bits = int(header.get("BitsStored", 16) or 16)
     signed = bool(int(header.get("PixelRepresentation", 0) or 0))
     full_scale = -1.0 if signed else float(2**bits - 1)

@@ -46,15 +46,15 @@ def warm() -> None:
     Nothing is computed here: a parallel region of torch or a thread of ITK in the parent would hang its forks.
     """
     import pydicom.pixels  # noqa: F401
-    import scipy.ndimage  # noqa: F401
+    import scipy.ndimage
     import scipy.spatial  # noqa: F401
     import SimpleITK  # noqa: F401
     import torch
 
-    import GaussianMRILib.cli
     import GaussianMRILib.cinematic.dataset
     import GaussianMRILib.cinematic.export
     import GaussianMRILib.cinematic.train
+    import GaussianMRILib.cli
     import GaussianMRILib.cohort.resample
     import GaussianMRILib.fitting
     import GaussianMRILib.grading.experiment

@@ -58,7 +58,7 @@ def _bytes(path: Path, rng: random.Random) -> str:
     elif kind == "zeros":
         data[at : at + rng.choice((4, 64, 1024))] = bytes(rng.choice((4, 64, 1024)))
     elif kind == "double":
-        data += data
+        data = data * 2
     elif kind == "insert":
         data[at:at] = rng.randbytes(rng.randint(1, 9))
     else:
@@ -266,14 +266,20 @@ def _dicom(path: Path, rng: random.Random) -> str:
     config.settings.writing_validation_mode = config.IGNORE
     config.settings.reading_validation_mode = config.IGNORE
     dataset = pydicom.dcmread(path)
+    dataset.walk(lambda _dataset, _element: None)  # parses everything
     done = []
     for _ in range(rng.randint(1, 3)):
         inside = dataset
         while True:
-            element = rng.choice(list(inside))
-            if element.VR != "SQ" or not element.value or rng.random() < 0.2:
+            # Not by iteration, which parses what was damaged before.
+            element = inside.get_item(rng.choice(list(inside.keys())))
+            if isinstance(element, pydicom.dataelem.RawDataElement):
+                element = None
+            if element is None or element.VR != "SQ" or not element.value or rng.random() < 0.2:
                 break
             inside = rng.choice(list(element.value))
+        if element is None:
+            continue
         kind = rng.choice(["word", "word", "several", "del", "number", "vr"])
         done.append(f"{kind} {element.keyword or element.tag}")
         if kind == "del":
@@ -282,7 +288,7 @@ def _dicom(path: Path, rng: random.Random) -> str:
         if element.VR in ("SQ", "OB", "OW", "OB or OW"):
             continue
         numeric = element.VR in ("US", "SS", "UL", "SL", "FD", "FL")
-        if kind == "vr" and numeric or (kind == "word" and element.VR in ("FD", "FL")):
+        if (kind == "vr" and numeric) or (kind == "word" and element.VR in ("FD", "FL")):
             raw: Any = str(rng.choice(WORDS)).encode("latin-1", "replace")
             inside[element.tag] = pydicom.dataelem.RawDataElement(element.tag, element.VR, len(raw), raw, 0, False, True)
         elif numeric:
