@@ -74,6 +74,8 @@ def _check_archive(raw: bytes) -> None:
     Raises:
         ValueError, zipfile.BadZipFile: see above.
     """
+    if not zipfile.is_zipfile(io.BytesIO(raw)):
+        raise ValueError("it is truncated or of another kind")
     with zipfile.ZipFile(io.BytesIO(raw)) as archive:
         # torch stores without compressing, so whatever is much larger than its file is none of ours.
         if sum(member.file_size for member in archive.infolist()) > 2 * len(raw) + (1 << 20):

@@ -162,7 +162,7 @@ def resample(
     for name, middle in _planes(plane, center, normal, up, size, spacing, thickness):
         planes = middle.stack(count, step or 1.0)
         rendered.append((name, planes, field.render_many(planes)))
-    rendered = _covered(rendered)
+    rendered = _covered(rendered, field_file, plane)
     stack = _source_stack(source, field) if dicom is not None else None
     lines = []
     with all_or_none():
@@ -216,7 +216,7 @@ def _named(path: Path, name: str) -> Path:
     return path.with_name(f"{path.name.removesuffix(suffix)}-{name}{suffix}")
 
 
-def _covered(rendered: list[Rendered]) -> list[Rendered]:
+def _covered(rendered: list[Rendered], field_file: Path, markups: Path | None) -> list[Rendered]:
     """Those that show something of the scan; the others are named."""
     kept = []
     for name, planes, images in rendered:
@@ -229,8 +229,11 @@ def _covered(rendered: list[Rendered]) -> list[Rendered]:
             low, high = 100 * min(shares), 100 * max(shares)
             _logger.info("The scan covers %.0f to %.0f %% of the plane %s.", low, high, name)
     if not kept:
-        which = "All planes lie" if len(rendered) > 1 else "The plane lies"
-        raise GaussianMRIError(f"{which} outside the scanned region; nothing is known there. Move it.")
+        which = f"{markups}: " if markups is not None else ""
+        which += "All planes lie" if len(rendered) > 1 else "The plane lies"
+        raise GaussianMRIError(
+            f"{which} outside the scanned region of {field_file}; nothing is known there. Move it."
+        )
     return kept
 
 
