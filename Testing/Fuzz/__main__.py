@@ -89,6 +89,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="kinds whose name has this text")
     parser.add_argument("--seeds", type=Path, help="folder of seeds; made where it is not there")
+    parser.add_argument("--log", type=Path, help="file that gets a line for every mutation")
     parser.add_argument("--keep", type=Path, help="folder for the inputs of what went wrong")
     options = parser.parse_args()
     targets = [target for target in TARGETS if options.only in target.name]
@@ -98,15 +99,23 @@ def main() -> int:
             make_seeds(seeds)
         harness.warm()
         kinds: Counter[str] = Counter()
+        slowest = largest = 0.0
         begun = time.monotonic()
         for outcome in fuzz(
             seeds, range(options.first, options.first + options.count), options.seed, targets, options.keep
         ):
             kinds[outcome.verdict.kind] += 1
+            slowest, largest = max(slowest, outcome.verdict.seconds), max(largest, outcome.verdict.memory / 2**20)
+            if options.log is not None:
+                with options.log.open("a") as file:
+                    file.write(f"{outcome}\n")
             if not outcome.verdict.good:
                 print(outcome, flush=True)
     total = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
-    print(f"{sum(kinds.values())} mutations in {time.monotonic() - begun:.0f} s: {total}")
+    print(
+        f"{sum(kinds.values())} mutations in {time.monotonic() - begun:.0f} s: {total}; the slowest took {slowest:.1f} s, "
+        f"the largest {largest:.0f} MB"
+    )
     return int(any(kind not in harness.GOOD for kind in kinds))
 
 

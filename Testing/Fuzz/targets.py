@@ -108,7 +108,7 @@ TARGETS = (
         ("grade", "predict", "{seeds}/grade/disc.pt", "--scan", "{seeds}/rsna/train_images/101", "--discs", "discs.json",
          "--level", "L5/S1", "--type", "R-VI", "--views", "1", "--device", "cpu"),
     ),
-    Target("rsna tables", ("rsna",), ("rsna/*.csv",), ("grade", "validate", "rsna")),
+    Target("rsna tables", ("rsna",), ("rsna/*.csv",), ("grade", "validate", "rsna", "--workers", "1")),
     Target(
         "cohort", ("done", "studies"), ("done/report.csv", "done/cohort.json"),
         ("cohort", "studies", "-o", "done", "--planes", "{seeds}/plane/p.mrk.json", "--method", "voxel", "--workers", "1"),
