@@ -143,7 +143,7 @@ def test_damage_is_told(tmp_path: Path) -> None:
     case = crops.cases[0]
     path = crops.folder / case.file
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(GaussianMRIError, match=r"train0-A\.npz is missing or damaged.*prepare study train0"):
+    with pytest.raises(GaussianMRIError, match=r"train0-A\.npz is not .* or it is damaged.*Prepare study train0"):
         crops.images(case)
     header, table = crops.folder / "crops.json", crops.folder / "cases.csv"
     good = table.read_text()
