@@ -342,7 +342,8 @@ class CropSet:
             GaussianMRIError: the file is missing or damaged.
         """
         path = self.folder / case.file
-        with reading(path, "a file of grading inputs", f"Prepare study {case.study_id} again."):
+        again = f"Prepare study {case.study_id} again."
+        with reading(path, "a file of grading inputs", again, again):
             content = read_arrays(path)
             images, mask = content["images"], content["mask"]
             if images.dtype != np.float16 or mask.dtype != bool:

@@ -49,7 +49,7 @@ def replay(case: Path, seeds: Path) -> tuple[harness.Verdict, bool]:
         warned = verdict.kind == "accepted" and "Warning: Left out" in text and any(n in text for n in names)
         # Files of a model are checked as one, and an export of a sound one is accepted.
         sound = case.name.startswith("splat-clean") and verdict.kind == "accepted"
-        return verdict, verdict.kind == "clean" or warned or sound or case.name in _ACCEPTED and verdict.good
+        return verdict, verdict.kind == "clean" or warned or sound or (case.name in _ACCEPTED and verdict.good)
 
 
 def _adopt(checkpoint: Path, settings: Path) -> None:

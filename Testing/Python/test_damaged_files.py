@@ -26,7 +26,7 @@ pytestmark = [
 def seeds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Small valid files of every kind."""
     folder = tmp_path_factory.mktemp("fuzz") / "seeds"
-    code = "import sys; from pathlib import Path; from Testing.Fuzz.__main__ import make_seeds; make_seeds(Path(sys.argv[1]))"
+    code = "import sys, pathlib; from Testing.Fuzz import seeds; seeds.make(pathlib.Path(sys.argv[1]))"
     subprocess.run([sys.executable, "-c", code, str(folder)], cwd=ROOT, env=ENVIRONMENT, check=True)
     return folder
 

@@ -70,7 +70,7 @@ def test_a_checkpoint_says_what_it_is(network: GradingNetwork, path: Path, tmp_p
 def test_checkpoints_that_cannot_be_used(network: GradingNetwork, path: Path, tmp_path: Path) -> None:
     with pytest.raises(GaussianMRIError, match="grades left subarticular stenosis, not right subarticular"):
         load_grader(path, LEFT.mirrored)
-    with pytest.raises(GaussianMRIError, match=r"none\.pt does not exist.*grade train"):
+    with pytest.raises(GaussianMRIError, match=r"none\.pt cannot be read: it does not exist.*grade train"):
         load_grader(tmp_path / "none.pt")
     whole = path.read_bytes()
     for part in (0, 100, len(whole) // 2, len(whole) - 30):
