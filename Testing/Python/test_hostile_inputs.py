@@ -69,10 +69,11 @@ def test_a_volume_that_is_too_short_is_refused(tmp_path: Path, packed: bool) -> 
     [
         ("NDims = 3", "NDims = 4294967296"), ("NDims = 3", "NDims = 99999999999"), ("NDims = 3", "NDims = -1"),
         ("DimSize = 6 5 4", "DimSize = 6 5"), ("DimSize = 6 5 4", "DimSize = 6 5 99999999999"),
-        ("DimSize = 6 5 4", "DimSize = 6 5 -4"), ("DimSize = 6 5 4", "DimSize = 6 5 1000000"), ("Offset = 0 0 0", "Offset = 0"),
-        ("Offset = 0 0 0", "Offset = nan 0 0"), ("1 0 0 0 1 0 0 0 1", "1 0 0"), ("MET_SHORT", "MET_SHORTS"),
+        ("DimSize = 6 5 4", "DimSize = 6 5 -4"), ("DimSize = 6 5 4", "DimSize = 6 5 1000000"),
+        ("Offset = 0 0 0", "Offset = 0"), ("Offset = 0 0 0", "Offset = nan 0 0"), ("1 0 0 0 1 0 0 0 1", "1 0 0"), ("MET_SHORT", "MET_SHORTS"),
         ("LOCAL", "LIST"), ("LOCAL", "slice%03d.raw 1 4 1"), ("LOCAL", "no-such-file.raw"), ("ElementDataFile", "Element"),
-        ("ElementSpacing = 1 1 4", "ElementSpacing = 1 1 1e400"), ("ElementType", "ElementNumberOfChannels = 9999999\nElementType"),
+        ("ElementSpacing = 1 1 4", "ElementSpacing = 1 1 1e400"),
+        ("ElementType", "ElementNumberOfChannels = 9999999\nElementType"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("packed", [False, True])
@@ -209,7 +210,7 @@ def test_absurd_density_is_bounded() -> None:
         tracer = PathTracer(volume, np.diag([2.0, 2, 2, 1]), Preset("a", LOOK, density=density))
         pictures.append(tracer.render(tracer.camera(30, 20, 24), samples=4).image)
         assert float(tracer._volume.majorants.max()) <= 100 / 2 * 1.001
-    assert np.abs(pictures[0] - pictures[1]).mean() < 0.03 and pictures[0].max() > 0.2
+    assert np.abs(pictures[0] - pictures[1]).mean() < 0.08 and pictures[0].max() > 0.2
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0])
