@@ -80,6 +80,7 @@ class GaussianMRIResamplingWidget(ScriptedLoadableModuleWidget, VTKObservationMi
         self._parameterNode = None
         self._parameterNodeGuiTag = None
         self._results = []
+        self._warnedOf = None
 
     def setup(self):
         ScriptedLoadableModuleWidget.setup(self)
@@ -177,8 +178,16 @@ class GaussianMRIResamplingWidget(ScriptedLoadableModuleWidget, VTKObservationMi
             return
         self._check(self.ui.inputSelector, parameters.inputVolumes)
         self._check(self.ui.outputPlanesSelector, parameters.outputPlanes)
+        self._warnOfInputs([node for node in parameters.inputVolumes if node])
         self.updateButtons()
         self.previewController.refresh(parameters)
+
+    def _warnOfInputs(self, volumes):
+        """Say by name which volumes do not belong together; headers are read when the choice has changed."""
+        chosen = [node.GetID() for node in volumes]
+        if chosen != self._warnedOf:
+            self._warnedOf = chosen
+            self.ui.inputWarningLabel.text = self.logic.inputWarnings(volumes)
 
     @staticmethod
     def _check(selector, nodes):

@@ -215,20 +215,27 @@ def load_stacks(
 
 
 def stacks_to_fit(
-    inputs: Sequence[Path], chosen: Sequence[int], group: int | None, thickness: float | None, output: Path
+    inputs: Sequence[Path],
+    chosen: Sequence[int],
+    group: int | None,
+    thickness: float | None,
+    output: Path,
+    **trusted: bool,
 ) -> list[SliceStack]:
     """The stacks of INPUT that a fit takes: those chosen by number, or one group of `gaussianmri inspect`.
+
+    `trusted` are `same_frame` and `any_contrast`, which join groups.
 
     Raises:
         GaussianMRIError: a folder holds several groups and none is chosen; lists them, with the command for each.
     """
-    from ..stacks import belonging_together, why_apart
+    from ..stacks import belonging_together, why_groups_apart
 
+    if group is not None and chosen:
+        raise click.UsageError("Give either --group or --stack.")
     stacks = load_stacks(inputs, chosen, thickness)
-    groups = belonging_together(stacks)
+    groups = belonging_together(stacks, **({} if group else trusted))
     if group is not None:
-        if chosen:
-            raise click.UsageError("Give either --group or --stack.")
         if not 1 <= group <= len(groups):
             raise GaussianMRIError(
                 f"There is no group {group}; the input has {len(groups)}. See `gaussianmri inspect`."
@@ -244,7 +251,8 @@ def stacks_to_fit(
     ]
     for number, members in enumerate(groups, 1):
         names = "; ".join(f"stack {n + 1} {stacks[n].name}" for n in members)
-        reason = why_apart(stacks[groups[0][0]], stacks[members[0]]) if number > 1 else ""
+        first, own = ([stacks[n] for n in group] for group in (groups[0], members))
+        reason = why_groups_apart(first, own, **trusted) if number > 1 else ""
         lines.append(f"  Group {number}: {names}{f' (against group 1: {reason})' if reason else ''}")
         lines.append(f"    gaussianmri fit {words} --group {number} -o {shlex.quote(str(output))}")
     raise GaussianMRIError("\n".join(lines))

@@ -87,7 +87,7 @@ def inspect(inputs: tuple[Path, ...], as_json: bool) -> None:
       gaussianmri inspect axial.nii.gz sagittal.nii.gz --json
     """
     stacks = load_stacks(inputs)
-    from ..stacks import belonging_together
+    from ..stacks import belonging_together, why_groups_apart
 
     groups = belonging_together(stacks)
     group_of = {n: number for number, members in enumerate(groups, 1) for n in members}
@@ -117,6 +117,9 @@ def inspect(inputs: tuple[Path, ...], as_json: bool) -> None:
     click.echo(
         table(["Stack", "Size", "Pixel", "Spacing", "Thickness", "Orientation", "Tilt", "Frame", "Group"], rows)
     )
+    for number, members in enumerate(groups[1:], 2):
+        reason = why_groups_apart([stacks[n] for n in groups[0]], [stacks[n] for n in members])
+        click.echo(f"Group {number} against group 1: {reason}")
     for number, stack in enumerate(stacks, 1):
         for note in _stack_facts(stack)["notes"]:
             click.echo(f"Stack {number}: {note}")

@@ -79,7 +79,9 @@ def fit(
     """
     check_writable(output, inputs=inputs)
     check_suffix(output, ".npz")
-    stacks = stacks_to_fit(inputs, chosen, group, thickness, output)
+    stacks = stacks_to_fit(
+        inputs, chosen, group, thickness, output, same_frame=same_frame, any_contrast=any_contrast
+    )
     from ..fitting import Fitter
 
     box = None if roi is None else [roi[0:2], roi[2:4], roi[4:6]]

@@ -16,7 +16,7 @@ from ..errors import GaussianMRIError
 from ..files import file_name
 from ..geometry import ImagePlane
 from ..methods import GAUSSIANS, METHODS, classical
-from ..stacks import SliceStack, check_same_frame, read_stacks
+from ..stacks import SliceStack, check_same_contrast, check_same_frame, check_same_patient, read_stacks
 from .report import CohortReport, CohortRow
 from .run import Outcome, run_cohort, stopping
 
@@ -204,7 +204,10 @@ class _ResampleStudy:
                 (s for s in given if _direction(s) == "sagittal"), key=lambda s: s.shape[0], default=None
             )
             discs, lines = read_disc_file(path, sagittal, levels)
-        return self._chosen(given), discs, lines
+        chosen = self._chosen(given)
+        check_same_patient(chosen)
+        check_same_contrast(chosen)  # interpolation would take the mean of what the folder holds
+        return chosen, discs, lines
 
     def _chosen(self, stacks: list[SliceStack]) -> list[SliceStack]:
         kept = [

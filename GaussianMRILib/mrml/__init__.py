@@ -21,6 +21,7 @@ from .grading_report import export_structured_report
 from .grading_results import show_grades
 from .grading_state import grades_of, staleness
 from .grading_watch import GradeWatcher
+from .inputs import input_warnings
 from .maps import MAP_OUTSIDE, MAPS, PlaneFacts, map_image, plane_facts, show_map
 from .plane_sets import load_planes, save_planes
 from .planes import plane_from_node, plane_from_points, plane_from_slice_node, plane_to_node
@@ -50,6 +51,7 @@ __all__ = [
     "grade_disc",
     "grades_of",
     "grading_request",
+    "input_warnings",
     "is_field",
     "load_planes",
     "map_image",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -75,7 +76,19 @@ def stack_from_volume(volume_node: Any, thickness: float | None = None) -> Slice
         thickness,
         frame_of_reference=frame,
         name=volume_node.GetName() or "volume",
+        notes=file_notes(volume_node),
     )
+
+
+def file_notes(volume_node: Any) -> list[str]:
+    """Remarks on the orientation that the NIfTI or Analyze file of a volume gives it; none of other volumes."""
+    storage = volume_node.GetStorageNode()
+    path = storage.GetFileName() if storage is not None else None
+    if not path:
+        return []
+    from ..stacks.volume_headers import nifti_orientation
+
+    return nifti_orientation(Path(path))[1]
 
 
 def placed(volume_node: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -11,6 +11,7 @@ from .agreement import (
     check_same_patient,
     in_one_frame,
     why_apart,
+    why_groups_apart,
 )
 from .poses import SliceColumns, slice_columns
 from .reader import read_stacks
@@ -30,4 +31,5 @@ __all__ = [
     "read_stacks",
     "slice_columns",
     "why_apart",
+    "why_groups_apart",
 ]

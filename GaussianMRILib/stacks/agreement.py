@@ -133,16 +133,22 @@ def check_same_contrast(stacks: Sequence[SliceStack]) -> None:
             )
 
 
-def belonging_together(stacks: Sequence[SliceStack]) -> list[list[int]]:
+def belonging_together(
+    stacks: Sequence[SliceStack], *, same_frame: bool = False, any_contrast: bool = False
+) -> list[list[int]]:
     """Which stacks can go into one fit, by what their headers say: numbers (from 0) of the stacks of each group, in order.
 
     Those of a group are of one patient, study, frame of reference and contrast. Volumes without such headers (NIfTI,
-    NRRD) are each a group of their own: nothing says that they belong together.
+    NRRD) are each a group of their own: nothing says that they belong together. `same_frame` and `any_contrast` are those
+    of a fit.
     """
     groups: list[list[int]] = []
     for n, stack in enumerate(stacks):
         for group in groups:
-            if not any(why_apart(stacks[m], stack) for m in group):
+            reasons = (
+                why_apart(stacks[m], stack, same_frame=same_frame, any_contrast=any_contrast) for m in group
+            )
+            if not any(reasons):
                 group.append(n)
                 break
         else:
@@ -150,7 +156,9 @@ def belonging_together(stacks: Sequence[SliceStack]) -> list[list[int]]:
     return groups
 
 
-def why_apart(one: SliceStack, other: SliceStack) -> str:
+def why_apart(
+    one: SliceStack, other: SliceStack, *, same_frame: bool = False, any_contrast: bool = False
+) -> str:
     """In what the headers of two stacks say that they do not belong together, in words; "" where they do."""
     if any(stack.source.get("format") != "DICOM" for stack in (one, other)):
         return "no header says that they belong together"
@@ -158,10 +166,21 @@ def why_apart(one: SliceStack, other: SliceStack) -> str:
         a, b = _attribute(one, tag), _attribute(other, tag)
         if a is not None and b is not None and a != b:
             return what
-    if _frame(one) != _frame(other):
+    trusted = same_frame and None not in (_attribute(one, _STUDY_UID), _attribute(other, _STUDY_UID))
+    if _frame(one) != _frame(other) and not trusted:
         nameless = not (one.frame_of_reference and other.frame_of_reference)
         return "no frame of reference" if nameless else "another frame of reference"
-    return "; ".join(_differences(one, other))
+    return "" if any_contrast else "; ".join(_differences(one, other))
+
+
+def why_groups_apart(
+    one: Sequence[SliceStack], other: Sequence[SliceStack], *, same_frame: bool = False, any_contrast: bool = False
+) -> str:
+    """`why_apart` of the first two stacks of two groups that do not belong together."""
+    pairs = (
+        why_apart(a, b, same_frame=same_frame, any_contrast=any_contrast) for a in one for b in other
+    )
+    return next((reason for reason in pairs if reason), "")
 
 
 def apart(stacks: Sequence[SliceStack]) -> list[list[SliceStack]]:
@@ -298,4 +317,5 @@ __all__ = [
     "check_same_patient",
     "in_one_frame",
     "why_apart",
+    "why_groups_apart",
 ]

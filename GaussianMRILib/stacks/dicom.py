@@ -26,6 +26,7 @@ from .slice_stack import SliceStack
 logger = logging.getLogger("GaussianMRI")
 
 Progress = Callable[[float, str], None]
+Load = Callable[[Path], NDArray[np.generic]]
 
 #: A stack whose slices shift by more than this per slice, against the normal, is worth a remark.
 _NOTABLE_TILT_DEGREES = 1.0
@@ -49,7 +50,7 @@ def read_dicom(
     images = _read_headers(paths, progress, left_out)
     if any(not f.localizer for f in images) and not localizers:
         for path in dict.fromkeys(f.path for f in images if f.localizer):
-            left_out.add(path, "a localiser; ask for localizers to read it")
+            left_out.add(path, "a localiser, which `localizers=True` of read_stacks reads")
         images = [f for f in images if not f.localizer]
     images = _well_placed(images, left_out)
     groups = grouped(images)
@@ -77,7 +78,13 @@ def read_dicom(
         for k, frame in enumerate(group):
             try:
                 with reading(frame.path, "a readable DICOM image", "Copy the file again."):
-                    pixels[k], mask = _values(frame, load)
+                    values, mask = _values(frame, load)
+                with np.errstate(over="ignore"):
+                    pixels[k] = values
+                if not np.isfinite(pixels[k]).all():
+                    raise GaussianMRIError(
+                        f"{frame.path} has pixels that are NaN or infinite. Repair it or leave it out."
+                    )
                 read.append(k)
             except GaussianMRIError as error:
                 left_out.failed(frame.path, error)
@@ -95,14 +102,18 @@ def read_dicom(
             padded = None if padded is None else padded[read]
         if padded is not None and (note := fill_padding(pixels, padded)):
             logger.info("%s: %s.", name, note)
-        stacks.append(_stack(name, group, pixels, thickness, kind, notes))
+        try:
+            stacks.append(_stack(name, group, pixels, thickness, kind, notes))
+        except GaussianMRIError as error:
+            left_out.failed(group[0].path, error)
     return stacks
 
 
 def _read_headers(paths: Sequence[Path], progress: Progress | None, left_out: LeftOut) -> list[Frame]:
     """Every image in `paths`, each once."""
     images: list[Frame] = []
-    known: dict[tuple[str, int], list[Frame]] = {}
+    known: dict[tuple[str, int], list[tuple[list[float], Frame]]] = {}
+    load = functools.lru_cache(maxsize=2)(stored_values)
     for number, path in enumerate(paths):
         if progress:
             progress(0.5 * (number + 1) / len(paths), "reading headers")
@@ -116,23 +127,28 @@ def _read_headers(paths: Sequence[Path], progress: Progress | None, left_out: Le
             continue
         new = []
         for frame in found:
+            place = frame.position.tolist()
             same = known.setdefault((frame.instance_uid, frame.index), []) if frame.instance_uid else []
-            if not any(_copies(frame, other) for other in same):
+            if not any(_near(place, there) and _copies(frame, other, load) for there, other in same):
                 new.append(frame)
-            same.append(frame)
+            same.append((place, frame))
         if len(new) < len(found):
             logger.info("Left out %s: the same image was read before.", path)
         images += new
     return images
 
 
-def _copies(one: Frame, other: Frame) -> bool:
-    """Whether two images of one UID are the same. Some anonymisers give every slice one UID, and others every contrast."""
-    if one.shape != other.shape or np.abs(one.ijk_to_ras - other.ijk_to_ras).max() > SAME_POSITION_MM:
+def _near(one: list[float], other: list[float]) -> bool:
+    return all(abs(a - b) <= SAME_POSITION_MM for a, b in zip(one, other, strict=True))
+
+
+def _copies(one: Frame, other: Frame, load: Load) -> bool:
+    """Whether two images of one UID at one position are the same; some anonymisers give one UID to many."""
+    if one.shape != other.shape:
         return False
     try:
         with reading(one.path, "a readable DICOM image"):
-            alike = one.path == other.path or np.array_equal(_stored(one), _stored(other))
+            alike = one.path == other.path or np.array_equal(_stored(one, load), _stored(other, load))
     except GaussianMRIError:  # one of them is damaged, which is said when it is read
         return False
     if not alike:
@@ -204,9 +220,6 @@ def _alike(one: Group, other: Group) -> bool:
 # ---- one stack
 
 
-Load = Callable[[Path], NDArray[np.generic]]
-
-
 def _values(frame: Frame, load: Load) -> tuple[NDArray[np.float64], NDArray[np.bool_] | None]:
     """Pixel values of one image in the units of the file, and where it is padding."""
     raw = _stored(frame, load)
@@ -220,7 +233,7 @@ def _values(frame: Frame, load: Load) -> tuple[NDArray[np.float64], NDArray[np.b
     return values * frame.slope + frame.intercept, mask
 
 
-def _stored(frame: Frame, load: Load = stored_values) -> NDArray[np.generic]:
+def _stored(frame: Frame, load: Load) -> NDArray[np.generic]:
     """Stored values (rows, columns) of one image, with whatever lies in unused bits where they were not compressed."""
     if frame.layout is not None:
         return raw_frame(frame.path, frame.layout, frame.index)
@@ -242,7 +255,7 @@ def _stack(
     lost: list[str],
 ) -> SliceStack:
     poses = np.stack([f.ijk_to_ras for f in group])
-    notes = list(lost)
+    notes: list[str] = []
     known = [f.thickness for f in group if f.thickness]
     own: float | NDArray[np.float64] | None = thickness
     if own is None and known:
@@ -252,7 +265,10 @@ def _stack(
         notes.append("no SliceThickness, Spacing Between Slices taken for it")
     elif own is None:
         notes.append("no SliceThickness, the distance between slices taken for it")
-    notes += _remarks(poses, group[0].shape)
+    remarks = _remarks(poses, group[0].shape)
+    # A gap says the same as the number that is missing, and where.
+    notes += lost if not any("missing" in text for text in remarks) else [n for n in lost if "Number" not in n]
+    notes += remarks
     if any(f.inverted for f in group):
         notes.append("MONOCHROME1, inverted so that high is bright")
     if np.ptp(pixels) == 0:

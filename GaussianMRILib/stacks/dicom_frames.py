@@ -213,7 +213,8 @@ def _frames(path: Path, header: Dataset, layout: Layout | None) -> Iterator[Fram
     image_type = [str(v).upper() for v in header.get("ImageType", []) or []]
     if "MOSAIC" in image_type:
         raise NotAnImage("a Siemens mosaic, many slices tiled in one image; convert it to single slices")
-    if any(value in _SCREENS for value in image_type):
+    burned = str(header.get("BurnedInAnnotation", "")).upper() == "YES"
+    if any(value in _SCREENS for value in image_type) or (burned and "ConversionType" in header):
         raise NotAnImage("a picture of a screen")
     shape = (int(header.Rows), int(header.Columns))
     if min(shape) < 1:
@@ -221,7 +222,7 @@ def _frames(path: Path, header: Dataset, layout: Layout | None) -> Iterator[Fram
     bits = int(header.get("BitsStored", 16) or 16)
     signed = bool(int(header.get("PixelRepresentation", 0) or 0))
     full_scale = -1.0 if signed else float(2**bits - 1)
-    lut, no_pixel = modality_lut(header, signed, path), padding(header)
+    lut, no_pixel, b_value = modality_lut(header, signed, path), padding(header), _private_b_value(header)
     shared = _item(header, "SharedFunctionalGroupsSequence")
     count = int(_number(header.get("NumberOfFrames"), 1, path, "NumberOfFrames"))
     per_frame = header.get("PerFrameFunctionalGroupsSequence") or [None]
@@ -238,6 +239,8 @@ def _frames(path: Path, header: Dataset, layout: Layout | None) -> Iterator[Fram
             for label, keywords, group in _CONTRASTS
             if (value := next((v for k in keywords if (v := find(k, group)) is not None), None)) is not None
         }
+        if b_value is not None:
+            contrast.setdefault("b-value", b_value)
         yield Frame(
             path=path,
             index=index,
@@ -371,6 +374,31 @@ def _length(value: Any, path: Path, keyword: str) -> float | None:
             f"{path} has a {keyword} of {length:g} mm, which no scan has. Correct the header."
         )
     return length if length > 0 else None
+
+
+#: Where vendors put the b-value before the standard had a place for it: (group, private creator, element).
+_PRIVATE_B_VALUES = (
+    (0x0019, "SIEMENS MR HEADER", 0x0C),
+    (0x0043, "GEMS_PARM_01", 0x39),  # the first of four numbers; GE adds a billion
+    (0x2001, "Philips Imaging DD 001", 0x03),
+)
+
+
+def _private_b_value(header: Dataset) -> float | None:
+    for group, creator, element in _PRIVATE_B_VALUES:
+        try:
+            value = header.private_block(group, creator)[element].value
+        except (KeyError, ValueError):
+            continue
+        if isinstance(value, bytes):
+            if len(value) == 4 and creator.startswith("Philips"):  # a float whose VR got lost
+                return _if_number(np.frombuffer(value, "<f4")[0])
+            value = value.decode("latin-1").split("\\")
+        first = value[0] if hasattr(value, "__iter__") and not isinstance(value, str) and len(value) else value
+        number = _if_number(first)
+        if number is not None and number >= 0:
+            return number % 1e9
+    return None
 
 
 def _if_number(value: Any) -> float | None:

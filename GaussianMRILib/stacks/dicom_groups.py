@@ -36,9 +36,9 @@ _IN_ONE_PLACE = ("stack", "time point")
 #: slices, and some scanners measure odd and even slices in two acquisitions.
 _IF_UNEVEN = (
     "image type", "complex component", "inversion time", "flip angle", "repetition time", "sequence", "contrast agent",
-    "trigger time", "acquisition", "field of view",
+    "trigger time", "acquisition", "field of view", "repeat",
 )  # fmt: skip
-_OF_IMAGES = (*ALWAYS, "time point", *_IF_UNEVEN[:-1])
+_OF_IMAGES = (*ALWAYS, "time point", *_IF_UNEVEN[:-2])
 #: In these the stacks of a series differ as images even where it did not take them to tell their positions apart.
 _KINDS = ("echo", "time point")
 
@@ -129,8 +129,8 @@ def _sorted(images: list[Frame]) -> list[Frame]:
 
 def _parts(images: list[Frame], label: str) -> list[tuple[str, list[Frame]]]:
     """The images of each value of `label`, in the order of the values, with the value for people."""
-    if label == "field of view":
-        own = _fields_of_view(images)
+    if label in ("field of view", "repeat"):
+        own = _fields_of_view(images) if label == "field of view" else _runs(images)
         values: list[Any] = [float(c + 1) for c in own]
     else:
         values = [value_of(f, label) for f in images]
@@ -153,6 +153,17 @@ def _fields_of_view(images: list[Frame]) -> list[int]:
         return found
     terms = np.stack([np.ones(len(images)), _positions(images)], axis=1)
     return _places(offsets - terms @ np.linalg.lstsq(terms, offsets, rcond=None)[0])
+
+
+def _runs(images: list[Frame]) -> list[int]:
+    """For each image, sorted by position, the number of the run through the volume, by Instance Number, that it is of."""
+    order = sorted(range(len(images)), key=lambda n: (images[n].instance_number, images[n].index))
+    ways = np.sign(np.diff(order))
+    up = ways.sum() >= 0
+    own = np.empty(len(images), int)
+    own[order] = np.concatenate([[0], np.cumsum(ways < 0 if up else ways > 0)])
+    numbers: list[int] = own.tolist()
+    return numbers
 
 
 def _places(offsets: NDArray[np.float64]) -> list[int]:
@@ -180,7 +191,7 @@ def _by_contrast(images: list[Frame], labels: list[str]) -> list[Group]:
         if len(parts) < 2:
             continue
         sizes = [len(part) for _, part in parts]
-        unknown = any(value_of(f, label) is None for f in images)
+        unknown = label in ALWAYS and any(value_of(f, label) is None for f in images)
         # One that counts up with the slices tells nothing apart.
         several = len(parts) <= max(2, len(images) // 2)
         told_apart = len(parts) <= repeats and sum(len(set(places[id(f)] for f in p)) for _, p in parts) > len(

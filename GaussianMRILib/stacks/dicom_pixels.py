@@ -170,7 +170,7 @@ def _read_up_to_pixels(path: Path) -> Dataset:
 
 def _syntax(dataset: Dataset) -> Any:
     """The UID of the transfer syntax; None where the file does not say it."""
-    meta = getattr(dataset, "file_meta", {})
+    meta: Any = getattr(dataset, "file_meta", {})
     return meta.TransferSyntaxUID if "TransferSyntaxUID" in meta else None
 
 

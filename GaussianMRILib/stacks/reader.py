@@ -52,7 +52,7 @@ def read_stacks(
             geometry.
     """
     if thickness is not None:
-        check_spacing(thickness, "slice thickness given")
+        check_spacing(thickness, "slice thickness given", smallest=0.0)
     given = [path] if isinstance(path, (str, os.PathLike)) else list(path)
     if not given:
         raise GaussianMRIError("No input was given. Give a DICOM folder or an image file.")
@@ -91,6 +91,10 @@ def read_stacks(
             left_out.add(file, "a label map by its values; name the file to read it")
     else:
         stacks = [stack for _, stack in maps]
+    for stack in stacks:
+        if not stack.source:  # read_dicom logs those of its own
+            for note in stack.notes:
+                logger.warning("%s: %s.", stack.name, note)
     if not stacks:
         raise GaussianMRIError(_nothing(where, left_out))
     left_out.say()
@@ -101,9 +105,9 @@ def _nothing(where: str, left_out: LeftOut) -> str:
     sentences = left_out.sentences()
     if not sentences:
         return f"{where} holds no DICOM, NIfTI, NRRD or MetaImage file. Give the folder of a series."
-    if len(sentences) == 1 and sentences[0].startswith(where):
-        return f"{sentences[0]}."
-    return f"{where} holds no image that can be used: {'; '.join(sentences[:3])}. Give the folder of an MR or CT series."
+    text = f"{where} holds no image that can be used: {'; '.join(sentences[:3])}."
+    # What is damaged says itself what to do.
+    return text if any(". " in sentence for sentence in sentences) else f"{text} Give the folder of an MR or CT series."
 
 
 def _sort_folder(

@@ -99,8 +99,8 @@ def nifti_orientation(path: Path) -> tuple[Affine | None, list[str]]:
     units = [matrix[:3, :3] / np.linalg.norm(matrix[:3, :3], axis=0).clip(1e-12) for matrix in (sform, qform)]
     angle = float(np.degrees(np.arccos(np.clip((units[0] * units[1]).sum(axis=0), -1, 1))).max())
     return sform, [
-        f"its qform and sform differ by {angle:.1f} degrees and up to {away:.1f} mm; the sform was used, masks and labels of "
-        "other programs may lie by the qform"
+        f"its qform and sform differ by {angle:.1f} degrees and up to {away:.1f} mm; the sform was used, masks and labels "
+        "of other programs may lie by the qform"
     ]
 
 

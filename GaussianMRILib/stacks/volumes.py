@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import logging
 import os
 import struct
 import tempfile
@@ -21,12 +20,11 @@ from .slice_stack import SliceStack
 from .volume_checks import check_volume_header
 from .volume_headers import check_nifti_files, nifti_orientation, nrrd_affine
 
-logger = logging.getLogger("GaussianMRI")
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".hdr", ".img")
 _NIFTI_SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img")
 #: A volume counts as stacked along its coarsest axis when that is this much coarser than the next one.
 _ANISOTROPY = 1.2
-#: Labels are no more than this many whole numbers, and this part of neighbouring pixels inside have the same.
+#: Labels are no more than this many whole numbers, and this part of neighbours off the background have the same one.
 _MOST_LABELS, _SAME_LABEL = 256, 0.75
 
 
@@ -57,12 +55,9 @@ def read_volume(path: Path, thickness: float | None = None) -> SliceStack:
             name = name[: -len(suffix)]
             break
     try:
-        stack = SliceStack.from_array(pixels, affine, thickness, name=name, notes=notes)
+        return SliceStack.from_array(pixels, affine, thickness, name=name, notes=notes)
     except GaussianMRIError as error:
         raise GaussianMRIError(f"{path}: {error}") from error
-    for note in notes:
-        logger.warning("%s: %s.", path, note)
-    return stack
 
 
 def _read(sitk: Any, path: Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
@@ -131,9 +126,14 @@ def is_label_map(pixels: NDArray[np.float32]) -> bool:
     if not 2 <= len(found) <= _MOST_LABELS:
         return False
     background = found[np.argmax(counts)]
-    left, right = pixels[..., :-1], pixels[..., 1:]
-    inside = (left != background) | (right != background)
-    return bool(len(found) == 2 or np.mean(left[inside] == right[inside]) > _SAME_LABEL)
+    same = []
+    for axis in range(pixels.ndim):
+        if pixels.shape[axis] > 1:
+            one, other = np.moveaxis(pixels, axis, 0)[:-1], np.moveaxis(pixels, axis, 0)[1:]
+            inside = (one != background) & (other != background)
+            same.append(float(np.mean(one[inside] == other[inside])) if inside.any() else 0.0)
+    same.sort()  # across thick slices, the worst axis, even labels change
+    return same[-2:][0] > _SAME_LABEL
 
 
 def stacked_along_coarsest_axis(

@@ -121,7 +121,7 @@ def test_itk_decodes_what_pydicom_cannot_and_nothing_else(tmp_path: Path, monkey
         ("EchoTime", [10.0, 90.0], "echo time"),
         ("DiffusionBValue", [0.0, 1000.0], "b-value"),
         ("TemporalPositionIdentifier", [1, 2], "time point"),
-        ("ImageType", [["ORIGINAL", "PRIMARY", "M"], ["ORIGINAL", "PRIMARY", "P"]], "image type"),
+        ("ImageType", [["ORIGINAL", "PRIMARY", "M"], ["ORIGINAL", "PRIMARY", "M", "NORM"]], "image type"),
     ],
 )
 def test_repeated_positions_become_named_stacks(tmp_path: Path, keyword, values, label) -> None:
@@ -281,15 +281,16 @@ def test_nothing_to_read(tmp_path: Path) -> None:
             read_stacks(bad)
 
 
-def test_text_named_dcm(tmp_path: Path) -> None:
+def test_text_named_dcm(tmp_path: Path, caplog) -> None:
     text = tmp_path / "notes.dcm"
     text.write_text("This is not an image.\n" * 20)
     with pytest.raises(GaussianMRIError, match=r"notes\.dcm is not a DICOM file"):
         read_stacks(text)
-    with pytest.raises(GaussianMRIError, match="holds no DICOM"):
+    with pytest.raises(GaussianMRIError, match=r"notes\.dcm: .*not DICOM"):
         read_stacks(tmp_path)
     series(tmp_path)
-    assert read_stacks(tmp_path)[0].shape[0] == 4  # beside real images it is passed over
+    assert read_stacks(tmp_path)[0].shape[0] == 4  # beside real images it is passed over, with a word
+    assert "notes.dcm" in caplog.text
 
 
 def test_reports_and_contours_beside_images_are_left_out(tmp_path: Path, caplog) -> None:
@@ -304,15 +305,17 @@ def test_reports_and_contours_beside_images_are_left_out(tmp_path: Path, caplog)
         save(report, tmp_path / f"{name}.dcm")
     mosaic = image(NOISE, at(0), ImageType=["ORIGINAL", "PRIMARY", "M", "MOSAIC"])
     save(mosaic, tmp_path / "mosaic.dcm")
-    with caplog.at_level(logging.INFO, logger="GaussianMRI"):
+    with caplog.at_level(logging.WARNING, logger="GaussianMRI"):
         assert [s.shape[0] for s in read_stacks(tmp_path)] == [4]
     assert "(SR)" in caplog.text and "(RTSTRUCT)" in caplog.text and "mosaic" in caplog.text
-    with pytest.raises(GaussianMRIError, match=r"None of the 1 DICOM files.*SR"):
+    with pytest.raises(GaussianMRIError, match=r"holds no image.*\(SR\)"):
         read_stacks(tmp_path / "sr.dcm")
 
 
 @pytest.mark.parametrize("keep", [0.99, 0.9, 0.5])
-def test_truncated_files_name_the_file(tmp_path: Path, keep: float) -> None:
+def test_truncated_files_are_refused_by_name_and_left_out_of_a_folder(
+    tmp_path: Path, keep: float, caplog
+) -> None:
     big = np.random.default_rng(0).integers(0, 4000, (64, 64)).astype(np.uint16)
     for k in range(3):
         save(image(big, at(4.0 * k)), tmp_path / f"{k}.dcm")
@@ -320,7 +323,10 @@ def test_truncated_files_name_the_file(tmp_path: Path, keep: float) -> None:
     content = damaged.read_bytes()
     damaged.write_bytes(content[: int(keep * len(content))])
     with pytest.raises(GaussianMRIError, match=r"1\.dcm.*(truncated|damaged)"):
-        read_stacks(tmp_path)
+        read_stacks([tmp_path / "0.dcm", damaged, tmp_path / "2.dcm"])
+    with caplog.at_level(logging.WARNING, logger="GaussianMRI"):
+        assert [s.shape[0] for s in read_stacks(tmp_path)] == [2]
+    assert "Left out" in caplog.text and "1.dcm" in caplog.text and "missing" in caplog.text
 
 
 def test_pixel_data_cut_off_altogether(tmp_path: Path) -> None:
@@ -328,7 +334,8 @@ def test_pixel_data_cut_off_altogether(tmp_path: Path) -> None:
     content = paths[1].read_bytes()
     paths[1].write_bytes(content[: content.index(struct.pack("<HH", 0x7FE0, 0x0010))])
     with pytest.raises(GaussianMRIError, match=r"a01\.dcm has no pixel data"):
-        read_stacks(tmp_path)
+        read_stacks(paths)
+    assert read_stacks(tmp_path)[0].shape[0] == 3
 
 
 @pytest.mark.parametrize(
@@ -336,6 +343,8 @@ def test_pixel_data_cut_off_altogether(tmp_path: Path) -> None:
     [
         ({"PixelSpacing": [0, 0]}, "PixelSpacing of 0 x 0"),
         ({"PixelSpacing": [-1, 1]}, "PixelSpacing"),
+        ({"PixelSpacing": [1e-6, 1e-6]}, "PixelSpacing"),
+        ({"ImagePositionPatient": [0, 0, 1e30]}, "no scanner reaches"),
         ({"PixelSpacing": [5000, 5000]}, "PixelSpacing"),
         ({"PixelSpacing": [1]}, "PixelSpacing that is not 2 numbers"),
         ({"SliceThickness": 4000}, "SliceThickness of 4000 mm"),
@@ -344,11 +353,14 @@ def test_pixel_data_cut_off_altogether(tmp_path: Path) -> None:
         ({"ImagePositionPatient": [1, 2]}, "not 3 numbers"),
     ],
 )
-def test_absurd_geometry_names_the_file(tmp_path: Path, change, reason: str) -> None:
+def test_absurd_geometry_names_the_file(tmp_path: Path, change, reason: str, caplog) -> None:
     series(tmp_path)
     save(image(NOISE, at(46.0), **change), tmp_path / "odd.dcm")
     with pytest.raises(GaussianMRIError, match=rf"odd\.dcm.*{reason}"):
-        read_stacks(tmp_path)
+        read_stacks(tmp_path / "odd.dcm")
+    with caplog.at_level(logging.WARNING, logger="GaussianMRI"):
+        assert read_stacks(tmp_path)[0].shape[0] == 4
+    assert "odd.dcm" in caplog.text and reason in caplog.text
 
 
 def test_not_a_number_in_floating_point_pixels(tmp_path: Path) -> None:
@@ -361,5 +373,7 @@ def test_not_a_number_in_floating_point_pixels(tmp_path: Path) -> None:
         dataset.add_new("FloatPixelData", "OF", values.tobytes())
         dataset.SOPClassUID = MR_IMAGE
         save(dataset, tmp_path / f"{k}.dcm")
-    with pytest.raises(GaussianMRIError, match=r"T2: slice 1 .*NaN"):
-        read_stacks(tmp_path)
+    with pytest.raises(GaussianMRIError, match=r"1\.dcm has pixels that are NaN"):
+        read_stacks([tmp_path / f"{k}.dcm" for k in range(3)])
+    (stack,) = read_stacks(tmp_path)
+    assert stack.shape[0] == 2 and "missing" in stack.notes[0]

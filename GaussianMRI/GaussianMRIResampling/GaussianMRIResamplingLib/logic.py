@@ -78,6 +78,19 @@ class GaussianMRIResamplingLogic(ScriptedLoadableModuleLogic):
 
         return mrml.fitter_from_nodes(list(volumeNodes), **options)
 
+    @staticmethod
+    def inputWarnings(volumeNodes):
+        """Lines that name volumes which do not belong together, or whose files leave open where they lie; often empty.
+
+        Without the packages that read headers, which Apply installs, nothing is known.
+        """
+        from GaussianMRILib import mrml
+
+        try:
+            return "\n".join(mrml.input_warnings(volumeNodes))
+        except ImportError:
+            return ""
+
     def fit(self, volumeNodes, **options):
         """Fit volumes and wait for the field's model node; the application stays responsive."""
         from GaussianMRILib import mrml

@@ -1,0 +1,177 @@
+"""What NIfTI, Analyze and NRRD headers say of orientation, and label maps beside images."""
+
+from __future__ import annotations
+
+import gzip
+import logging
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from dicom_files import series
+from test_stacks_volumes import nifti, nifti_affine, write
+
+from GaussianMRILib.cli import main
+from GaussianMRILib.errors import GaussianMRIError
+from GaussianMRILib.fitting.problem import Problem
+from GaussianMRILib.stacks import read_stacks
+
+SFORM = np.array([[-0.8, 0, 0, 20], [0, 0.8, 0, -30], [0, 0, 4, 5], [0, 0, 0, 1.0]])
+
+
+def with_qform(path: Path, turn: float, offset: tuple[float, float, float], sform: np.ndarray | None) -> None:
+    """A NIfTI file whose qform is turned by `turn` degrees about the left-right axis."""
+    nifti(path, sform, qform_code=1, pixdim=(0.8, 0.8, 4))
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<6f", content, 256, np.sin(np.radians(turn) / 2), 0, 0, *offset)
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_without_orientation_there_is_a_remark_everywhere(tmp_path: Path, packed: bool) -> None:
+    path = tmp_path / "v.nii"
+    nifti(path, pixdim=(1, 1, 4), shape=(4, 6, 5))
+    if packed:
+        path = path.with_name("v.nii.gz")
+        path.write_bytes(gzip.compress((tmp_path / "v.nii").read_bytes()))
+    (stack,) = read_stacks(path)
+    assert "no orientation in its header" in stack.notes[0]
+    result = CliRunner().invoke(main, ["inspect", str(path)])
+    assert "Stack 1: no orientation" in result.output
+    report = Problem.pose(stack, "fast", 0, "cpu", None).report
+    assert "no orientation" in report["stacks"][0]["notes"][0]
+
+
+def test_analyze_files_have_a_remark(tmp_path: Path) -> None:
+    nifti(tmp_path / "v.nii", SFORM)
+    content = (tmp_path / "v.nii").read_bytes()
+    header = bytearray(content[:348])
+    header[344:348] = b"\0\0\0\0"
+    header[252:328] = bytes(76)
+    struct.pack_into("<f", header, 108, 0)
+    (tmp_path / "a.hdr").write_bytes(header)
+    with pytest.raises(GaussianMRIError, match=r"a\.hdr .* data file a\.img is missing"):
+        read_stacks(tmp_path / "a.hdr")
+    (tmp_path / "a.img").write_bytes(content[352:])
+    for name in ("a.hdr", "a.img"):
+        assert "an Analyze file" in read_stacks(tmp_path / name)[0].notes[0]
+    (tmp_path / "a.hdr").unlink()
+    with pytest.raises(GaussianMRIError, match=r"a\.img .* header file a\.hdr is missing"):
+        read_stacks(tmp_path / "a.img")
+
+
+def test_qform_and_sform_are_compared_where_the_volume_is(tmp_path: Path, caplog) -> None:
+    straight = np.diag([0.8, 0.8, 4, 1.0])
+    straight[:3, 3] = [1, 2, 3]
+    path = tmp_path / "v.nii"
+    with_qform(path, 0.0, (1, 2, 3), straight)
+    assert read_stacks(path)[0].notes == ()
+    with_qform(path, 0.0, (1, 2, 8), straight)
+    assert "differ by 0.0 degrees and up to 5.0 mm" in read_stacks(path)[0].notes[0]
+    with caplog.at_level(logging.WARNING, logger="GaussianMRI"):
+        with_qform(path, 12.0, (1, 2, 3), straight)
+        (stack,) = read_stacks(path)
+    assert "differ by 12.0 degrees" in stack.notes[0] and stack.notes[0] in caplog.text
+    np.testing.assert_allclose(stack.ijk_to_ras[0][:3, 3], [1, 2, 3], atol=1e-6)
+    broken = straight.copy()
+    broken[:3, :3] = 0
+    with_qform(path, 12.0, (1, 2, 3), broken)
+    (stack,) = read_stacks(path)
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<h", content, 254, 0)
+    path.write_bytes(content)
+    np.testing.assert_allclose(stack.grid(), nifti_affine(path), atol=1e-5)
+    assert "the qform was used" in stack.notes[0]
+
+
+@pytest.mark.parametrize("shift", [1e30, 1e8])
+def test_places_and_spacings_that_no_scan_has(tmp_path: Path, shift: float) -> None:
+    far = SFORM.copy()
+    far[0, 3] = shift
+    nifti(tmp_path / "far.nii", far)
+    with pytest.raises(GaussianMRIError, match=r"far\.nii.*from the origin"):
+        read_stacks(tmp_path / "far.nii")
+    nifti(tmp_path / "thin.nii", SFORM @ np.diag([1, 1, 1e-7, 1]))
+    with pytest.raises(GaussianMRIError, match=r"thin\.nii.*spacing"):
+        read_stacks(tmp_path / "thin.nii")
+    nifti(tmp_path / "fine.nii", SFORM @ np.diag([1e-6, 1e-6, 1, 1]))
+    with pytest.raises(GaussianMRIError, match=r"fine\.nii.*spacing"):
+        read_stacks(tmp_path / "fine.nii")
+
+
+@pytest.mark.parametrize(
+    ("space", "signs"),
+    [
+        ("left-anterior-superior", (-1, 1, 1)),
+        ("LAS", (-1, 1, 1)),
+        ("right-anterior-superior", (1, 1, 1)),
+        ("RAS", (1, 1, 1)),
+        ("left-posterior-superior", (-1, -1, 1)),
+        ("LPS", (-1, -1, 1)),
+    ],
+)
+@pytest.mark.parametrize("detached", [False, True])
+def test_every_anatomical_space_of_nrrd(tmp_path: Path, space: str, signs, detached: bool) -> None:
+    pixels = np.arange(60, dtype="<i2").reshape(3, 4, 5)
+    text = (
+        f"NRRD0004\n# a comment: with a colon\ntype: short\ndimension: 3\nspace: {space}\nsizes: 5 4 3\n"
+        "space directions: (0.8, 0.1,0) (-0.1,0.8,0) (0,0,4)\nkinds: domain domain domain\nendian: little\n"
+        "encoding: raw\nspace origin: (10,-20,30)\n"
+    )
+    if detached:
+        path = tmp_path / "v.nhdr"
+        (tmp_path / "v.raw").write_bytes(pixels.tobytes())
+        path.write_text(text + "data file: v.raw\n")
+    else:
+        path = tmp_path / "v.nrrd"
+        path.write_bytes(text.encode() + b"\n" + pixels.tobytes())
+    (stack,) = read_stacks(path)
+    expected = np.array([[0.8, -0.1, 0, 10], [0.1, 0.8, 0, -20], [0, 0, 4, 30]]) * np.array(signs)[:, None]
+    np.testing.assert_allclose(stack.grid()[:3], expected, atol=1e-9)
+    np.testing.assert_array_equal(stack.pixels, pixels)
+
+
+def test_label_maps_beside_images_are_left_out(tmp_path: Path, caplog) -> None:
+    random = np.random.default_rng(3)
+    write(tmp_path / "t2.nrrd", (1, 1, 4), np.eye(3), (0, 0, 0), pixels=random.normal(size=(5, 12, 12)))
+    scan = random.integers(0, 40, (5, 12, 12)).astype(np.int16)  # a scan of few grey levels is none
+    write(tmp_path / "coarse.nrrd", (1, 1, 4), np.eye(3), (0, 0, 0), pixels=scan)
+    mask = np.zeros((5, 12, 12), np.uint8)
+    mask[1:4, 3:9, 4:10] = 1
+    write(tmp_path / "mask.nrrd", (1, 1, 4), np.eye(3), (0, 0, 0), pixels=mask)
+    labels = mask * np.array([20, 21, 22, 23, 24], np.uint8)[:, None, None]
+    write(tmp_path / "discs.nii", (1, 1, 4), np.eye(3), (0, 0, 0), pixels=labels)
+    assert [stack.name for stack in read_stacks(tmp_path)] == ["coarse", "t2"]
+    assert "discs.nii, mask.nrrd: a label map" in caplog.text
+    (named,) = read_stacks(tmp_path / "mask.nrrd")
+    assert "look like labels" in named.notes[0]
+
+
+def test_volumes_of_a_folder_are_chosen_and_named_ones_are_taken(tmp_path: Path, monkeypatch) -> None:
+    import GaussianMRILib.fitting
+
+    for name in ("a", "b"):
+        write(tmp_path / f"{name}.nrrd", (1, 1, 4), np.eye(3), (0, 0, 0))
+
+    def given(stacks, **options: object) -> None:
+        raise GaussianMRIError(f"fits {[stack.name for stack in stacks]}")
+
+    monkeypatch.setattr(GaussianMRILib.fitting, "Fitter", given)
+    output = ["-o", str(tmp_path / "f.npz")]
+    text = CliRunner().invoke(main, ["fit", str(tmp_path), *output]).output
+    assert "2 groups" in text and "no header says that they belong together" in text
+    files = [str(tmp_path / f"{name}.nrrd") for name in "ab"]
+    assert "fits ['a', 'b']" in CliRunner().invoke(main, ["fit", *files, *output]).output
+    both = ["--stack", "1", "--stack", "2"]
+    assert "fits ['a', 'b']" in CliRunner().invoke(main, ["fit", str(tmp_path), *both, *output]).output
+
+
+def test_a_volume_that_cannot_be_read_does_not_cost_the_folder(tmp_path: Path, caplog) -> None:
+    series(tmp_path / "dicom")
+    (tmp_path / "broken.nii").write_bytes(b"nothing")
+    assert [stack.name for stack in read_stacks(tmp_path)] == ["T2"]
+    assert "broken.nii" in caplog.text
+    with pytest.raises(GaussianMRIError, match=r"broken\.nii"):
+        read_stacks([tmp_path / "dicom", tmp_path / "broken.nii"])
