@@ -302,7 +302,8 @@ def _image_quality(root: Path, options: ExperimentOptions) -> dict[str, dict[str
     for path in paths:
         with reading(path, "the scores of a study", "Delete it to judge the study again."):
             row = read_json(path)
-            scores.append({kind: {name: float(row[kind][name]) for name in SCORES} for kind in METHODS})
+            np.array([[row[kind][name] for name in SCORES] for kind in METHODS], dtype=np.float64)
+            scores.append(row)
     generator = np.random.default_rng(options.seed)
     draws = generator.integers(0, len(scores), (options.resamples, len(scores)))
     found: dict[str, dict[str, Interval]] = {kind: {} for kind in (*METHODS, "R-GS - R-VI")}
