@@ -294,7 +294,7 @@ class CropSet:
             raise GaussianMRIError(f"{path} does not have the columns {', '.join(COLUMNS)}.")
         cases, splits = [], dict[str, str]()
         for row in rows:
-            with reading(f"{path}, line {rows.line_num},", "a case"):
+            with reading(f"{path}, line {rows.line_num}", "a case"):
                 case = Case.from_row(row)
             cases.append(case)
             if case.split and splits.setdefault(case.patient, case.split) != case.split:

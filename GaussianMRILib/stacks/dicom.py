@@ -189,9 +189,10 @@ def _lost(groups: Sequence[Group]) -> list[list[str]]:
         images = [f for n in members for f in groups[n][1]]
         numbers = Counter(f.instance_number for f in images)
         single = {f.path for f in images}
-        absent = sorted({*range(1, max(numbers) + 1)} - {*numbers})
+        # Of numbers that leave most out, or are nonsense, there is no list to be made.
+        last = max(numbers) if max(numbers) <= 2 * len(images) else 0
+        absent = sorted({*range(1, last + 1)} - {*numbers})
         expected = max((f.expected for f in images), default=0)
-        # Numbers that leave most out are no count of slices.
         if len(single) == len(images) == len(numbers) and 0 < len(absent) <= max(1, len(images) // 4):
             shown = ", ".join(map(str, absent[:8])) + (" ..." if len(absent) > 8 else "")
             notes[members[0]].append(f"no image has the Instance Number {shown} of its series: slices may be missing")

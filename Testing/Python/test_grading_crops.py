@@ -151,7 +151,7 @@ def test_damage_is_told(tmp_path: Path) -> None:
     with pytest.raises(GaussianMRIError, match=r"Case train0-A: 'L5' is none"):
         CropSet.read(crops.folder)
     table.write_text(good.replace("0.2500", "much"))
-    with pytest.raises(GaussianMRIError, match="line 2, is damaged"):
+    with pytest.raises(GaussianMRIError, match="line 2 is not a case, or it is damaged"):
         CropSet.read(crops.folder)
     table.write_text("case,study\n")
     with pytest.raises(GaussianMRIError, match="does not have the columns"):
@@ -163,5 +163,5 @@ def test_damage_is_told(tmp_path: Path) -> None:
     header.write_text("[]")
     with pytest.raises(GaussianMRIError, match="grade prepare"):
         CropSet.read(crops.folder)
-    with pytest.raises(GaussianMRIError, match="is not a folder of grading inputs"):
+    with pytest.raises(GaussianMRIError, match="crops\.json cannot be read: it does not exist"):
         CropSet.read(tmp_path)

@@ -272,3 +272,14 @@ def test_moments_of_another_training(damage: object) -> None:
     damage(state)  # type: ignore[operator]
     with pytest.raises(GaussianMRIError):
         load_optimiser(optimiser, state)
+
+
+def test_an_instance_number_is_no_reason_for_memory(tmp_path: Path) -> None:
+    import pydicom
+    from dicom_files import series
+
+    for path, number in zip(series(tmp_path), (1, 2, 3, 2**31 - 1), strict=True):
+        dataset = pydicom.dcmread(path)
+        dataset.InstanceNumber = number
+        dataset.save_as(path)
+    assert read_stacks(tmp_path)[0].shape[0] == 4
