@@ -211,7 +211,7 @@ def test_absurd_density_is_bounded() -> None:
         tracer = PathTracer(volume, np.diag([2.0, 2, 2, 1]), Preset("a", LOOK, density=density))
         pictures.append(tracer.render(tracer.camera(30, 20, 24), samples=4).image)
         assert float(tracer._volume.majorants.max()) <= 100 / 2 * 1.001
-    assert np.abs(pictures[0] - pictures[1]).mean() < 0.08 and pictures[0].max() > 0.2
+    assert abs(float(pictures[0].mean() - pictures[1].mean())) < 0.05 and pictures[0].max() > 0.2
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0])
