@@ -85,6 +85,8 @@ def field_of(
             raise GaussianMRIError(f"A lattice of codes {codes.shape} and a table {table.shape} cannot be.")
         if table.min() < -1 or table.max() >= len(codes):
             raise GaussianMRIError("The lattice's table names bricks that are not there.")
+        if len(np.unique(table[table >= 0])) != np.count_nonzero(table >= 0):
+            raise GaussianMRIError("The lattice's table names a brick twice.")
         step = number(facts["step"], "lattice's step", 1e-30)
         lattice = GaussianLattice.from_codes(codes, table.astype(np.int32), matrix, step, device)
     _check_gaussians(parameters)

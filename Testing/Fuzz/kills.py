@@ -189,7 +189,7 @@ VICTIMS = (
     Victim(
         "experiment",
         ("experiment", "phantom", "--folder", "x", "--reduced", "--train", "1", "--validation", "1", "--test", "1",
-         "--epochs", "1", "--workers", "1", "--device", "cpu"),
+         "--until", "metrics", "--workers", "1", "--device", "cpu"),
         _check_experiment, lambda _seeds, _folder: None,
     ),
     Victim("DICOM overwrite", _series, _check_series, _series),
