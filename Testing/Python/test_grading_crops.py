@@ -163,5 +163,5 @@ def test_damage_is_told(tmp_path: Path) -> None:
     header.write_text("[]")
     with pytest.raises(GaussianMRIError, match="grade prepare"):
         CropSet.read(crops.folder)
-    with pytest.raises(GaussianMRIError, match="crops\.json cannot be read: it does not exist"):
+    with pytest.raises(GaussianMRIError, match=r"crops\.json cannot be read: it does not exist"):
         CropSet.read(tmp_path)

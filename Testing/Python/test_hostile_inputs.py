@@ -144,7 +144,7 @@ def test_code_that_others_may_write_is_not_loaded(tmp_path: Path) -> None:
 def test_a_damaged_library_is_built_anew(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     code = "import GaussianMRILib.native as n; b = n.backend(); print(b.name, b.path)"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "GAUSSIANMRI_CACHE": str(cache), "GAUSSIANMRI_BACKEND": "built"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "GAUSSIANMRI_CACHE": str(cache), "GAUSSIANMRI_BACKEND": "build"}
 
     def built() -> Path:
         done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
