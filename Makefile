@@ -5,6 +5,7 @@
 #   make test-all   every test, as before a change is accepted
 #                   (those that need a GPU, shared scans or Slicer's libraries are skipped where there are none)
 #   make bench      quality, kernels and fits, measured; results in Testing/Benchmarks/results
+#   make fuzz       5,000 damaged files of every kind, and kills at random moments: nothing may crash, hang or lie
 #   make test-gpu   the tests that need a CUDA GPU, in the environment of $(PYTHON), nothing is installed
 #   make lint       ruff, mypy, clang-format
 #   make sanitize   kernels under the address and undefined-behaviour sanitizers
@@ -24,7 +25,7 @@ RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt
 CPP_FILES := find csrc Testing/Native -name '*.cpp' -o -name '*.h' -o -name '*.cuh'
 
-.PHONY: demo test test-all bench report test-gpu lint format sanitize clean
+.PHONY: demo test test-all fuzz bench report test-gpu lint format sanitize clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -36,6 +37,10 @@ test: $(READY) $(SLICER)
 
 test-all: $(READY) $(SLICER)
 	$(RUN) -m pytest $(ARGS)
+
+fuzz: $(READY)
+	$(RUN) -m Testing.Fuzz $(ARGS)
+	$(RUN) -m Testing.Fuzz.kills
 
 bench: $(READY) $(SLICER)
 	$(RUN) -m Testing.Benchmarks $(ARGS)

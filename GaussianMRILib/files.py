@@ -1,15 +1,32 @@
-"""Output files appear whole or not at all."""
+"""Files: outputs appear whole or not at all, and whatever is wrong with an input is one error that names it."""
 
 from __future__ import annotations
 
 import contextlib
+import contextvars
+import ctypes
+import errno
+import json
+import math
 import os
 import re
-import tempfile
+import secrets
+import shutil
+import signal
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from .errors import GaussianMRIError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+#: Inputs that would be larger in memory are refused before anything is unpacked.
+LARGEST_INPUT = 16 << 30
+_LARGEST_TEXT = 256 << 20
 
 
 def file_name(label: str, otherwise: str) -> str:
@@ -22,23 +39,25 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path` and rename it to `path` when the block succeeds.
 
     The temporary name keeps the suffixes of `path`, because writers choose a format by them. On any exception,
-    a cancel included, the temporary file is removed and an existing `path` is left as it was.
+    a cancel included, the temporary file is removed and an existing `path` is left as it was. A file that is replaced
+    passes its permissions on; of a link, the file that it points to is replaced.
 
     Raises:
         GaussianMRIError: the folder does not exist or cannot be written, or the disk is full.
     """
-    target = Path(path)
+    target = Path(os.path.realpath(path))
     temporary: Path | None = None
     try:
-        handle, name = tempfile.mkstemp(prefix=".partial-", suffix="-" + target.name, dir=target.parent)
-        os.close(handle)
-        temporary = Path(name)
-        # mkstemp makes private files; a result should have the permissions any other new file gets.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
+        # Not by mkstemp, which makes private files: a result has the permissions any other new file gets.
+        name = f".partial-{secrets.token_hex(4)}-{target.name}"
+        temporary = target.with_name(name if len(os.fsencode(name)) <= 255 else name[:20] + target.suffix)
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        if target.exists():
+            shutil.copymode(target, temporary)
+            if not os.access(target, os.W_OK):
+                raise PermissionError(errno.EACCES, "it is write-protected")
         yield temporary
-        os.replace(temporary, target)
+        _take_place([(temporary, target)])
         temporary = None
     except OSError as error:
         reason = error.strerror or str(error)
@@ -47,4 +66,233 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         ) from error
     finally:
         if temporary is not None:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """`atomic_write` for a folder: the new one takes the place of an existing one whole, which goes only then.
+
+    Raises:
+        GaussianMRIError: the folder cannot be made, or the disk is full.
+    """
+    target = Path(os.path.realpath(path))
+    temporary: Path | None = None
+    try:
+        temporary = target.with_name(f".partial-{secrets.token_hex(8)}")
+        temporary.mkdir()
+        yield temporary
+        _take_place([(temporary, target)])
+        temporary = None
+    except OSError as error:
+        # pydicom wraps the error of the operating system in one that quotes a traceback.
+        errors = [e for e in (error, error.__cause__, error.__context__) if isinstance(e, OSError)]
+        reason = next((e.strerror for e in errors if e.strerror), str(error).split("\n")[0])
+        raise GaussianMRIError(
+            f"{target} cannot be written: {reason}. Choose another folder or free space."
+        ) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+_staged: contextvars.ContextVar[list[tuple[Path, Path]] | None] = contextvars.ContextVar("staged", default=None)
+
+
+@contextlib.contextmanager
+def all_or_none() -> Iterator[None]:
+    """What is written in the block gets its names at the end of it, all together; after an exception nothing does."""
+    staged: list[tuple[Path, Path]] = []
+    token = _staged.set(staged)
+    try:
+        try:
+            yield
+        finally:
+            _staged.reset(token)
+        with _signals_later():
+            _take_place(staged)
+        staged = []
+    except OSError as error:
+        raise GaussianMRIError(f"The outputs cannot be written: {error.strerror or error}. Free space.") from error
+    finally:
+        for temporary, _ in staged:
+            if temporary.is_dir():
+                shutil.rmtree(temporary, ignore_errors=True)
+            else:
+                temporary.unlink(missing_ok=True)
+
+
+def _take_place(written: list[tuple[Path, Path]]) -> None:
+    """Give files and folders their names, or leave that to `all_or_none`."""
+    staged = _staged.get()
+    if staged is not None:
+        staged += written
+        return
+    for temporary, target in written:
+        if not target.is_dir():
+            os.replace(temporary, target)
+        elif exchange(temporary, target):
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            old = temporary.with_name(temporary.name + "-old")
+            os.rename(target, old)
+            os.rename(temporary, target)
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Let two paths change names in one step, so that neither is ever missing; False where no system call does it."""
+    library: Any = ctypes.CDLL(None, use_errno=True) if os.name == "posix" else None
+    names = os.fsencode(one), os.fsencode(other)
+    if hasattr(library, "renameat2"):  # Linux: AT_FDCWD, RENAME_EXCHANGE
+        return bool(library.renameat2(-100, names[0], -100, names[1], 2) == 0)
+    if hasattr(library, "renamex_np"):  # macOS: RENAME_SWAP
+        return bool(library.renamex_np(*names, 2) == 0)
+    return False
+
+
+@contextlib.contextmanager
+def _signals_later() -> Iterator[None]:
+    """Ctrl-C and a polite kill wait until the block is left."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+# ---- inputs --------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def reading(path: str | os.PathLike[str], what: str, hint: str = "", missing: str = "") -> Iterator[None]:
+    """Whatever goes wrong in the block becomes one sentence that names `path`: readers of damaged files raise anything.
+
+    Args:
+        what: the kind of file, with its article, for messages: "a GaussianMRI field".
+        hint: what to do about a damaged one.
+        missing: what to do where there is none.
+
+    Raises:
+        GaussianMRIError: in place of any exception but a cancel.
+    """
+    name = os.fspath(path)
+    try:
+        yield
+    except GaussianMRIError as error:
+        if name in str(error):
+            raise
+        raise GaussianMRIError(f"{name}: {error}") from error
+    except FileNotFoundError as error:
+        # A file that the block names itself may be another one.
+        gone = name if error.filename is None else os.fspath(error.filename)
+        raise GaussianMRIError(f"{gone} cannot be read: it does not exist. {missing}".rstrip()) from error
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise GaussianMRIError(f"{name} cannot be read: {reason}. {hint}".rstrip()) from error
+    except Exception as error:
+        if out_of_memory(error):
+            raise GaussianMRIError(
+                f"{name} needs more memory than there is. Close other programs, or use a smaller one."
+            ) from error
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else _first_line(error)
+        raise GaussianMRIError(f"{name} is not {what}, or it is damaged ({reason}). {hint}".rstrip()) from error
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory is short; torch has no class for it on a CPU."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError)
+        and any(text in str(error) for text in ("can't allocate memory", "not enough memory", "out of memory"))
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    text = lines[0].rstrip(".")[:200] if lines else type(error).__name__
+    return f"no {text}" if isinstance(error, KeyError) else printable(text)
+
+
+def printable(text: Any) -> str:
+    """Text of a file as one line for people: what would command a terminal or turn its writing round is a space."""
+    return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """The content of a JSON file; inside `reading`, which names it in errors.
+
+    Raises:
+        OSError, ValueError, RecursionError: it cannot be read.
+    """
+    size = os.stat(path).st_size
+    if size > _LARGEST_TEXT:
+        raise ValueError(f"it has {size / 2**20:.0f} MB, no such file has more than {_LARGEST_TEXT >> 20} MB")
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is not JSON: {error}") from error
+
+
+def read_arrays(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
+    """The arrays of a NumPy archive by name; inside `reading`, which names it in errors.
+
+    Every member has its checksum tested, and its size before memory is asked for.
+
+    Raises:
+        OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error: it cannot be read.
+    """
+    import numpy as np
+
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        total = sum(member.file_size for member in members)
+        if total > LARGEST_INPUT:
+            raise ValueError(f"it would be unpacked to {total / 2**30:.0f} GB")
+        arrays = {}
+        for member in members:
+            with archive.open(member) as file:
+                version = np.lib.format.read_magic(file)
+                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                shape, _, dtype = read(file)
+                if file.tell() + math.prod(shape) * dtype.itemsize != member.file_size:
+                    raise ValueError(f"{member.filename} has not the size that its header says")
+            with archive.open(member) as file:
+                arrays[member.filename.removesuffix(".npy")] = np.lib.format.read_array(file, allow_pickle=False)
+                if file.read(1):  # to the end, where the checksum is compared
+                    raise ValueError(f"{member.filename} is too long")
+    return arrays
+
+
+def finite(values: Any, shape: tuple[int | None, ...], what: str, largest: float = 1e30) -> NDArray[np.float64]:
+    """`values` as float64 of a shape, None for any length.
+
+    Raises:
+        GaussianMRIError: another shape, no real numbers, or one that is not finite or larger than `largest`.
+    """
+    import numpy as np
+
+    array = np.asarray(values)
+    if array.dtype.kind not in "fiu":
+        raise GaussianMRIError(f"The {what} must be numbers.")
+    fits = array.ndim == len(shape) and all(n in (None, m) for n, m in zip(shape, array.shape, strict=True))
+    if not fits:
+        wanted = " x ".join("n" if n is None else str(n) for n in shape) or "one number"
+        raise GaussianMRIError(f"The {what} must be {wanted}, got {' x '.join(map(str, array.shape)) or 'one number'}.")
+    if not (np.isfinite(array).all() and np.abs(array).max(initial=0) <= largest):
+        raise GaussianMRIError(f"Not every number of the {what} is finite and within {largest:g}.")
+    return array.astype(np.float64)
+
+
+def number(value: Any, what: str, low: float = -1e30, high: float = 1e30) -> float:
+    """One finite number from `low` to `high`.
+
+    Raises:
+        GaussianMRIError: it is something else.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        raise GaussianMRIError(f"The {what} must be a number from {low:g} to {high:g}, got {str(value)[:40]!r}.")
+    return float(value)

@@ -61,9 +61,14 @@ class Camera:
             raise GaussianMRIError(
                 f"A camera needs positive focal lengths and a finite centre, got {lengths}."
             )
-        if not (1 <= self.width <= 16384 and 1 <= self.height <= 16384):
+        self.check_size(self.width, self.height)
+
+    @staticmethod
+    def check_size(width: int, height: int) -> None:
+        """Refuse what is no image that a camera takes."""
+        if not (1 <= width <= 16384 and 1 <= height <= 16384):
             raise GaussianMRIError(
-                f"A camera's image must have 1 to 16384 pixels a side, got {self.width} x {self.height}."
+                f"A camera's image must have 1 to 16384 pixels a side, got {width} x {height}."
             )
 
     @classmethod

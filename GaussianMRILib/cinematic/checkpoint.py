@@ -9,6 +9,7 @@ from ..tensor_files import read_state, write_state
 
 FORMAT = "GaussianMRI cinematic training"
 VERSION = 1
+DAMAGED = "Take a copy of it, or delete it and train anew; the data set is not affected."
 
 
 def write_checkpoint(path: str | os.PathLike[str], state: dict[str, Any]) -> None:
@@ -24,5 +25,5 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         VERSION,
         "a checkpoint of a training",
         "Start the training without it.",
-        "Take a copy of it, or delete it and train anew; the data set is not affected.",
+        DAMAGED,
     )[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -39,7 +38,7 @@ class ClipPlane:
         normal.flags.writeable = False
         object.__setattr__(self, "normal", normal)
         object.__setattr__(self, "offset", float(self.offset))
-        if not math.isfinite(self.offset):
+        if not abs(self.offset) <= 1e9:  # or NaN
             raise GaussianMRIError(
                 f"The clip plane's offset must be a finite number of mm, got {self.offset}."
             )

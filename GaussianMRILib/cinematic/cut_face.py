@@ -11,6 +11,7 @@ import functools
 import json
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +21,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import GaussianMRIError
-from ..files import atomic_write
+from ..files import atomic_write, finite, number, read_arrays, reading
+from ..geometry import check_affine
+from ..geometry.affine import LARGEST_POSITION_MM
 from ..native.trace_ops import SCENE
 from .camera import Camera
 from .clip import ClipPlane
 from .presets import Preset
-from .tracer_volume import TracerVolume
+from .tracer_volume import LEVELS, TracerVolume
 
 if TYPE_CHECKING:
     from .tracer import PathTracer
@@ -133,30 +136,39 @@ class CutFace:
         Raises:
             GaussianMRIError: the file is missing, damaged, of another kind or of a newer version.
         """
-        try:
-            with np.load(path, allow_pickle=False) as content:
-                header = json.loads(str(content["header"]))
-                if header["format"] != FORMAT:
-                    raise ValueError("it is another kind of file")
-                if header["version"] > VERSION:
-                    raise GaussianMRIError(f"{path} was written by a newer version; update GaussianMRI.")
-                volume = _volume(
-                    content["voxels"],
-                    content["gradients"],
-                    content["table"],
-                    content["ijk_to_ras"],
-                    content["box"],
-                    float(header["radius"]),
-                    float(header["step"]),
-                    tuple(ClipPlane.from_dict(plane) for plane in header["rois"]),
-                )
-                return cls(volume, Preset.from_dict(header["preset"])).to(device)
-        except GaussianMRIError:
-            raise
-        except FileNotFoundError as error:
-            raise GaussianMRIError(f"{path} is missing: the cut faces of the model beside it.") from error
-        except Exception as error:  # zip, JSON, key, type and shape errors all mean the same to the user
-            raise GaussianMRIError(f"{path} does not hold cut faces, or it is damaged ({error}).") from error
+        with reading(path, "a file of cut faces", missing="It has the cut faces of the model beside it."):
+            content = read_arrays(path)
+            header = json.loads(str(content["header"]))
+            if not isinstance(header, dict) or header["format"] != FORMAT:
+                raise ValueError("it is another kind of file")
+            if number(header["version"], "version") > VERSION:
+                raise GaussianMRIError(f"{path} was written by a newer version; update GaussianMRI.")
+            face = cls(_stored_volume(content, header), Preset.from_dict(header["preset"])).to(device)
+        return face
+
+
+def _stored_volume(content: Mapping[str, NDArray[Any]], header: Mapping[str, Any]) -> TracerVolume:
+    """The volume of a file, after a check that it is one."""
+    voxels, gradients, table = (content[name] for name in ("voxels", "gradients", "table"))
+    if voxels.dtype != np.uint8 or voxels.ndim != 3 or not 2 <= min(voxels.shape) <= max(voxels.shape) <= 32768:
+        raise GaussianMRIError(f"Voxels {voxels.dtype} {voxels.shape} are no volume of bytes.")
+    if gradients.dtype != np.uint8 or (gradients.size and gradients.shape != voxels.shape):
+        raise GaussianMRIError(f"Gradients {gradients.dtype} {gradients.shape} are not those of the volume.")
+    if table.dtype != np.float32:
+        raise GaussianMRIError(f"The table has {table.dtype}, not numbers of 32 bits.")
+    if finite(table, (4 * LEVELS + 256,), "table of colours").min() < 0:
+        raise GaussianMRIError("The table of colours has negative numbers.")
+    matrix = check_affine(finite(content["ijk_to_ras"], (4, 4), "ijk_to_ras", LARGEST_POSITION_MM))
+    if not 1e-9 < abs(np.linalg.det(matrix)) < 1e9:
+        raise GaussianMRIError("The ijk_to_ras is no matrix that a volume can have.")
+    low, high = finite(content["box"], (2, 3), "box of what can be seen")
+    if not (np.all(low >= 0) and np.all(low < high) and np.all(high <= voxels.shape[::-1])):
+        raise GaussianMRIError("The box of what can be seen is not in the volume.")
+    rois = tuple(ClipPlane.from_dict(plane) for plane in header["rois"])
+    if len(rois) > 6:
+        raise GaussianMRIError(f"A region has six planes, not {len(rois)}.")
+    radius, step = (number(header[name], name, 1e-12, 1e12) for name in ("radius", "step"))
+    return _volume(voxels, gradients, table, matrix, np.stack([low, high]), radius, step, rois)
 
 
 def _volume(

@@ -7,8 +7,7 @@ import hashlib
 import json
 import logging
 import os
-import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +16,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import GaussianMRIError
-from ..files import atomic_write
+from ..files import atomic_write, finite, read_arrays, read_json, reading
 from ..geometry import check_affine
+from ..geometry.affine import LARGEST_POSITION_MM
 from .camera import Camera
 from .clip import ClipPlane
 from .presets import Preset
@@ -32,6 +32,7 @@ _LOG = logging.getLogger("GaussianMRI")
 SETTINGS, POINTS, FACE = "dataset.json", "points.npz", "face.npz"
 SPLITS = ("train", "test")
 #: NeRF's cameras look along -z with y up, ours along +z with y down.
+_AGAIN = "Make the data set again."
 _OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
@@ -157,14 +158,14 @@ class CinematicDataset:
             GaussianMRIError: the data set has none, or fewer.
         """
         path = self.folder / POINTS
-        try:
-            with np.load(path) as stored:
-                cloud = {name: stored[name] for name in ("points", "colours")}
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise GaussianMRIError(
-                f"{path} cannot be read. Make the data set again with the same settings (its pictures stay), or start "
-                "the training from random splats."
-            ) from error
+        hint = (
+            "Make the data set again with the same settings (its pictures stay), or start the training from random splats."
+        )
+        with reading(path, "a file of points", hint):
+            stored = read_arrays(path)
+            points = finite(stored["points"], (None, 3), "points", LARGEST_POSITION_MM)
+            colours = finite(stored["colours"], (len(points), 3), "colours of the points", 1e6)
+            cloud = {"points": points.astype(np.float32), "colours": colours.astype(np.float32)}
         if len(cloud["points"]) < least:
             raise GaussianMRIError(
                 f"{path} has {len(cloud['points'])} points for {least} splats. Start with fewer splats, or from random ones."
@@ -368,46 +369,53 @@ def read_dataset(folder: str | os.PathLike[str]) -> CinematicDataset:
     root = Path(folder)
     settings = _read_json(root / SETTINGS)
     frames: list[Frame] = []
-    try:
-        background = settings["options"]["background"]
-        for split in SPLITS:
-            path = root / f"transforms_{split}.json"
-            if not path.is_file():
-                raise GaussianMRIError(
-                    f"The data set in {root} is not finished. Make it again with the same settings to go on with it."
-                )
-            content = _read_json(path)
-            fx, fy, cx, cy = (float(content[name]) for name in ("fl_x", "fl_y", "cx", "cy"))
-            width, height = int(content["w"]), int(content["h"])
-            for entry in content["frames"]:
-                pose = np.linalg.inv(np.asarray(entry["transform_matrix"], dtype=np.float64) @ _OPENGL)
-                plane = entry.get("clip_plane")
-                frames.append(
-                    Frame(
-                        Camera(pose.astype(np.float64), fx, fy, cx, cy, width, height),
-                        None if plane is None else ClipPlane.from_dict(plane),
-                        split,
-                        str(entry["file_path"]),
-                        root / str(entry["file_path"]),
-                        tuple(background),
-                    )
-                )
-        bounds = np.asarray(settings["bounds"], dtype=np.float64).reshape(2, 3)
-        facts = {"preset": settings["preset"]["name"], **settings["options"]}
-        return CinematicDataset(
-            root, tuple(frames), bounds, tuple(background), str(settings["fingerprint"]), facts
+    with reading(root / SETTINGS, "the description of a data set", _AGAIN):
+        low, high = finite(settings["bounds"], (2, 3), "bounds", LARGEST_POSITION_MM)
+        if not np.all(low < high):
+            raise GaussianMRIError("The bounds are those of nothing.")
+        red, green, blue = (float(c) for c in finite(settings["options"]["background"], (3,), "background", 1))
+        background = red, green, blue
+        facts = {"preset": str(settings["preset"]["name"]), **settings["options"]}
+        fingerprint = str(settings["fingerprint"])
+    for split in SPLITS:
+        path = root / f"transforms_{split}.json"
+        if not path.is_file():
+            raise GaussianMRIError(
+                f"The data set in {root} is not finished. Make it again with the same settings to go on with it."
+            )
+        with reading(path, "a list of frames", _AGAIN):
+            frames += _frames(root, split, _read_json(path), background)
+    return CinematicDataset(root, tuple(frames), np.stack([low, high]), background, fingerprint, facts)
+
+
+def _frames(
+    root: Path, split: str, content: Mapping[str, Any], background: tuple[float, float, float]
+) -> Iterator[Frame]:
+    fx, fy, cx, cy = (float(content[name]) for name in ("fl_x", "fl_y", "cx", "cy"))
+    width, height = int(content["w"]), int(content["h"])
+    if max(fx, fy, abs(cx), abs(cy)) > 1e6:
+        raise GaussianMRIError("A camera's focal length or centre is beyond any picture.")
+    for entry in content["frames"]:
+        pose = np.linalg.inv(finite(entry["transform_matrix"], (4, 4), "frame's matrix", LARGEST_POSITION_MM) @ _OPENGL)
+        plane = entry.get("clip_plane")
+        name = str(entry["file_path"])
+        if os.path.isabs(name) or ".." in Path(name).parts:
+            raise GaussianMRIError(f"The frame {name} does not lie in the data set.")
+        yield Frame(
+            Camera(pose.astype(np.float64), fx, fy, cx, cy, width, height),
+            None if plane is None else ClipPlane.from_dict(plane),
+            split,
+            name,
+            root / name,
+            background,
         )
-    except (KeyError, TypeError, ValueError, np.linalg.LinAlgError) as error:
-        raise GaussianMRIError(f"The data set in {root} is broken: {error!r}. Make it again.") from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise GaussianMRIError(f"There is no data set in {path.parent}: {path.name} is missing.") from error
-    except (OSError, ValueError) as error:
-        raise GaussianMRIError(f"{path} cannot be read: {error}. Make the data set again.") from error
+    if not path.is_file():
+        raise GaussianMRIError(f"There is no data set in {path.parent}: {path.name} is missing.")
+    with reading(path, "the description of a data set", _AGAIN):
+        content = read_json(path)
     if not isinstance(content, dict):
         raise GaussianMRIError(f"{path} does not describe a data set. Make it again.")
     return content
@@ -440,18 +448,23 @@ def _write_picture(path: Path, render: Render) -> None:
 
 
 def _read_picture(path: Path) -> NDArray[np.float32]:
-    try:
+    hint = "Delete it and make the data set again with the same settings; only what is missing is rendered."
+    with reading(path, "a picture of a data set", hint):
         if path.suffix == ".npy":
-            return np.load(path).astype(np.float32)
-        from PIL import Image
+            with open(path, "rb") as file:
+                pixels = np.lib.format.read_array(file, allow_pickle=False, max_header_size=10_000)
+        else:
+            from PIL import Image
 
-        with Image.open(path) as picture:
-            return (np.asarray(picture, dtype=np.float32) / 255).astype(np.float32)
-    except (OSError, ValueError, SyntaxError) as error:  # PIL says SyntaxError of a broken PNG
-        raise GaussianMRIError(
-            f"{path} cannot be read: {error}. Delete it and make the data set again with the same settings; "
-            "only what is missing is rendered."
-        ) from error
+            with Image.open(path) as picture:
+                if picture.mode not in ("RGB", "RGBA"):
+                    raise ValueError(f"it is a picture of the kind {picture.mode}")
+                Camera.check_size(*picture.size)
+                pixels = np.asarray(picture, dtype=np.float32) / 255
+        if pixels.ndim != 3 or pixels.shape[2] not in (3, 4) or pixels.dtype.kind != "f":
+            raise ValueError(f"it has {pixels.dtype} {pixels.shape}")
+        pixels = np.asarray(finite(pixels, (None, None, None), "picture", 1e4), np.float32)
+    return pixels
 
 
 def _is_complete(path: Path) -> bool:

@@ -51,7 +51,9 @@ def export_splats(
                 "The plane removes every splat; nothing is left to export. Move or flip it."
             )
         facts = {**model.facts, "baked_for": plane.to_dict()}
-        model = replace(model, splats=splats, visibility="none", offsets=None, adjustment=None, facts=facts)
+        model = replace(
+            model, splats=splats, visibility="none", offsets=None, adjustment=None, facts=facts, face=None
+        )
     if target.suffix.lower() == ".ply":
         return save_model(target, model)
     return (write_spz if target.suffix.lower() == ".spz" else write_gltf)(target, model.splats)

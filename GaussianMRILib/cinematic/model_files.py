@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import hashlib
 import json
 import logging
 import os
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,8 @@ import torch
 from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
-from ..files import atomic_write
+from ..files import atomic_write, finite, number, read_json, reading
+from ..geometry.affine import LARGEST_POSITION_MM
 from .adjustment import Adjustment
 from .cut_face import CutFace
 from .model import CinematicModel
@@ -24,6 +28,8 @@ from .splats import Splats
 FORMAT = "GaussianMRI cinematic model"
 VERSION = 1
 FACE = ".face.npz"
+_LARGEST_NETWORK = 64 << 20
+_LARGEST_LOG_SCALE = 40.0  # of a splat that is a plane or a point to float32, or as large as the earth
 _LOG = logging.getLogger("GaussianMRI")
 
 
@@ -53,15 +59,25 @@ def save_model(path: str | os.PathLike[str], model: CinematicModel) -> Path:
         "face": model.face is not None,
     }
     extra = {} if model.offsets is None else {"clip_offset": model.offsets.detach().cpu().numpy()}
-    write_ply(target, model.splats, extra)
     face = target.with_suffix(FACE)
-    if model.face is not None:
-        model.face.save(face)
-    else:
-        face.unlink(missing_ok=True)
-    with atomic_write(target.with_suffix(".json")) as temporary:
+    # Everything is on the disk before the first of the files gets its name.
+    with contextlib.ExitStack() as parts:
+        temporary = parts.enter_context(atomic_write(target.with_suffix(".json")))
+        splats = parts.enter_context(atomic_write(target))
+        _write_ply(splats, model.splats, extra)
+        header["sha256"] = {".ply": _sha256(splats)}
+        if model.face is not None:
+            faces = parts.enter_context(atomic_write(face))
+            model.face.save(faces)
+            header["sha256"][FACE] = _sha256(faces)
         temporary.write_text(json.dumps(header, indent=1) + "\n", encoding="utf-8")
+    if model.face is None:
+        face.unlink(missing_ok=True)
     return target
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def load_model(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> CinematicModel:
@@ -74,52 +90,70 @@ def load_model(path: str | os.PathLike[str], device: torch.device | str = "cpu")
     """
     given = Path(path)
     beside = given.with_suffix(".json")
-    splats, extra = read_ply(given.with_suffix(".ply") if given.suffix == ".json" else given)
+    ply = given.with_suffix(".ply") if given.suffix == ".json" else given
+    splats, extra = read_ply(ply)
     if not beside.is_file():
         means = splats.means.double().numpy()
+        if not len(means):
+            raise GaussianMRIError(f"{ply} has no splats.")
         low, high = means.min(axis=0), means.max(axis=0)
         facts = {"source": given.name}
         model = CinematicModel(splats, (low + high) / 2, float((high - low).max() / 2) or 1.0, facts=facts)
         return model.to(device)
-    try:
-        header = json.loads(beside.read_text(encoding="utf-8"))
-        if header.get("format") != FORMAT:
+    with reading(beside, "the description of a model"):
+        header = read_json(beside)
+        if not isinstance(header, dict) or header.get("format") != FORMAT:
             raise ValueError("another format")
-        if header["version"] > VERSION:
+        if number(header["version"], "version") > VERSION:
             raise GaussianMRIError(
                 f"{beside} was written by a newer version (model version {header['version']}); update GaussianMRI."
             )
         if header["count"] != len(splats):
             raise GaussianMRIError(
-                f"{beside} belongs to {header['count']} splats, {header['splats']} has {len(splats)}. Take both "
+                f"{beside} belongs to {header['count']} splats, {ply.name} has {len(splats)}. Take both "
                 "files from one training."
             )
-        network = header["adjustment"]
-        red, green, blue = header["background"]
-        offsets = extra.get("clip_offset")
-        face = None
-        if header.get("face"):
-            if given.with_suffix(FACE).is_file():
-                face = CutFace.load(given.with_suffix(FACE))
-            else:
-                _LOG.warning("%s is missing; cut faces are shown by the splats.", given.with_suffix(FACE))
-        return CinematicModel(
-            splats,
-            np.array(header["center"]),
-            float(header["unit"]),
-            header["visibility"],
-            None if offsets is None else torch.from_numpy(offsets),
-            None if network is None else _unpack_network(network),
-            (float(red), float(green), float(blue)),
-            header["facts"],
-            face,
-        ).to(device)
-    except GaussianMRIError:
-        raise
-    except Exception as error:  # JSON, key, type and shape errors all mean the same to the user
+        sums = header.get("sha256", {})  # files of the first releases have none
+        _check_belongs(beside, ply, sums.get(".ply"))
+        model = _described(splats, extra.get("clip_offset"), header)
+        faces = given.with_suffix(FACE) if header.get("face") else None
+        if faces is not None and not faces.is_file():
+            _LOG.warning("%s is missing; cut faces are shown by the splats.", faces)
+            faces = None
+    if faces is not None:
+        _check_belongs(beside, faces, sums.get(FACE))
+        model = replace(model, face=CutFace.load(faces))
+    return model.to(device)
+
+
+def _check_belongs(beside: Path, path: Path, sha256: str | None) -> None:
+    if sha256 is not None and _sha256(path) != sha256:
         raise GaussianMRIError(
-            f"{beside} is not the description of a model, or it is damaged ({error})."
-        ) from error
+            f"{path} is not the file that {beside} describes: it is of another training, or damaged. Take all files of "
+            "a model from one training."
+        )
+
+
+def _described(
+    splats: Splats, offsets: NDArray[np.float32] | None, header: dict[str, Any]
+) -> CinematicModel:
+    """The model of a JSON file; raises anything where that is damaged."""
+    network, background = header["adjustment"], finite(header["background"], (3,), "background", 1.0)
+    red, green, blue = (float(c) for c in background)
+    if not isinstance(header["facts"], dict) or background.min() < 0:
+        raise ValueError("its facts or its background are none")
+    if offsets is not None:
+        finite(offsets, (len(splats),), "learned offsets", 1e6)
+    return CinematicModel(
+        splats,
+        finite(header["center"], (3,), "center", LARGEST_POSITION_MM),
+        number(header["unit"], "unit", 1e-6, LARGEST_POSITION_MM),
+        header["visibility"],
+        None if offsets is None else torch.from_numpy(offsets),
+        None if network is None else _unpack_network(network),
+        (red, green, blue),
+        header["facts"],
+    )
 
 
 def model_bytes(path: str | os.PathLike[str]) -> int:
@@ -135,15 +169,26 @@ def _pack_network(network: Adjustment) -> dict[str, Any]:
 
 
 def _unpack_network(header: dict[str, Any]) -> Adjustment:
-    network = Adjustment.from_config(header)
-    raw = zlib.decompress(base64.b64decode(header["weights"]))
+    limits = {"depth": 64, "width": 4096, "position_frequencies": 32, "plane_frequencies": 32}
+    for name, most in limits.items():
+        number(header[name], name, 0 if "frequencies" in name else 1, most)
+    finite(header["center"], (3,), "network's center", LARGEST_POSITION_MM)
+    number(header["unit"], "network's unit", 1e-6, LARGEST_POSITION_MM)
+    unpacker = zlib.decompressobj()
+    raw = unpacker.decompress(base64.b64decode(header["weights"]), _LARGEST_NETWORK)
+    if unpacker.unconsumed_tail:
+        raise ValueError("the network is too large")
     values = torch.from_numpy(np.frombuffer(raw, dtype="<f4").copy())
+    finite(values.numpy(), (None,), "network's weights")
+    with torch.device("meta"):  # the size of a network that the weights are not those of is nobody's memory
+        expected = sum(p.numel() for p in Adjustment.from_config(header).state_dict().values())
+    if expected != len(values):
+        raise ValueError(f"the network has {len(values)} numbers, expected {expected}")
+    network = Adjustment.from_config(header)
     state, at = network.state_dict(), 0
     for name, tensor in state.items():
         state[name] = values[at : at + tensor.numel()].reshape(tensor.shape)
         at += tensor.numel()
-    if at != len(values):
-        raise ValueError(f"the network has {len(values)} numbers, expected {at}")
     network.load_state_dict(state)
     return network.requires_grad_(False)
 
@@ -171,7 +216,13 @@ def write_ply(
     Args:
         extra: further properties by name, (N,) each.
     """
-    target, more = suffixed(path, ".ply"), extra or {}
+    target = suffixed(path, ".ply")
+    with atomic_write(target) as temporary:
+        _write_ply(temporary, splats, extra or {})
+    return target
+
+
+def _write_ply(path: Path, splats: Splats, more: dict[str, NDArray[np.float32]]) -> None:
     s = splats.map(lambda tensor: tensor.detach().float().cpu())
     count = len(s)
     columns = [
@@ -187,10 +238,9 @@ def write_ply(
     names = [*_ply_names(s.sh.shape[1]), *more]
     header = ["ply", "format binary_little_endian 1.0", f"element vertex {count}"]
     header += [f"property float {name}" for name in names] + ["end_header", ""]
-    with atomic_write(target) as temporary, open(temporary, "wb") as file:
+    with open(path, "wb") as file:
         file.write("\n".join(header).encode("ascii"))
         file.write(torch.cat(columns, dim=1).numpy().astype("<f4").tobytes())
-    return target
 
 
 def read_ply(path: str | os.PathLike[str]) -> tuple[Splats, dict[str, NDArray[np.float32]]]:
@@ -199,10 +249,12 @@ def read_ply(path: str | os.PathLike[str]) -> tuple[Splats, dict[str, NDArray[np
     Raises:
         GaussianMRIError: no such file, another kind of PLY, or a truncated one.
     """
-    try:
-        raw = Path(path).read_bytes()
-    except OSError as error:
-        raise GaussianMRIError(f"{path} cannot be read: {error.strerror or error}.") from error
+    with reading(path, "a PLY file in the layout of 3D Gaussian splatting"):
+        found = _parsed_ply(path, Path(path).read_bytes())
+    return found
+
+
+def _parsed_ply(path: str | os.PathLike[str], raw: bytes) -> tuple[Splats, dict[str, NDArray[np.float32]]]:
     end = raw.find(b"end_header\n")
     lines = raw[: max(0, end)].decode("ascii", errors="replace").split("\n")
     if (
@@ -245,6 +297,15 @@ def read_ply(path: str | os.PathLike[str]) -> tuple[Splats, dict[str, NDArray[np
         base.contiguous(),
         gather("opacity")[:, 0],
     )
+    if len(set(names)) != len(names):
+        raise GaussianMRIError(f"{path} has a property twice.")
+    for name, value, largest in (
+        ("places", splats.means, LARGEST_POSITION_MM), ("rotations", splats.quaternions, 1e12), ("colours", splats.sh, 1e6),
+        ("opacities", splats.logit_opacities, 1e6), ("sizes", splats.log_scales, _LARGEST_LOG_SCALE),
+    ):  # fmt: skip
+        finite(value.numpy(), (None,) * value.ndim, f"splats' {name}", largest)
+    if not bool((splats.quaternions.norm(dim=1) > 1e-12).all()):
+        raise GaussianMRIError(f"{path} has splats without a rotation.")
     known = set(_ply_names(coefficients))
     return splats, {n: v.astype(np.float32) for n, v in columns.items() if n not in known}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import os
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import GaussianMRIError
+from ..files import finite, number, read_json, reading
 from .transfer import TransferFunction, read_volume_property
 
 BUILT_IN = Path(__file__).with_name("presets.json")
@@ -24,6 +24,12 @@ Colour = tuple[float, float, float]
 def _check(condition: bool, message: str) -> None:
     if not condition:
         raise GaussianMRIError(message)
+
+
+def _colour(value: Any, what: str) -> Colour:
+    red, green, blue = (float(c) for c in finite(value, (3,), what, 1e6))
+    _check(min(red, green, blue) >= 0, f"The {what} must be three numbers from 0.")
+    return red, green, blue
 
 
 @dataclass(frozen=True)
@@ -47,12 +53,12 @@ class Light:
     colour: Colour = (1.0, 1.0, 1.0)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "colour", tuple(float(c) for c in self.colour))
-        _check(self.distance > 0 and self.size > 0, "A light's distance and size must be more than 0.")
-        _check(
-            self.intensity >= 0 and len(self.colour) == 3 and min(self.colour) >= 0,
-            "A light's intensity and colour (three numbers) must not be negative.",
-        )
+        object.__setattr__(self, "colour", _colour(self.colour, "light's colour"))
+        for name, low, high in (
+            ("azimuth", -3600, 3600), ("elevation", -3600, 3600), ("distance", 0.01, 1e4), ("size", 1e-3, 1e4),
+            ("intensity", 0, 1e6),
+        ):  # fmt: skip
+            object.__setattr__(self, name, number(getattr(self, name), f"light's {name}", low, high))
 
     @property
     def direction(self) -> NDArray[np.float64]:
@@ -108,25 +114,19 @@ class Preset:
         lights = tuple(x if isinstance(x, Light) else Light(**x) for x in self.lights)
         object.__setattr__(self, "lights", lights)
         for name in ("zenith", "horizon", "nadir"):
-            colour = tuple(float(c) for c in getattr(self, name))
-            _check(
-                len(colour) == 3 and min(colour) >= 0, f"{self.name}: {name} must be three numbers from 0."
-            )
-            object.__setattr__(self, name, colour)
-        object.__setattr__(self, "percentiles", tuple(float(p) for p in self.percentiles))
-        _check(
-            len(self.percentiles) == 2 and all(0 <= p <= 100 for p in self.percentiles),
-            f"{self.name}: percentiles must be two numbers from 0 to 100.",
-        )
+            object.__setattr__(self, name, _colour(getattr(self, name), f"{name} of {self.name}"))
+        percentiles = tuple(number(p, f"percentiles of {self.name}", 0, 100) for p in self.percentiles)
+        object.__setattr__(self, "percentiles", percentiles)
+        _check(len(percentiles) == 2, f"{self.name}: percentiles must be two numbers.")
         _check(len(self.lights) <= 4, f"{self.name}: there are at most four lights.")
-        _check(
-            self.density > 0 and self.smoothing >= 0 and self.surface > 0 and self.shininess >= 0,
-            f"{self.name}: density and surface must be more than 0, smoothing and shininess not less.",
-        )
-        _check(0 <= self.reflectance <= 1, f"{self.name}: reflectance must lie in 0..1.")
-        _check(-0.95 <= self.anisotropy <= 0.95, f"{self.name}: anisotropy must lie in -0.95..0.95.")
-        _check(1 <= int(self.scatterings) <= 4096, f"{self.name}: a path has 1 to 4096 scatterings.")
-        _check(self.exposure > 0, f"{self.name}: exposure must be more than 0.")
+        for name, low, high in (
+            ("density", 1e-6, 1e6), ("smoothing", 0, 100), ("surface", 1e-6, 1e12), ("shininess", 0, 1e4),
+            ("reflectance", 0, 1), ("anisotropy", -0.95, 0.95), ("scatterings", 1, 4096), ("exposure", 1e-6, 1e6),
+        ):  # fmt: skip
+            value = number(getattr(self, name), f"{name} of {self.name}", low, high)
+            object.__setattr__(self, name, int(value) if name == "scatterings" else value)
+        words = isinstance(self.name, str) and isinstance(self.description, str) and isinstance(self.relative, bool)
+        _check(words, f"{self.name}: name and description are text, relative is true or false.")
 
     def fitted(self, values: ArrayLike) -> Preset:
         """The preset in the volume's own values.
@@ -204,19 +204,12 @@ def read_presets(path: str | os.PathLike[str]) -> dict[str, Preset]:
         GaussianMRIError: not readable, not such a file, or a preset in it is wrong.
     """
     name = os.fspath(path)
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise GaussianMRIError(f"{name} cannot be read: {error.strerror or error}.") from error
-    except ValueError as error:
-        raise GaussianMRIError(f"{name} is not a file of presets: {error}.") from error
-    entries = content.get("presets") if isinstance(content, Mapping) else None
-    if not isinstance(entries, list):
-        raise GaussianMRIError(f"{name} is not a file of presets: it has no list 'presets'.")
-    try:
+    with reading(path, "a file of presets"):
+        content = read_json(path)
+        entries = content.get("presets") if isinstance(content, Mapping) else None
+        if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
+            raise GaussianMRIError(f"{name} is not a file of presets: it has no list 'presets' of objects.")
         found = [Preset.from_dict(entry) for entry in entries]
-    except (GaussianMRIError, AttributeError) as error:
-        raise GaussianMRIError(f"{name}: {error}") from error
     return {preset.name: preset for preset in found}
 
 
@@ -268,7 +261,7 @@ def from_volume_property(path: str | os.PathLike[str]) -> Preset:
         transfer=found.transfer,
         description="Slicer volume property",
         density=4.0,
-        surface=0.02 * min(span, 2000.0) if found.shade else 1e6,
+        surface=max(1e-6, 0.02 * min(span, 2000.0)) if found.shade else 1e6,
         reflectance=min(0.2, 0.2 * found.specular) if found.shade else 0.0,
         shininess=max(1.0, min(200.0, found.specular_power * 3.0)),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["PathTracer", "Render", "Roi", "srgb_to_linear", "tone_map"]
 
 _LOG = logging.getLogger("GaussianMRI")
+_PASS_SECONDS = 2.0
 Image = NDArray[np.float32]
 #: Axis-aligned box in RAS, mm: lowest and highest corner.
 Roi = tuple[ArrayLike, ArrayLike]
@@ -206,8 +208,11 @@ class PathTracer:
         done = 0
         while done < samples:
             count = min(max(done, 1), longest, samples - done)
+            begun = time.monotonic()
             torch.ops.gaussianmri.trace_(sums, scene, *volume.tensors(), seed & 0x7FFFFFFF, done, count)
             done += count
+            # Of dense volumes each sample takes long, and a signal waits for the pass.
+            longest = max(1, min(longest, int(count * _PASS_SECONDS / max(time.monotonic() - begun, 1e-6))))
             yield sums, done
 
     def _resolve(self, sums: torch.Tensor, samples: int, background: Sequence[float]) -> Render:

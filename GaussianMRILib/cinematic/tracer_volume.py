@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import torch
 
 LEVELS = 4096
+_MOST_COLLISIONS = 100.0  # of a ray in a voxel
 
 
 def srgb_to_linear(colour: ArrayLike) -> NDArray[np.float64]:
@@ -100,7 +101,7 @@ class TracerVolume:
         s["right"], s["down"] = right / camera.fx, down / camera.fy
         s["corner"] = forward - right * camera.cx / camera.fx - down * camera.cy / camera.fy
         s["value_scale"] = (LEVELS - 1) / 65535
-        s["gradient_scale"] = preset.surface / self.step
+        s["gradient_scale"] = np.clip(preset.surface / self.step, 1e-30, 1e30)  # of 32 bits
         s["face"] = self.spacing
         s["anisotropy"], s["reflectance"], s["shininess"] = (
             preset.anisotropy, preset.reflectance, preset.shininess
@@ -186,6 +187,8 @@ def prepare(
     values = np.rint(part, out=part).astype(np.uint16)
     levels = low + np.arange(LEVELS) * (step * 65535 / (LEVELS - 1))
     extinction = preset.transfer.extinction_at(levels, spacing) * preset.density
+    # Light ends within a hundredth of a voxel then. More would look the same and take hours, a step for each collision.
+    np.minimum(extinction, _MOST_COLLISIONS / float(spacings.min()), out=extinction)
     colour = srgb_to_linear(preset.transfer.colour_at(levels))
     table = np.concatenate([extinction, colour.ravel(), factors]).astype(np.float32)
     majorants = _majorants(values, table[:LEVELS])

@@ -17,9 +17,11 @@ from torch import Tensor
 
 from .. import native
 from ..errors import GaussianMRIError
+from ..files import number, reading
 from ..fitting.problem import choose_device
+from ..tensor_files import load_optimiser, load_weights, tensor
 from .adjustment import Adjustment, AdjustmentShape
-from .checkpoint import read_checkpoint, write_checkpoint
+from .checkpoint import DAMAGED, read_checkpoint, write_checkpoint
 from .dataset import CinematicDataset, Frame
 from .densify import AdaptiveControl, GrowingSplats, Relocation, Schedule
 from .model import CinematicModel
@@ -121,7 +123,9 @@ class Trainer:
             assert self.options.cap is not None
             self._control = Relocation(schedule, self.unit, self.options.cap)
         if self.checkpoint is not None and self.checkpoint.exists():
-            self._restore(read_checkpoint(self.checkpoint))
+            state = read_checkpoint(self.checkpoint)
+            with reading(self.checkpoint, "a checkpoint of a training", DAMAGED):
+                self._restore(state)
 
     # ---- the loop ------------------------------------------------------------------------------------------------
 
@@ -348,24 +352,40 @@ class Trainer:
                 "or name another checkpoint."
             )
         leaves = state["parameters"]
+        count, coefficients = len(leaves["means"]), (self.options.degree + 1) ** 2
+        parts = {"means": (3,), "quaternions": (4,), "log_scales": (3,), "sh_base": (1, 3), "sh_rest": (coefficients - 1, 3)}
+        checked = {name: tensor(leaves[name], (count, *shape), name) for name, shape in parts.items()}
+        offsets = None if self.growing.offsets is None else tensor(leaves["offsets"], (count,), "offsets")
+        if not count:
+            raise GaussianMRIError("It has no splats.")
         splats = Splats(
-            leaves["means"],
-            leaves["quaternions"],
-            leaves["log_scales"],
-            torch.cat([leaves["sh_base"], leaves["sh_rest"]], dim=1),
-            leaves["logit_opacities"],
+            checked["means"],
+            checked["quaternions"],
+            checked["log_scales"],
+            torch.cat([checked["sh_base"], checked["sh_rest"]], dim=1),
+            tensor(leaves["logit_opacities"], (count,), "logit_opacities"),
         )
-        self.growing = self._grow(splats, leaves.get("offsets"))
-        self.growing.optimiser.load_state_dict(state["optimiser"])
-        self._order = state["order"]
+        self.growing = self._grow(splats, offsets)
+        load_optimiser(self.growing.optimiser, state["optimiser"])
+        frames = len(self._frames)
+        self._order = [int(number(n, "order of the frames", 0, frames - 1)) for n in state["order"]]
         self._generator.set_state(state["generator"])
-        self.iteration, self.elapsed = state["iteration"], state["elapsed"]
-        self._psnr, self._best, self._bad, self.stopped_early = state["early"]
+        self.iteration = int(number(state["iteration"], "iteration", 0, self.options.iterations))
+        self.elapsed = number(state["elapsed"], "time", 0)
+        psnr, best, bad, stopped = state["early"]
+        self._psnr = None if psnr is None else number(psnr, "PSNR")
+        self._best = best if best == -math.inf else number(best, "best PSNR")
+        self._bad, self.stopped_early = int(number(bad, "checks without a gain", 0)), bool(stopped)
         if self.adjustment is not None:
-            self.adjustment.load_state_dict(state["adjustment"])
-            self._adjuster.load_state_dict(state["adjuster"])
+            load_weights(self.adjustment, state["adjustment"])
+            load_optimiser(self._adjuster, state["adjuster"])
         if isinstance(self._control, AdaptiveControl):
-            self._control.restore(state["control"], self.device)
+            noted = state["control"]
+            for part in noted:
+                tensor(part, (len(noted[0]),), "gradients of the splats")
+            if len(noted) != 3 or len(noted[0]) not in (0, count):
+                raise GaussianMRIError("The gradients are not those of the splats.")
+            self._control.restore(noted, self.device)
         _LOG.info("Training goes on from iteration %d of %s.", self.iteration, self.checkpoint)
 
 

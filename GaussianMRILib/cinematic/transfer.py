@@ -13,9 +13,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import GaussianMRIError
+from ..files import number, reading
 
 #: Opacity counts as this where it is more: a wholly opaque tissue has no finite extinction.
 LARGEST_OPACITY = 0.99
+_LARGEST_VALUE = 1e12
 
 
 def _points(values: ArrayLike, columns: int, what: str) -> NDArray[np.float64]:
@@ -23,8 +25,8 @@ def _points(values: ArrayLike, columns: int, what: str) -> NDArray[np.float64]:
         table = np.array(values, dtype=np.float64).reshape(-1, columns)
     except (TypeError, ValueError) as error:
         raise GaussianMRIError(f"The {what} needs points of {columns} numbers each.") from error
-    if not np.all(np.isfinite(table)):
-        raise GaussianMRIError(f"The {what} has a point that is not finite.")
+    if not np.all(np.abs(table) <= _LARGEST_VALUE):  # or NaN
+        raise GaussianMRIError(f"The {what} has a point that is not finite or beyond {_LARGEST_VALUE:g}.")
     if np.any(np.diff(table[:, 0]) < 0):
         raise GaussianMRIError(f"The points of the {what} must be in the order of their values.")
     if np.any(table[:, 1:] < 0) or np.any(table[:, 1:] > 1):
@@ -66,10 +68,8 @@ class TransferFunction:
             raise GaussianMRIError(
                 "The transfer function has no opacity anywhere, so there is nothing to see. Raise its opacity."
             )
-        if self.unit_distance is not None and not 0 < self.unit_distance < 1e3:
-            raise GaussianMRIError(
-                f"The opacity's unit distance must be between 0 and 1000 mm, got {self.unit_distance}."
-            )
+        if self.unit_distance is not None:
+            number(self.unit_distance, "opacity's unit distance in mm", 1e-6, 1e3)
 
     def colour_at(self, values: ArrayLike) -> NDArray[np.float64]:
         """sRGB colour (..., 3) of values (...)."""
@@ -172,32 +172,24 @@ def read_volume_property(path: str | os.PathLike[str]) -> VolumeProperty:
     Raises:
         GaussianMRIError: the file cannot be read, or is not such a file.
     """
-    name = os.fspath(path)
-    try:
+    with reading(path, "a usable volume property file"):
         text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise GaussianMRIError(f"{name} cannot be read: {error.strerror or error}.") from error
-    except UnicodeDecodeError as error:
-        raise GaussianMRIError(f"{name} is not a volume property file: it is not text.") from error
-    if text.lstrip().startswith("{"):
-        try:
-            return _json_property(json.loads(text))
-        except (ValueError, LookupError, TypeError, GaussianMRIError) as error:
-            raise GaussianMRIError(f"{name} is not a usable volume property file: {error!r}") from error
+        found = _json_property(json.loads(text)) if text.lstrip().startswith("{") else _text_property(text)
+    return found
+
+
+def _text_property(text: str) -> VolumeProperty:
     lines = [line.strip() for line in text.splitlines()]
     if len(lines) < 9:
-        raise GaussianMRIError(f"{name} is not a volume property file: it has {len(lines)} of 9 lines.")
-    try:
-        shade, diffuse, ambient, specular, power = (float(line or 0) for line in lines[1:6])
-        opacity = _numbers(lines[6], 2, "scalar opacity")
-        gradient: Sequence[Any] | NDArray[np.float64] = (
-            _numbers(lines[7], 2, "gradient opacity") if lines[7] else ()
-        )
-        colour = _numbers(lines[8], 4, "colour")
-        transfer = TransferFunction(colour, opacity, gradient, None)  # type: ignore[arg-type]
-    except (ValueError, GaussianMRIError) as error:
-        raise GaussianMRIError(f"{name} is not a usable volume property file: {error}") from error
-    return VolumeProperty(transfer, shade != 0, diffuse, ambient, specular, power)
+        raise ValueError(f"it has {len(lines)} of 9 lines")
+    lighting = [number(float(line or 0), "lighting", -1e6, 1e6) for line in lines[1:6]]
+    opacity = _numbers(lines[6], 2, "scalar opacity")
+    gradient: Sequence[Any] | NDArray[np.float64] = (
+        _numbers(lines[7], 2, "gradient opacity") if lines[7] else ()
+    )
+    colour = _numbers(lines[8], 4, "colour")
+    transfer = TransferFunction(colour, opacity, gradient, None)  # type: ignore[arg-type]
+    return VolumeProperty(transfer, lighting[0] != 0, *lighting[1:])
 
 
 def _json_property(content: Mapping[str, Any]) -> VolumeProperty:
@@ -213,7 +205,7 @@ def _json_property(content: Mapping[str, Any]) -> VolumeProperty:
     return VolumeProperty(
         transfer,
         bool(component["shade"]),
-        *(float(light[name]) for name in ("diffuse", "ambient", "specular", "specularPower")),
+        *(number(light[name], name, 0, 1e6) for name in ("diffuse", "ambient", "specular", "specularPower")),
     )
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import shlex
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from ..errors import GaussianMRIError
+from ..files import out_of_memory
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -51,8 +53,15 @@ class CommandLine(click.Group):
         except (click.Abort, KeyboardInterrupt):
             click.echo("\nCancelled; nothing was left half-written.", err=True)
             return CANCELLED
-        except MemoryError:
-            click.echo("Error: not enough memory; fit a smaller region with --roi.", err=True)
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            asked = re.search(r"(?:allocate|of size) ([\d.]+ ?\w*)", str(error))
+            what = f" for {asked[1]}" if asked else ""
+            click.echo(
+                f"Error: not enough memory{what}. Fit or render a smaller region (--roi, --size), or use larger voxels.",
+                err=True,
+            )
             return FAILED
         except BrokenPipeError:
             # The reader of a pipe has gone (`gaussianmri inspect ... | head`): not an error, and stdout is
@@ -249,8 +258,17 @@ def stacks_to_fit(
     raise GaussianMRIError("\n".join(lines))
 
 
-def check_writable(*paths: Path | None) -> None:
-    """Find out before the work, not after it, that an output file cannot be written."""
+def check_writable(*paths: Path | None, inputs: Iterable[Path | None] = ()) -> None:
+    """Find out before the work, not after it, that an output file cannot be written, or would destroy an input.
+
+    Args:
+        inputs: files and folders that the command reads.
+    """
+    taken: dict[str, Path] = {}
+    read = [path for path in inputs if path is not None]
+    for path in paths:
+        if path is not None:
+            _check_own_name(path, taken, read)
     for path in paths:
         if path is None:
             continue
@@ -263,6 +281,34 @@ def check_writable(*paths: Path | None) -> None:
             raise GaussianMRIError(
                 f"{path} cannot be written: no permission in {folder}. Choose another folder."
             )
+
+
+def _check_own_name(path: Path, taken: dict[str, Path], inputs: list[Path]) -> None:
+    real = os.path.realpath(path)
+    if os.path.normcase(real) in taken:
+        raise GaussianMRIError(f"{path} is named twice as an output; give each a name of its own.")
+    taken[os.path.normcase(real)] = path
+    for given in inputs:
+        if not path.exists() or not given.exists():
+            continue
+        # A file in a folder of images is one of them; others are left alone by readers.
+        within = given.is_dir() and Path(real).is_relative_to(os.path.realpath(given)) and holds_image(Path(real))
+        if within or os.path.samefile(path, given):
+            raise GaussianMRIError(f"{path} is an input, which is never overwritten; give the output another name.")
+
+
+def check_suffix(path: Path | None, *suffixes: str) -> None:
+    """Refuse a name that says something else than what the file will hold."""
+    if path is not None and not path.name.lower().endswith(suffixes):
+        raise GaussianMRIError(f"{path} must end in {' or '.join(suffixes)}, by which programs know what it holds.")
+
+
+def holds_image(path: Path) -> bool:
+    """Whether a file would be read as an image."""
+    from ..stacks.dicom_frames import looks_like_dicom
+    from ..stacks.volumes import is_volume
+
+    return path.is_file() and (is_volume(path) or looks_like_dicom(path))
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

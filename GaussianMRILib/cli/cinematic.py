@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ..cinematic.options import LABELS, METHODS, STARTS
-from ..errors import GaussianMRIError
-from .app import advance, check_writable, common_options, output_option, progress_bar, table
+from .app import advance, check_suffix, check_writable, common_options, output_option, progress_bar, table
 from .cinematic_dataset import dataset
 
 if TYPE_CHECKING:
@@ -56,6 +55,13 @@ splats_only = click.option(
     is_flag=True,
     help="Without the volume's own cut faces in front of the splats.",
 )
+
+
+def _files_of_set(folder: Path) -> list[Path]:
+    """Those of a data set that a careless name could overwrite."""
+    from ..cinematic.dataset import FACE, POINTS, SETTINGS, SPLITS
+
+    return [folder / name for name in (SETTINGS, POINTS, FACE, *(f"transforms_{split}.json" for split in SPLITS))]
 
 
 def _plane(plane: Path | None, clip: tuple[float, ...] | None) -> ClipPlane | None:
@@ -133,7 +139,8 @@ def train(
 
     if output.suffix.lower() != ".ply":
         raise click.UsageError("The model's file must end in .ply.")
-    check_writable(output, checkpoint)
+    kept = checkpoint or output.with_suffix(".ckpt")
+    check_writable(output, output.with_suffix(".json"), output.with_suffix(FACE), kept, inputs=_files_of_set(folder))
     changes: dict[str, Any] = {"seed": seed, "patience": patience}
     if method is not None:
         changes["method"] = method
@@ -142,7 +149,6 @@ def train(
     target = choose_device(device)
     chosen = preset or ("quick" if target.type == "cpu" else "default")
     options = TrainOptions.preset(chosen, **changes).scaled(splats, iterations)
-    kept = checkpoint or output.with_suffix(".ckpt")
     trainer = Trainer(read_dataset(folder), options, kept, target)
     with progress_bar("Training") as bar:
         for report in trainer:
@@ -225,7 +231,7 @@ def render(
         raise click.UsageError("Give either --turntable or --sweep.")
     moving = turntable is not None or sweep is not None
     if output.suffix.lower() in (".png", ".mp4"):
-        check_writable(output)
+        check_writable(output, inputs=(file, plane))
         if moving != (output.suffix.lower() == ".mp4"):
             raise click.UsageError("One picture goes to .png; a film to .mp4, or to a folder.")
     elif not moving:
@@ -285,7 +291,8 @@ def evaluate(
     from ..files import atomic_write
     from ..fitting.problem import choose_device
 
-    check_writable(json_file)
+    check_suffix(json_file, ".json")
+    check_writable(json_file, inputs=(*files, *(file.with_suffix(".json") for file in files), *_files_of_set(folder)))
     frames = read_dataset(folder).test
     target, lpips = choose_device(device), ColourLpips()
     rows, scores = [], {}
@@ -327,11 +334,11 @@ def export(file: Path, output: Path, plane: Path | None, clip: tuple[float, ...]
       gaussianmri cinematic export head.ply --plane cut.mrk.json -o head-cut.glb
     """
     from ..cinematic.export import export_splats
-    from ..cinematic.model_files import load_model
+    from ..cinematic.model_files import FACE, load_model
 
-    check_writable(output)
-    if output.exists() and file.with_suffix(".ply").resolve() == output.resolve():
-        raise GaussianMRIError(f"{output} is the model itself; give another name.")
+    parts = [file.with_suffix(suffix) for suffix in (".ply", ".json", FACE)]
+    outputs = [output.with_suffix(suffix) for suffix in (".json", FACE)] if output.suffix.lower() == ".ply" else []
+    check_writable(output, *outputs, inputs=(file, plane, *parts))
     written = export_splats(output, load_model(file), _plane(plane, clip))
     click.echo(f"Written       {written} ({written.stat().st_size / 1e6:.1f} MB)")
 

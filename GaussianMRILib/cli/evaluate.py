@@ -11,8 +11,9 @@ import click
 import numpy as np
 
 from ..errors import GaussianMRIError
+from ..files import all_or_none
 from ..methods import METHODS
-from .app import check_writable, common_options, load_stacks
+from .app import check_suffix, check_writable, common_options, load_stacks
 from .comparison import (
     DEFAULT_METHODS,
     Image,
@@ -98,7 +99,9 @@ def evaluate(
         raise click.UsageError("Give either --truth SERIES (and INPUT) or --isotropic SCAN.")
     if (truth is not None) != bool(inputs):
         raise click.UsageError("INPUT goes with --truth, and --isotropic needs none.")
-    check_writable(png, json_file)
+    check_suffix(png, ".png")
+    check_suffix(json_file, ".json")
+    check_writable(png, json_file, inputs=(*inputs, truth, isotropic))
     if truth is not None:
         stacks = load_stacks(inputs, thickness=thickness)
         planes_to_show, truths = _acquired(truth, stacks)
@@ -110,10 +113,11 @@ def evaluate(
     truths, results = compare(renderers, planes_to_show, truths, match_intensity)
     click.echo(results_table(results))
     click.echo(f"Means over {len(truths)} planes; * best")
-    if png is not None:
-        comparison_picture(png, truths, results)
-    if json_file is not None:
-        write_scores(json_file, results)
+    with all_or_none():
+        if png is not None:
+            comparison_picture(png, truths, results)
+        if json_file is not None:
+            write_scores(json_file, results)
 
 
 def write_scores(path: Path, results: list[Result]) -> None:

@@ -7,7 +7,15 @@ from typing import Any
 
 import click
 
-from .app import check_writable, common_options, fit_options, output_option, run_fit, stacks_to_fit
+from .app import (
+    check_suffix,
+    check_writable,
+    common_options,
+    fit_options,
+    output_option,
+    run_fit,
+    stacks_to_fit,
+)
 
 
 @click.command(short_help="Fit Gaussians to slices.")
@@ -69,7 +77,8 @@ def fit(
       gaussianmri fit dicom/ --group 1 -o t2.npz
       gaussianmri fit dicom/ --stack 2 --roi -40 40 -60 30 -50 40 -o l5s1.npz
     """
-    check_writable(output)
+    check_writable(output, inputs=inputs)
+    check_suffix(output, ".npz")
     stacks = stacks_to_fit(
         inputs, chosen, group, thickness, output, same_frame=same_frame, any_contrast=any_contrast
     )

@@ -13,7 +13,16 @@ import click
 
 from ..errors import GaussianMRIError
 from ..grading.labels import INPUT_TYPES, LEVELS, TASKS
-from .app import advance, check_writable, common_options, load_stacks, output_option, progress_bar, table
+from .app import (
+    advance,
+    check_suffix,
+    check_writable,
+    common_options,
+    load_stacks,
+    output_option,
+    progress_bar,
+    table,
+)
 from .grade_evaluate import evaluate
 from .grade_prepare import prepare, validate
 
@@ -113,13 +122,13 @@ def train(
     from ..grading.options import GradingOptions
     from ..grading.train import GradingTrainer
 
-    check_writable(output, checkpoint, log)
+    check_suffix(output, ".pt")
+    check_suffix(log, ".csv")
     options = GradingOptions(
         types, levels or None, input_size, mirror, epochs, window, batch, rate, precision=precision, seed=seed
     )
     kept = checkpoint or output.with_suffix(".ckpt")
-    if kept == output:
-        raise click.UsageError("The checkpoint of the training and the model need different names.")
+    check_writable(output, kept, log, inputs=[folder / name for name in ("cases.csv", "crops.json")])
     with _processes(device) as (target, first):
         trainer = GradingTrainer(CropSet.read(folder), Task.named(task), options, kept, target, log)
         with progress_bar("Training") as bar, _kept(trainer):
@@ -223,7 +232,8 @@ def predict(
     from ..grading.model_card import load_grader
     from ..grading.predict import grade as grade_disc
 
-    check_writable(json_file)
+    check_suffix(json_file, ".json")
+    check_writable(json_file, inputs=(*models, *inputs, discs))
     target = choose_device(device)
     graders = [load_grader(model, device=target) for model in models]
     seen = _input(graders, load_stacks(inputs, chosen), discs, level, kind, str(target))

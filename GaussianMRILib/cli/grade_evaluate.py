@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import GaussianMRIError
-from .app import advance, check_writable, common_options, progress_bar, table
+from .app import advance, check_suffix, check_writable, common_options, progress_bar, table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,7 +63,7 @@ def evaluate(
     Example:
       gaussianmri grade evaluate inputs/ left-A.pt left-A-GS.pt --json auroc.json
     """
-    from ..files import atomic_write
+    from ..files import all_or_none, atomic_write
     from ..fitting.problem import choose_device
     from ..grading.auroc import bootstrap, calibration_error, class_aurocs
     from ..grading.auroc import reliability as reliability_table
@@ -72,7 +72,9 @@ def evaluate(
     from ..grading.model_card import load_grader
     from ..grading.predict import grade_cases
 
-    check_writable(csv_file, json_file)
+    check_suffix(csv_file, ".csv")
+    check_suffix(json_file, ".json")
+    check_writable(csv_file, json_file, inputs=[*models, *(folder / name for name in ("cases.csv", "crops.json"))])
     crops, target = CropSet.read(folder), choose_device(device)
     rows: list[list[str]] = []
     figures: list[dict[str, Any]] = []
@@ -141,15 +143,16 @@ def evaluate(
             click.echo(table(["probability of the grade", "cases", "mean", "right"], cells))
     click.echo(f"{views} views, split {split}. Probabilities are not calibrated (ECE: their mean error).")
     click.echo(DISCLAIMER)
-    if json_file is not None:
-        with atomic_write(json_file) as temporary:
-            content = {"split": split, "views": views, "results": figures, "differences": differences}
-            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    if csv_file is not None:
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(lines)
-        with atomic_write(csv_file) as temporary:
-            temporary.write_text(text.getvalue(), encoding="utf-8")
+    with all_or_none():
+        if json_file is not None:
+            with atomic_write(json_file) as temporary:
+                content = {"split": split, "views": views, "results": figures, "differences": differences}
+                temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        if csv_file is not None:
+            text = io.StringIO()
+            csv.writer(text, lineterminator="\n").writerows(lines)
+            with atomic_write(csv_file) as temporary:
+                temporary.write_text(text.getvalue(), encoding="utf-8")
 
 
 def _cases(crops: CropSet, grader: Grader, split: str, kind: str) -> list[Case]:

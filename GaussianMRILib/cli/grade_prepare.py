@@ -51,7 +51,7 @@ def validate(
     from ..files import atomic_write
     from ..grading.rsna import validate as check
 
-    check_writable(output)
+    check_writable(output, inputs=folder.glob(f"{part}*.csv"))
     with progress_bar("Reading") as bar:
         lines = check(
             folder, part, chosen or None, workers=workers, progress=lambda n, all_, _: advance(bar, n / all_)

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
-from ..files import file_name
-from .app import check_writable, common_options, load_stacks
+from ..files import all_or_none, file_name
+from .app import check_suffix, check_writable, common_options, load_stacks
 from .resample_volume import write_isotropic
 
 if TYPE_CHECKING:
@@ -141,7 +141,12 @@ def resample(
         raise click.UsageError("--count needs --step, the distance between the planes in mm.")
     if dicom is not None and not source:
         raise click.UsageError("--dicom needs --source, the images that the field was fitted to.")
-    check_writable(output, png, distance, support)
+    for volume in (output, distance, support):
+        check_suffix(volume, ".nrrd", ".nii", ".nii.gz", ".mha")
+    check_suffix(png, ".png")
+    check_writable(output, png, distance, support, inputs=(field_file, plane, *source))
+    if dicom is not None and any(dicom.resolve() == path.resolve() for path in source):
+        raise GaussianMRIError(f"{dicom} is an input, which is never overwritten; give the output another name.")
 
     from ..fitting.problem import choose_device
     from ..gaussians import GaussianField
@@ -149,19 +154,26 @@ def resample(
     field = GaussianField.load(field_file, device=choose_device(device))
     if isotropic is not None:
         stack = _source_stack(source, field) if dicom is not None else None
-        write_isotropic(field, isotropic or None, axes or "first", output, dicom, stack)
+        with all_or_none():
+            line = write_isotropic(field, isotropic or None, axes or "first", output, dicom, stack)
+        click.echo(line)
         return
     rendered: list[Rendered] = []
     for name, middle in _planes(plane, center, normal, up, size, spacing, thickness):
         planes = middle.stack(count, step or 1.0)
         rendered.append((name, planes, field.render_many(planes)))
-    rendered = _covered(rendered)
+    rendered = _covered(rendered, field_file, plane)
     stack = _source_stack(source, field) if dicom is not None else None
-    for name, planes, images in rendered:
-        to = [
-            None if path is None else _named(path, name) for path in (output, dicom, png, distance, support)
-        ]
-        _write(field, planes, images, stack, *to)
+    lines = []
+    with all_or_none():
+        for name, planes, images in rendered:
+            to = [
+                None if path is None else _named(path, name) for path in (output, dicom, png, distance, support)
+            ]
+            check_writable(*to[:1], *to[2:], inputs=(field_file, plane, *source))
+            lines.append(_write(field, planes, images, stack, *to))
+    for line in lines:
+        click.echo(line)
 
 
 def _planes(
@@ -190,7 +202,9 @@ def _planes(
     names: list[str] = []
     for number, (label, _) in enumerate(found, 1):
         name = file_name(label, f"plane{number}")
-        names.append(f"{name}_{number}" if name in names else name)
+        while name.lower() in (known.lower() for known in names):
+            name = f"{name}_{number}"
+        names.append(name)
     return [(name, plane) for name, (_, plane) in zip(names, found, strict=True)]
 
 
@@ -202,7 +216,7 @@ def _named(path: Path, name: str) -> Path:
     return path.with_name(f"{path.name.removesuffix(suffix)}-{name}{suffix}")
 
 
-def _covered(rendered: list[Rendered]) -> list[Rendered]:
+def _covered(rendered: list[Rendered], field_file: Path, markups: Path | None) -> list[Rendered]:
     """Those that show something of the scan; the others are named."""
     kept = []
     for name, planes, images in rendered:
@@ -215,8 +229,11 @@ def _covered(rendered: list[Rendered]) -> list[Rendered]:
             low, high = 100 * min(shares), 100 * max(shares)
             _logger.info("The scan covers %.0f to %.0f %% of the plane %s.", low, high, name)
     if not kept:
-        which = "All planes lie" if len(rendered) > 1 else "The plane lies"
-        raise GaussianMRIError(f"{which} outside the scanned region; nothing is known there. Move it.")
+        which = f"{markups}: " if markups is not None else ""
+        which += "All planes lie" if len(rendered) > 1 else "The plane lies"
+        raise GaussianMRIError(
+            f"{which} outside the scanned region of {field_file}; nothing is known there. Move it."
+        )
     return kept
 
 
@@ -242,7 +259,8 @@ def _write(
     png: Path | None,
     distance: Path | None,
     support: Path | None,
-) -> None:
+) -> str:
+    """Write what one plane, or one stack of planes, has; a line that says so."""
     from ..writers import write_dicom_series, write_png, write_volume
 
     written: list[Path] = []
@@ -262,4 +280,4 @@ def _write(
         write_png(png, images[len(images) // 2])
         written.append(png)
     rows, columns = images[0].shape
-    click.echo(f"{len(images)} x {rows} x {columns} pixels written to {', '.join(map(str, written))}")
+    return f"{len(images)} x {rows} x {columns} pixels written to {', '.join(map(str, written))}"

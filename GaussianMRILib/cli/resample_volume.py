@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import click
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,8 +27,8 @@ def write_isotropic(
     output: Path | None,
     dicom: Path | None,
     stack: SliceStack | None,
-) -> None:
-    """Render a volume slab by slab under a progress bar, and write it.
+) -> str:
+    """Render a volume slab by slab under a progress bar, and write it; a line that says so.
 
     Args:
         field: to be rendered.
@@ -66,4 +65,4 @@ def write_isotropic(
     count, rows, columns = grid.shape
     written = ", ".join(str(path) for path in (dicom, output) if path is not None)
     side = np.linalg.norm(grid.ijk_to_ras[:3, 0])
-    click.echo(f"{count} x {rows} x {columns} voxels of {side:.3g} mm written to {written}")
+    return f"{count} x {rows} x {columns} voxels of {side:.3g} mm written to {written}"

@@ -6,8 +6,7 @@ import csv
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..errors import GaussianMRIError
-from ..files import atomic_write
+from ..files import atomic_write, number, reading
 
 DONE, FAILED = "done", "failed"
 _COLUMNS = ("item", "outcome", "seconds", "problems")
@@ -86,13 +85,14 @@ class CohortReport:
         report = cls(path)
         if not path.exists():
             return report
-        try:
-            with path.open(newline="", encoding="utf-8") as file:
-                for item, outcome, seconds, problems in list(csv.reader(file))[1:]:
-                    lines = tuple(problems.split(_BETWEEN)) if problems else ()
-                    report.rows[item] = CohortRow(item, outcome, float(seconds), lines)
-        except (OSError, ValueError) as error:
-            raise GaussianMRIError(
-                f"{path} is no report of a cohort ({error}). Delete it to begin anew, or choose another folder."
-            ) from error
+        hint = "Delete it to begin anew, or choose another folder."
+        with reading(path, "a report of a cohort", hint), path.open(newline="", encoding="utf-8") as file:
+            header, *rows = csv.reader(file)
+            if tuple(header) != _COLUMNS:
+                raise ValueError(f"it has not the columns {', '.join(_COLUMNS)}")
+            for item, outcome, seconds, problems in rows:
+                if outcome not in (DONE, FAILED):
+                    raise ValueError(f"{outcome!r} is no outcome")
+                lines = tuple(problems.split(_BETWEEN)) if problems else ()
+                report.rows[item] = CohortRow(item, outcome, number(float(seconds), "seconds", 0), lines)
         return report

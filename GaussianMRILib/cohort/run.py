@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import GaussianMRIError
-from ..files import atomic_write
+from ..files import atomic_write, reading
 from .report import DONE, FAILED, CohortReport, CohortRow
 
 REPORT, SETTINGS = "report.csv", "cohort.json"
@@ -153,7 +153,9 @@ def _claim(root: Path, settings: Mapping[str, Any] | None) -> None:
         wanted = json.dumps(settings or {}, sort_keys=True, indent=2)
         path = root / SETTINGS
         if path.exists():
-            if path.read_text(encoding="utf-8").strip() != wanted:
+            with reading(path, "the settings of a run"):
+                there = path.read_text(encoding="utf-8").strip()
+            if there != wanted:
                 raise GaussianMRIError(
                     f"{root} holds a run with other settings. Choose another folder, or repeat its settings to go on "
                     f"with it (they are in {SETTINGS})."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import zipfile
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
-from ..files import atomic_write
+from ..files import atomic_write, finite, number, read_arrays, reading
+from ..geometry import hull_corners
+from ..geometry.affine import LARGEST_POSITION_MM
 from .lattice import GaussianLattice
 
 if TYPE_CHECKING:
@@ -75,21 +78,78 @@ def field_of(
         if codes is None or table is None:
             raise ValueError("the lattice is missing")
         facts = header["lattice"]
-        matrix = np.array(facts["node_to_ras"], np.float64)
-        lattice = GaussianLattice.from_codes(codes, table, matrix, facts["step"], device)
+        matrix = finite(facts["node_to_ras"], (4, 4), "lattice's node_to_ras", LARGEST_POSITION_MM)
+        if not np.allclose(matrix[3], [0, 0, 0, 1]) or not 1e-9 < abs(np.linalg.det(matrix)) < 1e9:
+            raise GaussianMRIError("The lattice's node_to_ras is no matrix that a lattice can have.")
+        if codes.ndim != 4 or table.ndim != 3 or table.dtype.kind != "i" or not table.size:
+            raise GaussianMRIError(f"A lattice of codes {codes.shape} and a table {table.shape} cannot be.")
+        if table.min() < -1 or table.max() >= len(codes):
+            raise GaussianMRIError("The lattice's table names bricks that are not there.")
+        if len(np.unique(table[table >= 0])) != np.count_nonzero(table >= 0):
+            raise GaussianMRIError("The lattice's table names a brick twice.")
+        step = number(facts["step"], "lattice's step", 1e-30)
+        lattice = GaussianLattice.from_codes(codes, table.astype(np.int32), matrix, step, device)
+    _check_gaussians(parameters)
+    offset, scale = number(header["offset"], "offset"), number(header["scale"], "scale")
+    brightest = abs(parameters[9]).max(initial=0) + (0 if lattice is None else 32768 * lattice.step)
+    if not abs(offset) + abs(scale) * float(brightest) < _BRIGHTEST:
+        raise GaussianMRIError("The intensities are beyond what numbers of 32 bits hold.")
+    frame, report = header["frame_of_reference"], _checked_report(header["report"])
+    if frame is not None and not isinstance(frame, str):
+        raise GaussianMRIError("The frame of reference must be text.")
+    poses = finite(slice_poses, (None, 4, 4), "slices' poses", LARGEST_POSITION_MM)
+    shapes = finite(slice_shapes, (len(poses), 2), "slices' shapes", 1e6)
+    steps = np.linalg.norm(poses[:, :3, :3], axis=1)
+    if not len(poses) or shapes.min() < 1 or steps.min() < 1e-6 or not np.allclose(poses[:, 3], [0, 0, 0, 1]):
+        raise GaussianMRIError("The slices' poses and shapes are those of no slices.")
+    if not hulls:
+        raise GaussianMRIError("There is no hull around what was scanned.")
     return GaussianField(
         torch.from_numpy(parameters).to(device),
-        header["offset"],
-        header["scale"],
-        tuple(hulls),
-        slice_poses,
-        slice_shapes,
-        header["frame_of_reference"],
-        header["report"],
-        header["background"],
-        header["cut"],
+        offset,
+        scale,
+        tuple(_checked_hull(hull) for hull in hulls),
+        poses,
+        shapes.astype(np.int32),
+        frame,
+        report,
+        number(header["background"], "background", 0, 1e6),
+        number(header["cut"], "cut", 1e-6, 1e6),
         lattice,
     )
+
+
+#: The largest intensity, with room for sums of float32.
+_BRIGHTEST = 1e37
+
+
+def _check_gaussians(parameters: NDArray[np.float32]) -> None:
+    finite(parameters, (11, None), "Gaussians' parameters")
+    if np.abs(parameters[:3]).max(initial=0) > LARGEST_POSITION_MM:
+        raise GaussianMRIError(f"A Gaussian lies more than {LARGEST_POSITION_MM:g} mm away.")
+    if parameters[[3, 6, 8]].min(initial=1) <= 0 or parameters[10].min(initial=0) < 0:
+        raise GaussianMRIError("A Gaussian has no extent or a negative amplitude.")
+
+
+def _checked_hull(hull: NDArray[np.float64]) -> NDArray[np.float64]:
+    planes = finite(hull, (None, 4), "hull around what was scanned")
+    if len(planes) < 4 or np.linalg.norm(planes[:, :3], axis=1).min() < 1e-9:
+        raise GaussianMRIError("The hull around what was scanned has no faces.")
+    if not np.abs(hull_corners(planes)).max() <= LARGEST_POSITION_MM:  # or NaN
+        raise GaussianMRIError("The hull around what was scanned is unbounded.")
+    return planes
+
+
+def _checked_report(report: Any) -> dict[str, Any]:
+    """What rendering and other commands take out of a report is there in the form that they expect."""
+    if not isinstance(report, dict):
+        raise GaussianMRIError("The report is no table of facts.")
+    if "support_median" in report:
+        number(report["support_median"], "median of the support", 1e-30)
+    stacks = report.get("stacks", [])
+    if not isinstance(stacks, list) or not all(isinstance(s, dict) and isinstance(s.get("name"), str) for s in stacks):
+        raise GaussianMRIError("The report's stacks have no names.")
+    return report
 
 
 def bytes_of(codes: NDArray[np.int16]) -> tuple[NDArray[np.uint8], NDArray[np.int8]]:
@@ -129,34 +189,27 @@ def save(field: GaussianField, path: str | os.PathLike[str]) -> None:
 
 def load(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> GaussianField:
     """See `GaussianField.load`."""
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            header = json.loads(str(stored["header"]))
-            if header.get("format") != FORMAT:
-                raise ValueError("another format")
-            if header["version"] > VERSION:
-                raise GaussianMRIError(
-                    f"{path} was written by a newer version (field version {header['version']}); update GaussianMRI."
-                )
-            rows = (
-                stored["means"].T,
-                stored["factors"].T,
-                stored["colours"][None],
-                stored["opacities"][None],
+    with reading(path, "a GaussianMRI field"):
+        stored = read_arrays(path)
+        header = json.loads(str(stored["header"]))
+        if not isinstance(header, dict) or header.get("format") != FORMAT:
+            raise ValueError("another format")
+        if number(header["version"], "version") > VERSION:
+            raise GaussianMRIError(
+                f"{path} was written by a newer version (field version {header['version']}); update GaussianMRI."
             )
-            parameters = np.concatenate(rows).astype(np.float32, order="C")
-            names = sorted((n for n in stored.files if n.startswith("hull")), key=lambda n: int(n[4:]))
-            hulls = [stored[name] for name in names]
-            codes = None
-            if "lattice" in header:
-                codes = codes_of(stored["lattice_low"], stored["lattice_high"])
-            poses, shapes = stored["slice_poses"], stored["slice_shapes"]
-            return field_of(
-                header, parameters, hulls, poses, shapes, device, codes, stored.get("lattice_table")
-            )
-    except FileNotFoundError as error:
-        raise GaussianMRIError(f"{path} does not exist.") from error
-    except GaussianMRIError:
-        raise
-    except Exception as error:  # zip, JSON, key and shape errors all mean the same to the user
-        raise GaussianMRIError(f"{path} is not a GaussianMRI field, or it is damaged ({error}).") from error
+        columns = (stored["means"].T, stored["factors"].T, stored["colours"][None], stored["opacities"][None])
+        if any(rows.dtype != np.float32 for rows in columns):
+            raise ValueError("the Gaussians are no numbers of 32 bits")
+        parameters = np.ascontiguousarray(np.concatenate(columns))
+        names = sorted((n for n in stored if re.fullmatch(r"hull\d+", n)), key=lambda n: int(n[4:]))
+        hulls = [stored[name] for name in names]
+        codes = None
+        if "lattice" in header:
+            low, high = stored["lattice_low"], stored["lattice_high"]
+            if low.dtype != np.uint8 or high.dtype != np.int8 or low.shape != high.shape:
+                raise ValueError("the lattice's codes do not belong together")
+            codes = codes_of(low, high)
+        poses, shapes = stored["slice_poses"], stored["slice_shapes"]
+        field = field_of(header, parameters, hulls, poses, shapes, device, codes, stored.get("lattice_table"))
+    return field

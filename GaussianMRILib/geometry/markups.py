@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -11,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
-from .affine import LPS_RAS, unit_vector
+from ..files import read_json, reading
+from .affine import LARGEST_POSITION_MM, LPS_RAS, unit_vector
 
 Vector = NDArray[np.float64]
 
@@ -40,13 +40,16 @@ def read_plane_markups(markups: str | os.PathLike[str] | Mapping[str, Any]) -> l
         GaussianMRIError: not a markups file, no plane in it, or an incomplete plane.
     """
     name, content = load_markups(markups)
-    found = content.get("markups") if isinstance(content, Mapping) else None
-    planes = [m for m in found or [] if isinstance(m, Mapping) and m.get("type") == "Plane"]
-    if not planes:
-        raise GaussianMRIError(
-            f"{name} has no plane markup. Place a plane in Slicer's Markups module and save it."
-        )
-    return [_plane(name, plane) for plane in planes]
+    with reading(name, "a markups file"):
+        found = content.get("markups") if isinstance(content, Mapping) else None
+        several = found if isinstance(found, list) else []
+        planes = [m for m in several if isinstance(m, Mapping) and m.get("type") == "Plane"]
+        if not planes:
+            raise GaussianMRIError(
+                f"{name} has no plane markup. Place a plane in Slicer's Markups module and save it."
+            )
+        result = [_plane(name, plane) for plane in planes]
+    return result
 
 
 def _plane(name: str, plane: Mapping[str, Any]) -> PlaneMarkup:
@@ -71,23 +74,23 @@ def _plane(name: str, plane: Mapping[str, Any]) -> PlaneMarkup:
         ) from error
     if bounds.shape == (4,) and np.all(np.isfinite(bounds)):
         center = center + x * (bounds[0] + bounds[1]) / 2 + y * (bounds[2] + bounds[3]) / 2
-    if not np.all(np.isfinite(center)):
-        raise GaussianMRIError(f"The plane in {name} has a center that is not finite.")
+    if not np.all(np.abs(center) <= LARGEST_POSITION_MM):  # or NaN
+        raise GaussianMRIError(f"The plane in {name} has a center that is not finite, or far from any scanner.")
     return PlaneMarkup(str(plane.get("name") or ""), center, x, y, size)
 
 
+def markups_name(markups: str | os.PathLike[str] | Mapping[str, Any]) -> str:
+    """What messages call it."""
+    return "The markups content" if isinstance(markups, Mapping) else os.fspath(markups)
+
+
 def load_markups(markups: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[str, Any]:
+    name = markups_name(markups)
     if isinstance(markups, Mapping):
-        return "The markups content", markups
-    try:
-        with open(markups, encoding="utf-8") as file:
-            return os.fspath(markups), json.load(file)
-    except OSError as error:
-        raise GaussianMRIError(f"{os.fspath(markups)} cannot be read: {error.strerror or error}.") from error
-    except ValueError as error:
-        raise GaussianMRIError(
-            f"{os.fspath(markups)} is not a markups file: it is not JSON. Give a .mrk.json saved by Slicer."
-        ) from error
+        return name, markups
+    with reading(name, "a markups file", "Give a .mrk.json saved by Slicer."):
+        content = read_json(name)
+    return name, content
 
 
 def _points(plane: Mapping[str, Any], to_ras: Vector) -> list[Vector]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import GaussianMRIError
+from ..files import reading
 from .affine import (
     LARGEST_SPACING_MM,
     check_affine,
@@ -22,6 +23,9 @@ from .affine import (
 
 if TYPE_CHECKING:
     from .markups import PlaneMarkup
+
+#: What one image has at most: beyond it a number is wrong, and memory would be gone.
+MOST_PIXELS_A_SIDE, MOST_PIXELS = 32767, 1 << 27
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +61,11 @@ class ImagePlane:
         shape = tuple(int(n) for n in self.shape)
         if len(shape) != 2 or min(shape) < 1:
             raise GaussianMRIError(f"A plane needs at least 1 x 1 pixels (rows, columns), got {self.shape}.")
+        if max(shape) > MOST_PIXELS_A_SIDE or shape[0] * shape[1] > MOST_PIXELS:
+            raise GaussianMRIError(
+                f"A plane of {shape[0]} x {shape[1]} pixels is too large: at most {MOST_PIXELS_A_SIDE} a side and "
+                f"{MOST_PIXELS >> 20} million in all. Take larger pixels or a smaller plane."
+            )
         object.__setattr__(self, "shape", shape)
         thickness = float(self.thickness)
         if not 0.0 <= thickness <= LARGEST_SPACING_MM:
@@ -146,9 +155,7 @@ class ImagePlane:
         Raises:
             GaussianMRIError: the file is no markups file, has no plane, or the plane is incomplete.
         """
-        from .markups import read_plane_markups
-
-        return cls._from_markup(read_plane_markups(markups)[0], spacing, shape, thickness)
+        return cls.set_from_markups(markups, spacing, shape, thickness)[0][1]
 
     @classmethod
     def set_from_markups(
@@ -159,12 +166,12 @@ class ImagePlane:
         thickness: float = 0.0,
     ) -> list[tuple[str, ImagePlane]]:
         """Every plane markup of a file with its name ("" where it has none), each as by `from_markups`."""
-        from .markups import read_plane_markups
+        from .markups import markups_name, read_plane_markups
 
-        return [
-            (markup.name, cls._from_markup(markup, spacing, shape, thickness))
-            for markup in read_plane_markups(markups)
-        ]
+        found = read_plane_markups(markups)
+        with reading(markups_name(markups), "a markups file"):  # a size that makes no image is the file's
+            planes = [(m.name, cls._from_markup(m, spacing, shape, thickness)) for m in found]
+        return planes
 
     @classmethod
     def _from_markup(

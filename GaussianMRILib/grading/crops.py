@@ -11,7 +11,6 @@ import io
 import json
 import os
 import re
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
-from ..files import atomic_write
+from ..files import atomic_write, number, read_arrays, read_json, reading
 from .inputs import PREPROCESSING_VERSION
 from .labels import GRADES, INPUT_TYPES, LEVELS, TASKS, Task
 from .roi import RegionOptions
@@ -267,41 +266,43 @@ class CropSet:
             GaussianMRIError: no such set, one of a newer version, a damaged table, or a patient in two splits.
         """
         target = Path(folder)
-        try:
-            header = json.loads((target / "crops.json").read_text(encoding="utf-8"))
+        hint = "Make one with `gaussianmri grade prepare`."
+        with reading(target / "crops.json", "the description of a folder of grading inputs", hint):
+            header = read_json(target / "crops.json")
             if header["format"] != FORMAT:
                 raise ValueError("another format")
-            if header["version"] > VERSION:
+            if number(header["version"], "version") > VERSION:
                 raise GaussianMRIError(
                     f"{target} was written by a newer version ({header['version']}); update GaussianMRI."
                 )
-            text = (target / "cases.csv").read_bytes().decode()
             facts = dict(header["facts"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise GaussianMRIError(
-                f"{target} is not a folder of grading inputs ({error}). Make one with `gaussianmri grade prepare`."
-            ) from error
+            number(facts["preprocessing"]["version"], "version of the preprocessing")
+            region_options(facts["preprocessing"])
+        with reading(target / "cases.csv", "a table of cases", hint):
+            text = (target / "cases.csv").read_bytes().decode()
         whole = text[: text.rfind("\n") + 1]  # a kill while the last row was written
-        rows = csv.DictReader(io.StringIO(whole))
-        if tuple(rows.fieldnames or ()) != COLUMNS:
-            raise GaussianMRIError(f"{target / 'cases.csv'} does not have the columns {', '.join(COLUMNS)}.")
-        cases, splits = [], dict[str, str]()
-        for row in rows:
-            try:
-                case = Case.from_row(row)
-            except (ValueError, TypeError, KeyError, AttributeError) as error:
-                raise GaussianMRIError(
-                    f"{target / 'cases.csv'}, line {rows.line_num}, is damaged ({error})."
-                ) from error
-            cases.append(case)
-            if case.split and splits.setdefault(case.patient, case.split) != case.split:
-                raise GaussianMRIError(
-                    f"{target / 'cases.csv'}: patient {case.patient} is in the splits {splits[case.patient]} and "
-                    f"{case.split}; grades would be tested on who they were learned from."
-                )
+        with reading(target / "cases.csv", "a table of cases"):
+            cases = cls._parsed(target / "cases.csv", whole)
         read = cls(target, facts, cases)
         read._torn = len(whole) < len(text)
         return read
+
+    @staticmethod
+    def _parsed(path: Path, text: str) -> list[Case]:
+        rows = csv.DictReader(io.StringIO(text))
+        if tuple(rows.fieldnames or ()) != COLUMNS:
+            raise GaussianMRIError(f"{path} does not have the columns {', '.join(COLUMNS)}.")
+        cases, splits = [], dict[str, str]()
+        for row in rows:
+            with reading(f"{path}, line {rows.line_num}", "a case"):
+                case = Case.from_row(row)
+            cases.append(case)
+            if case.split and splits.setdefault(case.patient, case.split) != case.split:
+                raise GaussianMRIError(
+                    f"{path}: patient {case.patient} is in the splits {splits[case.patient]} and "
+                    f"{case.split}; grades would be tested on who they were learned from."
+                )
+        return cases
 
     @property
     def cases(self) -> list[Case]:
@@ -341,13 +342,14 @@ class CropSet:
             GaussianMRIError: the file is missing or damaged.
         """
         path = self.folder / case.file
-        try:
-            with np.load(path, allow_pickle=False) as content:
-                return content["images"], content["mask"]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise GaussianMRIError(
-                f"{path} is missing or damaged ({error}); prepare study {case.study_id} again."
-            ) from error
+        again = f"Prepare study {case.study_id} again."
+        with reading(path, "a file of grading inputs", again, again):
+            content = read_arrays(path)
+            images, mask = content["images"], content["mask"]
+            if images.dtype != np.float16 or mask.dtype != bool:
+                raise ValueError(f"it has {images.dtype} images and a mask of {mask.dtype}")
+            check_images(images.astype(np.float32), mask, "The images")
+        return images, mask
 
 
 def labels_of(cases: Iterable[Case], task: Task) -> list[int]:

@@ -78,6 +78,8 @@ class DiscGeometry:
                 raise GaussianMRIError(
                     f"The disc's {name} points must be (M, 3), M >= 1, got {points.shape}."
                 )
+            if np.abs(points - frame[:3, 3]).max() > 500 or np.abs(points).max() > 1e5:
+                raise GaussianMRIError(f"The disc's {name} points lie more than 500 mm from its middle, or in no scanner.")
             points.flags.writeable = False
             object.__setattr__(self, name, points)
         if len(self.posterior) != len(self.anterior):

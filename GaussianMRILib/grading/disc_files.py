@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import GaussianMRIError
+from ..files import reading
 from ..stacks import SliceStack
 from ..stacks.volumes import is_volume
 from .disc import DiscGeometry
@@ -103,7 +104,6 @@ def read_disc_file(
 
 
 def _is_ours(path: Path) -> bool:
-    try:
-        return '"sagittal_depth"' in path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise GaussianMRIError(f"{path} cannot be read ({error}).") from error
+    with reading(path, "a file of discs"):
+        found = '"sagittal_depth"' in path.read_text(encoding="utf-8")
+    return found

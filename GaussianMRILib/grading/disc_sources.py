@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..errors import GaussianMRIError
-from ..files import atomic_write
+from ..files import atomic_write, read_json, reading
 from ..geometry import ImagePlane, transform_points
 from ..stacks import SliceStack
 from .disc import (
@@ -167,7 +167,7 @@ def read_vert_dicts(
 
 def _read_vertebrae(path: Path, slices: int) -> dict[str, dict[int, Any]]:
     """Polygons by vertebra and slice number."""
-    try:
+    with reading(path, "an export of SpineNet's vert_dicts", "It needs predicted_label, slice_nos and polys."):
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix.lower() == ".csv":
             # Cells of the CSV are Python's own spelling of lists and arrays: their numbers are all that counts.
@@ -199,12 +199,6 @@ def _read_vertebrae(path: Path, slices: int) -> dict[str, dict[int, Any]]:
             result.setdefault(str(row["predicted_label"]).strip().upper(), {}).update(
                 zip(places, polygons, strict=True)
             )
-    except OSError as error:
-        raise GaussianMRIError(f"{path} cannot be read: {error.strerror or error}.") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise GaussianMRIError(
-            f"{path} is no export of SpineNet's vert_dicts ({error}); it needs predicted_label, slice_nos and polys."
-        ) from error
     return result
 
 
@@ -287,15 +281,9 @@ def read_discs(path: str | os.PathLike[str]) -> dict[str, DiscGeometry]:
     Raises:
         GaussianMRIError: the file cannot be read, or is something else.
     """
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise GaussianMRIError(f"{path} cannot be read: {error.strerror or error}.") from error
-    except ValueError as error:
-        raise GaussianMRIError(f"{path} is no file of discs: it is not JSON ({error}).") from error
-    if not isinstance(content, dict) or not all(isinstance(v, dict) for v in content.values()):
-        raise GaussianMRIError(f"{path} is no file of discs; expected an object with a disc for each level.")
-    try:
-        return {level_name(level): DiscGeometry.from_dict(disc) for level, disc in content.items()}
-    except GaussianMRIError as error:
-        raise GaussianMRIError(f"{path}: {error}") from error
+    with reading(path, "a file of discs"):
+        content = read_json(path)
+        if not isinstance(content, dict) or not all(isinstance(v, dict) for v in content.values()):
+            raise GaussianMRIError(f"{path} is no file of discs; expected an object with a disc for each level.")
+        discs = {level_name(level): DiscGeometry.from_dict(disc) for level, disc in content.items()}
+    return discs

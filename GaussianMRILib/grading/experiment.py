@@ -19,7 +19,7 @@ from typing import Any
 
 from ..cohort import CohortReport, CohortRow, run_cohort
 from ..errors import GaussianMRIError
-from ..files import atomic_write
+from ..files import atomic_write, number, read_json, reading
 from .crops import Case, CropSet, preprocessing
 from .experiment_steps import PrepareInputs, ScoreImages, TrainNetwork
 from .inputs import GradingInput
@@ -258,12 +258,10 @@ def _claim(root: Path, options: ExperimentOptions) -> None:
     """Make the folder, or check that its images were made with the same options; keep the present ones."""
     path = root / "experiment.json"
     wanted = json.loads(json.dumps(options.to_dict()))
-    try:
+    with reading(path, "the settings of an experiment", "Name another folder."):
         root.mkdir(parents=True, exist_ok=True)
-        there = json.loads(path.read_text(encoding="utf-8")) if path.exists() else wanted
+        there = read_json(path) if path.exists() else wanted
         changed = [name for name in _OF_IMAGES if there.get(name) != wanted[name]]
-    except (OSError, ValueError, AttributeError) as error:
-        raise GaussianMRIError(f"{path} cannot be used ({error}). Name another folder.") from error
     if changed:
         raise GaussianMRIError(
             f"{root} holds an experiment with other settings ({', '.join(changed)}; see {path.name}). Repeat them to go on "
@@ -331,4 +329,8 @@ class _Run:
     def times(self) -> dict[str, float]:
         """Seconds of wall clock by step, of all runs together."""
         path = self.root / "times.json"
-        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+        if not path.exists():
+            return {}
+        with reading(path, "the times of an experiment", "Delete it."):
+            found = {str(name): number(value, name, 0) for name, value in read_json(path).items()}
+        return found

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..cohort import CohortReport
 from ..errors import GaussianMRIError
-from ..files import atomic_write
+from ..files import atomic_write, read_json, reading
 from .auroc import Interval, PairedBootstrap, calibration_error, paired_bootstrap, reliability
 from .crops import SPLITS, CropSet
 from .experiment_plots import auroc_plot, example_picture, reliability_plot
@@ -298,7 +298,12 @@ def _image_quality(root: Path, options: ExperimentOptions) -> dict[str, dict[str
     paths = sorted(p for p in (root / "metrics").glob("*.json") if p.stem.isdigit())
     if not paths:
         raise GaussianMRIError(f"{root / 'metrics'} has no scores; run the experiment's step 'metrics'.")
-    scores = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    scores = []
+    for path in paths:
+        with reading(path, "the scores of a study", "Delete it to judge the study again."):
+            row = read_json(path)
+            np.array([[row[kind][name] for name in SCORES] for kind in METHODS], dtype=np.float64)
+            scores.append(row)
     generator = np.random.default_rng(options.seed)
     draws = generator.integers(0, len(scores), (options.resamples, len(scores)))
     found: dict[str, dict[str, Interval]] = {kind: {} for kind in (*METHODS, "R-GS - R-VI")}

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import GaussianMRIError
-from ..tensor_files import read_state, write_state
+from ..files import number, reading
+from ..tensor_files import read_state, tensor, write_state
 from .crops import preprocessing
 from .labels import GRADES, Task
 from .options import NetworkOptions
@@ -80,6 +81,21 @@ class ModelCard:
         plain |= {"task": Task.named(values["task"]), "network": NetworkOptions(**values["network"])}
         return cls(**plain)
 
+    def __post_init__(self) -> None:
+        for name, length in (("shape", 3), ("input_size", 2)):
+            size = getattr(self, name)
+            if not isinstance(size, tuple) or len(size) != length:
+                raise GaussianMRIError(f"A card's {name} has {length} numbers, not {size}.")
+            for value in size:
+                number(value, name, 1, 4096)
+        words = [self.data, self.chosen, self.version, *self.classes, *self.levels, *self.input_types]
+        tables = [self.preprocessing, self.training, self.cases, *self.cases.values()]
+        if not all(isinstance(word, str) for word in words) or not all(isinstance(t, Mapping) for t in tables):
+            raise GaussianMRIError("A card's words or tables are none.")
+        for counts in self.cases.values():
+            for count in counts.values():
+                number(count, "number of cases", 0)
+
 
 @dataclass(frozen=True, eq=False)
 class Grader:
@@ -131,16 +147,14 @@ def load_grader(
     state, sha256 = read_state(
         path, FORMAT, VERSION, f"a {FORMAT} checkpoint", WHERE_FROM, "Take a copy of it, or train anew."
     )
-    try:
+    with reading(path, "a whole checkpoint", "Take a copy of it."):
         card = ModelCard.from_dict(state["card"])
+        weights = state["weights"]
         with torch.device("meta"):  # no random weights that are replaced at once
             network = GradingNetwork(card.network)
-        network.load_state_dict(state["weights"], assign=True)
-    except GaussianMRIError as error:
-        raise GaussianMRIError(f"{path}: {error}") from error
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise GaussianMRIError(f"{path} is a damaged checkpoint ({reason}). Take a copy of it.") from error
+        for name, value in network.state_dict().items():
+            tensor(weights[name], value.shape, f"weights {name}", value.dtype)
+        network.load_state_dict(weights, assign=True)
     if card.classes != GRADES:
         raise GaussianMRIError(
             f"{path} tells apart {', '.join(card.classes)}, not {', '.join(GRADES)}; take another."

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..errors import GaussianMRIError
+from ..files import number
 from .labels import GRADES, INPUT_TYPES, LEVELS
 
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -29,6 +30,10 @@ class NetworkOptions:
     widen: float = 1.0
 
     def __post_init__(self) -> None:
+        for name, most in (("slices", 1024), ("layers", 64), ("heads", 256), ("feed_forward", 65536), ("widen", 16)):
+            value = number(getattr(self, name), f"network's {name}", 0, most)
+            if name != "widen" and value != int(value):
+                raise GaussianMRIError(f"The network's {name} must be a whole number, got {value:g}.")
         counts = (self.slices, self.layers, self.heads, self.feed_forward, int(64 * self.widen))
         if min(counts) < 1 or not 0 <= self.dropout < 1 or self.features % self.heads:
             raise GaussianMRIError(

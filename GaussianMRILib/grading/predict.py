@@ -241,4 +241,8 @@ def _probabilities(
             masks = torch.cat([masks, masks[:1].flip(1)])
         logits = network.classify(features, masks)
     mean: list[float] = torch.softmax(logits.float(), dim=1).mean(dim=0).tolist()
+    if not np.isfinite(mean).all():
+        raise GaussianMRIError(
+            f"{grader.name or grader.card.task.title} gives no probabilities: its weights are damaged. Take a copy of it."
+        )
     return mean

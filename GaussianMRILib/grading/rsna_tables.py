@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import GaussianMRIError
+from ..files import reading
 from .labels import GRADES, LEVELS
 
 AXIAL, SAGITTAL_T2, SAGITTAL_T1 = "Axial T2", "Sagittal T2/STIR", "Sagittal T1"
@@ -61,8 +62,9 @@ class RsnaTables:
     problems: dict[str, list[str]] = field(default_factory=dict)
     graded: bool = False
 
-    def note(self, study: str, problem: str) -> None:
-        """Keep a problem, once."""
+    def note(self, study: str, problem: str, table: Path | None = None) -> None:
+        """Keep a problem, once, with the table that has it."""
+        problem = problem if table is None else f"{problem} ({table.name})"
         known = self.problems.setdefault(study, [])
         if problem not in known:
             known.append(problem)
@@ -96,13 +98,13 @@ class RsnaTables:
             study, series, description = row["study_id"], row["series_id"], row["series_description"]
             if description not in DESCRIPTIONS:
                 self.note(
-                    study, f"series {series} has the unknown description '{description}' and is left out"
+                    study, f"series {series} has the unknown description '{description}' and is left out", path
                 )
                 continue
             before = self.series.setdefault(study, {}).setdefault(series, description)
             if before != description:
                 self.note(
-                    study, f"series {series} is described as {before} and as {description}; it is left out"
+                    study, f"series {series} is described as {before} and as {description}; it is left out", path
                 )
                 contradicted.add((study, series))
         for study, series in contradicted:
@@ -121,9 +123,9 @@ class RsnaTables:
             known = self.grades.setdefault(study, {})
             for name, grade in columns.items():
                 if grade and grade not in GRADES:
-                    self.note(study, f"{name} has the unknown grade '{grade}' and counts as blank")
+                    self.note(study, f"{name} has the unknown grade '{grade}' and counts as blank", path)
                 elif grade and known.setdefault(name, grade) != grade:
-                    self.note(study, f"{name} is {known[name]} and {grade}; it counts as blank")
+                    self.note(study, f"{name} is {known[name]} and {grade}; it counts as blank", path)
                     contradicted.add((study, name))
         for study, name in contradicted:
             del self.grades[study][name]
@@ -138,16 +140,16 @@ class RsnaTables:
                     float(row["x"]), float(row["y"]),
                 )  # fmt: skip
             except ValueError:
-                self.note(study, f"the coordinates of {row['condition']} {row['level']} are not numbers")
+                self.note(study, f"the coordinates of {row['condition']} {row['level']} are not numbers", path)
                 continue
             if condition not in RSNA_CONDITIONS or point.level not in LEVELS:
                 self.note(
-                    study, f"coordinates of the unknown '{row['condition']} {row['level']}' are left out"
+                    study, f"coordinates of the unknown '{row['condition']} {row['level']}' are left out", path
                 )
             elif not (math.isfinite(point.x) and math.isfinite(point.y)):
-                self.note(study, f"the coordinates of {row['condition']} {row['level']} are not numbers")
+                self.note(study, f"the coordinates of {row['condition']} {row['level']} are not numbers", path)
             elif point in self.points.setdefault(study, []):
-                self.note(study, f"the coordinates of {row['condition']} {row['level']} are there twice")
+                self.note(study, f"the coordinates of {row['condition']} {row['level']} are there twice", path)
             else:
                 self.points[study].append(point)
 
@@ -158,7 +160,7 @@ def _rows(path: Path, needed: tuple[str, ...]) -> Iterator[dict[str, str]]:
     Raises:
         GaussianMRIError: it cannot be read, lacks a column, or a row is cut short.
     """
-    try:
+    with reading(path, "a table of the RSNA data", "Copy it again."):
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             missing = [name for name in needed if name not in (reader.fieldnames or ())]
@@ -171,6 +173,6 @@ def _rows(path: Path, needed: tuple[str, ...]) -> Iterator[dict[str, str]]:
                     raise GaussianMRIError(
                         f"{path}, line {reader.line_num}, has another number of cells than the header; copy it again."
                     )
+                if any("\x00" in value for value in row.values()):
+                    raise ValueError(f"line {reader.line_num} has a NUL")
                 yield {name: value.strip() for name, value in row.items()}
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise GaussianMRIError(f"{path} cannot be read ({error}); copy it again.") from error

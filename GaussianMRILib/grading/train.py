@@ -21,8 +21,8 @@ from torch import Tensor, distributed, nn
 
 from .. import __version__
 from ..errors import GaussianMRIError
-from ..files import atomic_write
-from ..tensor_files import read_state, write_state
+from ..files import atomic_write, number, reading
+from ..tensor_files import load_optimiser, load_weights, read_state, write_state
 from .augment import change, draw_changes, mirrored, resize
 from .auroc import class_aurocs, macro_mean
 from .crops import Case, CropSet
@@ -152,7 +152,9 @@ class GradingTrainer:
         if self.checkpoint is not None and self.checkpoint.exists():
             hints = "Start the training without it.", "Take a copy of it, or train anew."
             what = f"a {FORMAT} checkpoint"
-            self._restore(read_state(self.checkpoint, FORMAT, VERSION, what, *hints)[0])
+            state = read_state(self.checkpoint, FORMAT, VERSION, what, *hints)[0]
+            with reading(self.checkpoint, what, hints[1]):
+                self._restore(state)
 
     # ---- the loop ------------------------------------------------------------------------------------------------
 
@@ -418,11 +420,23 @@ class GradingTrainer:
                 f"{self.checkpoint} belongs to other cases than {self.crops.folder} has now. Name that folder, or "
                 "another checkpoint."
             )
-        self._network.load_state_dict(state["network"])
-        self._optimiser.load_state_dict(state["optimiser"])
-        self.step, self.elapsed, self.history = state["step"], state["elapsed"], state["history"]
-        self._sum, self._count = state["running"]
-        self._best, (self._best_score, self._best_epoch) = state["best"], state["best_of"]
+        load_weights(self._network, state["network"])
+        load_optimiser(self._optimiser, state["optimiser"])
+        self.step = int(number(state["step"], "step", 0, self.steps))
+        self.elapsed, self.history = number(state["elapsed"], "time", 0), state["history"]
+        for line in self.history:
+            for name, value in line.items():
+                if name not in LOG_COLUMNS or value is not None:
+                    number(value, f"history's {name}")
+        if len(self.history) != self.step // self.steps_per_epoch:
+            raise GaussianMRIError("Its history does not have a line for every epoch.")
+        total, count = state["running"]
+        self._sum, self._count = number(total, "loss"), int(number(count, "cases", 0))
+        best, (score, epoch) = state["best"], state["best_of"]
+        if best is not None:
+            load_weights(GradingNetwork(self.options.network), best)
+        self._best, self._best_epoch = best, int(number(epoch, "best epoch", 0, self.options.epochs))
+        self._best_score = score if score == -math.inf else number(score, "best score")
         _LOG.info("Training goes on from step %d of %s.", self.step, self.checkpoint)
 
     def _write_log(self) -> None:

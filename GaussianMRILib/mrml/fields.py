@@ -133,6 +133,10 @@ def field_from_model(node: Any, device: Any = "cpu") -> GaussianField:
             codes,
             table,
         )
+    except GaussianMRIError as error:
+        if described(node) in str(error):
+            raise
+        raise GaussianMRIError(f"{described(node)} is a damaged Gaussian field. {error}") from error
     except (KeyError, TypeError, ValueError, AttributeError, zlib.error) as error:
         raise GaussianMRIError(f"{described(node)} is a damaged Gaussian field ({error}).") from error
 

@@ -7,6 +7,8 @@ planes may be on the CPU or on a CUDA device, `shapes` is always on the CPU.
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import TYPE_CHECKING
 
 from .backend import BackendInfo, backend
@@ -34,6 +36,16 @@ __all__ = [
 
 CUT = 7.814728
 """Squared Mahalanobis radius that holds 95 % of a 3D Gaussian (chi-squared with three degrees of freedom)."""
+
+
+def _single_threaded_child() -> None:
+    """In a forked process: OpenMP's threads stayed in the parent, and torch would wait for them for ever."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_single_threaded_child)
 
 
 def _ops():  # type: ignore[no-untyped-def]

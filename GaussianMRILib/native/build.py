@@ -123,6 +123,45 @@ def _ninja_file(root: Path, compiler: str, output: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+_SUM = "sha256"
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder that nobody else may write, whatever the umask; refuse one that is there and is not so."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o755, exist_ok=True)
+    check_private(folder)
+
+
+def check_private(*paths: Path) -> None:
+    """Refuse files and folders of code that somebody else owns or may write: what lies there is run.
+
+    Raises:
+        GaussianMRIError: one of them is so; those that do not exist are in order.
+    """
+    if not hasattr(os, "getuid"):  # Windows keeps a user's cache to the user
+        return
+    for path in paths:
+        try:
+            found = path.stat()
+        except OSError:
+            continue
+        if found.st_uid not in (os.getuid(), 0) or found.st_mode & 0o022:
+            raise GaussianMRIError(
+                f"{path} belongs to another user, or others may write there, so that no code from it is run. Take their "
+                f"permission away (chmod go-w {path}), or set GAUSSIANMRI_CACHE to a folder of your own."
+            )
+
+
+def _is_ours(library: Path) -> bool:
+    """Whether a library is what was built: not truncated, and not put there by something else."""
+    try:
+        wanted = (library.parent / _SUM).read_text(encoding="ascii").strip()
+        return hashlib.sha256(library.read_bytes()).hexdigest() == wanted
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
 def building_tools() -> tuple[Path, str, str]:
     """Folder of the sources, compiler and ninja.
 
@@ -153,11 +192,13 @@ def build_library() -> Path:
         digest.update(source.relative_to(root).as_posix().encode() + source.read_bytes())
     folder = cache_folder() / f"kernels-{digest.hexdigest()[:16]}"
     target = folder / library_name()
-    if target.is_file():
+    check_private(folder.parent, folder, target)
+    if target.is_file() and _is_ours(target):
         return target
     _LOG.info("Building the kernels from %s (once)", root)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private(folder.parent)
+        make_private(folder)
         with tempfile.TemporaryDirectory(prefix="build-", dir=folder) as work:
             (Path(work) / "build.ninja").write_text(text, encoding="utf-8")
             done = subprocess.run([ninja, "-C", work], capture_output=True, text=True, check=False)
@@ -165,7 +206,12 @@ def build_library() -> Path:
                 raise GaussianMRIError(
                     f"The kernels could not be built with {compiler}:\n{done.stdout[-2000:]}"
                 )
-            os.replace(Path(work) / library_name(), target)  # two builders at once: both results are the same
+            made, sums = Path(work) / library_name(), Path(work) / _SUM
+            sums.write_text(hashlib.sha256(made.read_bytes()).hexdigest(), encoding="ascii")
+            made.chmod(0o755)
+            sums.chmod(0o644)
+            os.replace(made, target)  # two builders at once: both results are the same
+            os.replace(sums, folder / _SUM)
     except OSError as error:
         raise GaussianMRIError(
             f"The kernels could not be built in {folder}: {error.strerror or error}. Set "

@@ -6,6 +6,7 @@ is kept on disk, by source, architecture, NVRTC and driver, so that only the fir
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import logging
@@ -18,7 +19,7 @@ import numpy as np
 
 from ..errors import GaussianMRIError
 from ..files import atomic_write
-from .build import cache_folder, source_root
+from .build import cache_folder, check_private, make_private, source_root
 
 if TYPE_CHECKING:
     import torch
@@ -101,17 +102,23 @@ def compile_cubin(architecture: str, folder: Path | None = None) -> bytes:
     for path in source_files(folder):
         digest.update(path.name.encode() + path.read_bytes())
     cached = cache_folder() / f"kernels-{architecture}-{digest.hexdigest()[:24]}.cubin"
-    if cached.is_file():
-        return cached.read_bytes()
+    sums = cached.with_suffix(".sha256")
+    with contextlib.suppress(GaussianMRIError, OSError):  # compiled anew then
+        check_private(cached.parent, cached, sums)
+        code = cached.read_bytes()
+        if hashlib.sha256(code).hexdigest() == sums.read_text(encoding="ascii").strip():
+            return code
     try:
         options = core.ProgramOptions(arch=architecture, std="c++17", include_path=str(folder))
         code = bytes(core.Program(_ENTRY, "c++", options).compile("cubin").code)
     except Exception as error:  # cuda-core's own exception types differ between its versions
         raise GaussianMRIError(f"The CUDA kernels do not compile for {architecture}: {error}") from error
     try:
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(cached) as partial:
-            partial.write_bytes(code)
+        make_private(cached.parent)
+        for path, content in ((cached, code), (sums, hashlib.sha256(code).hexdigest().encode())):
+            with atomic_write(path) as partial:
+                partial.write_bytes(content)
+                partial.chmod(0o644)
     except (OSError, GaussianMRIError) as error:
         logger.info("CUDA machine code is not kept for the next run: %s", error)
     return code

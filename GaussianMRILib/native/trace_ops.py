@@ -78,6 +78,10 @@ def _check_trace(
     _check_tensor("sums", sums, (int(header["height"]), int(header["width"]), SUMS), torch.float32, device)
     _check_tensor("majorants", majorants, (ck, cj, ci), torch.float32, device)
     _check_tensor("skips", skips, (ck, cj, ci), torch.uint8, device)
+    # A kernel would go on for ever, or beyond its memory.
+    for name, tensor in (("majorants", majorants), ("table", table)):
+        low, high = (float(x) for x in tensor.aminmax())
+        _check(low >= 0 and high < float("inf"), f"{name} must be finite and not negative, are {low:g} to {high:g}.")
     _check(0 <= seed < 2**31, f"seed must lie in [0, 2^31), got {seed}.")
     _check(first >= 0 and count >= 0 and first + count < 2**31, "samples are numbered from 0 to 2^31.")
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
+from ..files import reading
 from .dicom_blocks import Group, parallel_blocks, tilt_degrees
 from .dicom_frames import Frame, NotAnImage, frames, read_header_and_layout
 from .dicom_groups import SAME_POSITION_MM, grouped, kinds_within_series, names_of
@@ -67,12 +68,18 @@ def read_dicom(
                 ),
             )
             continue
-        pixels = np.empty((len(group), *group[0].shape), np.float32)
+        try:
+            with reading(group[0].path, "a DICOM image"):  # sizes that are wrong may need more memory than there is
+                pixels = np.empty((len(group), *group[0].shape), np.float32)
+        except GaussianMRIError as error:
+            left_out.failed(group[0].path, error)
+            continue
         padded = np.zeros(pixels.shape, bool) if any(f.padding for f in group) else None
         read: list[int] = []
         for k, frame in enumerate(group):
             try:
-                values, mask = _values(frame, load)
+                with reading(frame.path, "a readable DICOM image", "Copy the file again."):
+                    values, mask = _values(frame, load)
                 with np.errstate(over="ignore"):
                     pixels[k] = values
                 if not np.isfinite(pixels[k]).all():
@@ -141,7 +148,8 @@ def _copies(one: Frame, other: Frame, load: Load) -> bool:
     if one.shape != other.shape:
         return False
     try:
-        alike = one.path == other.path or np.array_equal(_stored(one, load), _stored(other, load))
+        with reading(one.path, "a readable DICOM image"):
+            alike = one.path == other.path or np.array_equal(_stored(one, load), _stored(other, load))
     except GaussianMRIError:  # one of them is damaged, which is said when it is read
         return False
     if not alike:
@@ -182,9 +190,10 @@ def _lost(groups: Sequence[Group]) -> list[list[str]]:
         images = [f for n in members for f in groups[n][1]]
         numbers = Counter(f.instance_number for f in images)
         single = {f.path for f in images}
-        absent = sorted({*range(1, max(numbers) + 1)} - {*numbers})
+        # Of numbers that leave most out, or are nonsense, there is no list to be made.
+        last = max(numbers) if max(numbers) <= 2 * len(images) else 0
+        absent = sorted({*range(1, last + 1)} - {*numbers})
         expected = max((f.expected for f in images), default=0)
-        # Numbers that leave most out are no count of slices.
         if len(single) == len(images) == len(numbers) and 0 < len(absent) <= max(1, len(images) // 4):
             shown = ", ".join(map(str, absent[:8])) + (" ..." if len(absent) > 8 else "")
             notes[members[0]].append(f"no image has the Instance Number {shown} of its series: slices may be missing")

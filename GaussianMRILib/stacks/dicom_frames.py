@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
+from ..files import printable
 from ..geometry.affine import LARGEST_POSITION_MM, LARGEST_SPACING_MM, LPS_RAS, SMALLEST_SPACING_MM
 from .dicom_pixels import Layout, layout_of
 from .modality import ModalityLut, Padding, modality_lut, padding
@@ -179,7 +180,12 @@ def frames(path: Path, header: Dataset, layout: Layout | None = None) -> list[Fr
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return list(_frames(path, header, layout))
+        try:
+            return list(_frames(path, header, layout))
+        except (NotAnImage, GaussianMRIError):
+            raise
+        except Exception as error:  # pydicom parses values when they are asked for, and they may be anything
+            raise GaussianMRIError(f"{path} is damaged: {printable(error)[:200]}. Copy the file again.") from error
 
 
 def _no_image(header: Dataset) -> str:
@@ -211,6 +217,8 @@ def _frames(path: Path, header: Dataset, layout: Layout | None) -> Iterator[Fram
     if any(value in _SCREENS for value in image_type) or (burned and "ConversionType" in header):
         raise NotAnImage("a picture of a screen")
     shape = (int(header.Rows), int(header.Columns))
+    if min(shape) < 1:
+        raise GaussianMRIError(f"{path} has {shape[0]} x {shape[1]} pixels. Copy the file again.")
     bits = int(header.get("BitsStored", 16) or 16)
     signed = bool(int(header.get("PixelRepresentation", 0) or 0))
     full_scale = -1.0 if signed else float(2**bits - 1)
@@ -400,11 +408,6 @@ def _if_number(value: Any) -> float | None:
     except (TypeError, ValueError):
         return None
     return number if np.isfinite(number) else None
-
-
-def printable(text: Any) -> str:
-    """Text of a header as one line for people: what would command a terminal or turn its writing round is a space."""
-    return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
 
 
 def _comparable(value: Any) -> Any:

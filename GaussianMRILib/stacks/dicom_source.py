@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..files import reading
 from .dicom_frames import Frame, lookup, read_header
 from .kinds import component_of
 
@@ -35,6 +36,12 @@ def source_of(frames: Sequence[Frame], kind: Mapping[str, str]) -> dict[str, Any
     itself); `contrast` is what `check_same_contrast` compares, and `kind`, which tells it from other stacks of its series
     (see `kinds_within_series`); the lists named `slice_*` have one entry per slice.
     """
+    with reading(frames[0].path, "a readable DICOM image"):
+        facts = _facts(frames, kind)
+    return facts
+
+
+def _facts(frames: Sequence[Frame], kind: Mapping[str, str]) -> dict[str, Any]:
     header = read_header(frames[0].path)
     return {
         "format": "DICOM",

@@ -65,6 +65,8 @@ def read_stacks(
             _sort_folder(item, volumes, images, left_out)
         elif not item.exists():
             raise GaussianMRIError(f"{item} does not exist. Check the path.")
+        elif not item.is_file():
+            raise GaussianMRIError(f"{item} is neither a file nor a folder. Give DICOM, NIfTI, NRRD or MHA files.")
         elif is_volume(item) and not has_preamble(item):
             volumes[item.absolute()] = None
         else:
@@ -144,7 +146,8 @@ def _files_below(folder: Path) -> list[Path]:
     found: list[Path] = []
     for root, folders, files in os.walk(folder.absolute()):
         folders[:] = sorted(f for f in folders if not f.startswith("."))
-        found += [Path(root, f) for f in sorted(files) if not f.startswith(".") and f.upper() != "DICOMDIR"]
+        names = (Path(root, f) for f in sorted(files) if not f.startswith(".") and f.upper() != "DICOMDIR")
+        found += [file for file in names if file.is_file()]  # to open a pipe or a device may take for ever
     # A detached header names its data file itself.
     headers = {f.with_suffix("") for f in found if f.suffix.lower() == ".hdr"}
     return [

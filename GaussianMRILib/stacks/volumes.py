@@ -17,6 +17,7 @@ from ..errors import GaussianMRIError
 from ..geometry.affine import LPS_RAS, check_spacing
 from .itk import quiet_itk
 from .slice_stack import SliceStack
+from .volume_checks import check_volume_header
 from .volume_headers import check_nifti_files, nifti_orientation, nrrd_affine
 
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".hdr", ".img")
@@ -66,6 +67,8 @@ def _read(sitk: Any, path: Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
     header = None
     if path.name.lower().endswith(_NIFTI_SUFFIXES):
         check_nifti_files(path)
+    check_volume_header(path)
+    if path.name.lower().endswith(_NIFTI_SUFFIXES):
         header = nifti_header(path)
     try:
         reader.ReadImageInformation()

@@ -6,8 +6,6 @@ import contextlib
 import datetime
 import itertools
 import os
-import shutil
-import uuid
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import GaussianMRIError
+from ..files import atomic_folder
 from ..geometry.affine import LPS_RAS
 from ..geometry.plane import ImagePlane
 from ..stacks.dicom_pixels import save_dicom
@@ -287,25 +286,8 @@ def _folder(target: Path, overwrite: bool) -> Iterator[Path]:
             raise GaussianMRIError(
                 f"{target} exists and is not empty. Choose a new folder for the DICOM series."
             )
-    temporary: Path | None = None
-    try:
-        temporary = target.absolute().parent / f".partial-{uuid.uuid4().hex}"
-        temporary.mkdir()
+    with atomic_folder(target) as temporary:
         yield temporary
-        if target.exists():
-            shutil.rmtree(target)
-        os.replace(temporary, target)
-        temporary = None
-    except OSError as error:
-        # pydicom wraps the error of the operating system in one that quotes a traceback.
-        errors = [e for e in (error, error.__cause__, error.__context__) if isinstance(e, OSError)]
-        reason = next((e.strerror for e in errors if e.strerror), str(error).split("\n")[0])
-        raise GaussianMRIError(
-            f"{target} cannot be written: {reason}. Choose another folder or free space."
-        ) from error
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _read_back(

@@ -12,6 +12,7 @@ from GaussianMRILib.grading.crops import Case, CropSet, preprocessing
 from GaussianMRILib.grading.labels import GRADES, Task
 from GaussianMRILib.grading.model_card import ModelCard
 from GaussianMRILib.grading.options import AugmentOptions, GradingOptions, NetworkOptions
+from GaussianMRILib.grading.train import GradingTrainer
 
 LEFT = Task("subarticular_stenosis", "left")
 RIGHT = LEFT.mirrored
@@ -81,3 +82,8 @@ def card(task: Task = LEFT, shape: tuple[int, int, int] = (3, 16, 32), **changes
         "preprocessing": preprocessing(),
     }
     return ModelCard(task, shape, **{**values, **changes})
+
+
+def trainer(crops: CropSet, checkpoint: Path, options: GradingOptions = QUICK) -> GradingTrainer:
+    """Two epochs of a tiny network for the left side, with a checkpoint."""
+    return GradingTrainer(crops, LEFT, replace(options, epochs=2, window=1), checkpoint, "cpu")

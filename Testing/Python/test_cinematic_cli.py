@@ -132,7 +132,7 @@ def test_export(ball: Path, tmp_path: Path) -> None:
     cut = load_model(tmp_path / "a.ply")
     assert len(cut) < 80 and float(cut.splats.means[:, 2].max()) < CENTER[2] + 1
     itself = run("export", ball, "-o", ball)
-    assert itself.exit_code == 1 and "the model itself" in itself.output
+    assert itself.exit_code == 1 and "never overwritten" in itself.output
     plane = tmp_path / "plane.mrk.json"
     markup = {"type": "Plane", "coordinateSystem": "RAS", "center": [0, 0, -1000], "normal": [0, 0, 1]}
     plane.write_text(json.dumps({"markups": [markup]}))

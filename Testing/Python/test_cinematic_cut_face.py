@@ -185,7 +185,7 @@ def test_saved_faces_are_the_same(tmp_path: Path) -> None:
     whole = (tmp_path / "x.npz").read_bytes()
     for part in (0, 100, len(whole) // 2, len(whole) - 30):
         (tmp_path / "x.npz").write_bytes(whole[:part])
-        with pytest.raises(GaussianMRIError, match=r"x\.npz does not hold cut faces, or it is damaged"):
+        with pytest.raises(GaussianMRIError, match=r"x\.npz is not a file of cut faces, or it is damaged"):
             CutFace.load(tmp_path / "x.npz")
     np.savez(tmp_path / "y.npz", header=np.array(json.dumps({"format": "other"})))
     with pytest.raises(GaussianMRIError, match="another kind"):

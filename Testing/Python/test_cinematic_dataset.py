@@ -205,7 +205,7 @@ def test_bad_folders(tmp_path: Path) -> None:
     with pytest.raises(GaussianMRIError, match="transforms_test"):
         read_dataset(tmp_path)
     (tmp_path / "transforms_test.json").write_text("{}")
-    with pytest.raises(GaussianMRIError, match="broken"):
+    with pytest.raises(GaussianMRIError, match="damaged"):
         read_dataset(tmp_path)
     blocked = tmp_path / "file"
     blocked.write_text("")

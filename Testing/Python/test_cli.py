@@ -363,7 +363,7 @@ def test_what_the_user_can_solve_is_status_1(
         (("fit", study / "axial", "-o", output, "--roi", 900, 950, 0, 10, 0, 10), "region of interest"),
         (("resample", text, "--plane", markups, "-o", tmp_path / "x.nrrd"), "not a GaussianMRI field"),
         (("resample", field_file, "--plane", text, "-o", tmp_path / "x.nrrd"), "text.dcm"),
-        (("resample", field_file, "--center", 0, 0, 900, "--normal", 0, 0, 1, "-o", output), "outside"),
+        (("resample", field_file, "--center", 0, 0, 900, "--normal", 0, 0, 1, "-o", tmp_path / "x.nrrd"), "outside"),
         (("resample", field_file, "--plane", markups, "-o", tmp_path / "x.tiff"), "tiff"),
         (("evaluate", "--isotropic", study / "axial"), "cubic voxels"),
     ]  # fmt: skip

@@ -93,7 +93,7 @@ def test_a_folder_keeps_its_settings(tmp_path: Path) -> None:
     with pytest.raises(GaussianMRIError, match="other settings"):
         run_cohort("ab", double, tmp_path, workers=1, settings={"method": "voxel", "levels": ["L5/S1"]})
     (tmp_path / "report.csv").write_text("of, no, use\nfor us\n")
-    with pytest.raises(GaussianMRIError, match="no report of a cohort"):
+    with pytest.raises(GaussianMRIError, match="not a report of a cohort"):
         run_cohort("ab", double, tmp_path, workers=1, settings={"method": "fast", "levels": ["L5/S1"]})
     (tmp_path / "file").write_text("")
     with pytest.raises(GaussianMRIError, match="cannot be used"):

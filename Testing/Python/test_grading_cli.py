@@ -75,7 +75,7 @@ def test_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert changed.exit_code == 1 and "other options (mirror)" in changed.output
     none = run(*common, "-o", output, "--type", "N")
     assert none.exit_code == 1 and "0 training cases" in none.output
-    assert run(*common, "-o", tmp_path / "a.ckpt").exit_code == 2  # the state would be overwritten
+    assert run(*common, "-o", tmp_path / "a.ckpt").exit_code == 1  # the state would be overwritten
 
 
 # ---- evaluate --------------------------------------------------------------------------------------------------

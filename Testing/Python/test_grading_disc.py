@@ -368,7 +368,7 @@ def test_what_spinenet_did_not_write_is_refused(tmp_path: Path) -> None:
     with pytest.raises(GaussianMRIError, match="made from another series"):
         read_vert_dicts(path, series.subset(range(5)), numbers[:5])
     for content, message in (
-        ([{"predicted_label": "L5"}], "no export"),
+        ([{"predicted_label": "L5"}], "not an export"),
         ([{**rows[0], "slice_nos": [1]}], "polygons for 1 slices"),
         ([{**rows[0], "polys": [p[:3] for p in rows[0]["polys"]]}], "corners rt, rb, lb, lt"),
         ([{**rows[0], "polys": [[p[1], p[0], p[3], p[2]] for p in rows[0]["polys"]]}], "upper corners below"),

@@ -227,7 +227,7 @@ def test_a_checkpoint_of_something_else_is_refused(crops: CropSet, tmp_path: Pat
     content = missing.read_bytes()
     missing.unlink()
     try:
-        with pytest.raises(GaussianMRIError, match=missing.name + " is missing"):
+        with pytest.raises(GaussianMRIError, match=missing.name + " cannot be read"):
             train_grader(crops, LEFT, o)
     finally:
         missing.write_bytes(content)
