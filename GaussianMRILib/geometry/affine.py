@@ -47,8 +47,9 @@ def check_spacing(spacing: ArrayLike, what: str, smallest: float = SMALLEST_SPAC
     values = np.atleast_1d(np.asarray(spacing, dtype=np.float64))
     if not np.all(np.isfinite(values) & (values > 0) & (values >= smallest) & (values <= LARGEST_SPACING_MM)):
         shown = np.unique([f"{v:g}" for v in values.ravel()[:6]]).tolist()
+        least = f"at least {smallest:g}" if smallest > 0 else "more than 0"
         raise GaussianMRIError(
-            f"The {what} must be more than {smallest:g} and at most {LARGEST_SPACING_MM:g} mm, got {shown}. "
+            f"The {what} must be {least} and at most {LARGEST_SPACING_MM:g} mm, got {shown}. "
             "Correct the header of the image or pass the true value."
         )
 

@@ -80,7 +80,7 @@ def test_a_data_set_without_points_says_what_to_do(tmp_path: Path) -> None:
     made = make_dataset(tmp_path / "set", shell(), MATRIX, PRESET, options)
     points = made.folder / POINTS
     points.write_bytes(points.read_bytes()[:1000])
-    with pytest.raises(GaussianMRIError, match=r"points.npz cannot be read.*same settings"):
+    with pytest.raises(GaussianMRIError, match=r"points.npz is not a file of points.*same settings"):
         Trainer(made, TrainOptions.preset("quick").scaled(100, 10))
     points.unlink()
     made = make_dataset(tmp_path / "set", shell(), MATRIX, PRESET, options)

@@ -123,13 +123,15 @@ def random_field(count: int = 300) -> gm.GaussianField:
         parameters[0, 0], parameters[1, 0], parameters[9, 1] = -0.0, 1e-42, np.float32(1) / 3
     hull = np.concatenate([np.eye(3), -np.eye(3)])
     hull = np.concatenate([hull, -15 - hull @ POINT[:, None]], axis=1)
+    edge = np.array([0.6, 0.8, 0.0])
+    cut = np.concatenate([hull, [[*edge, -12 - edge @ POINT]]])  # another number of half-spaces
     poses = np.tile(np.eye(4), (3, 1, 1))
     poses[:, 2, 3] = [20.1, 1 / 3, 4e5]
     poses[:, :3, :2] *= 0.7
     report = {"preset": "fast", "held_out_psnr": 31.25, "text": 'ü "%20" \\ line\nend', "list": [1, None]}
     shapes = np.array([[40, 44], [40, 44], [39, 1]], np.int32)
     return gm.GaussianField(
-        torch.from_numpy(parameters), 1 / 3, 987.654321, (hull, hull[:4]), poses, shapes, "1.2.3", report
+        torch.from_numpy(parameters), 1 / 3, 987.654321, (hull, cut), poses, shapes, "1.2.3", report
     )
 
 
