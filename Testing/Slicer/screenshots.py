@@ -31,6 +31,7 @@ def take(app: Any, folder: Path) -> None:
     """Fit the synthetic spine through the panel, follow the disc, compare."""
     import slicer
 
+    app.close_scene()
     app.load_module(MODULE)
     app.start()
     axial = app.sample_data.click("SyntheticLumbarSpine")[0]
