@@ -30,8 +30,12 @@ _LARGEST_TEXT = 256 << 20
 
 
 def file_name(label: str, otherwise: str) -> str:
-    """A name that any file system takes, made of a label for people; `otherwise` where nothing of it is left."""
-    return re.sub(r"[^\w.+-]+", "_", label).strip("._") or otherwise
+    """A name that any file system takes, made of a label for people; `otherwise` where nothing of it is left.
+
+    File systems take 255 bytes, and what is written beside the file needs some.
+    """
+    short = re.sub(r"[^\w.+-]+", "_", label).strip("._").encode()[:120].decode(errors="ignore")
+    return short or otherwise
 
 
 @contextlib.contextmanager

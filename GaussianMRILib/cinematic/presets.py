@@ -256,12 +256,13 @@ def from_volume_property(path: str | os.PathLike[str]) -> Preset:
     found = read_volume_property(path)
     visible = found.transfer.opacity[:, 0]
     span = float(visible[-1] - visible[0]) or 1.0
-    return Preset(
-        name=Path(path).name.removesuffix(".json").removesuffix(".vp"),
-        transfer=found.transfer,
-        description="Slicer volume property",
-        density=4.0,
-        surface=max(1e-6, 0.02 * min(span, 2000.0)) if found.shade else 1e6,
-        reflectance=min(0.2, 0.2 * found.specular) if found.shade else 0.0,
-        shininess=max(1.0, min(200.0, found.specular_power * 3.0)),
-    )
+    with reading(path, "a Slicer volume property"):
+        return Preset(
+            name=Path(path).name.removesuffix(".json").removesuffix(".vp"),
+            transfer=found.transfer,
+            description="Slicer volume property",
+            density=4.0,
+            surface=max(1e-6, 0.02 * min(span, 2000.0)) if found.shade else 1e6,
+            reflectance=min(0.2, 0.2 * found.specular) if found.shade else 0.0,
+            shininess=max(1.0, min(200.0, found.specular_power * 3.0)),
+        )

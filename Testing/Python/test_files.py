@@ -18,6 +18,7 @@ from GaussianMRILib.files import (
     atomic_folder,
     atomic_write,
     exchange,
+    file_name,
     finite,
     number,
     printable,
@@ -184,3 +185,12 @@ def test_numbers_and_shapes() -> None:
 
 def test_text_of_files_commands_no_terminal() -> None:
     assert printable("T2\x1b[2J  \u202e tse\n") == "T2 [2J tse"
+
+
+def test_labels_become_names_that_file_systems_take(tmp_path: Path) -> None:
+    for label in ("L4/L5: oblique", "ü" * 400, "x" * 400, "...", ""):
+        name = file_name(label, "plane1")
+        assert name and "/" not in name and len(name.encode()) <= 120
+        with atomic_write(tmp_path / f"{name}.nii.gz") as path:
+            path.write_bytes(b"x")
+    assert file_name("...", "plane1") == "plane1"
