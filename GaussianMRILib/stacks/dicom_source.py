@@ -12,7 +12,7 @@ from .dicom_frames import Frame, lookup, read_header
 from .kinds import component_of
 
 if TYPE_CHECKING:
-    from pydicom import Dataset
+    from pydicom import DataElement, Dataset
 
 #: Patient, Study, Frame of Reference and acquisition attributes (DICOM PS3.3 C.7.1, C.7.2, C.7.4.1, C.8.3.1).
 REPEATED_KEYWORDS = (
@@ -56,6 +56,17 @@ def _facts(frames: Sequence[Frame], kind: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
+def _check_values(element: DataElement) -> None:
+    """Refuse values that their VR does not allow, such as an age of "42"; a UID is what the source has, however odd."""
+    from pydicom.config import RAISE
+    from pydicom.valuerep import validate_value
+
+    if element.VR not in ("UI", "SQ", "PN"):
+        for value in element.value if element.VM > 1 else [element.value]:
+            if value is not None:
+                validate_value(element.VR, str(value) if element.VR in ("DS", "IS") else value, RAISE)
+
+
 def _repeated(header: Dataset) -> dict[str, Any]:
     import pydicom
 
@@ -69,6 +80,7 @@ def _repeated(header: Dataset) -> dict[str, Any]:
                 single = pydicom.Dataset()
                 single[keyword] = header[keyword]
                 single.to_json_dict()
+                _check_values(single[keyword])
             except Exception:  # an attribute the vendor filled with nonsense is not worth the series
                 continue
             kept[keyword] = header[keyword]

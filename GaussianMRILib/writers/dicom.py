@@ -33,6 +33,9 @@ _SERIES_NUMBER = 9001
 #: Values that spread at least this much are stored as they are, rounded; smaller ones are scaled up.
 _ENOUGH_GREY_LEVELS = 1000.0
 
+#: Stored value of pixels that show nothing.
+PADDING = 0
+
 Source = SliceStack | Mapping[str, Any]
 
 
@@ -63,7 +66,7 @@ def write_dicom_series(
         source: the stack or stacks that the images come from, or their `source` dictionaries.
         description: SeriesDescription.
         derivation: DerivationDescription, to which the program's name and version are added.
-        fill: value where images are NaN or infinite; by default 0, or the smallest value if that is negative.
+        fill: value where images are NaN or infinite; by default they have PixelPaddingValue, darker than all else.
         overwrite: replace `folder` if all that it holds is .dcm files.
         number: SeriesNumber, by which viewers sort series.
 
@@ -77,7 +80,8 @@ def write_dicom_series(
     target = Path(folder)
     pixels, listed = checked_images(images, planes)
     window = default_window(pixels)
-    stored, slope, intercept = _stored(filled(pixels, fill))
+    empty = ~np.isfinite(pixels) & (fill is None)
+    stored, slope, intercept = _stored(filled(pixels, fill), empty)
     sources = _sources(source)
     with warnings.catch_warnings(), _folder(target, overwrite) as temporary:
         # pydicom warns of odd values copied from the source by quoting them, names included.
@@ -88,13 +92,18 @@ def write_dicom_series(
         template.RescaleType = "HU" if template.Modality == "CT" else "US"
         template.WindowCenter = _decimal((window[0] + window[1]) / 2)
         template.WindowWidth = _decimal(window[1] - window[0])
+        if window[1] - window[0] < 1:
+            template.VOILUTFunction = "LINEAR_EXACT"  # the default has no narrower ones (PS3.3 C.11.2.1.2)
         steps = [float((b.center - a.center) @ a.normal) for a, b in itertools.pairwise(listed)]
         for k, plane in enumerate(listed):
             dataset = _instance(template, plane, stored[k], k + 1)
+            if empty.any():
+                dataset.add_new("PixelPaddingValue", "US", PADDING)
             if steps and np.ptp(steps) < 1e-3 and abs(steps[0]) > 1e-3:
                 dataset.SpacingBetweenSlices = _decimal(abs(steps[0]))
             save_dicom(dataset, temporary / f"IM{k + 1:04d}.dcm")
-        _read_back(temporary, target, filled(pixels, fill), listed, slope)
+        expected = np.where(empty, np.float32(intercept), filled(pixels, fill))
+        _read_back(temporary, target, expected, listed, slope)
     return target
 
 
@@ -154,6 +163,13 @@ def _template(sources: list[Mapping[str, Any]], description: str, derivation: st
             setattr(dataset, keyword, value)
     dataset.SpecificCharacterSet = "ISO_IR 192"  # whatever the source had; pydicom encodes anew
     dataset.ImageType = ["DERIVED", "SECONDARY", "REFORMATTED"]
+    # Attributes that some values of others ask for, though nobody knows them (type 2C: empty; 1C: it says so).
+    if not any(dataset.get(keyword) for keyword in ("Laterality", "BodyPartExamined", "AnatomicRegionSequence")):
+        dataset.Laterality = ""
+    if "IR" in np.atleast_1d(dataset.get("ScanningSequence") or "") and "InversionTime" not in dataset:
+        dataset.InversionTime = None
+    if dataset.get("PatientIdentityRemoved") == "YES" and not dataset.get("DeidentificationMethod"):
+        dataset.DeidentificationMethod = "not stated by the source"
     if computed_tomography:
         dataset.ImageType = ["DERIVED", "SECONDARY", "AXIAL", "REFORMATTED"]
     dataset.SeriesInstanceUID = generate_uid(prefix=None)
@@ -225,17 +241,23 @@ def _referenced_series(source: Mapping[str, Any]) -> Dataset:
     return series
 
 
-def _stored(values: NDArray[np.float32]) -> tuple[NDArray[np.uint16], float, float]:
-    """16-bit values, slope and intercept, so that value = stored * slope + intercept."""
-    low, high = float(values.min()), float(values.max())
-    if low >= 0 and high <= 65535 and high - low >= _ENOUGH_GREY_LEVELS:
-        slope, intercept = 1.0, 0.0
+def _stored(
+    values: NDArray[np.float32], empty: NDArray[np.bool_]
+) -> tuple[NDArray[np.uint16], float, float]:
+    """16-bit values, slope and intercept, so that value = stored * slope + intercept; `PADDING` where empty."""
+    shown = values[~empty] if not empty.all() else np.zeros(1, np.float32)
+    low, high = float(shown.min()), float(shown.max())
+    first = PADDING + 1 if empty.any() else 0
+    if low >= 0 and high <= 65535 - first and high - low >= _ENOUGH_GREY_LEVELS:
+        slope, intercept = 1.0, float(-first)
     else:
         # Only numbers that a decimal string can hold, so that readers compute with the same ones.
         intercept = float(_decimal(low))
-        slope = float(_decimal((high - intercept) / 65535.0 * (1 + 1e-9))) if high > low else 1.0
-    stored = np.clip(np.rint((values.astype(np.float64) - intercept) / slope), 0, 65535)
-    return stored.astype(np.uint16), slope, intercept
+        slope = float(_decimal((high - intercept) / (65535.0 - first) * (1 + 1e-9))) if high > low else 1.0
+        if first:
+            intercept = float(_decimal(intercept - slope))
+    stored = np.clip(np.rint((values.astype(np.float64) - intercept) / slope), first, 65535)
+    return np.where(empty, PADDING, stored).astype(np.uint16), slope, intercept
 
 
 def _instance(template: Dataset, plane: ImagePlane, stored: NDArray[np.uint16], number: int) -> Dataset:

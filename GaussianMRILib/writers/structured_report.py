@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import uuid
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,6 +44,8 @@ _SEVERITY_CODES = {
 _CONDITION_CODES = {"subarticular_stenosis": "SUBARTICULAR", "neural_foraminal_narrowing": "FORAMINAL"}
 _PROBABILITY_CODES = {"Normal/Mild": "P_NORMAL_MILD", "Moderate": "P_MODERATE", "Severe": "P_SEVERE"}
 _TITLE = "Stenosis grades (research)"
+#: The same in every report: the device is this program.
+DEVICE_UID = f"2.25.{uuid.uuid5(uuid.NAMESPACE_DNS, 'GaussianMRI').int}"
 _SERIES_NUMBER = 9101  # far from those that scanners give
 #: What highdicom reads of the evidence without asking whether it is there, with what the standard allows in its place.
 _TYPE_2 = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate",
@@ -185,7 +188,7 @@ def _report(
     observer = sr.ObserverContext(
         codes.DCM.Device,
         sr.DeviceObserverIdentifyingAttributes(
-            generate_uid(prefix=None), "GaussianMRI", "GaussianMRI", version
+            DEVICE_UID, f"GaussianMRI {version}", manufacturer_name="GaussianMRI", model_name="GaussianMRI"
         ),
     )
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -363,7 +365,50 @@ def test_derived_from_a_real_scan(tmp_path: Path, extracted: Callable[[str], Pat
     (back,) = read_stacks(folder)
     assert back.frame_of_reference == stack.frame_of_reference
     np.testing.assert_allclose(back.plane(0).points(), plane.points(), atol=1e-6)
-    assert (
-        np.all(back.pixels[0, 0] == 0)
-        and len(pydicom.dcmread(folder / "IM0001.dcm").SourceImageSequence) == 55
-    )
+    written = pydicom.dcmread(folder / "IM0001.dcm")
+    assert len(written.SourceImageSequence) == 55
+    # What was not scanned is padding, and no measured pixel has its value.
+    assert written.PixelPaddingValue == 0
+    assert np.all(written.pixel_array[0] == 0) and written.pixel_array[1:].min() > 0
+    assert np.all(back.pixels[0, 0] == back.pixels[0, 1:].min())
+    np.testing.assert_allclose(back.pixels[0, 1:], images[0, 1:], atol=0.51 * float(written.RescaleSlope))
+
+
+def test_odd_sources_give_conformant_series(tmp_path: Path, extracted: Callable[[str], Path]) -> None:
+    """Values that their VR does not allow are not repeated, and what other values ask for is there."""
+    (stack,) = read_stacks(extracted("mr_dicom/studyforrest_t1_0p67mm.tar.xz"))
+    assert "00101010" not in stack.source["attributes"]  # PatientAge "42"
+    plane = ImagePlane.from_normal(stack.plane(27).center, (0.1, 0.3, 1), shape=(7, 9))
+    folder = write_dicom_series(tmp_path / "out", pictures(1) / 5000, plane, stack)
+    written = pydicom.dcmread(folder / "IM0001.dcm")
+    assert float(written.WindowWidth) < 1 and written.VOILUTFunction == "LINEAR_EXACT"
+    assert ("Laterality" in written) != ("BodyPartExamined" in written)
+    attributes = {
+        **stack.source["attributes"],
+        "00180020": {"vr": "CS", "Value": ["SE", "IR"]},
+        "00120062": {"vr": "CS", "Value": ["YES"]},
+    }
+    attributes.pop("00180082", None), attributes.pop("00120063", None)
+    folder = write_dicom_series(tmp_path / "more", pictures(1), plane, {**stack.source, "attributes": attributes})
+    written = pydicom.dcmread(folder / "IM0001.dcm")
+    assert "InversionTime" in written and written.DeidentificationMethod
+
+
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy (dicom3tools) is not installed")
+@pytest.mark.parametrize(
+    "archive",
+    [
+        "mr_dicom/adi_ax_fse_t2_2p5mm.tar.xz", "mr_dicom/studyforrest_t1_0p67mm.tar.xz",
+        "mr_dicom/canon_multiangle_b0_3mm.tar.xz", "dicom_quirks/dicom2nifti_quirks_a.tar.xz",
+        "dicom_quirks/ge_ct_head_tilt_variable_spacing.tar.xz", "mr_multi/lumbar_hitachi.tar.xz",
+    ],
+)  # fmt: skip
+def test_dciodvfy_finds_no_errors(tmp_path: Path, extracted: Callable[[str], Path], archive: str) -> None:
+    for number, stack in enumerate(read_stacks(extracted(archive))[:4]):
+        plane = ImagePlane.from_normal(stack.plane(0).center, (0.1, 0.3, 1), shape=(7, 9))
+        images = pictures(1)
+        images[0, 0] = np.nan
+        folder = write_dicom_series(tmp_path / f"{number}", images, plane, stack)
+        found = subprocess.run(["dciodvfy", folder / "IM0001.dcm"], capture_output=True, text=True)
+        errors = [line for line in (found.stdout + found.stderr).splitlines() if line.startswith("Error")]
+        assert not errors
