@@ -166,12 +166,12 @@ def resample(
     stack = _source_stack(source, field) if dicom is not None else None
     lines = []
     with all_or_none():
-        for name, planes, images in rendered:
+        for number, (name, planes, images) in enumerate(rendered):
             to = [
                 None if path is None else _named(path, name) for path in (output, dicom, png, distance, support)
             ]
             check_writable(*to[:1], *to[2:], inputs=(field_file, plane, *source))
-            lines.append(_write(field, planes, images, stack, *to))
+            lines.append(_write(field, planes, images, stack, name, number, *to))
     for line in lines:
         click.echo(line)
 
@@ -254,6 +254,8 @@ def _write(
     planes: list[ImagePlane],
     images: list[NDArray[np.float32]],
     stack: SliceStack | None,
+    name: str,
+    number: int,
     output: Path | None,
     dicom: Path | None,
     png: Path | None,
@@ -261,11 +263,12 @@ def _write(
     support: Path | None,
 ) -> str:
     """Write what one plane, or one stack of planes, has; a line that says so."""
-    from ..writers import write_dicom_series, write_png, write_volume
+    from ..writers import SERIES_NUMBER, write_dicom_series, write_png, write_volume
 
     written: list[Path] = []
     if dicom is not None:
-        write_dicom_series(dicom, images, planes, stack)
+        description = f"GaussianMRI {name}".rstrip()
+        write_dicom_series(dicom, images, planes, stack, description, number=SERIES_NUMBER + number)
         written.append(dicom)
     if output is not None:
         write_volume(output, images, planes)

@@ -61,7 +61,7 @@ def write_isotropic(
             if output is not None:
                 write_grid(output, voxels, grid.ijk_to_ras, fill)
             if dicom is not None:
-                write_dicom_series(dicom, voxels, grid.planes(), stack, fill=fill)
+                write_dicom_series(dicom, voxels, grid.planes(), stack, "GaussianMRI isotropic")
     count, rows, columns = grid.shape
     written = ", ".join(str(path) for path in (dicom, output) if path is not None)
     side = np.linalg.norm(grid.ijk_to_ras[:3, 0])

@@ -23,7 +23,7 @@ _HOW = {
     "voxel": "by interpolation between the nearest source voxels",
     "spline": "by cubic spline interpolation of the source slices",
 }
-_FRAME_TAG, _FIRST_NUMBER = "00200052", 9001
+_FRAME_TAG = "00200052"
 
 
 def export_dicom(
@@ -51,7 +51,7 @@ def export_dicom(
         GaussianMRIError: no volume, one that `resample` did not make or a map, one under a transform that is not
             linear, or what cannot be written. Nothing new is left then.
     """
-    from ..writers import write_dicom_series
+    from ..writers import SERIES_NUMBER, write_dicom_series
 
     nodes = as_list(volume_nodes)
     if not nodes:
@@ -78,7 +78,7 @@ def export_dicom(
                 f"{description} {node.GetName()}",
                 f"Resampled on oblique planes {how}",
                 overwrite=overwrite,
-                number=_FIRST_NUMBER + number,
+                number=SERIES_NUMBER + number,
             )
             if new:
                 made.append(series)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .dicom import write_dicom_series
+from .dicom import SERIES_NUMBER, write_dicom_series
 from .png import write_png
 from .volume import write_volume
 
-__all__ = ["write_dicom_series", "write_png", "write_volume"]
+__all__ = ["SERIES_NUMBER", "write_dicom_series", "write_png", "write_volume"]

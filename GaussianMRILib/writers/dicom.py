@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 _MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4"
 _CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 _EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
-#: Far from those that scanners give.
-_SERIES_NUMBER = 9001
+#: Of the first series of a study: far from those that scanners give.
+SERIES_NUMBER = 9001
 #: Values that spread at least this much are stored as they are, rounded; smaller ones are scaled up.
 _ENOUGH_GREY_LEVELS = 1000.0
 
@@ -48,7 +48,7 @@ def write_dicom_series(
     derivation: str = "Resampled on oblique planes from 3D Gaussians fitted to the source slices",
     fill: float | None = None,
     overwrite: bool = False,
-    number: int = _SERIES_NUMBER,
+    number: int = SERIES_NUMBER,
 ) -> Path:
     """Write `images` of `planes` as a new series of derived MR images (CT images when the source is CT).
 
