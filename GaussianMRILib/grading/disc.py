@@ -88,8 +88,8 @@ class DiscGeometry:
                 f"{len(self.posterior)}."
             )
         lengths = [self.sagittal_depth, *(v for v in (self.series_depth, self.height) if v is not None)]
-        if not all(np.isfinite(v) and 0 < v < 500 for v in lengths):
-            raise GaussianMRIError(f"A disc's lengths must be more than 0 and below 500 mm, got {lengths}.")
+        if not all(np.isfinite(v) and 2 <= v < 500 for v in lengths):
+            raise GaussianMRIError(f"A disc's lengths must be at least 2 and below 500 mm, got {lengths}.")
         object.__setattr__(self, "level", level_name(self.level))
 
     def __repr__(self) -> str:
