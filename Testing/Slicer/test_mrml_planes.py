@@ -120,7 +120,7 @@ def test_bad_planes_are_refused(scene: Any) -> None:
         (lambda: mrml.plane_from_slice_node(line), "slice view's node is needed, got 'ruler'"),
         (lambda: mrml.plane_from_points([[0, 0, 0], [1, 1, 1], [3, 3, 3]]), "on one line"),
         (lambda: mrml.plane_from_points([[0, 0, 0], [1, 1, 1]]), "three points"),
-        (lambda: mrml.plane_from_node(oblique_plane_node(scene), spacing=-1), "spacing must be more than 0"),
+        (lambda: mrml.plane_from_node(oblique_plane_node(scene), spacing=-1), "spacing must be at least 0.001"),
     ):
         with pytest.raises(GaussianMRIError, match=message):
             call()
