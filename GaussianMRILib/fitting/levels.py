@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from ..gaussians import GaussianLattice
 from ..gaussians.lattice import BRICK
-from ..geometry import ImagePlane
+from ..geometry import ImagePlane, transform_points
 
 #: Standard deviation, mm, of the neighbourhoods in which levels are compared, and of those of a slice's thickness.
 WIDE_MM, NARROW_MM = 8.0, 3.0
@@ -63,14 +63,14 @@ class Level:
 
     def on_planes(self, planes: Sequence[ImagePlane]) -> torch.Tensor:
         """(3, total) of gain, base, and trust at pixels."""
-        return torch.cat([self._at(plane.points() @ self._turn + self._shift) for plane in planes], dim=1)
+        return torch.cat([self._at(transform_points(self.ras_to_map, plane.points())) for plane in planes], dim=1)
 
     def at_nodes(self, lattice: GaussianLattice) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Numbers (b,) of some of the bricks that it changes, and (3, b, 8, 8, 8) of gain, base, and trust there."""
         z, y, x = np.meshgrid(*[np.arange(BRICK)] * 3, indexing="ij")
         to_map = self.ras_to_map @ lattice.node_to_ras
         local = np.stack([x, y, z], axis=-1) @ to_map[:3, :3].T
-        corners = lattice.corners() @ to_map[:3, :3].T + to_map[:3, 3]
+        corners = transform_points(to_map, lattice.corners())
         changed = np.flatnonzero(self._changes(corners + local.reshape(-1, 3).mean(axis=0), np.ptp(local, axis=(0, 1, 2))))
         for first in range(0, len(changed), BRICKS_AT_ONCE):
             some = changed[first : first + BRICKS_AT_ONCE]
@@ -86,14 +86,6 @@ class Level:
         near = maximum_filter(change, [int(np.ceil(edge)) + 3 for edge in edges[::-1]], mode="nearest") > UNCHANGED
         index = np.clip(np.round(middles[:, ::-1]).astype(int), 0, np.array(near.shape) - 1)
         return np.asarray(near[tuple(index.T)])
-
-    @property
-    def _turn(self) -> NDArray[np.float64]:
-        return np.asarray(self.ras_to_map[:3, :3].T)
-
-    @property
-    def _shift(self) -> NDArray[np.float64]:
-        return np.asarray(self.ras_to_map[:3, 3])
 
     def _at(self, places: NDArray[np.floating]) -> torch.Tensor:
         """(3, N) at (..., 3) map coordinates."""

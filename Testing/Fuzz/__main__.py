@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import random
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -34,12 +33,6 @@ class Outcome:
         return f"{self.number} {self.target.name}, {self.file}: {self.done}\n    {v.kind} ({v.seconds:.1f} s): {v.detail}"
 
 
-def make_seeds(folder: Path) -> None:
-    """Write the seeds from another process: this one must not compute, see `harness.warm`."""
-    code = "import sys, pathlib; from Testing.Fuzz import seeds; seeds.make(pathlib.Path(sys.argv[1]))"
-    subprocess.run([sys.executable, "-c", code, str(folder)], check=True, stdout=subprocess.DEVNULL)
-
-
 def fuzz(
     seeds: Path,
     numbers: Sequence[int],
@@ -51,7 +44,7 @@ def fuzz(
     """Damage and run: mutation n depends on `seed` and n alone.
 
     Args:
-        seeds: what `make_seeds` wrote.
+        seeds: what `harness.make_seeds` wrote.
         keep: folder that gets the inputs of what went wrong.
     """
     for number in numbers:
@@ -93,11 +86,7 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, help="folder for the inputs of what went wrong")
     options = parser.parse_args()
     targets = [target for target in TARGETS if options.only in target.name]
-    with tempfile.TemporaryDirectory(prefix="fuzz-seeds-") as name:
-        seeds = (options.seeds or Path(name) / "seeds").absolute()
-        if not seeds.is_dir():
-            make_seeds(seeds)
-        harness.warm()
+    with harness.ready(options.seeds) as seeds:
         kinds: Counter[str] = Counter()
         slowest = largest = 0.0
         begun = time.monotonic()

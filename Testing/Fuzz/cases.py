@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import harness
-from .__main__ import make_seeds
 
 _DATASET = "cinematic dataset seeds/cine/vol.nii.gz -o set --train 1 --test 0 --size 16 --samples 1 --test-samples 1"
 #: Of cases without CMD.
@@ -67,11 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", default="", help="cases whose name has this text")
     parser.add_argument("--seeds", type=Path, help="folder of seeds; made where it is not there")
     options = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory(prefix="case-seeds-") as name:
-        seeds = (options.seeds or Path(name) / "seeds").absolute()
-        if not seeds.is_dir():
-            make_seeds(seeds)
-        harness.warm()
+    with harness.ready(options.seeds) as seeds:
         cases = [case for case in sorted(options.folder.iterdir()) if options.only in case.name]
         wrong = 0
         for case in cases:

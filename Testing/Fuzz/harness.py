@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import resource
 import signal
+import subprocess
 import sys
+import tempfile
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +41,23 @@ class Verdict:
     @property
     def good(self) -> bool:
         return self.kind in GOOD
+
+
+@contextlib.contextmanager
+def ready(seeds: Path | None) -> Iterator[Path]:
+    """The folder of seeds, made where it is not there (None: a temporary one), and this process warm."""
+    with tempfile.TemporaryDirectory(prefix="fuzz-seeds-") as name:
+        folder = (seeds or Path(name) / "seeds").absolute()
+        if not folder.is_dir():
+            make_seeds(folder)
+        warm()
+        yield folder
+
+
+def make_seeds(folder: Path) -> None:
+    """Write the seeds from another process: this one must not compute, see `warm`."""
+    code = "import sys, pathlib; from Testing.Fuzz import seeds; seeds.make(pathlib.Path(sys.argv[1]))"
+    subprocess.run([sys.executable, "-c", code, str(folder)], check=True, stdout=subprocess.DEVNULL)
 
 
 def warm() -> None:

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 from . import harness
-from .__main__ import make_seeds
 from .targets import _OUTPUTS, _PLANE, _QUICK, TESTS
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM)
@@ -242,11 +241,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", default="", help="commands whose name has this text")
     parser.add_argument("--seeds", type=Path, help="folder of seeds; made where it is not there")
     options = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory(prefix="kill-seeds-") as name:
-        seeds = (options.seeds or Path(name) / "seeds").absolute()
-        if not seeds.is_dir():
-            make_seeds(seeds)
-        harness.warm()
+    with harness.ready(options.seeds) as seeds:
         broken: Counter[str] = Counter()
         for victim in VICTIMS:
             if options.only not in victim.name:

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from GaussianMRILib import SliceStack
+from GaussianMRILib.gaussians import GaussianLattice
 
 #: Oblique directions (columns i, j, k) so that no axis of the scan is an axis of the patient.
 AXES = np.array([[0.96, -0.05, 0.10], [0.02, 0.97, -0.22], [-0.09, 0.20, 0.95]])
 AXES = np.linalg.qr(AXES)[0] * np.sign(np.diag(np.linalg.qr(AXES)[1]))
+
+#: The same, of slices across the first ones.
+SAGITTAL = AXES[:, [1, 2, 0]]
+
+
+def empty_lattice() -> GaussianLattice:
+    """80 x 96 x 96 nodes 1.5 mm apart around the origin."""
+    matrix = np.eye(4)
+    matrix[:3, :3] *= 1.5
+    matrix[:3, 3] = (-70, -75, -60)
+    return GaussianLattice.of_box(torch.zeros(80, 96, 96), matrix)
 
 
 def intensity(points: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from fit_scenes import AXES, intensity, scan
+from fit_scenes import AXES, SAGITTAL, intensity, scan
 from seeds import chosen_seed
 
 import GaussianMRILib as gm
@@ -173,7 +173,7 @@ def test_confidence_maps(stack, field):
 def test_two_stacks_are_better_than_one():
     plane = oblique_plane()
     axial = scan(slices=12, side=(48, 56))
-    sagittal = scan(slices=13, side=(48, 48), axes=AXES[:, [1, 2, 0]], seed=1)
+    sagittal = scan(slices=13, side=(48, 48), axes=SAGITTAL, seed=1)
     alone = error(gm.fit(axial).render(plane), plane)
     both = error(gm.fit([axial, sagittal]).render(plane), plane)
     assert both < 0.85 * alone

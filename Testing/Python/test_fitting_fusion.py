@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from fit_scenes import AXES, intensity, scan
+from fit_scenes import SAGITTAL, intensity, scan
 
 import GaussianMRILib as gm
 from GaussianMRILib.fitting import memory
@@ -20,7 +20,6 @@ from GaussianMRILib.fitting.solver import Regularisation, solve_lattice
 from GaussianMRILib.gaussians import PlaneBatch
 
 #: The same axes in another order: a sagittal stack of an axial one.
-SAGITTAL = AXES[:, [1, 2, 0]]
 
 
 @pytest.fixture(scope="module")

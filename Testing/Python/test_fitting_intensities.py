@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from fit_scenes import AXES, scan
+from fit_scenes import SAGITTAL, empty_lattice, scan
 
 import GaussianMRILib as gm
 from GaussianMRILib.fitting.guess import cubic_guess
@@ -16,8 +16,6 @@ from GaussianMRILib.fitting.lattice import lattice_of_volume
 from GaussianMRILib.fitting.left_out import Judge
 from GaussianMRILib.fitting.parts import Part
 from GaussianMRILib.gaussians import GaussianLattice
-
-SAGITTAL = AXES[:, [1, 2, 0]]
 
 
 def coil(points: np.ndarray) -> np.ndarray:
@@ -32,10 +30,7 @@ def body(points: np.ndarray) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def lattice() -> GaussianLattice:
-    matrix = np.eye(4)
-    matrix[:3, :3] *= 1.5
-    matrix[:3, 3] = (-70, -75, -60)
-    return GaussianLattice.of_box(torch.zeros(80, 96, 96), matrix)
+    return empty_lattice()
 
 
 def test_gain_offset_and_shading_are_found(lattice: GaussianLattice) -> None:

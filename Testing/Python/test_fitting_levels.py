@@ -7,22 +7,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from fit_scenes import AXES, scan
+from fit_scenes import SAGITTAL, empty_lattice, scan
 
 import GaussianMRILib as gm
 from GaussianMRILib.fitting.levels import Level, find_levels
 from GaussianMRILib.fitting.parts import Part
 from GaussianMRILib.gaussians import GaussianLattice
 
-SAGITTAL = AXES[:, [1, 2, 0]]
-
 
 @pytest.fixture(scope="module")
 def lattice() -> GaussianLattice:
-    matrix = np.eye(4)
-    matrix[:3, :3] *= 1.5
-    matrix[:3, 3] = (-70, -75, -60)
-    return GaussianLattice.of_box(torch.zeros(80, 96, 96), matrix)
+    return empty_lattice()
 
 
 def body(points: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fit_scenes import AXES, scan
+from fit_scenes import SAGITTAL, scan
 from registration_scenes import acquire
 from scipy.spatial.transform import Rotation
 
@@ -21,7 +21,7 @@ def brightened(stack, gains):
 
 def test_brightened_slices_come_back():
     axial = scan(slices=10, side=(40, 44), noise=2)
-    sagittal = scan(slices=10, side=(40, 40), axes=AXES[:, [1, 2, 0]], noise=2, seed=1)
+    sagittal = scan(slices=10, side=(40, 40), axes=SAGITTAL, noise=2, seed=1)
     gains = np.random.default_rng(5).uniform(0.85, 1.18, 10)
     _, weights, report = refine_stacks([axial, brightened(sagittal, gains)], 0.0, 900.0)
     left = np.array(report["intensity_scales"][1]) * gains

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fit_scenes import AXES, scan
+from fit_scenes import AXES, SAGITTAL, scan
 from registration_scenes import acquire, error, middle, pair
 
 import GaussianMRILib as gm
@@ -46,7 +46,7 @@ def moved_by(stack, shift, turn=0.0, slices=None):
 def crossing(noise=2.0):
     """An axial and a sagittal stack of the analytic scene."""
     axial = scan(slices=12, side=(64, 64), noise=noise)
-    sagittal = scan(slices=12, side=(56, 56), axes=AXES[:, [1, 2, 0]], noise=noise, seed=1)
+    sagittal = scan(slices=12, side=(56, 56), axes=SAGITTAL, noise=noise, seed=1)
     return axial, sagittal
 
 
@@ -105,7 +105,7 @@ def test_poses_are_the_old_ones_after_the_reported_motion():
 
 def test_blocks_of_a_series_are_found_and_placed_alone():
     # Three slabs of four slices at angles, the last of which lies 2 mm from where the others say.
-    sagittal = scan(slices=14, side=(64, 56), axes=AXES[:, [1, 2, 0]], noise=2, seed=1)
+    sagittal = scan(slices=14, side=(64, 56), axes=SAGITTAL, noise=2, seed=1)
     slabs = [
         scan(slices=4, side=(48, 48), axes=AXES @ rotation(angle), noise=2, seed=n)
         for n, angle in enumerate((-8.0, 0.0, 8.0))
