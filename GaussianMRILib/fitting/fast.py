@@ -25,6 +25,7 @@ import torch
 
 from ..errors import GaussianMRIError
 from ..gaussians import GaussianField, GaussianLattice
+from ..gaussians.views import SeriesView
 from ..priors.consistency import default_factor
 from ..priors.network_prior import intensity_range, noise_level
 from ..priors.volume import PriorVolume
@@ -38,6 +39,7 @@ from .probe import LARGEST_BLEND, Probe
 from .problem import Problem, Progress
 from .several import Decision, Several
 from .steered import Effort, SteeredFit
+from .views import series_views
 
 #: Shares of a fit's time: registration and left-out slices of several acquisitions, each alone, and fusing them.
 JUDGED, ALONE = 0.3, 0.75
@@ -83,11 +85,12 @@ class FastFit:
             )
         self.refine = refine
         self.lattice: GaussianLattice | None = None
+        self.views: tuple[SeriesView, ...] = ()
         self._steered: torch.Tensor | None = None
 
     def field(self) -> GaussianField | None:
         if self.lattice is not None:
-            return self.problem.field(torch.zeros(11, 0), self.lattice)
+            return self.problem.field(torch.zeros(11, 0), self.lattice, self.views)
         return None if self._steered is None else self.problem.field(self._steered)
 
     def run(self) -> Iterator[Progress]:
@@ -128,6 +131,10 @@ class FastFit:
             yield from self._alone(part, blend, here, weight)
             done += part.pixels
         problem.report.update(blend=round(blend, 4))
+
+        def fusing(share: float) -> None:
+            problem.progress("fusing", last + (0.99 - last) * share)
+
         if several or len(parts[0].groups) > 1:
             yield problem.progress("fusing", last)
             overlay = overlay_of(parts, anchor, self.options.pitch, decision.shading)
@@ -135,18 +142,19 @@ class FastFit:
                 ranges = {part.name: part.scale.range for part in parts if part.scale.knots is not None}
                 problem.report["shading"]["gain"] = ranges
 
-            def fusing(share: float) -> None:
-                problem.progress("fusing", last + (0.99 - last) * share)
-
             if several:
-                self.lattice = Fuser(parts, overlay, fusing, problem.seed).fuse(decision.choice)
+                fused = Fuser(parts, overlay, fusing, problem.seed).fuse(decision.choice)
             else:
-                self.lattice = angled(parts[0], overlay, fusing)
+                fused = angled(parts[0], overlay, fusing)
+            del overlay
         else:
-            self.lattice = parts[0].lattices[0]
+            fused = parts[0].lattices[0]
         noise = noise_level((problem.stacks[0].pixels - problem.low) / (problem.high - problem.low))
         problem.report["noise"] = round(noise, 5)
-        self.lattice = self.lattice.rounded(max(noise / STEPS_PER_NOISE, 2.0**-16))
+        step = max(noise / STEPS_PER_NOISE, 2.0**-16)
+        if decision.shares:
+            self.views = series_views(parts, decision.shares, fused, step, fusing)
+        self.lattice = fused.rounded(step)
         self._steered = None
         problem.report["lattice_pitch_mm"] = [round(float(v), 4) for v in self.lattice.pitch]
         yield problem.progress("done", 1.0)

@@ -33,6 +33,8 @@ AS_GOOD_DB = 0.02
 #: A part alone has to be better than fusing by more than this: with every second slice left out, the part that they are of
 #: is worth less to the others than it is in the fit.
 LONE_DB = 0.5
+#: A series is shown on planes like its own slices (`gaussians/views.py`) where that gains as much.
+VIEW_GAIN_DB = 0.05
 
 
 @dataclass(frozen=True)
@@ -44,15 +46,20 @@ class Verdict:
         psnr: for each way its mean over parts of the PSNR on their left-out slices, dB.
         by_part: the same for each part.
         slices: left-out slices that were looked at.
+        shares: for each way and part how much of the image on planes like the part's slices is best taken from its own
+            fit, 0 to 1; parts without left-out slices are absent.
     """
 
     choice: Choice
     psnr: dict[Choice, float]
     by_part: dict[Choice, list[float]]
     slices: int
+    shares: dict[Choice, dict[int, float]]
 
     @classmethod
-    def of(cls, scores: dict[Choice, list[float]], slices: int) -> Verdict:
+    def of(
+        cls, scores: dict[Choice, list[float]], slices: int, shares: dict[Choice, dict[int, float]] | None = None
+    ) -> Verdict:
         """From the PSNR of each way on each part's slices.
 
         A way that gains on one part's slices what it loses on another's is no gain for who looks at the other: it has to be
@@ -65,11 +72,11 @@ class Verdict:
         alone = max((choice for choice in psnr if choice.part is not None), key=lambda choice: psnr[choice])
         if psnr[alone] > psnr[best] + LONE_DB:
             best = alone
-        return cls(best, psnr, scores, slices)
+        return cls(best, psnr, scores, slices, shares or {})
 
     def with_more(self, other: Verdict) -> Verdict:
         """A verdict on more ways, which were judged on the same slices."""
-        return Verdict.of({**self.by_part, **other.by_part}, self.slices)
+        return Verdict.of({**self.by_part, **other.by_part}, self.slices, {**self.shares, **other.shares})
 
 
 class Judge:
@@ -138,14 +145,19 @@ class Judge:
         count = len(self.tests[0].parts)
         choices = [Choice(method) for method in methods] + [Choice("alone", n) for n in range(count)]
         scores: dict[Choice, list[float]] = {choice: [] for choice in choices}
+        shares: dict[Choice, dict[int, float]] = {choice: {} for choice in choices}
         for done, test in enumerate(self.tests):
             fuser = test.fuser(self.anchor, shading, levels)
             batch = PlaneBatch.from_planes([view.plane for view in test.views], step=PITCH_MM)
+            part, images = test.parts[test.number], {}
             for n, choice in enumerate(choices):
-                scores[choice].append(_score(fuser.fuse(choice), batch, test.views, test.parts[test.number]))
+                images[choice] = _pixels(fuser.fuse(choice), batch, test.views, part)
+                scores[choice].append(_score(images[choice], test.views))
                 if progress is not None:
                     progress((done + (n + 1) / len(choices)) / len(self.tests))
-        return Verdict.of(scores, sum(len(test.views) for test in self.tests))
+            for choice in choices:
+                shares[choice][test.number] = _share(images[choice], images[Choice("alone", test.number)], test.views)
+        return Verdict.of(scores, sum(len(test.views) for test in self.tests), shares)
 
 
 @dataclass(eq=False)
@@ -229,19 +241,49 @@ class _View:
         return cls(view, coarse.astype(np.float64), valid)
 
 
-def _score(lattice: GaussianLattice, batch: PlaneBatch, views: Sequence[_View], part: Part) -> float:
-    """Mean PSNR, dB over each slice's 99.5 percentile, after a line through the intensities.
+Images = list[NDArray[np.float64]]
 
-    Pixels are compared as they were acquired, with the shading of their part: so every scale has the same to predict.
+
+def _pixels(lattice: GaussianLattice, batch: PlaneBatch, views: Sequence[_View], part: Part) -> Images:
+    """What a lattice shows of each view's pixels, (valid,) each.
+
+    As they were acquired, with the shading of their part: so every scale has the same to predict.
     """
     image, _ = lattice.render(batch)
     image = part.own(image, [view.plane for view in views])
+    split = batch.split(image)
+    return [predicted.cpu().numpy()[view.valid].astype(np.float64) for predicted, view in zip(split, views, strict=True)]
+
+
+def _score(images: Images, views: Sequence[_View]) -> float:
+    """Mean PSNR, dB over each slice's 99.5 percentile, after a line through the intensities."""
     found = []
-    for predicted, view in zip(batch.split(image), views, strict=True):
-        u, v = predicted.cpu().numpy()[view.valid].astype(np.float64), view.pixels[view.valid]
+    for u, view in zip(images, views, strict=True):
+        v = view.pixels[view.valid]
         if u.std() <= 0 or v.std() <= 0:
             continue
         slope, offset = np.polyfit(u, v, 1)
         error = float(np.mean((slope * u + offset - v) ** 2))
         found.append(10 * np.log10(float(np.percentile(v, 99.5)) ** 2 / max(error, 1e-12)))
     return float(np.mean(found)) if found else float("nan")
+
+
+def _share(fused: Images, own: Images, views: Sequence[_View]) -> float:
+    """The share of a part's own fit, beside the fused one, that predicts its left-out slices best; 0 to 1.
+
+    It is the least-squares one. What is shown in the end lies nearer to acquired slices than these do, where a part alone is
+    better, so the share is rather too small than too large.
+    """
+    features = np.concatenate([np.stack([f - f.mean(), s - s.mean()]) for f, s in zip(fused, own, strict=True)], axis=1)
+    truth = np.concatenate([view.pixels[view.valid] - view.pixels[view.valid].mean() for view in views])
+    gram, right = features @ features.T, features @ truth
+    if not np.linalg.det(gram) > 1e-9 * gram[0, 0] * gram[1, 1]:  # one and the same image
+        return 0.0
+    slopes = np.linalg.solve(gram, right)
+    share = float(np.clip(slopes[1] / slopes.sum(), 0, 1)) if slopes.sum() > 0 else 0.0
+
+    def error(share: float) -> float:
+        mixed = np.array([1 - share, share])
+        return max(float(truth @ truth - (mixed @ right) ** 2 / (mixed @ gram @ mixed)), 1e-12)
+
+    return share if 10 * np.log10(error(0.0) / error(share)) > VIEW_GAIN_DB else 0.0

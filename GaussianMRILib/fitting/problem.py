@@ -16,6 +16,7 @@ from .. import __version__
 from ..errors import GaussianMRIError
 from ..gaussians import BACKGROUND, GaussianField, GaussianLattice, PlaneBatch
 from ..gaussians.lattice import FULL_DENSITY
+from ..gaussians.views import SeriesView
 from ..priors.network_prior import intensity_range
 from ..stacks import (
     SliceStack,
@@ -168,7 +169,12 @@ class Problem:
         self.latest = Progress(stage, fraction, loss, self.held_out_psnr, elapsed)
         return self.latest
 
-    def field(self, parameters: torch.Tensor, lattice: GaussianLattice | None = None) -> GaussianField:
+    def field(
+        self,
+        parameters: torch.Tensor,
+        lattice: GaussianLattice | None = None,
+        views: tuple[SeriesView, ...] = (),
+    ) -> GaussianField:
         """The field of these parameters, which are copied: the fit may go on."""
         shapes = [stack.shape[1:] for stack in self.stacks for _ in stack.pixels]
         frames = [stack.frame_of_reference for stack in self.stacks if stack.frame_of_reference]
@@ -196,6 +202,7 @@ class Problem:
             frames[0] if frames else None,
             report,
             lattice=lattice,
+            views=views,
         )
 
 

@@ -32,10 +32,12 @@ class Decision:
     Attributes:
         choice: how the parts are put together.
         shading: whether their gains vary over the body.
+        shares: of each part on planes like its own slices; empty: none.
     """
 
     choice: Choice
     shading: bool = False
+    shares: tuple[float, ...] = ()
 
 
 class Several:
@@ -94,7 +96,10 @@ class Several:
                 verdict = verdict.with_more(more)
         problem.report["fusion"] = described(verdict, problem.stacks)
         log.info("%s", problem.report["fusion"]["note"])
-        return Decision(verdict.choice if verdict is not None else Choice("mean"), shading)
+        if verdict is None:
+            return Decision(Choice("mean"), shading)
+        shares = verdict.shares[verdict.choice]
+        return Decision(verdict.choice, shading, tuple(shares.get(n, 0.0) for n in range(len(problem.stacks))))
 
     def _judge(self, prior: str, stacks: Sequence[SliceStack] | None = None) -> Judge | None:
         stacks = self.problem.stacks if stacks is None else stacks
@@ -168,5 +173,6 @@ def described(verdict: Verdict | None, stacks: list[SliceStack]) -> dict[str, An
         "psnr_db_by_part": {
             label[choice]: [round(value, 3) for value in values] for choice, values in verdict.by_part.items()
         },
+        "own_share": {stacks[n].name: round(share, 3) for n, share in verdict.shares[verdict.choice].items()},
         "note": note,
     }

@@ -16,6 +16,7 @@ from ..geometry import ImagePlane, inside_hull, row_spans
 from . import files
 from .lattice import EXPLICIT_CUT, GaussianLattice
 from .planes import BACKGROUND, CUT, PlaneBatch
+from .views import SeriesView, add_views
 from .volume import VolumeGrid, rendered_slabs, volume_grid
 
 #: mm beyond the slab that still count as inside: planes laid on its faces are rounded.
@@ -45,6 +46,7 @@ class GaussianField:
         report: how the field came about and how good it is: preset, seed, held-out error, times; JSON types only.
         background, cut: see above.
         lattice: Gaussians of one shape on a lattice, or None.
+        views: of several series, each as it was fitted alone: they count on planes that lie nearly as its slices do.
     """
 
     parameters: torch.Tensor
@@ -58,6 +60,7 @@ class GaussianField:
     background: float = BACKGROUND
     cut: float = CUT
     lattice: GaussianLattice | None = None
+    views: tuple[SeriesView, ...] = ()
 
     def __post_init__(self) -> None:
         if self.parameters.ndim != 2 or self.parameters.shape[0] != 11:
@@ -106,12 +109,12 @@ class GaussianField:
         """The same field with all its Gaussians as plain ones, 11 numbers each, for other programs.
 
         They are cut at an ellipsoid where a lattice's are cut at a box: images differ by less than 1 % of the contrast
-        there. A lattice of 30 million Gaussians takes 1.3 GB like that.
+        there. A lattice of 30 million Gaussians takes 1.3 GB like that. Views of single series are left out.
         """
         if self.lattice is None:
             return self
         parameters = torch.cat([self.parameters, self.lattice.explicit()], 1)
-        return replace(self, parameters=parameters, cut=EXPLICIT_CUT, lattice=None)
+        return replace(self, parameters=parameters, cut=EXPLICIT_CUT, lattice=None, views=())
 
     def _rows(self, first: int, last: int) -> NDArray[np.float32]:
         return np.asarray(self.parameters[first:last].detach().cpu().numpy())
@@ -127,9 +130,16 @@ class GaussianField:
         """
         return self.render_many([plane])[0]
 
-    def render_many(self, planes: Sequence[ImagePlane]) -> list[NDArray[np.float32]]:
-        """`render` for several planes in one kernel call."""
+    def render_many(self, planes: Sequence[ImagePlane], *, views: bool = True) -> list[NDArray[np.float32]]:
+        """`render` for several planes in one kernel call.
+
+        Args:
+            views: False shows the same body from every direction, as voxels of a volume must.
+        """
         batch, image, _ = self._evaluate(planes)
+        if views and self.views:
+            with torch.no_grad():
+                image = add_views(self.views, planes, image, self.background)
         # NumPy: on an image this small torch's threads cost more than they save.
         values = image.cpu().numpy()
         values *= np.float32(self.scale)
@@ -264,7 +274,8 @@ class GaussianField:
     def to(self, device: torch.device | str) -> GaussianField:
         """The same field on another device."""
         lattice = None if self.lattice is None else self.lattice.to(device)
-        return replace(self, parameters=self.parameters.to(device), lattice=lattice)
+        views = tuple(view.to(device) for view in self.views)
+        return replace(self, parameters=self.parameters.to(device), lattice=lattice, views=views)
 
     # ---- files ---------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,24 +16,26 @@ from numpy.typing import NDArray
 from ..errors import GaussianMRIError
 from ..files import atomic_write, finite, number, read_arrays, reading
 from ..geometry import hull_corners
-from ..geometry.affine import LARGEST_POSITION_MM
+from ..geometry.affine import LARGEST_POSITION_MM, unit_vector
 from .lattice import GaussianLattice
+from .views import FULL_DEGREES, NONE_DEGREES, SeriesView
 
 if TYPE_CHECKING:
     from .field import GaussianField
 
 FORMAT = "GaussianMRI field"
-#: Of the file: 1 has plain Gaussians only, 2 a lattice as well; a field without a lattice is still written as 1.
-VERSION = 2
+#: Of the file: 1 has plain Gaussians only, 2 a lattice as well, 3 views of single series. Fields without these are still
+#: written as the older versions.
+VERSION = 3
 #: The higher levels of zlib take five times as long and save a few per cent of a lattice, which is mostly noise.
 _LEVEL = 1
 
 
 def header_of(field: GaussianField) -> dict[str, Any]:
     """What a file says of a field beside its arrays: JSON types only."""
-    described = {
+    described: dict[str, Any] = {
         "format": FORMAT,
-        "version": 1 if field.lattice is None else VERSION,
+        "version": 3 if field.views else 2 if field.lattice is not None else 1,
         "model": "I(x) = offset + scale * sum(w c) / (sum(w) + background); w = opacity * exp(-q/2) where "
         "q = |M (x - mean)|^2 < cut; x in RAS mm; M upper triangular, rows M00 M01 M02 M11 M12 M22",
         "offset": field.offset,
@@ -50,10 +52,32 @@ def header_of(field: GaussianField) -> dict[str, Any]:
             "coordinates v, for the 4 x 4 x 4 nodes around v; codes = lattice_low + 256 * lattice_high (8 bits each, low "
             "without and high with sign, apart because they compress better so); in Slicer's models lattice_codes is a zlib "
             "stream of lattice_low, then lattice_high",
-            "node_to_ras": field.lattice.node_to_ras.tolist(),
-            "step": field.lattice.step,
+            **_facts(field.lattice),
         }
+    if field.views:
+        described["views_model"] = (
+            "On a plane whose normal is turned from the view's by an angle of a degrees, and where the view's lattice has "
+            "weight, I is (1 - s) times the above plus s times the view's; s = share * (3 t^2 - 2 t^3), "
+            f"t = ({NONE_DEGREES:g} - a) / {NONE_DEGREES - FULL_DEGREES:g} within 0 to 1. Lattices as above: view0_low, ..."
+        )
+        described["views"] = [
+            {"normal": view.normal.tolist(), "share": view.share, **_facts(view.lattice)} for view in field.views
+        ]
     return described
+
+
+def _facts(lattice: GaussianLattice) -> dict[str, Any]:
+    return {"node_to_ras": lattice.node_to_ras.tolist(), "step": lattice.step}
+
+
+def lattices_of(field: GaussianField) -> dict[str, GaussianLattice]:
+    """All lattices of a field, by the name that their arrays begin with."""
+    own = {} if field.lattice is None else {"lattice": field.lattice}
+    return {**own, **{f"view{n}": view.lattice for n, view in enumerate(field.views)}}
+
+
+#: Codes (B, 8, 8, 8) and table (bz, by, bx) of a lattice.
+Stored = tuple[NDArray[np.int16], NDArray[np.int32]]
 
 
 def field_of(
@@ -63,10 +87,9 @@ def field_of(
     slice_poses: NDArray[np.float64],
     slice_shapes: NDArray[np.int32],
     device: torch.device | str = "cpu",
-    codes: NDArray[np.int16] | None = None,
-    table: NDArray[np.int32] | None = None,
+    stored: Mapping[str, Stored] | None = None,
 ) -> GaussianField:
-    """The field of a header and of arrays as the classes have them.
+    """The field of a header and of arrays as the classes have them; `stored`: of the lattices, by `lattices_of`' names.
 
     Raises:
         KeyError, TypeError, ValueError, GaussianMRIError: something is missing or has another shape.
@@ -75,23 +98,19 @@ def field_of(
 
     lattice = None
     if "lattice" in header:
-        if codes is None or table is None:
-            raise ValueError("the lattice is missing")
-        facts = header["lattice"]
-        matrix = finite(facts["node_to_ras"], (4, 4), "lattice's node_to_ras", LARGEST_POSITION_MM)
-        if not np.allclose(matrix[3], [0, 0, 0, 1]) or not 1e-9 < abs(np.linalg.det(matrix)) < 1e9:
-            raise GaussianMRIError("The lattice's node_to_ras is no matrix that a lattice can have.")
-        if codes.ndim != 4 or table.ndim != 3 or table.dtype.kind != "i" or not table.size:
-            raise GaussianMRIError(f"A lattice of codes {codes.shape} and a table {table.shape} cannot be.")
-        if table.min() < -1 or table.max() >= len(codes):
-            raise GaussianMRIError("The lattice's table names bricks that are not there.")
-        if len(np.unique(table[table >= 0])) != np.count_nonzero(table >= 0):
-            raise GaussianMRIError("The lattice's table names a brick twice.")
-        step = number(facts["step"], "lattice's step", 1e-30)
-        lattice = GaussianLattice.from_codes(codes, table.astype(np.int32), matrix, step, device)
+        lattice = _lattice_of(header["lattice"], stored, "lattice", device)
+    views = tuple(
+        SeriesView(
+            _lattice_of(facts, stored, f"view{n}", device),
+            unit_vector(finite(facts["normal"], (3,), "normal of a view", 2)),
+            number(facts["share"], "share of a view", 0, 1),
+        )
+        for n, facts in enumerate(header.get("views", []))
+    )
     _check_gaussians(parameters)
     offset, scale = number(header["offset"], "offset"), number(header["scale"], "scale")
-    brightest = abs(parameters[9]).max(initial=0) + (0 if lattice is None else 32768 * lattice.step)
+    steps = [own.step for own in (lattice, *(view.lattice for view in views)) if own is not None]
+    brightest = abs(parameters[9]).max(initial=0) + 32768 * max(steps, default=0.0)
     if not abs(offset) + abs(scale) * float(brightest) < _BRIGHTEST:
         raise GaussianMRIError("The intensities are beyond what numbers of 32 bits hold.")
     frame, report = header["frame_of_reference"], _checked_report(header["report"])
@@ -116,7 +135,27 @@ def field_of(
         number(header["background"], "background", 0, 1e6),
         number(header["cut"], "cut", 1e-6, 1e6),
         lattice,
+        views,
     )
+
+
+def _lattice_of(
+    facts: dict[str, Any], stored: Mapping[str, Stored] | None, name: str, device: torch.device | str
+) -> GaussianLattice:
+    if stored is None or name not in stored:
+        raise ValueError("the lattice is missing")
+    codes, table = stored[name]
+    matrix = finite(facts["node_to_ras"], (4, 4), "lattice's node_to_ras", LARGEST_POSITION_MM)
+    if not np.allclose(matrix[3], [0, 0, 0, 1]) or not 1e-9 < abs(np.linalg.det(matrix)) < 1e9:
+        raise GaussianMRIError("The lattice's node_to_ras is no matrix that a lattice can have.")
+    if codes.ndim != 4 or table.ndim != 3 or table.dtype.kind != "i" or not table.size:
+        raise GaussianMRIError(f"A lattice of codes {codes.shape} and a table {table.shape} cannot be.")
+    if table.min() < -1 or table.max() >= len(codes):
+        raise GaussianMRIError("The lattice's table names bricks that are not there.")
+    if len(np.unique(table[table >= 0])) != np.count_nonzero(table >= 0):
+        raise GaussianMRIError("The lattice's table names a brick twice.")
+    step = number(facts["step"], "lattice's step", 1e-30)
+    return GaussianLattice.from_codes(codes, table.astype(np.int32), matrix, step, device)
 
 
 #: The largest intensity, with room for sums of float32.
@@ -174,9 +213,9 @@ def save(field: GaussianField, path: str | os.PathLike[str]) -> None:
         "slice_shapes": field.slice_shapes,
         **{f"hull{n}": hull for n, hull in enumerate(field.hulls)},
     }
-    if field.lattice is not None:
-        arrays["lattice_low"], arrays["lattice_high"] = bytes_of(field.lattice.codes)
-        arrays["lattice_table"] = field.lattice.table.cpu().numpy()
+    for name, lattice in lattices_of(field).items():
+        arrays[f"{name}_low"], arrays[f"{name}_high"] = bytes_of(lattice.codes)
+        arrays[f"{name}_table"] = lattice.table.cpu().numpy()
     with (
         atomic_write(path) as temporary,
         zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL) as archive,
@@ -204,12 +243,12 @@ def load(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> Ga
         parameters = np.ascontiguousarray(np.concatenate(columns))
         names = sorted((n for n in stored if re.fullmatch(r"hull\d+", n)), key=lambda n: int(n[4:]))
         hulls = [stored[name] for name in names]
-        codes = None
-        if "lattice" in header:
-            low, high = stored["lattice_low"], stored["lattice_high"]
+        lattices = {}
+        for name in [n.removesuffix("_table") for n in stored if n.endswith("_table")]:
+            low, high = stored[f"{name}_low"], stored[f"{name}_high"]
             if low.dtype != np.uint8 or high.dtype != np.int8 or low.shape != high.shape:
                 raise ValueError("the lattice's codes do not belong together")
-            codes = codes_of(low, high)
+            lattices[name] = codes_of(low, high), stored[f"{name}_table"]
         poses, shapes = stored["slice_poses"], stored["slice_shapes"]
-        field = field_of(header, parameters, hulls, poses, shapes, device, codes, stored.get("lattice_table"))
+        field = field_of(header, parameters, hulls, poses, shapes, device, lattices)
     return field

@@ -84,7 +84,7 @@ def rendered_slabs(field: GaussianField, grid: VolumeGrid) -> Iterator[tuple[int
     depth = max(1, SLAB_PIXELS // (grid.shape[1] * grid.shape[2]))
     for first in range(0, grid.shape[0], depth):
         planes = [grid.plane(k) for k in range(first, min(first + depth, grid.shape[0]))]
-        yield first, np.stack(field.render_many(planes))
+        yield first, np.stack(field.render_many(planes, views=False))
 
 
 def _scanned_corners(field: GaussianField, box: ArrayLike | None) -> NDArray[np.float64]:

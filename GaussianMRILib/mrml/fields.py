@@ -41,7 +41,8 @@ def field_to_model(
 
     Points are the means of the plain Gaussians (RAS mm). Point data: `factors` (N, 6), `colours`, `opacities`. Field
     data: `header` (JSON text), `slice_poses` (S, 16), `slice_shapes` (S, 2), `hull0`, `hull1`, ... (M, 4), and of a
-    lattice `lattice_codes` (a zlib stream of 16-bit codes, see the header) and `lattice_table` (bz * by, bx). A field that
+    lattice `lattice_codes` (a zlib stream of 16-bit codes, see the header) and `lattice_table` (bz * by, bx), likewise
+    `view0_codes` and so on of single series. A field that
     is a lattice only shows the centres of its bricks in their mean `colours`, at most some 100,000 of them. As .vtk, .vtp
     or within .mrb.
 
@@ -117,12 +118,13 @@ def field_from_model(node: Any, device: Any = "cpu") -> GaussianField:
         if header.get("points") != _BRICKS:
             rows = [means.T, *(_copied(data.GetArray(name)).T for name in ("factors", "colours", "opacities"))]
             parameters = np.concatenate([np.atleast_2d(row) for row in rows]).astype(np.float32, order="C")
-        codes, table = None, None
-        if "lattice" in header:
-            stream = np.frombuffer(zlib.decompress(_copied(facts.GetArray("lattice_codes")).tobytes()), np.uint8)
+        lattices = {}
+        # Version 2 had the one lattice's cells beside its other facts.
+        cells_of = header.get("cells") or {n: header[n]["cells"] for n in ("lattice",) if n in header}
+        for name, cells in cells_of.items():
+            stream = np.frombuffer(zlib.decompress(_copied(facts.GetArray(f"{name}_codes")).tobytes()), np.uint8)
             low, high = stream.reshape(2, -1, BRICK, BRICK, BRICK)
-            codes = files.codes_of(low, high.view(np.int8))
-            table = _copied(facts.GetArray("lattice_table")).reshape(header["lattice"]["cells"])
+            lattices[name] = files.codes_of(low, high.view(np.int8)), _copied(facts.GetArray(f"{name}_table")).reshape(cells)
         return files.field_of(
             header,
             parameters,
@@ -130,8 +132,7 @@ def field_from_model(node: Any, device: Any = "cpu") -> GaussianField:
             _copied(facts.GetArray("slice_poses")).reshape(-1, 4, 4),
             _copied(facts.GetArray("slice_shapes")).reshape(-1, 2),
             device,
-            codes,
-            table,
+            lattices,
         )
     except GaussianMRIError as error:
         if described(node) in str(error):
@@ -147,13 +148,13 @@ def _mesh(field: GaussianField) -> Any:
 
     plain = {name: getattr(field, name) for name in ("factors", "colours", "opacities")}
     means, lattice = field.means, field.lattice
-    header = {**files.header_of(field), "hulls": len(field.hulls)}
-    if lattice is not None:
-        header["lattice"]["cells"] = list(lattice.table.shape)
-        if not len(means):
-            header["points"] = _BRICKS
-            means, colours = _bricks(lattice)
-            plain = {"colours": colours}
+    lattices = files.lattices_of(field)
+    cells_of = {name: list(own.table.shape) for name, own in lattices.items()}
+    header = {**files.header_of(field), "hulls": len(field.hulls), "cells": cells_of}
+    if lattice is not None and not len(means):
+        header["points"] = _BRICKS
+        means, colours = _bricks(lattice)
+        plain = {"colours": colours}
     means = means + np.float32(0)  # files do not keep the sign of a zero coordinate
     header["means_crc"] = _checksum(means)
     mesh, points, cells = vtk.vtkPolyData(), vtk.vtkPoints(), vtk.vtkCellArray()
@@ -174,11 +175,11 @@ def _mesh(field: GaussianField) -> Any:
     facts.AddArray(_named(field.slice_shapes.reshape(-1, 2), "slice_shapes"))
     for number, hull in enumerate(field.hulls):
         facts.AddArray(_named(hull, f"hull{number}"))
-    if lattice is not None:
+    for prefix, own in lattices.items():
         # A .mrb does not compress, so that the scene does not become twice as large.
-        stream = zlib.compress(b"".join(part.tobytes() for part in files.bytes_of(lattice.codes)), 1)
-        facts.AddArray(_named(np.frombuffer(stream, np.uint8), "lattice_codes"))
-        facts.AddArray(_named(lattice.table.cpu().numpy().reshape(-1, lattice.table.shape[2]), "lattice_table"))
+        stream = zlib.compress(b"".join(part.tobytes() for part in files.bytes_of(own.codes)), 1)
+        facts.AddArray(_named(np.frombuffer(stream, np.uint8), f"{prefix}_codes"))
+        facts.AddArray(_named(own.table.cpu().numpy().reshape(-1, own.table.shape[2]), f"{prefix}_table"))
     return mesh
 
 

@@ -17,6 +17,8 @@ from vtkmodules.util.numpy_support import vtk_to_numpy
 
 import GaussianMRILib as gm
 from GaussianMRILib.gaussians import GaussianLattice
+from GaussianMRILib.gaussians.files import lattices_of
+from GaussianMRILib.gaussians.views import SeriesView
 from GaussianMRILib.mrml.scene import as_array, as_matrix
 
 POINT = np.array([12.3, -31.7, 25.4])  # RAS mm, on no voxel's centre
@@ -136,12 +138,14 @@ def random_field(count: int = 300) -> gm.GaussianField:
 
 
 def lattice_field(plain: int = 0) -> gm.GaussianField:
-    """`random_field`, of a lattice about POINT and of some plain Gaussians."""
+    """`random_field`, of a lattice about POINT, of some plain Gaussians, and with two views."""
     field = random_field(plain)
     axes = rotation([1, 2, 3], 30) @ np.diag([0.9, 0.9, 0.45])
     lattice = GaussianLattice.covering(field.hulls[:1], axes)
     lattice = lattice.with_nodes(torch.randn(lattice.nodes.shape, generator=torch.Generator().manual_seed(0)))
-    return replace(field, hulls=field.hulls[:1], lattice=lattice.rounded(1 / 300))
+    lattice = lattice.rounded(1 / 300)
+    views = tuple(SeriesView(lattice.rounded(step), axes[:, 2] / 0.45, 0.4) for step in (1 / 200, 1 / 100))
+    return replace(field, hulls=field.hulls[:1], lattice=lattice, views=views)
 
 
 def assert_same_field(a: gm.GaussianField, b: gm.GaussianField) -> None:
@@ -156,10 +160,13 @@ def assert_same_field(a: gm.GaussianField, b: gm.GaussianField) -> None:
         assert one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()
     for name in ("offset", "scale", "background", "cut", "frame_of_reference", "report"):
         assert getattr(a, name) == getattr(b, name), name
-    assert (a.lattice is None) == (b.lattice is None)
-    if a.lattice is not None and b.lattice is not None:
-        assert torch.equal(a.lattice.nodes, b.lattice.nodes) and torch.equal(a.lattice.table, b.lattice.table)
-        assert np.array_equal(a.lattice.node_to_ras, b.lattice.node_to_ras) and a.lattice.step == b.lattice.step
+    lattices = [lattices_of(f) for f in (a, b)]
+    assert list(lattices[0]) == list(lattices[1])
+    for one, other in zip(*(own.values() for own in lattices), strict=True):
+        assert torch.equal(one.nodes, other.nodes) and torch.equal(one.table, other.table)
+        assert np.array_equal(one.node_to_ras, other.node_to_ras) and one.step == other.step
+    for one, other in zip(a.views, b.views, strict=True):
+        assert one.share == other.share and np.allclose(one.normal, other.normal, atol=1e-15)
 
 
 def centre_of_brightness(image: NDArray[Any]) -> NDArray[np.float64]:

@@ -1,0 +1,51 @@
+"""What single series add to a fused field on planes that lie as their slices do; see `gaussians/views.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from ..gaussians import GaussianLattice
+from ..gaussians.lattice import FULL_DENSITY
+from ..gaussians.views import SeriesView
+from .parts import Part
+
+#: A view fades out towards the faces of what its slices scanned over so many distances between them: the first and the last
+#: acquired slice, half a distance inside, are shown in full.
+FADE = 0.4
+
+
+def series_views(
+    parts: Sequence[Part],
+    shares: Sequence[float],
+    fused: GaussianLattice,
+    step: float,
+    progress: Callable[[float], object] | None = None,
+) -> tuple[SeriesView, ...]:
+    """One view for each block of every part that has a share.
+
+    Args:
+        parts: fitted alone, in the shared scale.
+        shares: of the image on planes parallel to the part's slices, 0 to 1, one a part.
+        fused: the field that they are added to.
+        step: of the colours, see `GaussianLattice.rounded`.
+        progress: called with the share done, 0 to 1; it may raise to stop.
+    """
+    found = []
+    for number, (part, share) in enumerate(zip(parts, shares, strict=True)):
+        if share <= 0:
+            continue
+        for block, own in zip(part.blocks, part.lattices, strict=True):
+            if progress is not None:
+                progress(number / len(parts))
+            fade = FADE * block.spacing
+            say = own.depth_inside(block.hull(), fade).div_(fade).clamp_(0, 1)
+            values = part.scale.of_nodes(own.nodes, own)
+            part.levelled(values, say, own)
+            base, weight = fused.at_nodes(own)
+            say = torch.where(weight > 0.5 * FULL_DENSITY, say, torch.ones_like(say))
+            values = torch.lerp(base, values, say)
+            found.append(SeriesView(own.with_nodes(values).rounded(step), np.asarray(block.normal, np.float64), share))
+    return tuple(found)
