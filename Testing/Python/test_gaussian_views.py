@@ -85,7 +85,8 @@ def test_views_survive_a_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("facts", "message"),
-    [({"share": 1.5}, "share of a view"), ({"normal": [0, 0, 0]}, "f.npz"), ({"step": 0}, "step"), ({"node_to_ras": 1}, "f.npz")],
+    [({"share": 1.5}, "share of a view"), ({"normal": [0, 0, 0]}, r"f\.npz"), ({"step": 0}, "step"),
+     ({"node_to_ras": 1}, r"f\.npz")],
 )
 def test_views_that_cannot_be_are_refused(tmp_path: Path, facts: dict[str, object], message: str) -> None:
     field_with(SeriesView(constant(OWN), np.array([0.0, 0, 1]), 0.5)).save(tmp_path / "f.npz")
@@ -98,7 +99,7 @@ def test_views_that_cannot_be_are_refused(tmp_path: Path, facts: dict[str, objec
         gm.GaussianField.load(tmp_path / "f.npz")
     del arrays["view0_low"]
     np.savez(tmp_path / "f.npz", **arrays)
-    with pytest.raises(gm.GaussianMRIError, match="f.npz"):
+    with pytest.raises(gm.GaussianMRIError, match=r"f\.npz"):
         gm.GaussianField.load(tmp_path / "f.npz")
 
 
@@ -127,7 +128,7 @@ def test_a_view_is_the_series_inside_and_the_field_at_its_border() -> None:
     at = lambda z: gm.ImagePlane.from_normal((0, 0, z), (0, 0, 1), (1, 1), (5, 5))  # noqa: E731
     field = replace(field_with(view), hulls=(HULL,))
     for z in (-8, 0, 3, 8):
-        assert field.render(at(z)) == pytest.approx(1.0, abs=0.02), z
+        assert field.render(at(z)) == pytest.approx(1.0, abs=0.05), z
     assert field.render(at(9)) == pytest.approx(BODY + (1 - BODY) / 1.6, abs=0.05)
     assert field.render(at(11)) == pytest.approx(BODY, abs=0.02)
     assert series_views([part], [0.0], constant(BODY), 1e-4) == ()
