@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 
 from .studies_pictures import save_exam
-from .studies_rows import PLANES, ROOT, Case, motions_of_slices, read
+from .studies_places import motions_of_slices
+from .studies_rows import PLANES, ROOT, Case, read
 from .studies_steps import steps_of
 
 #: Stacks that are fitted whole.

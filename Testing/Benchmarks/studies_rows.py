@@ -7,8 +7,9 @@ once (`--verify` calls it again and compares). It refuses motions that its own l
 `same_motions` is false, and only the other methods move. A stack that is left out whole has no motion that was found without
 it: all stacks of the study are registered once, so it gives six numbers to its own prediction, the same for all methods.
 
-With `refine` every slice of the fused field has a motion of its own; a left-out slice gets the mean of its neighbours'. The
-other methods know no motion of slices and keep that of stacks.
+With `refine` every slice of the fused field has a motion of its own, and no other slice says where a left-out one lies. Each
+method looks for it itself: six numbers that make its image most like the slice, from the mean of its neighbours' motions on.
+The other methods know no motion of slices and keep that of stacks.
 """
 
 from __future__ import annotations
@@ -32,6 +33,15 @@ from GaussianMRILib.fitting.problem import crop
 from GaussianMRILib.fitting.registration import Registration, register_stacks, turn_degrees
 from GaussianMRILib.geometry import ImagePlane
 from GaussianMRILib.stacks import SliceStack
+
+from .studies_places import (
+    Render,
+    found_plane,
+    motions_in,
+    placed,
+    pose_of_whole,
+    register,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -183,76 +193,6 @@ def leave_out(study: Study, number: int, whole: bool) -> tuple[list[SliceStack],
     return rest, held
 
 
-# ---- poses
-
-
-def _mean_motion(motions: Sequence[NDArray[np.float64]], at: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rigid mean of motions, exact for their shifts at a point."""
-    u, _, v = np.linalg.svd(np.mean([m[:3, :3] for m in motions], axis=0))
-    result = np.eye(4)
-    result[:3, :3] = u @ np.diag([1, 1, np.linalg.det(u @ v)]) @ v
-    result[:3, 3] = np.mean([m[:3, :3] @ at + m[:3, 3] for m in motions], axis=0) - result[:3, :3] @ at
-    return result
-
-
-def motions_of_slices(before: SliceStack, poses: NDArray[np.float64]) -> list[NDArray[np.float64]]:
-    """The motion (4, 4) that every slice was given, from its poses before and after."""
-    return [new @ np.linalg.inv(old) for old, new in zip(before.ijk_to_ras, poses, strict=True)]
-
-
-def placed(held: Sequence[Held], motions: Sequence[NDArray[np.float64]]) -> list[ImagePlane]:
-    """Left-out planes moved as the kept slices beside them were."""
-    planes = []
-    for one in held:
-        both = [motions[n] for n in one.beside]
-        planes.append(one.plane.transformed(_mean_motion(both, one.plane.center)))
-    return planes
-
-
-def pose_of_whole(study: Study, number: int) -> NDArray[np.float64]:
-    """The motion (4, 4) that brings a stack onto the others, the largest of which stays where it is."""
-    motions = study.registration.motions
-    sizes = [0 if n == number else stack.pixels.size for n, stack in enumerate(study.stacks)]
-    return np.asarray(np.linalg.inv(motions[int(np.argmax(sizes))][0]) @ motions[number][0])
-
-
-def register(
-    rest: Sequence[SliceStack], field: Any, verify: bool
-) -> tuple[list[SliceStack], list[list[NDArray[np.float64]]], dict[str, Any], bool | None]:
-    """Moved stacks, motions of their slices, the registration's report, and whether `register_stacks` says the same.
-
-    What the field accepted is taken from its report; the last value is None where that was not compared.
-    """
-    report = field.report.get("registration")
-    if report is None or any("left-out slices do not agree" in b["note"] for s in report["stacks"] for b in s["blocks"]):
-        again = register_stacks(rest)
-        motions = [motions_of_slices(a, b.ijk_to_ras) for a, b in zip(rest, again.stacks, strict=True)]
-        return again.stacks, motions, again.report, None
-    motions = reported_motions(rest, field)
-    moved = [replace(s, ijk_to_ras=np.stack(m) @ s.ijk_to_ras) for s, m in zip(rest, motions, strict=True)]
-    same = None
-    if verify:
-        same = all(
-            np.allclose(a.ijk_to_ras, b.ijk_to_ras, atol=1e-6)
-            for a, b in zip(moved, register_stacks(rest).stacks, strict=True)
-        )
-    return moved, motions, report, same
-
-
-def reported_motions(rest: Sequence[SliceStack], field: Any) -> list[list[NDArray[np.float64]]]:
-    """The motion (4, 4) of every slice, from a fit's report of its blocks."""
-    result = []
-    for stack, motions, line in zip(
-        rest, field.report["motions"], field.report["registration"]["stacks"], strict=True
-    ):
-        own = [np.eye(4)] * len(stack.pixels)
-        for motion, block in zip(motions, line["blocks"], strict=True):
-            for k in range(block["slices"][0], block["slices"][1] + 1):
-                own[k] = np.array(motion)
-        result.append(own)
-    return result
-
-
 # ---- methods
 
 
@@ -262,16 +202,13 @@ class Singles:
     def __init__(self) -> None:
         self._fields: dict[str, Any] = {}
 
-    def render(
-        self, stack: SliceStack, moved: SliceStack, motions: Sequence[NDArray[np.float64]], planes: Sequence[ImagePlane]
-    ) -> Images:
-        """Images of the moved stack's fit."""
-        if all(np.allclose(motion, motions[0], atol=1e-9) for motion in motions):
-            field, back = self._field(stack), np.linalg.inv(motions[0])
-            planes = [plane.transformed(back) for plane in planes]
-        else:
-            field = self._field(moved)
-        return [image.astype(np.float64) for image in field.render_many(planes)]
+    def renderer(self, stack: SliceStack, moved: SliceStack, motions: Sequence[NDArray[np.float64]]) -> Render:
+        """Renders the moved stack's fit."""
+        if not all(np.allclose(motion, motions[0], atol=1e-9) for motion in motions):
+            render: Render = self._field(moved).render
+            return render
+        field, back = self._field(stack), np.linalg.inv(motions[0])
+        return lambda plane: np.asarray(field.render(plane.transformed(back)))
 
     def _field(self, stack: SliceStack) -> Any:
         key = hashlib.sha256(stack.pixels.tobytes() + stack.ijk_to_ras.tobytes()).hexdigest()
@@ -283,6 +220,16 @@ class Singles:
 def best_oriented(stacks: Sequence[SliceStack], plane: ImagePlane) -> int:
     """The stack whose slices are most nearly parallel to a plane."""
     return int(np.argmax([abs(float(stack.normal @ plane.normal)) for stack in stacks]))
+
+
+def _mean_of(renders: Sequence[Render], scales: Sequence[tuple[float, float]]) -> Render:
+    """The mean of several methods, each brought to one mean and spread."""
+
+    def render(plane: ImagePlane) -> NDArray[np.float64]:
+        images = [(render(plane).astype(np.float64) - m) / s for render, (m, s) in zip(renders, scales, strict=True)]
+        return np.asarray(np.mean(images, axis=0))
+
+    return render
 
 
 def _scales(images: Sequence[Images], valid: Sequence[NDArray[np.bool_]]) -> list[tuple[float, float]]:
@@ -381,33 +328,36 @@ def row_of(
         }
     else:
         planes, fused_planes = placed(held, theirs[number]), placed(held, own[number])
-    images = {"fused": [image.astype(np.float64) for image in field.render_many(fused_planes)]}
-    names = [f"{stack.name} alone" for stack in rest]
-    for stack, placed_stack, motions, own_name in zip(rest, moved, theirs, names, strict=True):
-        images[own_name] = singles.render(stack, placed_stack, motions, planes)
+    renders: dict[str, Render] = {"fused": field.render}
+    for stack, placed_stack, motions in zip(rest, moved, theirs, strict=True):
+        renders[f"{stack.name} alone"] = singles.renderer(stack, placed_stack, motions)
+    names = list(renders)[1:]
+    images = {
+        key: [render(plane) for plane in (fused_planes if key == "fused" else planes)] for key, render in renders.items()
+    }
     every = [np.all([np.isfinite(i[n]) for i in images.values()], axis=0) & h.valid for n, h in enumerate(held)]
-    used_slices = [n for n, v in enumerate(every) if v.sum() >= FEWEST_PIXELS]
-    if not used_slices:
+    places = [n for n, v in enumerate(every) if v.sum() >= FEWEST_PIXELS]
+    if not places:
         return {**result, "not_available": "no slice has enough pixels that every method shows"}
-    held, planes = [held[n] for n in used_slices], [planes[n] for n in used_slices]
-    valid = [every[n] for n in used_slices]
-    images = {key: [own_images[n] for n in used_slices] for key, own_images in images.items()}
-    scales = _scales([images[key] for key in names], valid)
-    images["mean"] = [
-        np.mean([(images[k][n] - m) / s for k, (m, s) in zip(names, scales, strict=True)], axis=0)
-        for n in range(len(held))
-    ]
+    held, valid = [held[n] for n in places], [every[n] for n in places]
+    planes, fused_planes = [planes[n] for n in places], [fused_planes[n] for n in places]
+    scales = _scales([[images[key][n] for n in places] for key in names], valid)
+    renders["mean"] = _mean_of([renders[key] for key in names], scales)
     scaled = [
         replace(stack, pixels=(stack.pixels - m) / s) for stack, (m, s) in zip(moved, scales, strict=True)
     ]
     started = time.process_time()
-    tikhonov = baselines.SuperResolution(scaled, TIKHONOV_MM)
-    images["Tikhonov"] = [tikhonov.render(plane).astype(np.float64) for plane in planes]
+    renders["Tikhonov"] = baselines.SuperResolution(scaled, TIKHONOV_MM).render
     result["tikhonov_cpu_seconds"] = round(time.process_time() - started, 1)
     oriented = best_oriented(moved, planes[0])
-    spline = baselines.SplineInterpolator([moved[oriented]], slice_profile=False)
-    images["spline"] = [spline.render(plane).astype(np.float64) for plane in planes]
+    renders["spline"] = baselines.SplineInterpolator([moved[oriented]], slice_profile=False).render
     result["spline_of"] = rest[oriented].name
+    images = {}
+    for key, render in renders.items():
+        own_planes = fused_planes if key == "fused" else planes
+        if study.case.refine:
+            own_planes = [found_plane(render, one, plane) for one, plane in zip(held, own_planes, strict=True)]
+        images[key] = [render(plane).astype(np.float64) for plane in own_planes]
     valid = [
         v & np.all([np.isfinite(own_images[n]) for own_images in images.values()], axis=0) for n, v in enumerate(valid)
     ]
@@ -426,15 +376,6 @@ def row_of(
             "images": {key: (own_images[n], by_slice[key][n]) for key, own_images in images.items()},
         })  # fmt: skip
     return result
-
-
-def motions_in(field: Any, rest: Sequence[SliceStack]) -> list[list[NDArray[np.float64]]]:
-    """The motion that a field gave to every slice, from its slices' poses."""
-    found, first = [], 0
-    for stack in rest:
-        found.append(motions_of_slices(stack, field.slice_poses[first : first + len(stack.pixels)]))
-        first += len(stack.pixels)
-    return found
 
 
 def _motion(rest: Sequence[SliceStack], report: dict[str, Any]) -> list[dict[str, Any]]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from GaussianMRILib.geometry import ImagePlane
 from GaussianMRILib.stacks import SliceStack
 from Testing.Benchmarks.studies import summary_of
-from Testing.Benchmarks.studies_rows import CASES, Study, leave_out, motions_of_slices, placed, score
+from Testing.Benchmarks.studies_places import found_plane, motions_of_slices, placed
+from Testing.Benchmarks.studies_rows import CASES, Held, Study, leave_out, score
 
 
 def _stack(slices: int, tilt: float = 0.0, start: float = 0.0, name: str = "a") -> SliceStack:
@@ -86,3 +88,24 @@ def test_summary_compares_with_the_best_single_and_names_the_worst_row() -> None
     assert found["rows"] == 2
     assert found["best single"]["psnr"] == {"mean": 0.25, "won": 1, "worst": -0.5, "worst_row": "y"}
     assert found["mean"]["psnr"]["mean"] == 0.5
+
+
+def test_a_slice_that_moved_on_its_own_is_found() -> None:
+    """Six numbers of an image that is known everywhere: 1.2, -.8 and 2.1 mm, and up to 3 degrees."""
+    from scipy.spatial.transform import Rotation
+
+    def render(plane: ImagePlane) -> np.ndarray:
+        x, y, z = np.moveaxis(plane.points(), -1, 0)
+        return np.sin(x / 5) + np.cos(y / 6 + z / 9) + np.sin((x - 2 * z) / 11)
+
+    start = ImagePlane.from_normal((2, 3, 4), (0.1, 0.2, 1), (1, 1), (40, 44), thickness=3.0)
+    motion = np.eye(4)
+    motion[:3, :3] = Rotation.from_rotvec(np.deg2rad([3, -2, 1])).as_matrix()
+    motion[:3, 3] = [1.2, -0.8, 2.1]
+    pixels = 100 * render(start.transformed(motion)) + 20
+    held = Held(start, pixels.astype(np.float32), np.ones(pixels.shape, bool), (0, 1))
+    found = found_plane(render, held, start)
+    true = start.transformed(motion)
+    ends = np.array([[0, 0, 0, 1], [43, 0, 0, 1], [0, 39, 0, 1], [43, 39, 0, 1.0]])
+    away = (ends @ (found.ijk_to_ras - true.ijk_to_ras).T)[:, :3]
+    assert np.linalg.norm(away, axis=1).max() < 0.3
