@@ -35,6 +35,9 @@ AS_GOOD_DB = 0.02
 LONE_DB = 0.5
 #: A series is shown on planes like its own slices (`gaussians/views.py`) where that gains as much.
 VIEW_GAIN_DB = 0.05
+#: What becomes of a part's own mean squared error on left-out slices when its slices lie half as far apart, as they do in
+#: the fit: -4.5 dB. On the stacks of two prostate exams it was -3.8 to -5.2 dB from 12 to 6 mm.
+CLOSER = 0.35
 
 
 @dataclass(frozen=True)
@@ -156,7 +159,9 @@ class Judge:
                 if progress is not None:
                     progress((done + (n + 1) / len(choices)) / len(self.tests))
             for choice in choices:
-                shares[choice][test.number] = _share(images[choice], images[Choice("alone", test.number)], test.views)
+                say = 1 / count if choice.part is None else float(choice.part == test.number)
+                alone = images[Choice("alone", test.number)]
+                shares[choice][test.number] = _share(images[choice], alone, test.views, say)
         return Verdict.of(scores, sum(len(test.views) for test in self.tests), shares)
 
 
@@ -268,22 +273,29 @@ def _score(images: Images, views: Sequence[_View]) -> float:
     return float(np.mean(found)) if found else float("nan")
 
 
-def _share(fused: Images, own: Images, views: Sequence[_View]) -> float:
-    """The share of a part's own fit, beside the fused one, that predicts its left-out slices best; 0 to 1.
+def _share(fused: Images, own: Images, views: Sequence[_View], say: float) -> float:
+    """The share of a part's own fit, beside the fused one, that is best on planes like its slices; 0 to 1.
 
-    It is the least-squares one. What is shown in the end lies nearer to acquired slices than these do, where a part alone is
-    better, so the share is rather too small than too large.
+    That is the least-squares one, with the errors that both have with all of the part's slices (see `CLOSER`); those that
+    the other parts cause stay as they are.
+
+    Args:
+        fused, own: pixels of each left-out slice by the fused fit and by the part alone.
+        say: of the part in the fused fit, 0 to 1.
     """
-    features = np.concatenate([np.stack([f - f.mean(), s - s.mean()]) for f, s in zip(fused, own, strict=True)], axis=1)
-    truth = np.concatenate([view.pixels[view.valid] - view.pixels[view.valid].mean() for view in views])
-    gram, right = features @ features.T, features @ truth
-    if not np.linalg.det(gram) > 1e-9 * gram[0, 0] * gram[1, 1]:  # one and the same image
+    f, s, truth = (
+        np.concatenate([image - image.mean() for image in images])
+        for images in (fused, own, [view.pixels[view.valid] for view in views])
+    )
+    if not (f @ f > 0 and s @ s > 0 and f @ truth > 0):
         return 0.0
-    slopes = np.linalg.solve(gram, right)
-    share = float(np.clip(slopes[1] / slopes.sum(), 0, 1)) if slopes.sum() > 0 else 0.0
-
-    def error(share: float) -> float:
-        mixed = np.array([1 - share, share])
-        return max(float(truth @ truth - (mixed @ right) ** 2 / (mixed @ gram @ mixed)), 1e-12)
-
-    return share if 10 * np.log10(error(0.0) / error(share)) > VIEW_GAIN_DB else 0.0
+    slope = (f @ truth) / (f @ f)
+    error, alone = truth - slope * f, truth - slope * np.sqrt((f @ f) / (s @ s)) * s
+    closer = np.sqrt(CLOSER) * alone
+    error = error - say * (alone - closer)
+    apart = error - closer
+    if not apart @ apart > 1e-9 * (truth @ truth):  # one and the same image
+        return 0.0
+    share = float(np.clip((error @ apart) / (apart @ apart), 0, 1))
+    left = error - share * apart
+    return share if 10 * np.log10((error @ error) / max(float(left @ left), 1e-12)) > VIEW_GAIN_DB else 0.0

@@ -165,6 +165,10 @@ def described(verdict: Verdict | None, stacks: list[SliceStack]) -> dict[str, An
             f"fusing {together} does not help on {verdict.slices} left-out slices; {label[verdict.choice]} is used where "
             f"it is: {numbers}"
         )
+    own = {stacks[n].name: round(share, 3) for n, share in verdict.shares.get(verdict.choice, {}).items()}
+    if any(own.values()):
+        shares = ", ".join(f"{name} {share:.0%}" for name, share in own.items() if share)
+        note += f". Planes that lie like a series' own slices show that series by itself: {shares}"
     return {
         "method": verdict.choice.method,
         "part": None if verdict.choice.part is None else stacks[verdict.choice.part].name,
@@ -173,6 +177,6 @@ def described(verdict: Verdict | None, stacks: list[SliceStack]) -> dict[str, An
         "psnr_db_by_part": {
             label[choice]: [round(value, 3) for value in values] for choice, values in verdict.by_part.items()
         },
-        "own_share": {stacks[n].name: round(share, 3) for n, share in verdict.shares[verdict.choice].items()},
+        "own_share": own,
         "note": note,
     }

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import GaussianMRILib as gm
-from GaussianMRILib.fitting.left_out import _share, _View
+from GaussianMRILib.fitting.left_out import CLOSER, _share, _View
 from GaussianMRILib.fitting.parts import Part
 from GaussianMRILib.fitting.views import series_views
 from GaussianMRILib.gaussians import GaussianLattice
@@ -103,15 +103,27 @@ def test_views_that_cannot_be_are_refused(tmp_path: Path, facts: dict[str, objec
         gm.GaussianField.load(tmp_path / "f.npz")
 
 
-def test_the_share_is_the_one_that_predicts_best() -> None:
+def test_the_share_is_the_one_that_will_predict_best() -> None:
+    """Of two images with independent errors; the own one shrinks as slices come closer, in the fused one as well."""
     rng = np.random.default_rng(0)
-    fused, own, noise = rng.normal(100, 20, (3, 40, 50))
-    view = _View(plane(0), 5 + 2 * (0.3 * fused + 0.7 * own) + 0.1 * noise, np.ones((40, 50), bool))
-    flat = [image.reshape(-1) for image in (fused, own, noise)]
-    assert _share([flat[0]], [flat[1]], [view]) == pytest.approx(0.7, abs=0.01)
+    truth, other, mine = rng.normal(0, 1, (3, 200, 200))
+    view = _View(plane(0), 50 + 20 * truth, np.ones((200, 200), bool))
+
+    def share(fused_error: np.ndarray, own_error: np.ndarray, say: float) -> float:
+        fused, own = ((30 + 7 * (truth + error)).reshape(-1) for error in (fused_error, own_error))
+        return _share([fused], [own], [view], say)
+
+    # Errors small enough for the slope of a line through the images to be 1.
+    assert share(0.1 * other, 0.1 * mine, 0.0) == pytest.approx(1 / (1 + CLOSER), abs=0.02)
+    # Half of the fused image is the part's own: its error there shrinks too.
+    k, e = np.sqrt(CLOSER), 0.1
+    fused = np.array([e / 2, e * k / 2])  # of `other` and `mine`, as they will be
+    own = np.array([0.0, e * k])
+    expected = fused @ (fused - own) / ((fused - own) @ (fused - own))
+    assert share(0.5 * e * (other + mine), e * mine, 0.5) == pytest.approx(expected, abs=0.02)
     # What does not help, and one and the same image, get nothing.
-    assert _share([flat[0]], [flat[2]], [replace(view, pixels=fused)]) == 0
-    assert _share([flat[0]], [flat[0].copy()], [view]) == 0
+    assert share(0.1 * other, 3 * mine, 0.0) == 0
+    assert share(0.1 * other, 0.1 * other, 1.0) == 0
 
 
 def test_a_view_is_the_series_inside_and_the_field_at_its_border() -> None:
