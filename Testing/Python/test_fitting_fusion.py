@@ -184,3 +184,22 @@ def test_mean_places_of_moved_slices() -> None:
     assert len(mean.blocks()) == 1
     off = np.linalg.norm(mean.ijk_to_ras[:, :3, 3] - stack.ijk_to_ras[:, :3, 3], axis=1)
     assert off.max() < 1.2
+
+
+def test_series_that_disagree_show_themselves_on_their_own_planes(pair: list[gm.SliceStack]) -> None:
+    """The second one lies 1.5 mm away and is not moved: no body fits both."""
+    away = np.eye(4)
+    away[:3, 3] = 0.8, -1.0, 0.8
+    stacks = [pair[0], replace(pair[1], ijk_to_ras=away @ pair[1].ijk_to_ras)]
+    field = gm.fit(stacks, blend=0.0, prior="spline", register=False)
+    # Each predicts its own slices best; the better one is taken as the body.
+    assert field.report["fusion"]["part"] == "sagittal" and field.report["fusion"]["own_share"]["axial"] > 0.3
+    assert len(field.views) == 1 and "show that series by itself: axial" in field.report["fusion"]["note"]
+    planes = stacks[0].planes()[2:9]
+    truth = np.concatenate([pixels.reshape(-1) for pixels in stacks[0].pixels[2:9]])
+
+    def unlike(views: bool) -> float:
+        image = np.concatenate([image.reshape(-1) for image in field.render_many(planes, views=views)])
+        return 1 - float(np.corrcoef(image, truth)[0, 1])
+
+    assert unlike(views=True) < 0.5 * unlike(views=False)
