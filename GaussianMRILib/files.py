@@ -14,7 +14,7 @@ import secrets
 import shutil
 import signal
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,22 @@ def file_name(label: str, otherwise: str) -> str:
     """
     short = re.sub(r"[^\w.+-]+", "_", label).strip("._").encode()[:120].decode(errors="ignore")
     return short or otherwise
+
+
+def file_names(labels: Iterable[str], otherwise: str, taken: Iterable[str] = ()) -> list[str]:
+    """`file_name` of each label, no two alike even where upper and lower case are one, nor like those `taken`.
+
+    A label of which nothing is left is named `otherwise` with its number, counted from 1.
+    """
+    used = {name.lower() for name in taken}
+    names = []
+    for number, label in enumerate(labels, 1):
+        name = file_name(label, f"{otherwise}{number}")
+        while name.lower() in used:
+            name = f"{name}_{number}"
+        used.add(name.lower())
+        names.append(name)
+    return names
 
 
 @contextlib.contextmanager
