@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
 
 import pytest
 
@@ -14,6 +15,17 @@ else:
     # The same examples in every run, as with `seeds.FIXED`; `--hypothesis-profile=default` searches for new ones.
     settings.register_profile("fixed", derandomize=True)
     settings.load_profile("fixed")
+
+
+@pytest.fixture(autouse=True)
+def _logging() -> Iterator[None]:
+    """The log goes where it went before: the command turns it to the terminal for good, which `caplog` would not see."""
+    logger = logging.getLogger("GaussianMRI")
+    before = logger.handlers[:], logger.propagate, logger.level
+    yield
+    logger.handlers[:], logger.propagate, level = before
+    logger.setLevel(level)
+
 
 _LEFT_OUT = pytest.StashKey[int]()
 
