@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
+from ..files import reading
 from ..geometry.affine import LPS_RAS, check_spacing
 from .itk import quiet_itk
 from .slice_stack import SliceStack
@@ -62,12 +63,21 @@ def read_volume(path: Path, thickness: float | None = None) -> SliceStack:
 
 def _read(sitk: Any, path: Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
     """Pixels [k, j, i] and ijk_to_ras of the file."""
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    header = None
     if path.name.lower().endswith(_NIFTI_SUFFIXES):
         check_nifti_files(path)
-    check_volume_header(path)
+    parts = check_volume_header(path)
+    if parts is None:
+        return _read_file(sitk, path, path)
+    with reading(path, "a readable volume"), parts.in_one_file(path.suffix.lower()) as whole:
+        pixels, affine = _read_file(sitk, path, whole)
+    return pixels, affine
+
+
+def _read_file(sitk: Any, path: Path, file: Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """`_read` of `path`, whose voxels and header are in `file` for the library that reads them."""
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(file))
+    header = None
     if path.name.lower().endswith(_NIFTI_SUFFIXES):
         header = nifti_header(path)
     try:
