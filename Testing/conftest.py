@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 
@@ -18,13 +18,12 @@ else:
 
 
 @pytest.fixture(autouse=True)
-def _logging() -> Iterator[None]:
-    """The log goes where it went before: the command turns it to the terminal for good, which `caplog` would not see."""
+def _logging() -> None:
+    """The log of the library as it begins: the command turns it to the terminal for good, where `caplog` does not see it."""
     logger = logging.getLogger("GaussianMRI")
-    before = logger.handlers[:], logger.propagate, logger.level
-    yield
-    logger.handlers[:], logger.propagate, level = before
-    logger.setLevel(level)
+    logger.handlers.clear()
+    logger.propagate = True
+    logger.setLevel(logging.NOTSET)
 
 
 _LEFT_OUT = pytest.StashKey[int]()
