@@ -14,8 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..errors import GaussianMRIError
-from ..files import LARGEST_INPUT, printable, reading
-from .volume_parts import CHUNK, Parts, data_file, listed, numbered, unpacked
+from ..files import CHUNK, LARGEST_INPUT, printable, reading, unpacked
+from .volume_parts import Parts, data_file, listed, numbered
 
 _LARGEST_HEADER = 1 << 20
 #: Nothing that deflate packed becomes longer than this by a factor.

@@ -5,22 +5,18 @@ Sources: the descriptions of both formats, metaio's "ElementDataFile" and teem's
 
 from __future__ import annotations
 
-import bz2
 import contextlib
-import gzip
 import math
 import os
 import re
 import tempfile
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import GaussianMRIError
-from ..files import printable
+from ..files import printable, unpacked
 
-CHUNK = 1 << 22
 _MOST_FILES = 100_000
 
 
@@ -60,22 +56,6 @@ class Parts:
 
     def _begin(self, path: Path) -> int:
         return path.stat().st_size - self.each if self.offset < 0 else self.offset
-
-
-def unpacked(path: Path, offset: int, packing: str) -> Iterator[bytes]:
-    """What a file holds after `offset` in pieces of some MB, unpacked."""
-    with open(path, "rb") as file:
-        file.seek(offset)
-        if packing == "zlib":
-            unpacker = zlib.decompressobj()
-            while chunk := file.read(CHUNK):
-                while chunk and not unpacker.eof:
-                    yield unpacker.decompress(chunk, CHUNK)
-                    chunk = unpacker.unconsumed_tail
-            return
-        with file if packing == "raw" else gzip.open(file) if packing == "gzip" else bz2.open(file) as opened:
-            while piece := opened.read(CHUNK):
-                yield piece
 
 
 def data_file(path: Path, name: str) -> Path:
