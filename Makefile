@@ -20,6 +20,7 @@ PYTHON ?= python3
 VENV ?= .venv
 OUT ?= out
 
+comma := ,
 READY := $(VENV)/.ready
 SLICER := $(VENV)/.slicer
 TOOLS := $(VENV)/.tools
@@ -87,7 +88,7 @@ $(READY): pyproject.toml constraints.txt
 	    > "$$($(RUN) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/interpreter.pth"; \
 	  sed -i.pinned '/^torch[ =]/d' $(VENV)/constraints.txt; \
 	fi
-	$(PIP) ".[test]"
+	$(PIP) ".[test$(if $(OLDEST),,$(comma)sr)]"
 	@touch $@
 
 # What the tests of the modules run on: Slicer's scene libraries and Qt, 250 MB to fetch. They are wheels for certain
