@@ -4,6 +4,8 @@
 #   make test       the tests but the slow ones; it says how many those are
 #   make test-all   every test, as before a change is accepted
 #                   (those that need a GPU, shared scans or Slicer's libraries are skipped where there are none)
+#   make test-oldest  `make test` with the oldest versions that pyproject.toml allows, on Python 3.10 in an environment of
+#                   its own (5 GB: the old torch comes with CUDA)
 #   make bench      quality, kernels and fits, measured; results in Testing/Benchmarks/results
 #   make fuzz       5,000 damaged files of every kind, and kills at random moments: nothing may crash, hang or lie
 #   make test-gpu   the tests that need a CUDA GPU, in the environment of $(PYTHON), nothing is installed
@@ -18,14 +20,18 @@ PYTHON ?= python3
 VENV ?= .venv
 OUT ?= out
 
+comma := ,
 READY := $(VENV)/.ready
 SLICER := $(VENV)/.slicer
 TOOLS := $(VENV)/.tools
 RUN := $(VENV)/bin/python
+# With OLDEST the lower bounds of pyproject.toml take the place of the pinned versions.
+BOUNDS := grep -oE '"[A-Za-z0-9_-]+(\[[a-z0-9]+\])?[>=]=[0-9.]+"' pyproject.toml | sed -E 's/"|\[[^]]*\]//g; s/>=/==/' | sort -u
+CONSTRAINTS = $(if $(OLDEST),$(BOUNDS),cat constraints.txt)
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt
 CPP_FILES := find csrc Testing/Native -name '*.cpp' -o -name '*.h' -o -name '*.cuh'
 
-.PHONY: demo test test-all fuzz bench report test-gpu lint format sanitize clean
+.PHONY: demo test test-all test-oldest fuzz bench report test-gpu lint format sanitize clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -37,6 +43,9 @@ test: $(READY) $(SLICER)
 
 test-all: $(READY) $(SLICER)
 	$(RUN) -m pytest $(ARGS)
+
+test-oldest:
+	$(MAKE) test VENV=.venv-oldest PYTHON=python3.10 OLDEST=yes
 
 fuzz: $(READY)
 	$(RUN) -m Testing.Fuzz $(ARGS)
@@ -73,13 +82,13 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || \
 	  { echo "Python 3.10 to 3.13 is needed; choose one: make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
-	@cp constraints.txt $(VENV)/constraints.txt
-	@if $(PYTHON) -c 'import torch' 2> /dev/null; then \
+	@$(CONSTRAINTS) > $(VENV)/constraints.txt
+	@if [ -z "$(OLDEST)" ] && $(PYTHON) -c 'import torch' 2> /dev/null; then \
 	  $(PYTHON) -c 'import sysconfig as s; print(*{s.get_path("purelib"), s.get_path("platlib")}, sep="\n")' \
 	    > "$$($(RUN) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/interpreter.pth"; \
 	  sed -i.pinned '/^torch[ =]/d' $(VENV)/constraints.txt; \
 	fi
-	$(PIP) ".[test]"
+	$(PIP) ".[test$(if $(OLDEST),,$(comma)sr)]"
 	@touch $@
 
 # What the tests of the modules run on: Slicer's scene libraries and Qt, 250 MB to fetch. They are wheels for certain
@@ -95,4 +104,4 @@ $(TOOLS): $(READY)
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist $(OUT) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-oldest build dist $(OUT) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
 import contextlib
 import contextvars
 import ctypes
 import errno
+import gzip
 import json
 import math
 import os
@@ -14,7 +16,8 @@ import secrets
 import shutil
 import signal
 import zipfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 #: Inputs that would be larger in memory are refused before anything is unpacked.
 LARGEST_INPUT = 16 << 30
 _LARGEST_TEXT = 256 << 20
+CHUNK = 1 << 22
 
 
 def file_name(label: str, otherwise: str) -> str:
@@ -36,6 +40,22 @@ def file_name(label: str, otherwise: str) -> str:
     """
     short = re.sub(r"[^\w.+-]+", "_", label).strip("._").encode()[:120].decode(errors="ignore")
     return short or otherwise
+
+
+def file_names(labels: Iterable[str], otherwise: str, taken: Iterable[str] = ()) -> list[str]:
+    """`file_name` of each label, no two alike even where upper and lower case are one, nor like those `taken`.
+
+    A label of which nothing is left is named `otherwise` with its number, counted from 1.
+    """
+    used = {name.lower() for name in taken}
+    names = []
+    for number, label in enumerate(labels, 1):
+        name = file_name(label, f"{otherwise}{number}")
+        while name.lower() in used:
+            name = f"{name}_{number}"
+        used.add(name.lower())
+        names.append(name)
+    return names
 
 
 @contextlib.contextmanager
@@ -269,6 +289,26 @@ def read_arrays(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
                 if file.read(1):  # to the end, where the checksum is compared
                     raise ValueError(f"{member.filename} is too long")
     return arrays
+
+
+def unpacked(path: str | os.PathLike[str], offset: int, packing: str) -> Iterator[bytes]:
+    """What a file holds after `offset` in pieces of some MB, unpacked; inside `reading`, which names it in errors.
+
+    Args:
+        packing: "raw", "gzip", "bzip2", "zlib", or "deflate", which is zlib's without a header.
+    """
+    with open(path, "rb") as file:
+        file.seek(offset)
+        if packing in ("zlib", "deflate"):
+            unpacker = zlib.decompressobj(zlib.MAX_WBITS if packing == "zlib" else -zlib.MAX_WBITS)
+            while chunk := file.read(CHUNK):
+                while chunk and not unpacker.eof:
+                    yield unpacker.decompress(chunk, CHUNK)
+                    chunk = unpacker.unconsumed_tail
+            return
+        with file if packing == "raw" else gzip.open(file) if packing == "gzip" else bz2.open(file) as opened:
+            while piece := opened.read(CHUNK):
+                yield piece
 
 
 def finite(values: Any, shape: tuple[int | None, ...], what: str, largest: float = 1e30) -> NDArray[np.float64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import pytest
@@ -14,6 +15,16 @@ else:
     # The same examples in every run, as with `seeds.FIXED`; `--hypothesis-profile=default` searches for new ones.
     settings.register_profile("fixed", derandomize=True)
     settings.load_profile("fixed")
+
+
+@pytest.fixture(autouse=True)
+def _logging() -> None:
+    """The log of the library as it begins: the command turns it to the terminal for good, where `caplog` does not see it."""
+    logger = logging.getLogger("GaussianMRI")
+    logger.handlers.clear()
+    logger.propagate = True
+    logger.setLevel(logging.NOTSET)
+
 
 _LEFT_OUT = pytest.StashKey[int]()
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import GaussianMRIError
+from ..files import reading
 from ..geometry import unit_vector
 
 
@@ -23,6 +24,7 @@ class ClipPlane:
     Attributes:
         normal: (3,) float64, unit length (made so), RAS.
         offset: mm; `normal` . x of every point x of the plane.
+        file: that says so, for messages; "" where it is none.
 
     Example:
         >>> plane = ClipPlane.from_point([0, 0, 10], [0, 0, 2])
@@ -32,6 +34,7 @@ class ClipPlane:
 
     normal: NDArray[np.float64]
     offset: float
+    file: str = ""
 
     def __post_init__(self) -> None:
         normal = unit_vector(self.normal, "clip plane's normal")
@@ -56,10 +59,12 @@ class ClipPlane:
         Raises:
             GaussianMRIError: the file is no markups file, has no plane, or the plane is incomplete.
         """
-        from ..geometry.markups import read_plane_markups
+        from ..geometry.markups import markups_name, read_plane_markups
 
         plane = read_plane_markups(markups)[0]
-        return cls.from_point(plane.center, np.cross(plane.x, plane.y))
+        with reading(markups_name(markups), "a markups file"):  # axes that span no plane are the file's
+            cut = cls.from_point(plane.center, np.cross(plane.x, plane.y))
+        return replace(cut, file=markups_name(markups))
 
     def signed_distance(self, points: ArrayLike) -> NDArray[np.float64]:
         """mm from the plane to RAS points (..., 3): (...), negative on the kept side."""
@@ -68,7 +73,7 @@ class ClipPlane:
 
     def flipped(self) -> ClipPlane:
         """The same plane with the other side kept."""
-        return ClipPlane(-self.normal, -self.offset)
+        return ClipPlane(-self.normal, -self.offset, self.file)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: normal and offset."""

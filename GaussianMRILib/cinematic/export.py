@@ -48,7 +48,7 @@ def export_splats(
         splats = model.bake(plane)
         if not len(splats):
             raise GaussianMRIError(
-                "The plane removes every splat; nothing is left to export. Move or flip it."
+                f"{plane.file or 'The plane'} removes every splat; nothing is left to export. Move or flip it."
             )
         facts = {**model.facts, "baked_for": plane.to_dict()}
         model = replace(

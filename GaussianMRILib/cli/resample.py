@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
-from ..files import all_or_none, file_name
+from ..files import all_or_none, file_names
 from .app import check_suffix, check_writable, common_options, load_stacks
 from .resample_volume import write_isotropic
 
@@ -199,12 +199,7 @@ def _planes(
     found = ImagePlane.set_from_markups(markups, pixels, shape, thickness)
     if len(found) == 1:
         return [("", found[0][1])]
-    names: list[str] = []
-    for number, (label, _) in enumerate(found, 1):
-        name = file_name(label, f"plane{number}")
-        while name.lower() in (known.lower() for known in names):
-            name = f"{name}_{number}"
-        names.append(name)
+    names = file_names((label for label, _ in found), "plane")
     return [(name, plane) for name, (_, plane) in zip(names, found, strict=True)]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
-from ..files import file_name
+from ..files import file_names
 from ..geometry import ImagePlane
 from ..methods import GAUSSIANS, METHODS, classical
 from ..stacks import SliceStack, check_same_contrast, check_same_frame, check_same_patient, read_stacks
@@ -161,11 +161,11 @@ class _ResampleStudy:
         check_same_frame(stacks)
         wanted = self._planes(study, discs)
         kept: dict[str, list[ImagePlane]] = {}
-        for name, planes in wanted.items():
+        for name, (file, planes) in wanted.items():
             if any(_inside(stacks, plane) for plane in planes):
                 kept[name] = planes
             else:
-                lines.append(f"{name} lies outside the scanned region")
+                lines.append(f"{name} ({file}) lies outside the scanned region")
         if not kept:
             raise GaussianMRIError("; ".join([*lines, "no plane meets the scan"]))
         target = Path(self.output) / study
@@ -223,24 +223,27 @@ class _ResampleStudy:
             )
         return kept
 
-    def _planes(self, study: str, discs: Mapping[str, DiscGeometry]) -> dict[str, list[ImagePlane]]:
+    def _planes(
+        self, study: str, discs: Mapping[str, DiscGeometry]
+    ) -> dict[str, tuple[str, list[ImagePlane]]]:
+        """By name the file that says where they are, and the planes."""
         from ..grading.roi import aligned_planes, region_of
 
         options = self.options
-        planes: dict[str, list[ImagePlane]] = {}
+        planes: dict[str, tuple[str, list[ImagePlane]]] = {}
         for level, disc in discs.items():
             name = level.replace("/", "-")
             region = region_of(disc)
-            planes[name] = aligned_planes(region, options.count or 9, options.step, options.thickness)
+            aligned = aligned_planes(region, options.count or 9, options.step, options.thickness)
+            planes[name] = disc.file, aligned
         if options.planes is None:
             return planes
         spacing = None if options.spacing is None else (options.spacing, options.spacing)
         path = options.planes.replace("{study}", study)
         found = ImagePlane.set_from_markups(path, spacing, None, options.thickness)
-        for number, (label, plane) in enumerate(found, 1):
-            name = file_name(label, f"plane{number}")
-            name = f"{name}_{number}" if name in planes else name
-            planes[name] = plane.stack(options.count or 1, options.step or 1.0)
+        names = file_names((label for label, _ in found), "plane", planes)
+        for name, (_, plane) in zip(names, found, strict=True):
+            planes[name] = path, plane.stack(options.count or 1, options.step or 1.0)
         return planes
 
     def _write(self, target: Path, name: str, images: Images, planes: list[ImagePlane]) -> None:

@@ -42,6 +42,7 @@ class DiscGeometry:
         series_depth: mm, the same of all slices of the sagittal series; None where there was none.
         height: mm between the end plates in the middle of the disc; None where it is not known.
         facts: further measures and warnings; JSON types only.
+        file: that says so, for messages; "" where it is none.
 
     Raises:
         GaussianMRIError: a frame that is no rotation, points down or to the patient's right; numbers that are not
@@ -57,6 +58,7 @@ class DiscGeometry:
     series_depth: float | None = None
     height: float | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+    file: str = ""
 
     def __post_init__(self) -> None:
         frame = check_affine(self.frame, "the disc's frame")
@@ -97,6 +99,11 @@ class DiscGeometry:
             f"DiscGeometry({self.level}, centre {self.center.round(1).tolist()}, tilt {self.tilt_degrees:.1f} degrees, "
             f"depth {self.sagittal_depth:.1f} mm, {self.provenance})"
         )
+
+    @property
+    def named(self) -> str:
+        """Its level, and the file that has it: what messages about its place call it."""
+        return f"{self.level} ({self.file})" if self.file else self.level
 
     @property
     def left(self) -> Vector:

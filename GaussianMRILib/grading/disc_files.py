@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from ..errors import GaussianMRIError
@@ -90,9 +91,9 @@ def read_disc_file(
         discs, problems = {}, []
         for level in wanted:
             try:
-                discs[level] = disc_from_segment(labels, matrix, level, sagittal)
+                discs[level] = replace(disc_from_segment(labels, matrix, level, sagittal), file=str(path))
             except GaussianMRIError as error:
-                problems.append(f"{level}: {error}")
+                problems.append(f"{level}: {path}: {error}")
         return discs, problems
     if path.suffix.lower() == ".json" and _is_ours(path):
         found = read_discs(path)

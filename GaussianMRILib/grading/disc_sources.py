@@ -8,6 +8,7 @@ import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -150,18 +151,21 @@ def read_vert_dicts(
             "this series. Read it from its DICOM files, or give `instance_numbers`."
         )
     order = np.argsort(np.asarray(numbers))
-    vertebrae = {
-        name: {int(order[n]): _corners(polygon, sagittal, int(order[n])) for n, polygon in found.items()}
-        for name, found in _read_vertebrae(Path(path), len(order)).items()
-    }
     discs = {}
-    for level in LEVELS:
-        upper, lower = (vertebrae.get(name, {}) for name in level.split("/"))
-        both = sorted(set(upper) & set(lower))
-        if len(both) >= 2:
-            discs[level] = _between(level, [upper[k] for k in both], [lower[k] for k in both], sagittal)
-        elif upper and lower:
-            logger.warning("%s: %s is in %d slices of SpineNet's export; left out.", path, level, len(both))
+    found = _read_vertebrae(Path(path), len(order))
+    with reading(path, "an export of SpineNet's vert_dicts"):
+        vertebrae = {
+            name: {int(order[n]): _corners(polygon, sagittal, int(order[n])) for n, polygon in polygons.items()}
+            for name, polygons in found.items()
+        }
+        for level in LEVELS:
+            upper, lower = (vertebrae.get(name, {}) for name in level.split("/"))
+            both = sorted(set(upper) & set(lower))
+            if len(both) >= 2:
+                disc = _between(level, [upper[k] for k in both], [lower[k] for k in both], sagittal)
+                discs[level] = replace(disc, file=os.fspath(path))
+            elif upper and lower:
+                logger.warning("%s: %s is in %d slices of SpineNet's export; left out.", path, level, len(both))
     return discs
 
 
@@ -285,5 +289,8 @@ def read_discs(path: str | os.PathLike[str]) -> dict[str, DiscGeometry]:
         content = read_json(path)
         if not isinstance(content, dict) or not all(isinstance(v, dict) for v in content.values()):
             raise GaussianMRIError(f"{path} is no file of discs; expected an object with a disc for each level.")
-        discs = {level_name(level): DiscGeometry.from_dict(disc) for level, disc in content.items()}
+        discs = {
+            level_name(level): replace(DiscGeometry.from_dict(disc), file=os.fspath(path))
+            for level, disc in content.items()
+        }
     return discs

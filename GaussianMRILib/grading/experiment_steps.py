@@ -72,7 +72,7 @@ class PrepareInputs:
                 raise GaussianMRIError(f"{stack.name} is a second axial series of type {images.input_type}.")
             acquired[images.input_type] = images, stack
         if "A" not in acquired:
-            raise GaussianMRIError(f"There is no axial series aligned with {disc.level}.")
+            raise GaussianMRIError(f"There is no axial series aligned with {disc.named}.")
         aligned = acquired["A"][0]
         found = {kind: images for kind, (images, _) in acquired.items()}
         if "N" in acquired:

@@ -128,13 +128,13 @@ def vertebral_median(stacks: SliceStack | Sequence[SliceStack], disc: DiscGeomet
     names = ", ".join(stack.name for stack in stacks)
     if len(found) < _FEWEST:
         raise GaussianMRIError(
-            f"{names}: only {len(found)} pixels show the vertebrae beside {disc.level}, too few to scale the "
+            f"{names}: only {len(found)} pixels show the vertebrae beside {disc.named}, too few to scale the "
             "intensities by. The slices end at the disc; use a series that reaches further."
         )
     median = float(np.median(found))
     if not median > 0:
         raise GaussianMRIError(
-            f"{names}: the vertebrae beside {disc.level} have a median intensity of {median:g}. "
+            f"{names}: the vertebrae beside {disc.named} have a median intensity of {median:g}. "
             "The disc does not lie where this scan shows a spine; check that both are of one patient."
         )
     return median
@@ -172,13 +172,16 @@ def acquired_input(
     """
     options = options or RegionOptions()
     region = region_of(disc, options)
-    planes = [region.on_plane(plane) for plane in stack.planes()]
+    try:
+        planes = [region.on_plane(plane) for plane in stack.planes()]
+    except GaussianMRIError as error:
+        raise GaussianMRIError(f"{stack.name} and {disc.named}: {error}") from error
     height = np.array([(plane.center - region.reference) @ plane.normal for plane in planes])
     order = np.argsort(np.abs(height), kind="stable")[:COUNT]
     order = order[np.abs(height[order]) <= options.reach]
     if not len(order):
         raise GaussianMRIError(
-            f"{stack.name}: no slice lies within {options.reach:g} mm of {disc.level}; the nearest is "
+            f"{stack.name}: no slice lies within {options.reach:g} mm of {disc.named}; the nearest is "
             f"{np.abs(height).min():.0f} mm away. Choose a series that shows this level."
         )
     order = order[np.argsort(height[order], kind="stable")]
@@ -244,7 +247,7 @@ def _share_outside(images: NDArray[np.float32], name: str, disc: DiscGeometry) -
     outside = float(np.isnan(images).mean())
     if outside > _EMPTY:
         raise GaussianMRIError(
-            f"{name} does not show the region of {disc.level}: {outside:.0%} of it lies outside the scan. "
+            f"{name} does not show the region of {disc.named}: {outside:.0%} of it lies outside the scan. "
             "Choose another series, or check that disc and scan are of one study."
         )
     return outside
@@ -316,7 +319,7 @@ def resampled_input(
     if not 0 < len(planes) <= COUNT or any(plane.shape != (ROWS, COLUMNS) for plane in planes):
         raise GaussianMRIError(f"An input has 1 to {COUNT} planes of {ROWS} x {COLUMNS} pixels.")
     median = vertebral_median(stacks, disc) if median is None else float(median)
-    render = _renderer(stacks, method, planes, device, dict(fit_options or {}), field, progress, cancelled)
+    render = _renderer(disc, stacks, method, planes, device, dict(fit_options or {}), field, progress, cancelled)
     images = []
     for number, plane in enumerate(planes):
         _check(cancelled)
@@ -347,6 +350,7 @@ def _check(cancelled: Callable[[], bool] | None) -> None:
 
 
 def _renderer(
+    disc: DiscGeometry,
     stacks: Sequence[SliceStack],
     method: str,
     planes: Sequence[ImagePlane],
@@ -364,7 +368,7 @@ def _renderer(
     near = [part for stack in stacks if (part := crop(stack, box)) is not None]
     if not near:
         raise GaussianMRIError(
-            f"{', '.join(stack.name for stack in stacks)}: no slice reaches the planes of the disc. "
+            f"{', '.join(stack.name for stack in stacks)}: no slice reaches the planes of {disc.named}. "
             "Choose another series, or check that disc and scan are of one study."
         )
     if method == "R-VI":

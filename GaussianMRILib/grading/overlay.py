@@ -105,7 +105,7 @@ def _grey(image: NDArray[np.floating], disc: DiscGeometry) -> NDArray[np.uint8]:
     finite = image[np.isfinite(image)]
     if not finite.size:
         raise GaussianMRIError(
-            f"The scan shows nothing around {disc.level}; check that disc and scan are of one study."
+            f"The scan shows nothing around {disc.named}; check that disc and scan are of one study."
         )
     low, high = np.percentile(finite, (1, 99.5))
     grey = np.clip((np.nan_to_num(image, nan=low) - low) / max(high - low, 1e-6), 0, 1) * 255

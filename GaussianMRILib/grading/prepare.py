@@ -291,9 +291,10 @@ def study_discs(
     for level in levels:
         try:
             sagittal = [] if study.sagittal_t2 is None else [study.sagittal_t2]
-            discs[level] = disc_from_coordinates(study.coordinates, sagittal, level)
+            disc = disc_from_coordinates(study.coordinates, sagittal, level)
+            discs[level] = replace(disc, file=study.coordinates_file)
         except GaussianMRIError as error:
-            problems.append(f"{level}: {error}")
+            problems.append(f"{level}: {study.coordinates_file}: {error}")
     return discs, problems
 
 
@@ -313,7 +314,7 @@ def disc_inputs(
             images = acquired_input(
                 disc, stack, options.region, _median(disc, stack, axial), options.aligned_degrees
             )
-            _check_shows(images, stack, options)
+            _check_shows(images, stack, disc, options)
         except GaussianMRIError as error:
             problems.append(str(error))
             continue
@@ -347,7 +348,7 @@ def disc_inputs(
                 continue
             if found[method].outside > options.most_outside:
                 problems.append(
-                    f"{method}: {found.pop(method).outside:.0%} of the region lies outside the scan"
+                    f"{method}: {found.pop(method).outside:.0%} of the region of {disc.named} lies outside the scan"
                 )
     return {kind: found[kind] for kind in INPUT_TYPES if kind in found}, problems
 
@@ -356,14 +357,16 @@ def _rank(images: GradingInput) -> tuple[int, float]:
     return int(images.mask.sum()), -images.outside
 
 
-def _check_shows(images: GradingInput, stack: SliceStack, options: PrepareOptions) -> None:
+def _check_shows(images: GradingInput, stack: SliceStack, disc: DiscGeometry, options: PrepareOptions) -> None:
     nearest, count = float(images.facts["nearest_mm"]), int(images.mask.sum())
     if nearest > stack.spacing:
-        raise GaussianMRIError(f"{stack.name}: its slices end {nearest:.0f} mm from the disc")
+        raise GaussianMRIError(f"{stack.name}: its slices end {nearest:.0f} mm from {disc.named}")
     if count < options.fewest_slices:
-        raise GaussianMRIError(f"{stack.name}: only {count} slices are near the disc")
+        raise GaussianMRIError(f"{stack.name}: only {count} slices are near {disc.named}")
     if images.outside > options.most_outside:
-        raise GaussianMRIError(f"{stack.name}: {images.outside:.0%} of the region lies outside the scan")
+        raise GaussianMRIError(
+            f"{stack.name}: {images.outside:.0%} of the region of {disc.named} lies outside the scan"
+        )
 
 
 def _median(disc: DiscGeometry, stack: SliceStack, axial: Sequence[SliceStack]) -> float:

@@ -134,7 +134,7 @@ def region_of(disc: DiscGeometry, options: RegionOptions | None = None) -> Regio
         depth = disc.series_depth if options.depth == "series" else disc.sagittal_depth
         if depth is None:
             raise GaussianMRIError(
-                f"The disc from {disc.provenance} does not know the depth of a sagittal series; "
+                f"The disc {disc.named} from {disc.provenance} does not know the depth of a sagittal series; "
                 'use the depth "disc" or give the width.'
             )
         width = depth if options.depth == "half" else 2 * depth

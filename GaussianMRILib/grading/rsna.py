@@ -46,6 +46,7 @@ class RsnaStudy:
         sagittal_t2, sagittal_t1: None where there is none.
         grades: by column such as "left_subarticular_stenosis_l5_s1"; without blank ones.
         coordinates: (3,) RAS mm by condition and level, such as ("left_subarticular_stenosis", "L5/S1").
+        coordinates_file: the table that has them.
         problems: sentences for people, without names of patients.
         synthetic: images of a computed phantom.
     """
@@ -57,6 +58,7 @@ class RsnaStudy:
     sagittal_t1: SliceStack | None = None
     grades: dict[str, str] = field(default_factory=dict)
     coordinates: dict[tuple[str, str], Vector] = field(default_factory=dict)
+    coordinates_file: str = ""
     problems: list[str] = field(default_factory=list)
     synthetic: bool = False
 
@@ -153,6 +155,7 @@ class RsnaDataset:
             grades=dict(self.tables.grades.get(study_id, {})),
             problems=problems,
             synthetic=any(each.synthetic for each in read.values()),
+            coordinates_file=str(self.folder / f"{self.part}_label_coordinates.csv"),
         )
         usable = self._one_frame(read, described, study)
         self._take_stacks(usable, described, study)
@@ -196,21 +199,23 @@ class RsnaDataset:
 
     def _coordinates(self, read: dict[str, RsnaSeries], study: RsnaStudy) -> dict[tuple[str, str], Vector]:
         marks: dict[tuple[str, str], list[Vector]] = {}
+        problems: list[str] = []
         for point in self.tables.points.get(study.study_id, []):
-            place = _place(point, read, study.problems)
+            place = _place(point, read, problems)
             if place is not None:
                 marks.setdefault((point.condition, point.level), []).append(place)
         places: dict[tuple[str, str], Vector] = {}
         for key, found in sorted(marks.items()):
             if max(float(np.linalg.norm(place - found[0])) for place in found) > _SAME_PLACE_MM:
-                study.problems.append(f"{_words(key)} is marked at several places; none is used")
+                problems.append(f"{_words(key)} is marked at several places; none is used")
             else:
                 places[key] = np.mean(found, axis=0)
         for key in sorted(_swapped_sides(places) | _wrong_order(places)):
-            study.problems.append(
+            problems.append(
                 f"the mark of {_words(key)} contradicts another one (sides or levels exchanged) and is not used"
             )
             del places[key]
+        study.problems += [f"{problem} ({Path(study.coordinates_file).name})" for problem in problems]
         return places
 
 

@@ -81,14 +81,17 @@ def stack_from_volume(volume_node: Any, thickness: float | None = None) -> Slice
 
 
 def file_notes(volume_node: Any) -> list[str]:
-    """Remarks on the orientation that the NIfTI or Analyze file of a volume gives it; none of other volumes."""
+    """Remarks on what the file of a volume leaves open about its place; none of volumes without a file."""
     storage = volume_node.GetStorageNode()
     path = storage.GetFileName() if storage is not None else None
-    if not path:
+    if not path or not Path(path).is_file():
         return []
-    from ..stacks.volume_headers import nifti_orientation
+    from ..stacks.volume_headers import geometry_notes
 
-    return nifti_orientation(Path(path))[1]
+    try:
+        return geometry_notes(Path(path))
+    except GaussianMRIError as error:
+        return [str(error)]
 
 
 def placed(volume_node: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

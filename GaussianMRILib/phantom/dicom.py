@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import geometry
+from ..stacks.dicom_pixels import save_dicom
 from .frame import Floats
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def write_series(
         if spacing is not None:
             dataset.SpacingBetweenSlices = _text(spacing)
         path = folder / file_name.format(instance)
-        dataset.save_as(path, enforce_file_format=True)
+        save_dicom(dataset, path)
 
 
 def _instance(study: Study, number: int, instance: int, name: str, image: Floats) -> FileDataset:

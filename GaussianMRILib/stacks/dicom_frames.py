@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..errors import GaussianMRIError
 from ..files import printable
 from ..geometry.affine import LARGEST_POSITION_MM, LARGEST_SPACING_MM, LPS_RAS, SMALLEST_SPACING_MM
-from .dicom_pixels import Layout, layout_of
+from .dicom_pixels import Layout, check_deflated, layout_of
 from .modality import ModalityLut, Padding, modality_lut, padding
 
 if TYPE_CHECKING:
@@ -163,8 +163,11 @@ def read_header_and_layout(path: Path) -> tuple[Dataset, Layout | None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with path.open("rb") as file:
+                check_deflated(path, file)
                 header = pydicom.dcmread(file, force=True, stop_before_pixels=True)
                 return header, layout_of(header, file)
+    except GaussianMRIError:
+        raise
     except Exception as error:  # damaged files raise nearly anything
         reason = " ".join(str(error).split())[:200]
         raise GaussianMRIError(f"{path} is damaged: {reason}. Copy the file again.") from error

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
+from ..files import unpacked
 from .itk import quiet_itk
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ _PIXEL_KEYWORDS = (
     "PixelRepresentation", "PixelData",
 )  # fmt: skip
 
+#: Transfer syntax of files that are packed as a whole, and bytes that one may become.
+_DEFLATED, _LARGEST_DEFLATED = b"1.2.840.10008.1.2.1.99", 2 << 30
 #: Transfer syntaxes in which the pixels lie in the file as they are.
 _NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
 
@@ -47,6 +50,29 @@ class Layout:
     dtype: str
     bits_stored: int
     high_bit: int
+
+
+def check_deflated(path: Path, file: BinaryIO) -> None:
+    """Refuse a deflated file that would become too large: pydicom unpacks all of it before it looks at anything.
+
+    Raises:
+        GaussianMRIError: see above.
+    """
+    start = file.read(1024)
+    file.seek(0)
+    if _DEFLATED not in start:
+        return
+    begin = 132 if start[128:132] == b"DICM" else 0
+    if start[begin : begin + 4] != b"\x02\0\0\0":  # the element with that length, at whose end the rest begins
+        raise ValueError("its file meta information has no length")
+    begin += 12 + int(struct.unpack_from("<I", start, begin + 8)[0])
+    found = 0
+    for piece in unpacked(path, begin, "deflate"):
+        found += len(piece)
+        if found > _LARGEST_DEFLATED:
+            raise GaussianMRIError(
+                f"{path} would be unpacked to more than {_LARGEST_DEFLATED / 2**30:g} GB, which no image has. Copy it again."
+            )
 
 
 def layout_of(header: Dataset, file: BinaryIO) -> Layout | None:

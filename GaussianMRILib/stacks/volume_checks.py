@@ -5,20 +5,19 @@ A file has to be as long as its header says, unpacked as well, so that no voxel 
 
 from __future__ import annotations
 
-import bz2
 import gzip
 import math
 import os
+import re
 import struct
-import zlib
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from ..errors import GaussianMRIError
-from ..files import LARGEST_INPUT, printable, reading
+from ..files import CHUNK, LARGEST_INPUT, printable, reading, unpacked
+from .volume_parts import Parts, data_file, listed, numbered
 
 _LARGEST_HEADER = 1 << 20
-_CHUNK = 1 << 22
 #: Nothing that deflate packed becomes longer than this by a factor.
 _LARGEST_RATIO = 1040
 _META_BYTES = {
@@ -36,20 +35,25 @@ _NRRD_BYTES = {
 _NIFTI_BITS = {2: 8, 4: 16, 8: 32, 16: 32, 64: 64, 256: 8, 512: 16, 768: 32, 1024: 64, 1280: 64, 128: 24, 32: 64, 1792: 128}
 
 
-def check_volume_header(path: Path) -> None:
+def check_volume_header(path: Path) -> Parts | None:
     """Refuse a volume file whose header cannot be, or that is shorter than its header says.
+
+    Returns:
+        where the voxels are, if that is in several files; else None.
 
     Raises:
         GaussianMRIError: see above.
     """
     name = path.name.lower()
+    parts = None
     with reading(path, "a readable volume", "Copy it again, or convert it anew."):
         if name.endswith((".mha", ".mhd")):
-            _check_meta(path)
+            parts = _check_meta(path)
         elif name.endswith((".nrrd", ".nhdr")):
-            _check_nrrd(path)
+            parts = _check_nrrd(path)
         else:
             _check_nifti(path)
+    return parts
 
 
 # ---- what all have in common -------------------------------------------------------------------------------
@@ -79,44 +83,15 @@ def _check_length(path: Path, offset: int, needed: int, packing: str) -> None:
         found = there * _LARGEST_RATIO  # it cannot be
     else:
         found = 0
-        for length in _unpacked(path, offset, packing):
-            found += length
-            if found >= needed + _CHUNK:  # more than it says; what is too long is not too short
+        for piece in unpacked(path, offset, packing):
+            found += len(piece)
+            if found >= needed + CHUNK:  # more than it says; what is too long is not too short
                 break
     if found < needed:
         whose = "" if packing == "raw" else "at most " if found == there * _LARGEST_RATIO else "unpacked "
         raise GaussianMRIError(
             f"{path} is truncated: its voxels have {whose}{found} of {needed} bytes. Copy it again."
         )
-
-
-def _unpacked(path: Path, offset: int, packing: str) -> Iterator[int]:
-    """Lengths of the pieces that a packed file is unpacked to, none longer than some MB."""
-    with open(path, "rb") as file:
-        file.seek(offset)
-        if packing == "zlib":
-            unpacker = zlib.decompressobj()
-            while chunk := file.read(_CHUNK):
-                while chunk and not unpacker.eof:
-                    yield len(unpacker.decompress(chunk, _CHUNK))
-                    chunk = unpacker.unconsumed_tail
-            return
-        opened = gzip.open(file) if packing == "gzip" else bz2.open(file)
-        with opened as unpacked:
-            while chunk := unpacked.read(_CHUNK):
-                yield len(chunk)
-
-
-def _data_file(path: Path, name: str) -> Path:
-    """The file that a header names, which lies beside it."""
-    if "%" in name or name.upper().startswith("LIST"):
-        raise ValueError("its voxels are in several files; save it in one, as .nrrd or .mha")
-    if not name or "\0" in name:
-        raise ValueError("it names no file of voxels")
-    data = path.parent / name
-    if not data.is_file():
-        raise GaussianMRIError(f"{path} needs {printable(name)} beside it, which is not there. Copy both files.")
-    return data
 
 
 def _text(path: Path) -> bytes:
@@ -127,7 +102,7 @@ def _text(path: Path) -> bytes:
 # ---- MetaImage ---------------------------------------------------------------------------------------------
 
 
-def _check_meta(path: Path) -> None:
+def _check_meta(path: Path) -> Parts | None:
     head = _text(path)
     fields: dict[str, str] = {}
     at = 0
@@ -167,19 +142,45 @@ def _check_meta(path: Path) -> None:
     packed = fields.get("CompressedData", "False").lower() in ("true", "1")
     skipped = int(fields.get("HeaderSize", 0))
     size = int(fields.get("CompressedDataSize", 0))
-    local = fields["ElementDataFile"] in ("LOCAL", "Local", "local")
-    data, offset = (path, at) if local else (_data_file(path, fields["ElementDataFile"]), 0)
+    words = fields["ElementDataFile"].split()
+    files: tuple[Path, ...] = ()
+    offset = 0
+    if words[:1] == ["LIST"]:
+        files = listed(path, words, head[at:].decode() if at else "", sizes)
+    elif "%" in fields["ElementDataFile"]:
+        files = numbered(path, words, sizes)
+    elif words in (["LOCAL"], ["Local"], ["local"]):
+        data, offset = path, at
+    else:
+        data = data_file(path, fields["ElementDataFile"])
     needed = math.prod(sizes) * channels * _META_BYTES[kind]
     if skipped < -1 or (skipped == -1 and packed):
         raise ValueError(f"its HeaderSize is {skipped}")
-    if fields.get("BinaryData", "True").lower() in ("false", "0"):
+    text = fields.get("BinaryData", "True").lower() in ("false", "0")
+    if files:
+        if packed or text:
+            raise ValueError("its voxels are in several files, which are packed or text; save them in one")
+        header = re.sub(rb"(?m)^\s*(HeaderSize|ElementDataFile)\s*=.*\n?", b"", head[:at] if at else head)
+        parts = Parts(files, skipped, needed // len(files), "raw", header)
+        return _checked_parts(parts, b"ElementDataFile = %s\n")
+    if text:
         _check_words(data, offset, math.prod(sizes) * channels)
-        return
+        return None
     if packed and not 0 <= size <= os.stat(data).st_size - offset:
         raise ValueError(f"its CompressedDataSize is {str(size)[:20]}, more than it has")
     if skipped > 0:
         offset += skipped
     _check_length(data, offset, needed, "zlib" if packed else "raw")
+    return None
+
+
+def _checked_parts(parts: Parts, line: bytes) -> Parts:
+    """Parts whose files are as long as they have to be, and whose header has the line that names the whole."""
+    if parts.each * len(parts.files) > LARGEST_INPUT:
+        raise ValueError(f"it would have {parts.each * len(parts.files) / 2**30:.0f} GB of voxels")
+    for path in parts.files:
+        _check_length(path, max(parts.offset, 0), parts.each, parts.packing)
+    return replace(parts, header=parts.header + line % parts.name.encode())
 
 
 def _check_words(path: Path, offset: int, needed: int) -> None:
@@ -188,7 +189,7 @@ def _check_words(path: Path, offset: int, needed: int) -> None:
         file.seek(offset)
         found = 0
         inside = False
-        while (chunk := file.read(_CHUNK)) and found < needed:
+        while (chunk := file.read(CHUNK)) and found < needed:
             words = chunk.split()
             found += len(words) - (inside and bool(words) and not chunk[:1].isspace())
             inside = not chunk[-1:].isspace()
@@ -199,7 +200,7 @@ def _check_words(path: Path, offset: int, needed: int) -> None:
 # ---- NRRD --------------------------------------------------------------------------------------------------
 
 
-def _check_nrrd(path: Path) -> None:
+def _check_nrrd(path: Path) -> Parts | None:
     head = _text(path)
     if not head.startswith(b"NRRD000"):
         raise ValueError("it does not begin with NRRD000")
@@ -233,7 +234,13 @@ def _check_nrrd(path: Path) -> None:
     _check_nrrd_space(fields, count)
     encoding = fields["encoding"].lower()
     offset = 0 if "datafile" in fields else at
-    data = _data_file(path, fields["datafile"]) if "datafile" in fields else path
+    words = fields.get("datafile", "").split()
+    files: tuple[Path, ...] = ()
+    if words[:1] == ["LIST"]:
+        files = listed(path, words, head[at:].decode(), sizes)
+    elif "%" in fields.get("datafile", ""):
+        files = numbered(path, words, sizes, int(words[4]) if len(words) > 4 else None)
+    data = files[0] if files else data_file(path, fields["datafile"]) if "datafile" in fields else path
     lines, skipped = (int(fields.get(name, 0)) for name in ("lineskip", "byteskip"))
     if not 0 <= lines <= 1_000_000 or not -1 <= skipped <= os.stat(data).st_size:
         raise ValueError(f"it leaves out {lines} lines and {skipped} bytes")
@@ -241,6 +248,13 @@ def _check_nrrd(path: Path) -> None:
     packing = {"raw": "raw", "gz": "gzip", "gzip": "gzip", "bz2": "bzip2", "bzip2": "bzip2"}.get(encoding)
     if lines or (skipped > 0 and packing != "raw"):
         raise ValueError("it leaves out lines before its voxels; save it without")
+    if files:
+        if packing is None:
+            raise ValueError("its voxels are in several files of text; save them in one")
+        end = at if words[0] == "LIST" else len(head) if end < 0 else end
+        header = re.sub(rb"(?mi)^(data ?file|encoding|byte ?skip|line ?skip):.*\n?", b"", head[:end])
+        parts = Parts(files, skipped, needed // len(files), packing, header.rstrip() + b"\n")
+        return _checked_parts(parts, b"encoding: raw\ndata file: %s\n\n")
     if packing is not None:
         _check_length(data, offset + max(skipped, 0), needed, packing)
     elif encoding in ("ascii", "text", "txt"):
@@ -249,6 +263,7 @@ def _check_nrrd(path: Path) -> None:
         _check_length(data, offset, 2 * needed, "raw")
     else:
         raise ValueError(f"its encoding is {printable(encoding)[:40]}")
+    return None
 
 
 def _check_nrrd_space(fields: dict[str, str], count: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -26,7 +27,13 @@ _NRRD_SPACES = {
     "left-posterior-superior": (-1, -1, 1),
     "lps": (-1, -1, 1),
 }
-_LARGEST_TEXT = 1 << 16  # bytes of an NRRD header
+_NRRD_SUFFIXES, _META_SUFFIXES = (".nrrd", ".nhdr"), (".mha", ".mhd")
+_LARGEST_TEXT = 1 << 16  # bytes of a header of text
+_UNITS = {
+    "mm": 1.0, "millimeter": 1.0, "millimetre": 1.0, "um": 1e-3, "micron": 1e-3, "micrometer": 1e-3, "\u00b5m": 1e-3,
+    "\u03bcm": 1e-3, "cm": 10.0, "centimeter": 10.0, "m": 1e3, "meter": 1e3,
+}  # fmt: skip
+_NO_SPACING = "no spacing in its header: 1 mm was taken"
 
 
 def check_nifti_files(path: Path) -> None:
@@ -59,6 +66,9 @@ def check_nifti_files(path: Path) -> None:
 def nifti_orientation(path: Path) -> tuple[Affine | None, list[str]]:
     """The pose that the header of a NIfTI file gives the volume, and remarks on it.
 
+    Raises:
+        GaussianMRIError: the only pose is a qform that is not finite, of which ITK makes one at the origin.
+
     Returns:
         ijk to RAS (4, 4), mm: the sform, else the qform where the sform is there and cannot be one; None where the
         reading library has to say (a qform alone, no orientation, an Analyze file).
@@ -82,6 +92,8 @@ def nifti_orientation(path: Path) -> tuple[Affine | None, list[str]]:
     scale = {1: 1000.0, 3: 0.001}.get(data[123] & 7, 1.0)
     qform = _qform(data, order, scale) if codes[0] > 0 else None
     if codes[1] <= 0:
+        if qform is not None and not np.isfinite(qform).all():
+            raise GaussianMRIError(f"{path} has a qform that is not finite. Correct the header, or set its sform.")
         if qform is None:
             return None, ["no orientation in its header (qform and sform are unset): left and right may be exchanged"]
         return None, []
@@ -115,6 +127,9 @@ def _qform(data: bytes, order: str, scale: float) -> Affine:
     """Method 2 of nifti1.h: a quaternion, an offset and pixdim."""
     b, c, d, *offset = struct.unpack_from(order + "6f", data, 256)
     pixdim = struct.unpack_from(order + "4f", data, 76)
+    length = np.sqrt(b * b + c * c + d * d)
+    if length > 1:  # half a turn, and a rounding
+        b, c, d = b / length, c / length, d / length
     a = np.sqrt(max(0.0, 1 - b * b - c * c - d * d))
     turn = np.array(
         [
@@ -134,21 +149,10 @@ def nrrd_affine(path: Path) -> Affine | None:
 
     SimpleITK before 2.5.6 turns left-anterior-superior the wrong way round.
     """
-    try:
-        with path.open("rb") as file:
-            text = file.read(_LARGEST_TEXT)
-    except OSError:
+    if not path.name.lower().endswith(_NRRD_SUFFIXES):
         return None
-    if not text.startswith(b"NRRD"):
-        return None
-    fields: dict[str, str] = {}
-    for line in text.splitlines()[1:]:
-        if not line.strip():
-            break
-        key, colon, value = line.decode("latin-1").partition(":")
-        if colon and not line.startswith(b"#") and not value.startswith("="):
-            fields[key.strip().lower()] = value.strip()
-    signs = _NRRD_SPACES.get(fields.get("space", "").lower().removesuffix("-time").removesuffix("t"))
+    fields = _fields(path, ":")
+    signs = _anatomical(fields)
     if signs is None or fields.get("dimension") != "3":
         return None
     try:
@@ -163,8 +167,60 @@ def nrrd_affine(path: Path) -> Affine | None:
     return affine if np.isfinite(affine).all() else None
 
 
+def unit_mm(path: Path) -> float:
+    """Millimetres in a unit of the geometry of a MetaImage or NRRD file, which ITK takes for millimetres whatever it is."""
+    name = path.name.lower()
+    if name.endswith(_META_SUFFIXES):
+        units = {_fields(path, "=").get("distanceunits", "")}
+    elif name.endswith(_NRRD_SUFFIXES):
+        fields = _fields(path, ":")
+        units = set(re.findall(r'"([^"]*)"', fields.get("space units", "") or fields.get("units", "")))
+    else:
+        return 1.0
+    known = {_UNITS[unit.strip().lower()] for unit in units if unit.strip().lower() in _UNITS}
+    if len(known) > 1:
+        raise GaussianMRIError(f"{path} has several units of length ({', '.join(sorted(units))}); save it in mm.")
+    return known.pop() if known else 1.0
+
+
+def geometry_notes(path: Path) -> list[str]:
+    """Remarks on what the header of a volume file leaves open about its place."""
+    name = path.name.lower()
+    if name.endswith(_META_SUFFIXES):
+        known = _fields(path, "=")
+        return [] if {"elementspacing", "elementsize"} & known.keys() else [_NO_SPACING]
+    if not name.endswith(_NRRD_SUFFIXES):
+        return nifti_orientation(path)[1]
+    fields = _fields(path, ":")
+    notes = []
+    if not fields.keys() & {"spacings", "space directions"}:
+        notes.append(_NO_SPACING)
+    if _anatomical(fields) is None:
+        notes.append("no anatomical space in its header, left-posterior-superior was taken: left and right may be exchanged")
+    return notes
+
+
+def _fields(path: Path, separator: str) -> dict[str, str]:
+    """The fields of a header of text, their names in lower case."""
+    with path.open("rb") as file:
+        text = file.read(_LARGEST_TEXT)
+    fields: dict[str, str] = {}
+    for line in text.splitlines():
+        if not line.strip() or "elementdatafile" in fields:
+            break
+        key, found, value = line.decode("latin-1").partition(separator)
+        if found and not line.startswith(b"#") and not value.startswith("="):
+            fields[key.strip().lower()] = value.strip()
+    return fields
+
+
+def _anatomical(fields: dict[str, str]) -> tuple[int, int, int] | None:
+    """Signs of the axes of an NRRD file's space in RAS."""
+    return _NRRD_SPACES.get(fields.get("space", "").lower().removesuffix("-time").removesuffix("t"))
+
+
 def _vector(text: str) -> list[float]:
     return [float(number) for number in text.removeprefix("(").split(",")]
 
 
-__all__ = ["check_nifti_files", "nifti_orientation", "nrrd_affine"]
+__all__ = ["check_nifti_files", "geometry_notes", "nifti_orientation", "nrrd_affine", "unit_mm"]

@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
+from ..files import reading
 from ..geometry.affine import LPS_RAS, check_spacing
 from .itk import quiet_itk
 from .slice_stack import SliceStack
 from .volume_checks import check_volume_header
-from .volume_headers import check_nifti_files, nifti_orientation, nrrd_affine
+from .volume_headers import check_nifti_files, geometry_notes, nifti_orientation, nrrd_affine, unit_mm
 
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".hdr", ".img")
 _NIFTI_SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img")
@@ -45,7 +46,8 @@ def read_volume(path: Path, thickness: float | None = None) -> SliceStack:
     """
     with quiet_itk() as sitk:
         pixels, affine = _read(sitk, path)
-    notes = nifti_orientation(path)[1]
+    notes = geometry_notes(path)
+    affine[:3] *= unit_mm(path)
     if is_label_map(pixels):
         notes.append("its values look like labels, not like an image")
     pixels, affine = stacked_along_coarsest_axis(pixels, affine)
@@ -62,12 +64,21 @@ def read_volume(path: Path, thickness: float | None = None) -> SliceStack:
 
 def _read(sitk: Any, path: Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
     """Pixels [k, j, i] and ijk_to_ras of the file."""
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    header = None
     if path.name.lower().endswith(_NIFTI_SUFFIXES):
         check_nifti_files(path)
-    check_volume_header(path)
+    parts = check_volume_header(path)
+    if parts is None:
+        return _read_file(sitk, path, path)
+    with reading(path, "a readable volume"), parts.in_one_file(path.suffix.lower()) as whole:
+        pixels, affine = _read_file(sitk, path, whole)
+    return pixels, affine
+
+
+def _read_file(sitk: Any, path: Path, file: Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """`_read` of `path`, whose voxels and header are in `file` for the library that reads them."""
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(file))
+    header = None
     if path.name.lower().endswith(_NIFTI_SUFFIXES):
         header = nifti_header(path)
     try:
@@ -108,6 +119,8 @@ def _read(sitk: Any, path: Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
     if (by_header := nrrd_affine(path)) is not None:
         return pixels, by_header
     if header is not None:
+        if not header.slope and header.intercept:
+            pixels = pixels - header.intercept  # a slope of 0 means no scaling; ITK adds the intercept all the same
         if header.affine is not None:
             # The sform as it is: ITK swaps it for the qform, or rounds it to a rotation, when it has shear.
             affine = header.affine
@@ -156,6 +169,7 @@ class _NiftiHeader:
     Attributes:
         affine: (4, 4) the sform in mm, RAS; None when the file has none (see `nifti_orientation`).
         spacing: pixdim[1..3], mm.
+        slope, intercept: from stored values to intensities; a slope of 0 says that there is nothing to do.
         codes: where the codes of qform and sform are in the header, and their struct format.
         single_file: header and pixels are in one file, of at least `length` bytes.
     """
@@ -167,6 +181,7 @@ class _NiftiHeader:
             raise ValueError("no NIfTI-1 header")
         scale = {1: 1000.0, 3: 0.001}.get(data[123] & 7, 1.0)
         self.spacing = np.asarray(struct.unpack_from(order + "3f", data, 80)) * scale
+        self.slope, self.intercept = struct.unpack_from(order + "2f", data, 112)
         self.codes = (252, order + "hh")
         self.affine: NDArray[np.float64] | None = None
         dims = struct.unpack_from(order + "8h", data, 40)

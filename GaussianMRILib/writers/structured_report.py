@@ -247,11 +247,11 @@ def _report(
         is_final=False,
         is_verified=False,
         series_description=_TITLE,
-        specific_character_set="ISO_IR 192",
         software_versions=version,
         manufacturer_model_name="GaussianMRI",
         device_serial_number="none",
     )
+    report.SpecificCharacterSet = "ISO_IR 192"  # no argument of every highdicom
     return report
 
 

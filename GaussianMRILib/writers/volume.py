@@ -14,7 +14,7 @@ from ..files import atomic_write
 from ..geometry.affine import LPS_RAS
 from ..geometry.plane import ImagePlane
 from ..stacks.itk import quiet_itk
-from ..stacks.volumes import nifti_header
+from ..stacks.volume_checks import check_volume_header
 from .images import checked_images, filled
 
 SUFFIXES = (".nrrd", ".nii", ".nii.gz", ".mha")
@@ -64,8 +64,7 @@ def write_volume(
         image.SetOrigin(lps[:3, 3].tolist())
         try:
             sitk.WriteImage(image, str(temporary), useCompression=compress)
-            if ".nii" in target.name.lower():
-                nifti_header(temporary)  # ITK does not notice when the disk is full
+            check_volume_header(temporary)  # not every writer of every ITK notices when the disk is full
         except (RuntimeError, GaussianMRIError) as error:
             reason = str(error).strip().splitlines()[-1].strip()
             raise GaussianMRIError(

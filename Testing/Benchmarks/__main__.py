@@ -28,6 +28,7 @@ BENCHMARKS = (
     "studies",
     "fit",
     "panel",
+    "reading",
     "cinematic_trace",
     "cinematic_raster",
     "cinematic_view",

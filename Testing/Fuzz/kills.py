@@ -112,21 +112,43 @@ def _check_cohort(folder: Path, before: dict[str, bytes]) -> None:
         assert any((folder / "done" / name).rglob("*.nrrd")), f"{name} is done, and there is nothing"
 
 
+def _experiment(_seeds: Path, folder: Path) -> None:
+    sys.path.insert(0, str(TESTS))
+    import graded_scenes
+
+    from GaussianMRILib.grading.experiment import run_experiment
+    from GaussianMRILib.grading.phantom import cohort
+
+    for name, value in graded_scenes.COARSE.items():
+        setattr(cohort, name, value)
+    run_experiment(folder / "x", graded_scenes.TINY, workers=1)
+
+
 def _check_experiment(folder: Path, before: dict[str, bytes]) -> None:
     import json
 
     from GaussianMRILib.cohort.report import CohortReport
     from GaussianMRILib.grading.crops import CropSet
+    from GaussianMRILib.grading.experiment import STEPS
 
+    kept = {}
     for path in (folder / "x").rglob("*"):
         if path.name.startswith(".partial-") or not path.is_file():
             continue
         if path.suffix == ".json":
             json.loads(path.read_text())
         if path.name == "report.csv":
-            CohortReport.read(path)
+            kept[path.parent.name] = CohortReport.read(path).rows
         if path.name == "crops.json":
             CropSet.read(path.parent)
+    _experiment(folder, folder)  # the same call goes on with what is done
+    for step in STEPS[:-1]:
+        report = CohortReport.read(folder / "x" / step / "report.csv")
+        assert not report.failed, f"{step}: {report.lines}"
+        again = [name for name, row in kept.get(step, {}).items() if report.rows[name] != row]
+        assert not again, f"{step}: {again} were done twice"
+    results = json.loads((folder / "x" / "results.json").read_text())
+    assert len(results["auroc"]) == 16 and (folder / "x" / "report.html").stat().st_size > 2000
 
 
 def _check_series(folder: Path, before: dict[str, bytes]) -> None:
@@ -185,12 +207,7 @@ VICTIMS = (
         ("cohort", "studies", "-o", "done", "--planes", "{seeds}/plane/p.mrk.json", "--method", "fast", "--workers", "1"),
         _check_cohort, _studies,
     ),
-    Victim(
-        "experiment",
-        ("experiment", "phantom", "--folder", "x", "--reduced", "--train", "1", "--validation", "1", "--test", "1",
-         "--until", "metrics", "--workers", "1", "--device", "cpu"),
-        _check_experiment, lambda _seeds, _folder: None,
-    ),
+    Victim("experiment", _experiment, _check_experiment, lambda _seeds, _folder: None),
     Victim("DICOM overwrite", _series, _check_series, _series),
 )  # fmt: skip
 

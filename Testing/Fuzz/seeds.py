@@ -54,6 +54,16 @@ def _volumes(folder: Path) -> None:
     packed = {"b.mha", "c.nrrd"}
     for name in ("a.mhd", "a.mha", "b.mha", "a.nrrd", "c.nrrd", "a.nhdr", "a.nii", "a.nii.gz", "d.hdr"):
         sitk.WriteImage(image, str(folder / name), name in packed)
+    parts = [f"s{k}.raw" for k in range(len(pixels()))]
+    for name, voxels in zip(parts, pixels(), strict=True):
+        (folder / name).write_bytes(voxels.tobytes())
+    for name, line, named in (
+        ("e.mhd", "ElementDataFile = a.raw", "ElementDataFile = LIST 2D\n"),
+        ("e.nhdr", "data file: a.raw", "data file: LIST\n"),
+    ):  # fmt: skip
+        header = (folder / name.replace("e", "a", 1)).read_text()
+        assert line in header, header
+        (folder / name).write_text(header.replace(line, named + "\n".join(parts)).rstrip() + "\n")
 
 
 def _dicom(folder: Path) -> None:

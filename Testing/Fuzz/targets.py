@@ -33,6 +33,7 @@ _OUTPUTS = ("-o", "o.nrrd", "--png", "o.png", "--distance", "dist.nrrd", "--supp
 _LOOK = ("--train", "1", "--test", "0", "--size", "16", "--samples", "1", "--test-samples", "1", "-o", "made")
 _QUICK = ("--preset", "quick", "--splats", "60", "--iterations", "12", "--device", "cpu")
 _CUT = ("--clip", "0", "0", "1", "30")
+_PARTS = tuple(f"s{k}.raw" for k in range(6))
 
 
 def _grade_training(seeds: Path, folder: Path) -> None:
@@ -56,7 +57,8 @@ TARGETS = (
     Target("dicom enhanced", ("enhanced",), ("enhanced/*.dcm",), ("inspect", "enhanced")),
     Target("dicom compressed", ("compressed",), ("compressed/*.dcm",), ("inspect", "compressed")),
     _volume("a.mha"), _volume("b.mha"), _volume("a.mhd", "a.raw"), _volume("a.nrrd"), _volume("c.nrrd"),
-    _volume("a.nhdr", "a.raw"), _volume("a.nii"), _volume("a.nii.gz"), _volume("d.hdr", "d.img"),
+    _volume("a.nhdr", "a.raw"), _volume("e.mhd", *_PARTS), _volume("e.nhdr", *_PARTS), _volume("a.nii"),
+    _volume("a.nii.gz"), _volume("d.hdr", "d.img"),
     Target("field", ("field/f.npz",), ("f.npz",), ("resample", "f.npz", *_PLANE, *_OUTPUTS)),
     Target("field of a lattice", ("field/l.npz",), ("l.npz",), ("resample", "l.npz", *_PLANE, *_OUTPUTS)),
     Target("field to volume", ("field/l.npz",), ("l.npz",), ("resample", "l.npz", "--isotropic", "4", "-o", "v.nrrd")),

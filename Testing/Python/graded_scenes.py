@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from GaussianMRILib.grading.experiment import ExperimentOptions
 from GaussianMRILib.grading.labels import TASKS, Task
+from GaussianMRILib.grading.options import GradingOptions, NetworkOptions
 from GaussianMRILib.grading.phantom import cohort as graded_cohort
 from GaussianMRILib.grading.phantom.graded import GradedPhantom
+from GaussianMRILib.grading.roi import RegionOptions
 
 RECESS = {side: Task("subarticular_stenosis", side) for side in ("left", "right")}
 FORAMEN = {side: Task("neural_foraminal_narrowing", side) for side in ("left", "right")}
@@ -17,10 +20,21 @@ def stenosed(seed: int, *bulges: tuple[Task, float], mirrored: bool = False) -> 
     return GradedPhantom(seed, {**dict.fromkeys(TASKS, 0.0), **dict(bulges)}, mirrored)
 
 
+#: Constants of `graded_cohort`: fields of view as they are, 16 times fewer pixels, one sample each.
+COARSE = {"PIXEL": 1.72, "SAMPLES": 1, "SAGITTAL_PIXEL": 5.0, "SAGITTAL_FIELD": (20, 20), "NOISE": 0.01}
+#: An experiment of seconds on coarse phantoms.
+TINY = ExperimentOptions(
+    train=6, validation=3, test=5, paired=0.5, seed=3, views=2, resamples=50,
+    region=RegionOptions(width=64.0),
+    fit={"preset": "fast", "prior": "spline", "gaussians": 400, "passes": 1, "blend": 0.3},
+    training=GradingOptions(
+        input_size=(16, 32), epochs=1, batch=6, network=NetworkOptions(widen=0.125, layers=1, feed_forward=32)
+    ),
+)  # fmt: skip
+
+
 @pytest.fixture
 def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fields of view as they are, 16 times fewer pixels, one sample each."""
-    for name, value in {
-        "PIXEL": 1.72, "SAMPLES": 1, "SAGITTAL_PIXEL": 5.0, "SAGITTAL_FIELD": (20, 20), "NOISE": 0.01,
-    }.items():  # fmt: skip
+    """Phantoms in coarse pixels."""
+    for name, value in COARSE.items():
         monkeypatch.setattr(graded_cohort, name, value)

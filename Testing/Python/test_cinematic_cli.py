@@ -137,7 +137,7 @@ def test_export(ball: Path, tmp_path: Path) -> None:
     markup = {"type": "Plane", "coordinateSystem": "RAS", "center": [0, 0, -1000], "normal": [0, 0, 1]}
     plane.write_text(json.dumps({"markups": [markup]}))
     nothing = run("export", ball, "-o", tmp_path / "b.spz", "--plane", plane)
-    assert nothing.exit_code == 1 and "removes every splat" in nothing.output
+    assert nothing.exit_code == 1 and f"{plane} removes every splat" in nothing.output
     both = run("export", ball, "-o", tmp_path / "b.spz", "--plane", plane, "--clip", 0, 0, 1, 0)
     assert both.exit_code == 2 and "either --plane or --clip" in both.output
 

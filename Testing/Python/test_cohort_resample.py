@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -94,12 +95,36 @@ def test_planes_outside_the_scan(copy: Copy, tmp_path: Path) -> None:
     write_markups(tmp_path / "far.mrk.json", axial_planes((300, 0, 0))[0], "far")
     options = ResampleOptions(("linear",), planes=str(tmp_path / "far.mrk.json"))
     report = resample_cohort(copy.images, tmp_path / "out", options, studies=["1"], workers=1)
-    assert report.failed == ["1"] and "far lies outside the scanned region" in report.rows["1"].lines[0]
+    assert report.failed == ["1"] and "far.mrk.json) lies outside the scanned region" in report.rows["1"].lines[0]
     both = ResampleOptions(("linear",), ("L5/S1",), "discs.json", str(tmp_path / "far.mrk.json"))
     report = resample_cohort(copy.images, tmp_path / "both", both, studies=["1"], workers=1)
-    assert report.done == ["1"] and report.rows["1"].lines == ("far lies outside the scanned region",)
+    told = f"far ({tmp_path / 'far.mrk.json'}) lies outside the scanned region"
+    assert report.done == ["1"] and report.rows["1"].lines == (told,)
     assert [path.name for path in (tmp_path / "both" / "1").iterdir()] == ["L5-S1-linear.nrrd"]
     assert read_stacks(tmp_path / "both" / "1" / "L5-S1-linear.nrrd")[0].shape == (9, 112, 224)
+
+
+def test_a_disc_outside_the_scan_is_named_with_its_file(copy: Copy, tmp_path: Path) -> None:
+    frame = true_disc().frame.copy()
+    frame[0, 3] += 400
+    ends = [points + np.array([400, 0, 0]) for points in (true_disc().posterior, true_disc().anterior)]
+    far = replace(true_disc(), frame=frame, posterior=ends[0], anterior=ends[1])
+    path = write_discs(tmp_path / "far.json", {"L5/S1": far})
+    options = ResampleOptions(("linear",), ("L5/S1",), str(path))
+    report = resample_cohort(copy.images, tmp_path / "out", options, studies=["1"], workers=1)
+    assert report.failed == ["1"]
+    assert report.rows["1"].lines[0].startswith(f"L5-S1 ({path}) lies outside the scanned region")
+
+
+def test_names_of_planes_differ_in_more_than_case(copy: Copy, tmp_path: Path) -> None:
+    write_markups(tmp_path / "one.mrk.json", scans()["aligned"][0][4], "Disc")
+    content = json.loads((tmp_path / "one.mrk.json").read_text())
+    content["markups"] += [{**content["markups"][0], "name": name} for name in ("disc", "L5-S1")]
+    (tmp_path / "one.mrk.json").write_text(json.dumps(content))
+    options = ResampleOptions(("linear",), ("L5/S1",), "discs.json", str(tmp_path / "one.mrk.json"))
+    assert resample_cohort(copy.images, tmp_path / "out", options, studies=["1"], workers=1).done == ["1"]
+    names = sorted(path.name for path in (tmp_path / "out" / "1").iterdir())
+    assert names == [f"{name}-linear.nrrd" for name in ("Disc", "L5-S1", "L5-S1_3", "disc_2")]
 
 
 def test_a_cancelled_fit_stops(monkeypatch: pytest.MonkeyPatch, copy: Copy) -> None:

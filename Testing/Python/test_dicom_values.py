@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -161,3 +162,24 @@ def test_headers_are_read_once(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(pydicom, "dcmread", lambda file, **o: opened.append(str(file)) or whole(file, **o))
     assert read_stacks(tmp_path)[0].shape[0] == 6
     assert len(opened) == len(paths) + 1  # the first of a stack again, for what a derived series repeats
+
+
+def test_a_deflated_file_that_would_become_too_large_is_refused_before_it_is_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from GaussianMRILib.stacks import dicom_pixels
+
+    path = save(image(NOISE, (0, 0, 0)), tmp_path / "a.dcm")
+    content = path.read_bytes()
+    end = 144 + int.from_bytes(content[140:144], "little")
+    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    head = content[:end].replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.1.99")
+    head = head[:140] + (end - 144 + 2).to_bytes(4, "little") + head[144:]
+    head = head.replace(b"\x02\0\x10\0UI\x14\0", b"\x02\0\x10\0UI\x16\0")
+    body = packer.compress(content[end:]) + packer.flush()
+    path.write_bytes(head + body)
+    np.testing.assert_array_equal(read_stacks(path)[0].pixels[0], NOISE)
+    monkeypatch.setattr(dicom_pixels, "_LARGEST_DEFLATED", len(content) - end - 1)
+    monkeypatch.setattr(pydicom, "dcmread", lambda *_a, **_k: pytest.fail("it was unpacked"))
+    with pytest.raises(GaussianMRIError, match=r"a\.dcm would be unpacked to more than"):
+        read_stacks(path)

@@ -374,8 +374,9 @@ def test_what_spinenet_did_not_write_is_refused(tmp_path: Path) -> None:
         ([{**rows[0], "polys": [[p[1], p[0], p[3], p[2]] for p in rows[0]["polys"]]}], "upper corners below"),
     ):
         path.write_text(json.dumps(content))
-        with pytest.raises(GaussianMRIError, match=message):
+        with pytest.raises(GaussianMRIError, match=message) as caught:
             read_vert_dicts(path, series, numbers)
+        assert str(path) in str(caught.value)
     path.write_text(json.dumps(rows[:1]))
     assert read_vert_dicts(path, series, numbers) == {}, "one vertebra makes no disc"
     with pytest.raises(GaussianMRIError, match="cannot be read"):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from graded_scenes import coarse
+from graded_scenes import TINY, coarse
 
 from GaussianMRILib import GaussianMRIError
 from GaussianMRILib.cli import main
@@ -21,9 +21,7 @@ from GaussianMRILib.grading.experiment_plots import COLOURS, auroc_plot
 from GaussianMRILib.grading.experiment_report import Predictions, _verdict, compared, joined, read_predictions
 from GaussianMRILib.grading.experiment_steps import PREDICTIONS, image_scores
 from GaussianMRILib.grading.labels import GRADES, INPUT_TYPES, TASKS
-from GaussianMRILib.grading.options import GradingOptions, NetworkOptions
 from GaussianMRILib.grading.phantom.graded import GradedPhantom
-from GaussianMRILib.grading.roi import RegionOptions
 from GaussianMRILib.metrics import psnr
 
 __all__ = ["coarse"]  # a fixture
@@ -145,16 +143,6 @@ def test_a_plot_shows_values_at_their_height(tmp_path: Path) -> None:
 
 
 # ---- everything ----------------------------------------------------------------------------------------------------
-
-TINY = ExperimentOptions(
-    train=6, validation=3, test=5, paired=0.5, seed=3, views=2, resamples=50,
-    region=RegionOptions(width=64.0),
-    fit={"preset": "fast", "prior": "spline", "gaussians": 400, "passes": 1, "blend": 0.3},
-    training=GradingOptions(
-        input_size=(16, 32), epochs=1, batch=6, network=NetworkOptions(widen=0.125, layers=1, feed_forward=32)
-    ),
-)  # fmt: skip
-
 
 def test_the_whole_experiment_runs_stops_and_goes_on(coarse: None, tmp_path: Path) -> None:
     states: list[ExperimentProgress] = []

@@ -135,12 +135,15 @@ def test_slices_that_do_not_show_the_disc() -> None:
         GaussianMRIError, match=r"no slice lies within 30 mm of L5/S1; the nearest is 6[89] mm"
     ):
         acquired_input(made_disc(tilt=0, center=(3, -10, 120)), linear_scan(0), median=ONE)
+    far = made_disc(tilt=0, center=(3, -10, 120), file="my/discs.json")
+    with pytest.raises(GaussianMRIError, match=r"within 30 mm of L5/S1 \(my/discs\.json\); the nearest is"):
+        acquired_input(far, linear_scan(0), median=ONE)
     near = RegionOptions(reach=5.0)
     assert acquired_input(made_disc(tilt=0, center=CENTER), linear_scan(0), near, median=ONE).count == 3
     planes = ImagePlane.from_axes(CENTER, [0, -1, 0], [0, 0, -1], (1, 1), (60, 60)).stack(9, 4)
     poses = np.stack([plane.ijk_to_ras for plane in planes])
-    with pytest.raises(GaussianMRIError, match="axial"):
-        acquired_input(made_disc(), SliceStack.from_array(np.zeros((9, 60, 60)), poses, 4.0), median=ONE)
+    with pytest.raises(GaussianMRIError, match=r"L5/S1 \(d\.json\): The slice stands on the disc; only axial"):
+        acquired_input(made_disc(file="d.json"), SliceStack.from_array(np.zeros((9, 60, 60)), poses, 4.0), median=ONE)
 
 
 # ---- intensities -------------------------------------------------------------------------------------------
@@ -276,8 +279,8 @@ def test_what_cannot_be_resampled() -> None:
         resampled_input(disc, stack, "A")
     with pytest.raises(GaussianMRIError, match="no stack"):
         resampled_input(disc, [], "R-VI")
-    far = made_disc(tilt=0, center=(3, -10, 300))
-    with pytest.raises(GaussianMRIError, match="no slice reaches"):
+    far = made_disc(tilt=0, center=(3, -10, 300), file="d.csv")
+    with pytest.raises(GaussianMRIError, match=r"no slice reaches the planes of L5/S1 \(d\.csv\)"):
         resampled_input(far, stack, "R-VI", median=ONE)
     with pytest.raises(GaussianMRIError, match="1 to 9 planes of 112 x 224"):
         resampled_input(disc, stack, "R-VI", planes=[stack.plane(0)], median=ONE)

@@ -182,11 +182,11 @@ def test_slabs_of_the_neighbouring_level_are_not_taken() -> None:
     poses = _lifted(aligned.ijk_to_ras, disc.normal * 28)  # from 10 to 46 mm above the disc
     up = SliceStack.from_array(aligned.pixels, poses, 4.0, None, "upper slab", {"series_uid": "x"})
     inputs, problems = disc_inputs(disc, [up], PrepareOptions(("A",)))
-    assert inputs == {} and problems == ["upper slab: its slices end 10 mm from the disc"]
+    assert inputs == {} and problems == ["upper slab: its slices end 10 mm from L5/S1"]
     inputs, problems = disc_inputs(disc, [up, aligned], PrepareOptions(("A",)))
     assert inputs["A"].facts["stacks"] == ["aligned"] and problems == []
     inputs, problems = disc_inputs(disc, [aligned], PrepareOptions(("A",), fewest_slices=10))
-    assert inputs == {} and problems == ["aligned: only 9 slices are near the disc"]
+    assert inputs == {} and problems == ["aligned: only 9 slices are near L5/S1"]
 
 
 def test_a_short_slab_takes_the_scale_of_its_series() -> None:

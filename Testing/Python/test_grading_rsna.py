@@ -348,6 +348,7 @@ def test_marks_that_cannot_be(copy: Copy) -> None:
         "are not numbers",
     ):
         assert sum(text in p for p in study.problems) == 1, text
+    assert all(p.endswith("(train_label_coordinates.csv)") for p in study.problems if "mark" in p)
 
 
 def test_marks_in_the_wrong_order_and_in_two_places(copy: Copy) -> None:

@@ -164,6 +164,20 @@ def test_versions_agree() -> None:
     assert "Apache License" in (ROOT / "LICENSE.txt").read_text(encoding="utf-8")[:200]
 
 
+def test_every_dependency_has_an_oldest_version() -> None:
+    """`make test-oldest` installs what it finds here: a dependency without a bound would come in its newest version."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    lists = re.findall(r"^(?:dependencies|lpips|cuda|denoise|grading|sr|test) = \[(.*?)\]$", text, re.MULTILINE | re.DOTALL)
+    assert len(lists) == 7
+    bounds = dict(re.findall(r'"([\w-]+)(?:\[\w+\])?[>=]=([\d.]+)"', "".join(lists)))
+    assert bounds.keys() == set(re.findall(r'"([\w-]+)', "".join(lists))) and len(bounds) > 15
+    slicer = (ROOT / "GaussianMRILib" / "mrml" / "requirements.txt").read_text(encoding="utf-8")
+    for name, version in re.findall(r"^([\w-]+)(.*)$", slicer, re.MULTILINE):
+        assert version == f">={bounds[name]}", name
+    oldest = (ROOT / "GaussianMRILib" / "mrml" / "dependencies.py").read_text(encoding="utf-8")
+    assert f"OLDEST_TORCH = ({bounds['torch'].replace('.', ', ')})" in oldest
+
+
 def _report() -> Any:
     spec = importlib.util.spec_from_file_location("report", ROOT / "Testing" / "Benchmarks" / "report.py")
     assert spec is not None and spec.loader is not None

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from click.testing import CliRunner
 from dicom_files import series
 from test_stacks_volumes import nifti, nifti_affine, write
@@ -175,3 +176,74 @@ def test_a_volume_that_cannot_be_read_does_not_cost_the_folder(tmp_path: Path, c
     assert "broken.nii" in caplog.text
     with pytest.raises(GaussianMRIError, match=r"broken\.nii"):
         read_stacks([tmp_path / "dicom", tmp_path / "broken.nii"])
+
+
+NRRD = "type: short\ndimension: 3\nsizes: 6 5 4\nendian: little\nencoding: raw\n"
+DIRECTIONS = "space directions: (.5,0,0) (0,.75,0) (0,0,4)\nspace origin: (3,-4,10)\n"
+MICRONS = "space directions: (500,0,0) (0,750,0) (0,0,4000)\nspace origin: (3000,-4000,10000)\n"
+META = "ObjectType = Image\nNDims = 3\nBinaryData = True\nDimSize = 6 5 4\nElementType = MET_SHORT\n"
+
+
+def text_volume(path: Path, header: str) -> Path:
+    end = "ElementDataFile = LOCAL\n" if path.suffix == ".mha" else "\n"
+    start = "" if path.suffix == ".mha" else "NRRD0004\n"
+    path.write_bytes(f"{start}{header}{end}".encode() + np.arange(120, dtype="<i2").tobytes())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "header", "factor"),
+    [
+        ("a.nrrd", f'{NRRD}space: RAS\nspace units: "um" "um" "um"\n{MICRONS}', 1),
+        ("a.nrrd", f'{NRRD}space: left-posterior-superior\nspace units: "cm" "cm" "cm"\n{DIRECTIONS}', 10),
+        ("a.nrrd", f'{NRRD}space: RAS\nspace units: "mm" "mm" "mm"\n{DIRECTIONS}', 1),
+        ("a.nrrd", f'{NRRD}space dimension: 3\nspace units: "cm" "cm" "cm"\n{DIRECTIONS}', 10),
+        ("a.mha", f"{META}ElementSpacing = .5 .75 4\nOffset = 3 -4 10\nDistanceUnits = cm\n", 10),
+        ("a.mha", f"{META}ElementSpacing = .5 .75 4\nOffset = 3 -4 10\nDistanceUnits = mm\n", 1),
+    ],
+)
+def test_lengths_in_other_units_than_millimetres(tmp_path: Path, name: str, header: str, factor: float) -> None:
+    (stack,) = read_stacks(text_volume(tmp_path / name, header))
+    steps = np.linalg.norm(stack.ijk_to_ras[0][:3, :2], axis=0)
+    np.testing.assert_allclose(steps, np.array([0.5, 0.75]) * factor, rtol=1e-9)
+    assert stack.spacing == pytest.approx(4 * factor)
+    np.testing.assert_allclose(np.abs(stack.ijk_to_ras[0][:3, 3]), np.array([3, 4, 10]) * factor, rtol=1e-9)
+
+
+def test_several_units_are_refused(tmp_path: Path) -> None:
+    path = text_volume(tmp_path / "a.nrrd", f'{NRRD}space: RAS\nspace units: "mm" "cm" "mm"\n{DIRECTIONS}')
+    with pytest.raises(GaussianMRIError, match=r"a\.nrrd has several units of length \(cm, mm\)"):
+        read_stacks(path)
+
+
+def test_what_a_header_leaves_open_is_remarked(tmp_path: Path) -> None:
+    open_space, no_spacing = "no anatomical space in its header", "no spacing in its header: 1 mm was taken"
+    for name, header, remarks in (
+        ("a.nrrd", f"{NRRD}space: RAS\n{DIRECTIONS}", []),
+        ("b.nrrd", f"{NRRD}space dimension: 3\n{DIRECTIONS}", [open_space]),
+        ("c.nrrd", f"{NRRD}space: scanner-xyz\n{DIRECTIONS}", [open_space]),
+        ("d.nrrd", NRRD, [no_spacing, open_space]),
+        ("e.mha", META, [no_spacing]),
+        ("f.mha", f"{META}ElementSize = .5 .75 4\n", []),
+    ):
+        notes = read_stacks(text_volume(tmp_path / name, header))[0].notes
+        notes = [note for note in notes if "labels" not in note]
+        assert len(notes) == len(remarks), (name, notes)
+        assert all(note.startswith(remark) for note, remark in zip(notes, remarks, strict=True))
+
+
+def test_a_slope_of_zero_scales_nothing_and_a_qform_has_to_be_finite(tmp_path: Path) -> None:
+    path = tmp_path / "v.nii"
+    image = sitk.GetImageFromArray(np.arange(120, dtype=np.int16).reshape(4, 5, 6))
+    image.SetSpacing((0.5, 0.75, 4.0))
+    sitk.WriteImage(image, str(path))
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<hh", content, 252, 1, 0)
+    for slope, expected in ((0.0, 119.0), (1.0, 124.0), (2.0, 243.0)):
+        struct.pack_into("<2f", content, 112, slope, 5.0)
+        path.write_bytes(content)
+        assert read_stacks(path)[0].pixels.max() == expected
+    struct.pack_into("<f", content, 268, np.nan)
+    path.write_bytes(content)
+    with pytest.raises(GaussianMRIError, match=r"v\.nii.*qform that is not finite"):
+        read_stacks(path)

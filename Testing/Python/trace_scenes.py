@@ -31,7 +31,7 @@ def plain(opacity: float = 0.1, colour: Sequence[float] = WHITE, **changes: obje
 
 def affine(spacing: Sequence[float] = (1.0, 1.0, 1.0), shape: Sequence[int] = (24, 24, 24)) -> np.ndarray:
     """Turned a little, the volume's middle at (5, -3, 8)."""
-    axes = np.linalg.qr(np.array([[1, 0.2, 0.1], [-0.2, 1, 0.15], [0.05, -0.1, 1.0]])).Q
+    axes = np.linalg.qr(np.array([[1, 0.2, 0.1], [-0.2, 1, 0.15], [0.05, -0.1, 1.0]]))[0]
     axes *= np.sign(np.diag(axes))
     matrix = np.eye(4)
     matrix[:3, :3] = axes * spacing

@@ -73,9 +73,9 @@ def test_torch_comes_from_the_extension_and_the_rest_from_slicers_installer(
 ) -> None:
     computer = Computer(monkeypatch, {**COMPLETE, "pydicom": "2.3.9"})
     del computer.packages["torch"]
-    assert dependencies.packages_missing() == ["torch", "pydicom>=2.4"]
+    assert dependencies.packages_missing() == ["torch", "pydicom>=2.4.1"]
     dependencies.ensure_packages("Resampling")
-    assert computer.asked == [("torch", True, ">=2.4"), (["pydicom>=2.4"], "Resampling")]
+    assert computer.asked == [("torch", True, ">=2.4"), (["pydicom>=2.4.1"], "Resampling")]
 
 
 def test_declining_torch_is_a_clear_message(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +136,7 @@ def test_slicer_5_10_asks_and_installs_by_its_older_means(
     monkeypatch.setattr(slicer.util, "pip_install", installed.append, raising=False)
     if agrees:
         dependencies.ensure_packages("Resampling")
-        assert installed == [["pydicom>=2.4"]]
+        assert installed == [["pydicom>=2.4.1"]]
     else:
         with pytest.raises(GaussianMRIError, match="not installed"):
             dependencies.ensure_packages("Resampling")
