@@ -6,15 +6,19 @@ from .affine import LPS_RAS, check_affine, inside_hull, slice_poses, transform_p
 from .hulls import hull_corners, row_spans
 from .plane import ImagePlane
 from .profile import PROFILE_EDGE_MM, slice_profile
+from .slab import PROJECTIONS, check_projection, slab_image
 
 __all__ = [
     "LPS_RAS",
     "PROFILE_EDGE_MM",
+    "PROJECTIONS",
     "ImagePlane",
     "check_affine",
+    "check_projection",
     "hull_corners",
     "inside_hull",
     "row_spans",
+    "slab_image",
     "slice_poses",
     "slice_profile",
     "transform_points",
