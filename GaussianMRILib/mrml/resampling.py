@@ -68,7 +68,8 @@ def resample(
     Returns:
         a volume node for one plane and method, a list of nodes for a list of either: all methods of the first plane,
         then of the next. One undo takes all of them back. Attributes as in `volume_from_images`, and
-        `GaussianMRI.Method`, of maps also `GaussianMRI.Units`, of other projections `GaussianMRI.Projection`; references `GaussianMRI.Field`, `.Plane` and `.Source`.
+        `GaussianMRI.Method`, of maps also `GaussianMRI.Units`, of other projections
+        `GaussianMRI.Projection`; references `GaussianMRI.Field`, `.Plane` and `.Source`.
 
     Raises:
         GaussianMRIError: an unknown method, a source or plane that does not do. Then the scene is as it was.

@@ -13,7 +13,7 @@ from vtkmodules.util.numpy_support import vtk_to_numpy
 
 from ..errors import GaussianMRIError
 from ..geometry import ImagePlane, transform_points
-from .planes import Spacing, hung
+from ..geometry.plane_sets import Spacing, fitted_plane
 from .scene import as_array, described, is_node, matrix_to_world
 
 log = logging.getLogger("GaussianMRI")
@@ -45,29 +45,18 @@ def plane_from_segment(
     Raises:
         GaussianMRIError: no segmentation, no such segment, an empty one, or a transform that is not linear.
     """
-    if not margin >= 0:
-        raise GaussianMRIError(f"The margin around a segment must not be negative, got {margin:g} mm.")
     mask, affine = mask_of_segment(segmentation_node, segment_id)
     points, voxel = transform_points(affine, np.argwhere(mask)[:, ::-1]), affine[:3, :3]
     center = points.mean(axis=0)
     # A voxel is a box, not a point: one layer of voxels has a thickness too, and a single one a shape.
     spread = np.cov((points - center).T, bias=True) + voxel @ voxel.T / 12
-    variances, axes = np.linalg.eigh(spread)
+    variances = np.linalg.eigvalsh(spread)
     if np.sqrt(variances[0] / variances[1]) > _HARDLY_FLAT:
         log.info(
             "The segment '%s' is hardly flat; the plane across its thinnest side may be any.", segment_id
         )
-    normal = axes[:, 0] * np.sign(axes[np.argmax(np.abs(axes[:, 0])), 0])
-    upright = ImagePlane.from_normal(center, normal)
-    x, y = upright.i_axis, upright.j_axis
-    if np.cross(x, y) @ normal < 0:
-        y = -y
-    sides = np.stack([x, y], axis=1)
-    along, half = (points - center) @ sides, np.abs(voxel.T @ sides).sum(axis=0) / 2
-    low, high = along.min(axis=0) - half - margin, along.max(axis=0) + half + margin
-    size = high - low
-    middle = center + sides @ ((low + high) / 2)
-    return hung(middle, x, y, (float(size[0]), float(size[1])), spacing, thickness)
+    corners = np.array([[i, j, k] for i in (-0.5, 0.5) for j in (-0.5, 0.5) for k in (-0.5, 0.5)]) @ voxel.T
+    return fitted_plane(center, spread, points, corners, margin, spacing, thickness)
 
 
 def mask_of_segment(segmentation_node: Any, segment_id: str) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
