@@ -125,6 +125,7 @@ def best_fit_plane(
     Raises:
         GaussianMRIError: numbers that are not finite, less than a plane, such as a straight line, or a negative margin.
     """
+    check_margin(margin)
     corners = np.asarray(simplices, np.float64)
     if corners.ndim != 3 or not corners.size or corners.shape[2] != 3 or not np.isfinite(corners).all():
         raise GaussianMRIError(f"A plane is fitted to points (N, 1 to 3, 3) in RAS mm, got {corners.shape}.")
@@ -160,8 +161,6 @@ def fitted_plane(
         around: (M, 3) corners of what is around each point, relative to it, mm.
         margin: mm beyond.
     """
-    if not margin >= 0:
-        raise GaussianMRIError(f"The margin around what a plane is fitted to must not be negative, got {margin:g} mm.")
     normal = np.linalg.eigh(covariance)[1][:, 0]
     normal = normal * np.sign(normal[np.argmax(np.abs(normal))])
     x, y = _upright_axes(center, normal)
@@ -171,6 +170,12 @@ def fitted_plane(
     high = along.max(axis=0) + beside.max(axis=0) + margin
     width, height = (high - low).tolist()
     return hung(center + sides @ ((low + high) / 2), x, y, (width, height), spacing, thickness)
+
+
+def check_margin(margin: float) -> None:
+    """Refuse a margin (mm) around what a plane is fitted to that is negative, or NaN."""
+    if not margin >= 0:
+        raise GaussianMRIError(f"The margin around what a plane is fitted to must not be negative, got {margin:g} mm.")
 
 
 def upright(

@@ -13,7 +13,7 @@ from vtkmodules.util.numpy_support import vtk_to_numpy
 
 from ..errors import GaussianMRIError
 from ..geometry import ImagePlane, transform_points
-from ..geometry.plane_sets import Spacing, fitted_plane
+from ..geometry.plane_sets import Spacing, check_margin, fitted_plane
 from .scene import as_array, described, is_node, matrix_to_world
 
 log = logging.getLogger("GaussianMRI")
@@ -45,6 +45,7 @@ def plane_from_segment(
     Raises:
         GaussianMRIError: no segmentation, no such segment, an empty one, or a transform that is not linear.
     """
+    check_margin(margin)
     mask, affine = mask_of_segment(segmentation_node, segment_id)
     points, voxel = transform_points(affine, np.argwhere(mask)[:, ::-1]), affine[:3, :3]
     center = points.mean(axis=0)

@@ -44,7 +44,7 @@ def read_volume(path: Path, thickness: float | None = None) -> SliceStack:
         GaussianMRIError: not readable, not one 3D volume of real numbers, or without a usable geometry.
     """
     with quiet_itk() as sitk:
-        pixels, affine = _read(sitk, path)
+        pixels, affine = read_voxels(sitk, path)
     notes = nifti_orientation(path)[1]
     if is_label_map(pixels):
         notes.append("its values look like labels, not like an image")
@@ -60,7 +60,7 @@ def read_volume(path: Path, thickness: float | None = None) -> SliceStack:
         raise GaussianMRIError(f"{path}: {error}") from error
 
 
-def _read(sitk: Any, path: Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
+def read_voxels(sitk: Any, path: Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
     """Pixels [k, j, i] and ijk_to_ras of the file."""
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))

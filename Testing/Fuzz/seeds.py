@@ -54,6 +54,11 @@ def _volumes(folder: Path) -> None:
     packed = {"b.mha", "c.nrrd"}
     for name in ("a.mhd", "a.mha", "b.mha", "a.nrrd", "c.nrrd", "a.nhdr", "a.nii", "a.nii.gz", "d.hdr"):
         sitk.WriteImage(image, str(folder / name), name in packed)
+    labels = sitk.Cast(image > 100, sitk.sitkUInt8)
+    sitk.WriteImage(labels, str(folder / "l.nii.gz"))
+    for key, text in {"Name": "body", "Color": "1 0 0", "LabelValue": "1", "Layer": "0"}.items():
+        labels.SetMetaData(f"Segment0_{key}", text)
+    sitk.WriteImage(labels, str(folder / "l.seg.nrrd"))
 
 
 def _dicom(folder: Path) -> None:
@@ -99,6 +104,8 @@ def _planes(folder: Path) -> None:
     controls = [{"position": p, "positionStatus": "defined"} for p in points]
     markups = [{**base, **pose, "name": "one"}, {**base, "name": "two", "controlPoints": controls}]
     (folder / "p.mrk.json").write_text(json.dumps({"markups": markups}, indent=1))
+    line = {**base, "type": "Line", "name": "axis", "controlPoints": controls[:2]}
+    (folder / "l.mrk.json").write_text(json.dumps({"markups": [line]}, indent=1))
 
 
 def _cinematic(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import numpy as np
@@ -60,7 +61,7 @@ def test_radial_planes_hold_the_axis_and_are_evenly_turned(ends):
     # One turn of 30 degrees about the axis makes the next plane of each.
     cross = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
     turn = np.eye(3) + np.sin(np.pi / 6) * cross + (1 - np.cos(np.pi / 6)) * cross @ cross
-    for one, other in zip(planes, planes[1:], strict=False):
+    for one, other in itertools.pairwise(planes):
         assert abs((turn @ one.normal) @ other.normal) > 1 - 1e-12
 
 
@@ -151,12 +152,12 @@ def test_lines_of_markups_files(tmp_path):
             ends = read_line_markup(line_file(tmp_path / "line.mrk.json", system, kind))
             assert np.array_equal(ends, [(1, 2, -9), (-2, -1, 9)])
     for points in (((1, 2, 3),), ((1, 2, 3), (4, 5, 1e9))):
-        with pytest.raises(gm.GaussianMRIError, match="line.mrk.json"):
+        with pytest.raises(gm.GaussianMRIError, match=r"line\.mrk\.json"):
             read_line_markup(line_file(tmp_path / "line.mrk.json", points=points))
 
 
 def test_the_command_makes_planes_across_and_about_a_line_and_slabs(tmp_path):
-    """A field whose value is the height along the line, 500 at its middle: planes across it are even, one about it is not."""
+    """A field whose value is the height along the line, 500 at its middle: planes across the line are even."""
     start, end = np.array([[1.0, 2.0, -9.0], [-2.0, -1.0, 9.0]])
     axis, middle = (end - start) / np.linalg.norm(end - start), (start + end) / 2
     field = painted(lambda points: 0.5 + 0.02 * ((points - middle) @ axis))
