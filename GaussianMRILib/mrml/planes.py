@@ -187,6 +187,18 @@ def move_plane(plane_node: Any, motion: NDArray[np.float64]) -> None:
     plane_node.EndModify(modifying)
 
 
+def remove_planes(scene: Any, plane_nodes: Sequence[Any]) -> None:
+    """Take planes and their display nodes out of a scene; where its undo is on, one undo brings all of them back."""
+    nodes = [node for node in plane_nodes if node.GetScene() is scene]
+    if scene.GetUndoFlag():
+        kept = vtk.vtkCollection()
+        for node in nodes:
+            kept.AddItem(node)
+        scene.SaveStateForUndo(kept)
+    for node in nodes:
+        scene.RemoveNode(node)
+
+
 def plane_of(value: Any, spacing: Spacing = None, thickness: float = 0.0) -> ImagePlane:
     """The image plane of a markups plane, a slice view or an image plane (which keeps its own pixels)."""
     if isinstance(value, ImagePlane):

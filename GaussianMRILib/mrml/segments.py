@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import slicer
@@ -60,6 +60,64 @@ def plane_from_segment(
     return fitted_plane(center, spread, points, corners, margin, spacing, thickness)
 
 
+class LabelLayer(NamedTuple):
+    """Segments that share a label map.
+
+    Attributes:
+        labels: (K, J, I) unsigned; 0 where there is no segment.
+        ijk_to_ras: (4, 4), RAS mm, the node's transforms included.
+        values: the label of each segment, by its ID.
+    """
+
+    labels: NDArray[Any]
+    ijk_to_ras: NDArray[np.float64]
+    values: dict[str, int]
+
+
+def label_layers(segmentation_node: Any) -> list[LabelLayer]:
+    """The segments of a node as label maps, one for those that share one in Slicer; empty segments are in none.
+
+    Raises:
+        GaussianMRIError: no segmentation, one without anything in it, or a transform that is not linear.
+    """
+    node = segmentation_node
+    if not is_node(node, "vtkMRMLSegmentationNode"):
+        raise GaussianMRIError(f"A segmentation is needed, got {described(node)}.")
+    segmentation = node.GetSegmentation()
+    labelmap = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
+    shared: dict[Any, LabelLayer] = {}
+    for number in range(segmentation.GetNumberOfSegments()):
+        segment_id = segmentation.GetNthSegmentID(number)
+        try:
+            mask, affine = mask_of_segment(node, segment_id)
+        except EmptySegmentError:
+            continue
+        # The segments of one label map exclude each other; those made of surfaces are on their own.
+        key = segmentation.GetSegment(segment_id).GetRepresentation(labelmap) or segment_id
+        layer = shared.setdefault(key, LabelLayer(np.zeros(mask.shape, np.uint16), affine, {}))
+        layer.values[segment_id] = len(layer.values) + 1
+        layer.labels[mask] = layer.values[segment_id]
+    if not shared:
+        raise GaussianMRIError(f"{described(node)} has nothing in its segments; paint one first.")
+    return list(shared.values())
+
+
+def empty_segments(segmentation_node: Any) -> list[str]:
+    """Names of the segments in which there is nothing."""
+    segmentation, names = segmentation_node.GetSegmentation(), []
+    for number in range(segmentation.GetNumberOfSegments()):
+        segment_id = segmentation.GetNthSegmentID(number)
+        try:
+            mask_of_segment(segmentation_node, segment_id)
+        except EmptySegmentError:
+            names.append(segmentation.GetSegment(segment_id).GetName())
+    return names
+
+
+class EmptySegmentError(GaussianMRIError):
+    """A segment without a voxel."""
+
+
 def mask_of_segment(segmentation_node: Any, segment_id: str) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     """The voxels of a segment and where they are, the node's transforms included.
 
@@ -104,6 +162,6 @@ def mask_of_segment(segmentation_node: Any, segment_id: str) -> tuple[NDArray[np
             affine = to_world @ as_array(matrix)
             affine[:3, 3] += affine[:3, :3] @ image.GetExtent()[::2]
             return mask, affine
-    raise GaussianMRIError(
+    raise EmptySegmentError(
         f"The segment '{segment.GetName()}' of {described(node)} is empty; paint it first."
     )
