@@ -12,7 +12,16 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import GaussianMRIError
 from ..geometry import ImagePlane, unit_vector
 from ..geometry.plane_sets import DEFAULT_SIZE, Spacing, hung, pair_of
-from .scene import all_or_nothing, as_array, as_matrix, described, is_node, matrix_to_world, scene_of
+from .scene import (
+    all_or_nothing,
+    as_array,
+    as_matrix,
+    described,
+    is_node,
+    matrix_to_world,
+    own_display_nodes,
+    scene_of,
+)
 
 
 def plane_from_node(plane_node: Any, spacing: Spacing = None, thickness: float = 0.0) -> ImagePlane:
@@ -193,7 +202,9 @@ def remove_planes(scene: Any, plane_nodes: Sequence[Any]) -> None:
     if scene.GetUndoFlag():
         kept = vtk.vtkCollection()
         for node in nodes:
-            kept.AddItem(node)
+            for part in (node, *own_display_nodes(node)):
+                part.SetUndoEnabled(True)
+                kept.AddItem(part)
         scene.SaveStateForUndo(kept)
     for node in nodes:
         scene.RemoveNode(node)

@@ -273,6 +273,7 @@ class GaussianMRIResamplingLogic(ScriptedLoadableModuleLogic):
     def movePlane(planeNode, axis, position):
         """Put a plane's middle at a position (mm) along an axis: 0 right, 1 anterior, 2 superior."""
         import numpy as np
+
         from GaussianMRILib.mrml.planes import frame_of, move_plane
 
         motion = np.eye(4)

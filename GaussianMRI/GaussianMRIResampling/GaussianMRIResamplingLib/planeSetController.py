@@ -5,7 +5,13 @@ from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
 #: Which numbers each kind of planes needs.
-NUMBERS = {"along": ("step", "size"), "radial": ("count", "size"), "parallel": ("count", "step"), "orthogonal": (), "fit": ()}
+NUMBERS = {
+    "along": ("step", "size"),
+    "radial": ("count", "size"),
+    "parallel": ("count", "step"),
+    "orthogonal": (),
+    "fit": (),
+}
 POSITION = 4  # the first column of the position
 
 
@@ -60,7 +66,9 @@ class PlaneSetController(VTKObservationMixin):
         chosen = ui.setSourceSelector.currentNode() is not None
         ui.makeSetButton.enabled = chosen
         ui.makeSetButton.toolTip = (
-            _("Add the planes to the scene and check them for Resample.") if chosen else _("Choose what the planes are made of.")
+            _("Add the planes to the scene and check them for Resample.")
+            if chosen
+            else _("Choose what the planes are made of.")
         )
         self._schedule()
 
