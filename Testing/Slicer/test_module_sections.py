@@ -314,7 +314,7 @@ def test_a_segmentation_goes_along_onto_the_plane_and_into_a_volume(app: Any, pa
     assert ui.labelsButton.enabled
     ui.labelsButton.click()
     app.wait(60, until=lambda: not panel.sections[2].running)
-    assert ui.labelsLabel.text == "spine on oblique: 1 segments; not on the image: none"
+    assert ui.labelsLabel.text == "spine on oblique · segments: 1; not on the image: none"
     made = slicer.mrmlScene.GetFirstNodeByName("spine on oblique")
     mask, _ = mrml.segments.mask_of_segment(made, "disc")
     assert mask.shape == (1, 48, 60) and mask.sum() * 0.25 == pytest.approx(np.pi * 9 * 5, rel=0.05)

@@ -30,7 +30,7 @@ class LabelsController(JobSection):
         def keep(job):
             node = job.node()
             names = self._panel.logic.emptySegments(node)
-            text = _("{name}: {count} segments").format(
+            text = _("{name} · segments: {count}").format(
                 name=node.GetName(), count=node.GetSegmentation().GetNumberOfSegments() - len(names)
             )
             return node, text + (_("; not on the image: {names}").format(names=", ".join(names)) if names else "")
