@@ -7,7 +7,10 @@ import slicer
 import vtk
 from GaussianMRIResamplingLib import sideBySide
 from GaussianMRIResamplingLib.fitController import FitController
+from GaussianMRIResamplingLib.isotropicController import IsotropicController
+from GaussianMRIResamplingLib.labelsController import LabelsController
 from GaussianMRIResamplingLib.logic import GaussianMRIResamplingLogic
+from GaussianMRIResamplingLib.planeSetController import PlaneSetController
 from GaussianMRIResamplingLib.pointPlacer import PointPlacer
 from GaussianMRIResamplingLib.previewController import PreviewController
 from GaussianMRIResamplingLib.selfTest import GaussianMRIResamplingTest  # noqa: F401  Slicer looks for it here
@@ -94,6 +97,7 @@ class GaussianMRIResamplingWidget(ScriptedLoadableModuleWidget, VTKObservationMi
         self.fitController = FitController(self.onFitProgress, self.onFitEnd)
         self.previewController = PreviewController(self._setPreviewText, self.onPreviewTaken)
         self.pointPlacer = PointPlacer(self.onPointsPlaced)
+        self.sections = [PlaneSetController(self), IsotropicController(self), LabelsController(self)]
         notice = self.logic.kernelNotice()
         if notice:
             self.ui.researchLabel.text = f"{notice}\n{self.ui.researchLabel.text}"
@@ -133,6 +137,8 @@ class GaussianMRIResamplingWidget(ScriptedLoadableModuleWidget, VTKObservationMi
         self.removeObservers()
         self.pointPlacer.stop()
         self.previewController.forget()
+        for section in self.sections:
+            section.end()
         self.fitController.end()
 
     def enter(self):
@@ -156,12 +162,19 @@ class GaussianMRIResamplingWidget(ScriptedLoadableModuleWidget, VTKObservationMi
         self.setParameterNode(None)
         self.fitController.cancel()
         self._showFit("", None)
+        for section in self.sections:
+            section.forget()
         self.previewController.forget()
         self._results = []
 
     def onSceneFilled(self, caller, event):
         if self.parent.isEntered:
             self.initializeParameterNode()
+
+    @property
+    def parameters(self):
+        """The parameter node that the panel is connected to; None where the module is not shown."""
+        return self._parameterNode
 
     def initializeParameterNode(self):
         """Take the scene's parameter node, with defaults where the user has chosen nothing."""
@@ -250,6 +263,9 @@ class GaussianMRIResamplingWidget(ScriptedLoadableModuleWidget, VTKObservationMi
         ui.resampleButton.enabled = bool(parameters.field and outputs and methods)
         ui.reportButton.enabled = parameters.field is not None
         ui.exportButton.enabled = bool(self._presentResults())
+        ui.projectionSelector.enabled = parameters.thickness > 0
+        for section in self.sections:
+            section.update(parameters)
 
     def _planesHint(self):
         """What is resampled when no plane is checked."""
@@ -282,10 +298,11 @@ class GaussianMRIResamplingWidget(ScriptedLoadableModuleWidget, VTKObservationMi
     def onFitProgress(self, text, percent):
         self._showFit(text, percent)
 
-    def onFitEnd(self, fieldNode, text, field):
+    def onFitEnd(self, fieldNode, text, job):
         self._showFit(text, None)
         if fieldNode is None:
             return
+        field = job.field()
         self.previewController.keep(fieldNode, field)
         # Another module may be open: then the panel is connected to no parameter node.
         parameters = self._parameterNode or self.logic.getParameterNode()
@@ -400,6 +417,7 @@ class GaussianMRIResamplingWidget(ScriptedLoadableModuleWidget, VTKObservationMi
                 step=parameters.step,
                 spacing=parameters.spacing or None,
                 thickness=parameters.thickness,
+                projection=parameters.projection.name,
                 node=parameters.output if self.ui.outputSelector.enabled else None,
             )
             self.ui.resultLabel.text = self.logic.describe(self._results)

@@ -14,6 +14,7 @@ from .evaluate import evaluate
 from .experiment import experiment
 from .fit import fit
 from .grade import grade
+from .labels import labels
 from .resample import resample
 
 __all__ = ["main"]
@@ -42,5 +43,5 @@ def main() -> None:
     """
 
 
-for command in (info, inspect, fit, resample, evaluate, cinematic, cohort, grade, experiment, demo):
+for command in (info, inspect, fit, resample, labels, evaluate, cinematic, cohort, grade, experiment, demo):
     main.add_command(command)

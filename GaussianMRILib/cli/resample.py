@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
 from ..files import all_or_none, file_names
+from ..geometry.slab import PROJECTIONS
 from .app import check_suffix, check_writable, common_options, load_stacks
 from .resample_volume import write_isotropic
 
@@ -30,6 +31,14 @@ _logger = logging.getLogger("GaussianMRI")
 @click.option(
     "--plane", type=click.Path(path_type=Path), metavar="X.mrk.json",
     help="Planes placed in 3D Slicer; of several, each has outputs of its own, named after it.",
+)  # fmt: skip
+@click.option(
+    "--line", type=click.Path(path_type=Path), metavar="X.mrk.json",
+    help="A line placed in 3D Slicer: planes across it, from its start on every --step mm.",
+)  # fmt: skip
+@click.option(
+    "--radial", type=click.IntRange(1, 999), default=None, metavar="COUNT",
+    help="Instead, this number of planes through --line, evenly turned about it; each has outputs of its own.",
 )  # fmt: skip
 @click.option(
     "--center", nargs=3, type=float, default=None, metavar="R A S", help="Middle of the image, RAS mm."
@@ -52,6 +61,10 @@ _logger = logging.getLogger("GaussianMRI")
     "--thickness", type=float, default=0.0, show_default=True, help="Slice thickness in mm; 0 is thin."
 )
 @click.option(
+    "--projection", type=click.Choice(PROJECTIONS), default="mean", show_default=True,
+    help="Of the thickness: as in a slice of it, the brightest, or the darkest value.",
+)  # fmt: skip
+@click.option(
     "--count",
     type=click.IntRange(1),
     default=1,
@@ -62,6 +75,10 @@ _logger = logging.getLogger("GaussianMRI")
 @click.option(
     "--isotropic", is_flag=False, flag_value=0.0, type=click.FloatRange(0), default=None, metavar="[MM]",
     help="Instead of planes, a volume of everything scanned, with voxels of MM.  [without MM: the field's own]",
+)  # fmt: skip
+@click.option(
+    "--roi", nargs=6, type=float, default=None, metavar="R0 R1 A0 A1 S0 S1",
+    help="Of that volume: only this box, RAS millimetres.",
 )  # fmt: skip
 @click.option(
     "--axes", type=click.Choice(["first", "ras"]), default=None,
@@ -96,15 +113,19 @@ _logger = logging.getLogger("GaussianMRI")
 def resample(
     field_file: Path,
     plane: Path | None,
+    line: Path | None,
+    radial: int | None,
     center: Triple | None,
     normal: Triple | None,
     up: Triple | None,
     size: tuple[int, int] | None,
     spacing: float | None,
     thickness: float,
+    projection: str,
     count: int,
     step: float | None,
     isotropic: float | None,
+    roi: tuple[float, ...] | None,
     axes: Literal["first", "ras"] | None,
     output: Path | None,
     dicom: Path | None,
@@ -124,17 +145,26 @@ def resample(
       gaussianmri resample spine.npz --plane L5-S1.mrk.json -o oblique.nrrd --png oblique.png
       gaussianmri resample spine.npz --center 0 -20 5 --normal 0 0.5 0.87 --count 9 --step 2 -o stack.nii.gz
       gaussianmri resample spine.npz --plane L5-S1.mrk.json --thickness 4 --dicom out/ --source dicom/
+      gaussianmri resample spine.npz --plane L5-S1.mrk.json --thickness 10 --projection max --png slab.png
+      gaussianmri resample spine.npz --line canal.mrk.json --step 5 -o across.nrrd
+      gaussianmri resample spine.npz --line canal.mrk.json --radial 12 -o radial.nrrd
       gaussianmri resample spine.npz --isotropic 0.5 -o volume.nii.gz
     """
     by_axes = center is not None and normal is not None
     if isotropic is not None:
-        placed = (plane, center, normal, up, size, spacing, step, png, distance, support)
+        placed = (plane, line, radial, center, normal, up, size, spacing, step, png, distance, support)
         if any(option is not None for option in placed) or thickness or count > 1:
             raise click.UsageError("--isotropic makes a volume for -o and --dicom; leave the options of planes out.")
-    elif axes is not None:
-        raise click.UsageError("--axes are those of a volume; add --isotropic.")
-    elif (plane is not None) == by_axes or (plane is not None and (center or normal or up)):
-        raise click.UsageError("Give either --plane, or --center and --normal, or --isotropic.")
+    elif axes is not None or roi is not None:
+        raise click.UsageError("--axes and --roi are those of a volume; add --isotropic.")
+    elif sum((plane is not None, line is not None, by_axes)) != 1 or ((plane or line) and (center or normal or up)):
+        raise click.UsageError("Give either --plane, or --line, or --center and --normal, or --isotropic.")
+    if line is not None and (count > 1 or (radial is None) == (step is None)):
+        raise click.UsageError("--line needs either --step, the mm between planes across it, or --radial, and no --count.")
+    if radial is not None and line is None:
+        raise click.UsageError("--radial needs --line, the axis that the planes are turned about.")
+    if projection != "mean" and not thickness:
+        raise click.UsageError("--projection needs --thickness, that of the slab in mm.")
     if not any((output, dicom, png, distance, support)):
         raise click.UsageError("Nothing to write: give -o, --dicom, --png, --distance or --support.")
     if count > 1 and step is None:
@@ -144,7 +174,8 @@ def resample(
     for volume in (output, distance, support):
         check_suffix(volume, ".nrrd", ".nii", ".nii.gz", ".mha")
     check_suffix(png, ".png")
-    check_writable(output, png, distance, support, inputs=(field_file, plane, *source))
+    inputs = (field_file, plane, line, *source)
+    check_writable(output, png, distance, support, inputs=inputs)
     if dicom is not None and any(dicom.resolve() == path.resolve() for path in source):
         raise GaussianMRIError(f"{dicom} is an input, which is never overwritten; give the output another name.")
 
@@ -155,14 +186,19 @@ def resample(
     if isotropic is not None:
         stack = _source_stack(source, field) if dicom is not None else None
         with all_or_none():
-            line = write_isotropic(field, isotropic or None, axes or "first", output, dicom, stack)
-        click.echo(line)
+            box = None if roi is None else [roi[0:2], roi[2:4], roi[4:6]]
+            told = write_isotropic(field, isotropic or None, box, axes or "first", output, dicom, stack)
+        click.echo(told)
         return
     rendered: list[Rendered] = []
-    for name, middle in _planes(plane, center, normal, up, size, spacing, thickness):
-        planes = middle.stack(count, step or 1.0)
-        rendered.append((name, planes, field.render_many(planes)))
-    rendered = _covered(rendered, field_file, plane)
+    if line is not None:
+        listed = _about_line(line, radial, step, size, spacing, thickness)
+    else:
+        single = _planes(plane, center, normal, up, size, spacing, thickness)
+        listed = [(name, middle.stack(count, step or 1.0)) for name, middle in single]
+    for name, planes in listed:
+        rendered.append((name, planes, field.render_many(planes, projection=projection)))
+    rendered = _covered(rendered, field_file, plane or line)
     stack = _source_stack(source, field) if dicom is not None else None
     lines = []
     with all_or_none():
@@ -170,10 +206,10 @@ def resample(
             to = [
                 None if path is None else _named(path, name) for path in (output, dicom, png, distance, support)
             ]
-            check_writable(*to[:1], *to[2:], inputs=(field_file, plane, *source))
+            check_writable(*to[:1], *to[2:], inputs=inputs)
             lines.append(_write(field, planes, images, stack, name, number, *to))
-    for line in lines:
-        click.echo(line)
+    for told in lines:
+        click.echo(told)
 
 
 def _planes(
@@ -201,6 +237,29 @@ def _planes(
         return [("", found[0][1])]
     names = file_names((label for label, _ in found), "plane")
     return [(name, plane) for name, (_, plane) in zip(names, found, strict=True)]
+
+
+def _about_line(
+    line: Path,
+    radial: int | None,
+    step: float | None,
+    size: tuple[int, int] | None,
+    spacing: float | None,
+    thickness: float,
+) -> list[tuple[str, list[ImagePlane]]]:
+    """Planes across a line, one stack, or turned about it, each with the angle that its outputs are named after."""
+    from ..geometry import planes_along, radial_planes
+    from ..geometry.markups import read_line_markup
+
+    start, end = read_line_markup(line)
+    pixel = spacing or 0.5
+    columns, rows = size or (224, 224)
+    extent = columns * pixel, rows * pixel
+    if radial is None:
+        assert step is not None
+        return [("", planes_along(start, end, step, size=extent, spacing=pixel, thickness=thickness))]
+    planes = radial_planes(start, end, radial, size=extent, spacing=pixel, thickness=thickness)
+    return [(f"{180 * k / radial:05.1f}deg", [plane]) for k, plane in enumerate(planes)]
 
 
 def _named(path: Path, name: str) -> Path:

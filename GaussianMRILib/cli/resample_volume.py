@@ -23,6 +23,7 @@ _logger = logging.getLogger("GaussianMRI")
 def write_isotropic(
     field: GaussianField,
     spacing: float | None,
+    box: list[tuple[float, ...]] | None,
     axes: Literal["first", "ras"],
     output: Path | None,
     dicom: Path | None,
@@ -33,7 +34,7 @@ def write_isotropic(
     Args:
         field: to be rendered.
         spacing: mm, or None for the field's own.
-        axes: see `GaussianField.volume`.
+        box, axes: see `GaussianField.volume`.
         output: volume file, or None.
         dicom: folder of a series, or None.
         stack: whose patient and study the series shares.
@@ -44,7 +45,7 @@ def write_isotropic(
     from ..writers import write_dicom_series
     from ..writers.slabs import fill_of, spooled, write_grid
 
-    grid, slabs = field.slabs(spacing=spacing, axes=axes)
+    grid, slabs = field.slabs(spacing=spacing, box=box, axes=axes)
     _logger.info("A volume of %d x %d x %d voxels ...", *grid.shape)
     with progress_bar("Rendering") as bar:
 

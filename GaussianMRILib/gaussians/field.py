@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,12 +13,13 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import GaussianMRIError
-from ..geometry import ImagePlane, inside_hull, row_spans
+from ..geometry import ImagePlane, check_projection, inside_hull, row_spans, slab_image
+from ..geometry.profile import MOST_SAMPLES
 from . import files
 from .lattice import EXPLICIT_CUT, GaussianLattice
 from .planes import BACKGROUND, CUT, PlaneBatch
 from .views import SeriesView, add_views
-from .volume import VolumeGrid, rendered_slabs, volume_grid
+from .volume import VolumeGrid, finest_spacing, rendered_slabs, volume_grid
 
 #: mm beyond the slab that still count as inside: planes laid on its faces are rounded.
 TOLERANCE = 1e-4
@@ -121,21 +123,51 @@ class GaussianField:
 
     # ---- images --------------------------------------------------------------------------------------------------
 
-    def render(self, plane: ImagePlane) -> NDArray[np.float32]:
+    def render(self, plane: ImagePlane, *, projection: str = "mean") -> NDArray[np.float32]:
         """The image on a plane.
 
-        Returns:
-            (rows, columns) float32 in the units of the input, averaged over the plane's thickness; NaN outside what was
-            scanned.
-        """
-        return self.render_many([plane])[0]
+        Args:
+            projection: what is shown of the plane's thickness. "mean": what a slice of this thickness would show. "max",
+                "min": the brightest, the darkest value in the slab, from planes half the finest pitch apart.
 
-    def render_many(self, planes: Sequence[ImagePlane], *, views: bool = True) -> list[NDArray[np.float32]]:
-        """`render` for several planes in one kernel call.
+        Returns:
+            (rows, columns) float32 in the units of the input; NaN outside what was scanned.
+
+        Raises:
+            GaussianMRIError: an unknown projection.
+        """
+        return self.render_many([plane], projection=projection)[0]
+
+    def render_many(
+        self, planes: Sequence[ImagePlane], *, projection: str = "mean", views: bool = True
+    ) -> list[NDArray[np.float32]]:
+        """`render` for several planes, in one kernel call unless they are slabs.
 
         Args:
             views: False shows the same body from every direction, as voxels of a volume must.
         """
+        check_projection(projection)
+        thin = functools.partial(self._thin_images, views=views)
+        # A slice profile has a limited number of samples, between which a thicker slab would have gaps.
+        most = 0.0 if projection != "mean" else self._thickest_slice
+        if any(plane.thickness > most for plane in planes):
+            step = finest_spacing(self) / 2
+            return [
+                slab_image(thin, plane, projection, step) if plane.thickness > most else thin([plane])[0]
+                for plane in planes
+            ]
+        return thin(planes)
+
+    @functools.cached_property
+    def _thickest_slice(self) -> float:
+        """Thickness, mm, up to which the samples of a slice profile are near enough to each other."""
+        if self.lattice is not None:
+            return MOST_SAMPLES / 2 * float(self.lattice.pitch.max())
+        apart = [float(stack.get("spacing_mm", 0.0)) for stack in self.report.get("stacks", [])]
+        return 1.5 * max(apart, default=np.inf)
+
+    def _thin_images(self, planes: Sequence[ImagePlane], views: bool) -> list[NDArray[np.float32]]:
+        """Images of planes that are thin or as thick as a slice, in one kernel call."""
         batch, image, _ = self._evaluate(planes)
         if views and self.views:
             with torch.no_grad():

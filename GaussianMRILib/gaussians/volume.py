@@ -47,12 +47,18 @@ class VolumeGrid:
         return [self.plane(k) for k in range(self.shape[0])]
 
 
+def finest_spacing(field: GaussianField) -> float:
+    """mm: the lattice's finest pitch, or the pixels of a field without a lattice."""
+    if field.lattice is not None:
+        return float(field.lattice.pitch.min())
+    return float(np.linalg.norm(field.slice_poses[0, :3, :2], axis=0).min())
+
+
 def volume_grid(field: GaussianField, spacing: float | None, box: ArrayLike | None, axes: str) -> VolumeGrid:
     """The smallest grid with every voxel of what was scanned in a box; see `GaussianField.volume`."""
     pose = field.slice_poses[0]
     if spacing is None:
-        lengths = np.linalg.norm(pose[:3, :2], axis=0) if field.lattice is None else field.lattice.pitch
-        spacing = float(lengths.min())
+        spacing = finest_spacing(field)
     check_spacing(spacing, "spacing of the voxels")
     if axes == "first":
         i = unit_vector(pose[:3, 0])

@@ -52,18 +52,42 @@ def read_plane_markups(markups: str | os.PathLike[str] | Mapping[str, Any]) -> l
     return result
 
 
-def _plane(name: str, plane: Mapping[str, Any]) -> PlaneMarkup:
-    units = plane.get("coordinateUnits", "mm")
+def read_line_markup(markups: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[Vector, Vector]:
+    """Both ends (3,), RAS mm, of the first line in a Slicer markups file (path) or its parsed content, or of its first point
+    list with two points.
+
+    Raises:
+        GaussianMRIError: not a markups file, or no line and no two points in it.
+    """
+    name, content = load_markups(markups)
+    with reading(name, "a markups file"):
+        found = content.get("markups") if isinstance(content, Mapping) else None
+        for markup in found if isinstance(found, list) else []:
+            if isinstance(markup, Mapping) and markup.get("type") in ("Line", "Fiducial"):
+                ends = _points(markup, _to_ras(name, markup))
+                if len(ends) == 2 and np.all(np.abs(ends) <= LARGEST_POSITION_MM):  # not NaN
+                    return ends[0], ends[1]
+        raise GaussianMRIError(
+            f"{name} has no line markup with both its ends. Place a line in Slicer's Markups module and save it."
+        )
+
+
+def _to_ras(name: str, markup: Mapping[str, Any]) -> Vector:
+    """(3, 3) from the coordinates of a markup, which are mm, to RAS."""
+    units = markup.get("coordinateUnits", "mm")
     if isinstance(units, str) and units != "mm":
-        raise GaussianMRIError(f"{name} is in {units}; save the plane in mm.")
-    system = plane.get("coordinateSystem", "LPS")
+        raise GaussianMRIError(f"{name} is in {units}; save the {str(markup.get('type')).lower()} in mm.")
+    system = markup.get("coordinateSystem", "LPS")
     # Slicer writes "LPS"/"RAS"; its first releases wrote the numbers of its own enumeration.
     if system in ("LPS", 1, "1"):
-        to_ras = LPS_RAS[:3, :3]
-    elif system in ("RAS", 0, "0"):
-        to_ras = np.eye(3)
-    else:
-        raise GaussianMRIError(f"{name} has the unknown coordinate system {system!r}; expected LPS or RAS.")
+        return LPS_RAS[:3, :3]
+    if system in ("RAS", 0, "0"):
+        return np.eye(3)
+    raise GaussianMRIError(f"{name} has the unknown coordinate system {system!r}; expected LPS or RAS.")
+
+
+def _plane(name: str, plane: Mapping[str, Any]) -> PlaneMarkup:
+    to_ras = _to_ras(name, plane)
     try:
         center, x, y = _pose(plane, to_ras)
         size = _size(plane)

@@ -22,9 +22,12 @@ from .grading_results import show_grades
 from .grading_state import grades_of, staleness
 from .grading_watch import GradeWatcher
 from .inputs import input_warnings
+from .isotropic import isotropic_volume
+from .labels import resample_labels
 from .maps import MAP_OUTSIDE, MAPS, PlaneFacts, map_image, plane_facts, show_map
+from .plane_series import plane_rows, planes_from
 from .plane_sets import load_planes, save_planes
-from .planes import plane_from_node, plane_from_points, plane_from_slice_node, plane_to_node
+from .planes import plane_from_node, plane_from_points, plane_from_slice_node, plane_to_node, planes_to_nodes
 from .reporting import report, report_rows
 from .resampling import METHODS, resample, resampler
 from .segments import plane_from_segment
@@ -53,6 +56,7 @@ __all__ = [
     "grading_request",
     "input_warnings",
     "is_field",
+    "isotropic_volume",
     "load_planes",
     "map_image",
     "plane_facts",
@@ -60,10 +64,14 @@ __all__ = [
     "plane_from_points",
     "plane_from_segment",
     "plane_from_slice_node",
+    "plane_rows",
     "plane_to_node",
+    "planes_from",
+    "planes_to_nodes",
     "report",
     "report_rows",
     "resample",
+    "resample_labels",
     "resampler",
     "save_planes",
     "show_grades",

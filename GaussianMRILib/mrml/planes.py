@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import GaussianMRIError
 from ..geometry import ImagePlane, unit_vector
-from .scene import all_or_nothing, as_array, as_matrix, described, is_node, matrix_to_world, scene_of
-
-Spacing = float | tuple[float, float] | None
+from ..geometry.plane_sets import DEFAULT_SIZE, Spacing, hung, pair_of
+from .scene import (
+    all_or_nothing,
+    as_array,
+    as_matrix,
+    described,
+    is_node,
+    matrix_to_world,
+    own_display_nodes,
+    scene_of,
+)
 
 
 def plane_from_node(plane_node: Any, spacing: Spacing = None, thickness: float = 0.0) -> ImagePlane:
@@ -67,7 +76,7 @@ def plane_from_points(
 
     Args:
         points: (3, 3) RAS mm.
-        size: mm along x and y; default 112 x 112, as for a markups plane without size.
+        size: mm along x and y; default `DEFAULT_SIZE`.
         spacing, thickness: as in `plane_from_node`.
 
     Raises:
@@ -84,7 +93,7 @@ def plane_from_points(
     y = np.cross(unit_vector(normal, "plane's normal"), x)
     along = edges @ np.stack([x, y], axis=1)
     middle = (np.minimum(along.min(axis=0), 0) + np.maximum(along.max(axis=0), 0)) / 2
-    return hung(p[0] + middle[0] * x + middle[1] * y, x, y, size or (112.0, 112.0), spacing, thickness)
+    return hung(p[0] + middle[0] * x + middle[1] * y, x, y, size or DEFAULT_SIZE, spacing, thickness)
 
 
 def plane_from_slice_node(slice_node: Any, spacing: Spacing = None, thickness: float = 0.0) -> ImagePlane:
@@ -108,7 +117,7 @@ def plane_from_slice_node(slice_node: Any, spacing: Spacing = None, thickness: f
     matrix[:3, 1] *= -1  # views count pixels upwards, images downwards
     matrix[:3, 3] += (rows - 1) * xy_to_ras[:3, 1]
     plane = ImagePlane(matrix, (rows, columns), thickness)
-    pair = _pair(spacing)
+    pair = pair_of(spacing)
     if pair is None:
         return plane
     height, width = rows * plane.spacing[1], columns * plane.spacing[0]
@@ -124,14 +133,22 @@ def plane_to_node(plane: ImagePlane, scene: Any = None, name: str = "plane") -> 
 
     `plane_from_node` with the plane's spacing gives the plane back, if it hangs as by `ImagePlane.from_markups`.
     """
+    return planes_to_nodes([plane], [name], scene)[0]
+
+
+def planes_to_nodes(planes: Sequence[ImagePlane], names: Sequence[str], scene: Any = None) -> list[Any]:
+    """`plane_to_node` for several planes, which one undo takes back together."""
     scene = scene_of(scene=scene)
-    rows, columns = plane.shape
-    size = columns * plane.spacing[0], rows * plane.spacing[1]
+    nodes = []
     with all_or_nothing(scene, undo=True) as added:
-        node = scene.AddNewNodeByClass("vtkMRMLMarkupsPlaneNode", scene.GenerateUniqueName(name))
-        added.append(node)
-        fill_plane_node(node, plane.center, plane.i_axis, np.cross(plane.normal, plane.i_axis), size)
-    return node
+        for plane, name in zip(planes, names, strict=True):
+            rows, columns = plane.shape
+            size = columns * plane.spacing[0], rows * plane.spacing[1]
+            node = scene.AddNewNodeByClass("vtkMRMLMarkupsPlaneNode", scene.GenerateUniqueName(name))
+            added.append(node)
+            nodes.append(node)
+            fill_plane_node(node, plane.center, plane.i_axis, np.cross(plane.normal, plane.i_axis), size)
+    return nodes
 
 
 def show_handles(plane_node: Any, fill: float = 0.1) -> None:
@@ -179,6 +196,20 @@ def move_plane(plane_node: Any, motion: NDArray[np.float64]) -> None:
     plane_node.EndModify(modifying)
 
 
+def remove_planes(scene: Any, plane_nodes: Sequence[Any]) -> None:
+    """Take planes and their display nodes out of a scene; where its undo is on, one undo brings all of them back."""
+    nodes = [node for node in plane_nodes if node.GetScene() is scene]
+    if scene.GetUndoFlag():
+        kept = vtk.vtkCollection()
+        for node in nodes:
+            for part in (node, *own_display_nodes(node)):
+                part.SetUndoEnabled(True)
+                kept.AddItem(part)
+        scene.SaveStateForUndo(kept)
+    for node in nodes:
+        scene.RemoveNode(node)
+
+
 def plane_of(value: Any, spacing: Spacing = None, thickness: float = 0.0) -> ImagePlane:
     """The image plane of a markups plane, a slice view or an image plane (which keeps its own pixels)."""
     if isinstance(value, ImagePlane):
@@ -186,30 +217,3 @@ def plane_of(value: Any, spacing: Spacing = None, thickness: float = 0.0) -> Ima
     if is_node(value, "vtkMRMLSliceNode"):
         return plane_from_slice_node(value, spacing, thickness)
     return plane_from_node(value, spacing, thickness)
-
-
-def hung(
-    center: NDArray[np.float64],
-    x: NDArray[np.float64],
-    y: NDArray[np.float64],
-    size: tuple[float, float],
-    spacing: Spacing,
-    thickness: float,
-) -> ImagePlane:
-    """The image of a rectangle; one place decides how images hang: `ImagePlane.from_markups`."""
-    x, y = unit_vector(x, "plane's x axis"), unit_vector(y, "plane's y axis")
-    markup = {
-        "type": "Plane",
-        "coordinateSystem": "RAS",
-        "center": center.tolist(),
-        "orientation": np.stack([x, y, np.cross(x, y)], axis=1).ravel().tolist(),
-        "size": list(size),
-    }
-    return ImagePlane.from_markups({"markups": [markup]}, _pair(spacing), thickness=thickness)
-
-
-def _pair(spacing: Spacing) -> tuple[float, float] | None:
-    if spacing is None:
-        return None
-    along_i, along_j = np.broadcast_to(np.asarray(spacing, dtype=np.float64), (2,)).tolist()
-    return along_i, along_j

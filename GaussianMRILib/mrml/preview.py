@@ -17,7 +17,7 @@ from ..errors import GaussianMRIError
 from ..geometry import ImagePlane
 from .maps import MAP_OUTSIDE, map_image, native_spacing, scan_corners, show_map
 from .planes import Spacing, frame_of, move_plane, plane_of
-from .resampling import empty_value
+from .resampling import empty_value, images_of
 from .scene import PREFIX, as_array, as_matrix, in_scene
 from .views import ViewState, composite_of, face_plane, facing, nodes_of, right_handed
 from .volumes import copy_display, volume_from_images
@@ -74,7 +74,7 @@ class Preview:
         slice_node: vtkMRMLSliceNode to show it in.
         source: volume node whose display settings the image takes; None: automatic.
         spacing: mm between pixels; default: the native in-plane spacing.
-        thickness: mm averaged along the plane's normal.
+        thickness: mm along the plane's normal that the image shows.
         overlay: one of `MAPS` that is shown over the image, or None.
         field: GaussianField for the overlay; default: the renderer.
         opacity: of the overlay, 0 to 1.
@@ -82,6 +82,7 @@ class Preview:
         schedule: is given the update as a function when the plane has changed and calls it once the event loop is idle;
             default: at once. Changes in between then cost one update.
         changed: called after every update, and once when the preview stops by itself.
+        projection: of the thickness: "mean", "max" or "min".
 
     Raises:
         GaussianMRIError: the plane is not placed or under a transform that is not linear; a view without a scene.
@@ -101,6 +102,8 @@ class Preview:
         name: str = "Gaussian MRI preview",
         schedule: Callable[[Callable[[], None]], object] | None = None,
         changed: Callable[[], object] | None = None,
+        *,
+        projection: str = "mean",
     ) -> None:
         self.facts: PreviewFacts | None = None
         self.problem: str | None = None
@@ -110,6 +113,7 @@ class Preview:
         self._renderer, self._plane, self._view = renderer, plane_node, slice_node
         self._spacing = native_spacing(renderer) if spacing is None else spacing
         self._thickness, self._overlay, self._opacity = thickness, overlay, opacity
+        self._projection = projection
         self._field = renderer if field is None else field
         self._source, self._background = source, empty_value(renderer)
         self._name, self._schedule, self._changed = name, schedule, changed
@@ -274,7 +278,7 @@ class Preview:
 
     def _show(self, plane: ImagePlane) -> None:
         started = time.perf_counter()
-        image = self._renderer.render(plane)
+        (image,) = images_of(self._renderer, [plane], self._projection)
         outside = float(np.isnan(image).mean())
         first = self.volume is None
         if first:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
-from ..geometry import ImagePlane
+from ..geometry import ImagePlane, slab_image
 from .dicom import stacks_of
 from .fields import is_field, volumes_of
 from .maps import MAP_OUTSIDE, MAPS, as_field, map_image, native_spacing, show_map
@@ -40,6 +40,8 @@ def resample(
     background: float | None = None,
     scene: Any = None,
     node: Any = None,
+    *,
+    projection: str = "mean",
 ) -> Any:
     """The image on each plane as a new scalar volume node, shown as the source is.
 
@@ -56,16 +58,18 @@ def resample(
             hierarchy. Default: the source, or those that the field's node refers to.
         spacing: mm between pixels, one number or (along i, along j); default: the source's own in-plane spacing. An
             ImagePlane keeps its own.
-        thickness: mm averaged along the normal, except of an ImagePlane, which has its own.
+        thickness: mm along the normal that the image shows, except of an ImagePlane, which has its own.
         background: value of pixels outside the scan; default: 0, or the scan's darkest where that is negative; of
             maps `MAP_OUTSIDE`.
         scene: default: that of the nodes.
         node: a scalar volume node to fill again, for one plane and one method; default: new ones.
+        projection: of the thickness: "mean", "max" or "min", see `GaussianField.render`. Maps are those of the middle.
 
     Returns:
         a volume node for one plane and method, a list of nodes for a list of either: all methods of the first plane,
         then of the next. One undo takes all of them back. Attributes as in `volume_from_images`, and
-        `GaussianMRI.Method`, of maps also `GaussianMRI.Units`; references `GaussianMRI.Field`, `.Plane` and `.Source`.
+        `GaussianMRI.Method`, of maps also `GaussianMRI.Units`, of other projections
+        `GaussianMRI.Projection`; references `GaussianMRI.Field`, `.Plane` and `.Source`.
 
     Raises:
         GaussianMRIError: an unknown method, a source or plane that does not do. Then the scene is as it was.
@@ -96,19 +100,26 @@ def resample(
             middle = plane_of(value, pixel, thickness)
             apart = (middle.thickness or min(middle.spacing)) if step is None else step
             listed = middle.stack(count, apart)
-            made.append((value, name, listed, _images(renderer, listed, name)))
+            if name in MAPS:
+                images = [map_image(renderer, plane, name) for plane in listed]
+            else:
+                images = images_of(renderer, listed, projection)
+            made.append((value, name, listed, images))
     result: list[Any] = []
     with all_or_nothing(scene, undo=True, changed=node) as added:
         for value, name, listed, images in made:
             outside = background
             if outside is None:
                 outside = MAP_OUTSIDE if name in MAPS else empty_value(renderers[name])
-            label = f"{value.GetName() if is_node(value) else 'plane'} {name}"
+            shown = "" if name in MAPS or projection == "mean" or not listed[0].thickness else projection
+            label = f"{value.GetName() if is_node(value) else 'plane'} {name} {shown}".rstrip()
             filled = volume_from_images(images, listed, scene, node, label, outside)
             if node is None:
                 added.append(filled)
             result.append(filled)
-            _describe(filled, source, value, shown_as, name, renderers[name])
+            describe_result(filled, source, value, shown_as, name, renderers[name])
+            if shown:
+                filled.SetAttribute(PREFIX + "Projection", shown)
     several = isinstance(planes, Sequence) or not isinstance(method, str)
     return result if several else result[0]
 
@@ -149,13 +160,23 @@ def empty_value(renderer: Any) -> float:
     return min([0.0, *(float(stack.pixels.min()) for stack in getattr(renderer, "stacks", ()))])
 
 
-def _images(renderer: Any, planes: Sequence[ImagePlane], method: str) -> list[NDArray[np.float32]]:
-    if method in MAPS:
-        return [map_image(renderer, plane, method) for plane in planes]
+def images_of(renderer: Any, planes: Sequence[ImagePlane], projection: str = "mean") -> list[NDArray[np.float32]]:
+    """What any renderer shows on planes: (rows, columns) float32 each, NaN outside the scan.
+
+    Args:
+        renderer: a GaussianField or an interpolator of `resampler`; of the latter, planes of a slab lie a pixel apart.
+        projection: see `resample`.
+    """
     if hasattr(renderer, "render_many"):
-        images: list[NDArray[np.float32]] = renderer.render_many(planes)
+        images: list[NDArray[np.float32]] = renderer.render_many(planes, projection=projection)
         return images
-    return [renderer.render(plane) for plane in planes]
+
+    def each(listed: Sequence[ImagePlane]) -> list[NDArray[np.float32]]:
+        return [renderer.render(plane) for plane in listed]
+
+    if projection == "mean":
+        return each(planes)
+    return [slab_image(each, plane, projection, min(plane.spacing)) for plane in planes]
 
 
 def _volumes(source: Any, volumes: Any) -> list[Any]:
@@ -168,11 +189,12 @@ def _volumes(source: Any, volumes: Any) -> list[Any]:
     return [source] if is_node(source, "vtkMRMLVolumeNode") else []
 
 
-def _describe(node: Any, source: Any, plane: Any, volumes: Sequence[Any], method: str, renderer: Any) -> None:
+def describe_result(node: Any, source: Any, plane: Any, volumes: Sequence[Any], method: str, renderer: Any) -> None:
     """Where a volume came from, how it is shown and where it is listed."""
     node.SetAttribute(PREFIX + "Method", method)
     # A volume that is filled again may have been something else, somewhere else.
     node.RemoveAttribute(PREFIX + "Units")
+    node.RemoveAttribute(PREFIX + "Projection")
     node.SetAndObserveTransformNodeID(None)
     node.RemoveNodeReferenceIDs(SOURCE_ROLE)
     frames = [getattr(renderer, "frame_of_reference", None)]

@@ -114,14 +114,14 @@ def all_or_nothing(scene: Any, undo: bool = False, changed: Any = None) -> Itera
         yield added
     except BaseException:
         for node in reversed(added):
-            for display in _own_display_nodes(node):
+            for display in own_display_nodes(node):
                 scene.RemoveNode(display)
             if node.GetScene() is not None:
                 scene.RemoveNode(node)
         raise
     if undo:
         for node in added:
-            for part in (*_own_display_nodes(node), node):
+            for part in (*own_display_nodes(node), node):
                 part.SetUndoEnabled(True)
 
 
@@ -142,7 +142,8 @@ def node_to_fill(scene: Any, added: list[Any], node: Any, class_name: str, name:
     return node
 
 
-def _own_display_nodes(node: Any) -> Sequence[Any]:
+def own_display_nodes(node: Any) -> Sequence[Any]:
+    """The display nodes of a node that are in the scene."""
     if not is_node(node, "vtkMRMLDisplayableNode"):
         return ()
     displays = [node.GetNthDisplayNode(n) for n in range(node.GetNumberOfDisplayNodes())]

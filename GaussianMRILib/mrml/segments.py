@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import slicer
@@ -13,7 +13,7 @@ from vtkmodules.util.numpy_support import vtk_to_numpy
 
 from ..errors import GaussianMRIError
 from ..geometry import ImagePlane, transform_points
-from .planes import Spacing, hung
+from ..geometry.plane_sets import Spacing, check_margin, fitted_plane
 from .scene import as_array, described, is_node, matrix_to_world
 
 log = logging.getLogger("GaussianMRI")
@@ -45,29 +45,77 @@ def plane_from_segment(
     Raises:
         GaussianMRIError: no segmentation, no such segment, an empty one, or a transform that is not linear.
     """
-    if not margin >= 0:
-        raise GaussianMRIError(f"The margin around a segment must not be negative, got {margin:g} mm.")
+    check_margin(margin)
     mask, affine = mask_of_segment(segmentation_node, segment_id)
     points, voxel = transform_points(affine, np.argwhere(mask)[:, ::-1]), affine[:3, :3]
     center = points.mean(axis=0)
     # A voxel is a box, not a point: one layer of voxels has a thickness too, and a single one a shape.
     spread = np.cov((points - center).T, bias=True) + voxel @ voxel.T / 12
-    variances, axes = np.linalg.eigh(spread)
+    variances = np.linalg.eigvalsh(spread)
     if np.sqrt(variances[0] / variances[1]) > _HARDLY_FLAT:
         log.info(
             "The segment '%s' is hardly flat; the plane across its thinnest side may be any.", segment_id
         )
-    normal = axes[:, 0] * np.sign(axes[np.argmax(np.abs(axes[:, 0])), 0])
-    upright = ImagePlane.from_normal(center, normal)
-    x, y = upright.i_axis, upright.j_axis
-    if np.cross(x, y) @ normal < 0:
-        y = -y
-    sides = np.stack([x, y], axis=1)
-    along, half = (points - center) @ sides, np.abs(voxel.T @ sides).sum(axis=0) / 2
-    low, high = along.min(axis=0) - half - margin, along.max(axis=0) + half + margin
-    size = high - low
-    middle = center + sides @ ((low + high) / 2)
-    return hung(middle, x, y, (float(size[0]), float(size[1])), spacing, thickness)
+    corners = np.array([[i, j, k] for i in (-0.5, 0.5) for j in (-0.5, 0.5) for k in (-0.5, 0.5)]) @ voxel.T
+    return fitted_plane(center, spread, points, corners, margin, spacing, thickness)
+
+
+class LabelLayer(NamedTuple):
+    """Segments that share a label map.
+
+    Attributes:
+        labels: (K, J, I) unsigned; 0 where there is no segment.
+        ijk_to_ras: (4, 4), RAS mm, the node's transforms included.
+        values: the label of each segment, by its ID.
+    """
+
+    labels: NDArray[Any]
+    ijk_to_ras: NDArray[np.float64]
+    values: dict[str, int]
+
+
+def label_layers(segmentation_node: Any) -> list[LabelLayer]:
+    """The segments of a node as label maps, one for those that share one in Slicer; empty segments are in none.
+
+    Raises:
+        GaussianMRIError: no segmentation, one without anything in it, or a transform that is not linear.
+    """
+    node = segmentation_node
+    if not is_node(node, "vtkMRMLSegmentationNode"):
+        raise GaussianMRIError(f"A segmentation is needed, got {described(node)}.")
+    segmentation = node.GetSegmentation()
+    labelmap = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
+    shared: dict[Any, LabelLayer] = {}
+    for number in range(segmentation.GetNumberOfSegments()):
+        segment_id = segmentation.GetNthSegmentID(number)
+        try:
+            mask, affine = mask_of_segment(node, segment_id)
+        except EmptySegmentError:
+            continue
+        # The segments of one label map exclude each other; those made of surfaces are on their own.
+        key = segmentation.GetSegment(segment_id).GetRepresentation(labelmap) or segment_id
+        layer = shared.setdefault(key, LabelLayer(np.zeros(mask.shape, np.uint16), affine, {}))
+        layer.values[segment_id] = len(layer.values) + 1
+        layer.labels[mask] = layer.values[segment_id]
+    if not shared:
+        raise GaussianMRIError(f"{described(node)} has nothing in its segments; paint one first.")
+    return list(shared.values())
+
+
+def empty_segments(segmentation_node: Any) -> list[str]:
+    """Names of the segments in which there is nothing."""
+    segmentation, names = segmentation_node.GetSegmentation(), []
+    for number in range(segmentation.GetNumberOfSegments()):
+        segment_id = segmentation.GetNthSegmentID(number)
+        try:
+            mask_of_segment(segmentation_node, segment_id)
+        except EmptySegmentError:
+            names.append(segmentation.GetSegment(segment_id).GetName())
+    return names
+
+
+class EmptySegmentError(GaussianMRIError):
+    """A segment without a voxel."""
 
 
 def mask_of_segment(segmentation_node: Any, segment_id: str) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
@@ -114,6 +162,6 @@ def mask_of_segment(segmentation_node: Any, segment_id: str) -> tuple[NDArray[np
             affine = to_world @ as_array(matrix)
             affine[:3, 3] += affine[:3, :3] @ image.GetExtent()[::2]
             return mask, affine
-    raise GaussianMRIError(
+    raise EmptySegmentError(
         f"The segment '{segment.GetName()}' of {described(node)} is empty; paint it first."
     )

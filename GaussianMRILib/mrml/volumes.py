@@ -190,7 +190,7 @@ def check_scalar(node: Any) -> None:
 
 
 def volume_from_images(
-    images: Sequence[NDArray[np.float32]],
+    images: Sequence[NDArray[np.float32]] | NDArray[np.float32],
     planes: Sequence[ImagePlane],
     scene: Any = None,
     node: Any = None,
@@ -219,7 +219,7 @@ def volume_from_images(
     from ..writers.images import checked_images, filled
     from ..writers.volume import volume_affine
 
-    pixels, listed = checked_images(np.stack(images), planes)
+    pixels, listed = checked_images(images if isinstance(images, np.ndarray) else np.stack(images), planes)
     affine = volume_affine(listed)
     outside = np.isnan(pixels).mean(axis=(1, 2))
     if background is None:

@@ -45,9 +45,8 @@ def read_volume(path: Path, thickness: float | None = None) -> SliceStack:
         GaussianMRIError: not readable, not one 3D volume of real numbers, or without a usable geometry.
     """
     with quiet_itk() as sitk:
-        pixels, affine = _read(sitk, path)
+        pixels, affine = read_voxels(sitk, path)
     notes = geometry_notes(path)
-    affine[:3] *= unit_mm(path)
     if is_label_map(pixels):
         notes.append("its values look like labels, not like an image")
     pixels, affine = stacked_along_coarsest_axis(pixels, affine)
@@ -62,20 +61,22 @@ def read_volume(path: Path, thickness: float | None = None) -> SliceStack:
         raise GaussianMRIError(f"{path}: {error}") from error
 
 
-def _read(sitk: Any, path: Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
+def read_voxels(sitk: Any, path: Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
     """Pixels [k, j, i] and ijk_to_ras of the file."""
     if path.name.lower().endswith(_NIFTI_SUFFIXES):
         check_nifti_files(path)
     parts = check_volume_header(path)
     if parts is None:
-        return _read_file(sitk, path, path)
-    with reading(path, "a readable volume"), parts.in_one_file(path.suffix.lower()) as whole:
-        pixels, affine = _read_file(sitk, path, whole)
+        pixels, affine = _read_file(sitk, path, path)
+    else:
+        with reading(path, "a readable volume"), parts.in_one_file(path.suffix.lower()) as whole:
+            pixels, affine = _read_file(sitk, path, whole)
+    affine[:3] *= unit_mm(path)
     return pixels, affine
 
 
 def _read_file(sitk: Any, path: Path, file: Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
-    """`_read` of `path`, whose voxels and header are in `file` for the library that reads them."""
+    """`read_voxels` of `path`, whose voxels and header are in `file` for the library that reads them."""
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(file))
     header = None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -50,18 +51,36 @@ def write_volume(
             or the file cannot be written. An existing file is replaced only when the new one is complete.
     """
     target = Path(path)
+    pixels, listed = checked_images(images, planes)
+    return write_image(target, filled(pixels, fill), volume_affine(listed), compress=compress)
+
+
+def write_image(
+    target: Path,
+    voxels: NDArray[Any],
+    ijk_to_ras: NDArray[np.float64],
+    *,
+    compress: bool = True,
+    words: Mapping[str, str] | None = None,
+) -> Path:
+    """Write voxels (K, rows, columns) of any type as `write_volume` does, with texts for the header of a .nrrd.
+
+    Raises:
+        GaussianMRIError: an unknown suffix, or the file cannot be written.
+    """
     if not target.name.lower().endswith(SUFFIXES):
         raise GaussianMRIError(f"{target} has no suffix of a volume. Use one of {', '.join(SUFFIXES)}.")
-    pixels, listed = checked_images(images, planes)
-    lps = LPS_RAS @ volume_affine(listed)
+    lps = LPS_RAS @ ijk_to_ras
     spacing = np.linalg.norm(lps[:3, :3], axis=0)
     with quiet_itk() as sitk, atomic_write(target) as temporary:
-        image = sitk.GetImageFromArray(filled(pixels, fill))
+        image = sitk.GetImageFromArray(voxels)
         image.SetSpacing(spacing.tolist())
         direction = lps[:3, :3] / spacing
         # ITK's inverse stumbles over denormal numbers.
         image.SetDirection(np.where(np.abs(direction) < 1e-15, 0.0, direction).ravel().tolist())
         image.SetOrigin(lps[:3, 3].tolist())
+        for key, text in (words or {}).items():
+            image.SetMetaData(key, text)
         try:
             sitk.WriteImage(image, str(temporary), useCompression=compress)
             check_volume_header(temporary)  # not every writer of every ITK notices when the disk is full

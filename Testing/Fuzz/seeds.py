@@ -64,6 +64,11 @@ def _volumes(folder: Path) -> None:
         header = (folder / name.replace("e", "a", 1)).read_text()
         assert line in header, header
         (folder / name).write_text(header.replace(line, named + "\n".join(parts)).rstrip() + "\n")
+    labels = sitk.Cast(image > 100, sitk.sitkUInt8)
+    sitk.WriteImage(labels, str(folder / "l.nii.gz"))
+    for key, text in {"Name": "body", "Color": "1 0 0", "LabelValue": "1", "Layer": "0"}.items():
+        labels.SetMetaData(f"Segment0_{key}", text)
+    sitk.WriteImage(labels, str(folder / "l.seg.nrrd"))
 
 
 def _dicom(folder: Path) -> None:
@@ -109,6 +114,8 @@ def _planes(folder: Path) -> None:
     controls = [{"position": p, "positionStatus": "defined"} for p in points]
     markups = [{**base, **pose, "name": "one"}, {**base, "name": "two", "controlPoints": controls}]
     (folder / "p.mrk.json").write_text(json.dumps({"markups": markups}, indent=1))
+    line = {**base, "type": "Line", "name": "axis", "controlPoints": controls[:2]}
+    (folder / "l.mrk.json").write_text(json.dumps({"markups": [line]}, indent=1))
 
 
 def _cinematic(folder: Path) -> None:

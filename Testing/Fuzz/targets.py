@@ -66,6 +66,16 @@ TARGETS = (
         "planes", ("plane/p.mrk.json",), ("p.mrk.json",),
         ("resample", "{seeds}/field/f.npz", "--plane", "p.mrk.json", "-o", "o.nrrd", "--png", "o.png"),
     ),
+    Target(
+        "line", ("plane/l.mrk.json",), ("l.mrk.json",),
+        ("resample", "{seeds}/field/f.npz", "--line", "l.mrk.json", "--radial", "2", "--size", "24", "24", "-o", "o.nrrd"),
+    ),
+    *(
+        Target(
+            f"labels {name}", (f"vol/{name}",), (name,), ("labels", name, "--onto", "{seeds}/vol/a.nii", "-o", "o.seg.nrrd")
+        )
+        for name in ("l.seg.nrrd", "l.nii.gz")
+    ),
     *(
         Target(
             f"preset {name}", (f"cine/{name}",), (name,),

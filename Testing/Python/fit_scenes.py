@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
 from GaussianMRILib import SliceStack
-from GaussianMRILib.gaussians import GaussianLattice
+from GaussianMRILib.gaussians import GaussianField, GaussianLattice
 
 #: Oblique directions (columns i, j, k) so that no axis of the scan is an axis of the patient.
 AXES = np.array([[0.96, -0.05, 0.10], [0.02, 0.97, -0.22], [-0.09, 0.20, 0.95]])
@@ -54,3 +56,20 @@ def scan(
     pixels = np.mean([intensity(points + o * thickness * axes[:, 2]) for o in offsets], axis=0)
     pixels += np.random.default_rng(seed).normal(0, noise, pixels.shape)
     return SliceStack.from_array(pixels.astype(np.float32), matrix, thickness=thickness)
+
+
+def painted(function: Callable[[np.ndarray], np.ndarray], half: float = 16.0, pitch: float = 0.8) -> GaussianField:
+    """A field that shows `function` of RAS points (..., 3), 0 to 1, in a cube of 2 `half` mm about the origin."""
+    matrix = np.eye(4)
+    matrix[:3, :3] = AXES * pitch
+    sides = 8 * int(np.ceil((2 * np.sqrt(3) * half / pitch + 6) / 8))
+    matrix[:3, 3] = -matrix[:3, :3] @ np.full(3, (sides - 1) / 2)
+    z, y, x = np.meshgrid(*[np.arange(sides)] * 3, indexing="ij")
+    places = np.stack([x, y, z], -1) @ matrix[:3, :3].T + matrix[:3, 3]
+    lattice = GaussianLattice.of_box(torch.from_numpy(function(places).astype(np.float32)), matrix).rounded(1e-4)
+    cube = np.concatenate([np.c_[np.eye(3), np.full(3, -half)], np.c_[-np.eye(3), np.full(3, -half)]])
+    poses = np.tile(np.eye(4), (2, 1, 1))
+    poses[:, :3, :2] *= pitch
+    poses[1, 2, 3] = 4.0
+    shapes = np.array([[41, 41]] * 2, np.int32)
+    return GaussianField(torch.zeros(11, 0), 0.0, 1000.0, (cube,), poses, shapes, lattice=lattice)

@@ -219,11 +219,11 @@ def test_a_preview_that_fails_ends_and_says_why(
     fitted(app, panel, monkeypatch)
     calls = []
 
-    def fail(*_: Any) -> None:
+    def fail(*_: Any, **__: Any) -> None:
         calls.append(1)
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(type(previews(panel)[0]._renderer), "render", fail)
+    monkeypatch.setattr(type(previews(panel)[0]._renderer), "render_many", fail)
     for shift in range(5):
         panel._parameterNode.plane.SetCenterWorld(0, 0, shift)
         app.wait(0.05)

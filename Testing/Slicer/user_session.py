@@ -39,8 +39,9 @@ class Session:
     def run(self) -> None:
         """Every step that ends before the application does."""
         for name in (
-            "load", "fit", "drag", "wheel", "orientation", "side_by_side", "resample", "report", "save", "reload",
-            "leave_module", "close_scene_mid_fit", "begin_to_quit_mid_fit",
+            "load", "fit", "drag", "wheel", "orientation", "side_by_side", "slab", "resample", "plane_set",
+            "plane_table", "isotropic", "labels", "report", "save", "reload", "leave_module",
+            "close_scene_mid_fit", "begin_to_quit_mid_fit",
         ):  # fmt: skip
             started = time.monotonic()
             getattr(self, name)()
@@ -95,6 +96,11 @@ class Session:
         assert shown in {node.GetID() for node in self.previews()}
         image = slicer.util.arrayFromVolume(slicer.mrmlScene.GetNodeByID(shown))
         assert np.ptp(image) > 0 and "outside the scan" in self.panel.ui.previewLabel.text
+
+    def _open(self, section: str) -> None:
+        """One of the panel's sections; on a small screen the others have to be closed."""
+        for name in ("inputs", "planes", "preview", "results", "planeSet", "planeTable", "isotropic", "labels"):
+            getattr(self.panel.ui, f"{name}CollapsibleButton").collapsed = name != section
 
     def _fit(self) -> None:
         self.panel.ui.applyButton.click()
@@ -165,6 +171,113 @@ class Session:
     def resample(self) -> None:
         self.panel.ui.resampleButton.click()
         assert "outside the scan" in self.panel.ui.resultLabel.text
+
+    def slab(self) -> None:
+        import numpy as np
+        import slicer
+
+        def shown() -> Any:
+            self.check_preview()
+            return slicer.util.arrayFromVolume(self.previews()[0]).astype(float)
+
+        self.panel.ui.thicknessSpinBox.value = 8.0
+        images = {}
+        for number, name in enumerate(("mean", "max", "min")):
+            self.panel.ui.projectionSelector.currentIndex = number
+            images[name] = shown()
+            self._screenshot(self.folder / f"slab_{name}.png")
+        assert np.all(images["min"] <= images["max"] + 1e-3) and images["max"].mean() > images["mean"].mean() + 1
+        self.panel.ui.projectionSelector.currentIndex = 0
+        self.panel.ui.thicknessSpinBox.value = 0.0
+        self.check_preview()
+
+    def plane_set(self) -> None:
+        import slicer
+
+        line = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsLineNode", "Axis")
+        center = self.parameters.plane.GetCenterWorld()
+        for shift in (-12.0, 12.0):
+            line.AddControlPointWorld(center[0], center[1], center[2] + shift)
+        ui = self.panel.ui
+        self._open("planeSet")
+        ui.setKindSelector.currentIndex = 1
+        ui.setSourceSelector.setCurrentNode(line)
+        ui.setCountSpinBox.value = 4
+        ui.setSizeSpinBox.value = 40.0
+        ui.makeSetButton.click()
+        planes = list(self.parameters.outputPlanes)
+        assert len(planes) == 4 and self.parameters.plane is planes[0]
+        for plane in planes:
+            assert abs(plane.GetNormalWorld()[2]) < 1e-6  # they hold the axis
+        self.check_preview()
+
+    def plane_table(self) -> None:
+        import slicer
+
+        table = self.panel.ui.planesTable
+        self._open("planeTable")
+        self.wait(5, lambda: table.rowCount == slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLMarkupsPlaneNode"))
+        last = table.rowCount - 1
+        table.item(last, 0).setText("Oblique sagittal")
+        table.selectRow(last)
+        self.panel.ui.showPlaneButton.click()
+        assert self.parameters.plane.GetName() == "Oblique sagittal"
+        self.check_preview()
+        table.selectRow(last - 1)
+        self.panel.ui.deletePlanesButton.click()
+        self.wait(5, lambda: table.rowCount == last)
+
+    def isotropic(self) -> None:
+        import numpy as np
+        import slicer
+
+        self._open("isotropic")
+        ui = self.panel.ui
+        ui.isotropicSpacingSpinBox.value = 1.0
+        ui.isotropicButton.click()
+        self.wait(60, lambda: not ui.isotropicCancelButton.visible)
+        assert "voxels of 1.00 mm" in ui.isotropicLabel.text, ui.isotropicLabel.text
+        (made,) = [
+            node
+            for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+            if node.GetAttribute("GaussianMRI.Kind") == "isotropic"
+        ]
+        assert np.allclose(made.GetSpacing(), 1.0) and np.ptp(slicer.util.arrayFromVolume(made)) > 0
+        self.volume = made
+
+    def labels(self) -> None:
+        """A ball about the disc goes into the isotropic volume and onto the plane."""
+        import numpy as np
+        import slicer
+        import vtk
+
+        ball = vtk.vtkSphereSource()
+        ball.SetCenter(*self.parameters.plane.GetCenterWorld())
+        ball.SetRadius(10.0)
+        ball.SetThetaResolution(60)
+        ball.SetPhiResolution(60)
+        ball.Update()
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Ball")
+        node.CreateDefaultDisplayNodes()
+        node.SetReferenceImageGeometryParameterFromVolumeNode(self.volume)
+        node.AddSegmentFromClosedSurfaceRepresentation(ball.GetOutput(), "ball", [0.9, 0.2, 0.1])
+        self._open("labels")
+        ui = self.panel.ui
+        ui.segmentationSelector.setCurrentNode(node)
+        for onto, wanted, unit in ((self.volume, 4 / 3 * np.pi * 10**3, 1.0), (None, np.pi * 10**2, None)):
+            ui.labelsOntoSelector.setCurrentNode(onto)
+            ui.labelsButton.click()
+            self.wait(60, lambda: not ui.labelsCancelButton.visible)
+            made = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")[-1]
+            image = made.GetSegmentation().GetNthSegment(0).GetRepresentation("Binary labelmap")
+            matrix = vtk.vtkMatrix4x4()
+            image.GetImageToWorldMatrix(matrix)
+            sides = [np.linalg.norm([matrix.GetElement(row, column) for row in range(3)]) for column in range(3)]
+            count = np.count_nonzero(vtk.util.numpy_support.vtk_to_numpy(image.GetPointData().GetScalars()))
+            size = count * (unit if unit is not None else sides[0] * sides[1])
+            assert abs(size / wanted - 1) < 0.06, (made.GetName(), size, wanted)
+            made.SetDisplayVisibility(onto is None)
+        node.SetDisplayVisibility(False)
 
     def report(self) -> None:
         import slicer

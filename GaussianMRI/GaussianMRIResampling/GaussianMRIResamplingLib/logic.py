@@ -9,6 +9,7 @@ from slicer import (
     vtkMRMLMarkupsROINode,
     vtkMRMLModelNode,
     vtkMRMLScalarVolumeNode,
+    vtkMRMLSegmentationNode,
     vtkMRMLSliceNode,
 )
 from slicer.i18n import tr as _
@@ -52,6 +53,30 @@ class Overlay(Menu):
     support = "Support by the slices"
 
 
+class Projection(Menu):
+    mean = "Mean"
+    max = "Maximum (brightest)"
+    min = "Minimum (darkest)"
+
+
+class PlaneSet(Menu):
+    along = "Planes across a line, every few mm"
+    radial = "Planes through a line, turned about it"
+    parallel = "Planes parallel to a plane or view"
+    orthogonal = "The two planes perpendicular to a plane or view"
+    fit = "Best-fit plane of a model, curve or points"
+
+
+class Axes(Menu):
+    first = "Along the first slice"
+    ras = "Along the patient"
+
+
+class Boundaries(Menu):
+    smooth = "Smooth"
+    nearest = "Nearest"
+
+
 @parameterNodeWrapper
 class GaussianMRIResamplingParameterNode:
     """What the user chose in the panel; saved with the scene."""
@@ -68,8 +93,23 @@ class GaussianMRIResamplingParameterNode:
     points: vtkMRMLMarkupsFiducialNode
     spacing: Annotated[float, WithinRange(0, 20)] = 0.0  # mm, 0: native
     thickness: Annotated[float, WithinRange(0, 100)] = 0.0  # mm
+    projection: Projection = Projection.mean
     count: Annotated[int, WithinRange(1, 999)] = 1
     step: Annotated[float, WithinRange(0.05, 100)] = 2.0  # mm
+
+    setKind: PlaneSet = PlaneSet.along
+    setCount: Annotated[int, WithinRange(1, 999)] = 12
+    setStep: Annotated[float, WithinRange(0.05, 100)] = 5.0  # mm
+    setSize: Annotated[float, WithinRange(1, 1000)] = 112.0  # mm
+
+    isotropicSpacing: Annotated[float, WithinRange(0, 20)] = 0.0  # mm, 0: the field's own
+    isotropicAxes: Axes = Axes.first
+    isotropicRegion: vtkMRMLMarkupsROINode
+    isotropicOutput: vtkMRMLScalarVolumeNode
+
+    segmentation: vtkMRMLSegmentationNode
+    labelsOnto: vtkMRMLScalarVolumeNode
+    boundaries: Boundaries = Boundaries.smooth
 
     preview: bool = True
     previewView: vtkMRMLSliceNode
@@ -170,10 +210,7 @@ class GaussianMRIResamplingLogic(ScriptedLoadableModuleLogic):
         from GaussianMRILib.mrml.jobs import FitJob
 
         volumeNodes = list(volumeNodes)
-        job = FitJob(self.fitter(volumeNodes, **options))
-        job.start()
-        while not job.poll():
-            slicer.app.processEvents()
+        job = self._finished(FitJob(self.fitter(volumeNodes, **options)))
         return mrml.field_to_model(job.field(), volumes=volumeNodes, name=f"{volumeNodes[0].GetName()} field")
 
     # Planes
@@ -219,6 +256,47 @@ class GaussianMRIResamplingLogic(ScriptedLoadableModuleLogic):
         name = segmentationNode.GetSegmentation().GetSegment(segmentId).GetName()
         return self.addPlane(mrml.plane_from_segment(segmentationNode, segmentId), f"{name} plane")
 
+    def addPlanesFrom(self, node, kind, **options):
+        """Planes of a line, plane, view, curve or model; see `GaussianMRILib.mrml.planes_from`. Several are outlines."""
+        from GaussianMRILib import mrml
+
+        named = mrml.planes_from(node, kind, **options)
+        nodes = mrml.planes_to_nodes([plane for _name, plane in named], [name for name, _plane in named], slicer.mrmlScene)
+        for plane in nodes:
+            self.showHandles(plane)
+            if plane is not nodes[0]:  # the views would be full of handles
+                plane.GetDisplayNode().SetHandlesInteractive(False)
+                plane.GetDisplayNode().SetFillVisibility(False)
+        return nodes
+
+    @staticmethod
+    def movePlane(planeNode, axis, position):
+        """Put a plane's middle at a position (mm) along an axis: 0 right, 1 anterior, 2 superior."""
+        import numpy as np
+
+        from GaussianMRILib.mrml.planes import frame_of, move_plane
+
+        motion = np.eye(4)
+        motion[axis, 3] = position - frame_of(planeNode)[axis, 3]
+        if np.isfinite(motion).all():
+            move_plane(planeNode, motion)
+
+    def showPlane(self, planeNode, previewView=None):
+        """Handles for a plane, and its middle in all slice views but the one that follows planes."""
+        from GaussianMRILib.mrml.planes import rectangle
+
+        self.showHandles(planeNode)
+        center = [float(value) for value in rectangle(planeNode)[0]]
+        mode = slicer.vtkMRMLSliceNode.OffsetJumpSlice
+        slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *center, mode, -1, previewView)
+
+    @staticmethod
+    def removePlanes(planeNodes):
+        """Take planes out of the scene; one undo brings them back."""
+        from GaussianMRILib.mrml.planes import remove_planes
+
+        remove_planes(slicer.mrmlScene, planeNodes)
+
     def savePlanes(self, path, planeNodes=None):
         """Write planes, by default all of the scene, to one markups file."""
         from GaussianMRILib import mrml
@@ -235,6 +313,54 @@ class GaussianMRIResamplingLogic(ScriptedLoadableModuleLogic):
         for node in planes:
             self.showHandles(node)
         return planes
+
+    # Volumes and labels
+
+    @staticmethod
+    def isotropicJob(fieldNode, **options):
+        """An isotropic volume that is not computed yet; see `GaussianMRILib.mrml.isotropic.IsotropicJob`."""
+        from GaussianMRILib.mrml.isotropic import IsotropicJob
+
+        return IsotropicJob(fieldNode, **options)
+
+    def isotropicVolume(self, fieldNode, spacing=None, roi=None, axes="first", node=None):
+        """An isotropic volume of a field as a scalar volume node; the application stays responsive meanwhile.
+
+        :param spacing: mm; None: the field's finest detail.
+        """
+        job = self._finished(self.isotropicJob(fieldNode, spacing=spacing, roi=roi, axes=axes))
+        return job.node(node)
+
+    @staticmethod
+    def labelsJob(segmentationNode, onto, boundaries="smooth", spacing=None, field=None):
+        """Labels that are not computed yet; see `GaussianMRILib.mrml.labels.LabelsJob`.
+
+        :param field: whose pixels a plane has where there is no spacing.
+        """
+        from GaussianMRILib.mrml.labels import LabelsJob
+        from GaussianMRILib.mrml.maps import native_spacing
+
+        if spacing is None and field is not None:
+            spacing = native_spacing(field)
+        return LabelsJob(segmentationNode, onto, boundaries=boundaries, spacing=spacing)
+
+    def resampleSegmentation(self, segmentationNode, onto, boundaries="smooth", spacing=None):
+        """A segmentation at the voxels of a volume, or on a plane; the application stays responsive meanwhile."""
+        return self._finished(self.labelsJob(segmentationNode, onto, boundaries, spacing)).node()
+
+    @staticmethod
+    def emptySegments(segmentationNode):
+        """Names of the segments in which there is no voxel."""
+        from GaussianMRILib.mrml.segments import empty_segments
+
+        return empty_segments(segmentationNode)
+
+    @staticmethod
+    def _finished(job):
+        job.start()
+        while not job.poll():
+            slicer.app.processEvents()
+        return job
 
     # Results
 

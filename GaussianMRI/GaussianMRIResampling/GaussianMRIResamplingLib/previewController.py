@@ -35,6 +35,10 @@ class PreviewController:
         """The field that a node was made from, which then need not be read from the node."""
         self._renderers = {(fieldNode.GetID(), "gaussians"): (self._stamp(fieldNode), field)}
 
+    def field(self, fieldNode):
+        """The field of a node, which is read from it once."""
+        return self._renderer(fieldNode, "gaussians")
+
     def refresh(self, parameters):
         """Start, change or stop previews so that they are what the parameter node asks for; None: no preview."""
         self._asked, self._again = parameters, True
@@ -114,6 +118,7 @@ class PreviewController:
             parameters.compare,
             parameters.spacing,
             parameters.thickness,
+            parameters.projection.name if parameters.thickness else None,
             parameters.overlay.name,
         )
 
@@ -163,6 +168,7 @@ class PreviewController:
             name=self._name(method),
             schedule=schedule,
             changed=self._report,
+            projection=parameters.projection.name,
         )
         return preview
 
