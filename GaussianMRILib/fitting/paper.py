@@ -5,22 +5,24 @@ opacity 0.623 (the sigmoid of 0.5), loss 0.7 L1 + 0.3 (1 - SSIM), Adam with expo
 4,000 every 7,500: Gaussians with a large positional gradient are split (largest standard deviation > 0.1, into two,
 each 1.6 times smaller) or cloned, those with an opacity below 0.4 are removed. Slices are thin: there is no slice profile.
 
-What the paper leaves open is that of its predecessor, M. C. Eid et al., "UltraGauss: Ultrafast Gaussian Reconstruction of 3D
-Ultrasound Volumes" (ICLR 2026, arXiv:2505.05643):
+What the paper leaves open is that of its predecessor, M. C. Eid et al., "UltraGauss: Ultrafast Gaussian Reconstruction of
+3D Ultrasound Volumes" (ICLR 2026, arXiv:2505.05643):
 
-- The precision is L L^T in the frame, L lower triangular with the diagonal l^2 + beta. Adam steps l and the entries below the
-  diagonal, opacities as logits; the rate of the covariance is theirs.
+- The precision is L L^T in the frame, L lower triangular with the diagonal l^2 + beta. Adam steps l and the entries below
+  the diagonal at the rate of the covariance, and opacities as logits.
 - Every l and every entry below the diagonal is drawn from U[4, 5): a standard deviation of about 0.05.
 
-What both leave open, or is not known here, is chosen so:
+What stays open in both, as far as they are known here, is chosen so:
 
 - The frame is the mid-slice's, scaled so that half the longest edge of the box around all slices is 1: nothing depends on
   the unit of the scan. Several stacks share the box and the first one's mid-slice.
-- beta is 0.001, which limits a standard deviation to a thousand units.
+- beta is 0.001; it only keeps the precision positive definite.
 - One iteration renders one slice; an epoch is every slice once in random order; 1,000 epochs (its Fig. 5 ends there).
-- The meaning of the positional gradient, which is compared with 0.01: here it is the mean norm, over the iterations since the
-  last densification that drew the Gaussian, of the loss's gradient with respect to the mean in the frame, as in 3D Gaussian
-  Splatting.
+- What the positional gradient means that is compared with 0.01: here the loss's gradient with respect to the mean in the
+  frame, its norm averaged over those iterations since the last densification that drew the Gaussian, as 3D Gaussian
+  Splatting averages. Its largest values are about 0.01, so few Gaussians grow, and pruning is most of the densification.
+- Gaussians that have shrunk away from every slice get no gradient, and keep a colour from earlier in the gaps where they
+  lie. They are removed at the end, which planes between slices gain from; the report has their number.
 """
 
 from __future__ import annotations
@@ -85,6 +87,15 @@ class Triangular(FieldOptimiser):
     def chain(self, gradient: torch.Tensor) -> torch.Tensor:
         gradient[ROOTS] *= 2 * self.parameters[ROOTS]
         return gradient
+
+    def changed(self, kept: torch.Tensor, *added: torch.Tensor) -> Triangular:
+        """Those Gaussians (N,) that are kept, with Adam's state, and new ones (11, M)."""
+        fresh = Triangular(torch.cat([self.parameters[:, kept], *added], 1))
+        survivors = int(kept.sum())
+        fresh.first[:, :survivors] = self.first[:, kept]
+        fresh.second[:, :survivors] = self.second[:, kept]
+        fresh.iterations = self.iterations
+        return fresh
 
 
 class Frame:
@@ -170,14 +181,17 @@ class PaperFit:
             ):
                 optimiser = self._densify(pull.mean())
                 pull = Pull(optimiser)
-            if done % REPORT_EVERY == 0 or done == total:
+            if done % REPORT_EVERY == 0 and done < total:
                 yield problem.progress("fitting", done / total, recent)
+        seen = shown(optimiser.drawn(), batch)
+        self.optimiser = optimiser.changed(seen)
         problem.report.update(
             epochs=options.epochs,
             iterations=total,
             loss=recent,
-            gaussians_without_slice=self._without_slice(batch),
+            gaussians_without_slice=int((~seen).sum()),
         )
+        yield problem.progress("fitting", 1.0, recent)
 
     def _initialise(self) -> torch.Tensor:
         """Parameters (11, N) as `Triangular` has them."""
@@ -211,23 +225,14 @@ class PaperFit:
             half[3:9] *= SPLIT_FACTOR
             half[ROOTS] = (half[ROOTS] - BETA).sqrt()
             halves.append(half)
-        kept = keep & ~split
-        parts = [p[:, kept], p[:, clone].clone(), *halves]
-        fresh = Triangular(torch.cat(parts, 1))
-        survivors = int(kept.sum())
-        fresh.first[:, :survivors] = old.first[:, kept]
-        fresh.second[:, :survivors] = old.second[:, kept]
-        fresh.iterations = old.iterations
-        self.optimiser = fresh
-        return fresh
+        self.optimiser = old.changed(keep & ~split, p[:, clone], *halves)
+        return self.optimiser
 
-    def _without_slice(self, batch: PlaneBatch) -> float:
-        """The share of Gaussians that no pixel of any slice shows."""
-        assert self.optimiser is not None
-        gaussians = self.optimiser.drawn()
-        image, samples, density = batch.render(gaussians)
-        shown = batch.render_backward(torch.ones_like(image), samples, density, gaussians)[9]
-        return float((shown == 0).double().mean())
+
+def shown(gaussians: torch.Tensor, batch: PlaneBatch) -> torch.Tensor:
+    """Which Gaussians (11, N) have a part in any pixel of the planes: (N,) bool."""
+    image, samples, density = batch.render(gaussians)
+    return batch.render_backward(torch.ones_like(image), samples, density, gaussians)[9] != 0
 
 
 class Pull:
