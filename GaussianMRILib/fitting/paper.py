@@ -164,14 +164,14 @@ class PaperFit:
         batch = self.frame.planes(batch)
         targets = torch.split(target, batch.sizes)
         total = options.epochs * len(batch)
-        pull = Pull(optimiser)
+        gradient = PositionalGradient(optimiser)
         recent = 0.0
         for iteration in range(total):
             if iteration % len(batch) == 0:
                 order = torch.randperm(len(batch), generator=self.generator)
             n = int(order[iteration % len(batch)])
             loss = optimiser.step(_single(batch, n), targets[n], None, _rates(iteration / total), SSIM_WEIGHT)
-            pull.add(optimiser)
+            gradient.add(optimiser)
             recent = loss if iteration == 0 else recent + 0.05 * (loss - recent)
             done = iteration + 1
             if (
@@ -179,8 +179,8 @@ class PaperFit:
                 and (done - options.densify_from) % options.densify_every == 0
                 and done < total
             ):
-                optimiser = self._densify(pull.mean())
-                pull = Pull(optimiser)
+                optimiser = self._densify(gradient.mean())
+                gradient = PositionalGradient(optimiser)
             if done % REPORT_EVERY == 0 and done < total:
                 yield problem.progress("fitting", done / total, recent)
         seen = shown(optimiser.drawn(), batch)
@@ -203,17 +203,17 @@ class PaperFit:
         parameters[9], parameters[10] = COLOUR, OPACITY
         return parameters
 
-    def _densify(self, pull: torch.Tensor) -> Triangular:
-        """Split, clone and prune (the paper's heuristics after 3D Gaussian Splatting); `pull`: positional gradients (N,)."""
+    def _densify(self, gradient: torch.Tensor) -> Triangular:
+        """Split, clone and prune (the paper's heuristics after 3D Gaussian Splatting); `gradient`: positional, (N,)."""
         assert self.optimiser is not None
         old = self.optimiser
         p = old.parameters
         keep = p[10] >= OPACITY_THRESHOLD
-        grow = (pull > GRADIENT_THRESHOLD) & keep
+        grow = (gradient > GRADIENT_THRESHOLD) & keep
         room = max(self.options.densify_most - int(keep.sum()), 0)
         if int(grow.sum()) > room:
-            limit = torch.sort(pull * grow, descending=True).values[room]
-            grow &= pull > limit
+            limit = torch.sort(gradient * grow, descending=True).values[room]
+            grow &= gradient > limit
         split = grow & (_largest_deviation(old.drawn()[3:9]) > SIZE_THRESHOLD)
         clone = grow & ~split
         halves = []
@@ -235,7 +235,7 @@ def shown(gaussians: torch.Tensor, batch: PlaneBatch) -> torch.Tensor:
     return batch.render_backward(torch.ones_like(image), samples, density, gaussians)[9] != 0
 
 
-class Pull:
+class PositionalGradient:
     """The positional gradient of every Gaussian, mean over the steps that drew it."""
 
     def __init__(self, optimiser: Triangular) -> None:

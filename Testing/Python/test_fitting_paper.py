@@ -18,7 +18,7 @@ from GaussianMRILib.fitting.paper import (
     RATES,
     ROOTS,
     PaperFit,
-    Pull,
+    PositionalGradient,
     Triangular,
     _largest_deviation,
     _rates,
@@ -144,17 +144,17 @@ def test_positional_gradient_is_a_mean_over_the_steps_that_drew(stack):
     problem = fit.problem
     batch, target = slice_targets(problem.stacks, problem.low, problem.high, problem.device, profile=False)
     batch, targets = fit.frame.planes(batch), torch.split(target, batch.sizes)
-    pull, norms, drew = Pull(optimiser), [], []
+    gradient, norms, drew = PositionalGradient(optimiser), [], []
     for n in range(6):
         optimiser.step(_single(batch, n), targets[n], None, _rates(0.0), 0.3)
-        pull.add(optimiser)
+        gradient.add(optimiser)
         norms.append(optimiser.gradient[:3].double().norm(dim=0))
         drew.append(optimiser.gradient[9] != 0)
     count = torch.stack(drew).sum(0)
     assert count.unique().tolist() == [0, 1, 2]
     mean = torch.stack(norms).sum(0) / count.clamp(min=1)
     assert (mean[count == 0] == 0).all()
-    torch.testing.assert_close(pull.mean().double(), mean, rtol=1e-4, atol=1e-9)
+    torch.testing.assert_close(gradient.mean().double(), mean, rtol=1e-4, atol=1e-9)
 
 
 def test_gaussians_without_a_slice_are_found(stack):
