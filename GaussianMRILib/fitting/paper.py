@@ -81,11 +81,13 @@ class Triangular(FieldOptimiser):
 
     def drawn(self) -> torch.Tensor:
         gaussians = self.parameters.clone()
-        gaussians[ROOTS] = gaussians[ROOTS] ** 2 + BETA
+        for row in ROOTS:
+            gaussians[row].square_().add_(BETA)
         return gaussians
 
     def chain(self, gradient: torch.Tensor) -> torch.Tensor:
-        gradient[ROOTS] *= 2 * self.parameters[ROOTS]
+        for row in ROOTS:
+            gradient[row].mul_(self.parameters[row]).mul_(2)
         return gradient
 
     def changed(self, kept: torch.Tensor, *added: torch.Tensor) -> Triangular:
