@@ -58,7 +58,7 @@ def quality_case(
     """The protocol on one shared scan: 4 mm slices, 1 % Rician noise, planes tilted 5 to 30 degrees.
 
     Args:
-        name: 'lumbar_t2' or 'brain_t1'.
+        name: 'lumbar_t2', 'brain_t1' or 'brain_t1_fine'.
         directions: one simulated stack each; planes are tilted against the first.
         planes: how many planes.
         seed: of noise and planes.

@@ -19,8 +19,9 @@ class Rates:
     """Adam's step sizes by kind of parameter.
 
     Attributes:
-        means: mm.
-        factors: relative for the diagonal of M; absolute, 1/mm, for the rest.
+        means: mm (of the frame, in `paper`).
+        diagonal: of M, relative; in `paper` absolute, of its square roots.
+        off_diagonal: of M, 1/mm (1 over units of the frame, in `paper`).
         colours: normalised intensity.
         amplitudes: relative (fast) or logit (paper).
     """
@@ -46,14 +47,25 @@ class FieldOptimiser:
         iterations: steps done.
     """
 
-    def __init__(self, parameters: torch.Tensor, amplitude_mode: int = POSITIVE) -> None:
+    def __init__(
+        self, parameters: torch.Tensor, *, diagonal_mode: int = POSITIVE, amplitude_mode: int = POSITIVE
+    ) -> None:
         self.parameters = parameters.contiguous()
         self.first = torch.zeros_like(self.parameters)
         self.second = torch.zeros_like(self.parameters)
         self.gradient = torch.zeros_like(self.parameters)
-        modes = [PLAIN] * 3 + [POSITIVE, PLAIN, PLAIN, POSITIVE, PLAIN, POSITIVE, PLAIN, amplitude_mode]
+        d = diagonal_mode
+        modes = [PLAIN] * 3 + [d, PLAIN, PLAIN, d, PLAIN, d, PLAIN, amplitude_mode]
         self.modes = torch.tensor(modes, dtype=torch.int32, device=parameters.device)
         self.iterations = 0
+
+    def drawn(self) -> torch.Tensor:
+        """The Gaussians (11, N) as the kernels take them."""
+        return self.parameters
+
+    def chain(self, gradient: torch.Tensor) -> torch.Tensor:
+        """Gradient (11, N) with respect to `parameters` from that with respect to `drawn()`."""
+        return gradient
 
     def step(
         self,
@@ -75,7 +87,8 @@ class FieldOptimiser:
         Returns:
             The loss before the step.
         """
-        image, samples, density = batch.render(self.parameters)
+        gaussians = self.drawn()
+        image, samples, density = batch.render(gaussians)
         error = image - target
         if softness > 0:
             length = torch.sqrt(error * error + softness * softness)
@@ -91,7 +104,7 @@ class FieldOptimiser:
             similarity, slope = native.ssim(image, target, batch.shapes)
             gradient -= slope * (ssim_weight / len(similarity))
             loss += ssim_weight * (1 - float(similarity.mean()))
-        self.gradient = batch.render_backward(gradient, samples, density, self.parameters)
+        self.gradient = self.chain(batch.render_backward(gradient, samples, density, gaussians))
         self.iterations += 1
         native.adam_(
             self.parameters,

@@ -1,13 +1,13 @@
 """Quality of resampled images on real scans by a fixed protocol: `python -m Testing.Benchmarks.quality`.
 
-single    4 mm axial slices cut from an isotropic scan, 1 % Rician noise, planes tilted 5 to 30 degrees, thin
-and
+single    4 mm axial slices cut from an isotropic scan, 1 % Rician noise, planes tilted 5 to 30 degrees, thin and
           4 mm thick truth, every method.
 pair      the same with a sagittal stack beside the axial one: each alone, Tikhonov super-resolution of both,
-    Gaussians
-          of both.
+          Gaussians of both.
 heldout   really acquired sparse stacks: every second slice is left out and predicted from the others.
 disturbed only when named: the pair, the sagittal stack with another gain, shading, offset, noise and place.
+recipe    only when named: the preset `paper` and voxel interpolation with three seeds, at the paper's size (22 axial slices
+          of 112 x 224) and on left-out slices; the sharpness as well, and Gaussians that no slice showed in the end.
 
 PSNR in dB (data range 1: the scan's 99.9th percentile), SSIM, LPIPS where its weights are on this computer;
 the mean over planes. Seconds are those of preparing a method (fit, volume) and of rendering one plane.
@@ -42,7 +42,9 @@ SHARED_DATA = ROOT.parent / "shared" / "data"
 Render = Callable[[Sequence[ImagePlane]], list[np.ndarray]]
 EXPERIMENTS = ("single", "pair", "heldout")
 #: Experiments that run only when they are named.
-LONG = ("disturbed",)
+LONG = ("disturbed", "recipe")
+#: Isotropic scans of `single`, `pair` and `disturbed`.
+SCANS = ("lumbar_t2", "brain_t1")
 #: Real sparse stacks: file, and the box of slices, rows and columns that is used.
 SPARSE = {
     "cervical GRE 5 mm": ("mr_spine/sct019_axial_mt0_5mm.nii.gz", np.s_[:, :, :]),
@@ -83,6 +85,9 @@ def _fit(preset: str, **options: Any) -> Callable[[list[SliceStack], int], Rende
 
 #: A fifth of the recipe's 1,000 epochs, which would take most of the benchmark's time.
 PAPER = "paper, 200 epochs"
+PAPER_EPOCHS = {PAPER: 200, "paper, 1,000 epochs": 1000}
+#: Of `recipe`, and its scan of the paper's size.
+SEEDS, FINE = (0, 1, 2), "brain_t1_fine"
 METHODS: dict[str, Callable[[list[SliceStack], int], Render]] = {
     "linear": lambda stacks, seed: _one_by_one(baselines.LinearInterpolator(stacks)),
     "voxel k=8": lambda stacks, seed: _one_by_one(baselines.VoxelInterpolator(stacks, k=8)),
@@ -90,12 +95,12 @@ METHODS: dict[str, Callable[[list[SliceStack], int], Render]] = {
     "cubic + profile": lambda stacks, seed: _one_by_one(baselines.SplineInterpolator(stacks)),
     "ridge": _ridge,
     "network": _network,
-    PAPER: _fit("paper", epochs=200),
+    **{name: _fit("paper", epochs=epochs) for name, epochs in PAPER_EPOCHS.items()},
     "fast": _fit("fast"),
     "Tikhonov": lambda stacks, seed: _one_by_one(baselines.SuperResolution(stacks)),
 }
 SINGLE = ("linear", "voxel k=8", "cubic", "cubic + profile", "ridge", "network", PAPER, "fast")
-HELDOUT = ("linear", "voxel k=8", "cubic", "cubic + profile", "ridge", "network", "fast")
+HELDOUT = SINGLE
 
 
 class Judge:
@@ -154,8 +159,8 @@ def pair(scans: Sequence[str], methods: Sequence[str], planes: int, judge: Judge
             for method in ("cubic + profile", "fast"):
                 if method in methods or method != "fast":
                     rows.append(judge.row(f"{label}: {method}", method, part, views))
-        for method in ("cubic + profile", "Tikhonov", "fast"):
-            if method in methods or method != "fast":
+        for method in ("cubic + profile", "Tikhonov", PAPER, "fast"):
+            if method in methods or method not in (PAPER, "fast"):
                 rows.append(judge.row(f"both: {method}", method, case.stacks, views))
         results[name] = rows
     return results
@@ -196,19 +201,86 @@ def heldout(names: Sequence[str], methods: Sequence[str], judge: Judge) -> dict[
     """Every second slice of really acquired stacks from the others."""
     results = {}
     for name in names:
-        stack = sparse_stack(name)
-        kept = stack.subset(range(0, stack.shape[0], 2))
-        left_out = [k for k in range(1, stack.shape[0] - 1, 2)]
-        border = 2  # pixels: how a method treats the edge of the image does not matter
-        truths = []
-        for k in left_out:
-            image = np.full(stack.shape[1:], np.nan, dtype=np.float32)
-            image[border:-border, border:-border] = stack.pixels[k, border:-border, border:-border]
-            truths.append(image)
-        views = {"left out": ([stack.plane(k) for k in left_out], truths)}
-        _title(f"{name}: {len(left_out)} slices left out of {stack.shape}", views)
+        kept, view = _left_out(name)
+        views = {"left out": view}
+        _title(f"{name}: {len(view[0])} slices left out, {kept.shape} kept", views)
         results[name] = [judge.row(method, method, [kept], views) for method in methods]
     return results
+
+
+def _left_out(name: str) -> tuple[SliceStack, tuple[list[ImagePlane], list[np.ndarray]]]:
+    """A really acquired stack without every second slice; these slices' planes and images."""
+    stack = sparse_stack(name)
+    left_out = range(1, stack.shape[0] - 1, 2)
+    border = 2  # pixels: how a method treats the edge of the image does not matter
+    truths = []
+    for k in left_out:
+        image = np.full(stack.shape[1:], np.nan, dtype=np.float32)
+        image[border:-border, border:-border] = stack.pixels[k, border:-border, border:-border]
+        truths.append(image)
+    return stack.subset(range(0, stack.shape[0], 2)), ([stack.plane(k) for k in left_out], truths)
+
+
+def recipe(methods: Sequence[str], planes: int, lpips: metrics.Lpips) -> dict[str, Any]:
+    """Rows of voxel interpolation and the preset `paper` with several seeds, at the paper's size and on a real stack.
+
+    Rows have the gradient energy as a share of the truth's and the number of Gaussians that the fit removed because no slice
+    showed them. All epochs are for the first seed and the paper's size alone.
+    """
+    results: dict[str, Any] = {}
+    for name in (FINE, "cervical GRE 5 mm"):
+        results[name] = []
+        runs = [(method, seed) for method in ("voxel k=8", PAPER) for seed in SEEDS]
+        runs += [(method, SEEDS[0]) for method in PAPER_EPOCHS if method != PAPER and name == FINE]
+        for method, seed in runs:
+            if method not in methods:
+                continue
+            if name == FINE:
+                case = evaluation.quality_case(name, SHARED_DATA, planes=planes, seed=seed)
+                stacks, views = case.stacks, {"thin": (case.planes, case.thin)}
+            else:
+                kept, view = _left_out(name)
+                stacks, views = [kept], {"left out": view}
+            if not results[name]:
+                _title(f"{name}: {stacks[0].shape}", views)
+            results[name].append(_recipe_row(method, seed, stacks, views, lpips))
+    return results
+
+
+def _recipe_row(
+    method: str,
+    seed: int,
+    stacks: list[SliceStack],
+    views: Mapping[str, tuple[Sequence[ImagePlane], Sequence[np.ndarray]]],
+    lpips: metrics.Lpips,
+) -> dict[str, Any]:
+    fields: list[GaussianField] = []
+    images: list[np.ndarray] = []
+
+    def prepare(stacks: list[SliceStack], seed: int) -> Render:
+        if method in PAPER_EPOCHS:
+            fields.append(gm.fit(stacks, preset="paper", seed=seed, epochs=PAPER_EPOCHS[method]))
+        render = fields[0].render_many if fields else METHODS[method](stacks, seed)
+
+        def remembered(planes: Sequence[ImagePlane]) -> list[np.ndarray]:
+            images[:] = render(planes)
+            return images
+
+        return remembered
+
+    row = Judge(seed, lpips).row(f"{method}, seed {seed}", prepare, stacks, views)
+    if "not_available" in row:
+        return row
+    (_, truths), *_ = views.values()
+    row["seed"], row["recipe"] = seed, method
+    row["energy"] = float(np.mean([metrics.gradient_energy(*pair) for pair in zip(images, truths, strict=True)]))
+    text = f"{'':26}  gradient energy {row['energy']:.2f} of the truth's"
+    if fields:
+        row["gaussians"] = len(fields[0])
+        row["without_slice"] = fields[0].report["gaussians_without_slice"]
+        text += f", {row['gaussians']:,} Gaussians, {row['without_slice']:,} without a slice removed"
+    print(text, flush=True)
+    return row
 
 
 def sparse_stack(name: str) -> SliceStack:
@@ -227,6 +299,13 @@ def sparse_stack(name: str) -> SliceStack:
     pixels = stack.pixels[box]
     pixels = pixels / np.percentile(pixels, 99.9)
     return SliceStack.from_array(pixels, poses, stack.slice_thickness[slices], name=name)
+
+
+def _merged(earlier: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of a table, those of earlier runs for methods that did not run now; new methods come before the last."""
+    fresh = {row["method"]: row for row in rows}
+    kept = [fresh.pop(row["method"], row) for row in earlier]
+    return [*kept[:-1], *fresh.values(), *kept[-1:]]
 
 
 def _title(text: str, views: dict[str, Any]) -> None:
@@ -253,7 +332,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--only", nargs="+", choices=(*EXPERIMENTS, *LONG), default=EXPERIMENTS, help="experiments to run"
     )
-    parser.add_argument("--scans", nargs="+", choices=list(evaluation.SCANS), default=list(evaluation.SCANS))
+    parser.add_argument("--scans", nargs="+", choices=SCANS, default=SCANS)
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), help="default: all")
     cases = list(disturbances.CASES)
     parser.add_argument("--cases", nargs="+", choices=cases, default=cases, help="disturbances; default: all")
@@ -268,24 +347,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     lpips = metrics.Lpips()
     if not lpips.available:
         print(f"LPIPS is not available: {lpips.reason}")
-    chosen = options.methods or [m for m in METHODS if not (options.quick and m == PAPER)]
+    chosen = options.methods or [m for m in METHODS if not (options.quick and m in PAPER_EPOCHS)]
     planes = min(options.planes, 6) if options.quick else options.planes
     judge = Judge(options.seed, lpips)
     results: dict[str, Any] = {"planes": planes, "seed": options.seed}
     if options.json.is_file():
-        # What is not run now keeps its figures, unless they are of other planes or another seed.
+        # What is not run now, rows as well, keeps its figures, unless they are of other planes or another seed.
         earlier = json.loads(options.json.read_text(encoding="utf-8"))
         if all(earlier.get(key) == value for key, value in results.items()):
             results = earlier
+    found: dict[str, Any] = {}
     if "single" in options.only:
-        results["single"] = single(options.scans, [m for m in SINGLE if m in chosen], planes, judge)
+        found["single"] = single(options.scans, [m for m in SINGLE if m in chosen], planes, judge)
     if "pair" in options.only:
-        results["pair"] = pair(options.scans, chosen, planes, judge)
+        found["pair"] = pair(options.scans, chosen, planes, judge)
     if "heldout" in options.only:
-        results["heldout"] = heldout(list(SPARSE), [m for m in HELDOUT if m in chosen], judge)
+        found["heldout"] = heldout(list(SPARSE), [m for m in HELDOUT if m in chosen], judge)
     if "disturbed" in options.only:
         chosen_cases = [name for name in cases if name in options.cases]  # in order, for the comparisons
-        results["disturbed"] = disturbed(options.scans, chosen_cases, planes, judge)
+        found["disturbed"] = disturbed(options.scans, chosen_cases, planes, judge)
+    if "recipe" in options.only:
+        found["recipe"] = recipe(chosen, planes, lpips)
+    for experiment, tables in found.items():
+        for name, rows in tables.items():
+            table = results.setdefault(experiment, {})
+            table[name] = _merged(table.get(name, []), rows)
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     print(f"\nWrote {options.json}")

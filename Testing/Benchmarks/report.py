@@ -62,6 +62,25 @@ def heldout(summary: dict[str, Any]) -> str:
     return _scores(summary["quality"]["heldout"], ("left out",))
 
 
+def recipe(summary: dict[str, Any]) -> str:
+    """The preset `paper` and voxel interpolation: figures of every seed."""
+    parts = []
+    for name, results in summary["quality"]["recipe"].items():
+        methods: dict[str, list[dict[str, Any]]] = {}
+        for row in sorted(results, key=lambda row: row["seed"]):
+            methods.setdefault(row["recipe"], []).append(row)
+        view = "left out" if "left out" in results[0] else "thin"
+        rows = []
+        for method, found in methods.items():
+            cells = [[f"{row[view]['psnr']:.2f}", f"{row[view]['ssim']:.3f}", f"{row['energy']:.2f}"] for row in found]
+            counts = [[f"{row['gaussians']:,}", f"{row['without_slice']:,}"] for row in found if "gaussians" in row]
+            columns = [*zip(*cells, strict=True), *(zip(*counts, strict=True) if counts else ((), ()))]
+            rows.append([method, *(" / ".join(column) for column in columns)])
+        header = ["method", f"{view} PSNR", f"{view} SSIM", "gradient energy", "Gaussians", "removed without a slice"]
+        parts.append(f"{name}:\n\n{markdown(header, rows)}")
+    return "\n\n".join(parts)
+
+
 def disturbed(summary: dict[str, Any]) -> str:
     """Scores of pairs with a disturbed stack, what is lost by it, and what is left of its motion."""
     views = ("thin", "thick")
@@ -322,7 +341,8 @@ def machine(summary: dict[str, Any]) -> str:
 
 
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
-    "quality": quality, "pair": pair, "disturbed": disturbed, "heldout": heldout, "studies": studies, "fit": fit,
+    "quality": quality, "pair": pair, "disturbed": disturbed, "heldout": heldout, "recipe": recipe,
+    "studies": studies, "fit": fit,
     "lattice": lattice, "kernels": kernels, "panel": panel, "cinematic": cinematic, "cinematic_speed": cinematic_speed,
     "experiment": experiment, "grading": grading, "machine": machine,
 }  # fmt: skip

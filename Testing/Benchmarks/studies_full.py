@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from GaussianMRILib.metrics import gradient_energy
+
 from .studies_pictures import save_exam
 from .studies_places import motions_of_slices
 from .studies_rows import PLANES, ROOT, Case, read
@@ -109,14 +111,5 @@ def _sharpness(field: Any, stack: Any, motions: Sequence[np.ndarray], most: int 
         slope, offset = np.polyfit(u, v, 1)
         error = float(np.mean((slope * u + offset - v) ** 2))
         psnr.append(10 * np.log10(float(np.percentile(v, 99.5)) ** 2 / max(error, 1e-12)))
-        energy.append(_energy(slope * image + offset, valid) / max(_energy(truth, valid), 1e-12))
+        energy.append(gradient_energy(slope * image + offset, truth))
     return {"stack": stack.name, "psnr": round(float(np.mean(psnr)), 2), "energy": round(float(np.mean(energy)), 3)}
-
-
-def _energy(image: np.ndarray, valid: np.ndarray) -> float:
-    """Sum of squared differences between neighbours that both count."""
-    total = 0.0
-    for axis in (0, 1):
-        both = np.minimum(*(np.take(valid, range(s, valid.shape[axis] - 1 + s), axis) for s in (0, 1)))
-        total += float((np.diff(np.where(valid, image, 0), axis=axis)[both] ** 2).sum())
-    return total

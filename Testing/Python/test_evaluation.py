@@ -167,6 +167,13 @@ def test_misuse_is_named(tmp_path: Path) -> None:
         simulate_stack(scan((4, 4, 4)), thickness=9)
 
 
+def test_the_papers_size(shared_data: Path) -> None:
+    source = load_isotropic("brain_t1_fine", shared_data)
+    assert source.spacing == pytest.approx(2 / 3)
+    stack = simulate_stack(source)
+    assert stack.shape == (22, 112, 224) and stack.spacing == pytest.approx(4)
+
+
 @pytest.mark.parametrize("name", ["lumbar_t2", "brain_t1"])
 def test_classical_methods_rank_on_real_scans_as_they_should(shared_data: Path, name: str) -> None:
     case = quality_case(name, shared_data, planes=6)

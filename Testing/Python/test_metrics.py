@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from GaussianMRILib.errors import GaussianMRIError
-from GaussianMRILib.metrics import gaussian_weight_mask, match_intensity, psnr, ssim, ssim_map
+from GaussianMRILib.metrics import (
+    gaussian_weight_mask,
+    gradient_energy,
+    match_intensity,
+    psnr,
+    ssim,
+    ssim_map,
+)
 
 
 def images(shape: tuple[int, int] = (24, 31), seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -55,6 +62,18 @@ def test_psnr_takes_the_range_of_the_truth_and_ignores_nan() -> None:
     valid = np.isfinite(image) & np.isfinite(truth)
     expected = 10 * np.log10(np.ptp(truth[valid]) ** 2 / np.mean((image - truth)[valid] ** 2))
     assert psnr(image, truth) == pytest.approx(expected)
+
+
+def test_gradient_energy_is_that_of_differences_between_valid_neighbours() -> None:
+    truth = np.array([[0.0, 1, 5], [2, 2, 2]])
+    image = np.array([[0.0, 3, np.nan], [1, 1, 4]])
+    # differences that both have: along rows 0-1, below 0-1, 1-2; along columns the first two
+    assert gradient_energy(image, truth) == pytest.approx((9 + 0 + 9 + 1 + 4) / (1 + 0 + 0 + 4 + 1))
+    assert gradient_energy(7 + truth / 2, truth) == pytest.approx(0.25)
+    with pytest.raises(GaussianMRIError, match="the same everywhere"):
+        gradient_energy(truth, np.ones((2, 3)))
+    with pytest.raises(GaussianMRIError, match="no valid pixel"):
+        gradient_energy(truth, np.full((2, 3), np.nan))
 
 
 def test_weighted_psnr_counts_pixels_as_often_as_they_weigh() -> None:

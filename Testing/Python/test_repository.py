@@ -203,6 +203,17 @@ def test_report_fills_the_readme() -> None:
     assert again == text
 
 
+def test_report_has_the_seeds_of_the_recipe_beside_each_other() -> None:
+    rows = [
+        {"recipe": method, "seed": seed, "thin": {"psnr": 21 + seed / 4, "ssim": 0.75}, "energy": 0.5, **more}
+        for method, more in (("voxel", {}), ("paper", {"gaussians": 90_000, "without_slice": 1234}))
+        for seed in (1, 0)
+    ]
+    text = _report().recipe({"quality": {"recipe": {"scan": rows}}})
+    assert "| voxel | 21.00 / 21.25 | 0.750 / 0.750 | 0.50 / 0.50 |  |  |" in text
+    assert "| paper | 21.00 / 21.25 | 0.750 / 0.750 | 0.50 / 0.50 | 90,000 / 90,000 | 1,234 / 1,234 |" in text
+
+
 def test_report_says_what_a_disturbed_stack_costs() -> None:
     report = _report()
     score = {"psnr": 30.0, "ssim": 0.9, "lpips": None}
