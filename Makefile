@@ -10,6 +10,7 @@
 #   make fuzz       5,000 damaged files of every kind, and kills at random moments: nothing may crash, hang or lie
 #   make test-gpu   the tests that need a CUDA GPU, in the environment of $(PYTHON), nothing is installed
 #   make lint       ruff, mypy, clang-format
+#   make docs       the documentation as a site in build/site; a link that leads nowhere is an error
 #   make sanitize   kernels under the address and undefined-behaviour sanitizers
 #   make clean      removes what the targets above made
 #
@@ -24,6 +25,7 @@ comma := ,
 READY := $(VENV)/.ready
 SLICER := $(VENV)/.slicer
 TOOLS := $(VENV)/.tools
+SITE := $(VENV)/.site
 RUN := $(VENV)/bin/python
 # With OLDEST the lower bounds of pyproject.toml take the place of the pinned versions.
 BOUNDS := grep -oE '"[A-Za-z0-9_-]+(\[[a-z0-9]+\])?[>=]=[0-9.]+"' pyproject.toml | sed -E 's/"|\[[^]]*\]//g; s/>=/==/' | sort -u
@@ -31,7 +33,7 @@ CONSTRAINTS = $(if $(OLDEST),$(BOUNDS),cat constraints.txt)
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt
 CPP_FILES := find csrc Testing/Native -name '*.cpp' -o -name '*.h' -o -name '*.cuh'
 
-.PHONY: demo test test-all test-oldest fuzz bench report test-gpu lint format sanitize clean
+.PHONY: demo test test-all test-oldest fuzz bench report test-gpu lint format docs sanitize clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -69,6 +71,9 @@ format: $(TOOLS)
 	$(RUN) -m ruff check --fix
 	$(CPP_FILES) | xargs $(VENV)/bin/clang-format -i
 
+docs: $(SITE)
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet
+
 # Address and undefined-behaviour sanitizers: the CPU kernels by their native tests, the CUDA ones by their emulation.
 sanitize: $(TOOLS)
 	$(VENV)/bin/cmake -S . -B build/sanitize -DGAUSSIANMRI_SANITIZE=ON -DGAUSSIANMRI_BUILD_TESTING=ON
@@ -101,6 +106,10 @@ $(SLICER): $(READY)
 
 $(TOOLS): $(READY)
 	$(PIP) --ignore-installed ruff mypy clang-format cmake
+	@touch $@
+
+$(SITE): $(READY)
+	$(PIP) mkdocs-material
 	@touch $@
 
 clean:

@@ -139,7 +139,7 @@ def backend() -> BackendInfo:
     the reference. GAUSSIANMRI_BACKEND = native | build | reference forces one.
 
     Raises:
-        GaussianMRIError: the one that was forced is not to be had.
+        GaussianMRIError: the one that was forced is not available.
     """
     name, library, reason = _selected()
     simd = library.simd if library else "torch"

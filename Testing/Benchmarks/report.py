@@ -1,6 +1,6 @@
-"""Fill the tables of README.md from Testing/Benchmarks/results/summary.json: `make report`.
+"""Fill the tables of the pages in docs/ from Testing/Benchmarks/results/summary.json: `make report`.
 
-A table goes between `<!-- bench:NAME -->` and `<!-- /bench:NAME -->`; what was not measured stays as it is.
+A table goes between `<!-- bench:NAME -->` and `<!-- /bench:NAME -->` of one page; what was not measured stays as it is.
 """
 
 from __future__ import annotations
@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-README = HERE.parents[1] / "README.md"
+PAGES = HERE.parents[1] / "docs"
 SUMMARY = HERE / "results" / "summary.json"
 
 
@@ -348,29 +348,39 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
 }  # fmt: skip
 
 
-def fill(text: str, summary: dict[str, Any]) -> tuple[str, list[str]]:
-    """`text` with the blocks that `summary` has results for, and the names of the other blocks."""
-    missing = []
+def fill(pages: Mapping[str, str], summary: dict[str, Any]) -> tuple[dict[str, str], list[str]]:
+    """`pages`, text by name, with the blocks that `summary` has results for, and the names of the other blocks."""
+    filled, missing = dict(pages), []
     for name, table in TABLES.items():
+        pattern = re.compile(rf"(<!-- bench:{name} -->\n).*?(<!-- /bench:{name} -->)", re.DOTALL)
+        count = sum(len(pattern.findall(text)) for text in filled.values())
+        if count != 1:
+            raise ValueError(f"{', '.join(filled)}: {count} blocks bench:{name}, expected one")
         try:
             content = table(summary)
         except KeyError:
             missing.append(name)
             continue
-        pattern = rf"(<!-- bench:{name} -->\n).*?(<!-- /bench:{name} -->)"
-        text, count = re.subn(pattern, lambda m, c=content: f"{m[1]}{c}\n{m[2]}", text, flags=re.DOTALL)
-        if count != 1:
-            raise ValueError(f"README.md has {count} blocks bench:{name}, expected one")
-    return text, missing
+        for page, text in filled.items():
+            filled[page] = pattern.sub(lambda m, c=content: f"{m[1]}{c}\n{m[2]}", text)
+    return filled, missing
+
+
+def read_pages() -> dict[str, str]:
+    """The pages of docs/, by file name."""
+    return {path.name: path.read_text(encoding="utf-8") for path in sorted(PAGES.glob("*.md"))}
 
 
 def main() -> int:
     if not SUMMARY.is_file():
         print("There are no results; run `make bench` first.", file=sys.stderr)
         return 1
-    text, missing = fill(README.read_text(encoding="utf-8"), json.loads(SUMMARY.read_text(encoding="utf-8")))
-    README.write_text(text, encoding="utf-8")
-    print("README.md is filled in" + (f", except {', '.join(missing)}" if missing else ""))
+    pages = read_pages()
+    filled, missing = fill(pages, json.loads(SUMMARY.read_text(encoding="utf-8")))
+    for name, text in filled.items():
+        if text != pages[name]:
+            (PAGES / name).write_text(text, encoding="utf-8")
+    print("The tables of docs/ are filled in" + (f", except {', '.join(missing)}" if missing else ""))
     return 0
 
 

@@ -144,15 +144,6 @@ def test_every_public_name_resolves() -> None:
         gm.transmogrify  # noqa: B018
 
 
-def test_links_in_documents_lead_somewhere() -> None:
-    for path in FILES:
-        if path.suffix != ".md":
-            continue
-        for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
-            if "://" not in target:
-                assert (path.parent / target).exists(), f"{path.relative_to(ROOT)} links to {target}"
-
-
 def test_versions_agree() -> None:
     import GaussianMRILib as gm
 
@@ -186,7 +177,7 @@ def _report() -> Any:
     return report
 
 
-def test_report_fills_the_readme() -> None:
+def test_report_fills_the_pages() -> None:
     report = _report()
     score = {"psnr": 30.0, "ssim": 0.9, "lpips": None}
     rows = [
@@ -195,12 +186,20 @@ def test_report_fills_the_readme() -> None:
         {"method": "network", "not_available": "no weights"},
     ]
     summary = json.loads(json.dumps({"quality": {"single": {"scan": rows}}}))
-    text, missing = report.fill((ROOT / "README.md").read_text(encoding="utf-8"), summary)
+    pages = report.read_pages()
+    filled, missing = report.fill(pages, summary)
+    assert [name for name in pages if filled[name] != pages[name]] == ["results.md"]
+    text = filled["results.md"]
     assert "| fast | **31.23** | **0.900** |" in text and "| cubic | 30.00 |" in text
     assert "Not measured: network." in text and "LPIPS |" not in text.split("bench:quality")[1]
     assert set(missing) == set(report.TABLES) - {"quality"}
-    again, _ = report.fill(text, summary)
-    assert again == text
+    assert report.fill(filled, summary)[0] == filled
+    half = text.index("<!-- bench:fit -->")
+    apart, _ = report.fill({"first.md": text[:half], "second.md": text[half:]}, summary)
+    assert apart["first.md"] + apart["second.md"] == text
+    for wrong in ({}, pages | {"copy.md": text}):
+        with pytest.raises(ValueError, match="blocks bench:quality, expected one"):
+            report.fill(wrong, summary)
 
 
 def test_report_has_the_seeds_of_the_recipe_beside_each_other() -> None:
@@ -224,8 +223,8 @@ def test_report_says_what_a_disturbed_stack_costs() -> None:
         {"method": "axial alone", "thin": score, "thick": score, "against": {"none": {"thin": -2.0, "thick": -1.5}}},
         {"method": "gain 2", "not_available": "no memory"},
     ]
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    text, missing = report.fill(readme, {"quality": {"disturbed": {"scan": rows}}})
+    filled, missing = report.fill(report.read_pages(), {"quality": {"disturbed": {"scan": rows}}})
+    text = filled["results.md"]
     scores = "30.00 | 0.900 | 30.00 | 0.900"
     assert f"| all | {scores} | -0.20 / -0.31 | -0.20 / -0.31 | 3.0 to 0.26 mm | half |" in text
     assert f"| axial alone | {scores} | -2.00 / -1.50 |  |  |  |" in text

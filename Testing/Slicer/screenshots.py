@@ -1,4 +1,4 @@
-"""The pictures of the modules in README.md: `python Testing/Slicer/screenshots.py`.
+"""The pictures of the modules in README.md and docs/: `python Testing/Slicer/screenshots.py`.
 
 The real panel works on Slicer's scene libraries with the synthetic spine; window and views are drawn offscreen by the
 test host, so frames and fonts differ from Slicer's own.

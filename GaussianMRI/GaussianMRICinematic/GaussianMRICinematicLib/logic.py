@@ -140,7 +140,7 @@ class GaussianMRICinematicLogic(ScriptedLoadableModuleLogic):
     ):
         """Render pictures of a volume and learn a model from them, in a process of its own.
 
-        A folder with an unfinished job of the same settings is gone on with.
+        In a folder with an unfinished job of the same settings, that job continues.
 
         :param look: name of a look, see `lookNames`.
         :param folder: made if need be; gets pictures, checkpoint, log and at last `model.ply`.
