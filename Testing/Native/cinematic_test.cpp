@@ -1,8 +1,10 @@
 // Path tracer and splat rasteriser through their C interface, for the sanitizers to watch: odd sizes, rays along the
 // axes and out of the volume, broken splats, cuts, misuse, every instruction set and several thread counts. Buffers are
 // exactly as long as promised. Usage: cinematic_test [seed]
-#include <common/splat_math.h>
-#include <common/trace_math.h>
+#include <paths/api.h>
+#include <paths/math.h>
+#include <splats/api.h>
+#include <splats/math.h>
 
 #include <cmath>
 #include <limits>

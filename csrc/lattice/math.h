@@ -15,7 +15,7 @@
 // every sample, and no result depends on how rows are shared out.
 #pragma once
 
-#include "../common/plane_math.h"
+#include "support/math.h"
 
 enum { kBrickSide = 8, kBrickRow = 8, kBrickLayer = 64, kBrickNodes = 512, kTaps = 4 };
 enum { kLatticeRun = 16 };               // pixels from one position in double precision to the next
