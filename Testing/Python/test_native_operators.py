@@ -200,6 +200,8 @@ def test_structures_and_constants_are_the_librarys(needs_kernels: None, monkeypa
                 library.agree({name: ours + 4})
     with pytest.raises(GaussianMRIError, match="kNothing is None there"):
         library.agree({"kNothing": 1})
+    with pytest.raises(GaussianMRIError, match="has no function nothing"):
+        library.call("nothing")
     monkeypatch.setitem(planes.NUMBERS, "GmPlane", 80)
     with pytest.raises(GaussianMRIError, match="GmPlane is 76 there and 80 here"):
         CpuPlanes(library)

@@ -6,6 +6,7 @@ import ctypes
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,6 +36,7 @@ class KernelLibrary:
         self._library.gaussianmri_simd.restype = ctypes.c_char_p
         self._library.gaussianmri_set_simd.argtypes = [ctypes.c_char_p]
         self._numbers: dict[str, int] = {}
+        self._functions: dict[str, Any] = {}
         for line in self._library.gaussianmri_describe().decode().splitlines():
             name, value = line.split()
             if value.isdecimal():
@@ -42,6 +44,7 @@ class KernelLibrary:
             else:
                 function = getattr(self._library, name)
                 function.argtypes, function.restype = [_TYPES[letter] for letter in value], ctypes.c_int
+                self._functions[name] = function
         self.agree(tiles.NUMBERS)
 
     def _other_version(self, difference: str = "") -> GaussianMRIError:
@@ -74,11 +77,14 @@ class KernelLibrary:
 
         Raises:
             ValueError: it refuses an argument.
-            GaussianMRIError: it failed.
+            GaussianMRIError: it failed, or there is none.
         """
+        function = self._functions.get(f"gaussianmri_{name}")
+        if function is None:
+            raise self._other_version(f": it has no function {name}")
         message = ctypes.create_string_buffer(_MESSAGE_SIZE)
         given = (a.data_ptr() if isinstance(a, Tensor) else a for a in arguments)
-        code = getattr(self._library, f"gaussianmri_{name}")(*given, ctypes.addressof(message), _MESSAGE_SIZE)
+        code = function(*given, ctypes.addressof(message), _MESSAGE_SIZE)
         if code == 1:
             raise ValueError(f"{name}: {message.value.decode()}.")
         if code != 0:
