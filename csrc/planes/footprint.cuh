@@ -44,7 +44,7 @@ GM_FUNCTION PixelBox pixel_box(const GmFootprint& f, float s, float t, float res
           clamp_to_int(ceilf(s - w), 0, columns), clamp_to_int(floorf(s + w), -1, columns - 1)};
 }
 
-// q and the coordinates (x, y) in which it has no mixed term; see plane_math.h.
+// q and the coordinates (x, y) in which it has no mixed term; see planes/math.h.
 GM_FUNCTION float quadratic(float q0, float A, float shear, float D, float* x, float* y) {
   *x += shear * *y;
   return q0 + A * *x * *x + D * *y * *y;

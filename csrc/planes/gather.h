@@ -14,7 +14,7 @@ static void pull(const float* gradient, const float* sample, const float* densit
   }
 }
 
-// The sums N, F, FX, FY, FXX, FXY, FYY (see plane_math.h) over the pixels of a box, without the amplitude. Columns are
+// The sums N, F, FX, FY, FXX, FXY, FYY (see planes/math.h) over the pixels of a box, without the amplitude. Columns are
 // the lanes, so the loop over rows sums only f {1, y, yy} and the powers of x come once, at the end.
 template <int Squarings, typename V, int Count>
 static inline void gather_box(const Footprints& f, int k, const BoxPlace& place, float limit, int stride,

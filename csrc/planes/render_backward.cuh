@@ -1,5 +1,5 @@
 // Backward: a gather. A warp owns a Gaussian: its lanes look for the planes that see it, 32 at a time, then go over the
-// pixels of each footprint together. Each lane keeps its own share of the eleven sums of plane_math.h, which are linear
+// pixels of each footprint together. Each lane keeps its own share of the eleven sums of math.h, which are linear
 // in the pixels, so that one warp reduction and one chain rule at the end serve all planes. No atomics, no sort, no
 // intermediate memory.
 #pragma once
