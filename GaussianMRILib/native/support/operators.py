@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -46,9 +45,8 @@ def plain(tensor: Tensor) -> Tensor:
 
 def plain_arguments(arguments: _Arguments) -> _Arguments:
     """A dataclass of arguments with `plain` tensors."""
-    values = {field.name: getattr(arguments, field.name) for field in fields(arguments)}  # type: ignore[arg-type]
-    changed = {name: plain(value) for name, value in values.items() if isinstance(value, Tensor)}
-    return replace(arguments, **changed)  # type: ignore[type-var]
+    values = vars(arguments).items()
+    return type(arguments)(**{name: plain(v) if isinstance(v, Tensor) else v for name, v in values})
 
 
 def check(condition: bool, message: str) -> None:
