@@ -1,7 +1,7 @@
 """What a plane cuts a volume open to, as the path tracer shows it, without tracing.
 
 What planes leave of a volume is convex, so nothing lies between a cut face and the lights: its light is in closed form,
-and so is its opacity (csrc/common/face_math.h, `gm_trace_face`). In front of splats, it shows every voxel of the plane
+and so is its opacity (csrc/paths/face_math.h, `gm_trace_face`). In front of splats, it shows every voxel of the plane
 that the user moves, whatever pictures the splats were learned from.
 """
 
@@ -24,7 +24,8 @@ from ..errors import GaussianMRIError
 from ..files import atomic_write, finite, number, read_arrays, reading
 from ..geometry import check_affine
 from ..geometry.affine import LARGEST_POSITION_MM
-from ..native.trace_ops import SCENE
+from ..native.paths import operators  # noqa: F401  registers them
+from ..native.paths.arguments import SCENE
 from .camera import Camera
 from .clip import ClipPlane
 from .presets import Preset

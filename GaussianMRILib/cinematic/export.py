@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
 from ..files import atomic_write
-from ..native.splat_reference import sh_basis
+from ..native.splats.reference import sh_basis
 from .clip import ClipPlane
 from .model import CinematicModel, quaternions_of
 from .model_files import save_model, suffixed

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ..errors import GaussianMRIError
-from ..native import splat_reference
+from ..native.splats import reference
+from ..native.splats.arguments import CAMERA_SIZE, SplatScene
 from .splats import Splats
 
 if TYPE_CHECKING:
@@ -90,11 +91,11 @@ def rasterise(
     packed = pack_camera(camera, clip, background)
     values = (splats.means, splats.quaternions, splats.scales, splats.sh, opacities, screen)
     if splats.means.dtype == torch.float32:
-        from ..native import splat_ops
+        from ..native.splats import operators
 
-        image, alpha, depth, radii = splat_ops.rasterise(*values, packed.float(), *size)
+        image, alpha, depth, radii = operators.rasterise(*values, packed.float(), *size)
     else:
-        image, alpha, depth, radii = splat_reference.rasterise(*values, packed.to(splats.means), *size)
+        image, alpha, depth, radii = reference.rasterise(SplatScene(*values, packed.to(splats.means), *size))
     if statistics is not None:
         statistics.radii, statistics.offsets, statistics.size = radii, screen, size
     return image, alpha, depth
@@ -103,7 +104,7 @@ def rasterise(
 def pack_camera(
     camera: Camera, clip: ClipPlane | None = None, background: tuple[float, float, float] = (0.0, 0.0, 0.0)
 ) -> Tensor:
-    """The camera, plane and background as the kernels take them (see `native.splat_reference`): float64 on the CPU.
+    """The camera, plane and background as the kernels take them (see `native.splats.arguments.CAMERA`): float64 on the CPU.
 
     Raises:
         GaussianMRIError: a value is not finite, or the picture has no pixels.
@@ -125,7 +126,7 @@ def pack_camera(
             [clip is not None],
         ]
     )
-    if values.shape != (splat_reference.CAMERA_SIZE,) or not np.isfinite(values).all():
+    if values.shape != (CAMERA_SIZE,) or not np.isfinite(values).all():
         raise GaussianMRIError(
             "The camera, the clip plane or the background has a value that is not finite, or a wrong shape."
         )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import GaussianMRIError
-from ..native.splat_reference import rotation_matrices
+from ..native.splats.reference import rotation_matrices
 
 SH_C0 = 0.28209479177387814
 """The spherical harmonic of degree 0: colour = 0.5 + SH_C0 * sh[:, 0]."""

@@ -73,7 +73,7 @@ class PathTracer:
     """Renders one volume with one preset; cutting planes and camera change freely.
 
     Light scattering in a heterogeneous medium by delta tracking, surfaces where the gradient is strong (after Kroes et
-    al. 2012, "Exposure Render"), square lights and a dome, crisp shaded cut faces; csrc/common/trace_math.h.
+    al. 2012, "Exposure Render"), square lights and a dome, crisp shaded cut faces; csrc/paths/math.h.
 
     Args:
         volume: (K, J, I), any real dtype; what is not finite is the smallest value.
@@ -194,13 +194,13 @@ class PathTracer:
         """The kernel's sums, and the samples in them, after each pass."""
         import torch
 
-        from ..native import trace_ops
+        from ..native.paths import arguments, operators  # noqa: F401  registers them
 
         if samples < 1:
             raise GaussianMRIError(f"An image needs at least one sample per pixel, got {samples}.")
         volume = self._volume
         scene = volume.scene(camera, clips, self.preset)
-        sums = torch.zeros(camera.height, camera.width, trace_ops.SUMS, device=self.device)
+        sums = torch.zeros(camera.height, camera.width, arguments.SUMS, device=self.device)
         pixels = camera.height * camera.width
         # The first passes are short, so that something is there at once and a cancel is heard; a GPU's passes are
         # bounded as well, because displays watch how long a kernel runs.

@@ -83,7 +83,7 @@ class TracerVolume:
         """
         import torch
 
-        from ..native.trace_ops import MAX_LIGHTS, MAX_PLANES, SCENE
+        from ..native.paths.arguments import MAX_LIGHTS, MAX_PLANES, SCENE
 
         clips = [*self.rois, *clips]
         if len(clips) > MAX_PLANES - 6:
@@ -200,7 +200,7 @@ def prepare(
             "The transfer function shows nothing of this volume. Raise its opacity over the volume's values, "
             f"{float(volume[finite_slice(volume)].min()):g} to {float(volume[finite_slice(volume)].max()):g}."
         )
-    from ..native.trace_ops import CELL
+    from ..native.paths.arguments import CELL
 
     where = [np.flatnonzero(seen.any(axis=tuple(a for a in range(3) if a != axis))) for axis in (2, 1, 0)]
     top = np.array(values.shape[::-1]) - 1.0
@@ -218,7 +218,7 @@ def _radius(
     high: NDArray[np.float64],
 ) -> float:
     """Distance of the farthest corner of a cell that is not empty from the box's middle, mm."""
-    from ..native.trace_ops import CELL
+    from ..native.paths.arguments import CELL
 
     cells = np.argwhere(seen)[:, ::-1]
     centre = (low + high) / 2
@@ -292,7 +292,7 @@ def _gradients(
 
 def _cell_range(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Smallest and largest value of each cell, the voxels on its upper sides included."""
-    from ..native.trace_ops import CELL
+    from ..native.paths.arguments import CELL
 
     smallest, largest = values, values
     for axis in range(3):

@@ -30,7 +30,7 @@ def default_volume(scene: Any) -> Any:
 
 def kernel_notice() -> str:
     """A sentence for the first line of a panel where there are no compiled kernels; else empty."""
-    from ..native.backend import why_slow
+    from ..native.support.backend import why_slow
 
     reason = why_slow()
     if not reason:

@@ -11,8 +11,8 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from .backend import BackendInfo, backend
-from .build import cache_folder, source_root
+from .support.backend import BackendInfo, backend
+from .support.build import cache_folder, source_root
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,8 +51,8 @@ if hasattr(os, "register_at_fork"):
 def _ops():  # type: ignore[no-untyped-def]
     import torch
 
-    from . import ops  # noqa: F401  registers the operators
-    from .lattice import operators  # noqa: F401
+    from .lattice import operators  # noqa: F401  registers them
+    from .planes import operators as of_planes  # noqa: F401
 
     return torch.ops.gaussianmri
 

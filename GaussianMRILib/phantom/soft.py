@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .build import Build, Disc
 from .frame import Floats, Points
 from .layers import Layer, Texture, Value, both, ellipse, rounded, slab, superellipse
-
-if TYPE_CHECKING:
-    from .anatomy import Build, Disc
 
 CSF, FAT, ROOT, MUSCLE, LIGAMENT = 1.0, 0.75, 0.4, 0.2, 0.1
 ROOT_RADIUS = 2.9

@@ -51,7 +51,7 @@ def machine() -> dict[str, Any]:
     import numpy
     import torch
 
-    from GaussianMRILib.native.backend import kernels
+    from GaussianMRILib.native.support.backend import kernels
 
     library = kernels()
     matrix_units = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()

@@ -24,7 +24,8 @@ from GaussianMRILib.cinematic.camera import Camera
 from GaussianMRILib.cinematic.clip import ClipPlane
 from GaussianMRILib.cinematic.rasterise import rasterise
 from GaussianMRILib.cinematic.splats import Splats
-from GaussianMRILib.native import backend, splat_ops
+from GaussianMRILib.native import backend
+from GaussianMRILib.native.splats import operators as splat_operators
 
 PLANE = ClipPlane.from_point([5.0, 8.0, 10.0], [0.4, 0.8, 0.45])
 EYE = (150.0, 500.0, 120.0)
@@ -95,7 +96,7 @@ def gradient_errors(device: str) -> dict[str, float]:
     for seed in range(5):
         scene = raster_scene(100 + seed, count=1000, size=(96, 96), cut=True)
         leaves = [t.to(device).requires_grad_() for t in (*scene.splats, scene.screen)]
-        pictures = splat_ops.rasterise(*leaves, scene.camera, scene.width, scene.height)
+        pictures = splat_operators.rasterise(*leaves, scene.camera, scene.width, scene.height)
         torch.autograd.backward(pictures[:3], tuple(g.to(device) for g in scene.gradients))
         for name, leaf, want in zip(NAMES, leaves, scene.reference_gradients(), strict=True):
             error = leaf.grad.cpu().double() - want

@@ -28,7 +28,9 @@ import torch
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
 
-from GaussianMRILib.native.cuda_operators import CudaOperators  # noqa: E402
+from GaussianMRILib import native  # noqa: E402
+from GaussianMRILib.native.planes.arguments import AdamStep, Implementation, PlaneScene  # noqa: E402
+from GaussianMRILib.native.planes.cuda import CudaPlanes  # noqa: E402
 
 CUT, BACKGROUND = 7.814728, 0.01
 # Operations for each pixel-Gaussian pair inside the ellipse, exponential and division counted as one.
@@ -64,10 +66,28 @@ def problem(slices: int, rows: int, columns: int, gaussians: int, device: str) -
     return {**moved, "shapes": torch.tensor([[rows, columns]] * slices, dtype=torch.int32)}
 
 
-def fit(operators: Any, data: dict[str, torch.Tensor], passes: int) -> tuple[float, float]:
+class Dispatched:
+    """The operators as users reach them, through torch's dispatcher."""
+
+    def render_planes(self, scene: PlaneScene) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        return native.render_planes(*vars(scene).values())
+
+    def render_planes_backward(
+        self, grad_image: torch.Tensor, samples: torch.Tensor, density: torch.Tensor, scene: PlaneScene
+    ) -> torch.Tensor:
+        return native.render_planes_backward(grad_image, samples, density, *vars(scene).values())
+
+    def ssim(self, image: torch.Tensor, target: torch.Tensor, shapes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return native.ssim(image, target, shapes)
+
+    def adam_(self, step: AdamStep) -> None:
+        native.adam_(*vars(step).values())
+
+
+def fit(operators: Implementation, data: dict[str, torch.Tensor], passes: int) -> tuple[float, float]:
     """Loss (0.7 L1 + 0.3 (1 - SSIM)) before and after `passes` steps of Adam over all slices.
 
-    `operators` has the four operators: a CudaOperators, or the module GaussianMRILib.native.
+    `operators` are those of planes: a CudaPlanes, or Dispatched.
     """
     parameters, shapes, target = data["parameters"].clone(), data["shapes"], data["target"]
     planes = (data["frames"], shapes, data["offsets"], data["weights"], BACKGROUND, CUT)
@@ -77,14 +97,14 @@ def fit(operators: Any, data: dict[str, torch.Tensor], passes: int) -> tuple[flo
     m, v = torch.zeros_like(parameters), torch.zeros_like(parameters)
     losses = []
     for step in range(1, passes + 1):
-        image, samples, density = operators.render_planes(parameters, *planes)
+        image, samples, density = operators.render_planes(PlaneScene(parameters, *planes))
         similarity, similarity_gradient = operators.ssim(image, target, shapes)
         difference = image - target
         if step in (1, passes):
             losses.append(0.7 * difference.abs().mean() + 0.3 * (1 - similarity.mean()))
         grad = 0.7 / target.numel() * difference.sign() - 0.3 / len(shapes) * similarity_gradient
-        gradient = operators.render_planes_backward(grad, samples, density, parameters, *planes)
-        operators.adam_(parameters, gradient, m, v, rates, modes, step, 0.9, 0.999, 1e-8)
+        gradient = operators.render_planes_backward(grad, samples, density, PlaneScene(parameters, *planes))
+        operators.adam_(AdamStep(parameters, gradient, m, v, rates, modes, step))
     return float(losses[0]), float(losses[-1])
 
 
@@ -211,18 +231,18 @@ def main() -> int:
         if not torch.cuda.is_available():
             print("This benchmark needs a CUDA GPU; torch finds none here.", file=sys.stderr)
             return 77
-        from GaussianMRILib.native.cuda_launch import CudaLauncher
+        from GaussianMRILib.native.support.cuda_launch import CudaLauncher
 
         inner, device = CudaLauncher(), "cuda"
         data = problem(options.slices, 112, 224, options.gaussians, device)
         machine = torch.cuda.get_device_name()
     watch = Stopwatch(device)
-    plain = CudaOperators(inner)
+    plain = CudaPlanes(inner)
     fit(plain, data, 2)  # compiles, and warms the allocator
     bandwidth = copy_bandwidth(watch, 1 << 28 if watch.gpu else 1 << 20)
 
     timed = TimedLauncher(inner, watch)
-    fit(CudaOperators(timed), data, options.repeats)
+    fit(CudaPlanes(timed), data, options.repeats)
     work, kernels = workload(data), timed.medians()
     least = floors(data, work)
     figures: dict[str, Any] = {
@@ -250,12 +270,11 @@ def main() -> int:
 
     operators = {}
     planes = (data["frames"], data["shapes"], data["offsets"], data["weights"], BACKGROUND, CUT)
-    image, samples, density = plain.render_planes(data["parameters"], *planes)
+    scene = PlaneScene(data["parameters"], *planes)
+    image, samples, density = plain.render_planes(scene)
     calls = {
-        "render_planes": lambda: plain.render_planes(data["parameters"], *planes),
-        "render_planes_backward": lambda: plain.render_planes_backward(
-            image, samples, density, data["parameters"], *planes
-        ),
+        "render_planes": lambda: plain.render_planes(scene),
+        "render_planes_backward": lambda: plain.render_planes_backward(image, samples, density, scene),
         "ssim": lambda: plain.ssim(image, data["target"], data["shapes"]),
     }
     for name, call in calls.items():

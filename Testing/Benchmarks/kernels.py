@@ -29,8 +29,8 @@ import torch
 from scipy import ndimage
 
 from GaussianMRILib import native
-from GaussianMRILib.native import reference
-from GaussianMRILib.native.backend import kernels
+from GaussianMRILib.native.planes import reference
+from GaussianMRILib.native.support.backend import kernels
 
 BOX = (112.0, 224.0, 80.0)
 PROFILE = ([-1.75, 0.0, 1.75], [0.275, 0.45, 0.275])  # a slice of 4 mm in three samples

@@ -33,7 +33,7 @@ from scipy import ndimage
 from GaussianMRILib import native
 from GaussianMRILib.gaussians import GaussianField, GaussianLattice
 from GaussianMRILib.geometry import ImagePlane
-from GaussianMRILib.native.backend import kernels
+from GaussianMRILib.native.support.backend import kernels
 from Testing.Benchmarks.kernels import least
 
 RESULTS = Path(__file__).resolve().parent / "results"

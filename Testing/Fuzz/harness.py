@@ -81,7 +81,7 @@ def warm() -> None:
     import GaussianMRILib.grading.experiment
     import GaussianMRILib.grading.network
     import GaussianMRILib.grading.train
-    import GaussianMRILib.native.ops  # noqa: F401
+    import GaussianMRILib.native.planes.operators  # noqa: F401
 
     try:
         import monai.networks.nets  # noqa: F401

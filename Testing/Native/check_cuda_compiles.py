@@ -25,6 +25,8 @@ ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_90", "sm_120")
 
 sys.path.insert(0, str(REPOSITORY))
 
+from GaussianMRILib.native.support.cuda_launch import compile_cubin, entry  # noqa: E402
+
 
 @dataclass(frozen=True)
 class Resources:
@@ -52,7 +54,7 @@ def compile_with_nvcc(nvcc: str, architecture: str) -> list[Resources]:
     """
     with tempfile.TemporaryDirectory() as folder:
         unit = Path(folder) / "kernels.cu"
-        unit.write_text('#include "cuda/kernels.cuh"\n', encoding="utf-8")
+        unit.write_text(entry(CSRC), encoding="utf-8")
         command = [
             nvcc,
             "-std=c++17",
@@ -84,8 +86,6 @@ def compile_with_nvrtc(architecture: str) -> int:
         ImportError: cuda-core is not installed.
         GaussianMRIError: NVRTC is missing or refuses.
     """
-    from GaussianMRILib.native.cuda_launch import compile_cubin
-
     return len(compile_cubin(architecture, CSRC))
 
 

@@ -1,8 +1,10 @@
 // Path tracer and splat rasteriser through their C interface, for the sanitizers to watch: odd sizes, rays along the
 // axes and out of the volume, broken splats, cuts, misuse, every instruction set and several thread counts. Buffers are
 // exactly as long as promised. Usage: cinematic_test [seed]
-#include <common/splat_math.h>
-#include <common/trace_math.h>
+#include <paths/api.h>
+#include <paths/math.h>
+#include <splats/api.h>
+#include <splats/math.h>
 
 #include <cmath>
 #include <limits>
@@ -41,13 +43,14 @@ Medium make_medium(std::mt19937& random, int i, int j, int k, bool inside, bool 
     for (int side = 0; side < 2; ++side) {
       GmTracePlane& plane = s.plane[2 * a + side];
       const float sign = side ? 1.0f : -1.0f;
-      plane.voxel[a] = plane.normal[a] = sign;
+      plane.voxel[a] = sign;
+      plane.normal = sign * Vec3{a == 0 ? 1.0f : 0.0f, a == 1 ? 1.0f : 0.0f, a == 2 ? 1.0f : 0.0f};
       plane.voxel[3] = side ? static_cast<float>(size[a] - 1) : 0.0f;
     }
   }
   s.planes = 7;
-  const float cut[3] = {0.6f, 0.0f, 0.8f};
-  for (int a = 0; a < 3; ++a) s.plane[6].voxel[a] = s.plane[6].normal[a] = cut[a];
+  s.plane[6].normal = {0.6f, 0.0f, 0.8f};
+  s.plane[6].voxel[0] = 0.6f, s.plane[6].voxel[1] = 0.0f, s.plane[6].voxel[2] = 0.8f;
   s.plane[6].voxel[3] = 0.3f * static_cast<float>(i) + 0.5f * static_cast<float>(k);
   s.lights = 1;
   s.light[0] = {{0, 200, 0}, {20, 0, 0}, {0, 0, 20}, {0, -1, 0}, {1, 1, 1}, 1600.0f};
@@ -55,21 +58,19 @@ Medium make_medium(std::mt19937& random, int i, int j, int k, bool inside, bool 
   s.events = 4;
   s.width = 13;
   s.height = 9;
-  if (!inside) s.eye[1] = 100.0f;
+  if (!inside) s.eye.y = 100.0f;
   // The middle pixel's rays are nearly parallel to an axis.
-  s.corner[0] = -0.05f * static_cast<float>(s.width);
-  s.corner[1] = -1.0f;
-  s.corner[2] = 0.05f * static_cast<float>(s.height);
-  s.right[0] = 0.1f;
-  s.down[2] = -0.1f;
+  s.corner = {-0.05f * static_cast<float>(s.width), -1.0f, 0.05f * static_cast<float>(s.height)};
+  s.right.x = 0.1f;
+  s.down.z = -0.1f;
   s.value_scale = 255.0f / 65535.0f;
   s.gradient_scale = 5000.0f;
   s.face = 1.0f;
   s.anisotropy = 0.3f;
   s.reflectance = 0.04f;
   s.shininess = 20.0f;
-  s.up[2] = 1.0f;
-  for (int c = 0; c < 3; ++c) s.zenith[c] = s.horizon[c] = s.nadir[c] = 1.0f;
+  s.up.z = 1.0f;
+  s.zenith = s.horizon = s.nadir = {1.0f, 1.0f, 1.0f};
   m.values.resize(product({i, j, k}));
   for (auto& value : m.values) value = static_cast<uint16_t>(65535.0f * unit(random));
   if (gradients) {

@@ -1,6 +1,8 @@
 // The kernels through their C interface: odd sizes, odd Gaussians, misuse, every instruction set and several thread
 // counts, on random scenes. Images are compared with the definition in double precision; everything else is for the
 // sanitizers to watch. Usage: kernels_test [seed]
+#include <planes/api.h>
+
 #include <cmath>
 #include <cstring>
 #include <limits>

@@ -1,6 +1,8 @@
 // The lattice's kernels through their C interface: random lattices with missing bricks, planes near and far, several
 // thread counts, every instruction set. Images are compared with the definition in double precision and the adjoint
 // with the images; everything else is for the sanitizers to watch. Usage: lattice_test [seed]
+#include <lattice/api.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>

@@ -1,7 +1,7 @@
 // What the native test programs share: checks that are counted, and a run with every instruction set.
 #pragma once
 
-#include <gaussianmri.h>
+#include <support/api.h>
 
 #include <cstdio>
 #include <cstdlib>

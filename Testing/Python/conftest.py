@@ -47,7 +47,7 @@ def threads() -> Iterator[Callable[[int], None]]:
 @pytest.fixture
 def needs_kernels() -> None:
     """Skips the test where the reference implementation, which is slow, has to do."""
-    from GaussianMRILib.native.backend import kernels
+    from GaussianMRILib.native.support.backend import kernels
 
     if kernels() is None:
         pytest.skip("needs the compiled kernels")

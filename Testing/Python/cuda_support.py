@@ -16,9 +16,10 @@ from native_scenes import Scene, oblique_frames
 from seeds import chosen_seed
 from ssim_bounds import ssim_bounds
 
-from GaussianMRILib.native import reference
-from GaussianMRILib.native.backend import kernels
-from GaussianMRILib.native.cuda_operators import CudaOperators
+from GaussianMRILib.native.planes import reference
+from GaussianMRILib.native.planes.arguments import PlaneScene
+from GaussianMRILib.native.planes.cuda import CudaPlanes
+from GaussianMRILib.native.support.backend import kernels
 
 EMULATION = Path(__file__).resolve().parents[1] / "Native" / "cuda_emulation"
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="the CUDA emulation needs g++")
@@ -35,9 +36,9 @@ def emulation_launcher(seed: int = 0) -> Any:
     return EmulationLauncher(seed=seed)
 
 
-def emulated(seed: int = 0, **limits: int) -> CudaOperators:
+def emulated(seed: int = 0, **limits: int) -> CudaPlanes:
     """The CUDA operators on the host emulation."""
-    return CudaOperators(emulation_launcher(seed), **limits)
+    return CudaPlanes(emulation_launcher(seed), **limits)
 
 
 @contextmanager
@@ -106,7 +107,7 @@ def clear_pixels(scene: Scene, margin: float = 5e-4) -> torch.Tensor:
 
 def assert_forward_agrees(scene: Scene, result: tuple[torch.Tensor, ...], tolerance: float = 1e-4) -> None:
     """Image, samples and density against the float64 reference, away from edges."""
-    expected = reference.render_planes(*scene.in_double())
+    expected = reference.render_planes(PlaneScene(*scene.in_double()))
     clear = clear_pixels(scene)
     assert scene.total < 100 or clear.float().mean() > 0.5
     for name, ours, theirs in zip(("image", "samples", "density"), result, expected, strict=True):
@@ -115,14 +116,15 @@ def assert_forward_agrees(scene: Scene, result: tuple[torch.Tensor, ...], tolera
         assert torch.isfinite(ours).all() and (error.numel() == 0 or error.max() < tolerance), name
 
 
-def assert_backward_agrees(scene: Scene, operators: CudaOperators, seed: int, device: str = "cpu") -> None:
+def assert_backward_agrees(scene: Scene, operators: CudaPlanes, seed: int, device: str = "cpu") -> None:
     """Gradient against float64 autograd of the reference, to 1e-4 of the largest entry of its kind."""
-    _, samples, density = reference.render_planes(*scene.in_double())
+    _, samples, density = reference.render_planes(PlaneScene(*scene.in_double()))
     grad = torch.randn(scene.total, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     grad = torch.where(clear_pixels(scene), grad, 0.0)
-    expected = reference.render_planes_backward(grad, samples, density, *scene.in_double())
+    expected = reference.render_planes_backward(grad, samples, density, PlaneScene(*scene.in_double()))
     ours = operators.render_planes_backward(
-        grad.float().to(device), samples.float().to(device), density.float().to(device), *scene.to(device)
+        grad.float().to(device), samples.float().to(device), density.float().to(device),
+        PlaneScene(*scene.to(device)),
     )
     assert ours.shape == expected.shape and torch.isfinite(ours).all()
     if expected.numel():

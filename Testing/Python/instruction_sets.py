@@ -6,7 +6,7 @@ import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from GaussianMRILib.native.backend import kernels
+from GaussianMRILib.native.support.backend import kernels
 
 NAMES = ("avx512", "avx2", "sse2", "neon", "scalar")
 

@@ -9,6 +9,7 @@ from native_scenes import oblique_frames
 from torch import Tensor
 
 from GaussianMRILib.native.lattice import reference
+from GaussianMRILib.native.lattice.arguments import LatticePlanes
 
 #: Scales of a smoothness prior, one for each axis.
 SCALES = (1.0, 0.7, 2.0)
@@ -40,6 +41,14 @@ class LatticeScene(NamedTuple):
     def adjoint(self, grad_image: Tensor) -> tuple:
         """The arguments of `native.lattice_render_backward`."""
         return (grad_image, *self[1:], self.bricks)
+
+    def parted(self) -> tuple[Tensor, LatticePlanes]:
+        """What an implementation's `lattice_render` takes."""
+        return self.nodes, LatticePlanes(*self[1:])
+
+    def parted_adjoint(self, grad_image: Tensor) -> tuple[Tensor, LatticePlanes, int]:
+        """What an implementation's `lattice_render_backward` takes."""
+        return grad_image, LatticePlanes(*self[1:]), self.bricks
 
 
 def lattice_scene(
@@ -100,7 +109,7 @@ def clear_pixels(scene: LatticeScene, margin: float = 3e-5) -> Tensor:
     the taps change, and rounding decides which four they are."""
     clear = torch.ones(scene.total, dtype=torch.bool)
     size = 8 * torch.tensor(scene.table.shape[::-1])
-    for _, _, pixels, points in reference._samples(*scene[2:6]):
+    for _, _, pixels, points in reference._samples(LatticePlanes(*scene[1:])):
         outside = ((points < -3) | (points > size + 3)).any(dim=1)
         clear[pixels] &= ((points - points.round()).abs() > margin).all(dim=1) | outside
     return clear
@@ -108,7 +117,7 @@ def clear_pixels(scene: LatticeScene, margin: float = 3e-5) -> Tensor:
 
 def assert_images_agree(scene: LatticeScene, result: tuple[Tensor, ...], tolerance: float = 1e-5) -> None:
     """Image and density against the reference in float64; the nodes' values lie in 0..1."""
-    expected = reference.lattice_render(*scene.in_double())
+    expected = reference.lattice_render(*scene.in_double().parted())
     clear = clear_pixels(scene)
     assert scene.total < 100 or clear.float().mean() > 0.95
     for name, ours, theirs in zip(("image", "density"), result, expected, strict=True):
@@ -122,11 +131,11 @@ def assert_adjoint_agrees(scene: LatticeScene, run: object, seed: int, tolerance
     generator = torch.Generator().manual_seed(seed)
     grad = torch.randn(scene.total, generator=generator) * clear_pixels(scene)
     ours = run(*scene.adjoint(grad))  # type: ignore[operator]
-    theirs = reference.lattice_render_backward(*scene.adjoint(grad.double()))
+    theirs = reference.lattice_render_backward(*scene.parted_adjoint(grad.double()))
     assert ours.shape == theirs.shape == (scene.bricks, 8, 8, 8)
     if theirs.numel():
         # What is summed counts: of many terms with either sign little may be left.
-        scale = float(reference.lattice_render_backward(*scene.adjoint(grad.double().abs())).max()) + 1e-6
+        scale = float(reference.lattice_render_backward(*scene.parted_adjoint(grad.double().abs())).max()) + 1e-6
         assert float((ours.double() - theirs).abs().max()) < tolerance * scale
 
 

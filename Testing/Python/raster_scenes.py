@@ -10,7 +10,8 @@ from torch import Tensor
 from GaussianMRILib.cinematic.camera import Camera
 from GaussianMRILib.cinematic.clip import ClipPlane
 from GaussianMRILib.cinematic.rasterise import pack_camera
-from GaussianMRILib.native import splat_reference as reference
+from GaussianMRILib.native.splats import reference
+from GaussianMRILib.native.splats.arguments import Pictures, SplatScene
 
 NAMES = ("means", "quaternions", "scales", "sh", "opacities", "screen")
 
@@ -31,16 +32,12 @@ class RasterScene:
 
     def reference(self) -> tuple[Tensor, ...]:
         """What the float64 reference draws."""
-        return reference.rasterise(*self._double(), self.camera.double(), self.width, self.height)
+        return reference.rasterise(SplatScene(*self._double(), self.camera.double(), self.width, self.height))
 
     def reference_gradients(self) -> tuple[Tensor, ...]:
-        return reference.rasterise_backward(
-            *(g.double() for g in self.gradients),
-            *self._double(),
-            self.camera.double(),
-            self.width,
-            self.height,
-        )
+        scene = SplatScene(*self._double(), self.camera.double(), self.width, self.height)
+        pictures = Pictures(*reference.rasterise(scene)[:3])
+        return reference.rasterise_backward(pictures, Pictures(*(g.double() for g in self.gradients)), scene)
 
     def _double(self) -> list[Tensor]:
         return [t.double() for t in (*self.splats, self.screen)]
@@ -48,7 +45,7 @@ class RasterScene:
     def clear_pixels(self) -> Tensor:
         """(H, W): no splat is so near to a limit (1/255, 0.99, 1e-4) that float32 may decide otherwise."""
         camera = self.camera.double()
-        splats = reference.project(*self._double(), camera, self.width, self.height)
+        splats = reference.project(SplatScene(*self._double(), camera, self.width, self.height))
         y, x = torch.meshgrid(torch.arange(self.height), torch.arange(self.width), indexing="ij")
         points = torch.stack([x.reshape(-1), y.reshape(-1)], dim=1).double() + 0.5
         alpha = reference.alphas(splats, points, camera)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from GaussianMRILib.native.reference import _window
+from GaussianMRILib.native.planes.reference import _window
 
 UNIT = 2.0**-24  # rounding to float32, relative
 ROUNDINGS = 8.0

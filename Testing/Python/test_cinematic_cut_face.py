@@ -24,7 +24,9 @@ from GaussianMRILib.cinematic.options import TrainOptions
 from GaussianMRILib.cinematic.presets import Light
 from GaussianMRILib.cinematic.tracer import PathTracer
 from GaussianMRILib.cinematic.train import Trainer
-from GaussianMRILib.native import trace_ops, trace_reference
+from GaussianMRILib.native.paths import reference
+from GaussianMRILib.native.paths.arguments import SCENE, FaceScene
+from GaussianMRILib.native.paths.cuda import CudaPaths
 
 LIGHTS = (Light(30, 40, colour=(1, 0.9, 0.8)), Light(-90, 10, size=2.0, intensity=0.6, colour=(0.7, 0.8, 1)))
 DOME = {"zenith": (0.5, 0.6, 0.7), "horizon": (0.4, 0.4, 0.3), "nadir": (0.1, 0.2, 0.2)}
@@ -117,9 +119,9 @@ def test_kernel_and_reference_agree(
     face.paint(*ours, camera, plane, side)
     v = face.volume
     scene = v.scene(camera, [plane], face.preset)
-    dome = torch.from_numpy(_dome(np.frombuffer(scene.numpy().tobytes(), trace_ops.SCENE)[0])).float()
-    trace_reference.trace_faces_(
-        *theirs, scene, v.values, v.gradients, v.table, dome, face.preset.exposure, side
+    dome = torch.from_numpy(_dome(np.frombuffer(scene.numpy().tobytes(), SCENE)[0])).float()
+    reference.trace_faces_(
+        *theirs, FaceScene(scene, v.values, v.gradients, v.table, dome, face.preset.exposure, side)
     )
     assert float((ours[1] - before[1]).abs().max()) > 0.1
     for a, b in zip(ours, theirs, strict=True):
@@ -138,11 +140,11 @@ def test_emulated_cuda_kernel_equals_the_processors() -> None:
     theirs = torch.zeros(21, 37, 3), torch.zeros(21, 37), torch.zeros(21, 37)
     v = face.volume
     scene = v.scene(camera, [plane], face.preset)
-    dome = torch.from_numpy(_dome(np.frombuffer(scene.numpy().tobytes(), trace_ops.SCENE)[0])).float()
+    dome = torch.from_numpy(_dome(np.frombuffer(scene.numpy().tobytes(), SCENE)[0])).float()
     with scalar_against_emulation() as launcher:
         ours = painted(face, camera, plane, 2)
-        trace_ops.launch_faces(
-            launcher, *theirs, scene, v.values, v.gradients, v.table, dome, face.preset.exposure, 2
+        CudaPaths(launcher).trace_faces_(
+            *theirs, FaceScene(scene, v.values, v.gradients, v.table, dome, face.preset.exposure, 2)
         )
     assert launcher.launched == ["gm_trace_faces"] and float(ours[1].max()) > 0.5
     for a, b in zip(ours, theirs, strict=True):

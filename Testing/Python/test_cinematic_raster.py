@@ -17,20 +17,21 @@ from GaussianMRILib.cinematic.clip import ClipPlane
 from GaussianMRILib.cinematic.rasterise import ScreenStatistics, rasterise
 from GaussianMRILib.cinematic.splats import SH_C0, Splats
 from GaussianMRILib.errors import GaussianMRIError
-from GaussianMRILib.native import splat_ops
-from GaussianMRILib.native import splat_reference as reference
+from GaussianMRILib.native.splats import operators as splat_operators
+from GaussianMRILib.native.splats import reference
+from GaussianMRILib.native.splats.arguments import SplatScene
 
 CASES = [(0, 3, (75, 61), False), (1, 3, (75, 61), True), (2, 2, (16, 33), True), (3, 1, (1, 50), False),
          (4, 0, (70, 64), True)]  # fmt: skip
 
 
 def draw(scene: RasterScene) -> tuple[Tensor, ...]:
-    return splat_ops.rasterise(*scene.splats, scene.screen, scene.camera, scene.width, scene.height)
+    return splat_operators.rasterise(*scene.splats, scene.screen, scene.camera, scene.width, scene.height)
 
 
 def gradients(scene: RasterScene) -> tuple[Tensor, ...]:
     leaves = [t.clone().requires_grad_() for t in (*scene.splats, scene.screen)]
-    pictures = splat_ops.rasterise(*leaves, scene.camera, scene.width, scene.height)
+    pictures = splat_operators.rasterise(*leaves, scene.camera, scene.width, scene.height)
     torch.autograd.backward(pictures[:3], scene.gradients)
     return tuple(leaf.grad for leaf in leaves)
 
@@ -257,7 +258,7 @@ def test_float64_is_drawn_by_the_reference() -> None:
     leaves = [t.double()[:6].requires_grad_() for t in (*scene.splats, scene.screen)]
 
     def pictures(*values: Tensor) -> Tensor:
-        image, alpha, depth, _ = reference.rasterise(*values, scene.camera.double(), 20, 20)
+        image, alpha, depth, _ = reference.rasterise(SplatScene(*values, scene.camera.double(), 20, 20))
         return image.sum() + alpha.sum() + 0.01 * depth.sum()
 
     assert torch.autograd.gradcheck(pictures, leaves, eps=1e-7, atol=1e-3, rtol=1e-3)
@@ -287,9 +288,9 @@ def test_misuse_of_the_operator(name: str) -> None:
     splats = list(scene.splats)
     splats[NAMES.index(name)] = splats[NAMES.index(name)][:-1] if name != "means" else splats[0][:, :2]
     with pytest.raises(ValueError, match=r"must have"):
-        splat_ops.rasterise(*splats, scene.screen, scene.camera, 17, 18)
+        splat_operators.rasterise(*splats, scene.screen, scene.camera, 17, 18)
     with pytest.raises(ValueError, match="1 to 16384"):
-        splat_ops.rasterise(*scene.splats, scene.screen, scene.camera, 0, 18)
+        splat_operators.rasterise(*scene.splats, scene.screen, scene.camera, 0, 18)
 
 
 def test_misuse() -> None:

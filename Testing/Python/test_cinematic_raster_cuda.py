@@ -10,19 +10,19 @@ from cuda_support import emulation_launcher, needs_compiler
 from raster_scenes import RasterScene, assert_gradients_agree, assert_pictures_agree, raster_scene
 from torch import Tensor
 
-from GaussianMRILib.native import splat_cuda, splat_ops
+from GaussianMRILib.native.splats import operators as splat_operators
+from GaussianMRILib.native.splats.arguments import Pictures, SplatScene
+from GaussianMRILib.native.splats.cuda import CudaSplats
 
 
-def emulated(seed: int = 0) -> splat_cuda.CudaRasteriser:
-    return splat_cuda.CudaRasteriser(emulation_launcher(seed))
+def emulated(seed: int = 0) -> CudaSplats:
+    return CudaSplats(emulation_launcher(seed))
 
 
-def run(
-    rasteriser: splat_cuda.CudaRasteriser, scene: RasterScene
-) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    given = (scene.splats, scene.camera, scene.width, scene.height)
-    pictures = rasteriser.rasterise(*given)
-    return pictures, rasteriser.rasterise_backward(pictures[:3], scene.gradients, *given)
+def run(splats: CudaSplats, scene: RasterScene) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    given = SplatScene(*scene.splats, scene.screen, scene.camera, scene.width, scene.height)
+    pictures = splats.rasterise(given)
+    return pictures, splats.rasterise_backward(Pictures(*pictures[:3]), Pictures(*scene.gradients), given)
 
 
 @needs_compiler
@@ -67,7 +67,7 @@ def test_gpu_equals_the_reference(cut: bool) -> None:
         pytest.skip("needs a CUDA GPU")
     scene = raster_scene(26, count=2000, size=(120, 90), cut=cut)
     leaves = [t.cuda().requires_grad_() for t in (*scene.splats, scene.screen)]
-    pictures = splat_ops.rasterise(*leaves, scene.camera, scene.width, scene.height)
+    pictures = splat_operators.rasterise(*leaves, scene.camera, scene.width, scene.height)
     torch.autograd.backward(pictures[:3], tuple(g.cuda() for g in scene.gradients))
     assert_pictures_agree(scene, tuple(p.detach().cpu() for p in pictures))
     assert_gradients_agree(scene, tuple(leaf.grad.cpu() for leaf in leaves), 3e-5)

@@ -15,7 +15,7 @@ from GaussianMRILib.cinematic.clip import ClipPlane
 from GaussianMRILib.cinematic.presets import Light
 from GaussianMRILib.cinematic.tracer import PathTracer, srgb_to_linear, tone_map
 from GaussianMRILib.errors import GaussianMRIError
-from GaussianMRILib.native.trace_ops import CELL
+from GaussianMRILib.native.paths.arguments import CELL
 
 pytestmark = pytest.mark.usefixtures("needs_kernels")
 
@@ -203,7 +203,8 @@ def test_instruction_sets_agree() -> None:
 @pytest.mark.parametrize("gradients", [(), [[0, 0.2], [0.1, 1]]], ids=["plain", "gradients"])
 def test_kernels_equal_the_reference(gradients: object, seed: int) -> None:
     """Multiple scattering, lights, dome, highlights and a cut face, against an independent implementation."""
-    from GaussianMRILib.native import trace_ops, trace_reference
+    from GaussianMRILib.native.paths import reference
+    from GaussianMRILib.native.paths.arguments import SUMS, TraceScene
 
     volume = blob()
     preset = plain(
@@ -221,9 +222,9 @@ def test_kernels_equal_the_reference(gradients: object, seed: int) -> None:
     tracer = PathTracer(volume, affine((1.1, 0.9, 1.3), volume.shape), preset)
     clip = ClipPlane.from_point(tracer.centre + np.array([0, 3, 0]), (0.4, 1, 0.2))
     scene = tracer._volume.scene(tracer.camera(25, 15, size=80), [clip], tracer.preset)
-    ours, theirs = torch.zeros(80, 80, trace_ops.SUMS), torch.zeros(80, 80, trace_ops.SUMS)
+    ours, theirs = torch.zeros(80, 80, SUMS), torch.zeros(80, 80, SUMS)
     torch.ops.gaussianmri.trace_(ours, scene, *tracer._volume.tensors(), seed, 0, 500)
-    trace_reference.trace_(theirs, scene, *tracer._volume.tensors(), seed, 0, 16)
+    reference.trace_(theirs, TraceScene(scene, *tracer._volume.tensors(), seed, 0, 16))
     ours, theirs = (x[16:-16, 16:-16].mean(dim=(0, 1)) / n for x, n in ((ours, 500), (theirs, 16)))
     assert float(ours[3]) > 0.3
     mean = float(ours[:3].mean())

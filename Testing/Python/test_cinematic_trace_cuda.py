@@ -13,8 +13,9 @@ from trace_scenes import affine, blob, plain
 from GaussianMRILib.cinematic.clip import ClipPlane
 from GaussianMRILib.cinematic.presets import Light
 from GaussianMRILib.cinematic.tracer import PathTracer
-from GaussianMRILib.native import trace_ops
-from GaussianMRILib.native.backend import kernels
+from GaussianMRILib.native.paths.arguments import SCENE, SUMS, TraceScene
+from GaussianMRILib.native.paths.cuda import CudaPaths
+from GaussianMRILib.native.support.backend import kernels
 
 
 def arguments(tracer: PathTracer, size: tuple[int, int], clip: ClipPlane) -> tuple[torch.Tensor, ...]:
@@ -43,11 +44,11 @@ def test_emulated_kernel_equals_the_processors(gradients: object) -> None:
     """The same source, so the same image but for paths that rounding leads elsewhere."""
     tracer = shiny(gradients)
     scene = arguments(tracer, (37, 21), ClipPlane.from_point(tracer.centre, (0.3, 1, 0.2)))
-    ours, theirs = torch.zeros(21, 37, trace_ops.SUMS), torch.zeros(21, 37, trace_ops.SUMS)
+    ours, theirs = torch.zeros(21, 37, SUMS), torch.zeros(21, 37, SUMS)
     with scalar_against_emulation() as launcher:
         torch.ops.gaussianmri.trace_(ours, *scene, 5, 3, 16)
-        trace_ops.launch_trace(launcher, theirs, *scene, 5, 3, 9)
-        trace_ops.launch_trace(launcher, theirs, *scene, 5, 12, 7)
+        CudaPaths(launcher).trace_(theirs, TraceScene(*scene, 5, 3, 9))
+        CudaPaths(launcher).trace_(theirs, TraceScene(*scene, 5, 12, 7))
     same = (ours - theirs).abs().amax(dim=-1) <= 1e-3 * ours.abs().amax(dim=-1) + 1e-5
     assert launcher.launched == ["gm_trace"] * 2 and float(ours[..., 3].sum()) > 800
     assert float(same.float().mean()) > 0.9
@@ -79,10 +80,10 @@ def test_gpu_equals_the_processor(gpu: Callable[[PathTracer], PathTracer]) -> No
 def test_operator_refuses_what_does_not_fit() -> None:
     tracer = shiny()
     scene, *volume = arguments(tracer, (8, 6), ClipPlane((0, 0, 1), 100.0))
-    sums = torch.zeros(6, 8, trace_ops.SUMS)
+    sums = torch.zeros(6, 8, SUMS)
     trace = torch.ops.gaussianmri.trace_
     with pytest.raises(ValueError, match="sums must have the shape"):
-        trace(torch.zeros(8, 6, trace_ops.SUMS), scene, *volume, 0, 0, 1)
+        trace(torch.zeros(8, 6, SUMS), scene, *volume, 0, 0, 1)
     with pytest.raises(ValueError, match=r"values must be torch\.uint16"):
         trace(sums, scene, volume[0].to(torch.int32), *volume[1:], 0, 0, 1)
     with pytest.raises(ValueError, match="seed"):
@@ -91,7 +92,7 @@ def test_operator_refuses_what_does_not_fit() -> None:
         trace(sums, scene, *volume[:4], volume[4][:-1], 0, 0, 1)
     if kernels() is not None:
         broken = scene.clone()
-        broken[list(trace_ops.SCENE.names).index("planes") + 4] = 3  # size and cells are three words each
+        broken[list(SCENE.names).index("planes") + 4] = 3  # size and cells are three words each
         with pytest.raises(ValueError, match="clip planes"):
             trace(sums, broken, *volume, 0, 0, 1)
     torch.library.opcheck(

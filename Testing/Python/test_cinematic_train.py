@@ -22,7 +22,7 @@ from GaussianMRILib.cinematic.options import METHODS, TrainOptions
 from GaussianMRILib.cinematic.start import random_splats
 from GaussianMRILib.cinematic.train import Trainer, channel_ssim, photometric_loss, train_model
 from GaussianMRILib.metrics import Lpips, ssim
-from GaussianMRILib.native import reference
+from GaussianMRILib.native.planes import reference
 
 QUICK = TrainOptions.preset("quick", ssim_weight=0.2, degree=1, width=16, depth=2)
 

@@ -19,7 +19,8 @@ from seeds import chosen_seed
 
 from GaussianMRILib import native
 from GaussianMRILib.errors import GaussianMRIError
-from GaussianMRILib.native import cuda, cuda_launch, ops
+from GaussianMRILib.native.planes import operators
+from GaussianMRILib.native.support import cuda_launch
 
 CHECK = Path(__file__).resolve().parents[1] / "Native" / "check_cuda_compiles.py"
 _SPEC = importlib.util.spec_from_file_location("check_cuda_compiles", CHECK)
@@ -70,7 +71,7 @@ def test_changed_sources_are_compiled_anew(
     monkeypatch.setenv("GAUSSIANMRI_CACHE", str(tmp_path / "cache"))
     shutil.copytree(check.CSRC, tmp_path / "csrc")
     cuda_launch.compile_cubin("sm_80")
-    with (tmp_path / "csrc" / "cuda" / "adam.cuh").open("a") as file:
+    with (tmp_path / "csrc" / "planes" / "adam.cuh").open("a") as file:
         file.write("\nthis is not C++;\n")
     with pytest.raises(GaussianMRIError, match="do not compile for sm_80"):
         cuda_launch.compile_cubin("sm_80", tmp_path / "csrc")
@@ -86,6 +87,47 @@ def test_a_cache_that_cannot_be_written_is_no_error(
 
 def _kernels() -> list[str]:
     return list(cuda_launch.kernel_signatures(cuda_launch.source_folder()))
+
+
+def _signatures(folder: Path, source: str) -> dict[str, str]:
+    (folder / "some").mkdir(exist_ok=True)
+    (folder / "some" / "cuda.cuh").write_text(source)
+    return cuda_launch.kernel_signatures(folder)
+
+
+def test_signatures_are_read_from_the_sources(tmp_path: Path) -> None:
+    source = (
+        "// a __global__ word in a comment, and (brackets)\n"
+        'extern "C" __global__ void gm_one(const float* a, long long* b, const unsigned char* c, int n) {}\n'
+        'extern "C" __global__ void __launch_bounds__(256, 2)\n    gm_two(float x,\n           long long y) {}\n'
+    )
+    assert _signatures(tmp_path, source) == {"gm_one": "pppi", "gm_two": "fq"}
+
+
+@pytest.mark.parametrize(
+    ("declaration", "words"),
+    [
+        ("void gm_one(const int n)", "'const int n' of gm_one"),
+        ("void gm_one(bool n)", "'bool n' of gm_one"),
+        ("void gm_one(float* a, double n)", "'double n' of gm_one"),
+        ("void gm_one(unsigned n)", "'unsigned n' of gm_one"),
+        ("void gm_one(long n)", "'long n' of gm_one"),
+        ("void gm_one()", "'' of gm_one"),
+        ("__launch_bounds__(256) void gm_one(int n)", "cannot be read"),
+        ("void __launch_bounds__(min(256, 2)) gm_one(int n)", "cannot be read"),
+        ("int gm_one(int n)", "cannot be read"),
+    ],
+)
+def test_what_a_signature_does_not_say_is_refused(tmp_path: Path, declaration: str, words: str) -> None:
+    """A kernel that is read wrongly, or not at all, would fail only where there is a GPU."""
+    source = f'extern "C" __global__ void gm_two(int n) {{}}\nextern "C" __global__ {declaration} {{}}\n'
+    with pytest.raises(GaussianMRIError, match=f"csrc/some/cuda.cuh.*{words}"):
+        _signatures(tmp_path, source)
+
+
+def test_every_kernel_of_the_sources_is_known() -> None:
+    declared = sum(path.read_text().count("__global__ void") for path in cuda_launch.source_files(check.CSRC))
+    assert len(_kernels()) == declared >= 20
 
 
 def test_arguments_are_packed_by_the_kernels_signature() -> None:
@@ -163,13 +205,13 @@ def test_emulation_refuses_what_hardware_leaves_undefined(tmp_path: Path) -> Non
 @needs_compiler
 def test_torch_operators_reach_the_cuda_implementation(monkeypatch: pytest.MonkeyPatch) -> None:
     """What torch.ops does with CUDA tensors - checks, autograd - with the emulation in the GPU's place."""
-    operators = emulated()
+    planes = emulated()
     scene = random_scene(chosen_seed(), gaussians=50)
     target = torch.rand(scene.total)
     gradients = []
     for on_cuda in (False, True):
         if on_cuda:
-            monkeypatch.setattr(ops, "_implementation", lambda device: operators)
+            monkeypatch.setattr(operators, "_implementation", lambda device: planes)
         parameters = scene.parameters.clone().requires_grad_()
         image, _, _ = native.render_planes(parameters, *scene[1:])
         mean, _ = native.ssim(image, target, scene.shapes)
@@ -181,7 +223,7 @@ def test_torch_operators_reach_the_cuda_implementation(monkeypatch: pytest.Monke
             values, parameters.grad, m, v, torch.full((11,), 0.1), torch.zeros(11, dtype=torch.int32), 1
         )
         gradients.append(parameters.grad)
-    assert operators.launcher.launched[-1] == "gm_adam_step"
+    assert planes.launcher.launched[-1] == "gm_adam_step"
     scale = gradients[0].abs().amax(dim=1, keepdim=True)
     # Edges of footprints may fall differently here; elsewhere the two agree.
     assert ((gradients[0] - gradients[1]).abs() < 1e-3 * scale).float().mean() > 0.95
@@ -190,9 +232,9 @@ def test_torch_operators_reach_the_cuda_implementation(monkeypatch: pytest.Monke
 def test_without_a_gpu_the_reason_is_said() -> None:
     if torch.cuda.is_available():
         pytest.skip("a GPU is here")
-    state = cuda.status()
+    state = cuda_launch.status()
     assert not state.available and ("without CUDA" in state.reason or "no CUDA device" in state.reason)
-    assert cuda.describe().startswith("not available: ")
+    assert cuda_launch.describe().startswith("not available: ")
 
 
 def test_without_cuda_core_the_reason_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,8 +242,8 @@ def test_without_cuda_core_the_reason_is_said(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "Some GPU")
-    cuda._operators.cache_clear()
-    state = cuda.status()
+    cuda_launch.launcher.cache_clear()
+    state = cuda_launch.status()
     assert not state.available and state.device == "Some GPU" and "pip install cuda-core" in state.reason
     with pytest.raises(GaussianMRIError, match="cuda-core"):
-        cuda.ssim(torch.zeros(4), torch.zeros(4), torch.tensor([[2, 2]], dtype=torch.int32))
+        operators._implementation("cuda")

@@ -21,11 +21,13 @@ from torch import Tensor
 
 from GaussianMRILib import native
 from GaussianMRILib.native.lattice import operators
+from GaussianMRILib.native.lattice.arguments import LatticePlanes
 from GaussianMRILib.native.lattice.cuda import CudaLattice
 
 
 def adjoint(lattice: CudaLattice, *arguments: object) -> Tensor:
-    return lattice.render_backward(*arguments[:-1], brick_count=arguments[-1])  # type: ignore[arg-type]
+    grad_image, *planes, bricks = arguments
+    return lattice.lattice_render_backward(grad_image, LatticePlanes(*planes), bricks)  # type: ignore[arg-type]
 
 
 @needs_compiler
@@ -33,11 +35,11 @@ def test_equals_the_reference() -> None:
     seed = chosen_seed()
     scene = lattice_scene(seed, [(19, 37), (33, 16), (0, 3), (1, 50), (40, 1)])
     lattice = CudaLattice(emulation_launcher())
-    assert_images_agree(scene, lattice.render(*scene))
+    assert_images_agree(scene, lattice.lattice_render(*scene.parted()))
     assert_adjoint_agrees(scene, partial(adjoint, lattice), seed)
     guide = torch.rand_like(scene.nodes)
     for edge in (0.0, 0.2):
-        ours = lattice.smooth(scene.nodes, guide, scene.table, SCALES, edge)
+        ours = lattice.lattice_smooth(scene.nodes, guide, scene.table, SCALES, edge)
         assert_smooth_agrees(scene, guide, edge, ours)
 
 
@@ -49,7 +51,7 @@ def test_order_of_threads_does_not_matter() -> None:
     results = []
     for order in (0, 5):
         lattice = CudaLattice(emulation_launcher(order))
-        results.append((*lattice.render(*scene), adjoint(lattice, *scene.adjoint(grad))))
+        results.append((*lattice.lattice_render(*scene.parted()), adjoint(lattice, *scene.adjoint(grad))))
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
@@ -57,10 +59,10 @@ def test_order_of_threads_does_not_matter() -> None:
 def test_nothing_to_draw() -> None:
     lattice = CudaLattice(emulation_launcher())
     for empty in empty_scenes():
-        image, density = lattice.render(*empty)
+        image, density = lattice.lattice_render(*empty.parted())
         assert image.shape == (empty.total,) and not image.any() and not density.any()
         assert not adjoint(lattice, *empty.adjoint(torch.ones(empty.total))).any()
-        assert lattice.smooth(empty.nodes, empty.nodes, empty.table, SCALES, 0.1).shape == empty.nodes.shape
+        assert lattice.lattice_smooth(empty.nodes, empty.nodes, empty.table, SCALES, 0.1).shape == empty.nodes.shape
 
 
 @needs_compiler

@@ -7,7 +7,8 @@ import torch
 from cuda_support import assert_ssim_agrees, emulated, needs_compiler
 from seeds import chosen_seed
 
-from GaussianMRILib.native import reference
+from GaussianMRILib.native.planes import reference
+from GaussianMRILib.native.planes.arguments import AdamStep
 
 pytestmark = needs_compiler
 
@@ -67,10 +68,10 @@ def test_adam_matches_reference() -> None:
     expected = [x.double() for x in (parameters, m, v)]
     for step in range(1, 6):
         grad = torch.randn(rows, columns, generator=generator)
-        emulated().adam_(parameters, grad, m, v, rates, modes, step, 0.9, 0.999, 1e-8)
-        reference.adam_(
+        emulated().adam_(AdamStep(parameters, grad, m, v, rates, modes, step, 0.9, 0.999, 1e-8))
+        reference.adam_(AdamStep(
             expected[0], grad.double(), *expected[1:], rates.double(), modes, step, 0.9, 0.999, 1e-8
-        )
+        ))
     for ours, theirs in zip((parameters, m, v), expected, strict=True):
         torch.testing.assert_close(ours.double(), theirs, atol=1e-5, rtol=1e-5)
 
@@ -81,7 +82,7 @@ def test_adam_leaves_entries_with_a_bad_gradient() -> None:
     grad[:, 1], grad[:, 2] = float("nan"), float("inf")
     m, v = torch.zeros(3, 4), torch.zeros(3, 4)
     modes, rates = torch.tensor([0, 1, 2], dtype=torch.int32), torch.full((3,), 0.1)
-    emulated().adam_(parameters, grad, m, v, rates, modes, 1, 0.9, 0.999, 1e-8)
+    emulated().adam_(AdamStep(parameters, grad, m, v, rates, modes, 1, 0.9, 0.999, 1e-8))
     assert torch.equal(parameters[:, 1:3], torch.full((3, 2), 0.5)) and torch.equal(
         m[:, 1:3], torch.zeros(3, 2)
     )
@@ -91,4 +92,4 @@ def test_adam_leaves_entries_with_a_bad_gradient() -> None:
 def test_adam_of_nothing() -> None:
     empty = torch.empty(11, 0)
     modes, rates = torch.zeros(11, dtype=torch.int32), torch.zeros(11)
-    emulated().adam_(empty, empty, empty, empty, rates, modes, 1, 0.9, 0.999, 1e-8)
+    emulated().adam_(AdamStep(empty, empty, empty, empty, rates, modes, 1, 0.9, 0.999, 1e-8))

@@ -16,7 +16,7 @@ import pytest
 from fit_scenes import scan
 
 import GaussianMRILib as gm
-from GaussianMRILib.native.cuda_launch import source_files
+from GaussianMRILib.native.support.cuda_launch import source_files
 
 ROOT = Path(__file__).resolve().parents[2]
 STAND_IN = ROOT / "Testing" / "CMake"
@@ -95,13 +95,13 @@ def test_every_file_is_packaged(installed: Path) -> None:
     assert len(kernels) == 1
     sources = {path.relative_to(ROOT / "csrc").as_posix() for path in source_files(ROOT / "csrc")}
     assert files(modules / "GaussianMRILib" / "native" / "csrc", ".cuh", ".h") == sources
-    assert {"cuda/render.cuh", "lattice/cuda.cuh", "lattice/math.h"} <= sources
+    assert {"planes/render.cuh", "lattice/cuda.cuh", "lattice/math.h", "support/tiles.cuh"} <= sources
 
 
 @pytest.mark.slow
 def test_kernels_are_built_without_torch_and_python(build: Path) -> None:
     done = run("ninja", "-t", "deps", cwd=build)
-    assert "kernels.cpp" in done.stdout and "gaussianmri.h" in done.stdout
+    assert "kernels.cpp" in done.stdout and "support/api.h" in done.stdout
     assert not re.findall(r"\S*(?:Python\.h|/torch/|/ATen/|/c10/)\S*", done.stdout)
 
 
@@ -127,7 +127,7 @@ def test_the_package_works_alone(installed: Path, tmp_path: Path) -> None:
 import json, sys
 import numpy as np
 import GaussianMRILib as gm
-from GaussianMRILib.native.backend import backend
+from GaussianMRILib.native.support.backend import backend
 given = np.load({str(tmp_path / "scan.npz")!r})
 stack = gm.SliceStack(given["pixels"], given["poses"], given["thickness"])
 plane = gm.ImagePlane(given["plane"], {plane.shape}, {plane.thickness})

@@ -22,7 +22,7 @@ from GaussianMRILib.cinematic.model_files import load_model, save_model
 from GaussianMRILib.cinematic.presets import Light, Preset
 from GaussianMRILib.cinematic.tracer import PathTracer
 from GaussianMRILib.cinematic.transfer import TransferFunction
-from GaussianMRILib.native.build import check_private
+from GaussianMRILib.native.support.build import check_private
 from GaussianMRILib.tensor_files import load_optimiser, read_state, write_state
 
 ROOT = Path(gm.__file__).resolve().parents[1]

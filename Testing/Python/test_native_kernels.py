@@ -9,7 +9,8 @@ from native_scenes import random_scene
 from ssim_bounds import ssim_bounds
 
 from GaussianMRILib import native
-from GaussianMRILib.native import reference
+from GaussianMRILib.native.planes import reference
+from GaussianMRILib.native.planes.arguments import AdamStep, PlaneScene
 
 pytestmark = pytest.mark.usefixtures("needs_kernels")
 
@@ -30,7 +31,7 @@ def relative(a: torch.Tensor, b: torch.Tensor) -> float:
 def test_image_and_gradient_match_the_reference(simd: str, seed: int) -> None:
     scene = random_scene(seed, gaussians=700, shapes=[(37, 53), (41, 9)])
     image, samples, density = native.render_planes(*scene)
-    true_image, true_samples, true_density = reference.render_planes(*scene.in_double())
+    true_image, true_samples, true_density = reference.render_planes(PlaneScene(*scene.in_double()))
     for s in range(3):
         agreed(samples[s], true_samples[s])
     assert relative(density, true_density) < 1e-3
@@ -38,7 +39,7 @@ def test_image_and_gradient_match_the_reference(simd: str, seed: int) -> None:
         image, true_image
     )
     gradient = native.render_planes_backward(upstream, samples, density, *scene)
-    truth = reference.render_planes_backward(upstream.double(), true_samples, true_density, *scene.in_double())
+    truth = reference.render_planes_backward(upstream.double(), true_samples, true_density, PlaneScene(*scene.in_double()))
     for row in range(11):
         assert relative(gradient[row], truth[row]) < 1e-3, f"row {row}"
 
@@ -47,11 +48,11 @@ def test_image_and_gradient_match_the_reference(simd: str, seed: int) -> None:
 def test_other_cuts(cut: float, seed: int) -> None:
     scene = random_scene(seed, gaussians=200, shapes=[(30, 31)], cut=cut)
     image, samples, density = native.render_planes(*scene)
-    truth = reference.render_planes(*scene.in_double())
+    truth = reference.render_planes(PlaneScene(*scene.in_double()))
     assert relative(density, truth[2]) < 1e-3
     upstream = agreed(image, truth[0])
     gradient = native.render_planes_backward(upstream, samples, density, *scene)
-    expected = reference.render_planes_backward(upstream.double(), *truth[1:], *scene.in_double())
+    expected = reference.render_planes_backward(upstream.double(), *truth[1:], PlaneScene(*scene.in_double()))
     assert relative(gradient, expected) < 1e-3
 
 
@@ -116,10 +117,10 @@ def test_planes_together_equal_planes_alone(seed: int) -> None:
 def test_unusual_sizes(simd: str, shape: tuple[int, int], seed: int) -> None:
     scene = random_scene(seed, gaussians=200, shapes=[shape])
     image, samples, density = native.render_planes(*scene)
-    truth = reference.render_planes(*scene.in_double())
+    truth = reference.render_planes(PlaneScene(*scene.in_double()))
     upstream = agreed(image, truth[0])
     gradient = native.render_planes_backward(upstream, samples, density, *scene)
-    expected = reference.render_planes_backward(upstream.double(), *truth[1:], *scene.in_double())
+    expected = reference.render_planes_backward(upstream.double(), *truth[1:], PlaneScene(*scene.in_double()))
     assert (gradient - expected).norm() <= 1e-3 * expected.norm() + 1e-6
     target = truth[0].float() * 0.7
     mean, slope = native.ssim(image, target, scene.shapes)
@@ -138,10 +139,10 @@ def test_large_and_flat_gaussians(simd: str, seed: int) -> None:
     parameters[6:8] *= stretch.roll(1)
     scene = scene._replace(parameters=parameters)
     image, samples, density = native.render_planes(*scene)
-    truth = reference.render_planes(*scene.in_double())
+    truth = reference.render_planes(PlaneScene(*scene.in_double()))
     upstream = agreed(image, truth[0], flips=15)
     gradient = native.render_planes_backward(upstream, samples, density, *scene)
-    expected = reference.render_planes_backward(upstream.double(), *truth[1:], *scene.in_double())
+    expected = reference.render_planes_backward(upstream.double(), *truth[1:], PlaneScene(*scene.in_double()))
     assert relative(gradient, expected) < 5e-3
 
 
@@ -219,9 +220,9 @@ def test_adam_matches_the_reference_and_torch(simd: str, seed: int) -> None:
     for step in range(1, 6):
         gradient = torch.randn(values.shape, generator=generator)
         native.adam_(ours[0], gradient, ours[1], ours[2], rates, modes, step)
-        reference.adam_(
+        reference.adam_(AdamStep(
             truth[0], gradient.double(), *truth[1:], rates.double(), modes, step, 0.9, 0.999, 1e-8
-        )
+        ))
         plain.grad = gradient[0].clone()
         optimiser.step()
     assert all((a - b).abs().max() < 2e-5 for a, b in zip(ours, truth, strict=True))

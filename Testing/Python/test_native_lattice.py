@@ -19,6 +19,7 @@ from lattice_scenes import (
 
 from GaussianMRILib import native
 from GaussianMRILib.native.lattice import operators, reference
+from GaussianMRILib.native.lattice.arguments import LatticePlanes
 
 pytestmark = pytest.mark.usefixtures("needs_kernels")
 
@@ -72,9 +73,9 @@ def test_adjoint_is_exact(simd: str, seed: int) -> None:
 def test_adjoint_of_the_reference_is_exact(seed: int) -> None:
     scene = lattice_scene(seed, [(20, 31), (13, 20)])
     grad = torch.randn(scene.total, generator=torch.Generator().manual_seed(seed))
-    truth = reference.lattice_render(*scene.in_double())[0]
+    truth = reference.lattice_render(*scene.in_double().parted())[0]
     size = float((grad.double().abs() * truth.abs()).sum())
-    transposed = reference.lattice_render_backward(*scene.adjoint(grad.double()))
+    transposed = reference.lattice_render_backward(*scene.parted_adjoint(grad.double()))
     assert abs(float(grad.double() @ truth) - float((transposed * scene.nodes).sum())) < 1e-12 * size
 
 
@@ -82,11 +83,11 @@ def test_reference_has_the_gradient_that_autograd_finds(seed: int) -> None:
     scene = lattice_scene(seed, [(7, 9)], bricks=(1, 2, 1), missing=0.0).in_double()
     nodes = scene.nodes.clone().requires_grad_(True)
     assert torch.autograd.gradcheck(
-        lambda x: reference.lattice_render(x, *scene[1:])[0], (nodes,), fast_mode=True
+        lambda x: reference.lattice_render(x, LatticePlanes(*scene[1:]))[0], (nodes,), fast_mode=True
     )
     grad = torch.randn(scene.total, dtype=torch.float64)
-    (found,) = torch.autograd.grad(reference.lattice_render(nodes, *scene[1:])[0], nodes, grad)
-    torch.testing.assert_close(found, reference.lattice_render_backward(*scene.adjoint(grad)))
+    (found,) = torch.autograd.grad(reference.lattice_render(nodes, LatticePlanes(*scene[1:]))[0], nodes, grad)
+    torch.testing.assert_close(found, reference.lattice_render_backward(*scene.parted_adjoint(grad)))
 
 
 def test_autograd_of_the_operators(seed: int) -> None:

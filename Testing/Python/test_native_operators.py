@@ -16,15 +16,17 @@ from native_scenes import random_scene
 
 from GaussianMRILib import native
 from GaussianMRILib.errors import GaussianMRIError
-from GaussianMRILib.native import build, reference
+from GaussianMRILib.native.planes import reference
+from GaussianMRILib.native.planes.arguments import PlaneScene
+from GaussianMRILib.native.support import build
 
-backend = importlib.import_module("GaussianMRILib.native.backend")  # its function hides it in the package
+backend = importlib.import_module("GaussianMRILib.native.support.backend")  # its function hides it in the package
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def operators():
-    from GaussianMRILib.native import ops  # noqa: F401
+    from GaussianMRILib.native.planes import operators  # noqa: F401
 
     return torch.ops.gaussianmri
 
@@ -150,7 +152,7 @@ def test_without_sources_or_library_the_reference_takes_over(
     )
     assert "slow" in caplog.text
     scene = random_scene(9, gaussians=5, shapes=[(3, 4)])
-    assert torch.equal(native.render_planes(*scene)[0], reference.render_planes(*scene)[0])
+    assert torch.equal(native.render_planes(*scene)[0], reference.render_planes(PlaneScene(*scene))[0])
 
 
 def test_a_file_that_is_no_library_is_not_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -178,3 +180,48 @@ def test_a_forked_child_can_render() -> None:
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", code], env=env, cwd=ROOT, timeout=120, check=False)
     assert done.returncode == 0
+
+
+def test_structures_and_constants_are_the_librarys(needs_kernels: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each capability compares what it has of csrc's layouts and constants when it is first used."""
+    from GaussianMRILib.native.lattice import arguments as lattice
+    from GaussianMRILib.native.paths import arguments as paths
+    from GaussianMRILib.native.planes import arguments as planes
+    from GaussianMRILib.native.planes.cpu import CpuPlanes
+    from GaussianMRILib.native.splats import arguments as splats
+    from GaussianMRILib.native.support import tiles
+
+    library = backend.kernels()
+    for part in (planes, lattice, splats, paths, tiles):
+        assert part.NUMBERS
+        library.agree(part.NUMBERS)
+        for name, ours in part.NUMBERS.items():
+            with pytest.raises(GaussianMRIError, match=f"another version.*{name} is {ours} there and {ours + 4} here"):
+                library.agree({name: ours + 4})
+    with pytest.raises(GaussianMRIError, match="kNothing is None there"):
+        library.agree({"kNothing": 1})
+    with pytest.raises(GaussianMRIError, match="has no function nothing"):
+        library.call("nothing")
+    monkeypatch.setitem(planes.NUMBERS, "GmPlane", 80)
+    with pytest.raises(GaussianMRIError, match="GmPlane is 76 there and 80 here"):
+        CpuPlanes(library)
+
+
+def test_implementations_have_every_operator() -> None:
+    """What a capability's protocol asks for, each implementation has, with the same parameters."""
+    import inspect
+
+    for name in ("planes", "lattice", "splats", "paths"):
+        parts = {
+            part: importlib.import_module(f"GaussianMRILib.native.{name}.{part}")
+            for part in ("arguments", "reference", "cpu", "cuda")
+        }
+        asked = inspect.getmembers(parts["arguments"].Implementation, inspect.isfunction)
+        asked = [(method, function) for method, function in asked if not method.startswith("_")]
+        assert asked
+        for method, function in asked:
+            parameters = list(inspect.signature(function).parameters)
+            assert list(inspect.signature(getattr(parts["reference"], method)).parameters) == parameters[1:]
+            for part, kind in (("cpu", f"Cpu{name.capitalize()}"), ("cuda", f"Cuda{name.capitalize()}")):
+                found = getattr(getattr(parts[part], kind), method)
+                assert list(inspect.signature(found).parameters) == parameters, (name, part, method)

@@ -299,9 +299,9 @@ def test_after_a_fit_it_says_what_how_well_and_what_next(
 
 def test_without_kernels_the_first_line_says_so(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from GaussianMRILib import GaussianMRIError
-    from GaussianMRILib.native import build
+    from GaussianMRILib.native.support import build
 
-    backend = sys.modules["GaussianMRILib.native.backend"]  # the package has a function of that name
+    backend = sys.modules["GaussianMRILib.native.support.backend"]  # the package has a function of that name
 
     def refuse() -> str:
         raise GaussianMRIError("No C++ compiler was found.")

@@ -10,13 +10,22 @@
 #include <cmath>
 #include <vector>
 
-#include "../cpu/guard.h"
-#include "../cpu/kernels.h"
-#include "../cpu/plane_checks.h"
-#include "../cpu/thread_pool.h"
-#include "math.h"
+#include "lattice/api.h"
+#include "lattice/kernels.h"
+#include "planes/checks.h"
+#include "support/exports.h"
+#include "support/guard.h"
+#include "support/thread_pool.h"
 
 namespace {
+
+GM_EXPORT_FUNCTION(gaussianmri_lattice_render);
+GM_EXPORT_FUNCTION(gaussianmri_lattice_render_backward);
+GM_EXPORT_FUNCTION(gaussianmri_lattice_smooth);
+GM_EXPORT_SIZE(GmLatticePlane);
+GM_EXPORT_NUMBER(kBrickSide);
+GM_EXPORT_NUMBER(kLatticeBelow);
+GM_EXPORT_NUMBER(kLatticeAround);
 
 constexpr int kTileRows = 16, kTileColumns = 512;
 constexpr int kEnoughBlocks = 96, kLeastBlock = 2;  // blocks; bricks along an axis of a block
@@ -108,7 +117,7 @@ struct Tile {
 
 void render(const Lattice& lattice, const float* nodes, const Planes& p, float background, int threads, float* image,
             float* density) {
-  const Kernels& kernels = gm_kernels();
+  const LatticeKernels& kernels = gm_lattice_kernels();
   const std::vector<GmLatticePlane> planes = in_lattice(p);
   const int32_t low[3] = {kLatticeBelow, kLatticeBelow, kLatticeBelow};
   int32_t high[3];
@@ -130,8 +139,7 @@ void render(const Lattice& lattice, const float* nodes, const Planes& p, float b
         at.first = tile.column;
         at.end = end_column;
         gm_lattice_clip(at.start, at.step, from, to, &at.first, &at.end);
-        if (at.first < at.end)
-          kernels.lattice_gather(lattice.view, nodes, at, background, image + pixel, density + pixel);
+        if (at.first < at.end) kernels.gather(lattice.view, nodes, at, background, image + pixel, density + pixel);
       }
     }
   };
@@ -190,7 +198,7 @@ std::vector<std::array<int32_t, 6>> blocks(const Lattice& lattice) {
 
 void render_backward(const Lattice& lattice, const float* grad_image, int64_t bricks, const Planes& p, float background,
                      int threads, float* grad_nodes) {
-  const Kernels& kernels = gm_kernels();
+  const LatticeKernels& kernels = gm_lattice_kernels();
   const std::vector<GmLatticePlane> planes = in_lattice(p);
   constexpr int64_t kCleared = 64;
   parallel_for((bricks + kCleared - 1) / kCleared, threads, [&](int64_t part, int) {
@@ -218,8 +226,8 @@ void render_backward(const Lattice& lattice, const float* grad_image, int64_t br
           at.end = columns;
           gm_lattice_clip(at.start, at.step, from, to, &at.first, &at.end);
           if (at.first < at.end)
-            kernels.lattice_scatter(lattice.view, block, at, background,
-                                    grad_image + pixel + static_cast<int64_t>(row) * columns);
+            kernels.scatter(lattice.view, block, at, background,
+                            grad_image + pixel + static_cast<int64_t>(row) * columns);
         }
       }
       pixel += static_cast<int64_t>(rows) * columns;
@@ -269,14 +277,14 @@ int gaussianmri_lattice_smooth(const float* nodes, const float* reference, int64
     require(scales && finite(scales, 3), "scales must be three finite numbers");
     require(edge == 0.0f || (edge >= 1e-15f && edge <= 1e15f), "edge must be 0 or lie between 1e-15 and 1e15");
     require(threads >= 1, "the number of threads must be at least 1");
-    const Kernels& kernels = gm_kernels();
+    const LatticeKernels& kernels = gm_lattice_kernels();
     if (static_cast<int64_t>(lattice.named.size()) < bricks) std::fill_n(out, bricks * kBrickNodes, 0.0f);
     const int step[3] = {1, lattice.view.stride[0], lattice.view.stride[1]};
     parallel_for(static_cast<int64_t>(lattice.named.size()), threads, [&](int64_t index, int) {
       const int32_t* const cell = lattice.view.table + lattice.named[static_cast<size_t>(index)];
       int32_t neighbours[6];
       for (int face = 0; face < 6; ++face) neighbours[face] = cell[face & 1 ? step[face >> 1] : -step[face >> 1]];
-      kernels.lattice_smooth(nodes, reference, neighbours, *cell, scales, edge, out);
+      kernels.smooth(nodes, reference, neighbours, *cell, scales, edge, out);
     });
   });
 }

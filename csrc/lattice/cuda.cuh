@@ -1,8 +1,8 @@
 // Lattices on a GPU: forward a thread for each pixel; adjoint a warp for each brick, which visits the pixels that reach
 // it and is the only one to add to its nodes, so there are no atomics and the order of the sums is always the same.
 #pragma once
-#include "cuda/tiles.cuh"
 #include "lattice/math.h"
+#include "support/tiles.cuh"
 
 // The taps of one sample: weights along x, y, z, and the first tap in padded coordinates.
 struct LatticeSample {

@@ -15,7 +15,7 @@
 // every sample, and no result depends on how rows are shared out.
 #pragma once
 
-#include "../common/plane_math.h"
+#include "support/math.h"
 
 enum { kBrickSide = 8, kBrickRow = 8, kBrickLayer = 64, kBrickNodes = 512, kTaps = 4 };
 enum { kLatticeRun = 16 };               // pixels from one position in double precision to the next
@@ -38,7 +38,7 @@ struct GmLatticePlane {
   double start[3], column[3], row[3], normal[3];
 };
 
-// to_node: 3 x 4, RAS to lattice coordinates; frame: as in plane_math.h.
+// to_node: 3 x 4, RAS to lattice coordinates; frame: as in planes/math.h.
 GM_FUNCTION void gm_lattice_plane(const double* to_node, const float* frame, GmLatticePlane* plane) {
   double* const parts[4] = {plane->start, plane->column, plane->row, plane->normal};
   for (int part = 0; part < 4; ++part)

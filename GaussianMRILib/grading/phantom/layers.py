@@ -14,7 +14,7 @@ from ...phantom.layers import Layer, both
 from ...phantom.soft import ROOT_RADIUS, root_course
 
 if TYPE_CHECKING:
-    from ...phantom.anatomy import Build, Disc
+    from ...phantom.build import Build, Disc
 
 _CLEARANCE = 0.2  # mm of fat that always stays between a root and what presses on it
 _FLATTEST = 1.1  # mm, least half-thickness of a root

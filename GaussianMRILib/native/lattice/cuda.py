@@ -10,52 +10,45 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..cuda_launch import Launcher
-from ..cuda_operators import _tiling
-from .reference import SIDE
-
-_THREADS = 256
+from ..support.cuda_launch import Launcher
+from ..support.tiles import THREADS, tiling_of
+from .arguments import AROUND, BELOW, SIDE, LatticePlanes
 
 
 class CudaLattice:
-    """The operators of `operators` on one launcher; tensors have been checked and are contiguous."""
+    """The operators on one launcher."""
 
     def __init__(self, launcher: Launcher) -> None:
         self.launcher = launcher
 
-    def render(
-        self, nodes: Tensor, table: Tensor, ras_to_node: Tensor, frames: Tensor, shapes: Tensor, offsets: Tensor,
-        weights: Tensor, background: float,
-    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+    def lattice_render(self, nodes: Tensor, planes: LatticePlanes) -> tuple[Tensor, Tensor]:
         """Image and density (total)."""
-        tiling = _tiling(shapes, nodes.device)
+        tiling = tiling_of(planes.shapes, nodes.device)
         image, density = nodes.new_empty(tiling.total), nodes.new_empty(tiling.total)
         if tiling.tiles:
             self.launcher.launch(
-                "gm_lattice_render", (tiling.tiles, 1), _THREADS, nodes, _padded(table), _planes(ras_to_node, frames),
-                tiling.planes, tiling.tile_planes, offsets, weights, image, density, *table.shape[::-1],
-                offsets.shape[1], background,
+                "gm_lattice_render", (tiling.tiles, 1), THREADS, nodes, _padded(planes.table), _in_lattice(planes),
+                tiling.planes, tiling.tile_planes, planes.offsets, planes.weights, image, density,
+                *planes.table.shape[::-1], planes.offsets.shape[1], planes.background,
             )  # fmt: skip
         return image, density
 
-    def render_backward(
-        self, grad_image: Tensor, table: Tensor, ras_to_node: Tensor, frames: Tensor, shapes: Tensor, offsets: Tensor,
-        weights: Tensor, background: float, *, brick_count: int,
-    ) -> Tensor:  # fmt: skip
-        """Gradient (B, 8, 8, 8) by the nodes."""
+    def lattice_render_backward(self, grad_image: Tensor, planes: LatticePlanes, brick_count: int) -> Tensor:
+        """Gradient (brick_count, 8, 8, 8) by the nodes."""
         gradient = grad_image.new_zeros(brick_count, SIDE, SIDE, SIDE)
-        padded = _padded(table)
+        padded = _padded(planes.table)
         cells = _named(padded)
-        tiling = _tiling(shapes, grad_image.device)
+        tiling = tiling_of(planes.shapes, grad_image.device)
         if len(cells) and tiling.total:
             self.launcher.launch(
-                "gm_lattice_render_backward", (len(cells), 1), 32, grad_image, padded, _planes(ras_to_node, frames),
-                tiling.planes, cells, offsets, weights, gradient, *table.shape[::-1], *offsets.shape, background,
+                "gm_lattice_render_backward", (len(cells), 1), 32, grad_image, padded, _in_lattice(planes),
+                tiling.planes, cells, planes.offsets, planes.weights, gradient, *planes.table.shape[::-1],
+                *planes.offsets.shape, planes.background,
             )  # fmt: skip
         return gradient
 
-    def smooth(
-        self, nodes: Tensor, guide: Tensor, table: Tensor, scales: Sequence[float], edge: float
+    def lattice_smooth(
+        self, nodes: Tensor, reference: Tensor, table: Tensor, scales: Sequence[float], edge: float
     ) -> Tensor:
         """The smoothness prior's gradient (B, 8, 8, 8)."""
         out = torch.zeros_like(nodes)
@@ -63,15 +56,15 @@ class CudaLattice:
         cells = _named(padded)
         if len(cells):
             self.launcher.launch(
-                "gm_lattice_smooth", (len(cells), 1), SIDE**3, nodes, guide, padded, cells, out, padded.stride(1),
+                "gm_lattice_smooth", (len(cells), 1), SIDE**3, nodes, reference, padded, cells, out, padded.stride(1),
                 padded.stride(0), *scales, edge,
             )  # fmt: skip
         return out
 
 
 def _padded(table: Tensor) -> Tensor:
-    """The table with the border of missing bricks that math.h asks for: one before, two after."""
-    return torch.nn.functional.pad(table, (1, 2) * 3, value=-1)
+    """The table with the border of missing bricks that math.h asks for: some before, some after each axis."""
+    return torch.nn.functional.pad(table, (BELOW, AROUND - BELOW) * 3, value=-1)
 
 
 def _named(padded: Tensor) -> Tensor:
@@ -79,20 +72,9 @@ def _named(padded: Tensor) -> Tensor:
     return torch.nonzero(padded.reshape(-1) >= 0).reshape(-1).int()
 
 
-def _planes(ras_to_node: Tensor, frames: Tensor) -> Tensor:
+def _in_lattice(planes: LatticePlanes) -> Tensor:
     """GmLatticePlane of each frame: (P, 4, 3) float64, start, steps per column, row and millimetre."""
-    matrix = ras_to_node.to(frames.device)
-    planes = frames.double().reshape(-1, 4, 3) @ matrix[:, :3].T
-    planes[:, 0] += matrix[:, 3]
-    return planes.contiguous()
-
-
-def lattice() -> CudaLattice:
-    """The operators on this machine's GPU.
-
-    Raises:
-        GaussianMRIError: the package cuda-core is missing.
-    """
-    from ..cuda import _operators
-
-    return CudaLattice(_operators().launcher)
+    matrix = planes.ras_to_node.to(planes.frames.device)
+    steps = planes.frames.double().reshape(-1, 4, 3) @ matrix[:, :3].T
+    steps[:, 0] += matrix[:, 3]
+    return steps.contiguous()

@@ -5,178 +5,84 @@ Importing this module registers them, once per process.
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..backend import kernels
-from ..ops import _check, _check_planes, _check_tensor
+from ..support.backend import kernels
+from ..support.operators import check, check_tensor, plain, plain_arguments, register
 from . import reference
+from .arguments import SIDE, Implementation, LatticePlanes, check_names, check_table
 
-_SIDE = reference.SIDE
 _PLANES = (
     "Tensor table, Tensor ras_to_node, Tensor frames, Tensor shapes, Tensor offsets, Tensor weights, "
     "float background"
 )
 
-_library = torch.library.Library("gaussianmri", "FRAGMENT")
-_library.define(f"lattice_render(Tensor nodes, {_PLANES}) -> (Tensor, Tensor)")
-_library.define(f"lattice_render_backward(Tensor grad_image, {_PLANES}, SymInt brick_count) -> Tensor")
-_library.define(
-    "lattice_smooth(Tensor nodes, Tensor reference, Tensor table, float[] scales, float edge) -> Tensor"
-)
 
-
-def _check_lattice(table: Tensor, bricks: int, device: str) -> None:
-    _check_tensor("table", table, (None, None, None), torch.int32, device)
-    _check(bricks >= 0, f"there cannot be {bricks} bricks.")
-    if device == "cpu" and kernels() is not None:
-        return  # the kernels look themselves
-    named = table[table >= 0]
-    beyond = bool((table < -1).any()) or bool((named >= bricks).any())
-    _check(not beyond, "the table names a brick that there is not.")
-    _check(len(named.unique()) == len(named), "the table names a brick twice.")
-
-
-class CpuLattice:
-    """The compiled kernels, or the reference where there are none, on CPU tensors that have been checked."""
-
-    def render(self, nodes: Tensor, *planes: Any) -> tuple[Tensor, Tensor]:
-        """Image and density."""
-        library = kernels()
-        if library is None:
-            return reference.lattice_render(nodes, *planes)
-        total = int(planes[3].long().prod(1).sum())
-        image, density = torch.empty(total), torch.empty(total)
-        given = (nodes.data_ptr(), nodes.shape[0], *_arguments(planes))
-        library._call("gaussianmri_lattice_render", *given, image.data_ptr(), density.data_ptr())
-        return image, density
-
-    def render_backward(self, grad_image: Tensor, *planes: Any, brick_count: int) -> Tensor:
-        """Gradient by the nodes."""
-        library = kernels()
-        if library is None:
-            arguments: list[Any] = [grad_image, *planes, brick_count]
-            return reference.lattice_render_backward(*arguments)
-        gradient = torch.empty(brick_count, _SIDE, _SIDE, _SIDE)
-        given = (grad_image.data_ptr(), brick_count, *_arguments(planes))
-        library._call("gaussianmri_lattice_render_backward", *given, gradient.data_ptr())
-        return gradient
-
-    def smooth(
-        self, nodes: Tensor, guide: Tensor, table: Tensor, scales: Sequence[float], edge: float
-    ) -> Tensor:
-        """The smoothness prior's gradient."""
-        library = kernels()
-        if library is None:
-            return reference.lattice_smooth(nodes, guide, table, scales, edge)
-        out = torch.empty_like(nodes)
-        library._call(
-            "gaussianmri_lattice_smooth", nodes.data_ptr(), guide.data_ptr(), nodes.shape[0], table.data_ptr(),
-            _size(table), (ctypes.c_float * 3)(*scales), edge, torch.get_num_threads(), out.data_ptr(),
-        )  # fmt: skip
-        return out
-
-
-def _size(table: Tensor) -> ctypes.Array[ctypes.c_int32]:
-    """Cells along x, y, z."""
-    return (ctypes.c_int32 * 3)(*table.shape[::-1])
-
-
-def _arguments(planes: tuple[Any, ...]) -> tuple[object, ...]:
-    """The C interface's arguments from table to threads."""
-    table, matrix, frames, shapes, offsets, weights, background = planes
-    return (
-        table.data_ptr(), _size(table), matrix.data_ptr(), frames.data_ptr(), shapes.data_ptr(), offsets.data_ptr(),
-        weights.data_ptr(), frames.shape[0], offsets.shape[1], background, torch.get_num_threads(),
-    )  # fmt: skip
-
-
-def _implementation(device: str) -> Any:
+def _implementation(device: str) -> Implementation:
     if device == "cuda":
-        from . import cuda
+        from ..support.cuda_launch import launcher
+        from .cuda import CudaLattice
 
-        return cuda.lattice()
-    return CpuLattice()
+        return CudaLattice(launcher())
+    library = kernels()
+    if library is None:
+        return reference
+    from .cpu import CpuLattice
 
-
-def _render(device: str) -> Any:
-    def lattice_render(
-        nodes: Tensor, table: Tensor, ras_to_node: Tensor, frames: Tensor, shapes: Tensor, offsets: Tensor,
-        weights: Tensor, background: float,
-    ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        _check_tensor("nodes", nodes, (None, _SIDE, _SIDE, _SIDE), torch.float32, device)
-        _check_lattice(table, nodes.shape[0], device)
-        _check_tensor("ras_to_node", ras_to_node, (3, 4), torch.float64, "cpu")
-        _check_planes(frames, shapes, offsets, weights, background, device)
-        given = (nodes, table, ras_to_node, frames, shapes, offsets, weights)
-        tensors = [t.detach().contiguous() for t in given]
-        return _implementation(device).render(*tensors, background)
-
-    return lattice_render
+    return CpuLattice(library)
 
 
-def _render_backward(device: str) -> Any:
-    def lattice_render_backward(
-        grad_image: Tensor, table: Tensor, ras_to_node: Tensor, frames: Tensor, shapes: Tensor, offsets: Tensor,
-        weights: Tensor, background: float, brick_count: int,
-    ) -> Tensor:  # fmt: skip
-        _check_lattice(table, brick_count, device)
-        _check_tensor("ras_to_node", ras_to_node, (3, 4), torch.float64, "cpu")
-        total = _check_planes(frames, shapes, offsets, weights, background, device)
-        _check_tensor("grad_image", grad_image, (total,), torch.float32, device)
-        given = (grad_image, table, ras_to_node, frames, shapes, offsets, weights)
-        tensors = [t.detach().contiguous() for t in given]
-        return _implementation(device).render_backward(*tensors, background, brick_count=brick_count)
-
-    return lattice_render_backward
+def _check_names(table: Tensor, bricks: int, device: str) -> None:
+    if device == "cuda" or kernels() is None:  # the compiled library looks itself
+        check_names(table, bricks)
 
 
-def _smooth(device: str) -> Any:
-    def lattice_smooth(
-        nodes: Tensor, reference: Tensor, table: Tensor, scales: Sequence[float], edge: float
-    ) -> Tensor:
-        _check_tensor("nodes", nodes, (None, _SIDE, _SIDE, _SIDE), torch.float32, device)
-        _check_tensor("reference", reference, tuple(nodes.shape), torch.float32, device)
-        _check_lattice(table, nodes.shape[0], device)
-        _check(len(scales) == 3, f"scales must be three numbers (x, y, z), got {len(scales)}.")
-        _check(edge == 0 or 1e-15 <= edge <= 1e15, f"edge must be 0, or 1e-15 to 1e15, got {edge}.")
-        tensors = [t.detach().contiguous() for t in (nodes, reference, table)]
-        return _implementation(device).smooth(*tensors, list(scales), edge)
-
-    return lattice_smooth
+def _checked(device: str, planes: LatticePlanes, bricks: int) -> LatticePlanes:
+    planes.check(bricks, device)
+    _check_names(planes.table, bricks, device)
+    return plain_arguments(planes)
 
 
-for _device in ("cpu", "cuda"):
-    _library.impl("lattice_render", _render(_device), _device.upper())
-    _library.impl("lattice_render_backward", _render_backward(_device), _device.upper())
-    _library.impl("lattice_smooth", _smooth(_device), _device.upper())
+def _render(device: str, nodes: Tensor, *planes: Any) -> tuple[Tensor, Tensor]:
+    check_tensor("nodes", nodes, (None, SIDE, SIDE, SIDE), torch.float32, device)
+    checked = _checked(device, LatticePlanes(*planes), nodes.shape[0])
+    return _implementation(device).lattice_render(plain(nodes), checked)
 
 
-@torch.library.register_fake("gaussianmri::lattice_render", lib=_library)
-def _fake_render(
-    nodes: Tensor, table: Tensor, ras_to_node: Tensor, frames: Tensor, shapes: Tensor, offsets: Tensor,
-    weights: Tensor, background: float,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+def _fake_render(nodes: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
     total = torch.library.get_ctx().new_dynamic_size()  # the number of pixels is in the values of `shapes`
     return nodes.new_empty(total), nodes.new_empty(total)
 
 
-@torch.library.register_fake("gaussianmri::lattice_render_backward", lib=_library)
-def _fake_render_backward(
-    grad_image: Tensor, table: Tensor, ras_to_node: Tensor, frames: Tensor, shapes: Tensor, offsets: Tensor,
-    weights: Tensor, background: float, brick_count: int,
-) -> Tensor:  # fmt: skip
-    return grad_image.new_empty(brick_count, _SIDE, _SIDE, _SIDE)
+def _render_backward(device: str, grad_image: Tensor, *planes: Any) -> Tensor:
+    *rest, brick_count = planes
+    checked = _checked(device, LatticePlanes(*rest), brick_count)
+    check_tensor("grad_image", grad_image, (checked.total,), torch.float32, device)
+    return _implementation(device).lattice_render_backward(plain(grad_image), checked, brick_count)
 
 
-@torch.library.register_fake("gaussianmri::lattice_smooth", lib=_library)
-def _fake_smooth(
-    nodes: Tensor, reference: Tensor, table: Tensor, scales: Sequence[float], edge: float
+def _fake_render_backward(grad_image: Tensor, *planes: Any) -> Tensor:
+    return grad_image.new_empty(planes[-1], SIDE, SIDE, SIDE)
+
+
+def _smooth(
+    device: str, nodes: Tensor, reference: Tensor, table: Tensor, scales: Sequence[float], edge: float
 ) -> Tensor:
+    check_tensor("nodes", nodes, (None, SIDE, SIDE, SIDE), torch.float32, device)
+    check_tensor("reference", reference, tuple(nodes.shape), torch.float32, device)
+    check_table(table, nodes.shape[0], device)
+    _check_names(table, nodes.shape[0], device)
+    check(len(scales) == 3, f"scales must be three numbers (x, y, z), got {len(scales)}.")
+    check(edge == 0 or 1e-15 <= edge <= 1e15, f"edge must be 0, or 1e-15 to 1e15, got {edge}.")
+    given = (plain(nodes), plain(reference), plain(table))
+    return _implementation(device).lattice_smooth(*given, list(scales), edge)
+
+
+def _fake_smooth(nodes: Tensor, *_: Any) -> Tensor:
     return nodes.new_empty(nodes.shape)
 
 
@@ -218,11 +124,15 @@ def _smooth_gradient(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return gradient, None, None, None, None
 
 
-for _name, _gradient, _save in (
-    ("lattice_render", _render_gradient, _save_render),
-    ("lattice_render_backward", _render_backward_gradient, _save_render_backward),
-    ("lattice_smooth", _smooth_gradient, _save_smooth),
-):
-    torch.library.register_autograd(
-        f"gaussianmri::{_name}", _gradient, setup_context=_save, lib=_library
-    )
+register(
+    f"lattice_render(Tensor nodes, {_PLANES}) -> (Tensor, Tensor)",
+    _render, _fake_render, gradient=_render_gradient, save=_save_render,
+)  # fmt: skip
+register(
+    f"lattice_render_backward(Tensor grad_image, {_PLANES}, SymInt brick_count) -> Tensor",
+    _render_backward, _fake_render_backward, gradient=_render_backward_gradient, save=_save_render_backward,
+)  # fmt: skip
+register(
+    "lattice_smooth(Tensor nodes, Tensor reference, Tensor table, float[] scales, float edge) -> Tensor",
+    _smooth, _fake_smooth, gradient=_smooth_gradient, save=_save_smooth,
+)  # fmt: skip

@@ -11,26 +11,26 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-SIDE = 8  # nodes along each axis of a brick
+from .arguments import SIDE, LatticePlanes
+
 SIGMA = 0.6  # pitches
 _TAPS = 4
 _CHUNK = 1 << 15  # samples at once, 64 nodes each
 
 
-def _samples(
-    ras_to_node: Tensor, frames: Tensor, shapes: Tensor, offsets: Tensor
-) -> Iterator[tuple[int, int, Tensor, Tensor]]:
+def _samples(planes: LatticePlanes) -> Iterator[tuple[int, int, Tensor, Tensor]]:
     """(plane, sample, pixel indices in the concatenated image (n,), lattice coordinates (n, 3) float64)."""
-    matrix = ras_to_node.to(frames.device)
+    frames = planes.frames
+    matrix = planes.ras_to_node.to(frames.device)
     first = 0
-    for plane, (rows, columns) in enumerate(shapes.tolist()):
+    for plane, (rows, columns) in enumerate(planes.shapes.tolist()):
         origin, column_step, row_step, normal = frames[plane].double().reshape(4, 3)
         start = matrix[:, :3] @ origin + matrix[:, 3]
         for pixels in torch.arange(rows * columns, device=frames.device).split(_CHUNK):
             row, column = pixels.div(max(columns, 1), rounding_mode="floor"), pixels % max(columns, 1)
             across = column.double()[:, None] * (matrix[:, :3] @ column_step)
             points = start + across + row.double()[:, None] * (matrix[:, :3] @ row_step)
-            for sample, offset in enumerate(offsets[plane].double()):
+            for sample, offset in enumerate(planes.offsets[plane].double()):
                 yield plane, sample, first + pixels, points + offset * (matrix[:, :3] @ normal)
         first += rows * columns
 
@@ -65,52 +65,32 @@ def _inverse(weight: Tensor, background: float) -> Tensor:
     return torch.where(total > 0, 1 / torch.where(total > 0, total, 1), 0)
 
 
-def lattice_render(
-    nodes: Tensor,  # (B, 8, 8, 8)
-    table: Tensor,  # (bz, by, bx)
-    ras_to_node: Tensor,  # (3, 4)
-    frames: Tensor,  # (P, 12)
-    shapes: Tensor,  # (P, 2)
-    offsets: Tensor,  # (P, Q)
-    weights: Tensor,  # (P, Q)
-    background: float,
-) -> tuple[Tensor, Tensor]:
+def lattice_render(nodes: Tensor, planes: LatticePlanes) -> tuple[Tensor, Tensor]:
     """Image and density (total); see `GaussianMRILib.native.lattice_render`. Differentiable by autograd by `nodes`."""
-    total = int(shapes.long().prod(1).sum())
-    image, density = nodes.new_zeros(total), nodes.new_zeros(total)
-    if nodes.shape[0] == 0 or table.numel() == 0:
+    image, density = nodes.new_zeros(planes.total), nodes.new_zeros(planes.total)
+    if nodes.shape[0] == 0 or planes.table.numel() == 0:
         return image, density
     values = nodes.reshape(-1)
-    for plane, sample, pixels, points in _samples(ras_to_node, frames, shapes, offsets):
-        node, weight, there = _taps(points, table, nodes.dtype)
-        part = weights[plane, sample].to(nodes.dtype)
+    for plane, sample, pixels, points in _samples(planes):
+        node, weight, there = _taps(points, planes.table, nodes.dtype)
+        part = planes.weights[plane, sample].to(nodes.dtype)
         mass = weight.sum(dim=1)
-        value = (weight * torch.where(there, values[node], 0)).sum(dim=1) * _inverse(mass, background)
+        value = (weight * torch.where(there, values[node], 0)).sum(dim=1) * _inverse(mass, planes.background)
         image = image.index_add(0, pixels, part * value)
         density = density.index_add(0, pixels, (part * mass).detach())
     return image, density
 
 
-def lattice_render_backward(
-    grad_image: Tensor,  # (total)
-    table: Tensor,
-    ras_to_node: Tensor,
-    frames: Tensor,
-    shapes: Tensor,
-    offsets: Tensor,
-    weights: Tensor,
-    background: float,
-    brick_count: int,
-) -> Tensor:
+def lattice_render_backward(grad_image: Tensor, planes: LatticePlanes, brick_count: int) -> Tensor:
     """Gradient (B, 8, 8, 8) of sum(grad_image * image) by the nodes."""
     gradient = grad_image.new_zeros(brick_count * SIDE**3)
-    if brick_count and table.numel():
-        for plane, sample, pixels, points in _samples(ras_to_node, frames, shapes, offsets):
-            node, weight, there = _taps(points, table, grad_image.dtype)
+    if brick_count and planes.table.numel():
+        for plane, sample, pixels, points in _samples(planes):
+            node, weight, there = _taps(points, planes.table, grad_image.dtype)
             scale = (
                 grad_image[pixels]
-                * weights[plane, sample].to(weight.dtype)
-                * _inverse(weight.sum(dim=1), background)
+                * planes.weights[plane, sample].to(weight.dtype)
+                * _inverse(weight.sum(dim=1), planes.background)
             )
             gradient.index_add_(0, node[there], (weight * scale[:, None])[there])
     return gradient.reshape(brick_count, SIDE, SIDE, SIDE)

@@ -1,4 +1,4 @@
-// CUDA's block and thread model on one host thread, enough of it to run csrc/cuda/*.cuh under g++, UBSan and pytest.
+// CUDA's block and thread model on one host thread, enough of it to run csrc/*/*.cuh under g++, UBSan and pytest.
 //
 // Every thread of a block is a fiber with a stack of its own. A fiber runs until it meets a barrier
 // (__syncthreads, or a warp collective, which is a barrier among its mask), gives way to the scheduler, and goes on

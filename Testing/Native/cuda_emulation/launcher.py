@@ -12,9 +12,24 @@ from pathlib import Path
 
 import torch
 
-from GaussianMRILib.native.cuda_launch import kernel_signatures, pack, source_files, source_folder
+from GaussianMRILib.native.support.cuda_launch import (
+    entry,
+    kernel_signatures,
+    pack,
+    source_files,
+    source_folder,
+)
 
 HERE = Path(__file__).resolve().parent
+# One exported function for each kernel, with cuLaunchKernel's kind of arguments. A seed of 0: threads and blocks run in
+# their natural order; else in an order drawn from it.
+_HEAD = """#include "cuda_emulation.h"
+#define EMULATE(kernel)                                                                                  \\
+  extern "C" void emulate_##kernel(unsigned grid_x, unsigned grid_y, unsigned block, void** arguments) { \\
+    emulation::launch(kernel, dim3{grid_x, grid_y, 1}, dim3{block, 1, 1}, arguments);                    \\
+  }
+extern "C" void emulation_seed(unsigned long long seed) { emulation::seed = seed; }
+"""
 
 
 def build(flags: str = "") -> Path:
@@ -26,13 +41,16 @@ def build(flags: str = "") -> Path:
     compiler = shutil.which(os.environ.get("CXX", "g++"))
     if compiler is None:
         raise RuntimeError("no C++ compiler (g++, or $CXX)")
-    sources = [HERE / "cuda_emulation.h", HERE / "kernels_host.cpp", *source_files(source_folder())]
-    digest = hashlib.sha256(f"{compiler} {flags}".encode() + b"".join(path.read_bytes() for path in sources))
+    folder = source_folder()
+    text = _HEAD + entry(folder) + "".join(f"EMULATE({kernel})\n" for kernel in kernel_signatures(folder))
+    sources = [HERE / "cuda_emulation.h", *source_files(folder)]
+    digest = hashlib.sha256(f"{compiler} {flags} {text}".encode() + b"".join(path.read_bytes() for path in sources))
     library = (
         Path(tempfile.gettempdir()) / f"gaussianmri-emulation-{os.getuid()}-{digest.hexdigest()[:16]}.so"
     )
     if not library.is_file():
-        partial = library.with_suffix(f".{os.getpid()}.partial")
+        partial, unit = (library.with_suffix(f".{os.getpid()}.{end}") for end in ("partial", "cpp"))
+        unit.write_text(text, encoding="utf-8")
         command = [
             compiler,
             "-std=c++17",
@@ -43,12 +61,15 @@ def build(flags: str = "") -> Path:
             "-U_FORTIFY_SOURCE",
             *flags.split(),
             "-I",
-            str(source_folder()),
+            str(HERE),
+            "-I",
+            str(folder),
             "-o",
             str(partial),
-            str(HERE / "kernels_host.cpp"),
+            str(unit),
         ]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
+        unit.unlink()
         if result.returncode:
             raise RuntimeError(result.stderr)
         os.replace(partial, library)

@@ -1,0 +1,1 @@
+"""What the kernels of every capability share: the compiled library, CUDA launches, registration with torch, checks."""
