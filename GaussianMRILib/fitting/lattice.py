@@ -13,6 +13,7 @@ import torch
 from ..gaussians import GaussianLattice, PlaneBatch
 from ..gaussians.lattice import BRICK, FULL_DENSITY, REACH, WIDTH
 from ..geometry import ImagePlane, slice_poses
+from ..interruption import checkpoint
 from ..priors.volume import PriorVolume
 
 #: Nodes beyond the volume on each side, so that its border is as well covered as its middle.
@@ -32,6 +33,7 @@ def lattice_of_volume(volume: PriorVolume, low: float, high: float, depth: int =
     colours = torch.from_numpy(volume.pixels)
     size = (depth, 1, 1)
     for axis, step in enumerate(size):
+        checkpoint()
         solution = _least_squares(colours.shape[axis], step)
         colours = torch.movedim(torch.tensordot(solution, colours, dims=([1], [axis])), 0, axis).contiguous()
     colours = colours.sub_(low).div_(high - low)

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..gaussians.planes import upper_factor
+from ..interruption import checkpoint
 from ..priors.volume import PriorVolume
 
 #: sigma_i = sigma0 * clip((mean eigenvalue / eigenvalue i)^EXPONENT, *STRETCH); eigenvalues no less than FLOOR * median.
@@ -76,6 +77,7 @@ def _morton_order(places: NDArray[np.float32]) -> NDArray[np.int64]:
 
 
 def _cell_variance(image: torch.Tensor, cells: list[int]) -> torch.Tensor:
+    checkpoint()
     size = (cells[0], cells[1], cells[2])
     mean = torch.nn.functional.adaptive_avg_pool3d(image, size)
     square = torch.nn.functional.adaptive_avg_pool3d(image**2, size)
@@ -101,6 +103,7 @@ def structure_tensor(volume: NDArray[np.float32], spacing: NDArray[np.float64]) 
         spacing, pixel = spacing * 2, pixel * 2
     gradients = []
     for axis in range(3):
+        checkpoint()
         image_axis = (
             torch.gradient(image, spacing=float(spacing[axis]), dim=2 + axis)[0]
             if image.shape[2 + axis] > 1

@@ -12,7 +12,7 @@ from PySide6 import QtCore, QtWidgets
 from PySide6.QtCore import Property, Signal
 
 from .dialogs import Message
-from .widgets_ctk import ctkComboBox, stored
+from .widgets_ctk import ctkComboBox, inner, stored
 
 ID = QtCore.Qt.ItemDataRole.UserRole
 ACTION = QtCore.Qt.ItemDataRole.UserRole + 1
@@ -135,7 +135,9 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
     noneDisplay = stored(str, "none_display", "None", "_rebuild")
     selectNodeUponCreation = stored(bool, "select_upon_creation", True)
     interactionNodeSingletonTag = stored(str, "interaction_tag", "")
-    sizeAdjustPolicy = stored(int, "size_adjust_policy", 1)
+    sizeAdjustPolicy = inner(
+        QtWidgets.QComboBox.SizeAdjustPolicy, "_box", "sizeAdjustPolicy", "setSizeAdjustPolicy"
+    )
     baseName = Property(
         str,
         lambda self: self._names.get(self._types[0], "") if getattr(self, "_types", []) else "",
