@@ -20,6 +20,8 @@ from ..priors.volume import PriorVolume
 BORDER = 2
 #: Colours that hardly show in the image must not grow: share of the mean diagonal added to the normal equations.
 DAMPING = 1e-4
+#: Voxels that are worked on together, so that a fit that is called off ends soon.
+VOXELS_AT_ONCE = 16_000_000
 
 
 def lattice_of_volume(volume: PriorVolume, low: float, high: float, depth: int = 2) -> GaussianLattice:
@@ -33,9 +35,13 @@ def lattice_of_volume(volume: PriorVolume, low: float, high: float, depth: int =
     colours = torch.from_numpy(volume.pixels)
     size = (depth, 1, 1)
     for axis, step in enumerate(size):
-        checkpoint()
         solution = _least_squares(colours.shape[axis], step)
-        colours = torch.movedim(torch.tensordot(solution, colours, dims=([1], [axis])), 0, axis).contiguous()
+        other = 1 if axis == 0 else 0
+        parts = []
+        for part in colours.split(max(1, VOXELS_AT_ONCE * colours.shape[other] // colours.numel()), dim=other):
+            checkpoint()
+            parts.append(torch.movedim(torch.tensordot(solution, part, dims=([1], [axis])), 0, axis))
+        colours = torch.cat(parts, dim=other)
     colours = colours.sub_(low).div_(high - low)
     # Node (0, 0, 0) lies `BORDER` pitches before the first block of voxels, whose centre is half a block in.
     first = np.array([(0.5 - BORDER) * step - 0.5 for step in size[::-1]])
