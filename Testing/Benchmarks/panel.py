@@ -58,6 +58,8 @@ def _measure(app: Any, panel: Any) -> dict[str, Any]:
     parameters = panel._parameterNode
     plane = parameters.plane
     plane.SetSize(SIDE_MM, SIDE_MM)
+    overlays = type(parameters.overlay)
+    print(f"Fit to first image: {first_image:.1f} s, {first_busy:.1f} processor s", flush=True)
     results: dict[str, Any] = {
         "slices": list(slicer.util.arrayFromVolume(volume).shape),
         "apply_to_first_image_s": round(first_image, 2),
@@ -66,8 +68,8 @@ def _measure(app: Any, panel: Any) -> dict[str, Any]:
     for name, settings in {
         "large image": {"spacing": SIDE_MM / 512},
         "image": {"spacing": SIDE_MM / 224},
-        "image and distance map": {"overlay": "distance"},
-        "three views side by side": {"overlay": "none", "compare": True},
+        "image and distance map": {"overlay": overlays["distance"]},
+        "three views side by side": {"overlay": overlays["none"], "compare": True},
     }.items():
         for key, value in settings.items():
             setattr(parameters, key, value)
@@ -97,7 +99,6 @@ def _measure(app: Any, panel: Any) -> dict[str, Any]:
         print(f"{name:<26} {rate:6.1f} updates/s, {updates / busy:.1f} a processor second", flush=True)
     results["gaussians"] = len(panel.previewController._renderer(parameters.field, "gaussians"))
     results["target"] = {"updates_per_second": TARGET_RATES, "apply_to_first_image_s": TARGET_FIRST_IMAGE}
-    print(f"Fit to first image: {first_image:.1f} s, {first_busy:.1f} processor s", flush=True)
     return results
 
 
