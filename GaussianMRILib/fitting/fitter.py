@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from ..errors import GaussianMRIError
 from ..gaussians import GaussianField
+from ..interruption import interruptible
 from ..stacks import SliceStack
 from .problem import Problem, Progress
 
@@ -73,7 +74,12 @@ class Fitter:
 
     def __iter__(self) -> Iterator[Progress]:
         runs: Iterator[Progress] = self._fit.run()
-        return runs
+        while True:
+            with interruptible(self._fit.problem.check):
+                report = next(runs, None)
+            if report is None:
+                return
+            yield report
 
     @property
     def progress(self) -> Progress | None:

@@ -13,12 +13,15 @@ import torch
 from ..gaussians import GaussianLattice, PlaneBatch
 from ..gaussians.lattice import BRICK, FULL_DENSITY, REACH, WIDTH
 from ..geometry import ImagePlane, slice_poses
+from ..interruption import checkpoint
 from ..priors.volume import PriorVolume
 
 #: Nodes beyond the volume on each side, so that its border is as well covered as its middle.
 BORDER = 2
 #: Colours that hardly show in the image must not grow: share of the mean diagonal added to the normal equations.
 DAMPING = 1e-4
+#: Voxels that are worked on together, so that a fit that is called off ends soon.
+VOXELS_AT_ONCE = 16_000_000
 
 
 def lattice_of_volume(volume: PriorVolume, low: float, high: float, depth: int = 2) -> GaussianLattice:
@@ -33,7 +36,12 @@ def lattice_of_volume(volume: PriorVolume, low: float, high: float, depth: int =
     size = (depth, 1, 1)
     for axis, step in enumerate(size):
         solution = _least_squares(colours.shape[axis], step)
-        colours = torch.movedim(torch.tensordot(solution, colours, dims=([1], [axis])), 0, axis).contiguous()
+        other = 1 if axis == 0 else 0
+        parts = []
+        for part in colours.split(max(1, VOXELS_AT_ONCE * colours.shape[other] // colours.numel()), dim=other):
+            checkpoint()
+            parts.append(torch.movedim(torch.tensordot(solution, part, dims=([1], [axis])), 0, axis))
+        colours = torch.cat(parts, dim=other)
     colours = colours.sub_(low).div_(high - low)
     # Node (0, 0, 0) lies `BORDER` pitches before the first block of voxels, whose centre is half a block in.
     first = np.array([(0.5 - BORDER) * step - 0.5 for step in size[::-1]])

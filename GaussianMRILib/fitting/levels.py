@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from ..gaussians import GaussianLattice
 from ..gaussians.lattice import BRICK
 from ..geometry import ImagePlane, transform_points
+from ..interruption import checkpoint
 
 #: Standard deviation, mm, of the neighbourhoods in which levels are compared, and of those of a slice's thickness.
 WIDE_MM, NARROW_MM = 8.0, 3.0
@@ -89,6 +90,7 @@ class Level:
 
     def _at(self, places: NDArray[np.floating]) -> torch.Tensor:
         """(3, N) at (..., 3) map coordinates."""
+        checkpoint()
         size = np.maximum(np.array(self.maps.shape[:0:-1]) - 1, 1)
         grid = torch.from_numpy((2 * places / size - 1).astype(np.float32).reshape(1, 1, 1, -1, 3))
         found = torch.nn.functional.grid_sample(self.maps[None], grid, align_corners=True, padding_mode="border")
@@ -186,6 +188,7 @@ class _Cells:
         """The mean of top / bottom over Gaussian neighbourhoods, weighted by bottom; 0 where that is 0."""
         from scipy.ndimage import gaussian_filter
 
+        checkpoint()
         a, b = (gaussian_filter(m, sigma_mm / self.size, mode="constant", truncate=2.5) for m in (top, bottom))
         return np.asarray(np.where(b > 1e-4, a / np.maximum(b, 1e-4), 0), np.float32)
 

@@ -13,6 +13,7 @@ from ..baselines.resampling import ScatteredSlices
 from ..gaussians import GaussianLattice
 from ..gaussians.lattice import FULL_DENSITY
 from ..geometry import ImagePlane, inside_hull
+from ..interruption import checkpoint
 from ..priors.network_prior import intensity_range
 from ..stacks import SliceStack
 from .intensities import Scale, find_scale
@@ -135,6 +136,7 @@ class Part:
         open_ = (say <= 0).reshape(len(say), -1).any(1)
         open_ &= torch.stack([lattice.bricks_in(hull) for hull in hulls]).any(0)
         for part in torch.nonzero(open_)[:, 0].split(BRICKS_AT_ONCE):
+            checkpoint()
             points = lattice.points(part.cpu().numpy())
             scanned = np.any([inside_hull(hull, points) for hull in hulls], axis=0)
             wedge = (say[part] <= 0).cpu().numpy() & scanned

@@ -61,7 +61,7 @@ class Problem:
         device, seed: of the computation.
         report: facts that end up in the field.
         latest: the last progress, also from within a step.
-        cancelled: set from any thread; the next report of progress then raises.
+        cancelled: set from any thread; the next `check` then raises.
     """
 
     stacks: list[SliceStack]
@@ -157,14 +157,18 @@ class Problem:
             problem.report["warnings"] = warnings
         return problem
 
+    def check(self) -> None:
+        """Raises GaussianMRIError where the fit was cancelled."""
+        if self.cancelled:
+            raise GaussianMRIError("The fit was cancelled.")
+
     def progress(self, stage: str, fraction: float, loss: float | None = None) -> Progress:
         """The state of the fit, which is also kept as `latest`.
 
         Raises:
             GaussianMRIError: the fit was cancelled.
         """
-        if self.cancelled:
-            raise GaussianMRIError("The fit was cancelled.")
+        self.check()
         elapsed = time.perf_counter() - self.started
         self.latest = Progress(stage, fraction, loss, self.held_out_psnr, elapsed)
         return self.latest

@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..geometry import inside_hull
+from ..interruption import checkpoint
 from ..priors.volume import thickness_offsets
 from ..stacks import SliceStack
 from .registration import SHIFT, Reach, register_stacks
@@ -169,6 +170,7 @@ class Grid:
         profile = max(stack.thickness, stack.spacing)
         offsets = thickness_offsets(profile, self.pitch)
         for k in np.flatnonzero(weights > 0):
+            checkpoint()
             rows, columns = stack.shape[1] // fj, stack.shape[2] // fi
             pixels = stack.pixels[k, : rows * fj, : columns * fi].reshape(rows, fj, columns, fi).mean((1, 3))
             pose = motions[k] @ stack.ijk_to_ras[k]
@@ -339,6 +341,7 @@ def _seen(stacks: Sequence[SliceStack], own: bool) -> list[list[NDArray[np.float
         volume, mass = _across(*part.volume(), stack.normal, stack.thickness, grid.pitch, 0.0)
         images = []
         for plane in stack.planes():
+            checkpoint()
             index = ((plane.points() - grid.ijk_to_ras[:3, 3]) / grid.pitch)[..., ::-1]
             place = np.moveaxis(index, -1, 0)
             image = map_coordinates(volume, place, order=1, mode="nearest", output=np.float32)

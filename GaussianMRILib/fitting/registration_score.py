@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..interruption import checkpoint
 from .registration_views import POINTS_NEEDED, View
 
 #: A turn is measured as the shift that it causes this far away, mm, so that all six numbers are millimetres.
@@ -140,6 +141,7 @@ class Score:
         return Windows(joined("similarity"), joined("most"), joined("compared"), joined("slope"), curvature)
 
     def _pair(self, pair: Pair, motion: NDArray[np.float64], slopes: bool) -> Windows:
+        checkpoint()
         view = pair.view
         pose_a, pose_b = self.poses[pair.fixed], self.poses[pair.moving]
         sign = 1.0 if pair.fixed in self.moved else -1.0

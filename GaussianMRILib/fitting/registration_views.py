@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..interruption import checkpoint
 from ..priors.consistency import slice_columns
 from ..stacks import SliceStack
 
@@ -209,6 +210,8 @@ class BlockVolume:
         """
         from scipy.fft import irfftn
 
+        checkpoint()
+
         shape, pixels, valid = self._spectra
         inverse = np.linalg.inv(self.ijk_to_ras[:3, :3])
         frequencies = [np.fft.fftfreq(shape[0]), np.fft.fftfreq(shape[1]), np.fft.rfftfreq(shape[2])]
@@ -286,6 +289,7 @@ class View:
         mass: NDArray[np.float32],
     ) -> None:
         """Cut the planes `chosen` of a volume, whose `ijk_to_ras` is `matrix`, into windows."""
+        checkpoint()
         size, stride = WINDOW, (WINDOW + 1) // 2
         _, rows, columns = values.shape
         size_j, size_i = min(size, rows), min(size, columns)
@@ -398,6 +402,7 @@ class View:
 
 def volume_channels(values: NDArray[np.float32], mass: NDArray[np.float32]) -> tuple[torch.Tensor, float]:
     """(1, 5, Z, rows, columns): values, acquired share and three slopes of a volume; and its noise floor."""
+    checkpoint()
     size = min(WINDOW, *values.shape[1:])
     pool = functools.partial(torch.nn.functional.avg_pool2d, kernel_size=size, stride=max(1, size // 2))
     image, acquired = torch.from_numpy(values), torch.from_numpy(mass)

@@ -12,12 +12,15 @@ import torch
 from numpy.typing import NDArray
 
 from ..gaussians.planes import upper_factor
+from ..interruption import checkpoint
 from ..priors.volume import PriorVolume
 
 #: sigma_i = sigma0 * clip((mean eigenvalue / eigenvalue i)^EXPONENT, *STRETCH); eigenvalues no less than FLOOR * median.
 EXPONENT, STRETCH, FLOOR = 2.0, (0.4, 2.75), 0.01
 TENSOR_SIGMA_PIXELS = 2.0
 LARGEST_TENSOR = 12_000_000
+#: So that a fit that is called off ends within a fraction of a second.
+MATRICES_AT_ONCE = 200_000
 
 
 def detail_lattice(
@@ -76,6 +79,7 @@ def _morton_order(places: NDArray[np.float32]) -> NDArray[np.int64]:
 
 
 def _cell_variance(image: torch.Tensor, cells: list[int]) -> torch.Tensor:
+    checkpoint()
     size = (cells[0], cells[1], cells[2])
     mean = torch.nn.functional.adaptive_avg_pool3d(image, size)
     square = torch.nn.functional.adaptive_avg_pool3d(image**2, size)
@@ -101,6 +105,7 @@ def structure_tensor(volume: NDArray[np.float32], spacing: NDArray[np.float64]) 
         spacing, pixel = spacing * 2, pixel * 2
     gradients = []
     for axis in range(3):
+        checkpoint()
         image_axis = (
             torch.gradient(image, spacing=float(spacing[axis]), dim=2 + axis)[0]
             if image.shape[2 + axis] > 1
@@ -113,7 +118,10 @@ def structure_tensor(volume: NDArray[np.float32], spacing: NDArray[np.float64]) 
     stride = [2 if n >= 8 else 1 for n in image.shape[2:]]
     products = torch.nn.functional.avg_pool3d(products, stride, ceil_mode=True, count_include_pad=False)[0]
     sigmas = [TENSOR_SIGMA_PIXELS * pixel / (float(mm) * n) for mm, n in zip(spacing, stride, strict=True)]
-    return torch.from_numpy(gaussian_filter(products.numpy(), (0, *sigmas), mode="nearest", truncate=2.5))
+    for product in products.numpy():
+        checkpoint()
+        gaussian_filter(product, sigmas, mode="nearest", truncate=2.5, output=product)
+    return products
 
 
 def steered_gaussians(
@@ -157,8 +165,11 @@ def steered_gaussians(
 def _eigen(matrices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Eigenvalues (N, 3), rising, and vectors (N, 3, 3); torch alone would use one thread for small matrices."""
     threads = torch.get_num_threads()
+    parts: list[tuple[torch.Tensor, torch.Tensor]] = []
     with ThreadPoolExecutor(threads) as pool:
-        parts = list(pool.map(torch.linalg.eigh, matrices.chunk(threads)))
+        for some in matrices.split(MATRICES_AT_ONCE):
+            checkpoint()
+            parts += pool.map(torch.linalg.eigh, some.chunk(threads))
     return torch.cat([values for values, _ in parts]), torch.cat([vectors for _, vectors in parts])
 
 

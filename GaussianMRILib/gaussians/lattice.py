@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from .. import native
 from ..errors import GaussianMRIError
 from ..geometry import hull_corners
+from ..interruption import checkpoint
 from .planes import BACKGROUND, PlaneBatch, upper_factor
 
 #: Nodes along the edge of a brick.
@@ -180,6 +181,7 @@ class GaussianLattice:
         nearest = -(constants + np.maximum(normals, 0).sum(axis=1) * (BRICK - 1))
         x = torch.arange(BRICK, dtype=torch.float32)
         for (a, b, c), d, near in zip(normals, constants.T, nearest.T < most, strict=True):
+            checkpoint()
             some = torch.from_numpy(np.flatnonzero(near))
             local = c * x[:, None, None] + b * x[None, :, None] + a * x[None, None, :]
             away = torch.from_numpy(d[near]).float()[:, None, None, None] + local

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..errors import GaussianMRIError
+from ..interruption import interruptible
 
 if TYPE_CHECKING:
     from ..fitting import Fitter, Progress
@@ -96,8 +97,7 @@ class Job:
         Raises:
             GaussianMRIError: it was cancelled, or what it raised.
         """
-        if self.cancelled:
-            raise GaussianMRIError(f"The {self._name} was cancelled.")
+        self._check()
         if self._error is not None:
             raise self._error
         if self._result is None:
@@ -107,6 +107,10 @@ class Job:
     def describe(self) -> str:
         """One line for a status label: stage, share and seconds."""
         return " · ".join([self._stage, f"{self.fraction:.0%}", self._elapsed()])
+
+    def _check(self) -> None:
+        if self.cancelled:
+            raise GaussianMRIError(f"The {self._name} was cancelled.")
 
     def _elapsed(self) -> str:
         return f"{time.perf_counter() - self._started:.0f} s"
@@ -123,7 +127,8 @@ class Job:
 
     def _run(self) -> None:
         try:
-            result = self._work(self)
+            with interruptible(self._check):
+                result = self._work(self)
             if not self._cancelled.is_set():
                 self._result = result
         except BaseException as error:  # handed to the caller of `result`

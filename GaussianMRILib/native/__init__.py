@@ -11,6 +11,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from ..interruption import checkpoint
 from .support.backend import BackendInfo, backend
 from .support.build import cache_folder, source_root
 
@@ -49,6 +50,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _ops():  # type: ignore[no-untyped-def]
+    checkpoint()  # each kernel is a step of what called it
     import torch
 
     from .lattice import operators  # noqa: F401  registers them

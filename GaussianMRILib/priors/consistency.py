@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import GaussianMRIError
 from ..geometry import PROFILE_EDGE_MM
+from ..interruption import checkpoint
 from ..stacks import SliceColumns, SliceStack, slice_columns
 from .volume import PriorVolume
 
@@ -169,6 +170,7 @@ def _interpolation(positions: NDArray[np.float64], z: NDArray[np.float64], order
 
 def _apply(matrix: NDArray[np.float64], pixels: NDArray[np.float32]) -> NDArray[np.float32]:
     """matrix (M, K) times every column of pixels (K, rows, columns), float32."""
+    checkpoint()
     flat = np.ascontiguousarray(pixels, dtype=np.float32).reshape(len(pixels), -1)
     return (matrix.astype(np.float32) @ flat).reshape(-1, *pixels.shape[1:])
 

@@ -21,6 +21,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..interruption import checkpoint
+
 WEIGHTS = Path(__file__).with_name("weights.npz")
 #: Slice spacings in pixels that the training draws; a network is told the nearest end beyond them.
 RATIO_RANGE = (3.0, 40.0)
@@ -110,11 +112,13 @@ class FactorisedConvolution(nn.Module):
 
     def within_slices(self, x: torch.Tensor) -> torch.Tensor:
         """(B, K, rows, columns, rank)."""
+        checkpoint()
         inner = self.within(x.flatten(0, 1).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         return inner.unflatten(0, x.shape[:2])
 
     def across_slices(self, inner: torch.Tensor) -> torch.Tensor:
         """(B, K, rows, columns, channels)."""
+        checkpoint()
         size = inner.shape[:4]
         return self.across(inner.flatten(2, 3).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).reshape(*size, -1)
 

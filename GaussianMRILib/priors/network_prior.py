@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
+from ..interruption import checkpoint
 from ..stacks import SliceStack
 from .consistency import default_factor, enforce, slice_columns, upsample
 from .network import PriorNetwork, basis_matrix, condition_vector, load_network
@@ -157,6 +158,7 @@ def _residual_tiles(
         for k in range(
             count
         ):  # a slice at a time: a copy of all coefficients for each sub-slice would be huge
+            checkpoint()
             part = slice(first_of[k], first_of[k + 1])
             values = cosines[part] @ coefficients[:, k].float().reshape(network.basis, -1)
             residual[part] = values.reshape(-1, height, width).numpy()

@@ -17,6 +17,7 @@ from fit_scenes import scan
 
 import GaussianMRILib as gm
 from GaussianMRILib.native.support.cuda_launch import source_files
+from Testing.Slicer.extension_index import metadata
 
 ROOT = Path(__file__).resolve().parents[2]
 STAND_IN = ROOT / "Testing" / "CMake"
@@ -159,27 +160,9 @@ def test_ctest_runs_the_tests_of_the_module(build: Path) -> None:
     assert f"The library is {build / MODULES / 'GaussianMRILib'}" in done.stdout
 
 
-def metadata(path: Path) -> dict[str, str]:
-    """Literal EXTENSION_* values, as the extension index reads them from the text."""
-    found = re.findall(r'^set\(EXTENSION_(\w+) "([^"$]+)"\)$', path.read_text(encoding="utf-8"), re.MULTILINE)
-    return dict(found)
-
-
 @pytest.mark.slow
-def test_metadata_of_the_extension(installed: Path) -> None:
-    values = metadata(ROOT / "CMakeLists.txt")
-    entry = json.loads((ROOT / "Resources" / "GaussianMRI.json").read_text(encoding="utf-8"))
-    assert set(entry) == {
-        "$schema", "build_dependencies", "build_subdirectory", "category", "scm_revision", "scm_url", "tier"
-    }  # fmt: skip
-    assert entry["$schema"].endswith("/slicer-extension-catalog-entry-schema-v1.0.2.json#")
-    assert entry["category"] == values["CATEGORY"] and entry["build_dependencies"] == [values["DEPENDS"]]
-    assert entry["scm_url"].removesuffix(".git") == values["HOMEPAGE"]
-    raw = values["HOMEPAGE"].replace("github.com", "raw.githubusercontent.com") + f"/{entry['scm_revision']}/"
-    pictures = [values["ICONURL"], *values["SCREENSHOTURLS"].split()]
-    assert len(pictures) >= 2
-    for url in pictures:
-        assert (ROOT / url.removeprefix(raw)).is_file(), f"{url} is no file of the repository"
+def test_the_package_describes_the_extension(installed: Path) -> None:
+    values = metadata(ROOT)
     described = (installed / "share/Slicer-5.12/GaussianMRI.s4ext").read_text(encoding="utf-8")
     assert f"description {values['DESCRIPTION']}\n" in described and "depends PyTorch\n" in described
 

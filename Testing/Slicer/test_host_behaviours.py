@@ -160,6 +160,90 @@ def test_an_enumeration_is_kept_by_name_and_shown_by_label(app: Any) -> None:
         wrapped.effort = "much"
 
 
+def test_a_choice_before_the_scene_comes_is_told_of_once(app: Any) -> None:
+    """qMRMLNodeComboBox::setMRMLScene keeps its signals back (SceneSwitchingInProgress) and then chooses the node that was
+    asked for. Panels give their widgets the scene before parameters are connected to them."""
+    first = app.scene.AddNewNodeByClass("vtkMRMLModelNode", "first")
+    second = app.scene.AddNewNodeByClass("vtkMRMLModelNode", "second")
+    box = slicer.qMRMLNodeComboBox()
+    box.nodeTypes = ["vtkMRMLModelNode"]
+    told: list[Any] = []
+    box.connect("currentNodeChanged(vtkMRMLNode*)", told.append)
+    box.setCurrentNode(second)
+    assert box.currentNode() is None and told == [] and not box.enabled
+    box.setMRMLScene(slicer.mrmlScene)
+    assert told == [second] and box.currentNode() is second and first.GetScene() is app.scene and box.enabled
+
+
+def test_a_choice_is_told_of_again_when_its_row_or_name_changes(app: Any) -> None:
+    """qMRMLNodeComboBox hears QComboBox's currentTextChanged, which Qt 5 emits whenever the row of the item is another."""
+    first = app.scene.AddNewNodeByClass("vtkMRMLModelNode", "first")
+    second = app.scene.AddNewNodeByClass("vtkMRMLModelNode", "second")
+    box = selector("qMRMLNodeComboBox")
+    box.setCurrentNode(second)
+    told: list[Any] = []
+    box.connect("currentNodeChanged(vtkMRMLNode*)", told.append)
+    app.scene.RemoveNode(first)
+    second.SetName("renamed")
+    assert told == [second, second]
+
+
+def test_a_list_of_nodes_is_told_of_once_when_the_scene_is_closed(app: Any) -> None:
+    """qMRMLSceneModel::onMRMLSceneNodeAboutToBeRemoved returns while the scene IsClosing."""
+    box = selector("qMRMLNodeComboBox")
+    box.noneEnabled = True
+    nodes = [app.scene.AddNewNodeByClass("vtkMRMLModelNode", name) for name in "abc"]
+    box.setCurrentNode(nodes[1])
+    told: list[Any] = []
+    box.connect("currentNodeChanged(vtkMRMLNode*)", told.append)
+    app.scene.Clear(0)
+    assert told == [None] and box.nodeCount() == 0
+
+
+def test_long_names_make_a_list_wide_unless_it_is_told_not_to(app: Any) -> None:
+    """ctkComboBox::recomputeSizeHint takes the widest item for the least width, but for AdjustToMinimumContentsLength...;
+    qMRMLNodeComboBox hands the policy on."""
+    import qt
+
+    app.scene.AddNewNodeByClass("vtkMRMLModelNode", "a name of " + 60 * "many ")
+    wide, narrow = slicer.qMRMLNodeComboBox(), slicer.qMRMLNodeComboBox()
+    narrow.sizeAdjustPolicy = qt.QComboBox.AdjustToMinimumContentsLengthWithIcon
+    for box in (wide, narrow):
+        box.nodeTypes = ["vtkMRMLModelNode"]
+        box.setMRMLScene(slicer.mrmlScene)
+    assert wide.minimumSizeHint.width() > 1000 and narrow.minimumSizeHint.width() < 200
+
+
+def test_a_slider_rounds_and_tells_while_it_is_moved_only_without_tracking(app: Any) -> None:
+    """ctkSliderWidget::changeValue; its spin box keeps two decimals at first."""
+    import ctk
+
+    slider = ctk.ctkSliderWidget()
+    changed: list[float] = []
+    changing: list[float] = []
+    slider.connect("valueChanged(double)", changed.append)
+    slider.connect("valueIsChanging(double)", changing.append)
+    slider.value = 0.336
+    assert slider.value == pytest.approx(0.34) and changed == [pytest.approx(0.34)] and changing == []
+    slider.tracking = False
+    slider.value = 0.5
+    assert changing == [0.5] and changed[1:] == [0.5]
+
+
+def test_an_error_is_shown_and_raised_again_and_the_cursor_given_back(app: Any) -> None:
+    """slicer.util.tryWithErrorDisplay, of slicer-core: a slot ends there, since the error goes on to its caller."""
+    import qt
+
+    with (
+        pytest.raises(ValueError, match="no plane"),
+        slicer.util.tryWithErrorDisplay("Not made.", waitCursor=True),
+    ):
+        assert qt.QApplication.overrideCursor() is not None
+        raise ValueError("there is no plane")
+    assert qt.QApplication.overrideCursor() is None
+    assert len(app.messages) == 1 and "Not made." in app.messages[0].text and "no plane" in app.messages[0].text
+
+
 def test_a_scene_is_saved_and_loaded_with_its_data(app: Any, tmp_path: Path) -> None:
     """qSlicerSceneBundle writer and reader through slicer.util; every node with data gets a file."""
     from mrml_scenes import bright_point

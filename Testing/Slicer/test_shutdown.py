@@ -7,12 +7,14 @@ without an active exception". A Python process that ends is the same thing witho
 from __future__ import annotations
 
 import random
+import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+
+resource = pytest.importorskip("resource", reason="needs a system that tells the processor time of a process")
 
 pytest.importorskip("slicer", reason="needs slicer-core, which is not installed")
 
@@ -33,26 +35,39 @@ if sys.argv[3] == "cancel":
     job.cancel()
 elif sys.argv[3] == "cleanup":
     assert end_jobs()
-print(job.describe())
+print("LEAVES", time.process_time(), job.describe(), flush=True)
 """
+#: Processor seconds, of both cores together, that a fit may go on after it was called off, and Python's own end.
+MOST = 3.0
+
+
+def spent() -> float:
+    """Processor seconds of the processes that this one has waited for."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return float(usage.ru_utime + usage.ru_stime)
 
 
 def leave(moment: float, how: str) -> float:
-    """End an interpreter `moment` seconds after a fit began; seconds that it took to end."""
+    """End an interpreter `moment` seconds after a fit began; processor seconds that it took to end.
+
+    Not seconds on the clock: those depend on what else the computer does.
+    """
     command = [sys.executable, "-c", FIT, str(ROOT), str(moment), how]
-    started = time.monotonic()
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    before = spent()
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, f"{moment} s, {how}: {done.returncode} {done.stdout} {done.stderr}"
-    return time.monotonic() - started - moment
+    then = re.search(r"^LEAVES (\S+)", done.stdout, re.MULTILINE)
+    assert then is not None, done.stdout
+    return spent() - before - float(then[1])
 
 
 @pytest.mark.parametrize("how", ["quit", "cancel", "cleanup"])
 def test_a_process_ends_well_while_it_fits(how: str) -> None:
-    assert leave(2.5, how) < 30
+    assert leave(2.5, how) < MOST
 
 
 @pytest.mark.slow
 def test_a_process_ends_well_at_any_moment_of_a_fit() -> None:
     moments = random.Random(16)
     for number in range(20):
-        assert leave(moments.uniform(0, 6), ("quit", "cancel", "cleanup")[number % 3]) < 30
+        assert leave(moments.uniform(0, 6), ("quit", "cancel", "cleanup")[number % 3]) < MOST

@@ -12,7 +12,7 @@ from PySide6 import QtCore, QtWidgets
 from PySide6.QtCore import Property, Signal
 
 from .dialogs import Message
-from .widgets_ctk import ctkComboBox, stored
+from .widgets_ctk import ctkComboBox, inner, stored
 
 ID = QtCore.Qt.ItemDataRole.UserRole
 ACTION = QtCore.Qt.ItemDataRole.UserRole + 1
@@ -109,7 +109,7 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         self._attributes: list[tuple[str, str, Any]] = []
         self._names: dict[str, str] = {}
         self._labels: dict[str, str] = {}
-        self._wanted, self._told, self._menu = "", ("", ""), []
+        self._wanted, self._told, self._menu = "", ("", "", -1), []
         self._add_enabled = self._remove_enabled = self.ACTIONS
         self._box = ctkComboBox()
         self._box.setSizePolicy(QtWidgets.QSizePolicy.Policy.Expanding, QtWidgets.QSizePolicy.Policy.Fixed)
@@ -135,7 +135,9 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
     noneDisplay = stored(str, "none_display", "None", "_rebuild")
     selectNodeUponCreation = stored(bool, "select_upon_creation", True)
     interactionNodeSingletonTag = stored(str, "interaction_tag", "")
-    sizeAdjustPolicy = stored(int, "size_adjust_policy", 1)
+    sizeAdjustPolicy = inner(
+        QtWidgets.QComboBox.SizeAdjustPolicy, "_box", "sizeAdjustPolicy", "setSizeAdjustPolicy"
+    )
     baseName = Property(
         str,
         lambda self: self._names.get(self._types[0], "") if getattr(self, "_types", []) else "",
@@ -158,9 +160,7 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
             # Before observers of modules, as qMRMLSceneModel.
             self._observer.add(scene, slicer.vtkMRMLScene.EndBatchProcessEvent, self._batch_ended, priority=10)
         wanted, self._wanted = self._wanted, ""
-        self._rebuild()
-        if wanted:
-            self.setCurrentNodeID(wanted)
+        self._rebuild(wanted)  # one change is told, not that of a node that only happens to be the first
         self.setEnabled(scene is not None)
 
     def _batch_ended(self, _: Any) -> None:
@@ -180,8 +180,8 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
             if node.IsA(kind)
         )
 
-    def _rebuild(self) -> None:
-        current = self.currentNodeID
+    def _rebuild(self, wanted: str = "") -> None:
+        current = wanted or self.currentNodeID
         self._box.blockSignals(True)
         self._box.clear()
         if self.noneEnabled:
@@ -277,7 +277,8 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
                 self.setCurrentNode(last)
             return
         node = self.currentNode()
-        state = (node.GetID(), node.GetName()) if node is not None else ("", "")
+        # Qt also tells of the same item in another row, as when one before it is removed.
+        state = (node.GetID(), node.GetName(), row) if node is not None else ("", "", -1)
         if state != self._told:
             self._told = state
             self.currentNodeChanged.emit(node)

@@ -41,6 +41,22 @@ def _check(element: ElementTree.Element, root: QtWidgets.QWidget) -> None:
                 raise AttributeError(f"{item.get('class')} {name} has no property '{entry.get('name')}'")
 
 
+def _take_enumerations(tree: ElementTree.Element, own: Mapping[str, type]) -> list[tuple[str, str, object]]:
+    """Names of widgets and properties, and values of Qt's enumerations that a file sets on classes of the host.
+
+    They are taken out of the file: Qt's loader knows no enumeration of a property that is written in Python.
+    """
+    found = []
+    for item in tree.iter("widget"):
+        for entry in item.findall("property") if item.get("class") in own else ():
+            text = entry.findtext("enum", "")
+            if text:
+                kind, value = text.split("::")
+                found.append((item.get("name", ""), entry.get("name", ""), getattr(getattr(QtWidgets, kind), value)))
+                item.remove(entry)
+    return found
+
+
 def load(path: str, own: Mapping[str, type]) -> object:
     """The widget of a .ui file.
 
@@ -55,6 +71,7 @@ def load(path: str, own: Mapping[str, type]) -> object:
     connections = tree.find("connections")
     if connections is not None:
         tree.remove(connections)  # made below, where misspelt ones are found
+    enumerations = _take_enumerations(tree, own)
     data = QtCore.QBuffer()
     data.setData(ElementTree.tostring(tree))
     data.open(QtCore.QIODevice.OpenModeFlag.ReadOnly)
@@ -62,6 +79,10 @@ def load(path: str, own: Mapping[str, type]) -> object:
     if root is None:
         raise RuntimeError(f"could not load the .ui file {path}")
     _check(tree, root)
+    for name, key, value in enumerations:
+        widget = root.findChild(QtWidgets.QWidget, name)
+        if not widget.setProperty(key, value):
+            raise AttributeError(f"{type(widget).__name__} {name} has no property '{key}'")
     for item in connections if connections is not None else ():
         sender, signal, receiver, slot = (
             item.findtext(k, "") for k in ("sender", "signal", "receiver", "slot")

@@ -237,11 +237,18 @@ class ctkSliderWidget(QtWidgets.QWidget):
         self._spin.setMaximum(99)
         self._spin.valueChanged.connect(self._changed)
         self._slider.valueChanged.connect(self._slid)
+        self._slider.sliderReleased.connect(self._released)
 
     def _changed(self, value: float) -> None:
         self._place()
-        self.valueIsChanging.emit(value)
-        self.valueChanged.emit(value)
+        if not self.tracking:
+            self.valueIsChanging.emit(value)
+        if not self._slider.isSliderDown() or self.tracking:
+            self.valueChanged.emit(value)
+
+    def _released(self) -> None:
+        if not self.tracking:
+            self.valueChanged.emit(self._spin.value())
 
     def _place(self) -> None:
         low, high = self._spin.minimum(), self._spin.maximum()

@@ -41,8 +41,8 @@ class qMRMLCheckableNodeComboBox(qMRMLNodeComboBox):
         self._box.defaultText = ", ".join(names) or "None"
         self._box.setCurrentIndex(-1)
 
-    def _rebuild(self) -> None:
-        super()._rebuild()
+    def _rebuild(self, wanted: str = "") -> None:
+        super()._rebuild(wanted)
         self._mark()
 
     def _batch_ended(self, _: Any) -> None:

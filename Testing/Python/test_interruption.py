@@ -1,0 +1,76 @@
+"""Work that is called off ends at the next kernel or layer, not at the next line of progress."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import torch
+from fit_scenes import scan
+
+from GaussianMRILib import Fitter, GaussianMRIError, native
+from GaussianMRILib.interruption import checkpoint, interruptible
+
+
+class Called(Exception):
+    """What a check raises."""
+
+
+def refuse() -> None:
+    raise Called
+
+
+def test_only_work_within_the_block_and_its_thread_is_called_off() -> None:
+    checkpoint()
+    heard: list[str] = []
+
+    def elsewhere() -> None:
+        checkpoint()
+        heard.append("not called off")
+
+    with interruptible(lambda: None), pytest.raises(Called), interruptible(refuse):
+        other = threading.Thread(target=elsewhere)
+        other.start()
+        other.join()
+        checkpoint()
+    checkpoint()
+    assert heard == ["not called off"]
+
+
+def test_a_kernel_is_not_begun_once_the_work_is_called_off() -> None:
+    image, shapes = torch.zeros(16), torch.tensor([[4, 4]], dtype=torch.int32)
+    native.ssim(image, image, shapes)
+    with interruptible(refuse), pytest.raises(Called):
+        native.ssim(image, image, shapes)
+
+
+def fitter() -> Fitter:
+    return Fitter(scan(slices=9, side=(32, 32), pixel=2.0), passes=2)
+
+
+def checks(fit: Fitter, cancel_at: int | None = None) -> tuple[int, int]:
+    """How often a fit looked whether it was called off, and how often it told of its progress."""
+    problem, looked, told = fit._fit.problem, 0, 0
+    check = problem.check
+
+    def counted() -> None:
+        nonlocal looked
+        looked += 1
+        if looked == cancel_at:
+            fit.cancel()
+        check()
+
+    problem.check = counted
+    try:
+        for _ in fit:
+            told += 1
+    except GaussianMRIError as error:
+        assert cancel_at is not None and "cancelled" in str(error)
+    return looked, told
+
+
+def test_a_fit_looks_between_its_steps_and_ends_where_it_is() -> None:
+    looked, told = checks(fitter())
+    assert looked > 8 * told
+    for moment in (1, looked // 3, looked // 2, looked - 2):
+        assert checks(fitter(), cancel_at=moment)[0] == moment  # nothing swallows it, and nothing is computed after it
