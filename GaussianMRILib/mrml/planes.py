@@ -196,16 +196,9 @@ def hung(
     spacing: Spacing,
     thickness: float,
 ) -> ImagePlane:
-    """The image of a rectangle; one place decides how images hang: `ImagePlane.from_markups`."""
+    """`ImagePlane.hung` of axes of any length, with a spacing as in `plane_from_node`."""
     x, y = unit_vector(x, "plane's x axis"), unit_vector(y, "plane's y axis")
-    markup = {
-        "type": "Plane",
-        "coordinateSystem": "RAS",
-        "center": center.tolist(),
-        "orientation": np.stack([x, y, np.cross(x, y)], axis=1).ravel().tolist(),
-        "size": list(size),
-    }
-    return ImagePlane.from_markups({"markups": [markup]}, _pair(spacing), thickness=thickness)
+    return ImagePlane.hung(center, x, y, size, _pair(spacing), thickness=thickness)
 
 
 def _pair(spacing: Spacing) -> tuple[float, float] | None:
