@@ -129,16 +129,42 @@ class GaussianField:
 
     def render_many(self, planes: Sequence[ImagePlane]) -> list[NDArray[np.float32]]:
         """`render` for several planes in one kernel call."""
-        batch, image, _ = self._evaluate(planes)
-        # NumPy: on an image this small torch's threads cost more than they save.
-        values = image.cpu().numpy()
-        values *= np.float32(self.scale)
-        values += np.float32(self.offset)
-        results = np.split(values, np.cumsum(batch.sizes)[:-1])
+        batch = PlaneBatch.from_planes(planes, self.parameters.device, step=self._sample_step)
+        results = np.split(self._intensities(batch), np.cumsum(batch.sizes)[:-1])
         for n, plane in enumerate(planes):
             results[n] = results[n].reshape(plane.shape)
             np.putmask(results[n], ~self.inside_plane(plane), np.nan)
         return results[: len(planes)]
+
+    def render_matrices(
+        self, ijk_to_ras: NDArray[np.float64], shape: tuple[int, int], thickness: float = 0.0
+    ) -> NDArray[np.float32]:
+        """`render_many` for planes of one shape, as many as the lines of an image.
+
+        Args:
+            ijk_to_ras: (P, 4, 4) float64, mm, as of an `ImagePlane`; nothing is checked.
+            shape: rows and columns of each.
+            thickness: mm.
+
+        Returns:
+            (P, rows, columns) float32.
+        """
+        count, (rows, columns) = len(ijk_to_ras), shape
+        batch = PlaneBatch.from_matrices(
+            ijk_to_ras, np.tile(np.array(shape, np.int32), (count, 1)), np.full(count, thickness, np.float32),
+            self.parameters.device, self._sample_step,
+        )  # fmt: skip
+        images = self._intensities(batch).reshape(count, rows, columns)
+        covered = np.zeros(images.shape, bool)
+        i, j = np.arange(columns), np.arange(rows)[:, None]
+        for hull in self.hulls:
+            within = np.ones(images.shape, bool)
+            for normal, constant in zip(hull[:, :3], hull[:, 3], strict=True):
+                along_i, along_j, _, start = (normal @ ijk_to_ras[:, :3]).T[:, :, None, None]
+                within &= start + constant - TOLERANCE + along_j * j <= -along_i * i
+            covered |= within
+        images[~covered] = np.nan
+        return images
 
     def volume(
         self,
@@ -184,7 +210,7 @@ class GaussianField:
 
     def support(self, plane: ImagePlane) -> NDArray[np.float32]:
         """Sum of Gaussian weights, (rows, columns) float32, relative to the field's median: 1 as usual, 0 nothing there."""
-        _, _, density = self._evaluate([plane])
+        _, density = self._evaluate(PlaneBatch.from_planes([plane], self.parameters.device, step=self._sample_step))
         support = np.maximum(density.cpu().numpy(), 0).reshape(plane.shape)
         return np.asarray(support / np.float32(self.report.get("support_median", 1.0)))
 
@@ -231,22 +257,28 @@ class GaussianField:
             covered |= (columns >= first[:, None]) & (columns < end[:, None])
         return covered
 
-    def _evaluate(self, planes: Sequence[ImagePlane]) -> tuple[PlaneBatch, torch.Tensor, torch.Tensor]:
-        """The planes packed, their normalised images and sums of weights without the background, (total,) each."""
+    @property
+    def _sample_step(self) -> float | None:
+        """mm between samples across a slice, at most; None: three samples."""
+        return None if self.lattice is None else float(self.lattice.pitch.max()) / 2
+
+    def _intensities(self, batch: PlaneBatch) -> NDArray[np.float32]:
+        """Images (total,) in the units of the input."""
+        # NumPy: on an image this small torch's threads cost more than they save.
+        values: NDArray[np.float32] = self._evaluate(batch)[0].cpu().numpy()
+        values *= np.float32(self.scale)
+        values += np.float32(self.offset)
+        return values
+
+    def _evaluate(self, batch: PlaneBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Normalised images and sums of weights without the background, (total,) each."""
         with torch.no_grad():
             if self.lattice is None:
-                batch = PlaneBatch.from_planes(planes, self.parameters.device)
                 image, _, density = batch.render(self.parameters, self.background, self.cut)
-                support = batch.averaged(density) - self.background
-            else:
-                batch = PlaneBatch.from_planes(
-                    planes, self.parameters.device, step=float(self.lattice.pitch.max()) / 2
-                )
-                if self.parameters.shape[1]:
-                    image, support = self._mixed(batch, self.lattice)
-                else:
-                    image, support = self.lattice.render(batch, self.background)
-        return batch, image, support
+                return image, batch.averaged(density) - self.background
+            if self.parameters.shape[1]:
+                return self._mixed(batch, self.lattice)
+            return self.lattice.render(batch, self.background)
 
     def _mixed(self, batch: PlaneBatch, lattice: GaussianLattice) -> tuple[torch.Tensor, torch.Tensor]:
         """Image and sum of weights (total,) of plain Gaussians and a lattice, with one normalisation for both."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,6 +22,12 @@ SLAB_PIXELS = 1 << 22
 MOST_VOXELS = 1 << 31
 #: Pixels by which a voxel's centre may lie beyond the border: places are rounded.
 _SLACK = 1e-6
+
+
+class RendersMany(Protocol):
+    """A field, or one along a curve."""
+
+    def render_many(self, planes: Sequence[ImagePlane]) -> list[NDArray[np.float32]]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,9 +56,7 @@ class VolumeGrid:
 def volume_grid(field: GaussianField, spacing: float | None, box: ArrayLike | None, axes: str) -> VolumeGrid:
     """The smallest grid with every voxel of what was scanned in a box; see `GaussianField.volume`."""
     pose = field.slice_poses[0]
-    if spacing is None:
-        lengths = np.linalg.norm(pose[:3, :2], axis=0) if field.lattice is None else field.lattice.pitch
-        spacing = float(lengths.min())
+    spacing = own_spacing(field) if spacing is None else spacing
     check_spacing(spacing, "spacing of the voxels")
     if axes == "first":
         i = unit_vector(pose[:3, 0])
@@ -67,11 +71,7 @@ def volume_grid(field: GaussianField, spacing: float | None, box: ArrayLike | No
     corners = (_scanned_corners(field, box) - pose[:3, 3]) @ np.linalg.inv(steps).T
     first = np.ceil(corners.min(axis=0) - _SLACK)
     count = np.maximum(np.floor(corners.max(axis=0) + _SLACK) - first + 1, 1)
-    if count.prod() > MOST_VOXELS:
-        raise GaussianMRIError(
-            f"A volume of {' x '.join(f'{n:.0f}' for n in count)} voxels is too large; use a larger spacing than "
-            f"{spacing:g} mm, or a box."
-        )
+    check_voxels(count, spacing, "a box")
     matrix = np.eye(4)
     matrix[:3, :3] = steps
     matrix[:3, 3] = pose[:3, 3] + steps @ first
@@ -79,7 +79,23 @@ def volume_grid(field: GaussianField, spacing: float | None, box: ArrayLike | No
     return VolumeGrid(matrix, (slices, rows, columns))
 
 
-def rendered_slabs(field: GaussianField, grid: VolumeGrid) -> Iterator[tuple[int, NDArray[np.float32]]]:
+def own_spacing(field: GaussianField) -> float:
+    """mm: the lattice's finest pitch, or the pixels of a field without a lattice."""
+    pose = field.slice_poses[0]
+    lengths = np.linalg.norm(pose[:3, :2], axis=0) if field.lattice is None else field.lattice.pitch
+    return float(lengths.min())
+
+
+def check_voxels(count: NDArray[np.float64], spacing: float, otherwise: str) -> None:
+    """Refuse a volume of more voxels (columns, rows, slices) than memory has room for."""
+    if count.prod() > MOST_VOXELS:
+        raise GaussianMRIError(
+            f"A volume of {' x '.join(f'{n:.0f}' for n in count)} voxels is too large; use a larger spacing than "
+            f"{spacing:g} mm, or {otherwise}."
+        )
+
+
+def rendered_slabs(field: RendersMany, grid: VolumeGrid) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """The volume's slabs in order: index of the first slice, voxels (n, rows, columns) with NaN outside the scan."""
     depth = max(1, SLAB_PIXELS // (grid.shape[1] * grid.shape[2]))
     for first in range(0, grid.shape[0], depth):

@@ -40,7 +40,7 @@ class Curve:
     Args:
         points: (N, 3) RAS mm, at least two places; a cubic spline by their distances runs through them. Where the last is
             the first the curve is closed, and cut open there.
-        across: (3,) RAS, direction of `across`; default: to the back, or to the feet where the curve keeps further from that.
+        across: (3,) RAS, direction of `across`; default: to the back, or to the feet if the curve keeps further from that.
         fixed: `across` is everywhere as near to that direction as it can be; else it is so in the middle of the curve, and
             the frame turns as little as possible from there.
         turn: degrees by which the frame is turned about the curve.
@@ -99,7 +99,7 @@ class Curve:
     # ---- along the curve
 
     def frames(self, s: ArrayLike) -> Floats:
-        """Frames (S, 4, 4) at s (S,), mm from the beginning: columns across, aside, tangent (unit vectors) and place, RAS mm."""
+        """Frames (S, 4, 4) at s (S,), mm from the beginning: columns across, aside, tangent (unit vectors), place (RAS mm)."""
         along = np.atleast_1d(np.asarray(s, np.float64))
         there = np.clip(along, 0.0, self.length)
         tangent = _unit(self._tangent(there))
@@ -135,8 +135,8 @@ class Curve:
             return ""
         size = f"{across:g}" if aside == 0 else f"{across:g} x {aside:g}"
         return (
-            f"{s:.0f} mm from its beginning the curve is bent too tightly for a width of {size} mm: inside the bend, places are "
-            f"shown twice. Up to {100 * 0.99 / folded:.0f} % of that width is free of it, or place fewer points."
+            f"{s:.0f} mm from its beginning the curve is bent too tightly for a width of {size} mm: inside the bend, places "
+            f"are shown twice. {100 / folded:.0f} % of that width is free of it; or place fewer points."
         )
 
     # ---- there and back
@@ -255,8 +255,8 @@ def _kept(tangents: Floats, wanted: Floats, s: Floats) -> Floats:
     lengths = np.linalg.norm(side, axis=1)
     if lengths.min() < _LEAST_SINE:
         raise GaussianMRIError(
-            f"{s[int(np.argmin(lengths))]:.0f} mm from its beginning the curve runs along the direction that is kept across it; "
-            "choose another direction, or the frame that turns least."
+            f"{s[int(np.argmin(lengths))]:.0f} mm from its beginning the curve runs along the direction that is kept across "
+            "it; choose another direction, or the frame that turns least."
         )
     return np.asarray(side / lengths[:, None])
 
