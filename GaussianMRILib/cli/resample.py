@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ..errors import GaussianMRIError
 from ..files import all_or_none, file_name
 from .app import check_suffix, check_writable, common_options, load_stacks
+from .resample_curve import AlongCurve, curve_options, write_along_curve
 from .resample_volume import write_isotropic
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ _logger = logging.getLogger("GaussianMRI")
     "--axes", type=click.Choice(["first", "ras"]), default=None,
     help="Of that volume: along the first slice, or the patient.  [default: first]",
 )  # fmt: skip
+@curve_options
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Volume to write: .nrrd, .nii.gz or .mha."
 )
@@ -113,8 +115,12 @@ def resample(
     distance: Path | None,
     support: Path | None,
     device: str,
+    along: AlongCurve | None,
 ) -> None:
     """Render one plane, several parallel ones, or a whole volume, of the FIELD that `gaussianmri fit` wrote.
+
+    With --curve the volume is straightened: what lies along a curve, such as the spinal canal, lies on a straight line, and
+    millimetres along the curve and across it are kept. It is a space of its own, about where the curve is.
 
     Pixels outside what was scanned are empty (0); --support tells them from dark tissue. A file with several
     planes, such as a plane set saved by the Slicer module, gives `-o oblique.nrrd` as oblique-NAME.nrrd for each.
@@ -125,16 +131,23 @@ def resample(
       gaussianmri resample spine.npz --center 0 -20 5 --normal 0 0.5 0.87 --count 9 --step 2 -o stack.nii.gz
       gaussianmri resample spine.npz --plane L5-S1.mrk.json --thickness 4 --dicom out/ --source dicom/
       gaussianmri resample spine.npz --isotropic 0.5 -o volume.nii.gz
+      gaussianmri resample spine.npz --curve canal.mrk.json --width 60 -o straight.nii.gz --png straight.png
     """
     by_axes = center is not None and normal is not None
-    if isotropic is not None:
-        placed = (plane, center, normal, up, size, spacing, step, png, distance, support)
-        if any(option is not None for option in placed) or thickness or count > 1:
+    placed = any(option is not None for option in (plane, center, normal, up, size, step, distance, support))
+    placed |= thickness > 0 or count > 1
+    if along is not None:
+        if placed or isotropic is not None or axes is not None or dicom is not None:
+            raise click.UsageError(
+                "--curve makes a volume or image for -o and --png; leave the options of planes, --isotropic and --dicom out."
+            )
+    elif isotropic is not None:
+        if placed or spacing is not None or png is not None:
             raise click.UsageError("--isotropic makes a volume for -o and --dicom; leave the options of planes out.")
     elif axes is not None:
         raise click.UsageError("--axes are those of a volume; add --isotropic.")
     elif (plane is not None) == by_axes or (plane is not None and (center or normal or up)):
-        raise click.UsageError("Give either --plane, or --center and --normal, or --isotropic.")
+        raise click.UsageError("Give either --plane, or --center and --normal, or --isotropic, or --curve.")
     if not any((output, dicom, png, distance, support)):
         raise click.UsageError("Nothing to write: give -o, --dicom, --png, --distance or --support.")
     if count > 1 and step is None:
@@ -144,7 +157,8 @@ def resample(
     for volume in (output, distance, support):
         check_suffix(volume, ".nrrd", ".nii", ".nii.gz", ".mha")
     check_suffix(png, ".png")
-    check_writable(output, png, distance, support, inputs=(field_file, plane, *source))
+    used = () if along is None else (along.curve,)
+    check_writable(output, png, distance, support, inputs=(field_file, plane, *used, *source))
     if dicom is not None and any(dicom.resolve() == path.resolve() for path in source):
         raise GaussianMRIError(f"{dicom} is an input, which is never overwritten; give the output another name.")
 
@@ -152,6 +166,11 @@ def resample(
     from ..gaussians import GaussianField
 
     field = GaussianField.load(field_file, device=choose_device(device))
+    if along is not None:
+        with all_or_none():
+            line = write_along_curve(field, along, spacing, output, png)
+        click.echo(line)
+        return
     if isotropic is not None:
         stack = _source_stack(source, field) if dicom is not None else None
         with all_or_none():

@@ -155,15 +155,7 @@ class GaussianField:
             self.parameters.device, self._sample_step,
         )  # fmt: skip
         images = self._intensities(batch).reshape(count, rows, columns)
-        covered = np.zeros(images.shape, bool)
-        i, j = np.arange(columns), np.arange(rows)[:, None]
-        for hull in self.hulls:
-            within = np.ones(images.shape, bool)
-            for normal, constant in zip(hull[:, :3], hull[:, 3], strict=True):
-                along_i, along_j, _, start = (normal @ ijk_to_ras[:, :3]).T[:, :, None, None]
-                within &= start + constant - TOLERANCE + along_j * j <= -along_i * i
-            covered |= within
-        images[~covered] = np.nan
+        images[~self._covered(ijk_to_ras, shape)] = np.nan
         return images
 
     def volume(
@@ -250,11 +242,15 @@ class GaussianField:
 
     def inside_plane(self, plane: ImagePlane) -> NDArray[np.bool_]:
         """`inside` for a plane's pixels, (rows, columns), and faster: each row meets a convex hull in one interval."""
-        columns = np.arange(plane.shape[1], dtype=np.int32)
-        covered = np.zeros(plane.shape, bool)
+        return self._covered(plane.ijk_to_ras, plane.shape)
+
+    def _covered(self, ijk_to_ras: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.bool_]:
+        """(..., rows, columns) of planes (..., 4, 4) of one shape."""
+        columns = np.arange(shape[1], dtype=np.int32)
+        covered = np.zeros((*ijk_to_ras.shape[:-2], *shape), bool)
         for hull in self.hulls:
-            first, end = row_spans(hull, plane, TOLERANCE)
-            covered |= (columns >= first[:, None]) & (columns < end[:, None])
+            first, end = row_spans(hull, ijk_to_ras, shape, TOLERANCE)
+            covered |= (columns >= first[..., None]) & (columns < end[..., None])
         return covered
 
     @property

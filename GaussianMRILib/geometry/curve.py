@@ -19,6 +19,8 @@ _SAME_MM = 1e-3
 LONGEST_MM = 10_000.0
 #: Sine of the angle between curve and direction below which the direction says nothing about the frame: 6 degrees.
 _LEAST_SINE = 0.1
+#: Directions across a curve, RAS: to the back, to the feet, to the left; and the cosine from which on one runs along it.
+_DEFAULTS, _ALONG = ((0, -1, 0), (0, 0, -1), (-1, 0, 0)), 0.9
 _NEWTON_STEPS = 30
 _INVERTED_MM = 1e-6
 
@@ -40,7 +42,7 @@ class Curve:
     Args:
         points: (N, 3) RAS mm, at least two places; a cubic spline by their distances runs through them. Where the last is
             the first the curve is closed, and cut open there.
-        across: (3,) RAS, direction of `across`; default: to the back, or to the feet if the curve keeps further from that.
+        across: (3,) RAS, direction of `across`; default: to the back; where the curve runs so, to the feet, or to the left.
         fixed: `across` is everywhere as near to that direction as it can be; else it is so in the middle of the curve, and
             the frame turns as little as possible from there.
         turn: degrees by which the frame is turned about the curve.
@@ -67,8 +69,10 @@ class Curve:
         self._center = _spline(self._knots, center, "periodic" if closed else "not-a-knot")
         self._tangent, self._bend = self._center.derivative(), self._center.derivative(2)
         tangents = _unit(self._tangent(self._knots))
-        if across is None:  # of the two, the one that the curve never runs along
-            across = min(((0, -1, 0), (0, 0, -1)), key=lambda axis: float(np.abs(tangents @ axis).max()))
+        if across is None:
+            along = [float(np.abs(tangents @ axis).max()) for axis in _DEFAULTS]
+            across = next((axis for axis, most in zip(_DEFAULTS, along, strict=True) if most < _ALONG), None)
+            across = _DEFAULTS[int(np.argmin(along))] if across is None else across
         wanted = unit_vector(across, "direction across the curve")
         if not np.isfinite(turn):
             raise GaussianMRIError(f"The turn about a curve must be a number of degrees, got {turn}.")
@@ -99,7 +103,7 @@ class Curve:
     # ---- along the curve
 
     def frames(self, s: ArrayLike) -> Floats:
-        """Frames (S, 4, 4) at s (S,), mm from the beginning: columns across, aside, tangent (unit vectors), place (RAS mm)."""
+        """Frames (S, 4, 4), RAS mm, at s (S,), mm from the beginning: columns across, aside, tangent (unit) and place."""
         along = np.atleast_1d(np.asarray(s, np.float64))
         there = np.clip(along, 0.0, self.length)
         tangent = _unit(self._tangent(there))

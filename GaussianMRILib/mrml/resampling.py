@@ -108,7 +108,7 @@ def resample(
             if node is None:
                 added.append(filled)
             result.append(filled)
-            _describe(filled, source, value, shown_as, name, renderers[name])
+            describe_result(filled, source, value, shown_as, name, renderers[name])
     several = isinstance(planes, Sequence) or not isinstance(method, str)
     return result if several else result[0]
 
@@ -168,7 +168,7 @@ def _volumes(source: Any, volumes: Any) -> list[Any]:
     return [source] if is_node(source, "vtkMRMLVolumeNode") else []
 
 
-def _describe(node: Any, source: Any, plane: Any, volumes: Sequence[Any], method: str, renderer: Any) -> None:
+def describe_result(node: Any, source: Any, plane: Any, volumes: Sequence[Any], method: str, renderer: Any) -> None:
     """Where a volume came from, how it is shown and where it is listed."""
     node.SetAttribute(PREFIX + "Method", method)
     # A volume that is filled again may have been something else, somewhere else.

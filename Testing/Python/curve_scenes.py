@@ -36,7 +36,7 @@ def box(middle: np.ndarray, half: np.ndarray) -> np.ndarray:
 
 def bright_points(points: np.ndarray, sigma: float = 1.5, pitch: float = 0.7) -> gm.GaussianField:
     """A field of round bright points on a dark ground (20 to 320) in a box about an arc."""
-    hull = box(CENTER + [0, 52, 0], np.array([22.0, 24, 42]))
+    hull = box(np.add(CENTER, [0, 52, 0]), np.array([22.0, 24, 42]))
     lattice = GaussianLattice.covering([hull], np.eye(3) * pitch)
     places = lattice.points()
     colours = sum(np.exp(-((places - point) ** 2).sum(-1) / (2 * sigma**2)) for point in points)

@@ -97,7 +97,7 @@ def test_points_of_an_arc_go_to_the_straight_space_and_back() -> None:
     assert np.allclose(matrix[:3, :3].T @ matrix[:3, :3], np.eye(3)) and np.linalg.det(matrix) > 0
     # About where it was: along the chord, through the mean place.
     assert np.allclose(matrix[:3, 2], [0, 0, 1], atol=1e-4) and np.allclose(matrix[:3, 0], [0, -1, 0], atol=1e-4)
-    mean = CENTER + [0, RADIUS * np.sin(HALF_ANGLE) / HALF_ANGLE, 0]
+    mean = np.add(CENTER, [0, RADIUS * np.sin(HALF_ANGLE) / HALF_ANGLE, 0])
     assert np.abs(matrix[:3, 3] + LENGTH / 2 * matrix[:3, 2] - mean).max() < 0.01
 
 

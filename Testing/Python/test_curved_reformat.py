@@ -75,7 +75,7 @@ def test_a_straight_curve_gives_the_image_of_its_plane(slab: float) -> None:
     image, expected = made.image(slab), field().render(plane)
     assert np.array_equal(np.isnan(image), np.isnan(expected)) and np.nanmax(expected) > 100
     assert np.nanmax(np.abs(image - expected)) < 0.02  # of 300; places are rounded to micrometres
-    assert np.allclose(plane.center, middle) and abs((plane.normal @ (end - begin))) < 1e-9
+    assert np.allclose(plane.center, middle) and abs(plane.normal @ (end - begin)) < 1e-9
     voxels, matrix = made.volume()
     across = gm.ImagePlane(matrix @ [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 40], [0, 0, 0, 1]], voxels.shape[1:])
     expected = field().render(across)
