@@ -231,8 +231,8 @@ def straightening_transform(
     lost = _lost(curve, transform, width)
     if lost > ROUND_TRIP_MM:
         raise GaussianMRIError(
-            f"Points beside the curve '{curve_node.GetName()}' would come back up to {lost:.2g} mm from where they were; take "
-            "a smaller width, or a part of the curve."
+            f"Points beside the curve '{curve_node.GetName()}' would come back up to {lost:.2g} mm from where they were; "
+            "take a smaller width, or a part of the curve."
         )
     scene = scene_of(node, curve_node)
     with all_or_nothing(scene, undo=True, changed=node) as added:
@@ -251,15 +251,15 @@ def grid_transform(curve: Curve, width: float) -> Any:
     Displacements are linear across the curve, so that the corners are enough; a step of half a millimetre leaves the
     bend's sagitta, h^2 / 8 r. At its ends it goes on for half the width, so that its inverse finds its way there.
     """
-    half, beyond = width / 2 + _MARGIN_MM, width / 2
-    count = int(np.ceil((curve.length + 2 * beyond) / _GRID_MM)) + 1
-    matrix = curve.straight_to_ras
-    along = np.linspace(-beyond, curve.length + beyond, count)
+    half, matrix = width / 2 + _MARGIN_MM, curve.straight_to_ras
+    # Nodes at both ends of the curve, where its bend begins at once.
+    step = curve.length / int(np.ceil(curve.length / _GRID_MM))
+    along = step * np.arange(-int(width / 2 / step), int((curve.length + width / 2) / step) + 1)
     s, v, u = np.meshgrid(along, (-half, half), (-half, half), indexing="ij")
     straight = np.stack([u, v, s], axis=-1) @ matrix[:3, :3].T + matrix[:3, 3]
     grid = vtk.vtkImageData()
-    grid.SetDimensions(2, 2, count)
-    grid.SetSpacing(2 * half, 2 * half, float(along[1] - along[0]))
+    grid.SetDimensions(2, 2, len(along))
+    grid.SetSpacing(2 * half, 2 * half, step)
     grid.SetOrigin(*straight[0, 0, 0])
     moved = numpy_to_vtk((curve.to_curved(straight) - straight).reshape(-1, 3), deep=1)
     grid.GetPointData().SetScalars(moved)
@@ -273,7 +273,7 @@ def grid_transform(curve: Curve, width: float) -> Any:
 
 
 def _lost(curve: Curve, transform: Any, width: float) -> float:
-    """mm by which points about a curve miss their place after the way to the patient and back, at most."""
+    """mm by which points within a width about a curve are off, there and back, at most."""
     sides = np.linspace(-width / 2, width / 2, 7)
     s, v, u = np.meshgrid(np.linspace(0, curve.length, max(9, int(curve.length / 4))), sides, sides, indexing="ij")
     local = np.stack([u, v, s], axis=-1).reshape(-1, 3)

@@ -40,7 +40,7 @@ def bright_points(points: np.ndarray, sigma: float = 1.5, pitch: float = 0.7) ->
     lattice = GaussianLattice.covering([hull], np.eye(3) * pitch)
     places = lattice.points()
     colours = sum(np.exp(-((places - point) ** 2).sum(-1) / (2 * sigma**2)) for point in points)
-    lattice = lattice.with_nodes(torch.from_numpy(np.asarray(colours, "f4")))
+    lattice = lattice.with_nodes(torch.from_numpy(np.asarray(colours, "f4"))).rounded(1e-4)
     poses, shapes = np.eye(4)[None] * [0.5, 0.5, 1, 1], np.array([[8, 8]], np.int32)
     return gm.GaussianField(torch.zeros(11, 0), 20.0, 300.0, (hull,), poses, shapes, "1.2.3", lattice=lattice)
 
