@@ -6,6 +6,7 @@ import qt
 import slicer
 import vtk
 from GaussianMRIResamplingLib import sideBySide
+from GaussianMRIResamplingLib.curveController import CurveController
 from GaussianMRIResamplingLib.fitController import FitController
 from GaussianMRIResamplingLib.logic import GaussianMRIResamplingLogic
 from GaussianMRIResamplingLib.pointPlacer import PointPlacer
@@ -93,6 +94,7 @@ class GaussianMRIResamplingWidget(ScriptedLoadableModuleWidget, VTKObservationMi
         self.logic = GaussianMRIResamplingLogic()
         self.fitController = FitController(self.onFitProgress, self.onFitEnd)
         self.previewController = PreviewController(self._setPreviewText, self.onPreviewTaken)
+        self.curveController = CurveController(self.ui, self.logic, self.previewController)
         self.pointPlacer = PointPlacer(self.onPointsPlaced)
         notice = self.logic.kernelNotice()
         if notice:
@@ -133,6 +135,7 @@ class GaussianMRIResamplingWidget(ScriptedLoadableModuleWidget, VTKObservationMi
         self.removeObservers()
         self.pointPlacer.stop()
         self.previewController.forget()
+        self.curveController.forget()
         self.fitController.end()
 
     def enter(self):
@@ -142,6 +145,7 @@ class GaussianMRIResamplingWidget(ScriptedLoadableModuleWidget, VTKObservationMi
         """The views belong to the next module; the preview comes back with `enter`."""
         self.setParameterNode(None)
         self.previewController.stop()
+        self.curveController.stop()
 
     # Scene and parameters
 
@@ -151,12 +155,14 @@ class GaussianMRIResamplingWidget(ScriptedLoadableModuleWidget, VTKObservationMi
     def onSceneStartImport(self, caller, event):
         self.setParameterNode(None)
         self.previewController.forget()
+        self.curveController.forget()
 
     def onSceneStartClose(self, caller, event):
         self.setParameterNode(None)
         self.fitController.cancel()
         self._showFit("", None)
         self.previewController.forget()
+        self.curveController.forget()
         self._results = []
 
     def onSceneFilled(self, caller, event):
@@ -169,6 +175,8 @@ class GaussianMRIResamplingWidget(ScriptedLoadableModuleWidget, VTKObservationMi
         parameters = self._parameterNode
         if not parameters.previewView:
             parameters.previewView = slicer.mrmlScene.GetNodeByID("vtkMRMLSliceNodeRed")
+        if not parameters.curveView:
+            parameters.curveView = slicer.mrmlScene.GetNodeByID("vtkMRMLSliceNodeGreen")
         if not self.ui.planeViewSelector.currentNode():
             self.ui.planeViewSelector.setCurrentNode(parameters.previewView)
         if not any(parameters.inputVolumes):
@@ -196,7 +204,9 @@ class GaussianMRIResamplingWidget(ScriptedLoadableModuleWidget, VTKObservationMi
         self._check(self.ui.outputPlanesSelector, parameters.outputPlanes)
         self._warnOfInputs([node for node in parameters.inputVolumes if node])
         self.updateButtons()
-        self.previewController.refresh(parameters if self.parent.isEntered else None)
+        shown = parameters if self.parent.isEntered else None
+        self.previewController.refresh(shown)
+        self.curveController.refresh(shown)
 
     def _warnOfInputs(self, volumes):
         """Say by name which volumes do not belong together; headers are read when the choice has changed."""

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from ..errors import GaussianMRIError
+from ..geometry.curve import ACROSS
 from .resample_volume import write_slabs
 
 if TYPE_CHECKING:
     from ..gaussians import GaussianField
 
-#: Directions across an image, RAS.
-ACROSS = {"back": (0, -1, 0), "left": (-1, 0, 0), "feet": (0, 0, -1)}
 _logger = logging.getLogger("GaussianMRI")
 
 
@@ -104,8 +103,7 @@ def write_along_curve(
     from ..geometry import Curve, ImagePlane
     from ..writers import write_png, write_volume
 
-    across = None if along.across is None else ACROSS[along.across]
-    curve = Curve.from_markups(along.curve, across=across, fixed=along.keep_across, turn=along.turn)
+    curve = Curve.from_markups(along.curve, across=along.across, fixed=along.keep_across, turn=along.turn)
     straight = straighten(field, curve, width=along.width, spacing=spacing)
     whole = output is not None and along.slab is None
     folding = straight.folding if whole else curve.folding(along.width, along.slab or 0.0)

@@ -187,7 +187,7 @@ def straighten(
     *,
     width: float = 60.0,
     spacing: float | None = None,
-    across: ArrayLike | None = None,
+    across: ArrayLike | str | None = None,
     fixed: bool = False,
     turn: float = 0.0,
 ) -> StraightField:

@@ -19,8 +19,10 @@ _SAME_MM = 1e-3
 LONGEST_MM = 10_000.0
 #: Sine of the angle between curve and direction below which the direction says nothing about the frame: 6 degrees.
 _LEAST_SINE = 0.1
-#: Directions across a curve, RAS: to the back, to the feet, to the left; and the cosine from which on one runs along it.
-_DEFAULTS, _ALONG = ((0, -1, 0), (0, 0, -1), (-1, 0, 0)), 0.9
+#: Directions across a curve, RAS, in the order in which they are taken by default.
+ACROSS = {"back": (0, -1, 0), "feet": (0, 0, -1), "left": (-1, 0, 0)}
+#: Cosine of the angle to a curve from which on it runs along a direction.
+_ALONG = 0.9
 _NEWTON_STEPS = 30
 _INVERTED_MM = 1e-6
 
@@ -42,7 +44,8 @@ class Curve:
     Args:
         points: (N, 3) RAS mm, at least two places; a cubic spline by their distances runs through them. Where the last is
             the first the curve is closed, and cut open there.
-        across: (3,) RAS, direction of `across`; default: to the back; where the curve runs so, to the feet, or to the left.
+        across: direction of `across`, (3,) RAS or one of `ACROSS` by name; default: the first of them along which the curve
+            nowhere runs: of a spine, to the back.
         fixed: `across` is everywhere as near to that direction as it can be; else it is so in the middle of the curve, and
             the frame turns as little as possible from there.
         turn: degrees by which the frame is turned about the curve.
@@ -61,7 +64,7 @@ class Curve:
     """
 
     def __init__(
-        self, points: ArrayLike, *, across: ArrayLike | None = None, fixed: bool = False, turn: float = 0.0
+        self, points: ArrayLike, *, across: ArrayLike | str | None = None, fixed: bool = False, turn: float = 0.0
     ) -> None:
         places, closed = _distinct(points)
         center, self._knots = _by_arc_length(places, closed)
@@ -69,11 +72,7 @@ class Curve:
         self._center = _spline(self._knots, center, "periodic" if closed else "not-a-knot")
         self._tangent, self._bend = self._center.derivative(), self._center.derivative(2)
         tangents = _unit(self._tangent(self._knots))
-        if across is None:
-            along = [float(np.abs(tangents @ axis).max()) for axis in _DEFAULTS]
-            across = next((axis for axis, most in zip(_DEFAULTS, along, strict=True) if most < _ALONG), None)
-            across = _DEFAULTS[int(np.argmin(along))] if across is None else across
-        wanted = unit_vector(across, "direction across the curve")
+        wanted = _direction(across, tangents)
         if not np.isfinite(turn):
             raise GaussianMRIError(f"The turn about a curve must be a number of degrees, got {turn}.")
         angle = np.deg2rad(turn)
@@ -193,6 +192,18 @@ class Curve:
         matrix[:3, :3] = np.stack([across, np.cross(axis, across), axis], axis=1)
         matrix[:3, 3] = middle - self.length / 2 * axis
         return matrix
+
+
+def _direction(across: ArrayLike | str | None, tangents: Floats) -> Floats:
+    """Unit vector (3,) of the direction across a curve with these tangents (K, 3)."""
+    if across is None:
+        along = {name: float(np.abs(tangents @ axis).max()) for name, axis in ACROSS.items()}
+        across = next((name for name, most in along.items() if most < _ALONG), min(along, key=lambda name: along[name]))
+    if isinstance(across, str):
+        if across not in ACROSS:
+            raise GaussianMRIError(f"There is no direction '{across}' across a curve; choose one of {', '.join(ACROSS)}.")
+        across = ACROSS[across]
+    return unit_vector(across, "direction across the curve")
 
 
 def _distinct(points: ArrayLike) -> tuple[Floats, bool]:

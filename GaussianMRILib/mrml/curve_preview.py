@@ -58,11 +58,18 @@ class CurvePreview(Preview):
     ) -> None:
         self.straight: StraightField | None = None
         self.aside = 0.0  # mm from the curve
-        self._how = {"width": width, "across": across, "fixed": fixed, "turn": turn}
-        self._pixel, self._mode = spacing, mode
+        self._how: dict[str, Any] = {"width": width, "spacing": spacing, "across": across, "fixed": fixed, "turn": turn}
+        self._mode: Mode = mode
         super().__init__(
             field, curve_node, slice_node, source, thickness=slab, name=name, schedule=schedule, changed=changed
         )
+
+    def change(self, *, slab: float, mode: Mode, **how: Any) -> None:
+        """Show another width, spacing, slab, mode, direction or turn, named as at the beginning."""
+        if (slab, mode, how) != (self._thickness, self._mode, {name: self._how[name] for name in how}):
+            self._thickness, self._mode = slab, mode
+            self._how.update(how)
+            self._plane_changed()
 
     @property
     def folding(self) -> str:
@@ -71,11 +78,11 @@ class CurvePreview(Preview):
         return "" if straight is None else straight.curve.folding(straight.width, self._thickness + 2 * abs(self.aside))
 
     def _image_plane(self) -> ImagePlane:
-        straight = straight_field(self._renderer, self._plane, spacing=self._pixel, **self._how)
+        straight = straight_field(self._renderer, self._plane, **self._how)
         coarser = coarsening(straight.plane)
         if coarser > 1:
-            spacing = straight.plane.spacing[0] * coarser
-            straight = straight_field(self._renderer, self._plane, spacing=spacing, **self._how)
+            how = {**self._how, "spacing": straight.plane.spacing[0] * coarser}
+            straight = straight_field(self._renderer, self._plane, **how)
         self.straight = straight
         # As deep as it is wide: so far wheel and slider reach.
         normal = straight.plane.normal

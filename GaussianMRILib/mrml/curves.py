@@ -36,7 +36,7 @@ ROUND_TRIP_MM = 0.1
 
 
 def curve_from_node(
-    curve_node: Any, *, across: ArrayLike | None = None, fixed: bool = False, turn: float = 0.0
+    curve_node: Any, *, across: ArrayLike | str | None = None, fixed: bool = False, turn: float = 0.0
 ) -> Curve:
     """The curve of a markups node, open or closed, where it is drawn: its transforms are applied.
 
@@ -64,7 +64,7 @@ def straight_field(
     *,
     width: float = 60.0,
     spacing: float | None = None,
-    across: ArrayLike | None = None,
+    across: ArrayLike | str | None = None,
     fixed: bool = False,
     turn: float = 0.0,
 ) -> StraightField:
@@ -164,7 +164,7 @@ def planes_along_curve(
     step: float,
     *,
     width: float = 60.0,
-    across: ArrayLike | None = None,
+    across: ArrayLike | str | None = None,
     fixed: bool = False,
     turn: float = 0.0,
 ) -> list[Any]:
@@ -203,7 +203,7 @@ def straightening_transform(
     curve_node: Any,
     *,
     width: float = 60.0,
-    across: ArrayLike | None = None,
+    across: ArrayLike | str | None = None,
     fixed: bool = False,
     turn: float = 0.0,
     node: Any = None,
