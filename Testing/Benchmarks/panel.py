@@ -61,7 +61,7 @@ def _measure(app: Any, panel: Any) -> dict[str, Any]:
         "three views side by side": {"overlay": "none", "compare": True},
     }.items():
         for key, value in settings.items():
-            setattr(parameters, key, value)
+            setattr(parameters, key, type(parameters.overlay)[value] if key == "overlay" else value)
         app.wait(0.5)
         views = ("Red", "Yellow", "Green") if parameters.compare else ("Red",)
         # Moves as fast as they are handled; what counts is how often the Gaussians' image is new on the screen.
@@ -110,7 +110,7 @@ def _measure_curve(app: Any, panel: Any, render: Any) -> dict[str, Any]:
     preview, facts, compute = panel.curveController.preview, None, []
     place, started = np.array(node.GetNthControlPointPosition(2)), time.perf_counter()
     while (elapsed := time.perf_counter() - started) < SECONDS:
-        node.SetNthControlPointPosition(2, *(place + [0, 4 * np.sin(4 * elapsed), 2 * np.sin(3 * elapsed)]))
+        node.SetNthControlPointPosition(2, *np.add(place, [0, 4 * np.sin(4 * elapsed), 2 * np.sin(3 * elapsed)]))
         app.process()
         if facts is not preview.facts:
             facts = preview.facts

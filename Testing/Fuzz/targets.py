@@ -64,6 +64,10 @@ TARGETS = (
         "planes", ("plane/p.mrk.json",), ("p.mrk.json",),
         ("resample", "{seeds}/field/f.npz", "--plane", "p.mrk.json", "-o", "o.nrrd", "--png", "o.png"),
     ),
+    Target(
+        "curve", ("plane/c.mrk.json",), ("c.mrk.json",),
+        ("resample", "{seeds}/field/l.npz", "--curve", "c.mrk.json", "--width", "10", "-o", "o.nrrd", "--png", "o.png"),
+    ),
     *(
         Target(
             f"preset {name}", (f"cine/{name}",), (name,),

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import functools
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
+from click.testing import CliRunner
 from curve_scenes import LENGTH, RADIUS, arc, beside_arc, bright_points, middle_of
 
 import GaussianMRILib as gm
+from GaussianMRILib.cli import main
 from GaussianMRILib.geometry import transform_points
 
 #: mm along the arc, to the back, to the right.
@@ -169,3 +174,79 @@ def test_a_curve_that_is_made_is_not_turned_again() -> None:
         gm.straighten(field(), gm.Curve(arc()), turn=10)
     assert "too tightly for a width of 90 x 90 mm" in gm.straighten(field(), gm.Curve(arc(), turn=45), width=90).folding
     assert straight().folding == ""
+
+
+# ---- the command
+
+
+def markup(points: Any = None) -> str:
+    listed = [{"position": list(map(float, p * [-1, -1, 1]))} for p in (arc(9) if points is None else points)]
+    return json.dumps({"markups": [{"type": "Curve", "coordinateSystem": "LPS", "controlPoints": listed}]})
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, with a field and a curve."""
+    monkeypatch.chdir(tmp_path)
+    field().save("field.npz")
+    Path("canal.mrk.json").write_text(markup())
+    return tmp_path
+
+
+def resample(*words: object, ok: bool = True) -> str:
+    arguments = ["resample", "field.npz", *map(str, words)]
+    result = CliRunner().invoke(main, arguments, standalone_mode=False)
+    if ok:
+        assert result.exception is None, (result.output, result.exception)
+        return result.output
+    assert result.exception is not None
+    return result.output + str(result.exception)
+
+
+def test_the_command_writes_volume_image_and_picture(folder: Path) -> None:
+    said = resample("--curve", "canal.mrk.json", "--width", 30, "--spacing", 0.5, "-o", "v.nii.gz", "--png", "v.png")
+    made = gm.straighten(field(), gm.Curve.from_markups("canal.mrk.json"), width=30, spacing=0.5)
+    voxels, matrix = made.volume()
+    image = sitk.ReadImage("v.nii.gz")
+    assert np.allclose(sitk.GetArrayFromImage(image), np.nan_to_num(voxels), atol=1e-3)
+    assert np.allclose(image.GetSpacing(), 0.5, atol=1e-6)
+    place = np.array(image.TransformIndexToPhysicalPoint((3, 5, 40))) * [-1, -1, 1]
+    assert np.allclose(place, transform_points(matrix, [3, 5, 40]), atol=1e-3)
+    assert f"The curve is {made.curve.length:.1f} mm long." in said and "60 x 60 voxels of 0.5 mm" in said
+    assert f"{made.plane.shape[0]} x 60 pixels written to v.png" in said and Path("v.png").stat().st_size > 500
+
+    options = ("--across", "left", "--keep-across", "--turn", 20, "--slab", 6, "--slab-mode", "max")
+    resample("--curve", "canal.mrk.json", "--width", 30, "--spacing", 0.5, *options, "-o", "i.nrrd")
+    curve = gm.Curve.from_markups("canal.mrk.json", across="left", fixed=True, turn=20)
+    turned = gm.straighten(field(), curve, width=30, spacing=0.5)
+    pixels = sitk.GetArrayFromImage(sitk.ReadImage("i.nrrd"))
+    assert pixels.shape[0] == 1
+    assert np.allclose(pixels[0], np.nan_to_num(turned.image(6, "max"), nan=0.0), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--curve canal.mrk.json --isotropic -o v.nrrd", "leave the options of planes, --isotropic and --dicom out"),
+        ("--curve canal.mrk.json --thickness 3 -o v.nrrd", "leave the options of planes"),
+        ("--curve canal.mrk.json --dicom d --source s", "leave the options of planes"),
+        ("--curve canal.mrk.json", "Nothing to write"),
+        ("--curve canal.mrk.json -o canal.mrk.json.nrrd --slab-mode max", "--slab-mode needs --slab"),
+        ("--center 0 0 0 --normal 0 0 1 --width 30 -o v.nrrd", "are those of a --curve"),
+        ("--curve none.mrk.json -o v.nrrd", "none.mrk.json"),
+        ("--curve field.npz -o v.nrrd", "field.npz"),
+        ("--curve outside.mrk.json -o v.nrrd", "outside.mrk.json: the curve lies outside the scanned region"),
+        ("--curve canal.mrk.json --width 30 --spacing 0.001 -o v.nrrd", "too large; use a larger spacing"),
+    ],
+)
+def test_the_command_refuses_with_a_sentence_and_writes_nothing(folder: Path, words: str, message: str) -> None:
+    (folder / "outside.mrk.json").write_text(markup(np.add(arc(9), [0, 300, 0])))
+    before = sorted(folder.iterdir())
+    assert message in resample(*words.split(), ok=False)
+    assert sorted(folder.iterdir()) == before
+
+
+def test_the_command_says_where_the_curve_is_bent_too_tightly(folder: Path) -> None:
+    assert "too tightly" not in resample("--curve", "canal.mrk.json", "--width", 30, "-o", "v.nrrd")
+    said = resample("--curve", "canal.mrk.json", "--width", 150, "--spacing", 2, "-o", "v.nrrd")
+    assert "canal.mrk.json: " in said and "too tightly for a width of 150 x 150 mm" in said
