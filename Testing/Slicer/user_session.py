@@ -195,7 +195,7 @@ class Session:
         self.wait(2.0, lambda: panel.curveController.preview is not None)
         before, started = slicer.util.arrayFromVolume(panel.curveController.preview.volume).copy(), time.monotonic()
         for n in range(20):
-            node.SetNthControlPointPositionWorld(1, *(points[1] + 0.2 * n * back))
+            node.SetNthControlPointPositionWorld(1, *(points[1] + 0.2 * (10 - abs(n - 10)) * back))  # and back
             self._wait(0.0)
         print(f"   {20 / (time.monotonic() - started):.0f} straightened images a second", flush=True)
         self.wait(0.3)
