@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import GaussianMRIError
 from ..geometry import Curve, ImagePlane
 from ..geometry.affine import check_spacing
+from . import volume
 from .volume import VolumeGrid, check_voxels, own_spacing, rendered_slabs
 
 if TYPE_CHECKING:
@@ -163,10 +164,13 @@ class StraightField:
         through = lines[:, :3, 2] * thickness
         lines[:, :3, 1], lines[:, :3, 2] = through / (count - 1), frames[:, :3, 2]
         lines[:, :3, 3] -= through / 2
-        samples = self.field.render_matrices(lines, (count, columns))
-        image = (np.fmax if mode == "max" else np.fmin).reduce(samples, axis=1)
-        image[np.isnan(samples[:, count // 2])] = np.nan
-        return np.asarray(image)
+        image = np.empty(shape, np.float32)
+        at_once = max(1, volume.SLAB_PIXELS // (count * columns))
+        for first in range(0, rows, at_once):
+            samples = self.field.render_matrices(lines[first : first + at_once], (count, columns))
+            found = (np.fmax if mode == "max" else np.fmin).reduce(samples, axis=1)
+            image[first : first + at_once] = np.where(np.isnan(samples[:, count // 2]), np.nan, found)
+        return image
 
 
 def planes_across(curve: Curve, step: float, width: float, spacing: float) -> list[tuple[float, ImagePlane]]:
