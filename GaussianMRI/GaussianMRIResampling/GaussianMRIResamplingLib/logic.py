@@ -284,12 +284,6 @@ class GaussianMRIResamplingLogic(ScriptedLoadableModuleLogic):
 
     # Along a curve
 
-    def straighten(self, fieldNode, curveNode, **options):
-        """A volume, or with `slab=` an image, in which a markups curve is straight; see `GaussianMRILib.mrml.straighten`."""
-        from GaussianMRILib import mrml
-
-        return mrml.straighten(fieldNode, curveNode, **options)
-
     def addPlanesAlongCurve(self, curveNode, step, **options):
         """Planes across a curve, as outlines; see `GaussianMRILib.mrml.planes_along_curve`."""
         from GaussianMRILib import mrml
