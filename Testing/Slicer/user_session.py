@@ -186,9 +186,11 @@ class Session:
         along, back = np.array(disc.GetNormalWorld()), np.array([0.0, -1.0, 0.0])
         node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsCurveNode", "Canal")
         node.CreateDefaultDisplayNodes()
-        points = [disc.GetCenterWorld() + mm * along + (18 + mm**2 / 400) * back for mm in (-18.0, -6.0, 6.0, 18.0)]
+        points = [disc.GetCenterWorld() + mm * along + mm**2 / 400 * back for mm in (-18.0, -6.0, 6.0, 18.0)]
         for point in points:
             node.AddControlPointWorld(*point)
+        for section in (panel.ui.inputsCollapsibleButton, panel.ui.planesCollapsibleButton):
+            section.collapsed = True
         panel.ui.curveCollapsibleButton.collapsed = False
         panel.ui.curveSelector.setCurrentNode(node)
         panel.ui.curveWidthSpinBox.value = 30.0
