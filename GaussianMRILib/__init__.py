@@ -19,10 +19,13 @@ __version__ = "0.1.0"
 _HOMES = {
     "GaussianMRIError": "errors",
     "ImagePlane": "geometry",
+    "Curve": "geometry",
     "SliceStack": "stacks",
     "read_stacks": "stacks",
     "check_same_frame": "stacks",
     "GaussianField": "gaussians",
+    "StraightField": "gaussians",
+    "straighten": "gaussians",
     "fit": "fitting",
     "Fitter": "fitting",
     "linear_interpolation": "baselines",
@@ -43,8 +46,8 @@ if TYPE_CHECKING:
     from .baselines import linear_interpolation, spline_interpolation, superresolution, voxel_interpolation
     from .errors import GaussianMRIError
     from .fitting import Fitter, fit
-    from .gaussians import GaussianField
-    from .geometry import ImagePlane
+    from .gaussians import GaussianField, StraightField, straighten
+    from .geometry import Curve, ImagePlane
     from .metrics import gaussian_weight_mask, lpips, psnr, ssim
     from .stacks import SliceStack, check_same_frame, read_stacks
     from .writers import write_dicom_series, write_png, write_volume

@@ -6,6 +6,7 @@ import qt
 import slicer
 import vtk
 from GaussianMRIResamplingLib import sideBySide
+from GaussianMRIResamplingLib.curveController import CurveController
 from GaussianMRIResamplingLib.fitController import FitController
 from GaussianMRIResamplingLib.isotropicController import IsotropicController
 from GaussianMRIResamplingLib.labelsController import LabelsController
@@ -96,6 +97,7 @@ class GaussianMRIResamplingWidget(ScriptedLoadableModuleWidget, VTKObservationMi
         self.logic = GaussianMRIResamplingLogic()
         self.fitController = FitController(self.onFitProgress, self.onFitEnd)
         self.previewController = PreviewController(self._setPreviewText, self.onPreviewTaken)
+        self.curveController = CurveController(self.ui, self.logic, self.previewController)
         self.pointPlacer = PointPlacer(self.onPointsPlaced)
         self.sections = [PlaneSetController(self), IsotropicController(self), LabelsController(self)]
         notice = self.logic.kernelNotice()
@@ -139,6 +141,7 @@ class GaussianMRIResamplingWidget(ScriptedLoadableModuleWidget, VTKObservationMi
         self.previewController.forget()
         for section in self.sections:
             section.end()
+        self.curveController.forget()
         self.fitController.end()
 
     def enter(self):
@@ -148,6 +151,7 @@ class GaussianMRIResamplingWidget(ScriptedLoadableModuleWidget, VTKObservationMi
         """The views belong to the next module; the preview comes back with `enter`."""
         self.setParameterNode(None)
         self.previewController.stop()
+        self.curveController.stop()
 
     # Scene and parameters
 
@@ -157,6 +161,7 @@ class GaussianMRIResamplingWidget(ScriptedLoadableModuleWidget, VTKObservationMi
     def onSceneStartImport(self, caller, event):
         self.setParameterNode(None)
         self.previewController.forget()
+        self.curveController.forget()
 
     def onSceneStartClose(self, caller, event):
         self.setParameterNode(None)
@@ -165,6 +170,7 @@ class GaussianMRIResamplingWidget(ScriptedLoadableModuleWidget, VTKObservationMi
         for section in self.sections:
             section.forget()
         self.previewController.forget()
+        self.curveController.forget()
         self._results = []
 
     def onSceneFilled(self, caller, event):
@@ -182,6 +188,8 @@ class GaussianMRIResamplingWidget(ScriptedLoadableModuleWidget, VTKObservationMi
         parameters = self._parameterNode
         if not parameters.previewView:
             parameters.previewView = slicer.mrmlScene.GetNodeByID("vtkMRMLSliceNodeRed")
+        if not parameters.curveView:
+            parameters.curveView = slicer.mrmlScene.GetNodeByID("vtkMRMLSliceNodeGreen")
         if not self.ui.planeViewSelector.currentNode():
             self.ui.planeViewSelector.setCurrentNode(parameters.previewView)
         if not any(parameters.inputVolumes):
@@ -209,7 +217,9 @@ class GaussianMRIResamplingWidget(ScriptedLoadableModuleWidget, VTKObservationMi
         self._check(self.ui.outputPlanesSelector, parameters.outputPlanes)
         self._warnOfInputs([node for node in parameters.inputVolumes if node])
         self.updateButtons()
-        self.previewController.refresh(parameters if self.parent.isEntered else None)
+        shown = parameters if self.parent.isEntered else None
+        self.previewController.refresh(shown)
+        self.curveController.refresh(shown)
 
     def _warnOfInputs(self, volumes):
         """Say by name which volumes do not belong together; headers are read when the choice has changed."""

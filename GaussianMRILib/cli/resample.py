@@ -14,6 +14,7 @@ from ..errors import GaussianMRIError
 from ..files import all_or_none, file_names
 from ..geometry.slab import PROJECTIONS
 from .app import check_suffix, check_writable, common_options, load_stacks
+from .resample_curve import AlongCurve, curve_options, write_along_curve
 from .resample_volume import write_isotropic
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ _logger = logging.getLogger("GaussianMRI")
     "--axes", type=click.Choice(["first", "ras"]), default=None,
     help="Of that volume: along the first slice, or the patient.  [default: first]",
 )  # fmt: skip
+@curve_options
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Volume to write: .nrrd, .nii.gz or .mha."
 )
@@ -134,8 +136,12 @@ def resample(
     distance: Path | None,
     support: Path | None,
     device: str,
+    along: AlongCurve | None,
 ) -> None:
     """Render one plane, several parallel ones, or a whole volume, of the FIELD that `gaussianmri fit` wrote.
+
+    With --curve the volume is straightened: what lies along a curve, such as the spinal canal, lies on a straight line, and
+    millimetres along the curve and across it are kept. It is a space of its own, about where the curve is.
 
     Pixels outside what was scanned are empty (0); --support tells them from dark tissue. A file with several
     planes, such as a plane set saved by the Slicer module, gives `-o oblique.nrrd` as oblique-NAME.nrrd for each.
@@ -149,16 +155,23 @@ def resample(
       gaussianmri resample spine.npz --line canal.mrk.json --step 5 -o across.nrrd
       gaussianmri resample spine.npz --line canal.mrk.json --radial 12 -o radial.nrrd
       gaussianmri resample spine.npz --isotropic 0.5 -o volume.nii.gz
+      gaussianmri resample spine.npz --curve canal.mrk.json --width 60 -o straight.nii.gz --png straight.png
     """
     by_axes = center is not None and normal is not None
-    if isotropic is not None:
-        placed = (plane, line, radial, center, normal, up, size, spacing, step, png, distance, support)
-        if any(option is not None for option in placed) or thickness or count > 1:
+    of_planes = (plane, line, radial, center, normal, up, size, step, distance, support)
+    placed = any(option is not None for option in of_planes) or thickness > 0 or count > 1
+    if along is not None:
+        if placed or isotropic is not None or axes is not None or roi is not None or dicom is not None:
+            raise click.UsageError(
+                "--curve makes a volume or image for -o and --png; leave the options of planes, --isotropic and --dicom out."
+            )
+    elif isotropic is not None:
+        if placed or spacing is not None or png is not None:
             raise click.UsageError("--isotropic makes a volume for -o and --dicom; leave the options of planes out.")
     elif axes is not None or roi is not None:
         raise click.UsageError("--axes and --roi are those of a volume; add --isotropic.")
     elif sum((plane is not None, line is not None, by_axes)) != 1 or ((plane or line) and (center or normal or up)):
-        raise click.UsageError("Give either --plane, or --line, or --center and --normal, or --isotropic.")
+        raise click.UsageError("Give either --plane, or --line, or --center and --normal, or --isotropic, or --curve.")
     if line is not None and (count > 1 or (radial is None) == (step is None)):
         raise click.UsageError("--line needs either --step, the mm between planes across it, or --radial, and no --count.")
     if radial is not None and line is None:
@@ -174,7 +187,8 @@ def resample(
     for volume in (output, distance, support):
         check_suffix(volume, ".nrrd", ".nii", ".nii.gz", ".mha")
     check_suffix(png, ".png")
-    inputs = (field_file, plane, line, *source)
+    used = () if along is None else (along.curve,)
+    inputs = (field_file, plane, line, *used, *source)
     check_writable(output, png, distance, support, inputs=inputs)
     if dicom is not None and any(dicom.resolve() == path.resolve() for path in source):
         raise GaussianMRIError(f"{dicom} is an input, which is never overwritten; give the output another name.")
@@ -183,6 +197,11 @@ def resample(
     from ..gaussians import GaussianField
 
     field = GaussianField.load(field_file, device=choose_device(device))
+    if along is not None:
+        with all_or_none():
+            told = write_along_curve(field, along, spacing, output, png)
+        click.echo(told)
+        return
     if isotropic is not None:
         stack = _source_stack(source, field) if dicom is not None else None
         with all_or_none():

@@ -1,4 +1,4 @@
-"""`gaussianmri resample --isotropic`: a volume of everything that was scanned."""
+"""`gaussianmri resample`: volumes, of everything that was scanned or along a curve."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from .app import advance, progress_bar
 
 if TYPE_CHECKING:
     from ..gaussians import GaussianField
+    from ..gaussians.volume import VolumeGrid
     from ..stacks import SliceStack
 
 _logger = logging.getLogger("GaussianMRI")
@@ -42,10 +43,21 @@ def write_isotropic(
     Raises:
         GaussianMRIError: no volume of that spacing, or an output cannot be written.
     """
+    grid, slabs = field.slabs(spacing=spacing, axes=axes)
+    return write_slabs(grid, slabs, output, dicom, stack)
+
+
+def write_slabs(
+    grid: VolumeGrid,
+    slabs: Iterator[tuple[int, NDArray[np.float32]]],
+    output: Path | None,
+    dicom: Path | None = None,
+    stack: SliceStack | None = None,
+) -> str:
+    """Write a volume while its slabs are rendered, under a progress bar; a line that says so. See `write_isotropic`."""
     from ..writers import write_dicom_series
     from ..writers.slabs import fill_of, spooled, write_grid
 
-    grid, slabs = field.slabs(spacing=spacing, box=box, axes=axes)
     _logger.info("A volume of %d x %d x %d voxels ...", *grid.shape)
     with progress_bar("Rendering") as bar:
 

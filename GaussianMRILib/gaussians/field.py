@@ -168,19 +168,38 @@ class GaussianField:
 
     def _thin_images(self, planes: Sequence[ImagePlane], views: bool) -> list[NDArray[np.float32]]:
         """Images of planes that are thin or as thick as a slice, in one kernel call."""
-        batch, image, _ = self._evaluate(planes)
+        batch = PlaneBatch.from_planes(planes, self.parameters.device, step=self._sample_step)
+        image, _ = self._evaluate(batch)
         if views and self.views:
             with torch.no_grad():
                 image = add_views(self.views, planes, image, self.background)
-        # NumPy: on an image this small torch's threads cost more than they save.
-        values = image.cpu().numpy()
-        values *= np.float32(self.scale)
-        values += np.float32(self.offset)
-        results = np.split(values, np.cumsum(batch.sizes)[:-1])
+        results = np.split(self._intensities(image), np.cumsum(batch.sizes)[:-1])
         for n, plane in enumerate(planes):
             results[n] = results[n].reshape(plane.shape)
             np.putmask(results[n], ~self.inside_plane(plane), np.nan)
         return results[: len(planes)]
+
+    def render_matrices(
+        self, ijk_to_ras: NDArray[np.float64], shape: tuple[int, int], thickness: float = 0.0
+    ) -> NDArray[np.float32]:
+        """`render_many`, without views, for planes of one shape, as many as the lines of an image.
+
+        Args:
+            ijk_to_ras: (P, 4, 4) float64, mm, as of an `ImagePlane`; nothing is checked.
+            shape: rows and columns of each.
+            thickness: mm.
+
+        Returns:
+            (P, rows, columns) float32.
+        """
+        count, (rows, columns) = len(ijk_to_ras), shape
+        batch = PlaneBatch.from_matrices(
+            ijk_to_ras, np.tile(np.array(shape, np.int32), (count, 1)), np.full(count, thickness, np.float32),
+            self.parameters.device, self._sample_step,
+        )  # fmt: skip
+        images = self._intensities(self._evaluate(batch)[0]).reshape(count, rows, columns)
+        images[~self._covered(ijk_to_ras, shape)] = np.nan
+        return images
 
     def volume(
         self,
@@ -206,7 +225,7 @@ class GaussianField:
         """
         grid = volume_grid(self, spacing, box, axes)
         voxels = np.empty(grid.shape, np.float32)
-        for first, slab in rendered_slabs(self, grid):
+        for first, slab in rendered_slabs(functools.partial(self.render_many, views=False), grid):
             voxels[first : first + len(slab)] = slab
         return voxels, grid.ijk_to_ras
 
@@ -222,11 +241,11 @@ class GaussianField:
         A slab is the index of its first slice and voxels (n, rows, columns), from the first slice to the last.
         """
         grid = volume_grid(self, spacing, box, axes)
-        return grid, rendered_slabs(self, grid)
+        return grid, rendered_slabs(functools.partial(self.render_many, views=False), grid)
 
     def support(self, plane: ImagePlane) -> NDArray[np.float32]:
         """Sum of Gaussian weights, (rows, columns) float32, relative to the field's median: 1 as usual, 0 nothing there."""
-        _, _, density = self._evaluate([plane])
+        _, density = self._evaluate(PlaneBatch.from_planes([plane], self.parameters.device, step=self._sample_step))
         support = np.maximum(density.cpu().numpy(), 0).reshape(plane.shape)
         return np.asarray(support / np.float32(self.report.get("support_median", 1.0)))
 
@@ -266,29 +285,39 @@ class GaussianField:
 
     def inside_plane(self, plane: ImagePlane) -> NDArray[np.bool_]:
         """`inside` for a plane's pixels, (rows, columns), and faster: each row meets a convex hull in one interval."""
-        columns = np.arange(plane.shape[1], dtype=np.int32)
-        covered = np.zeros(plane.shape, bool)
+        return self._covered(plane.ijk_to_ras, plane.shape)
+
+    def _covered(self, ijk_to_ras: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.bool_]:
+        """(..., rows, columns) of planes (..., 4, 4) of one shape."""
+        columns = np.arange(shape[1], dtype=np.int32)
+        covered = np.zeros((*ijk_to_ras.shape[:-2], *shape), bool)
         for hull in self.hulls:
-            first, end = row_spans(hull, plane, TOLERANCE)
-            covered |= (columns >= first[:, None]) & (columns < end[:, None])
+            first, end = row_spans(hull, ijk_to_ras, shape, TOLERANCE)
+            covered |= (columns >= first[..., None]) & (columns < end[..., None])
         return covered
 
-    def _evaluate(self, planes: Sequence[ImagePlane]) -> tuple[PlaneBatch, torch.Tensor, torch.Tensor]:
-        """The planes packed, their normalised images and sums of weights without the background, (total,) each."""
+    @property
+    def _sample_step(self) -> float | None:
+        """mm between samples across a slice, at most; None: three samples."""
+        return None if self.lattice is None else float(self.lattice.pitch.max()) / 2
+
+    def _intensities(self, image: torch.Tensor) -> NDArray[np.float32]:
+        """A normalised image (total,) in the units of the input."""
+        # NumPy: on an image this small torch's threads cost more than they save.
+        values: NDArray[np.float32] = image.cpu().numpy()
+        values *= np.float32(self.scale)
+        values += np.float32(self.offset)
+        return values
+
+    def _evaluate(self, batch: PlaneBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Normalised images and sums of weights without the background, (total,) each."""
         with torch.no_grad():
             if self.lattice is None:
-                batch = PlaneBatch.from_planes(planes, self.parameters.device)
                 image, _, density = batch.render(self.parameters, self.background, self.cut)
-                support = batch.averaged(density) - self.background
-            else:
-                batch = PlaneBatch.from_planes(
-                    planes, self.parameters.device, step=float(self.lattice.pitch.max()) / 2
-                )
-                if self.parameters.shape[1]:
-                    image, support = self._mixed(batch, self.lattice)
-                else:
-                    image, support = self.lattice.render(batch, self.background)
-        return batch, image, support
+                return image, batch.averaged(density) - self.background
+            if self.parameters.shape[1]:
+                return self._mixed(batch, self.lattice)
+            return self.lattice.render(batch, self.background)
 
     def _mixed(self, batch: PlaneBatch, lattice: GaussianLattice) -> tuple[torch.Tensor, torch.Tensor]:
         """Image and sum of weights (total,) of plain Gaussians and a lattice, with one normalisation for both."""

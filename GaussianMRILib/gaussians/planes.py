@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from .. import native
 from ..geometry import ImagePlane, slice_profile
@@ -51,11 +52,22 @@ class PlaneBatch:
         """
         count = len(planes)
         matrices = np.stack([plane.ijk_to_ras for plane in planes]) if count else np.zeros((0, 4, 4))
-        frames = np.concatenate([matrices[:, :3, column] for column in (3, 0, 1, 2)], axis=1).astype(
-            np.float32
-        )
         shapes = np.array([plane.shape for plane in planes], np.int32).reshape(count, 2)
         thickness = np.array([plane.thickness if profile else 0.0 for plane in planes], np.float32)
+        return cls.from_matrices(matrices, shapes, thickness, device, step)
+
+    @classmethod
+    def from_matrices(
+        cls,
+        matrices: NDArray[np.float64],
+        shapes: NDArray[np.int32],
+        thickness: NDArray[np.float32],
+        device: torch.device | str = "cpu",
+        step: float | None = None,
+    ) -> PlaneBatch:
+        """Planes by their ijk_to_ras (P, 4, 4), rows and columns (P, 2) and thickness (P,), mm, as in `ImagePlane`."""
+        count = len(matrices)
+        frames = np.concatenate([matrices[:, :3, column] for column in (3, 0, 1, 2)], axis=1).astype(np.float32)
         if step is not None:
             offsets, weights = slice_profile(thickness, step)
         elif np.any(thickness > 0):

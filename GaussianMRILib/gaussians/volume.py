@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,10 @@ SLAB_PIXELS = 1 << 22
 MOST_VOXELS = 1 << 31
 #: Pixels by which a voxel's centre may lie beyond the border: places are rounded.
 _SLACK = 1e-6
+
+
+#: Images (rows, columns) of planes, of a field or of one along a curve.
+RenderMany = Callable[[Sequence[ImagePlane]], list[NDArray[np.float32]]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,11 +77,7 @@ def volume_grid(field: GaussianField, spacing: float | None, box: ArrayLike | No
     corners = (_scanned_corners(field, box) - pose[:3, 3]) @ np.linalg.inv(steps).T
     first = np.ceil(corners.min(axis=0) - _SLACK)
     count = np.maximum(np.floor(corners.max(axis=0) + _SLACK) - first + 1, 1)
-    if count.prod() > MOST_VOXELS:
-        raise GaussianMRIError(
-            f"A volume of {' x '.join(f'{n:.0f}' for n in count)} voxels is too large; use a larger spacing than "
-            f"{spacing:g} mm, or a box."
-        )
+    check_voxels(count, spacing, "a box")
     matrix = np.eye(4)
     matrix[:3, :3] = steps
     matrix[:3, 3] = pose[:3, 3] + steps @ first
@@ -85,12 +85,21 @@ def volume_grid(field: GaussianField, spacing: float | None, box: ArrayLike | No
     return VolumeGrid(matrix, (slices, rows, columns))
 
 
-def rendered_slabs(field: GaussianField, grid: VolumeGrid) -> Iterator[tuple[int, NDArray[np.float32]]]:
+def check_voxels(count: NDArray[np.float64], spacing: float, otherwise: str) -> None:
+    """Refuse a volume of more voxels (columns, rows, slices) than memory has room for."""
+    if count.prod() > MOST_VOXELS:
+        raise GaussianMRIError(
+            f"A volume of {' x '.join(f'{n:.0f}' for n in count)} voxels is too large; use a larger spacing than "
+            f"{spacing:g} mm, or {otherwise}."
+        )
+
+
+def rendered_slabs(render_many: RenderMany, grid: VolumeGrid) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """The volume's slabs in order: index of the first slice, voxels (n, rows, columns) with NaN outside the scan."""
     depth = max(1, SLAB_PIXELS // (grid.shape[1] * grid.shape[2]))
     for first in range(0, grid.shape[0], depth):
         planes = [grid.plane(k) for k in range(first, min(first + depth, grid.shape[0]))]
-        yield first, np.stack(field.render_many(planes, views=False))
+        yield first, np.stack(render_many(planes))
 
 
 def _scanned_corners(field: GaussianField, box: ArrayLike | None) -> NDArray[np.float64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .affine import LPS_RAS, check_affine, inside_hull, slice_poses, transform_points, trilinear, unit_vector
+from .curve import Curve
 from .hulls import hull_corners, row_spans
 from .plane import ImagePlane
 from .plane_sets import (
@@ -20,6 +21,7 @@ __all__ = [
     "LPS_RAS",
     "PROFILE_EDGE_MM",
     "PROJECTIONS",
+    "Curve",
     "ImagePlane",
     "PlaneAngles",
     "best_fit_plane",

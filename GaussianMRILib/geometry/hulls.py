@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
-from .plane import ImagePlane
 
 
 def hull_corners(hull: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -27,25 +26,28 @@ def hull_corners(hull: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def row_spans(
-    hull: NDArray[np.float64], plane: ImagePlane, tolerance: float = 0.0
+    hull: NDArray[np.float64], ijk_to_ras: NDArray[np.float64], shape: tuple[int, int], tolerance: float = 0.0
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Where a plane's rows lie inside a hull: each row meets a convex hull in one interval.
+    """Where planes' rows lie inside a hull: each row meets a convex hull in one interval.
 
     Args:
         hull: (M, 4) half-spaces, n . x + d <= 0, RAS mm.
-        plane: of any angle.
+        ijk_to_ras: (..., 4, 4) of planes of any angle.
+        shape: rows and columns of each.
         tolerance: mm beyond a half-space that still count as inside, for unit normals.
 
     Returns:
-        First column inside and the first one after it, both (rows,) int32; equal where a row is outside.
+        First column inside and the first one after it, both (..., rows) int32; equal where a row is outside.
     """
-    rows, columns = plane.shape
-    along_i, along_j = (hull[:, :3] @ plane.ijk_to_ras[:3, :2]).T[:, :, None]
-    left = tolerance - (hull[:, :3] @ plane.origin + hull[:, 3])[:, None] - along_j * np.arange(rows)
+    rows, columns = shape
+    # (M, ..., rows): each face is met once in a row.
+    along_i, along_j, _, start = np.moveaxis(np.tensordot(hull[:, :3], ijk_to_ras[..., :3, :], (1, -2)), -1, 0)[..., None]
+    constant = hull[:, 3].reshape(-1, *[1] * (along_i.ndim - 1))
+    left = tolerance - (start + constant) - along_j * np.arange(rows)
     # along_i * column <= left. A half-space parallel to the rows has all of a row or nothing of it.
     level = along_i == 0
     limit = np.where(level, np.where(left >= 0, np.inf, -np.inf), left / np.where(level, 1.0, along_i))
     first = np.where(along_i < 0, limit, -np.inf).max(axis=0, initial=0.0)
     last = np.where(along_i < 0, np.inf, limit).min(axis=0, initial=columns - 1.0)
-    start = np.minimum(np.ceil(first), columns).astype(np.int32)
-    return start, np.maximum(np.floor(np.maximum(last, -1.0)).astype(np.int32) + 1, start)
+    begin = np.minimum(np.ceil(first), columns).astype(np.int32)
+    return begin, np.maximum(np.floor(np.maximum(last, -1.0)).astype(np.int32) + 1, begin)

@@ -1,4 +1,4 @@
-"""Planes from 3D Slicer's markups files (`.mrk.json`)."""
+"""Planes and curves from 3D Slicer's markups files (`.mrk.json`)."""
 
 from __future__ import annotations
 
@@ -41,9 +41,7 @@ def read_plane_markups(markups: str | os.PathLike[str] | Mapping[str, Any]) -> l
     """
     name, content = load_markups(markups)
     with reading(name, "a markups file"):
-        found = content.get("markups") if isinstance(content, Mapping) else None
-        several = found if isinstance(found, list) else []
-        planes = [m for m in several if isinstance(m, Mapping) and m.get("type") == "Plane"]
+        planes = _of_kind(content, "Plane")
         if not planes:
             raise GaussianMRIError(
                 f"{name} has no plane markup. Place a plane in Slicer's Markups module and save it."
@@ -61,19 +59,52 @@ def read_line_markup(markups: str | os.PathLike[str] | Mapping[str, Any]) -> tup
     """
     name, content = load_markups(markups)
     with reading(name, "a markups file"):
-        found = content.get("markups") if isinstance(content, Mapping) else None
-        for markup in found if isinstance(found, list) else []:
-            if isinstance(markup, Mapping) and markup.get("type") in ("Line", "Fiducial"):
-                ends = _points(markup, _to_ras(name, markup))
-                if len(ends) == 2 and np.all(np.abs(ends) <= LARGEST_POSITION_MM):  # not NaN
-                    return ends[0], ends[1]
+        for markup in _of_kind(content, "Line", "Fiducial"):
+            ends = _points(markup, _to_ras(name, markup))
+            if len(ends) == 2 and np.all(np.abs(ends) <= LARGEST_POSITION_MM):  # not NaN
+                return ends[0], ends[1]
         raise GaussianMRIError(
             f"{name} has no line markup with both its ends. Place a line in Slicer's Markups module and save it."
         )
 
 
+def read_curve_markup(markups: str | os.PathLike[str] | Mapping[str, Any]) -> Vector:
+    """The first curve of a Slicer markups file (path) or of its parsed content, open or closed.
+
+    Returns:
+        (N, 3) RAS mm: places on the curve that Slicer draws by default, ten from one control point to the next: a cubic
+        spline over the points' numbers, which begins and ends with no speed. A closed curve ends where it began. (The file
+        does not tell of the other kinds of curves.)
+
+    Raises:
+        GaussianMRIError: not a markups file, no curve in it, or one of fewer than two points.
+    """
+    from scipy.interpolate import CubicSpline
+
+    name, content = load_markups(markups)
+    with reading(name, "a markups file"):
+        curves = _of_kind(content, "Curve", "ClosedCurve")
+        if not curves:
+            raise GaussianMRIError(f"{name} has no curve markup. Place a curve in Slicer's Markups module and save it.")
+        points = np.array(_points(curves[0], _to_ras(name, curves[0])), np.float64).reshape(-1, 3)
+        closed = curves[0]["type"] == "ClosedCurve"
+        if len(points) < (3 if closed else 2) or not np.all(np.abs(points) <= LARGEST_POSITION_MM):  # or NaN
+            raise GaussianMRIError(f"The curve in {name} has too few points, or points that are far from any scanner.")
+        if closed:
+            points = np.concatenate([points, points[:1]])
+        spline = CubicSpline(np.arange(len(points)), points, bc_type="periodic" if closed else "clamped")
+    return np.asarray(spline(np.linspace(0, len(points) - 1, 10 * (len(points) - 1) + 1)))
+
+
+def _of_kind(content: Any, *kinds: str) -> list[Mapping[str, Any]]:
+    """The markups of some types in a file's content, in order."""
+    found = content.get("markups") if isinstance(content, Mapping) else None
+    several = found if isinstance(found, list) else []
+    return [m for m in several if isinstance(m, Mapping) and m.get("type") in kinds]
+
+
 def _to_ras(name: str, markup: Mapping[str, Any]) -> Vector:
-    """(3, 3) from the coordinates of a markup, which are mm, to RAS."""
+    """(3, 3) from a markup's coordinates, which have to be in mm, to RAS."""
     units = markup.get("coordinateUnits", "mm")
     if isinstance(units, str) and units != "mm":
         raise GaussianMRIError(f"{name} is in {units}; save the {str(markup.get('type')).lower()} in mm.")
@@ -117,8 +148,8 @@ def load_markups(markups: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[s
     return name, content
 
 
-def _points(plane: Mapping[str, Any], to_ras: Vector) -> list[Vector]:
-    defined = [p for p in plane.get("controlPoints", []) if p.get("positionStatus", "defined") == "defined"]
+def _points(markup: Mapping[str, Any], to_ras: Vector) -> list[Vector]:
+    defined = [p for p in markup.get("controlPoints", []) if p.get("positionStatus", "defined") == "defined"]
     return [to_ras @ np.asarray(p["position"], dtype=np.float64).reshape(3) for p in defined]
 
 

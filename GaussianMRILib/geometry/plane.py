@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,9 +20,6 @@ from .affine import (
     transform_points,
     unit_vector,
 )
-
-if TYPE_CHECKING:
-    from .markups import PlaneMarkup
 
 #: What one image has at most: beyond it a number is wrong, and memory would be gone.
 MOST_PIXELS_A_SIDE, MOST_PIXELS = 32767, 1 << 27
@@ -170,18 +167,27 @@ class ImagePlane:
 
         found = read_plane_markups(markups)
         with reading(markups_name(markups), "a markups file"):  # a size that makes no image is the file's
-            planes = [(m.name, cls._from_markup(m, spacing, shape, thickness)) for m in found]
+            planes = [(m.name, cls.hung(*m[1:], spacing, shape, thickness)) for m in found]
         return planes
 
     @classmethod
-    def _from_markup(
+    def hung(
         cls,
-        markup: PlaneMarkup,
-        spacing: tuple[float, float] | None,
-        shape: tuple[int, int] | None,
-        thickness: float,
+        center: NDArray[np.float64],
+        x: NDArray[np.float64],
+        y: NDArray[np.float64],
+        size: tuple[float, float] | None,
+        spacing: tuple[float, float] | None = None,
+        shape: tuple[int, int] | None = None,
+        thickness: float = 0.0,
     ) -> ImagePlane:
-        _, center, x, y, size = markup
+        """The image on a rectangle, hung as by `from_markups`.
+
+        Args:
+            center, x, y: its middle (RAS mm) and the unit vectors along its sides, (3,) each; the normal is x cross y.
+            size: mm along x and y; default 112 x 112.
+            spacing, shape, thickness: as in `from_markups`.
+        """
         normal = np.cross(x, y)
         i_wanted, up_wanted = _viewing_axes(unit_vector(normal, "plane's normal"))
         width, height = size or (112.0, 112.0)

@@ -11,6 +11,7 @@ Example:
 
 from __future__ import annotations
 
+from .curves import curve_from_node, planes_along_curve, straight_field, straighten, straightening_transform
 from .dicom import POSES, stacks_from_series, stacks_from_volume
 from .export import export_dicom
 from .fields import field_from_model, field_to_model, is_field
@@ -42,6 +43,7 @@ __all__ = [
     "PlaneFacts",
     "box_from_roi",
     "copy_display",
+    "curve_from_node",
     "disc_from_plane_node",
     "disc_from_points_node",
     "disc_from_segment_node",
@@ -66,6 +68,7 @@ __all__ = [
     "plane_from_slice_node",
     "plane_rows",
     "plane_to_node",
+    "planes_along_curve",
     "planes_from",
     "planes_to_nodes",
     "report",
@@ -80,5 +83,8 @@ __all__ = [
     "stacks_from_series",
     "stacks_from_volume",
     "staleness",
+    "straight_field",
+    "straighten",
+    "straightening_transform",
     "volume_from_images",
 ]

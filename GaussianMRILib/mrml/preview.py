@@ -137,6 +137,7 @@ class Preview:
         for node, event in (
             (plane_node, vtk.vtkCommand.ModifiedEvent),
             (plane_node, plane_node.PointModifiedEvent),
+            (plane_node, plane_node.PointRemovedEvent),
             (plane_node, plane_node.TransformModifiedEvent),
         ):
             self._observe(node, event, self._plane_changed)
@@ -213,16 +214,20 @@ class Preview:
         if np.allclose(matrix, self._facing, rtol=0, atol=1e-6):
             return
         try:
-            if not self._plane.GetLocked():
-                # Where the plane has to be, not how it has to move: linked views tell of one move several times.
-                turned = right_handed(matrix) @ np.linalg.inv(right_handed(self._facing))
-                self._facing, self._frame = matrix, turned @ self._frame
-                motion = self._frame @ np.linalg.inv(frame_of(self._plane))
-                if not np.allclose(motion, np.eye(4), rtol=0, atol=1e-6):
-                    move_plane(self._plane, motion)
+            self._follow(matrix)
         except GaussianMRIError as error:
             self.problem = str(error)
         self._plane_changed()
+
+    def _follow(self, matrix: NDArray[np.float64]) -> None:
+        """The view has moved to a SliceToRAS (4, 4)."""
+        if not self._plane.GetLocked():
+            # Where the plane has to be, not how it has to move: linked views tell of one move several times.
+            turned = right_handed(matrix) @ np.linalg.inv(right_handed(self._facing))
+            self._facing, self._frame = matrix, turned @ self._frame
+            motion = self._frame @ np.linalg.inv(frame_of(self._plane))
+            if not np.allclose(motion, np.eye(4), rtol=0, atol=1e-6):
+                move_plane(self._plane, motion)
 
     def _layers_changed(self, composite: Any, *_: Any) -> None:
         if self.volume is not None and composite.GetBackgroundVolumeID() != self.volume.GetID():
@@ -268,17 +273,23 @@ class Preview:
 
     def _image_plane(self) -> ImagePlane:
         plane = plane_of(self._plane, self._spacing, self._thickness)
-        rows, columns = plane.shape
-        if rows * columns > MOST_PIXELS:
-            coarser = float(np.sqrt(rows * columns / MOST_PIXELS))
+        coarser = coarsening(plane)
+        if coarser > 1:
             plane = plane_of(
                 self._plane, (plane.spacing[0] * coarser, plane.spacing[1] * coarser), self._thickness
             )
         return plane
 
+    def _render(self, plane: ImagePlane) -> NDArray[np.float32]:
+        return images_of(self._renderer, [plane], self._projection)[0]
+
+    def _frame_now(self) -> NDArray[np.float64]:
+        """(4, 4) of what the view is one thing with."""
+        return frame_of(self._plane)
+
     def _show(self, plane: ImagePlane) -> None:
         started = time.perf_counter()
-        (image,) = images_of(self._renderer, [plane], self._projection)
+        image = self._render(plane)
         outside = float(np.isnan(image).mean())
         first = self.volume is None
         if first:
@@ -316,7 +327,7 @@ class Preview:
         extent = (plane.shape[1] * plane.spacing[0], plane.shape[0] * plane.spacing[1])
         size = (*extent, *self._view.GetDimensions()[:2])
         fit, self._size = first or not np.allclose(size, self._size, rtol=0.01, atol=0), size
-        self._facing, self._frame = facing(plane, self._view), frame_of(self._plane)
+        self._facing, self._frame = facing(plane, self._view), self._frame_now()
         face_plane(self._view, plane, fit)
         if first:
             self._view.SetSliceVisible(True)
@@ -354,6 +365,11 @@ class Preview:
         matrix[:3, 2] = (high - low) * normal
         matrix[:3, 3] += ((low + high) / 2 - here) * normal
         return matrix
+
+
+def coarsening(plane: ImagePlane) -> float:
+    """How much larger the pixels of a preview are than a plane's, so that it has no more than `MOST_PIXELS`; 1 or more."""
+    return max(1.0, float(np.sqrt(plane.shape[0] * plane.shape[1] / MOST_PIXELS)))
 
 
 def highest_value(field: GaussianField, overlay: str) -> float:

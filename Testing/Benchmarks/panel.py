@@ -1,4 +1,4 @@
-"""The module in Slicer: time from Apply to the first image, and images a second while a plane is dragged.
+"""The module in Slicer: time from Apply to the first image, and images a second while a plane or a curve is dragged.
 
 `python -m Testing.Benchmarks.panel` works the real module's panel on Slicer's scene libraries (slicer-core), with Qt
 offscreen and the slice view rendered by Mesa: what Slicer's own window adds is not in these figures.
@@ -21,6 +21,7 @@ THREADS = 2
 TARGET_RATES = {"224 x 224": 40.0, "512 x 512": 15.0}
 TARGET_FIRST_IMAGE = 10.0
 SIDE_MM = 112.0
+CURVE_TARGET_RATE = 10.0
 SECONDS = 4.0
 
 
@@ -72,7 +73,7 @@ def _measure(app: Any, panel: Any) -> dict[str, Any]:
         "three views side by side": {"overlay": overlays["none"], "compare": True},
     }.items():
         for key, value in settings.items():
-            setattr(parameters, key, value)
+            setattr(parameters, key, type(parameters.overlay)[value] if key == "overlay" else value)
         app.wait(0.5)
         views = ("Red", "Yellow", "Green") if parameters.compare else ("Red",)
         # Moves as fast as they are handled; what counts is how often the Gaussians' image is new on the screen.
@@ -97,9 +98,45 @@ def _measure(app: Any, panel: Any) -> dict[str, Any]:
             "image_ms": round(float(np.median(compute)), 1),
         }
         print(f"{name:<26} {rate:6.1f} updates/s, {updates / busy:.1f} a processor second", flush=True)
-    results["gaussians"] = len(panel.previewController._renderer(parameters.field, "gaussians"))
-    results["target"] = {"updates_per_second": TARGET_RATES, "apply_to_first_image_s": TARGET_FIRST_IMAGE}
+    results["gaussians"] = len(panel.previewController.field(parameters.field))
+    parameters.compare = False
+    results["along a curve"] = _measure_curve(app, panel, render)
+    results["target"] = {
+        "updates_per_second": TARGET_RATES, "along_a_curve": CURVE_TARGET_RATE, "apply_to_first_image_s": TARGET_FIRST_IMAGE
+    }  # fmt: skip
     return results
+
+
+def _measure_curve(app: Any, panel: Any, render: Any) -> dict[str, Any]:
+    """Straightened images along the spine a second while a point of the curve is dragged."""
+    import numpy as np
+    import slicer
+
+    from GaussianMRILib.phantom import Phantom
+
+    parameters, frame = panel._parameterNode, Phantom(0).frame
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsCurveNode", "canal")
+    for s in np.linspace(-5, 75, 6):
+        node.AddControlPoint(*frame.to_ras(0, -24, s))
+    parameters.curveSpacing, parameters.curveView = 0.5, slicer.mrmlScene.GetNodeByID("vtkMRMLSliceNodeGreen")
+    parameters.curve = node
+    app.wait(0.5)
+    preview, facts, compute = panel.curveController.preview, None, []
+    place, started = np.array(node.GetNthControlPointPosition(2)), time.perf_counter()
+    while (elapsed := time.perf_counter() - started) < SECONDS:
+        node.SetNthControlPointPosition(2, *np.add(place, [0, 4 * np.sin(4 * elapsed), 2 * np.sin(3 * elapsed)]))
+        app.process()
+        if facts is not preview.facts:
+            facts = preview.facts
+            render("Green")
+            compute.append(facts.milliseconds)
+    made = {
+        "pixels": list(facts.shape),
+        "updates_per_second": round(len(compute) / elapsed, 1),
+        "image_ms": round(float(np.median(compute)), 1),
+    }
+    print(f"{'along a curve':<26} {made['updates_per_second']:6.1f} updates/s, image {made['image_ms']:.1f} ms", flush=True)
+    return made
 
 
 def main() -> None:

@@ -116,6 +116,9 @@ def _planes(folder: Path) -> None:
     (folder / "p.mrk.json").write_text(json.dumps({"markups": markups}, indent=1))
     line = {**base, "type": "Line", "name": "axis", "controlPoints": controls[:2]}
     (folder / "l.mrk.json").write_text(json.dumps({"markups": [line]}, indent=1))
+    curve = [{"position": [-1.0, 15.0 + n * n, 22.0 + 5 * n], "positionStatus": "defined"} for n in range(4)]
+    content = {"markups": [{**base, "type": "Curve", "name": "canal", "controlPoints": curve}]}
+    (folder / "c.mrk.json").write_text(json.dumps(content, indent=1))
 
 
 def _cinematic(folder: Path) -> None:

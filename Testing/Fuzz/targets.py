@@ -76,6 +76,10 @@ TARGETS = (
         )
         for name in ("l.seg.nrrd", "l.nii.gz")
     ),
+    Target(
+        "curve", ("plane/c.mrk.json",), ("c.mrk.json",),
+        ("resample", "{seeds}/field/l.npz", "--curve", "c.mrk.json", "--width", "10", "-o", "o.nrrd", "--png", "o.png"),
+    ),
     *(
         Target(
             f"preset {name}", (f"cine/{name}",), (name,),

@@ -40,7 +40,7 @@ class Session:
         """Every step that ends before the application does."""
         for name in (
             "load", "fit", "drag", "wheel", "orientation", "side_by_side", "slab", "resample", "plane_set",
-            "plane_table", "isotropic", "labels", "report", "save", "reload", "leave_module",
+            "plane_table", "isotropic", "labels", "report", "curve", "save", "reload", "leave_module",
             "close_scene_mid_fit", "begin_to_quit_mid_fit",
         ):  # fmt: skip
             started = time.monotonic()
@@ -288,6 +288,43 @@ class Session:
         tables = slicer.util.getNodesByClass("vtkMRMLTableNode")
         shown = [node.GetTableNode() for node in slicer.util.getNodesByClass("vtkMRMLTableViewNode")]
         assert view is not None and tables and tables[-1] in shown
+
+    def curve(self) -> None:
+        """Along the spine through the fitted box: image, volume, planes and transform, while a point is dragged."""
+        import numpy as np
+        import slicer
+
+        slicer.app.layoutManager().setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
+        panel, disc = self.panel, slicer.util.getNode("L5-S1")
+        along, back = np.array(disc.GetNormalWorld()), np.array([0.0, -1.0, 0.0])
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsCurveNode", "Canal")
+        node.CreateDefaultDisplayNodes()
+        points = [disc.GetCenterWorld() + mm * along + mm**2 / 400 * back for mm in (-18.0, -6.0, 6.0, 18.0)]
+        for point in points:
+            node.AddControlPointWorld(*point)
+        for section in (panel.ui.inputsCollapsibleButton, panel.ui.planesCollapsibleButton):
+            section.collapsed = True
+        panel.ui.curveCollapsibleButton.collapsed = False
+        panel.ui.curveSelector.setCurrentNode(node)
+        panel.ui.curveWidthSpinBox.value = 30.0
+        self.wait(2.0, lambda: panel.curveController.preview is not None)
+        before, started = slicer.util.arrayFromVolume(panel.curveController.preview.volume).copy(), time.monotonic()
+        for n in range(20):
+            node.SetNthControlPointPositionWorld(1, *(points[1] + 0.2 * (10 - abs(n - 10)) * back))  # and back
+            self._wait(0.0)
+        print(f"   {20 / (time.monotonic() - started):.0f} straightened images a second", flush=True)
+        self.wait(0.3)
+        after = slicer.util.arrayFromVolume(panel.curveController.preview.volume)
+        assert after.shape != before.shape or not np.array_equal(after, before)
+        assert "mm long" in panel.ui.curveLabel.text
+        panel.ui.curveImageButton.click()
+        panel.ui.curveVolumeButton.click()
+        self.wait(60.0, lambda: not panel.curveController.running)
+        panel.ui.curvePlanesButton.click()
+        panel.ui.curveTransformButton.click()
+        for name in ("Canal image", "Canal straightened", "Canal to straight"):
+            assert slicer.mrmlScene.GetFirstNodeByName(name) is not None, name
+        assert len(self.previews()) == 2
 
     def save(self) -> None:
         import slicer

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import slicer
 from slicer import (
+    vtkMRMLMarkupsCurveNode,
     vtkMRMLMarkupsFiducialNode,
     vtkMRMLMarkupsPlaneNode,
     vtkMRMLMarkupsROINode,
@@ -77,6 +78,13 @@ class Boundaries(Menu):
     nearest = "Nearest"
 
 
+class Across(Menu):
+    automatic = "Automatic"
+    back = "Front to back (sagittal)"
+    left = "Right to left (coronal)"
+    feet = "Head to feet"
+
+
 @parameterNodeWrapper
 class GaussianMRIResamplingParameterNode:
     """What the user chose in the panel; saved with the scene."""
@@ -117,6 +125,19 @@ class GaussianMRIResamplingParameterNode:
     compare: bool = False
     overlay: Overlay = Overlay.none
     overlayOpacity: Annotated[float, WithinRange(0, 1)] = 0.4
+
+    curve: vtkMRMLMarkupsCurveNode
+    curveWidth: Annotated[float, WithinRange(1, 1000)] = 60.0  # mm
+    curveSpacing: Annotated[float, WithinRange(0, 20)] = 0.0  # mm, 0: native
+    curveSlab: Annotated[float, WithinRange(0, 100)] = 0.0  # mm
+    curveProjection: Projection = Projection.mean
+    curveAcross: Across = Across.automatic
+    curveKeepAcross: bool = False
+    curveTurn: Annotated[float, WithinRange(-180, 180)] = 0.0  # degrees
+    curvePreview: bool = True
+    curveView: vtkMRMLSliceNode
+    curveStep: Annotated[float, WithinRange(0.5, 500)] = 10.0  # mm
+    curveOutput: vtkMRMLScalarVolumeNode
 
     outputPlanes: list[vtkMRMLMarkupsPlaneNode]
     gaussians: bool = True
@@ -380,6 +401,25 @@ class GaussianMRIResamplingLogic(ScriptedLoadableModuleLogic):
                 _("{name}: {outside:.0%} outside the scan").format(name=node.GetName(), outside=outside)
             )
         return "\n".join(lines)
+
+    # Along a curve
+
+    def addPlanesAlongCurve(self, curveNode, step, **options):
+        """Planes across a curve, as outlines; see `GaussianMRILib.mrml.planes_along_curve`."""
+        from GaussianMRILib import mrml
+
+        planes = mrml.planes_along_curve(curveNode, step, **options)
+        for node in planes:
+            node.CreateDefaultDisplayNodes()
+            node.GetDisplayNode().SetFillVisibility(False)
+            node.GetDisplayNode().SetPropertiesLabelVisibility(False)
+        return planes
+
+    def straighteningTransform(self, curveNode, **options):
+        """The transform to a curve's straight space; see `GaussianMRILib.mrml.straightening_transform`."""
+        from GaussianMRILib import mrml
+
+        return mrml.straightening_transform(curveNode, **options)
 
     def report(self, fieldNode, nodes=(), referenceNode=None):
         """A table node about a field and the volumes made from it; see `GaussianMRILib.mrml.report`."""

@@ -33,7 +33,7 @@ class PreviewController:
 
     def keep(self, fieldNode, field):
         """The field that a node was made from, which then need not be read from the node."""
-        self._renderers = {(fieldNode.GetID(), "gaussians"): (self._stamp(fieldNode), field)}
+        self._renderers = {(fieldNode.GetID(), "gaussians"): (self.stamp(fieldNode), field)}
 
     def field(self, fieldNode):
         """The field of a node, which is read from it once."""
@@ -113,7 +113,7 @@ class PreviewController:
             return None
         return (
             parameters.plane.GetID(),
-            self._stamp(parameters.field),
+            self.stamp(parameters.field),
             tuple((method, view.GetID()) for method, view in self._views(parameters)),
             parameters.compare,
             parameters.spacing,
@@ -123,14 +123,15 @@ class PreviewController:
         )
 
     @staticmethod
-    def _stamp(fieldNode):
+    def stamp(fieldNode):
+        """Changes when another field comes into the node."""
         mesh = fieldNode.GetMesh()
         return fieldNode.GetID(), mesh.GetMTime() if mesh else 0
 
     def _renderer(self, fieldNode, method):
         from GaussianMRILib import mrml
 
-        stamp, key = self._stamp(fieldNode), (fieldNode.GetID(), method)
+        stamp, key = self.stamp(fieldNode), (fieldNode.GetID(), method)
         if self._renderers.get(key, (None,))[0] != stamp:
             self._renderers[key] = stamp, mrml.resampler(fieldNode, method)
         return self._renderers[key][1]
@@ -163,7 +164,7 @@ class PreviewController:
             spacing=parameters.spacing or None,
             thickness=parameters.thickness,
             overlay=overlay,
-            field=self._renderer(parameters.field, "gaussians") if overlay else None,
+            field=self.field(parameters.field) if overlay else None,
             opacity=parameters.overlayOpacity,
             name=self._name(method),
             schedule=schedule,

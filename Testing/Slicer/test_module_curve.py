@@ -1,0 +1,219 @@
+"""What the Gaussian MRI Resampling module makes along a curve, through its panel."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("slicer", reason="needs slicer-core, which is not installed")
+pytest.importorskip(
+    "PySide6.QtWidgets", reason="needs PySide6_Essentials, which is not installed", exc_type=ImportError
+)
+
+import slicer
+import vtk
+from module_panel import nodes_of_previews
+from mrml_scenes import bright_point
+
+from GaussianMRILib import mrml
+from GaussianMRILib.mrml.views import composite_of
+
+sys.path.append(str(Path(__file__).parents[1] / "Python"))
+from curve_scenes import LENGTH, arc, beside_arc, bright_points
+
+PLACES = np.array([[14.0, 0, 0], [40.3, 9.1, -7.2]])
+
+
+def add_curve(points: Any, name: str = "canal") -> Any:
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsCurveNode", name)
+    node.CreateDefaultDisplayNodes()
+    for point in points:
+        node.AddControlPoint(vtk.vtkVector3d(*point))
+    return node
+
+
+@pytest.fixture
+def parameters(app: Any, panel: Any) -> Any:
+    """The panel's parameters with a fit, its volume and a curve, 30 mm wide and with pixels of 0.5 mm."""
+    volume = bright_point(slicer.mrmlScene)
+    field = mrml.field_to_model(bright_points(beside_arc(*PLACES.T)), slicer.mrmlScene, volumes=[volume])
+    chosen = panel._parameterNode
+    chosen.preview = False
+    chosen.field, chosen.curveWidth, chosen.curveSpacing = field, 30.0, 0.5
+    chosen.curve = add_curve(arc(9))
+    return chosen
+
+
+def expected(parameters: Any, **options: Any) -> Any:
+    field = bright_points(beside_arc(*PLACES.T))
+    return mrml.straight_field(field, parameters.curve, **{"width": 30, "spacing": 0.5, **options})
+
+
+def shown() -> Any:
+    (node,) = nodes_of_previews()
+    return slicer.util.arrayFromVolume(node)[0]
+
+
+def assert_shows(image: np.ndarray) -> None:
+    inside = np.isfinite(image)
+    assert shown().shape == image.shape and inside.any()
+    np.testing.assert_allclose(shown()[inside], image[inside], atol=0.02)
+
+
+def test_the_image_follows_the_points_and_the_options(app: Any, panel: Any, parameters: Any) -> None:
+    green = slicer.mrmlScene.GetNodeByID("vtkMRMLSliceNodeGreen")
+    preview = panel.curveController.preview
+    assert preview is not None and composite_of(green).GetBackgroundVolumeID() == preview.volume.GetID()
+    assert_shows(expected(parameters).image())
+    parameters.curve.SetNthControlPointPosition(4, *beside_arc(LENGTH / 2, 4, 3))
+    app.wait(0.2)
+    assert_shows(expected(parameters).image())
+    assert f"{expected(parameters).curve.length:.0f} mm long" in panel.ui.curveLabel.text
+    assert "of the image lies outside the scan" in panel.ui.curveLabel.text
+    panel.ui.curveSlabSpinBox.value = 6.0
+    panel.ui.curveProjectionSelector.currentText = "Maximum (brightest)"
+    panel.ui.curveAcrossSelector.currentText = "Right to left (coronal)"
+    panel.ui.curveKeepAcrossCheckBox.checked = True
+    panel.ui.curveTurnSlider.value = 20
+    app.wait(0.2)
+    assert panel.curveController.preview is preview  # nothing flickers
+    assert_shows(expected(parameters, across="left", fixed=True, turn=20).image(6.0, "max"))
+    panel.ui.curveWidthSpinBox.value = 20
+    panel.ui.curveSpacingSpinBox.value = 0.8
+    app.wait(0.2)
+    made = expected(parameters, across="left", fixed=True, turn=20, width=20, spacing=0.8)
+    assert_shows(made.image(6.0, "max"))
+    panel.ui.curvePreviewCheckBox.checked = False
+    assert not nodes_of_previews() and not composite_of(green).GetBackgroundVolumeID()
+
+
+def test_a_curve_is_placed_point_by_point(app: Any, panel: Any, parameters: Any) -> None:
+    parameters.curve = add_curve([])
+    panel.curveController.onCurveAddedByUser(parameters.curve)
+    interaction = app.application.GetInteractionNode()
+    assert interaction.GetCurrentInteractionMode() == interaction.Place and interaction.GetPlaceModePersistence()
+    assert "Place two or more points" in panel.ui.curveLabel.text and not panel.ui.curveVolumeButton.enabled
+    parameters.curve.AddControlPoint(vtk.vtkVector3d(*beside_arc(10, 0, 0)))
+    assert panel.curveController.preview is None
+    parameters.curve.AddControlPoint(vtk.vtkVector3d(*beside_arc(50, 0, 0)))
+    assert panel.curveController.preview is not None and panel.ui.curveVolumeButton.enabled
+    assert_shows(expected(parameters).image())
+    parameters.curve.RemoveNthControlPoint(0)
+    app.wait(0.1)
+    assert "fewer than two points" in panel.ui.curveLabel.text
+
+
+def test_image_and_volume_are_made_and_fill_the_chosen_volume(app: Any, panel: Any, parameters: Any) -> None:
+    panel.ui.curveSlabSpinBox.value = 5.0
+    panel.ui.curveImageButton.click()
+    image = slicer.util.getNode("canal image")
+    np.testing.assert_allclose(
+        slicer.util.arrayFromVolume(image)[0], np.nan_to_num(expected(parameters).image(5.0)), atol=0.02
+    )
+    assert "canal image: " in panel.ui.curveLabel.text
+    before = slicer.mrmlScene.GetNumberOfNodes()
+    panel._parameterNode.curveOutput = image
+    panel.ui.curveVolumeButton.click()
+    assert panel.curveController.running and panel.ui.curveVolumeButton.text == "Cancel"
+    app.wait(30, until=lambda: not panel.curveController.running)
+    voxels, _ = expected(parameters).volume()
+    np.testing.assert_allclose(slicer.util.arrayFromVolume(image), np.nan_to_num(voxels), atol=0.02)
+    assert slicer.mrmlScene.GetNumberOfNodes() == before and panel.ui.curveVolumeButton.text == "Make volume"
+    assert not panel.ui.curveProgressBar.visible
+
+
+def test_a_volume_is_cancelled_and_a_closed_scene_gets_none(
+    app: Any, panel: Any, parameters: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from GaussianMRILib.gaussians import volume
+
+    monkeypatch.setattr(volume, "SLAB_PIXELS", 1)  # a slab for every slice, so that it takes a while
+    parameters.curveSpacing = 0.1
+    before = app.ids()
+    panel.ui.curveVolumeButton.click()
+    app.wait(0.1)
+    panel.ui.curveVolumeButton.click()
+    assert not panel.curveController.running and "Cancelled" in panel.ui.curveLabel.text
+    app.wait(0.3)
+    assert app.ids() == before
+    panel.ui.curveVolumeButton.click()
+    slicer.mrmlScene.RemoveNode(parameters.curve)
+    parameters.curve = None
+    app.close_scene()
+    assert not panel.curveController.running
+    app.wait(0.3)
+    assert not slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") and not app.messages
+
+
+def test_planes_across_the_curve_are_checked_to_be_resampled(app: Any, panel: Any, parameters: Any) -> None:
+    panel.ui.curveStepSpinBox.value = 20
+    panel.ui.curvePlanesButton.click()
+    planes = [node for node in parameters.outputPlanes if node]
+    assert len(planes) == int(expected(parameters).curve.length / 20) + 1
+    assert list(panel.ui.outputPlanesSelector.checkedNodes()) == planes and "4 planes" in panel.ui.curveLabel.text
+    panel.ui.resampleButton.click()
+    assert len(panel._results) == 4
+
+
+def test_the_transform_is_made_and_one_without_a_way_back_is_told(app: Any, panel: Any, parameters: Any) -> None:
+    parameters.curveTurn = 15.0
+    panel.ui.curveTransformButton.click()
+    transform = slicer.util.getNode("canal to straight")
+    curve = expected(parameters, turn=15).curve
+    there = np.zeros(3)
+    transform.GetTransformToParent().TransformPoint(beside_arc(30.0, 5, 5), there)
+    assert np.linalg.norm(there - curve.to_straight(beside_arc(30.0, 5, 5))) < 0.02
+    assert "'canal to straight'" in panel.ui.curveLabel.text
+    parameters.curveWidth = 300.0
+    before = app.ids()
+    with pytest.raises(Exception, match="no way back"):
+        panel.curveController.onTransform()
+    assert app.ids() == before and len(app.messages) == 1
+
+
+def test_the_view_is_given_back_when_the_module_is_left_or_another_volume_is_chosen(
+    app: Any, panel: Any, parameters: Any
+) -> None:
+    representation = slicer.modules.gaussianmriresampling.widgetRepresentation()
+    representation.exit()
+    assert not nodes_of_previews()
+    representation.enter()
+    assert len(nodes_of_previews()) == 1
+    scan = slicer.util.getNode("scan")
+    green = slicer.mrmlScene.GetNodeByID("vtkMRMLSliceNodeGreen")
+    composite_of(green).SetBackgroundVolumeID(scan.GetID())
+    app.wait(0.2)
+    assert not nodes_of_previews() and not parameters.curvePreview
+    assert "Another volume was chosen" in panel.ui.curveLabel.text
+    assert composite_of(green).GetBackgroundVolumeID() == scan.GetID()
+    parameters.curvePreview = True
+    assert len(nodes_of_previews()) == 1
+    slicer.mrmlScene.RemoveNode(parameters.curve)
+    app.wait(0.1)
+    assert not nodes_of_previews() and not panel.ui.curveImageButton.enabled
+
+
+def test_a_saved_scene_comes_back_with_its_curve(app: Any, panel: Any, parameters: Any, tmp_path: Path) -> None:
+    image = shown().copy()
+    app.save(tmp_path / "scene.mrb")
+    app.close_scene()
+    assert panel.curveController.preview is None and not panel.ui.curveImageButton.enabled
+    app.load(tmp_path / "scene.mrb")
+    app.wait(0.2)
+    assert panel._parameterNode.curve.GetName() == "canal"
+    np.testing.assert_array_equal(shown(), image)
+
+
+def test_the_planes_preview_and_the_curves_may_want_one_view(app: Any, panel: Any, parameters: Any) -> None:
+    """The one that came last has it."""
+    parameters.plane = mrml.plane_to_node(expected(parameters).planes(10)[2][1], slicer.mrmlScene)
+    parameters.preview = True
+    assert len(nodes_of_previews()) == 2
+    parameters.curveView = parameters.previewView
+    app.wait(0.3)
+    assert panel.curveController.preview is not None and not panel.previewController.previews
+    assert len(nodes_of_previews()) == 1 and not parameters.preview
