@@ -290,16 +290,17 @@ class Session:
         assert view is not None and tables and tables[-1] in shown
 
     def curve(self) -> None:
-        """Along the spine through the fitted box: image, volume, planes and transform, while a point is dragged."""
+        """Along the canal through the fitted box: image, volume, planes and transform, while a point is dragged."""
         import numpy as np
         import slicer
 
+        from GaussianMRILib.phantom import Phantom
+
         slicer.app.layoutManager().setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
-        panel, disc = self.panel, slicer.util.getNode("L5-S1")
-        along, back = np.array(disc.GetNormalWorld()), np.array([0.0, -1.0, 0.0])
+        panel, back = self.panel, np.array([0.0, -1.0, 0.0])
         node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsCurveNode", "Canal")
         node.CreateDefaultDisplayNodes()
-        points = [disc.GetCenterWorld() + mm * along + mm**2 / 400 * back for mm in (-18.0, -6.0, 6.0, 18.0)]
+        points = [Phantom(0).frame.to_ras(0, -22, s) for s in (-18.0, -6.0, 6.0, 18.0)]
         for point in points:
             node.AddControlPointWorld(*point)
         for section in (panel.ui.inputsCollapsibleButton, panel.ui.planesCollapsibleButton):
