@@ -59,8 +59,9 @@ class CurvePreview(Preview):
         self.aside = 0.0  # mm from the curve
         self._how: dict[str, Any] = {"width": width, "spacing": spacing, "across": across, "fixed": fixed, "turn": turn}
         super().__init__(
-            field, curve_node, slice_node, source, thickness=slab, projection=projection, name=name, schedule=schedule, changed=changed
-        )
+            field, curve_node, slice_node, source, thickness=slab, projection=projection, name=name,
+            schedule=schedule, changed=changed,
+        )  # fmt: skip
 
     def change(self, *, slab: float, projection: str, **how: Any) -> None:
         """Show another width, spacing, slab, projection, direction or turn, named as at the beginning."""

@@ -163,7 +163,7 @@ def test_what_does_not_work_leaves_the_scene_as_it_was(host: Any, scene: Any) ->
         (lambda: mrml.straighten(field(), outside), "'outside' lies outside the scan"),
         (lambda: mrml.straighten(node, node), "Gaussian field is needed"),
         (lambda: mrml.straighten(field(), node, width=-3), "width across a curve"),
-        (lambda: mrml.straighten(field(), node, slab=3, projection="median"), "of the kind 'median'"),
+        (lambda: mrml.straighten(field(), node, slab=3, projection="median"), "no projection 'median'"),
         (lambda: mrml.planes_along_curve(node, -1.0), "step between planes"),
         (lambda: mrml.straightening_transform(kink, width=60), "no way back from the straight space of 'kink'.*60 x 60 mm"),
         (lambda: mrml.straightening_transform(ring, width=30), "would come back up to"),
