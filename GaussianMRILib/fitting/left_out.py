@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..gaussians import GaussianLattice, PlaneBatch
 from ..geometry import ImagePlane, inside_hull
 from ..stacks import SliceStack
-from .fusion import METHODS, Choice, Fuser, overlay_of
+from .fusion import METHODS, STEERED, Choice, Fuser, overlay_of
 from .parts import Part, strided
 from .problem import crop
 
@@ -35,6 +35,8 @@ AS_GOOD_DB = 0.02
 LONE_DB = 0.5
 #: A series is shown on planes like its own slices (`gaussians/views.py`) where that gains as much.
 VIEW_GAIN_DB = 0.05
+#: Ways to fuse that agree with every acquired pixel need no views: what each series shows is in the body.
+AGREEING = ("joint", STEERED)
 #: What becomes of a part's own mean squared error on left-out slices when its slices lie half as far apart, as they do in
 #: the fit: -4.5 dB. On the stacks of two prostate exams it was -3.8 to -5.2 dB from 12 to 6 mm.
 CLOSER = 0.35
@@ -50,7 +52,7 @@ class Verdict:
         by_part: the same for each part.
         slices: left-out slices that were looked at.
         shares: for each way and part how much of the image on planes like the part's slices is best taken from its own
-            fit, 0 to 1; parts without left-out slices are absent.
+            fit, 0 to 1; parts without left-out slices are absent, and all with ways that need none (`AGREEING`).
     """
 
     choice: Choice
@@ -159,6 +161,8 @@ class Judge:
                 if progress is not None:
                     progress((done + (n + 1) / len(choices)) / len(self.tests))
             for choice in choices:
+                if choice.method in AGREEING:
+                    continue
                 say = 1 / count if choice.part is None else float(choice.part == test.number)
                 alone = images[Choice("alone", test.number)]
                 shares[choice][test.number] = _share(images[choice], alone, test.views, say)
