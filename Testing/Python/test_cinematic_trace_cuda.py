@@ -13,6 +13,7 @@ from trace_scenes import affine, blob, plain
 from GaussianMRILib.cinematic.clip import ClipPlane
 from GaussianMRILib.cinematic.presets import Light
 from GaussianMRILib.cinematic.tracer import PathTracer
+from GaussianMRILib.native.paths import operators  # noqa: F401  registers them
 from GaussianMRILib.native.paths.arguments import SCENE, SUMS, TraceScene
 from GaussianMRILib.native.paths.cuda import CudaPaths
 from GaussianMRILib.native.support.backend import kernels

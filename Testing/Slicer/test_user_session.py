@@ -22,4 +22,4 @@ def test_a_users_session(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "begin_to_quit_mid_fit" in done.stdout
-    assert len(list(tmp_path.glob("*.png"))) == 22
+    assert len(list(tmp_path.glob("*.png"))) == 23
