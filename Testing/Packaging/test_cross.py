@@ -48,8 +48,8 @@ TARGETS = {
         ["wine"],
     ),
     "linux-arm64": Target(
-        "Linux", "aarch64", "aarch64-linux-gnu.2.28", "aarch64-linux-gnu-g++", "libgaussianmri.so", (18, b"\xb7\0"), {"neon"},
-        ["qemu-aarch64", "-L", "/usr/aarch64-linux-gnu"], "/usr/aarch64-linux-gnu/lib/ld-linux-aarch64.so.1",
+        "Linux", "aarch64", "aarch64-linux-gnu.2.28", "aarch64-linux-gnu-g++", "libgaussianmri.so", (18, b"\xb7\0"),
+        {"neon"}, ["qemu-aarch64", "-L", "/usr/aarch64-linux-gnu"], "/usr/aarch64-linux-gnu/lib/ld-linux-aarch64.so.1",
     ),
     "macos-arm64": Target(
         "Darwin", "arm64", "aarch64-macos", "", "libgaussianmri.dylib", (4, b"\x0c\0\0\x01"), {"neon"}, [],
@@ -78,7 +78,7 @@ def run(*command: str | Path) -> str:
 
 
 @pytest.fixture(scope="module", params=BUILDS, ids="-".join)
-def build(request: pytest.FixtureRequest) -> tuple[Target, Path]:
+def build(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Target, Path]:
     """A system, and the folder in which kernels and test programs are compiled for it; it is kept for the next time."""
     name, kind = request.param
     target = TARGETS[name]
@@ -93,6 +93,8 @@ def build(request: pytest.FixtureRequest) -> tuple[Target, Path]:
         "CMAKE_CXX_FLAGS": "-Werror",
     }
     if target.system == "Windows":  # CMake asks for a compiler of resources, of which there are none
+        # Outside of the checkout: its links lead to the whole disk, and what packs a source archive would follow them.
+        ENVIRONMENT.setdefault("WINEPREFIX", str(tmp_path_factory.getbasetemp() / "wine"))
         options["CMAKE_RC_COMPILER"] = shutil.which("cmake", path=ENVIRONMENT["PATH"]) or "cmake"
         if kind == "gcc":
             options["CMAKE_SHARED_LINKER_FLAGS"] = options["CMAKE_EXE_LINKER_FLAGS"] = "-static"
