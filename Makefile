@@ -11,6 +11,8 @@
 #   make test-gpu   the tests that need a CUDA GPU, in the environment of $(PYTHON), nothing is installed
 #   make lint       ruff, mypy, clang-format
 #   make docs       the documentation as a site in build/site; a link that leads nowhere is an error
+#   make package    source archive and wheel in dist, and the wheel installed into an empty environment
+#   make cross      the kernels compiled for Windows, macOS and Linux on ARM, and run there by wine and qemu where those are
 #   make sanitize   kernels under the address and undefined-behaviour sanitizers
 #   make clean      removes what the targets above made
 #
@@ -26,6 +28,8 @@ READY := $(VENV)/.ready
 SLICER := $(VENV)/.slicer
 TOOLS := $(VENV)/.tools
 SITE := $(VENV)/.site
+BUILD := $(VENV)/.build
+ZIG := $(VENV)/.zig
 RUN := $(VENV)/bin/python
 # With OLDEST the lower bounds of pyproject.toml take the place of the pinned versions.
 BOUNDS := grep -oE '"[A-Za-z0-9_-]+(\[[a-z0-9]+\])?[>=]=[0-9.]+"' pyproject.toml | sed -E 's/"|\[[^]]*\]//g; s/>=/==/' | sort -u
@@ -33,7 +37,7 @@ CONSTRAINTS = $(if $(OLDEST),$(BOUNDS),cat constraints.txt)
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt
 CPP_FILES := find csrc Testing/Native -name '*.cpp' -o -name '*.h' -o -name '*.cuh'
 
-.PHONY: demo test test-all test-oldest fuzz bench report test-gpu lint format docs sanitize clean
+.PHONY: demo test test-all test-oldest fuzz bench report test-gpu lint format docs package cross sanitize clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -74,6 +78,12 @@ format: $(TOOLS)
 docs: $(SITE)
 	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet
 
+package: $(BUILD)
+	$(RUN) -m pytest Testing/Packaging/test_wheel.py $(ARGS)
+
+cross: $(ZIG)
+	$(RUN) -m pytest Testing/Packaging/test_cross.py $(ARGS)
+
 # Address and undefined-behaviour sanitizers: the CPU kernels by their native tests, the CUDA ones by their emulation.
 sanitize: $(TOOLS)
 	$(VENV)/bin/cmake -S . -B build/sanitize -DGAUSSIANMRI_SANITIZE=ON -DGAUSSIANMRI_BUILD_TESTING=ON
@@ -110,6 +120,14 @@ $(TOOLS): $(READY)
 
 $(SITE): $(READY)
 	$(PIP) mkdocs-material
+	@touch $@
+
+$(BUILD): $(READY)
+	$(PIP) build "scikit-build-core>=0.10"
+	@touch $@
+
+$(ZIG): $(READY)
+	$(PIP) ziglang
 	@touch $@
 
 clean:
