@@ -17,10 +17,10 @@ from grading_cases import LEFT, QUICK, RIGHT, TINY, card, make_set
 
 from GaussianMRILib import ImagePlane, write_volume
 from GaussianMRILib.cli import main
-from GaussianMRILib.grading.auroc import macro_auroc
 from GaussianMRILib.grading.disc_sources import write_discs
 from GaussianMRILib.grading.inputs import acquired_input
 from GaussianMRILib.grading.labels import DISCLAIMER, GRADES
+from GaussianMRILib.grading.measures import macro_auroc
 from GaussianMRILib.grading.model_card import load_grader, save_grader
 from GaussianMRILib.grading.network import GradingNetwork
 from GaussianMRILib.grading.options import NetworkOptions

@@ -7,15 +7,12 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from GaussianMRILib import GaussianMRIError
-from GaussianMRILib.grading.auroc import (
-    _resampled_macro,
-    bootstrap,
-    calibration_error,
+from GaussianMRILib.grading.bootstrap import bootstrap, paired_bootstrap
+from GaussianMRILib.grading.measures import (
     class_aurocs,
+    drawn_macro_auroc,
     macro_auroc,
-    paired_bootstrap,
-    reliability,
-)
+)  # fmt: skip
 
 
 def random_cases(count: int, skill: float, seed: int = 0, digits: int = 1) -> tuple[np.ndarray, np.ndarray]:
@@ -54,7 +51,7 @@ def test_the_bootstrap_s_aurocs_are_scikit_learn_s() -> None:
     draws = np.random.default_rng(1).integers(0, 40, (200, 40))
     draws[0], draws[1] = 0, np.flatnonzero(labels != 2)[np.arange(40) % 3]  # one class only; a class absent
     counts = np.stack([np.bincount(draw, minlength=40) for draw in draws])
-    mine = _resampled_macro(p, labels, counts.astype(float))
+    mine = drawn_macro_auroc(p, labels, counts.astype(float))
     for n, draw in enumerate(draws):
         if len(set(labels[draw])) == 3:
             parts = [roc_auc_score(labels[draw] == k, p[draw, k]) for k in range(3)]
