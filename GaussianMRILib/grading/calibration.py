@@ -230,8 +230,10 @@ def fit_temperature(probabilities: ArrayLike, labels: ArrayLike) -> float:
 
     low, high = np.log(TEMPERATURES)
     found = float(minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-6}).x)
-    if not low + 0.01 < found < high - 0.01:
-        why = "nearly all are graded right" if found < 0 else "they are graded no better than by chance"
+    # Where all are right the loss falls to 0 with the temperature, and is 0 in floating point before its end.
+    right = bool((p[np.arange(len(y)), y] == p.max(axis=1)).all())
+    if right or not low + 0.01 < found < high - 0.01:
+        why = "all, or nearly all, are graded right" if right or found < 0 else "they are graded no better than by chance"
         raise GaussianMRIError(
             f"{len(y)} validation cases do not determine a temperature: {why}. Add more of them, or train anew."
         )

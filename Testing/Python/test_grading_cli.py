@@ -112,7 +112,7 @@ def test_evaluation(tmp_path: Path) -> None:
     assert "left_subarticular_stenosis, A: good.pt - bad.pt: " in done.output
     assert "probability of the grade" in done.output and "not calibrated" in done.output
     assert [d["input_type"] for d in content["differences"]] == ["A", "R-GS"]
-    assert content["differences"][0]["value"] == pytest.approx(
+    assert content["differences"][0]["macro_auroc"]["value"] == pytest.approx(
         value - content["results"][2]["macro_auroc"]["value"]
     )
     rows = list(csv.DictReader(cases_file.read_text().splitlines()))
@@ -121,8 +121,8 @@ def test_evaluation(tmp_path: Path) -> None:
     few = make_set(tmp_path / "few", {"test": 2})  # nothing severe
     undefined = run("evaluate", few.folder, models[0], "--views", 1, "--resamples", 5, "--device", "cpu")
     assert (
-        undefined.exit_code == 0 and undefined.output.count("undefined") == 2
-    )  # of the class and of the mean
+        undefined.exit_code == 0 and undefined.output.count("undefined") == 3
+    )  # of the class, of the mean, and the balanced accuracy
     nothing = run("evaluate", few.folder, models[0], "--split", "train", "--device", "cpu")
     assert nothing.exit_code == 1 and "no case of the split train" in nothing.output
 

@@ -1,17 +1,29 @@
-"""AUROC, its intervals and calibration, against hand-made numbers and scikit-learn."""
+"""Measures of grades and their intervals, against hand-made numbers and scikit-learn."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import (
+    balanced_accuracy_score,
+    cohen_kappa_score,
+    log_loss,
+    recall_score,
+    roc_auc_score,
+)  # fmt: skip
 
 from GaussianMRILib import GaussianMRIError
 from GaussianMRILib.grading.bootstrap import bootstrap, paired_bootstrap
 from GaussianMRILib.grading.measures import (
+    MEASURES,
+    balanced_accuracy,
+    checked_probabilities,
     class_aurocs,
     drawn_macro_auroc,
     macro_auroc,
+    severe_measures,
+    value_of,
+    weighted_log_loss,
 )  # fmt: skip
 
 
@@ -107,20 +119,86 @@ def test_few_cases_have_no_interval() -> None:
     assert few.value is not None and few.low is None and "no interval" in few.text
 
 
-def test_calibration() -> None:
-    p = np.array([[0.9, 0.1, 0], [0.95, 0, 0.05], [0.4, 0.3, 0.3], [0.1, 0.85, 0.05]])
-    table = reliability(p, [0, 1, 0, 1], bins=5)
-    assert [b.count for b in table] == [0, 1, 0, 0, 3]
-    assert (table[1].confidence, table[1].accuracy) == (0.4, 1.0) and table[0].confidence is None
-    assert table[4].confidence == pytest.approx(0.9) and table[4].accuracy == pytest.approx(2 / 3)
-    assert calibration_error(table) == pytest.approx((0.6 * 1 + (0.9 - 2 / 3) * 3) / 4)
-    generator = np.random.default_rng(0)
-    q = generator.dirichlet([1, 1, 1], 20_000)
-    labels = (q.cumsum(axis=1) < generator.random((len(q), 1))).sum(axis=1)  # as probable as it says
-    assert calibration_error(reliability(q, labels)) < 0.01
-    sure = q**4 / (q**4).sum(axis=1, keepdims=True)
-    assert calibration_error(reliability(sure, labels)) > 0.15
-    assert reliability([[1.0, 0.0]], [0])[-1].count == 1
+def weighted_cases(draws: int = 60) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Probabilities with ties that add up to 1, labels, and how often each case was drawn; the last draw is all cases."""
+    p, labels = random_cases(50, 1)
+    p = np.maximum(p, 0.01)
+    drawn = np.random.default_rng(2).multinomial(50, np.full(50, 1 / 50), draws).astype(float)
+    drawn[-1] = 1
+    return p / p.sum(axis=1, keepdims=True), labels, drawn
+
+
+def test_measures_are_scikit_learn_s() -> None:
+    p, y, counts = weighted_cases()
+    predicted, weights = p.argmax(axis=1), np.array([1, 2, 4])[y]
+    found = {name: measure(p, y, counts) for name, measure in {**MEASURES, **severe_measures(0.3)}.items()}
+    checked = 0
+    for n, count in enumerate(counts):
+        if len(set(y[count > 0])) < 3:
+            continue
+        checked += 1
+        labels = {"labels": [0, 1, 2], "sample_weight": count}
+        expected = {
+            "macro_auroc": np.mean([roc_auc_score(y == k, p[:, k], sample_weight=count) for k in range(3)]),
+            "kappa_linear": cohen_kappa_score(y, predicted, weights="linear", **labels),
+            "kappa_quadratic": cohen_kappa_score(y, predicted, weights="quadratic", **labels),
+            "balanced_accuracy": balanced_accuracy_score(y, predicted, sample_weight=count),
+            "log_loss": log_loss(y, p, labels=[0, 1, 2], sample_weight=weights * count),
+            "severe_sensitivity": recall_score(y == 2, p[:, 2] >= 0.3, sample_weight=count),
+            "severe_specificity": recall_score(y != 2, p[:, 2] < 0.3, sample_weight=count),
+        }
+        assert {name: values[n] for name, values in found.items()} == pytest.approx(expected, abs=1e-12)
+    assert checked > 50 and np.std(found["kappa_linear"]) > 0.02
+    assert not np.allclose(found["kappa_linear"], found["kappa_quadratic"], atol=0.01)
+
+
+def test_log_loss_is_the_published_formula() -> None:
+    # Weights 1, 2, 4: (1 ln 1/.7 + 2 ln 1/.5 + 4 ln 1/.2 + 4 ln 1/1) / (1 + 2 + 4 + 4).
+    p = [[0.7, 0.2, 0.1], [0.3, 0.5, 0.2], [0.3, 0.5, 0.2], [0, 0, 1]]
+    by_hand = (np.log(1 / 0.7) + 2 * np.log(2) + 4 * np.log(5)) / 11
+    assert value_of(weighted_log_loss, p, [0, 1, 2, 2]) == pytest.approx(by_hand, abs=1e-15)
+    impossible = value_of(weighted_log_loss, [[1, 0, 0], [0, 0, 1]], [2, 0])  # scikit-learn's limit, not infinity
+    assert impossible == pytest.approx(-np.log(np.finfo(float).eps))
+    assert value_of(weighted_log_loss, [[0.5, 0.3, 0.2]], [0]) == pytest.approx(np.log(2))  # one grade is enough
+
+
+def test_measures_are_undefined_rather_than_wrong() -> None:
+    p, y, _ = weighted_cases()
+    none_severe, one = np.minimum(y, 1), np.zeros(50, int)
+    found = {**MEASURES, **severe_measures(0.3)}
+    undefined = {name for name, measure in found.items() if value_of(measure, p, none_severe) is None}
+    assert undefined == {"macro_auroc", "balanced_accuracy", "severe_sensitivity"}
+    undefined = {name for name, measure in found.items() if value_of(measure, p, one) is None}
+    assert undefined == {
+        "macro_auroc", "balanced_accuracy", "severe_sensitivity", "kappa_linear", "kappa_quadratic"
+    }  # fmt: skip
+    assert value_of(severe_measures(0.3)["severe_specificity"], p, np.full(50, 2)) is None
+    counts = np.zeros((2, 50))
+    counts[0, y == 0] = 1  # a draw of one grade
+    counts[1] = 1
+    for name in ("macro_auroc", "balanced_accuracy", "kappa_linear"):
+        values = MEASURES[name](p, y, counts)
+        assert np.isnan(values[0]) and np.isfinite(values[1]), name
+    # Few draws hold the only severe patient: those without have no value, and the interval says how many had one.
+    y[y == 2], y[0] = 0, 2
+    interval = bootstrap(p, y, measure=balanced_accuracy, resamples=400)
+    assert 0.55 < interval.resamples / 400 < 0.72 and interval.low is not None
+
+
+def test_perfect_and_opposite_grades() -> None:
+    right, wrong = np.eye(3), np.eye(3)[[2, 1, 0]]
+    for name in ("kappa_linear", "kappa_quadratic", "balanced_accuracy"):
+        assert value_of(MEASURES[name], right, [0, 1, 2]) == 1
+    # Two of three are two grades off. Quadratic: 1 - 8 / (3 (1 + 1 + 1 + 1 + 4 + 4) / 9); linear: 1 - 4 / (3 (4 + 4) / 9).
+    assert value_of(MEASURES["kappa_quadratic"], wrong, [0, 1, 2]) == pytest.approx(-1)
+    assert value_of(MEASURES["kappa_linear"], wrong, [0, 1, 2]) == pytest.approx(-0.5)
+
+
+def test_large_tables_are_drawn_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    p, labels = random_cases(80, 1, digits=6)
+    whole = bootstrap(p, labels, measure=MEASURES["kappa_linear"], resamples=101)
+    monkeypatch.setattr("GaussianMRILib.grading.bootstrap._CELLS", 80 * 10)
+    assert bootstrap(p, labels, measure=MEASURES["kappa_linear"], resamples=101) == whole
 
 
 def test_misuse() -> None:
@@ -135,3 +213,9 @@ def test_misuse() -> None:
             class_aurocs(p, labels)
     with pytest.raises(GaussianMRIError, match="1 patients do not belong to 2"):
         bootstrap([[0.5, 0.5], [0.1, 0.9]], [0, 1], ["a"])
+    with pytest.raises(GaussianMRIError, match="Case 2 of 2 does not say whose it is"):
+        bootstrap([[0.5, 0.5], [0.1, 0.9]], [0, 1], ["a", ""])
+    for row in ([0.5, 0.3, 0.3], [1.2, -0.1, -0.1], [0.2, 0.2, 0.2]):
+        with pytest.raises(GaussianMRIError, match=r"Row 2 .* does not add up to 1: 1 of 2 rows"):
+            checked_probabilities([[0.2, 0.3, 0.5], row], [0, 1])
+    assert checked_probabilities([[0.333, 0.333, 0.333]], [0])[0].shape == (1, 3)
