@@ -29,6 +29,7 @@ RIGHT = ReportedGrade(
     Task("neural_foraminal_narrowing", "right"),
     (0.7, 0.2, 0.1),
     "L5/S1 right neural foraminal: normal/mild 0.70",
+    calibrated=True,
 )
 
 
@@ -125,8 +126,11 @@ def test_sides_grades_and_what_stands_beside_them(report: Any) -> None:
     assert value(left, "TEXT", "112039")[0].TextValue == LEFT.text
     said = [i.TextValue for i in value(left, "TEXT", "111002")]
     assert said == [*LEFT.facts, DISCLAIMER]
-    meanings = [i.ConceptNameCodeSequence[0].CodeMeaning for i in items(left, "NUM")]
-    assert all("uncalibrated" in meaning for meaning in meanings)
+    concepts = [[code(i.ConceptNameCodeSequence[0]) for i in items(side, "NUM")] for side in (left, right)]
+    assert concepts[0][2] == ("99GAUSSIANMRI", "P_SEVERE") and concepts[1][2] == ("99GAUSSIANMRI", "P_SEVERE_C")
+    meanings = [[i.ConceptNameCodeSequence[0].CodeMeaning for i in items(side, "NUM")] for side in (left, right)]
+    assert all(meaning.endswith(", uncalibrated") for meaning in meanings[0])
+    assert all(meaning.endswith(", calibrated") for meaning in meanings[1])
 
 
 def test_every_level_has_the_code_of_its_disc() -> None:
