@@ -218,8 +218,10 @@ def evaluate(
         if progress is not None:
             tell = functools.partial(_tell, progress, done / whole, len(cases) / whole, f"{Path(model).name}, {kind}")
         raw = grade_cases(graders[model], where, cases, views, progress=tell)
-        results.append(_judged(model, graders[model], name, kind, cases, raw, views, resamples, seed))
         done += len(cases)
+        if progress is not None and progress(done / whole, f"{Path(model).name}, {kind}: intervals") is False:
+            raise GaussianMRIError("The evaluation was stopped.")
+        results.append(_judged(model, graders[model], name, kind, cases, raw, views, resamples, seed))
     notes = _notes(graders, crops, split)
     return Evaluation(split, views, resamples, seed, tuple(results), tuple(_differences(results, resamples, seed)), notes)
 

@@ -176,11 +176,11 @@ def specificity(p: Floats, y: Labels, counts: Floats, *, threshold: float) -> Fl
 
 
 def weighted_log_loss(p: Floats, y: Labels, counts: Floats) -> Floats:
-    """Log loss of one condition in the RSNA 2024 challenge: sum of w ln(1/p) of the true grade, divided by the sum of w.
+    """Log loss of the RSNA 2024 challenge: sum of w ln(1/p) of the true grade, divided by the sum of w.
 
     w is 1 for normal/mild, 2 for moderate, 4 for severe (`RSNA_WEIGHTS`). Probabilities below the float64 epsilon, 2.2e-16,
-    count as that, as in scikit-learn. The challenge's own score is the mean over its conditions and one term for any severe
-    canal stenosis; for single conditions only this is comparable with it.
+    count as that, as in scikit-learn. The challenge takes it of each condition, both sides and all levels together; its
+    score is the mean of these and a term for any severe canal stenosis.
     """
     weights = np.asarray(RSNA_WEIGHTS)[y]
     loss = -np.log(np.maximum(p[np.arange(len(y)), y], np.finfo(np.float64).eps))

@@ -199,5 +199,5 @@ def test_predictions_that_cannot_be(scan: tuple[Path, Path], tmp_path: Path) -> 
 
 def test_the_group_lists_its_commands() -> None:
     done = CliRunner().invoke(main, ["grade", "--help"])
-    for name in ("prepare", "validate", "train", "predict", "evaluate", "Research use only"):
+    for name in ("prepare", "validate", "train", "calibrate", "predict", "evaluate", "Research use only"):
         assert name in " ".join(done.output.split())

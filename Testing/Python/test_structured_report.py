@@ -126,11 +126,10 @@ def test_sides_grades_and_what_stands_beside_them(report: Any) -> None:
     assert value(left, "TEXT", "112039")[0].TextValue == LEFT.text
     said = [i.TextValue for i in value(left, "TEXT", "111002")]
     assert said == [*LEFT.facts, DISCLAIMER]
-    concepts = [[code(i.ConceptNameCodeSequence[0]) for i in items(side, "NUM")] for side in (left, right)]
-    assert concepts[0][2] == ("99GAUSSIANMRI", "P_SEVERE") and concepts[1][2] == ("99GAUSSIANMRI", "P_SEVERE_C")
-    meanings = [[i.ConceptNameCodeSequence[0].CodeMeaning for i in items(side, "NUM")] for side in (left, right)]
-    assert all(meaning.endswith(", uncalibrated") for meaning in meanings[0])
-    assert all(meaning.endswith(", calibrated") for meaning in meanings[1])
+    names = [[i.ConceptNameCodeSequence[0] for i in items(side, "NUM")] for side in (left, right)]
+    assert [side[2].CodeValue for side in names] == ["P_SEVERE", "P_SEVERE_C"]
+    assert all(name.CodeMeaning.endswith(", uncalibrated") for name in names[0])
+    assert all(name.CodeMeaning.endswith(", calibrated") for name in names[1])
 
 
 def test_every_level_has_the_code_of_its_disc() -> None:

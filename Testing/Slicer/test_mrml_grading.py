@@ -20,8 +20,13 @@ from GaussianMRILib import GaussianMRIError, mrml  # noqa: E402
 from GaussianMRILib.grading.labels import DISCLAIMER, GRADES  # noqa: E402
 from GaussianMRILib.mrml.grading import NO_CHECKPOINT, carry_out  # noqa: E402
 from GaussianMRILib.mrml.grading_results import (  # noqa: E402
-    STALE, VALID, describe_grades, forget_grades, grades_table, label_lines,
-)  # fmt: skip
+    STALE,
+    VALID,
+    describe_grades,
+    forget_grades,
+    grades_table,
+    label_lines,
+)
 
 MOVE = rigid([0.1, 0.2, 1], 8, [6, -3, 4])
 
