@@ -23,7 +23,7 @@ from .app import (
     progress_bar,
     table,
 )
-from .grade_evaluate import evaluate
+from .grade_evaluate import calibrate, evaluate
 from .grade_prepare import prepare, validate
 
 if TYPE_CHECKING:
@@ -281,5 +281,5 @@ def _input(
         )
 
 
-for command in (prepare, validate, train, predict, evaluate):
+for command in (prepare, validate, train, calibrate, predict, evaluate):
     grade.add_command(command)

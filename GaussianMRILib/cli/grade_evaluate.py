@@ -1,189 +1,214 @@
-"""`gaussianmri grade evaluate`."""
+"""`gaussianmri grade evaluate` and `gaussianmri grade calibrate`."""
 
 from __future__ import annotations
 
 import csv
-import functools
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import GaussianMRIError
-from .app import advance, check_suffix, check_writable, common_options, progress_bar, table
+from .app import advance, check_suffix, check_writable, common_options, output_option, progress_bar, table
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from ..grading.calibration import Bin
+    from ..grading.evaluation import Result
 
-    from ..grading.crops import Case, CropSet
-    from ..grading.model_card import Grader
-
-    Cases = tuple[list[Case], NDArray[np.float64]]
+views_option = click.option(
+    "--views", type=click.IntRange(1, 16), default=16, show_default=True, help="Views that are averaged."
+)
+device_option = click.option("--device", default="auto", show_default=True, help="cpu, cuda, or auto.")
 
 
 @click.command(short_help="Test networks on cases they have not seen.")
 @click.argument("folder", metavar="INPUTS", type=click.Path(path_type=Path))
 @click.argument("models", metavar="MODEL.pt...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
-    "--split", type=click.Choice(["train", "validation", "test"]), default="test", show_default=True
-)
+    "--split", type=click.Choice(["train", "validation", "test"]), default="test", show_default=True,
+    help="Of INPUTS.",
+)  # fmt: skip
 @click.option(
-    "--views", type=click.IntRange(1, 16), default=16, show_default=True, help="Views that are averaged."
-)
+    "--external", multiple=True, metavar="INPUTS", type=click.Path(path_type=Path),
+    help="Another cohort's inputs: all its graded cases are tested as well; may be repeated.",
+)  # fmt: skip
+@views_option
 @click.option(
     "--resamples", type=click.IntRange(1), default=2000, show_default=True, help="Of the bootstrap."
 )
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the bootstrap.")
 @click.option(
     "--reliability", is_flag=True, help="Print the table of how often grades of a probability are right."
 )
+@click.option(
+    "--reliability-plot", "plot_file", type=click.Path(path_type=Path), metavar="FILE",
+    help="The same as a picture (.png, .svg, .pdf).",
+)  # fmt: skip
 @click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="Write every case's probabilities.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all figures.")
-@click.option("--device", default="auto", show_default=True, help="cpu, cuda, or auto.")
+@device_option
 @common_options
 def evaluate(
     folder: Path,
     models: tuple[Path, ...],
     split: str,
+    external: tuple[Path, ...],
     views: int,
     resamples: int,
+    seed: int,
     reliability: bool,
+    plot_file: Path | None,
     csv_file: Path | None,
     json_file: Path | None,
     device: str,
 ) -> None:
-    """One-vs-rest AUROC of each MODEL on each kind of image in INPUTS, with 95 % intervals by bootstrap over patients.
+    """Measures of each MODEL on each kind of image in INPUTS, which it was trained on, and in other cohorts.
 
-    An AUROC is undefined where no case has one of the grades. Of several models for one task the differences are
-    printed as well, from the same resamples.
+    AUROC, Cohen's kappa, balanced accuracy, the log loss of the RSNA 2024 challenge and the expected calibration error, with
+    95 % intervals by bootstrap over patients. A measure is undefined where no case has one of the grades that it needs.
+    Sensitivity and specificity need a threshold of severe, see `gaussianmri grade calibrate`. Of several models for one task
+    the differences are printed as well, from the same resamples.
 
     \b
     Example:
-      gaussianmri grade evaluate inputs/ left-A.pt left-A-GS.pt --json auroc.json
+      gaussianmri grade evaluate inputs/ left-A.pt left-A-GS.pt --external other/ --json measures.json
     """
     from ..files import all_or_none, atomic_write
     from ..fitting.problem import choose_device
-    from ..grading.auroc import bootstrap, calibration_error, class_aurocs
-    from ..grading.auroc import reliability as reliability_table
-    from ..grading.crops import CropSet, labels_of
-    from ..grading.labels import DISCLAIMER, GRADES, INPUT_TYPES
+    from ..grading.calibration import reliability_plot
+    from ..grading.crops import CropSet
+    from ..grading.evaluation import CSV_COLUMNS, TITLES
+    from ..grading.evaluation import evaluate as judge
+    from ..grading.labels import DISCLAIMER
     from ..grading.model_card import load_grader
-    from ..grading.predict import grade_cases
 
     check_suffix(csv_file, ".csv")
     check_suffix(json_file, ".json")
-    check_writable(csv_file, json_file, inputs=[*models, *(folder / name for name in ("cases.csv", "crops.json"))])
-    crops, target = CropSet.read(folder), choose_device(device)
-    rows: list[list[str]] = []
-    figures: list[dict[str, Any]] = []
-    results: dict[tuple[str, str], dict[str, Cases]] = {}
-    lines = [["model", "task", "case", "patient", "level", "input_type", "grade", *GRADES]]
-    tables = []
-    used: dict[str, tuple[str, str]] = {}
-    for model in models:
-        grader = load_grader(model, device=target)
-        task = grader.card.task
-        used[str(model)] = grader.sha256, grader.card.trained_on
-        for kind in INPUT_TYPES:
-            cases = _cases(crops, grader, split, kind)
-            if not cases:
-                continue
-            with progress_bar(f"{model.name}, {kind}") as bar:
-                p = grade_cases(grader, crops, cases, views, progress=functools.partial(advance, bar))
-            labels = labels_of(cases, task)
-            results.setdefault((task.name, kind), {})[str(model)] = (cases, p)
-            interval = bootstrap(p, labels, [case.patient for case in cases], resamples)
-            by_class, bins = class_aurocs(p, labels), reliability_table(p, labels)
-            error = calibration_error(bins)
-            synthetic = " SYNTHETIC" if grader.card.synthetic or any(case.synthetic for case in cases) else ""
-            values = ["undefined" if value is None else f"{value:.3f}" for value in by_class]
-            title = f"{model.name}{synthetic}"
-            rows.append([title, task.title, kind, str(len(cases)), *values, interval.text, f"{error:.3f}"])
-            tables.append((title, kind, bins))
-            figures.append(
-                {
-                    "model": str(model),
-                    "sha256": grader.sha256,
-                    "trained_on": grader.card.trained_on,
-                    "synthetic": bool(synthetic),
-                    "task": task.name,
-                    "input_type": kind,
-                    "cases": len(cases),
-                    "auroc": dict(zip(GRADES, by_class, strict=True)),
-                    "macro_auroc": interval.__dict__,
-                    "calibration_error": error,
-                    "reliability": [row.__dict__ for row in bins],
-                }
-            )
-            for case, probabilities in zip(cases, p, strict=True):
-                facts = [str(model), task.name, case.case_id, case.patient, case.level, kind]
-                lines.append([*facts, case.grades[task.name], *(f"{v:.6f}" for v in probabilities)])
-    if not rows:
-        raise GaussianMRIError(
-            f"{folder} has no case of the split {split} that these models can grade; see its cases.csv."
+    check_suffix(plot_file, ".png", ".svg", ".pdf")
+    sets = [where / name for where in (folder, *external) for name in ("cases.csv", "crops.json")]
+    check_writable(csv_file, json_file, plot_file, inputs=[*models, *sets])
+    crops, others = CropSet.read(folder), [CropSet.read(where) for where in external]
+    target = choose_device(device)
+    graders = {str(model): load_grader(model, device=target) for model in models}
+    with progress_bar("Grading") as bar:
+
+        def show(part: float, what: str) -> None:
+            bar.set_description(what, refresh=False)
+            advance(bar, part)
+
+        found = judge(
+            graders, crops, split=split, external=others, views=views, resamples=resamples, seed=seed, progress=show
         )
-    header = ["model", "task", "images", "cases", *GRADES, "macro AUROC (95 %)", "ECE"]
-    click.echo(table(header, rows))
-    differences = _differences(results, resamples)
-    for line in differences:
-        pair = f"{Path(line['first']).name} - {Path(line['second']).name}"
-        click.echo(f"{line['task']}, {line['input_type']}: {pair}: {line['text']}")
-    for name, (sha256, trained_on) in used.items():
-        click.echo(f"{Path(name).name}: checkpoint {sha256}, trained on: {trained_on}")
-    if reliability:
-        for title, kind, bins in tables:
-            cells = [
-                [f"{b.low:.1f} to {b.high:.1f}", str(b.count), f"{b.confidence:.3f}", f"{b.accuracy:.3f}"]
-                for b in bins
-                if b.count
-            ]
-            click.echo(f"\n{title}, {kind}")
-            click.echo(table(["probability of the grade", "cases", "mean", "right"], cells))
-    click.echo(f"{views} views, split {split}. Probabilities are not calibrated (ECE: their mean error).")
+    for result in found.results:
+        _show(result, resamples, reliability)
+    for line in found.differences:
+        pair = f"{Path(line.first).name} - {Path(line.second).name}"
+        values = "; ".join(f"{TITLES[name]} {interval.text}" for name, interval in line.measures.items())
+        click.echo(f"{line.task.name}, {_place(line.cohort, split)}{line.input_type}: {pair}: {values}")
+    for model, grader in graders.items():
+        click.echo(f"{Path(model).name}: checkpoint {grader.sha256}, trained on: {grader.card.trained_on}")
+    for note in found.notes:
+        click.echo(note)
+    click.echo(f"{views} views, split {split}. ECE: mean difference between probability and share of right grades.")
     click.echo(DISCLAIMER)
     with all_or_none():
         if json_file is not None:
             with atomic_write(json_file) as temporary:
-                content = {"split": split, "views": views, "results": figures, "differences": differences}
-                temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+                temporary.write_text(json.dumps(found.to_dict(), indent=2) + "\n", encoding="utf-8")
         if csv_file is not None:
             text = io.StringIO()
-            csv.writer(text, lineterminator="\n").writerows(lines)
+            writer = csv.writer(text, lineterminator="\n")
+            writer.writerows([CSV_COLUMNS, *(row for result in found.results for row in result.rows())])
             with atomic_write(csv_file) as temporary:
                 temporary.write_text(text.getvalue(), encoding="utf-8")
+        if plot_file is not None:
+            lines: dict[str, Sequence[Bin]] = {}
+            for n, result in enumerate(found.results, 1):
+                name = f"{n}. {Path(result.model).name}, {_place(result.cohort, split)}{result.input_type}"
+                lines[name] = result.bins
+                if result.raw_bins:
+                    lines[f"{name}, before calibration"] = result.raw_bins
+            mark = "SYNTHETIC: " if any(result.synthetic for result in found.results) else ""
+            reliability_plot(plot_file, f"{mark}reliability of the most probable grade", lines)
 
 
-def _cases(crops: CropSet, grader: Grader, split: str, kind: str) -> list[Case]:
-    card = grader.card
-    return crops.chosen(split, [kind], card.levels or None, card.task)
+def _place(cohort: str, split: str) -> str:
+    return "" if cohort == split else f"{cohort}, "
 
 
-def _differences(results: dict[tuple[str, str], dict[str, Cases]], resamples: int) -> list[dict[str, Any]]:
-    """Differences in macro AUROC between models of the same task, on the same cases."""
-    from ..grading.auroc import paired_bootstrap
-    from ..grading.crops import labels_of
-    from ..grading.labels import Task
+def _show(result: Result, resamples: int, reliability: bool) -> None:
+    """Measures of one network on one kind of images as a table, and its reliability."""
+    from ..grading.calibration import calibration_error
+    from ..grading.evaluation import TITLES
+    from ..grading.labels import GRADES
 
-    found = []
-    for (task, kind), by_model in results.items():
-        lists = [[case.case_id for case in cases] for cases, _ in by_model.values()]
-        if len(by_model) < 2 or any(ids != lists[0] for ids in lists):
-            continue
-        cases = next(iter(by_model.values()))[0]
-        labels = labels_of(cases, Task.named(task))
-        patients = [case.patient for case in cases]
-        paired = paired_bootstrap({n: p for n, (_, p) in by_model.items()}, labels, patients, resamples)
-        for (first, second), interval in paired.differences.items():
-            found.append(
-                {
-                    "task": task,
-                    "input_type": kind,
-                    "first": first,
-                    "second": second,
-                    **interval.__dict__,
-                    "text": interval.text,
-                }
-            )
-    return found
+    mark = " SYNTHETIC" if result.synthetic else ""
+    click.echo(
+        f"\n{Path(result.model).name}{mark}, {result.task.title}, {result.cohort}, {result.input_type}: "
+        f"{len(result.cases)} cases of {result.patients} patients"
+    )
+    rows = [
+        [f"AUROC {grade}", "undefined" if value is None else f"{value:.3f}", ""]
+        for grade, value in zip(GRADES, result.aurocs, strict=True)
+    ]
+    for name, interval in result.measures.items():
+        rows.append([TITLES[name], interval.text, f"{interval.resamples} of {resamples}"])
+    rows.append(["ECE", f"{calibration_error(result.bins):.3f}", ""])
+    if result.raw_bins:
+        rows.append(["ECE before calibration", f"{calibration_error(result.raw_bins):.3f}", ""])
+    click.echo(table(["measure", "value (95 %)", "resamples with a value"], rows))
+    if reliability:
+        cells = [
+            [f"{b.low:.1f} to {b.high:.1f}", str(b.count), f"{b.confidence:.3f}", f"{b.accuracy:.3f}"]
+            for b in result.bins
+            if b.count
+        ]
+        click.echo(table(["probability of the grade", "cases", "mean", "right"], cells))
+
+
+@click.command(short_help="Calibrate a network on validation cases.")
+@click.argument("folder", metavar="INPUTS", type=click.Path(path_type=Path))
+@click.argument("model", metavar="MODEL.pt", type=click.Path(path_type=Path))
+@output_option("CALIBRATED.pt")
+@views_option
+@click.option(
+    "--sensitivity", type=click.FloatRange(0, 1, min_open=True),
+    help="The least one of severe against the rest.  [default: largest sum of sensitivity and specificity]",
+)  # fmt: skip
+@device_option
+@common_options
+def calibrate(
+    folder: Path, model: Path, output: Path, views: int, sensitivity: float | None, device: str
+) -> None:
+    """Fit the temperature of MODEL, and choose from which probability on a disc is severe.
+
+    Both come from the validation cases of INPUTS, which it was trained on, never from test cases, and go into a copy of the
+    checkpoint with what they were chosen on. `predict` and `evaluate` then give calibrated probabilities.
+
+    \b
+    Example:
+      gaussianmri grade calibrate inputs/ left.pt -o left-calibrated.pt --sensitivity 0.9
+    """
+    from ..fitting.problem import choose_device
+    from ..grading.crops import CropSet
+    from ..grading.evaluation import calibrate as choose
+    from ..grading.model_card import load_grader, save_calibrated
+
+    check_suffix(output, ".pt")
+    check_writable(output, inputs=[model])
+    crops, grader = CropSet.read(folder), load_grader(model, device=choose_device(device))
+    with progress_bar("Grading") as bar:
+        found = choose(
+            grader, crops, views=views, sensitivity=sensitivity, progress=lambda part: advance(bar, part)
+        )
+    save_calibrated(model, output, found)
+    click.echo(f"Task          {grader.card.task.title}")
+    click.echo(f"Validation    {', '.join(f'{n} {grade}' for grade, n in found.cases.items())}, {found.patients} patients")
+    click.echo(f"Temperature   {found.temperature:.3f}: ECE {found.error:.3f}, {found.raw_error:.3f} without")
+    click.echo(
+        f"Severe        probability of at least {found.threshold:.3f} ({found.rule}): sensitivity "
+        f"{found.sensitivity:.3f}, specificity {found.specificity:.3f} on these cases"
+    )
+    click.echo(f"Written       {output} ({output.stat().st_size / 1e6:.1f} MB)")

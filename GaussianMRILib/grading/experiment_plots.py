@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..files import atomic_write
-from .auroc import Bin, Interval
+from .bootstrap import Interval
 from .crops import CropSet
 from .labels import TASKS
 
@@ -90,36 +90,6 @@ def auroc_plot(
                 )
             y = canvas.y(value.value)
             canvas.draw.ellipse([x - 6, y - 6, x + 6, y + 6], fill=COLOURS[kind])
-    canvas.save(path)
-
-
-def reliability_plot(path: Path, title: str, tables: Mapping[str, Sequence[Bin]]) -> None:
-    """Share of correct grades against the probability that the network gave them, a line for each input type."""
-    canvas = _Canvas((480, 480), title, 0.0, 1.0, 0.2)
-    canvas.legend(list(tables))
-    width = canvas.width - _MARGIN - 16
-
-    def place(probability: float, share: float) -> tuple[float, float]:
-        return _MARGIN + probability * width, canvas.y(share)
-
-    canvas.draw.line([place(0, 0), place(1, 1)], fill=_INK)
-    for value in np.arange(0, 1.01, 0.2):
-        canvas.draw.text(
-            (place(value, 0)[0], canvas.height - 36), f"{value:.1f}", fill=_INK, font=canvas.font, anchor="mm"
-        )
-    canvas.draw.text(
-        (_MARGIN + width / 2, canvas.height - 16), "probability", fill=_INK, font=canvas.font, anchor="mm"
-    )
-    for name, table in tables.items():
-        line = [
-            place(b.confidence, b.accuracy)
-            for b in table
-            if b.confidence is not None and b.accuracy is not None
-        ]
-        if len(line) > 1:
-            canvas.draw.line(line, fill=COLOURS[name], width=3)
-        for x, y in line:
-            canvas.draw.ellipse([x - 4, y - 4, x + 4, y + 4], fill=COLOURS[name])
     canvas.save(path)
 
 

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from ..cohort import CohortReport
 from ..errors import GaussianMRIError
 from ..files import atomic_write, read_json, reading
-from .auroc import Interval, PairedBootstrap, calibration_error, paired_bootstrap, reliability
+from .bootstrap import Interval, PairedBootstrap, paired_bootstrap
+from .calibration import calibration_error, reliability, reliability_plot
 from .crops import SPLITS, CropSet
-from .experiment_plots import auroc_plot, example_picture, reliability_plot
+from .experiment_plots import auroc_plot, example_picture
 from .experiment_steps import PREDICTIONS, SCORES
 from .inputs import METHODS
 from .labels import CONDITIONS, DISCLAIMER, GRADES, INPUT_TYPES, SIDES, TASKS, Task
@@ -86,7 +87,7 @@ def joined(parts: Sequence[Predictions]) -> Predictions:
 def compared(predictions: Predictions, resamples: int, seed: int) -> PairedBootstrap:
     """AUROC by input type and their differences; both sides of a patient are drawn together."""
     methods = {kind: predictions.probabilities[kind] for kind in ("A", "R-GS", "R-VI", "N")}
-    return paired_bootstrap(methods, predictions.labels, predictions.studies, resamples, seed=seed)
+    return paired_bootstrap(methods, predictions.labels, predictions.studies, resamples=resamples, seed=seed)
 
 
 @dataclass

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import GaussianMRIError
 from ..files import number, reading
 from ..tensor_files import read_state, tensor, write_state
+from .calibration import Calibration
 from .crops import preprocessing
 from .labels import GRADES, Task
 from .options import NetworkOptions
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from .network import GradingNetwork
 
 FORMAT = "GaussianMRI grader"
-VERSION = 1
+VERSION = 2  # 2 has a calibration; without one 1 is written, which older versions read
 WHERE_FROM = (
     "No checkpoint comes with this software: train one on data that you have (`gaussianmri grade train`), or take one "
     "that somebody trained with it."
@@ -45,6 +46,7 @@ class ModelCard:
         chosen: how the epoch was chosen, and the validation's figure.
         training: settings of the training.
         version: of this software.
+        calibration: what was chosen on validation after the training; None: probabilities are not calibrated.
     """
 
     task: Task
@@ -61,6 +63,7 @@ class ModelCard:
     chosen: str = ""
     training: Mapping[str, Any] = field(default_factory=dict)
     version: str = ""
+    calibration: Calibration | None = None
 
     @property
     def trained_on(self) -> str:
@@ -72,13 +75,18 @@ class ModelCard:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return {**asdict(self), "task": self.task.name}
+        values = {**asdict(self), "task": self.task.name}
+        if self.calibration is None:
+            del values["calibration"]
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ModelCard:
         """The inverse of `to_dict`; lists may stand for tuples."""
         plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         plain |= {"task": Task.named(values["task"]), "network": NetworkOptions(**values["network"])}
+        if values.get("calibration") is not None:
+            plain["calibration"] = Calibration.from_dict(values["calibration"])
         return cls(**plain)
 
     def __post_init__(self) -> None:
@@ -124,8 +132,38 @@ def save_grader(path: str | os.PathLike[str], network: GradingNetwork, card: Mod
         GaussianMRIError: the file cannot be written; one that is there is left as it was.
     """
     weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    write_state(path, {"format": FORMAT, "version": VERSION, "card": card.to_dict(), "weights": weights})
+    _write(path, card, weights)
     return Path(path)
+
+
+def save_calibrated(
+    path: str | os.PathLike[str], output: str | os.PathLike[str], calibration: Calibration
+) -> Path:
+    """Write a copy of a checkpoint with a calibration, in place of the one that it may have; its weights are as they were.
+
+    Args:
+        path: the checkpoint that was calibrated.
+        output: the file to write.
+
+    Raises:
+        GaussianMRIError: see `load_grader`, or the file cannot be written.
+    """
+    state, _ = _read(path)
+    with reading(path, "a whole checkpoint", "Take a copy of it."):
+        card, weights = ModelCard.from_dict(state["card"]), dict(state["weights"])
+    _write(output, replace(card, calibration=calibration), weights)
+    return Path(output)
+
+
+def _write(path: str | os.PathLike[str], card: ModelCard, weights: dict[str, torch.Tensor]) -> None:
+    version = 1 if card.calibration is None else VERSION
+    write_state(path, {"format": FORMAT, "version": version, "card": card.to_dict(), "weights": weights})
+
+
+def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], str]:
+    return read_state(
+        path, FORMAT, VERSION, f"a {FORMAT} checkpoint", WHERE_FROM, "Take a copy of it, or train anew."
+    )
 
 
 def load_grader(
@@ -144,9 +182,7 @@ def load_grader(
 
     from .network import GradingNetwork, for_inference
 
-    state, sha256 = read_state(
-        path, FORMAT, VERSION, f"a {FORMAT} checkpoint", WHERE_FROM, "Take a copy of it, or train anew."
-    )
+    state, sha256 = _read(path)
     with reading(path, "a whole checkpoint", "Take a copy of it."):
         card = ModelCard.from_dict(state["card"])
         weights = state["weights"]

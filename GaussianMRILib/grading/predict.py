@@ -31,13 +31,14 @@ class Grade:
 
     Attributes:
         task: condition and side.
-        probabilities: of `GRADES`, not calibrated.
+        probabilities: of `GRADES`, calibrated where the checkpoint has a calibration.
         level: of the disc, "" where it is not known.
         input_type: of `INPUT_TYPES`: what kind of images it is based on; "" where that is not known.
         outside: share of the crop outside the scan, 0 to 1; None where it is not known.
         checkpoint: SHA-256 of the network's file.
         trained_on: training data in words.
         synthetic: the network was trained on data that are not of human beings.
+        calibration: with what the probabilities are calibrated, in words; "" where they are not.
     """
 
     task: Task
@@ -48,6 +49,7 @@ class Grade:
     checkpoint: str
     trained_on: str
     synthetic: bool
+    calibration: str = ""
 
     @property
     def index(self) -> int:
@@ -81,7 +83,7 @@ class Grade:
             f"Checkpoint: {self.checkpoint}",
             f"Input type: {self.input_type or 'not known'}",
             f"Outside the scan: {outside}",
-            NOT_CALIBRATED,
+            self.calibration or NOT_CALIBRATED,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -93,7 +95,8 @@ class Grade:
             "side": self.task.side,
             "grade": self.label,
             "probabilities": dict(zip(GRADES, (round(p, 6) for p in self.probabilities), strict=True)),
-            "calibrated": False,
+            "calibrated": bool(self.calibration),
+            "calibration": self.calibration or NOT_CALIBRATED,
             "input_type": self.input_type,
             "outside": self.outside,
             "checkpoint_sha256": self.checkpoint,
@@ -125,7 +128,8 @@ def grade(
         One grade for each network, in their order.
 
     Raises:
-        GaussianMRIError: a network that was not made for such images or such a disc, images no scan can have, or a stop.
+        GaussianMRIError: a network that was not made for such images or such a disc, or calibrated with another number of
+            views, images no scan can have, or a stop.
     """
     chosen = [graders] if isinstance(graders, Grader) else list(graders)
     facts: dict[str, Any] = {}
@@ -140,14 +144,17 @@ def grade(
     check_images(images, mask, "The images")
     for grader in chosen:
         check_fits(grader, images.shape, facts, level)
+        if grader.card.calibration is not None:
+            grader.card.calibration.check_views(views)
     results = []
     stages = _Stages(progress, len(chosen))
     for grader in chosen:
         p = _probabilities(grader, torch.from_numpy(images), torch.from_numpy(mask), views, precision, stages)
-        card = grader.card
-        results.append(
-            Grade(card.task, tuple(p), level, kind, outside, grader.sha256, card.trained_on, card.synthetic)
-        )
+        card, words = grader.card, ""
+        if card.calibration is not None:
+            p, words = card.calibration.apply(p, views).tolist(), card.calibration.text
+        facts_of_grade = kind, outside, grader.sha256, card.trained_on, card.synthetic, words
+        results.append(Grade(card.task, tuple(p), level, *facts_of_grade))
     return results
 
 
@@ -159,7 +166,7 @@ def grade_cases(
     precision: str = "auto",
     progress: Callable[[float], object] | None = None,
 ) -> NDArray[np.float64]:
-    """Probabilities (n, 3) of cases of a folder of inputs; see `grade`."""
+    """Mean probabilities (n, 3) of cases of a folder of inputs, before any calibration; see `grade`."""
     stages = _Stages(progress, len(cases))
     rows = []
     for case in cases:

@@ -24,9 +24,9 @@ from ..errors import GaussianMRIError
 from ..files import atomic_write, number, reading
 from ..tensor_files import load_optimiser, load_weights, read_state, write_state
 from .augment import change, draw_changes, mirrored, resize
-from .auroc import class_aurocs, macro_mean
 from .crops import Case, CropSet
 from .labels import GRADES, Task
+from .measures import class_aurocs, macro_mean
 from .model_card import ModelCard, save_grader
 from .network import GradingNetwork, mixed_precision
 from .options import GradingOptions, GradingProgress

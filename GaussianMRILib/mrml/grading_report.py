@@ -50,6 +50,7 @@ def export_structured_report(plane_node: Any, path: str | os.PathLike[str]) -> P
             tuple(grade["probabilities"].values()),
             grade["text"],
             tuple(grade["notes"]),
+            grade["calibrated"],
         )
         for grade in record["grades"]
     ]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import vtk
 
 from ..errors import GaussianMRIError
-from ..grading.labels import DISCLAIMER, NOT_CALIBRATED
+from ..grading.labels import DISCLAIMER
 from .grading_state import GRADES_ATTRIBUTE, SOURCE_ROLE, grades_of, place_of, staleness, state_of_volume
 from .planes import fill_plane_node
 from .scene import PREFIX, all_or_nothing, described, in_scene, is_node, place_beside, scene_of
@@ -35,9 +35,9 @@ COLUMNS: tuple[tuple[str, str], ...] = (
     ("Condition", "What is graded."),
     ("Grade", "The most probable grade."),
     ("Status", "valid, or why the grade no longer stands."),
-    ("P Normal/Mild", "Probability, not calibrated."),
-    ("P Moderate", "Probability, not calibrated."),
-    ("P Severe", "Probability, not calibrated."),
+    ("P Normal/Mild", "Probability; the notice says whether it is calibrated."),
+    ("P Moderate", "Probability; the notice says whether it is calibrated."),
+    ("P Severe", "Probability; the notice says whether it is calibrated."),
     ("Input type", "A, N: acquired slices, aligned with the disc or not; R-GS, R-VI: resampled planes."),
     ("Outside", "Share of the crop outside the scan, %."),
     ("Trained on", "Training data of the network, as its checkpoint declares them."),
@@ -129,7 +129,7 @@ def _record(result: GradingResult) -> dict[str, Any]:
         "version": 1,
         "key": uuid.uuid4().hex,
         "graded_at": datetime.datetime.now().isoformat(timespec="seconds"),
-        "notice": [DISCLAIMER, NOT_CALIBRATED],
+        "notice": [DISCLAIMER, *dict.fromkeys(grade.to_dict()["calibration"] for grade in result.grades)],
         "level": result.disc.level,
         "disc": result.disc.to_dict(),
         "reference_ras": result.region.reference.tolist(),
@@ -172,7 +172,8 @@ def label_lines(record: dict[str, Any], stale: str = "") -> list[str]:
     lines = [f"{'STALE: ' if stale else ''}{grade['text']}" for grade in record["grades"]]
     lines += [f"({stale})"] if stale else []
     outside = "?" if first["outside"] is None else f"{first['outside']:.0%}"
-    return [*lines, f"{first['input_type']}, {outside} outside the scan, not calibrated", DISCLAIMER]
+    calibrated = "calibrated" if all(grade["calibrated"] for grade in record["grades"]) else "not calibrated"
+    return [*lines, f"{first['input_type']}, {outside} outside the scan, {calibrated}", DISCLAIMER]
 
 
 def describe_grades(plane_node: Any) -> str:
@@ -271,7 +272,7 @@ def _add_rows(table_node: Any, plane_node: Any, record: dict[str, Any]) -> None:
             "Status": "valid", "P Normal/Mild": p[0], "P Moderate": p[1], "P Severe": p[2],
             "Input type": grade["input_type"], "Outside": float("nan") if outside is None else 100 * outside,
             "Trained on": grade["trained_on"], "Checkpoint": grade["checkpoint_sha256"],
-            "Data": "SYNTHETIC" if grade["synthetic"] else "", "Notice": f"{DISCLAIMER} {NOT_CALIBRATED}",
+            "Data": "SYNTHETIC" if grade["synthetic"] else "", "Notice": f"{DISCLAIMER} {grade['calibration']}",
             "Key": record["key"],
         }  # fmt: skip
         for name, _ in COLUMNS:

@@ -61,6 +61,7 @@ class ReportedGrade:
         probabilities: of `GRADES`, in order; they sum to 1.
         text: the label as people see it ("L5/S1 left subarticular: moderate 0.61").
         facts: what has to stand beside it: checkpoint, its training data, kind of input, and so on.
+        calibrated: whether the probabilities are; others have concepts of their own.
 
     Raises:
         GaussianMRIError: what are no probabilities.
@@ -70,6 +71,7 @@ class ReportedGrade:
     probabilities: tuple[float, ...]
     text: str
     facts: tuple[str, ...] = ()
+    calibrated: bool = False
 
     def __post_init__(self) -> None:
         values = np.asarray(self.probabilities, dtype=np.float64)
@@ -209,9 +211,10 @@ def _report(
     for grade in grades:
         side = _code(SIDE_CODES[grade.task.side][0], "SCT", SIDE_CODES[grade.task.side][1])
         condition = grade.task.condition
+        suffix, word = ("_C", "calibrated") if grade.calibrated else ("", "uncalibrated")
         shown = [
             sr.Measurement(
-                _code(_PROBABILITY_CODES[name], PRIVATE_SCHEME, f"Probability of {name}, uncalibrated"),
+                _code(_PROBABILITY_CODES[name] + suffix, PRIVATE_SCHEME, f"Probability of {name}, {word}"),
                 round(float(value), 4),
                 codes.UCUM.NoUnits,
             )

@@ -17,10 +17,10 @@ from grading_cases import LEFT, QUICK, RIGHT, TINY, card, make_set
 
 from GaussianMRILib import ImagePlane, write_volume
 from GaussianMRILib.cli import main
-from GaussianMRILib.grading.auroc import macro_auroc
 from GaussianMRILib.grading.disc_sources import write_discs
 from GaussianMRILib.grading.inputs import acquired_input
 from GaussianMRILib.grading.labels import DISCLAIMER, GRADES
+from GaussianMRILib.grading.measures import macro_auroc
 from GaussianMRILib.grading.model_card import load_grader, save_grader
 from GaussianMRILib.grading.network import GradingNetwork
 from GaussianMRILib.grading.options import NetworkOptions
@@ -112,7 +112,7 @@ def test_evaluation(tmp_path: Path) -> None:
     assert "left_subarticular_stenosis, A: good.pt - bad.pt: " in done.output
     assert "probability of the grade" in done.output and "not calibrated" in done.output
     assert [d["input_type"] for d in content["differences"]] == ["A", "R-GS"]
-    assert content["differences"][0]["value"] == pytest.approx(
+    assert content["differences"][0]["macro_auroc"]["value"] == pytest.approx(
         value - content["results"][2]["macro_auroc"]["value"]
     )
     rows = list(csv.DictReader(cases_file.read_text().splitlines()))
@@ -121,8 +121,8 @@ def test_evaluation(tmp_path: Path) -> None:
     few = make_set(tmp_path / "few", {"test": 2})  # nothing severe
     undefined = run("evaluate", few.folder, models[0], "--views", 1, "--resamples", 5, "--device", "cpu")
     assert (
-        undefined.exit_code == 0 and undefined.output.count("undefined") == 2
-    )  # of the class and of the mean
+        undefined.exit_code == 0 and undefined.output.count("undefined") == 3
+    )  # of the class, of the mean, and the balanced accuracy
     nothing = run("evaluate", few.folder, models[0], "--split", "train", "--device", "cpu")
     assert nothing.exit_code == 1 and "no case of the split train" in nothing.output
 
@@ -199,5 +199,5 @@ def test_predictions_that_cannot_be(scan: tuple[Path, Path], tmp_path: Path) -> 
 
 def test_the_group_lists_its_commands() -> None:
     done = CliRunner().invoke(main, ["grade", "--help"])
-    for name in ("prepare", "validate", "train", "predict", "evaluate", "Research use only"):
+    for name in ("prepare", "validate", "train", "calibrate", "predict", "evaluate", "Research use only"):
         assert name in " ".join(done.output.split())

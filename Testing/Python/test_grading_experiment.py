@@ -14,7 +14,7 @@ from graded_scenes import TINY, coarse
 
 from GaussianMRILib import GaussianMRIError
 from GaussianMRILib.cli import main
-from GaussianMRILib.grading.auroc import Interval
+from GaussianMRILib.grading.bootstrap import Interval
 from GaussianMRILib.grading.crops import CropSet
 from GaussianMRILib.grading.experiment import TRAININGS, ExperimentOptions, ExperimentProgress, run_experiment
 from GaussianMRILib.grading.experiment_plots import COLOURS, auroc_plot

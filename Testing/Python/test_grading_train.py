@@ -16,9 +16,9 @@ from grading_cases import LEFT, QUICK, RIGHT, SHAPE, STILL, make_set
 from torch import nn
 
 from GaussianMRILib import GaussianMRIError
-from GaussianMRILib.grading.auroc import macro_auroc
 from GaussianMRILib.grading.crops import CropSet
 from GaussianMRILib.grading.labels import GRADES, Task
+from GaussianMRILib.grading.measures import macro_auroc
 from GaussianMRILib.grading.model_card import load_grader
 from GaussianMRILib.grading.predict import grade_cases
 from GaussianMRILib.grading.train import GradingTrainer, examples_of, train_grader

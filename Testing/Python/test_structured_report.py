@@ -29,6 +29,7 @@ RIGHT = ReportedGrade(
     Task("neural_foraminal_narrowing", "right"),
     (0.7, 0.2, 0.1),
     "L5/S1 right neural foraminal: normal/mild 0.70",
+    calibrated=True,
 )
 
 
@@ -125,8 +126,10 @@ def test_sides_grades_and_what_stands_beside_them(report: Any) -> None:
     assert value(left, "TEXT", "112039")[0].TextValue == LEFT.text
     said = [i.TextValue for i in value(left, "TEXT", "111002")]
     assert said == [*LEFT.facts, DISCLAIMER]
-    meanings = [i.ConceptNameCodeSequence[0].CodeMeaning for i in items(left, "NUM")]
-    assert all("uncalibrated" in meaning for meaning in meanings)
+    names = [[i.ConceptNameCodeSequence[0] for i in items(side, "NUM")] for side in (left, right)]
+    assert [side[2].CodeValue for side in names] == ["P_SEVERE", "P_SEVERE_C"]
+    assert all(name.CodeMeaning.endswith(", uncalibrated") for name in names[0])
+    assert all(name.CodeMeaning.endswith(", calibrated") for name in names[1])
 
 
 def test_every_level_has_the_code_of_its_disc() -> None:

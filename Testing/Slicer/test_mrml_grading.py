@@ -19,7 +19,14 @@ from mrml_scenes import Database, plane_node, put_under, rigid  # noqa: E402
 from GaussianMRILib import GaussianMRIError, mrml  # noqa: E402
 from GaussianMRILib.grading.labels import DISCLAIMER, GRADES  # noqa: E402
 from GaussianMRILib.mrml.grading import NO_CHECKPOINT, carry_out  # noqa: E402
-from GaussianMRILib.mrml.grading_results import STALE, VALID, describe_grades, forget_grades, grades_table  # noqa: E402
+from GaussianMRILib.mrml.grading_results import (  # noqa: E402
+    STALE,
+    VALID,
+    describe_grades,
+    forget_grades,
+    grades_table,
+    label_lines,
+)
 
 MOVE = rigid([0.1, 0.2, 1], 8, [6, -3, 4])
 
@@ -226,6 +233,10 @@ def test_everything_that_must_be_shown_is(scene: Any, graded_plane: Any, checkpo
     record = json.loads(plane.GetAttribute("GaussianMRI.Grades"))
     assert [grade["side"] for grade in record["grades"]] == ["left", "right"]
     assert record["grades"][0]["calibrated"] is False
+    record["grades"][0]["calibrated"] = True
+    assert any(line.endswith(", not calibrated") for line in label_lines(record))  # as long as one of them is not
+    record["grades"][1]["calibrated"] = True
+    assert any(line.endswith("scan, calibrated") for line in label_lines(record))
 
 
 def test_the_crops_are_in_place(scene: Any, graded_plane: Any) -> None:
