@@ -27,7 +27,7 @@ def series_views(
     """One view for each block of every part that has a share.
 
     Args:
-        parts: fitted alone, in the shared scale.
+        parts: fitted alone, in the shared scale; their lattices are used up.
         shares: of the image on planes parallel to the part's slices, 0 to 1, one a part.
         fused: the field that they are added to.
         step: of the colours, see `GaussianLattice.rounded`.
@@ -37,7 +37,8 @@ def series_views(
     for number, (part, share) in enumerate(zip(parts, shares, strict=True)):
         if share <= 0:
             continue
-        for block, own in zip(part.blocks, part.lattices, strict=True):
+        for block in part.blocks:
+            own = part.lattices.pop(0)  # a view of it is kept, and of a large exam that is much
             if progress is not None:
                 progress(number / len(parts))
             fade = FADE * block.spacing
