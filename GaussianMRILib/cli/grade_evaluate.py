@@ -126,7 +126,7 @@ def evaluate(
         if plot_file is not None:
             lines: dict[str, Sequence[Bin]] = {}
             for n, result in enumerate(found.results, 1):
-                name = f"{n}. {Path(result.model).name}, {_place(result.cohort, split)}{result.input_type}"
+                name = f"{n}. {Path(result.model).name}, {Path(result.cohort).name}, {result.input_type}"
                 lines[name] = result.bins
                 if result.raw_bins:
                     lines[f"{name}, before calibration"] = result.raw_bins

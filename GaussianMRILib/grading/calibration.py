@@ -173,9 +173,9 @@ def reliability_plot(path: str | os.PathLike[str], title: str, tables: Mapping[s
             'A plot needs the Python package matplotlib; install it with `pip install "gaussianmri[grading]"`.'
         ) from error
     with style.context("tableau-colorblind10"), rc_context({"svg.hashsalt": "reliability"}):
-        figure = Figure(figsize=(5.6, 5.6), dpi=100, layout="constrained")
+        figure = Figure(figsize=(5.6, 5.4 + 0.2 * len(tables)), dpi=100, layout="constrained")
         axes = figure.add_subplot(
-            title=title, xlim=(0, 1), ylim=(0, 1), aspect="equal",
+            title=title, xlim=(0, 1), ylim=(0, 1),
             xlabel="Mean probability of the most probable grade", ylabel="Share of cases in which it is right",
         )  # fmt: skip
         axes.plot([0, 1], [0, 1], color="0.6", linestyle="--", label="calibrated")
@@ -186,9 +186,9 @@ def reliability_plot(path: str | os.PathLike[str], title: str, tables: Mapping[s
             x, y = np.array([(b.confidence, b.accuracy) for b in seen], np.float64).T
             (line,) = axes.plot(x, y, label=label)
             sizes = [12 + 150 * b.count / total for b in seen]
-            axes.scatter(x, y, sizes, color=line.get_color(), alpha=0.7)
+            axes.scatter(x, y, sizes, color=line.get_color(), alpha=0.7, clip_on=False, zorder=3)
         axes.grid(color="0.9")
-        axes.legend(loc="upper left", fontsize="small")
+        figure.legend(loc="outside lower center", fontsize="small")
         with atomic_write(path) as temporary:
             when = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}  # the same cases make the same file
             figure.savefig(temporary, metadata=when.get(temporary.suffix.lower()))

@@ -133,4 +133,4 @@ def test_the_plot(suffix: str, tmp_path: Path) -> None:
     reliability_plot(files[1], "Reliability", {"before": tables["before"]})
     assert files[0].read_bytes() != files[1].read_bytes()
     if suffix == "png":
-        assert Image.open(files[0]).size == (560, 560)
+        assert Image.open(files[0]).size == (560, 580)
