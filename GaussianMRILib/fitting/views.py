@@ -22,7 +22,7 @@ def series_views(
     shares: Sequence[float],
     fused: GaussianLattice,
     step: float,
-    progress: Callable[[float], object] | None = None,
+    heard: Callable[[], object],
 ) -> tuple[SeriesView, ...]:
     """One view for each block of every part that has a share.
 
@@ -31,16 +31,15 @@ def series_views(
         shares: of the image on planes parallel to the part's slices, 0 to 1, one a part.
         fused: the field that they are added to.
         step: of the colours, see `GaussianLattice.rounded`.
-        progress: called with the share done, 0 to 1; it may raise to stop.
+        heard: called between the parts; it may raise to stop.
     """
     found = []
-    for number, (part, share) in enumerate(zip(parts, shares, strict=True)):
+    for part, share in zip(parts, shares, strict=True):
         if share <= 0:
             continue
         for block in part.blocks:
             own = part.lattices.pop(0)  # a view of it is kept, and of a large exam that is much
-            if progress is not None:
-                progress(number / len(parts))
+            heard()
             fade = FADE * block.spacing
             say = own.depth_inside(block.hull(), fade).div_(fade).clamp_(0, 1)
             values = part.scale.of_nodes(own.nodes, own)

@@ -58,23 +58,20 @@ def add_views(
     """
     sizes = [int(np.prod(plane.shape)) for plane in planes]
     firsts = np.concatenate([[0], np.cumsum(sizes)])
-    change, total, most = None, None, None
-    for view in views:
-        shares = [view.share_on(plane) for plane in planes]
+    shares_of = [(view, [view.share_on(plane) for plane in planes]) for view in views]
+    shares_of = [(view, shares) for view, shares in shares_of if any(shares)]
+    if not shares_of:
+        return image
+    change, total, most = (torch.zeros_like(image) for _ in range(3))
+    for view, shares in shares_of:
         chosen = [n for n, share in enumerate(shares) if share > 0]
-        if not chosen:
-            continue
         step = float(view.lattice.pitch.max()) / 2
         batch = PlaneBatch.from_planes([planes[n] for n in chosen], image.device, step=step)
         own, weight = view.lattice.render(batch, background)
         at = torch.cat([torch.arange(firsts[n], firsts[n + 1]) for n in chosen]).to(image.device)
         share = torch.cat([torch.full((sizes[n],), shares[n]) for n in chosen]).to(image.device)
         share *= weight > 0.5 * FULL_DENSITY
-        if change is None or total is None or most is None:
-            change, total, most = (torch.zeros_like(image) for _ in range(3))
         change[at] += share * (own - image[at])
         total[at] += share
         most[at] = torch.maximum(most[at], share)
-    if change is None or total is None or most is None:
-        return image
     return image + change * (most / total.clamp(min=1e-6))

@@ -188,16 +188,10 @@ def upright(
 def hung(
     center: Vector, x: Vector, y: Vector, size: tuple[float, float], spacing: Spacing, thickness: float
 ) -> ImagePlane:
-    """The image of a rectangle; one place decides how images hang: `ImagePlane.from_markups`."""
+    """`ImagePlane.hung` of axes of any length, with one spacing or two; without a usable size, of `DEFAULT_SIZE`."""
     x, y = unit_vector(x, "plane's x axis"), unit_vector(y, "plane's y axis")
-    markup = {
-        "type": "Plane",
-        "coordinateSystem": "RAS",
-        "center": center.tolist(),
-        "orientation": np.stack([x, y, np.cross(x, y)], axis=1).ravel().tolist(),
-        "size": list(size),
-    }
-    return ImagePlane.from_markups({"markups": [markup]}, pair_of(spacing), thickness=thickness)
+    usable = all(0 < side < np.inf for side in size)
+    return ImagePlane.hung(center, x, y, size if usable else None, pair_of(spacing), thickness=thickness)
 
 
 def pair_of(spacing: Spacing) -> tuple[float, float] | None:

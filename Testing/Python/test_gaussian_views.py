@@ -135,7 +135,7 @@ def test_a_view_is_the_series_inside_and_the_field_at_its_border() -> None:
     part = Part.of(stack, 0.0, 1.0)
     own = constant(1.0, pitch=1.0, nodes=32)
     part.lattices = [own]
-    (view,) = series_views([part], [1.0], constant(BODY), 1e-4)
+    (view,) = series_views([part], [1.0], constant(BODY), 1e-4, lambda: None)
     assert abs(view.normal[2]) == pytest.approx(1) and view.share == 1.0
     at = lambda z: gm.ImagePlane.from_normal((0, 0, z), (0, 0, 1), (1, 1), (5, 5))  # noqa: E731
     field = replace(field_with(view), hulls=(HULL,))
@@ -143,4 +143,4 @@ def test_a_view_is_the_series_inside_and_the_field_at_its_border() -> None:
         assert field.render(at(z)) == pytest.approx(1.0, abs=0.05), z
     assert field.render(at(9)) == pytest.approx(BODY + (1 - BODY) / 1.6, abs=0.05)
     assert field.render(at(11)) == pytest.approx(BODY, abs=0.02)
-    assert series_views([part], [0.0], constant(BODY), 1e-4) == ()
+    assert series_views([part], [0.0], constant(BODY), 1e-4, lambda: None) == ()
