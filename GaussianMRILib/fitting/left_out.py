@@ -38,7 +38,7 @@ VIEW_GAIN_DB = 0.05
 #: Ways to fuse that agree with every acquired pixel need no views: what each series shows is in the body.
 AGREEING = ("joint", STEERED)
 #: What becomes of a part's own mean squared error on left-out slices when its slices lie half as far apart, as they do in
-#: the fit: -4.5 dB. On the stacks of two prostate exams it was -3.8 to -5.2 dB from 12 to 6 mm.
+#: the fit: -4.5 dB. It was -3.7 to -5.0 dB on six series of prostates, -.9 to -3.6 dB on four lumbar ones.
 CLOSER = 0.35
 
 

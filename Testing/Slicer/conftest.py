@@ -53,6 +53,21 @@ def scene(host: Any) -> Any:
 
 
 @pytest.fixture
+def view(host: Any) -> Iterator[Any]:
+    """A slice view's node with its composite node, 300 x 200 screen pixels."""
+    import slicer
+
+    logic = slicer.vtkMRMLSliceLogic()
+    logic.SetMRMLApplicationLogic(host.application)
+    logic.SetMRMLScene(host.scene)
+    node = logic.AddSliceNode("Red")
+    node.SetDimensions(300, 200, 1)
+    host.application.GetSliceLogics().AddItem(logic)
+    yield node
+    host.application.GetSliceLogics().RemoveAllItems()
+
+
+@pytest.fixture
 def panel(app: Any) -> Any:
     """The resampling module's widget, opened."""
     from module_panel import MODULE

@@ -248,19 +248,6 @@ def test_a_segmentation_comes_to_lie_in_the_straightened_volume_and_goes_back(sc
 # ---- the view
 
 
-@pytest.fixture
-def view(host: Any) -> Any:
-    """A slice view's node with its composite node, 300 x 200 screen pixels."""
-    logic = slicer.vtkMRMLSliceLogic()
-    logic.SetMRMLApplicationLogic(host.application)
-    logic.SetMRMLScene(host.scene)
-    node = logic.AddSliceNode("Green")
-    node.SetDimensions(300, 200, 1)
-    host.application.GetSliceLogics().AddItem(logic)
-    yield node
-    host.application.GetSliceLogics().RemoveAllItems()
-
-
 def test_the_view_follows_the_curve(scene: Any, view: Any) -> None:
     node = curve_node(scene)
     preview = CurvePreview(field(), node, view, width=30, spacing=0.5, slab=4, projection="max")

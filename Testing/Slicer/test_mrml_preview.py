@@ -18,19 +18,6 @@ from GaussianMRILib.mrml.scene import as_array
 from GaussianMRILib.mrml.views import composite_of, show_volume
 
 
-@pytest.fixture
-def view(host: Any) -> Any:
-    """A slice view's node with its composite node, 300 x 200 screen pixels."""
-    logic = slicer.vtkMRMLSliceLogic()
-    logic.SetMRMLApplicationLogic(host.application)
-    logic.SetMRMLScene(host.scene)
-    node = logic.AddSliceNode("Red")
-    node.SetDimensions(300, 200, 1)
-    host.application.GetSliceLogics().AddItem(logic)
-    yield node
-    host.application.GetSliceLogics().RemoveAllItems()
-
-
 def start(scene: Any, view: Any, **options: Any) -> tuple[Any, Preview]:
     plane = oblique_plane_node(scene)
     return plane, Preview(random_field(), plane, view, **options)
