@@ -121,8 +121,5 @@ def isotropic_volume(
         GaussianMRIError: see `IsotropicJob`; cancelled.
     """
     job = IsotropicJob(source, spacing=spacing, roi=roi, axes=axes)
-    job.start()
-    while not job.poll():
-        if progress is not None and progress(job.fraction) is False:
-            job.cancel()
+    job.run(progress)
     return job.node(node, scene)

@@ -61,6 +61,21 @@ class Job:
         self._thread.start()
         threading.Thread(target=self._end_with_interpreter, daemon=False).start()
 
+    def run(self, progress: Callable[[float], object] | None = None) -> None:
+        """Compute and wait for it, for a console.
+
+        Args:
+            progress: called with the fraction that is done, first with 0 before any work; when it returns False the
+                work is cancelled.
+        """
+        if progress is not None and progress(0.0) is False:
+            self.cancel()
+            return
+        self.start()
+        while not self.poll():
+            if progress is not None and progress(self.fraction) is False:
+                self.cancel()
+
     def poll(self, patience: float = 0.03) -> bool:
         """Whether the work has ended (done, failed or cancelled), waiting for up to `patience` seconds."""
         if self._cancelled.is_set():

@@ -128,10 +128,7 @@ def resample_labels(
         GaussianMRIError: see `LabelsJob`; cancelled.
     """
     job = LabelsJob(segmentation_node, onto, boundaries=boundaries, spacing=spacing)
-    job.start()
-    while not job.poll():
-        if progress is not None and progress(job.fraction) is False:
-            job.cancel()
+    job.run(progress)
     return job.node(scene)
 
 

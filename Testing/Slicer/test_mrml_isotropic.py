@@ -111,8 +111,12 @@ def test_a_cancelled_job_ends_between_slabs(scene: Any, monkeypatch: pytest.Monk
     monkeypatch.setattr(volumes, "SLAB_PIXELS", 1)  # a slab is a slice
     node, _ = field_of(scene)
     job = IsotropicJob(node, spacing=0.4)
-    job.start()
-    while job.fraction == 0:
-        job.poll()
-    job.cancel()
-    assert job.wait(10) and 0 < job.fraction < 1
+    report = job.report
+
+    def cancelled_at_once(fraction: float, stage: str) -> None:
+        report(fraction, stage)
+        job.cancel()
+
+    monkeypatch.setattr(job, "report", cancelled_at_once)
+    job.run()
+    assert job.wait(10) and 0 < job.fraction < 0.5
