@@ -85,7 +85,10 @@ class Fuser:
         self._joint: GaussianLattice | None = None
         self._start: GaussianLattice | None = None
         self._detail: GaussianLattice | None = None
-        counted = torch.stack([say > 0 for say in overlay.says]).sum(0) > 1
+        counted = torch.zeros_like(overlay.says[0], dtype=torch.uint8)
+        for say in overlay.says:
+            counted += say > 0
+        counted = counted > 1
         # Where only one part was acquired there is nothing to decide: the solver works on the bricks that two parts show.
         self._several = counted.reshape(len(counted), -1).any(1)
         self._shown = counted[self._several]

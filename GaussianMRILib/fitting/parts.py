@@ -206,17 +206,22 @@ class Overlay:
 
     def mean(self, weights: Sequence[float] | None = None) -> torch.Tensor:
         """(B, 8, 8, 8): the mean of the parts where they are, the median of all that elsewhere."""
-        top, bottom = torch.zeros_like(self.lattice.nodes), torch.zeros_like(self.lattice.nodes)
-        for n, (values, say) in enumerate(zip(self.values, self.says, strict=True)):
-            share = say.float() if weights is None else say.float() * weights[n]
-            top += share * values
-            bottom += share
-        top /= bottom.clamp(min=1e-12)
-        seen = bottom > 0
+        found = torch.zeros_like(self.lattice.nodes)
+        seen = torch.zeros_like(found, dtype=torch.bool)
+        for first in range(0, len(found), BRICKS_AT_ONCE):
+            some = slice(first, first + BRICKS_AT_ONCE)
+            top, bottom = found[some], torch.zeros_like(found[some])
+            for n, (values, say) in enumerate(zip(self.values, self.says, strict=True)):
+                share = say[some].float() if weights is None else say[some].float() * weights[n]
+                top += share * values[some]
+                bottom += share
+            top /= bottom.clamp(min=1e-12)
+            torch.gt(bottom, 0, out=seen[some])
         if not seen.all():
-            known = top[seen].reshape(-1)
-            top[~seen] = known[:: max(1, len(known) // 1_000_000)].median() if len(known) else 0.0
-        return top
+            step = max(1, found.numel() // 1_000_000)
+            known = found.reshape(-1)[::step][seen.reshape(-1)[::step]]
+            found[~seen] = known.median() if len(known) else 0.0
+        return found
 
 
 def share_scale(
