@@ -1,15 +1,15 @@
-import importlib.util
 import os
 import sys
+from pathlib import Path
 
 import qt
 import slicer
 from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import *
 
-# Run from a source checkout, what the modules share lies beside their folders; the installed extension has it on the path.
-if importlib.util.find_spec("GaussianMRIPanelLib") is None:
-    sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+# In a checkout what the modules share lies beside their folders; in the installed extension it is on the path.
+if (Path(__file__).resolve().parents[1] / "GaussianMRIPanelLib").is_dir():
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from GaussianMRICinematicLib.logic import GaussianMRICinematicLogic
 from GaussianMRICinematicLib.selfTest import GaussianMRICinematicTest  # noqa: F401  Slicer looks for it here

@@ -1,9 +1,8 @@
 """What the panels of the modules share."""
 
-import importlib.util
-import os
 import sys
+from pathlib import Path
 
-# Run from a source checkout, the library lies beside the modules' folder; the installed extension has it on the path.
-if importlib.util.find_spec("GaussianMRILib") is None:
-    sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+# In a checkout the library lies beside the modules' folder; in the installed extension it is on the path.
+if (Path(__file__).resolve().parents[2] / "GaussianMRILib").is_dir():
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
