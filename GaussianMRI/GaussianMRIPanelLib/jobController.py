@@ -1,4 +1,5 @@
 import sys
+import time
 
 import qt
 import slicer
@@ -103,6 +104,7 @@ def finished(job):
         job.start()
         while not job.poll():
             slicer.app.processEvents()
+            time.sleep(0.01)  # a program that is polled does not wait
     except BaseException:  # also the user's Ctrl+C
         job.cancel()
         raise

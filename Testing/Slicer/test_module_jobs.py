@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,8 @@ def opened(app: Any, name: str) -> Any:
 
 
 @pytest.fixture
-def cinematic(app: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The cinematic panel, whose job in `work` runs until there is a file "go"."""
+def idle(app: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The cinematic panel, whose jobs run until there is a file "go" in their folder."""
     if sys.platform == "win32":
         pytest.skip("a script is no program there")
     from GaussianMRILib.cinematic import save_model
@@ -57,8 +58,13 @@ def cinematic(app: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     worker.write_text(WORKER.format(python=sys.executable, balls=str(balls)))
     worker.chmod(worker.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setattr(shutil, "which", lambda name: str(worker))
-    panel = opened(app, "GaussianMRICinematic")
-    parameters = panel._parameterNode
+    return opened(app, "GaussianMRICinematic")
+
+
+@pytest.fixture
+def cinematic(app: Any, idle: Any, tmp_path: Path) -> Any:
+    """The cinematic panel with a job in the folder `work`."""
+    panel, parameters = idle, idle._parameterNode
     parameters.inputVolume, parameters.look = bright_point(app.scene), "CT bone"
     parameters.folder = str(tmp_path / "work")
     panel.ui.applyButton.click()
@@ -135,7 +141,7 @@ def test_a_scene_that_closes_ends_every_kind_of_job(app: Any) -> None:
     kept: list[Job] = []
     go, jobs = threading.Event(), [Job(lambda job: go.wait(30)) for _ in controllers]
     for controller, job in zip(controllers, jobs, strict=True):
-        job.last = {}  # type: ignore[attr-defined]  # of a program
+        job.last = {}  # a program's last report
         controller.begin(job, lambda job: (kept.append(job), ""))
     app.wait(0.5)
     assert all(controller.running for controller in controllers)
@@ -147,10 +153,19 @@ def test_a_scene_that_closes_ends_every_kind_of_job(app: Any) -> None:
     assert resampling.ui.statusLabel.text == grading.ui.statusLabel.text == cinematic.ui.statusLabel.text == ""
 
 
-@pytest.mark.parametrize("kind", ["fit", "isotropic volume"])
-def test_a_scene_is_closed_while_a_console_waits(app: Any, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def close_when(app: Any, begun: Callable[[], bool]) -> Any:
+    """A timer that closes the scene once something has begun."""
     import qt
 
+    timer = qt.QTimer()
+    timer.setInterval(20)
+    timer.connect("timeout()", lambda: begun() and (timer.stop(), app.close_scene()))
+    timer.start()
+    return timer
+
+
+@pytest.mark.parametrize("kind", ["fit", "isotropic volume"])
+def test_a_scene_is_closed_while_a_console_waits(app: Any, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     panel = opened(app, "GaussianMRIResampling")
     scan = bright_point(app.scene)
     field = mrml.field_to_model(lattice_field(), app.scene, volumes=[scan])
@@ -165,14 +180,22 @@ def test_a_scene_is_closed_while_a_console_waits(app: Any, kind: str, monkeypatc
 
     monkeypatch.setattr(FitJob, "_fit", lambda job: work(job, lattice_field()))
     monkeypatch.setattr(IsotropicJob, "_render", lambda job: work(job, np.ones(job.grid.shape, np.float32)))
-    timer = qt.QTimer()
-    timer.setInterval(20)
-    timer.connect("timeout()", lambda: begun.is_set() and (timer.stop(), app.close_scene()))
-    timer.start()
+    timer = close_when(app, begun.is_set)
     with pytest.raises(GaussianMRIError, match=f"The {kind} was cancelled"):
         panel.logic.fit([scan]) if kind == "fit" else panel.logic.isotropicVolume(field, spacing=3.0)
-    assert not app.messages
+    assert not timer.active and not app.messages
     assert not slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") and not any(map(mrml.is_field, app.nodes()))
+
+
+def test_a_console_makes_a_model_in_the_scene_that_asked_for_it(app: Any, idle: Any, tmp_path: Path) -> None:
+    volume, work = bright_point(app.scene), tmp_path / "work"
+    work.mkdir()
+    (work / "go").touch()
+    assert idle.logic.makeModel(volume, "CT bone", str(work)) == work / "model.ply" and (work / "model.ply").is_file()
+    timer = close_when(app, (tmp_path / "other" / "log.txt").is_file)
+    with pytest.raises(GaussianMRIError, match="cancelled"):
+        idle.logic.makeModel(volume, "CT bone", str(tmp_path / "other"))
+    assert not timer.active and not (tmp_path / "other" / "model.ply").exists()
 
 
 # ---- what the modules share is found

@@ -5,7 +5,9 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,9 +32,9 @@ def job(folder: Path, code: str) -> ProcessJob:
     return made
 
 
-def until(done: object, seconds: float = 30) -> None:
+def until(done: Callable[[], Any], seconds: float = 30) -> None:
     end = time.monotonic() + seconds
-    while not done():  # type: ignore[operator]
+    while not done():
         assert time.monotonic() < end
         time.sleep(0.01)
 

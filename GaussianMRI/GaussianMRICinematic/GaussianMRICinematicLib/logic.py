@@ -2,6 +2,7 @@ import json
 import os
 import shutil
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import slicer
@@ -108,7 +109,7 @@ class GaussianMRICinematicLogic(PanelLogic):
         planes="any",
         iterations=None,
     ):
-        """A process that renders pictures of a volume and learns a model from them, which is not started yet.
+        """A process that renders pictures of a volume and learns a model from them: its files are there, it is not started.
 
         In a folder with an unfinished job of the same settings, that job continues.
 
@@ -122,8 +123,6 @@ class GaussianMRICinematicLogic(PanelLogic):
         :param iterations: of the training, with all schedules in proportion; default: of the quality.
         :return: `GaussianMRILib.mrml.process.ProcessJob`, whose result is the path of the model in this folder.
         """
-        from pathlib import Path
-
         import numpy as np
 
         import GaussianMRILib
