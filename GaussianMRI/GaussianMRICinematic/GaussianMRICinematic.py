@@ -1,21 +1,20 @@
-import importlib.util
 import os
 import sys
+from pathlib import Path
 
-import ctk
 import qt
 import slicer
-import vtk
-from GaussianMRICinematicLib.jobController import JobController
-from GaussianMRICinematicLib.logic import GaussianMRICinematicLogic
-from GaussianMRICinematicLib.selfTest import GaussianMRICinematicTest  # noqa: F401  Slicer looks for it here
 from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import *
-from slicer.util import VTKObservationMixin
 
-# Run from a source checkout, the library lies beside the modules' folder; the installed extension has it on the path.
-if importlib.util.find_spec("GaussianMRILib") is None:
-    sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+# In a checkout what the modules share lies beside their folders; in the installed extension it is on the path.
+if (Path(__file__).resolve().parents[1] / "GaussianMRIPanelLib").is_dir():
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from GaussianMRICinematicLib.logic import GaussianMRICinematicLogic
+from GaussianMRICinematicLib.selfTest import GaussianMRICinematicTest  # noqa: F401  Slicer looks for it here
+from GaussianMRIPanelLib.jobController import JobController, StatusLine
+from GaussianMRIPanelLib.panel import Panel
 
 
 class GaussianMRICinematic(ScriptedLoadableModule):
@@ -38,105 +37,60 @@ class GaussianMRICinematic(ScriptedLoadableModule):
         )
 
 
-class GaussianMRICinematicWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+class GaussianMRICinematicWidget(Panel):
     """The panel."""
 
+    LOGIC = GaussianMRICinematicLogic
+    PATHS = (("folderEdit", "folder", "Dirs"), ("modelEdit", "modelPath", "Files"))
+
     def __init__(self, parent=None):
-        ScriptedLoadableModuleWidget.__init__(self, parent)
-        VTKObservationMixin.__init__(self)
-        self.logic = None
-        self._parameterNode = None
-        self._parameterNodeGuiTag = None
+        Panel.__init__(self, parent)
         self._view = None
         self._shown = None
-        self._folder = ""
 
     def setup(self):
-        ScriptedLoadableModuleWidget.setup(self)
-        uiWidget = slicer.util.loadUI(self.resourcePath("UI/GaussianMRICinematic.ui"))
-        self.layout.addWidget(uiWidget)
-        self.ui = slicer.util.childWidgetVariables(uiWidget)
-        uiWidget.setMRMLScene(slicer.mrmlScene)
-        self.logic = GaussianMRICinematicLogic()
-        self.jobController = JobController(self.onReport, self.onEnd)
-        for name in self.logic.lookNames():
-            self.ui.lookSelector.addItem(name)
-        notice = self.logic.kernelNotice()
-        if notice:
-            self.ui.researchLabel.text = f"{notice}\n{self.ui.researchLabel.text}"
-        # Nothing may be chosen in a list of nodes while the scene is being filled: such lists are then half filled.
-        for event, slot in (
-            (slicer.mrmlScene.StartBatchProcessEvent, self.onSceneStartFilling),
-            (slicer.mrmlScene.StartImportEvent, self.onSceneStartClearing),
-            (slicer.mrmlScene.StartCloseEvent, self.onSceneStartClearing),
-            (slicer.mrmlScene.EndBatchProcessEvent, self.onSceneFilled),
-        ):
-            self.addObserver(slicer.mrmlScene, event, slot)
+        Panel.setup(self)
         ui = self.ui
-        ui.folderEdit.filters = ctk.ctkPathLineEdit.Dirs
-        ui.modelEdit.filters = ctk.ctkPathLineEdit.Files
+        self.statusLine = StatusLine(ui.statusLabel, ui.progressBar, ui.cancelButton)
+        self.jobController = JobController(
+            self.onProgress, self.onEnd, _("The model was not finished."), interval=300
+        )
+        for name in self.logic.lookNames():
+            ui.lookSelector.addItem(name)
         ui.lookSelector.connect("currentTextChanged(QString)", self.onLook)
-        # The fields' own signal is not emitted when they become empty.
-        ui.folderEdit.comboBox().connect("editTextChanged(QString)", self.onFolder)
-        ui.modelEdit.comboBox().connect("editTextChanged(QString)", self.onModel)
-        for button, slot in (
-            (ui.applyButton, self.onApply),
-            (ui.cancelButton, self.onCancel),
-            (ui.snapshotButton, self.onSnapshot),
-        ):
-            button.connect("clicked(bool)", slot)
+        self.connectButtons(
+            (ui.applyButton, self.onApply), (ui.cancelButton, self.onCancel), (ui.snapshotButton, self.onSnapshot)
+        )
         self.initializeParameterNode()
 
     def cleanup(self):
-        self.setParameterNode(None)
-        self.removeObservers()
+        Panel.cleanup(self)
         self._hide()
-        self.jobController.cancel()
-
-    def enter(self):
-        self.initializeParameterNode()
+        self.jobController.end()
 
     def exit(self):
         """The 3D view belongs to the next module; the model comes back with `enter`."""
-        self.setParameterNode(None)
+        Panel.exit(self)
         self._hide()
 
     # Scene and parameters
 
-    def onSceneStartFilling(self, caller, event):
-        self.setParameterNode(None)
-
-    def onSceneStartClearing(self, caller, event):
-        self.setParameterNode(None)
+    def releaseScene(self):
         self._hide()
 
-    def onSceneFilled(self, caller, event):
-        if self.parent.isEntered:
-            self.initializeParameterNode()
+    def forgetScene(self):
+        self.statusLine.show("")
+        self.ui.thumbnailLabel.clear()
 
-    def initializeParameterNode(self):
-        self.setParameterNode(self.logic.getParameterNode())
-        if not self._parameterNode.inputVolume:
-            self._parameterNode.inputVolume = self.logic.defaultVolume()
+    def setDefaults(self, parameters):
+        if not parameters.inputVolume:
+            parameters.inputVolume = self.logic.defaultVolume()
 
-    def setParameterNode(self, parameterNode):
-        if self._parameterNode:
-            self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersChanged)
-            self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
-        self._parameterNode = parameterNode
-        if self._parameterNode:
-            self._parameterNodeGuiTag = self._parameterNode.connectGui(self.ui)
-            self.addObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersChanged)
-            self.onParametersChanged()
-
-    def onParametersChanged(self, caller=None, event=None):
-        parameters, ui = self._parameterNode, self.ui
+    def showParameters(self, parameters):
+        ui = self.ui
         if parameters is None:
             return
         ui.lookSelector.setCurrentText(parameters.look)
-        for edit, path in ((ui.folderEdit, parameters.folder), (ui.modelEdit, parameters.modelPath)):
-            if edit.currentPath != path:
-                edit.currentPath = path
         running = self.jobController.running
         ui.applyButton.enabled = bool(parameters.inputVolume and parameters.folder) and not running
         ui.applyButton.toolTip = (
@@ -144,29 +98,21 @@ class GaussianMRICinematicWidget(ScriptedLoadableModuleWidget, VTKObservationMix
             if parameters.folder
             else _("Choose a folder for the pictures and the model first.")
         )
-        ui.cancelButton.enabled = ui.progressBar.visible = running
+        self.statusLine.update(running)
         self._update()
 
     def onLook(self, text):
         if self._parameterNode:
             self._parameterNode.look = text
 
-    def onFolder(self, path):
-        if self._parameterNode:
-            self._parameterNode.folder = path
-
-    def onModel(self, path):
-        if self._parameterNode:
-            self._parameterNode.modelPath = path
-
     # Making a model
 
     def onApply(self, checked=False):
         parameters = self._parameterNode
         with slicer.util.tryWithErrorDisplay(_("Packages are missing.")):
-            self.logic.ensurePackages()
+            self.logic.ensurePackages(cuda=True)
         with slicer.util.tryWithErrorDisplay(_("The model cannot be made."), waitCursor=True):
-            job = self.logic.startJob(
+            job = self.logic.modelJob(
                 parameters.inputVolume,
                 parameters.look,
                 parameters.folder,
@@ -176,34 +122,30 @@ class GaussianMRICinematicWidget(ScriptedLoadableModuleWidget, VTKObservationMix
                 parameters.size,
                 parameters.planes.name,
             )
-            self._folder = parameters.folder
-            self.jobController.start(job)
-        self.ui.statusLabel.text = _("starting")
+            self.jobController.begin(job, self._keep)
         self.onParametersChanged()
 
-    def onReport(self, report):
-        ui = self.ui
-        ui.progressBar.value = round(100 * report.get("fraction", 0))
-        ui.statusLabel.text = report.get("text", "")
-        picture = report.get("picture")
-        if picture and os.path.isfile(picture):
-            ui.thumbnailLabel.setPixmap(qt.QPixmap(picture).scaledToWidth(160))
+    def _keep(self, job):
+        """The model belongs to the scene that asked for it, whichever folder the panel shows by now."""
+        path = str(job.result())
+        # Another module may be open: then the panel is connected to no parameter node.
+        parameters = self._parameterNode or self.logic.getParameterNode()
+        parameters.modelPath = path
+        return path, _("The model is ready: {path}").format(path=path)
 
-    def onEnd(self, problem):
-        if problem:
-            self.ui.statusLabel.text = _("Stopped; Start goes on from what is there.")
-            slicer.util.errorDisplay(_("The model was not finished.") + f"\n\n{problem}")
-        else:
-            self.ui.statusLabel.text = _("The model is ready.")
-            # Another module may be open, or another scene.
-            parameters = self._parameterNode or self.logic.getParameterNode()
-            if parameters.folder == self._folder:
-                parameters.modelPath = os.path.join(self._folder, self.logic.MODEL)
+    def onProgress(self, text, percent):
+        self.statusLine.show(text, percent)
+        picture = self.jobController.job.last.get("picture")
+        if picture and os.path.isfile(picture):
+            self.ui.thumbnailLabel.setPixmap(qt.QPixmap(picture).scaledToWidth(160))
+
+    def onEnd(self, path, text, job):
+        self.statusLine.show(text if path else _("Stopped; Start goes on from what is there."))
         self.onParametersChanged()
 
     def onCancel(self, checked=False):
         self.jobController.cancel()
-        self.ui.statusLabel.text = _("Cancelled; Start goes on from what is there.")
+        self.statusLine.show(_("Cancelled; Start goes on from what is there."))
         self.onParametersChanged()
 
     # View

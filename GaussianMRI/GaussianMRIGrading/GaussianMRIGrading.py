@@ -1,23 +1,23 @@
-import importlib.util
-import os
 import re
 import sys
+from pathlib import Path
 
-import ctk
 import qt
 import slicer
 import vtk
-from GaussianMRIGradingLib.gradeController import GradeController
+from slicer.i18n import tr as _
+from slicer.ScriptedLoadableModule import *
+
+# In a checkout what the modules share lies beside their folders; in the installed extension it is on the path.
+if (Path(__file__).resolve().parents[1] / "GaussianMRIPanelLib").is_dir():
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from GaussianMRIGradingLib.gradeWatch import GradeWatch
 from GaussianMRIGradingLib.logic import GaussianMRIGradingLogic
 from GaussianMRIGradingLib.selfTest import GaussianMRIGradingTest  # noqa: F401  Slicer looks for it here
-from slicer.i18n import tr as _
-from slicer.ScriptedLoadableModule import *
-from slicer.util import VTKObservationMixin
-
-# Run from a source checkout, the library lies beside the modules' folder; the installed extension has it on the path.
-if importlib.util.find_spec("GaussianMRILib") is None:
-    sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+from GaussianMRIPanelLib.jobController import JobController, StatusLine
+from GaussianMRIPanelLib.panel import Panel
+from GaussianMRIPanelLib.placing import startPlacing
 
 
 class GaussianMRIGrading(ScriptedLoadableModule):
@@ -44,52 +44,29 @@ class GaussianMRIGrading(ScriptedLoadableModule):
         slicer.app.connect("startupCompleted()", self.watch.start)
 
 
-class GaussianMRIGradingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+class GaussianMRIGradingWidget(Panel):
     """The panel."""
 
+    LOGIC = GaussianMRIGradingLogic
+    NOTICE = "noticeLabel"
+    PATHS = (("checkpointEdit", "checkpoints", "Dirs"),)
+    CHECKED = (("inputSelector", "inputVolumes"),)
     PICTURE_WIDTH = 420
 
     def __init__(self, parent=None):
-        ScriptedLoadableModuleWidget.__init__(self, parent)
-        VTKObservationMixin.__init__(self)
-        self.logic = None
-        self._parameterNode = None
-        self._parameterNodeGuiTag = None
+        Panel.__init__(self, parent)
         self._graded = None
-        self._pending = None
 
     def setup(self):
-        ScriptedLoadableModuleWidget.setup(self)
-        uiWidget = slicer.util.loadUI(self.resourcePath("UI/GaussianMRIGrading.ui"))
-        self.layout.addWidget(uiWidget)
-        self.ui = slicer.util.childWidgetVariables(uiWidget)
-        self.ui.fieldSelector.addAttribute("vtkMRMLModelNode", "GaussianMRI.Kind", "field")
-        uiWidget.setMRMLScene(slicer.mrmlScene)
-
-        self.logic = GaussianMRIGradingLogic()
-        self.gradeController = GradeController(self.onProgress, self.onEnd)
-
-        notice = self.logic.kernelNotice()
-        if notice:
-            self.ui.noticeLabel.text = f"{notice}\n{self.ui.noticeLabel.text}"
-
-        # Nothing may be chosen in a list of nodes while the scene is being filled: such lists are then half filled.
-        for event, slot in (
-            (slicer.mrmlScene.StartBatchProcessEvent, self.onSceneStartFilling),
-            (slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose),
-            (slicer.mrmlScene.EndBatchProcessEvent, self.onSceneFilled),
-        ):
-            self.addObserver(slicer.mrmlScene, event, slot)
+        Panel.setup(self)
         ui = self.ui
-        ui.checkpointEdit.filters = ctk.ctkPathLineEdit.Dirs
-        ui.inputSelector.connect("checkedNodesChanged()", self.onInputsChecked)
-        # The field's own signal is not emitted when it becomes empty.
-        ui.checkpointEdit.comboBox().connect("editTextChanged(QString)", self.onCheckpoints)
+        self.statusLine = StatusLine(ui.statusLabel, ui.progressBar, ui.cancelButton)
+        self.gradeController = JobController(self.statusLine.show, self.onEnd, _("There is no grade."))
         ui.pointsSelector.connect("nodeAddedByUser(vtkMRMLNode*)", self.onPointsAddedByUser)
         ui.lineSelector.connect("nodeAddedByUser(vtkMRMLNode*)", self.onPointsAddedByUser)
         ui.discPlaneSelector.connect("nodeAddedByUser(vtkMRMLNode*)", self.onPlaneAddedByUser)
         ui.segmentSelector.connect("currentSegmentChanged(QString)", self.updateButtons)
-        for button, slot in (
+        self.connectButtons(
             (ui.checkButton, self.onCheck),
             (ui.gradeButton, self.onGrade),
             (ui.cancelButton, self.onCancel),
@@ -97,70 +74,30 @@ class GaussianMRIGradingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
             (ui.cropsButton, self.onCrops),
             (ui.reportButton, self.onReport),
             (ui.removeButton, self.onRemove),
-        ):
-            button.connect("clicked(bool)", slot)
+        )
         self.initializeParameterNode()
 
     def cleanup(self):
-        self.setParameterNode(None)
-        self.removeObservers()
+        Panel.cleanup(self)
         self.gradeController.end()
-
-    def enter(self):
-        self.initializeParameterNode()
-
-    def exit(self):
-        self.setParameterNode(None)
 
     # Scene and parameters
 
-    def onSceneStartFilling(self, caller, event):
-        self.setParameterNode(None)
+    def forgetScene(self):
+        self.statusLine.show("")
+        self.ui.pictureLabel.text = ""
 
-    def onSceneStartClose(self, caller, event):
-        self.setParameterNode(None)
-        self.gradeController.cancel()
-        self.ui.statusLabel.text = self.ui.pictureLabel.text = ""
-        self._pending = None
-
-    def onSceneFilled(self, caller, event):
-        if self.parent.isEntered:
-            self.initializeParameterNode()
-
-    def initializeParameterNode(self):
-        """Take the scene's parameter node, with defaults where the user has chosen nothing."""
-        self.setParameterNode(self.logic.getParameterNode())
-        parameters = self._parameterNode
+    def setDefaults(self, parameters):
         if not any(parameters.inputVolumes):
             first = self.logic.defaultVolume()
             if first:
                 parameters.inputVolumes = [first]
 
-    def setParameterNode(self, parameterNode):
-        if self._parameterNode:
-            self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersChanged)
-            self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
-        self._parameterNode = parameterNode
-        if self._parameterNode:
-            self._parameterNodeGuiTag = self._parameterNode.connectGui(self.ui)
-            self.addObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersChanged)
-        self.onParametersChanged()
-
-    def onParametersChanged(self, caller=None, event=None):
-        parameters, ui = self._parameterNode, self.ui
+    def showParameters(self, parameters):
+        ui = self.ui
         self._observeGraded(parameters.gradedPlane if parameters else None)
         if parameters is None:
             return
-        blocked = ui.inputSelector.blockSignals(True)
-        present = [node for node in parameters.inputVolumes if node]
-        for node in ui.inputSelector.checkedNodes():
-            if node not in present:
-                ui.inputSelector.setCheckState(node, qt.Qt.Unchecked)
-        for node in present:
-            ui.inputSelector.setCheckState(node, qt.Qt.Checked)
-        ui.inputSelector.blockSignals(blocked)
-        if ui.checkpointEdit.currentPath != parameters.checkpoints:
-            ui.checkpointEdit.currentPath = parameters.checkpoints
         for source, widgets in (
             ("segment", (ui.segmentLabel, ui.segmentSelector)),
             ("points", (ui.pointsLabel, ui.pointsSelector)),
@@ -171,14 +108,6 @@ class GaussianMRIGradingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
                 widget.visible = parameters.discSource.name == source
         ui.fieldSelector.enabled = parameters.inputType.name == "R-GS"
         self.updateButtons()
-
-    def onInputsChecked(self):
-        if self._parameterNode:
-            self._parameterNode.inputVolumes = list(self.ui.inputSelector.checkedNodes())
-
-    def onCheckpoints(self, path):
-        if self._parameterNode:
-            self._parameterNode.checkpoints = path
 
     def updateButtons(self, *unused):
         parameters, ui = self._parameterNode, self.ui
@@ -197,7 +126,7 @@ class GaussianMRIGradingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
         else:
             hint = _("Grade the disc with every checkpoint and put the labels on a plane.")
         ui.gradeButton.toolTip = hint
-        ui.cancelButton.enabled = ui.progressBar.visible = running
+        self.statusLine.update(running)
         graded = bool(parameters.gradedPlane and parameters.gradedPlane.GetAttribute(self.logic.GRADES))
         for button in (ui.cropsButton, ui.reportButton, ui.removeButton):
             button.enabled = graded and not running
@@ -227,19 +156,13 @@ class GaussianMRIGradingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
         else:
             text = _("Click the disc's front and back in a sagittal view.")
         self.ui.statusLabel.text = text
-        self._place(node, True)
+        startPlacing(node, several=True)
 
     def onPlaneAddedByUser(self, node):
         from GaussianMRILib.mrml.planes import show_handles
 
         show_handles(node)
-        self._place(node, False)
-
-    @staticmethod
-    def _place(node, several):
-        markupsLogic = slicer.modules.markups.logic()
-        markupsLogic.SetActiveList(node)
-        markupsLogic.StartPlaceMode(several)
+        startPlacing(node)
 
     def _disc(self):
         """The disc, the plane to label (None for a new one) and where the disc comes from."""
@@ -279,28 +202,21 @@ class GaussianMRIGradingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
                 gaussians=parameters.field,
                 device=parameters.device.name,
             )
-            self._pending = volumes, plane, origin
-            self.gradeController.start(request)
+            self.gradeController.begin(
+                self.logic.gradingJob(request), lambda job: self._keep(job.result(), volumes, plane, origin)
+            )
         self.updateButtons()
 
-    def onProgress(self, text, percent):
-        self.ui.statusLabel.text = text
-        self.ui.progressBar.value = percent
-
-    def onEnd(self, result, text):
-        self.ui.statusLabel.text = text
-        pending, self._pending = self._pending, None
-        if result is not None:
-            with slicer.util.tryWithErrorDisplay(_("The grades cannot be shown.")):
-                self._keep(result, *pending)
+    def onEnd(self, plane, text, job):
+        self.statusLine.show(text)
         self.updateButtons()
 
     def _keep(self, result, volumes, plane, origin):
-        self.ui.statusLabel.text = self.logic.describeInput(result)
         picture = qt.QPixmap(self.logic.savePicture(result))
         self.ui.pictureLabel.setPixmap(picture.scaledToWidth(self.PICTURE_WIDTH, qt.Qt.SmoothTransformation))
+        text = self.logic.describeInput(result)
         if not result.grades:
-            return
+            return None, text
         gone = not any(node.GetScene() for node in volumes) or (plane is not None and not plane.GetScene())
         if gone:
             raise ValueError(
@@ -309,10 +225,11 @@ class GaussianMRIGradingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
         # Another module may be open: then the panel is connected to no parameter node.
         parameters = self._parameterNode or self.logic.getParameterNode()
         parameters.gradedPlane = self.logic.show(result, volumes, plane, origin)
+        return parameters.gradedPlane, text
 
     def onCancel(self, checked=False):
         self.gradeController.cancel()
-        self.ui.statusLabel.text = _("Cancelled; the scene is as it was.")
+        self.statusLine.showCancelled()
         self.updateButtons()
 
     # Results
@@ -350,7 +267,7 @@ class GaussianMRIGradingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
         )
         if path:
             with slicer.util.tryWithErrorDisplay(_("The report was not written."), waitCursor=True):
-                self.logic.ensurePackages(report=True)
+                self.logic.ensurePackages(others=[self.logic.REPORTS])
                 self.logic.exportReport(self._parameterNode.gradedPlane, path)
                 self.ui.statusLabel.text = _("Report: {path} (unverified, preliminary)").format(path=path)
 

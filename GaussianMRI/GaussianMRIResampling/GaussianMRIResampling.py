@@ -1,10 +1,19 @@
-import importlib.util
 import os
 import sys
+from pathlib import Path
 
 import qt
 import slicer
-import vtk
+from slicer.i18n import tr as _
+from slicer.ScriptedLoadableModule import *
+
+# In a checkout what the modules share lies beside their folders; in the installed extension it is on the path.
+if (Path(__file__).resolve().parents[1] / "GaussianMRIPanelLib").is_dir():
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from GaussianMRIPanelLib.jobController import StatusLine
+from GaussianMRIPanelLib.panel import Panel
+from GaussianMRIPanelLib.placing import startPlacing
 from GaussianMRIResamplingLib import sideBySide
 from GaussianMRIResamplingLib.curveController import CurveController
 from GaussianMRIResamplingLib.fitController import FitController
@@ -15,13 +24,6 @@ from GaussianMRIResamplingLib.planeSetController import PlaneSetController
 from GaussianMRIResamplingLib.pointPlacer import PointPlacer
 from GaussianMRIResamplingLib.previewController import PreviewController
 from GaussianMRIResamplingLib.selfTest import GaussianMRIResamplingTest  # noqa: F401  Slicer looks for it here
-from slicer.i18n import tr as _
-from slicer.ScriptedLoadableModule import *
-from slicer.util import VTKObservationMixin
-
-# Run from a source checkout, the library lies beside the modules' folder; the installed extension has it on the path.
-if importlib.util.find_spec("GaussianMRILib") is None:
-    sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 
 class GaussianMRIResampling(ScriptedLoadableModule):
@@ -74,51 +76,30 @@ def loadLumbarPhantom():
         return nodes
 
 
-class GaussianMRIResamplingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+class GaussianMRIResamplingWidget(Panel):
     """The panel."""
 
+    LOGIC = GaussianMRIResamplingLogic
+    CHECKED = (("inputSelector", "inputVolumes"), ("outputPlanesSelector", "outputPlanes"))
+
     def __init__(self, parent=None):
-        ScriptedLoadableModuleWidget.__init__(self, parent)
-        VTKObservationMixin.__init__(self)
-        self.logic = None
-        self._parameterNode = None
-        self._parameterNodeGuiTag = None
+        Panel.__init__(self, parent)
         self._results = []
         self._warnedOf = None
 
     def setup(self):
-        ScriptedLoadableModuleWidget.setup(self)
-        uiWidget = slicer.util.loadUI(self.resourcePath("UI/GaussianMRIResampling.ui"))
-        self.layout.addWidget(uiWidget)
-        self.ui = slicer.util.childWidgetVariables(uiWidget)
-        self.ui.fieldSelector.addAttribute("vtkMRMLModelNode", "GaussianMRI.Kind", "field")
-        uiWidget.setMRMLScene(slicer.mrmlScene)
-
-        self.logic = GaussianMRIResamplingLogic()
+        Panel.setup(self)
+        ui = self.ui
+        self.statusLine = StatusLine(ui.statusLabel, ui.progressBar, ui.cancelButton)
         self.fitController = FitController(self.onFitProgress, self.onFitEnd)
         self.previewController = PreviewController(self._setPreviewText, self.onPreviewTaken)
-        self.curveController = CurveController(self.ui, self.logic, self.previewController)
+        self.curveController = CurveController(ui, self.logic, self.previewController)
         self.pointPlacer = PointPlacer(self.onPointsPlaced)
         self.sections = [PlaneSetController(self), IsotropicController(self), LabelsController(self)]
-        notice = self.logic.kernelNotice()
-        if notice:
-            self.ui.researchLabel.text = f"{notice}\n{self.ui.researchLabel.text}"
-
-        # Nothing may be chosen in a list of nodes while the scene is being filled: such lists are then half filled.
-        for event, slot in (
-            (slicer.mrmlScene.StartBatchProcessEvent, self.onSceneStartFilling),
-            (slicer.mrmlScene.StartImportEvent, self.onSceneStartImport),
-            (slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose),
-            (slicer.mrmlScene.EndBatchProcessEvent, self.onSceneFilled),
-        ):
-            self.addObserver(slicer.mrmlScene, event, slot)
-        ui = self.ui
-        ui.inputSelector.connect("checkedNodesChanged()", self.onInputsChecked)
-        ui.outputPlanesSelector.connect("checkedNodesChanged()", self.onOutputPlanesChecked)
         ui.planeSelector.connect("nodeAddedByUser(vtkMRMLNode*)", self.onPlaneAddedByUser)
         ui.planeViewSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.updateButtons)
         ui.segmentSelector.connect("currentSegmentChanged(QString)", self.updateButtons)
-        for button, slot in (
+        self.connectButtons(
             (ui.applyButton, self.onApply),
             (ui.cancelButton, self.onCancel),
             (ui.finishButton, self.onFinish),
@@ -130,62 +111,37 @@ class GaussianMRIResamplingWidget(ScriptedLoadableModuleWidget, VTKObservationMi
             (ui.resampleButton, self.onResample),
             (ui.reportButton, self.onReport),
             (ui.exportButton, self.onExport),
-        ):
-            button.connect("clicked(bool)", slot)
+        )
         self.initializeParameterNode()
 
     def cleanup(self):
-        self.setParameterNode(None)
-        self.removeObservers()
+        Panel.cleanup(self)
         self.pointPlacer.stop()
         self.previewController.forget()
         for section in self.sections:
             section.end()
-        self.curveController.forget()
+        self.curveController.end()
         self.fitController.end()
-
-    def enter(self):
-        self.initializeParameterNode()
 
     def exit(self):
         """The views belong to the next module; the preview comes back with `enter`."""
-        self.setParameterNode(None)
+        Panel.exit(self)
         self.previewController.stop()
         self.curveController.stop()
 
     # Scene and parameters
 
-    def onSceneStartFilling(self, caller, event):
-        self.setParameterNode(None)
-
-    def onSceneStartImport(self, caller, event):
-        self.setParameterNode(None)
+    def releaseScene(self):
         self.previewController.forget()
         self.curveController.forget()
 
-    def onSceneStartClose(self, caller, event):
-        self.setParameterNode(None)
-        self.fitController.cancel()
+    def forgetScene(self):
         self._showFit("", None)
         for section in self.sections:
             section.forget()
-        self.previewController.forget()
-        self.curveController.forget()
         self._results = []
 
-    def onSceneFilled(self, caller, event):
-        if self.parent.isEntered:
-            self.initializeParameterNode()
-
-    @property
-    def parameters(self):
-        """The parameter node that the panel is connected to; None where the module is not shown."""
-        return self._parameterNode
-
-    def initializeParameterNode(self):
-        """Take the scene's parameter node, with defaults where the user has chosen nothing."""
-        self.setParameterNode(self.logic.getParameterNode())
-        parameters = self._parameterNode
+    def setDefaults(self, parameters):
         if not parameters.previewView:
             parameters.previewView = slicer.mrmlScene.GetNodeByID("vtkMRMLSliceNodeRed")
         if not parameters.curveView:
@@ -199,22 +155,9 @@ class GaussianMRIResamplingWidget(ScriptedLoadableModuleWidget, VTKObservationMi
         if not parameters.plane:
             parameters.plane = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLMarkupsPlaneNode")
 
-    def setParameterNode(self, parameterNode):
-        if self._parameterNode:
-            self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersChanged)
-            self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
-        self._parameterNode = parameterNode
-        if self._parameterNode:
-            self._parameterNodeGuiTag = self._parameterNode.connectGui(self.ui)
-            self.addObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersChanged)
-            self.onParametersChanged()
-
-    def onParametersChanged(self, caller=None, event=None):
-        parameters = self._parameterNode
+    def showParameters(self, parameters):
         if parameters is None:
             return
-        self._check(self.ui.inputSelector, parameters.inputVolumes)
-        self._check(self.ui.outputPlanesSelector, parameters.outputPlanes)
         self._warnOfInputs([node for node in parameters.inputVolumes if node])
         self.updateButtons()
         shown = parameters if self.parent.isEntered else None
@@ -228,26 +171,6 @@ class GaussianMRIResamplingWidget(ScriptedLoadableModuleWidget, VTKObservationMi
             self._warnedOf = chosen
             self.ui.inputWarningLabel.text = self.logic.inputWarnings(volumes)
 
-    @staticmethod
-    def _check(selector, nodes):
-        """Tick these nodes, and no others, in a checkable list."""
-        blocked = selector.blockSignals(True)
-        present = [node for node in nodes if node]
-        for node in selector.checkedNodes():
-            if node not in present:
-                selector.setCheckState(node, qt.Qt.Unchecked)
-        for node in present:
-            selector.setCheckState(node, qt.Qt.Checked)
-        selector.blockSignals(blocked)
-
-    def onInputsChecked(self):
-        if self._parameterNode:
-            self._parameterNode.inputVolumes = list(self.ui.inputSelector.checkedNodes())
-
-    def onOutputPlanesChecked(self):
-        if self._parameterNode:
-            self._parameterNode.outputPlanes = list(self.ui.outputPlanesSelector.checkedNodes())
-
     def updateButtons(self, *unused):
         parameters, ui = self._parameterNode, self.ui
         if parameters is None:
@@ -260,8 +183,8 @@ class GaussianMRIResamplingWidget(ScriptedLoadableModuleWidget, VTKObservationMi
             if volumes
             else _("Check at least one volume above; the Sample Data module has a synthetic spine.")
         )
-        ui.cancelButton.enabled = ui.finishButton.enabled = ui.progressBar.visible = fitting
-        ui.fitButtons.visible = fitting
+        self.statusLine.update(fitting)
+        ui.finishButton.enabled = ui.fitButtons.visible = fitting
         outputs = self._chosenPlanes() if parameters.outputPlanes or parameters.plane else []
         methods = [name for name in self.logic.METHODS if getattr(parameters, name)]
         ui.outputSelector.enabled = len(outputs) * len(methods) == 1
@@ -324,18 +247,17 @@ class GaussianMRIResamplingWidget(ScriptedLoadableModuleWidget, VTKObservationMi
 
     def onCancel(self, checked=False):
         self.fitController.cancel()
-        self._showFit(_("Cancelled; the scene is as it was."), None)
+        self.statusLine.showCancelled()
+        self.updateButtons()
 
     def onFinish(self, checked=False):
         self.fitController.finishEarly()
         self.ui.finishButton.enabled = False
 
     def _showFit(self, text, percent):
-        self.ui.statusLabel.text = text
+        self.statusLine.show(text, percent)
         if percent is None:
             self.updateButtons()
-        else:
-            self.ui.progressBar.value = percent
 
     def _setPreviewText(self, text):
         self.ui.previewLabel.text = text
@@ -353,9 +275,7 @@ class GaussianMRIResamplingWidget(ScriptedLoadableModuleWidget, VTKObservationMi
     def onPlaneAddedByUser(self, node):
         """The user asked for an empty plane and places it next."""
         self.logic.showHandles(node)
-        markupsLogic = slicer.modules.markups.logic()
-        markupsLogic.SetActiveList(node)
-        markupsLogic.StartPlaceMode(False)
+        startPlacing(node)
         self.addObserver(node, node.PointPositionDefinedEvent, self.onParametersChanged)
 
     def onPlaneFromView(self, checked=False):

@@ -12,82 +12,126 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..errors import GaussianMRIError
+
 
 class ProcessJob:
-    """A program that writes its progress as lines of JSON; its output is kept in a file.
+    """A program that makes a file, started, polled and asked as a `Job` is.
+
+    It writes its progress as lines of JSON, objects with `fraction` (0 to 1) and `text`; its output is kept in a file.
 
     Example:
-        >>> job = ProcessJob([sys.executable, "-m", "GaussianMRILib", ...], folder / "log.txt")   # doctest: +SKIP
-        >>> while job.poll() is None:                                                             # doctest: +SKIP
-        ...     for report in job.reports():
-        ...         print(report)
+        >>> job = ProcessJob(command, folder / "log.txt", folder / "model.ply")   # doctest: +SKIP
+        >>> job.start()                                                           # doctest: +SKIP
+        >>> while not job.poll():                                                 # doctest: +SKIP
+        ...     print(job.describe())
+        >>> job.result()                                                          # doctest: +SKIP
 
     Args:
         command: program and arguments.
         log: file for all that it prints; replaced.
+        made: the file that it makes.
         environment: variables to set besides the present ones.
+
+    Attributes:
+        last: the last report of the program; empty before the first.
     """
 
     def __init__(
-        self, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+        self, command: Sequence[str], log: Path, made: Path, *, environment: Mapping[str, str] | None = None
     ) -> None:
-        self.log = log
+        self.last: dict[str, Any] = {}
+        self._command, self._log, self._made = list(command), log, made
+        self._environment = environment or {}
         self._read = 0
+        self._cancelled = False
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the program."""
         options: dict[str, Any] = {"start_new_session": True}
         if sys.platform == "win32":
             options = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
-        with open(log, "wb") as output:
+        with open(self._log, "wb") as output:
             self._process = subprocess.Popen(
-                list(command),
+                self._command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **(environment or {})},
+                env={**os.environ, **self._environment},
                 **options,
             )
 
-    def poll(self) -> int | None:
-        """The exit status, or None while the program runs."""
-        return self._process.poll()
-
-    def reports(self) -> list[dict[str, Any]]:
-        """The reports that came since the last call; other lines are left to `tail`."""
-        with open(self.log, "rb") as file:
+    def poll(self) -> bool:
+        """Whether the program has ended (done, failed or cancelled); reads what it has reported."""
+        ended = self._status() is not None  # before the reports: a program that has ended has written them all
+        text = b""
+        with contextlib.suppress(OSError), open(self._log, "rb") as file:  # somebody may have removed the folder
             file.seek(self._read)
             text = file.read()
         whole = text[: text.rfind(b"\n") + 1]
         self._read += len(whole)
-        found = []
         for line in whole.splitlines():
             with contextlib.suppress(ValueError):
                 value = json.loads(line)
                 if isinstance(value, dict):
-                    found.append(value)
-        return found
+                    self.last = value
+        return ended
 
-    def tail(self, lines: int = 8) -> str:
-        """The last lines that are no reports: what the program said when it failed."""
-        said = []
-        for line in self.log.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.strip() and not line.startswith("{"):
-                said.append(line)
-        return "\n".join(said[-lines:])
+    @property
+    def fraction(self) -> float:
+        """How much is done, 0 to 1."""
+        return float(self.last.get("fraction", 0.0))
+
+    def describe(self) -> str:
+        """One line for a status label."""
+        return str(self.last.get("text", "starting"))
+
+    def result(self) -> Path:
+        """The file that the program has made, once `poll` says that it has ended.
+
+        Raises:
+            GaussianMRIError: it was cancelled, or failed: with the last lines that it wrote, reports left out.
+        """
+        status = self._status()
+        if self._cancelled:
+            raise GaussianMRIError("The program was cancelled.")
+        if status is None:
+            raise GaussianMRIError("The program has not ended yet.")
+        if status or not self._made.is_file():
+            said = self._tail() or f"The program ended with status {status} and did not make {self._made}."
+            raise GaussianMRIError(f"{said}\nAll that it wrote is in {self._log}.")
+        return self._made
 
     def cancel(self, patience: float = 5.0) -> None:
         """End the program and all that it started; first politely, after `patience` seconds by force."""
-        if self._process.poll() is not None:
+        if self._process is None or self._process.poll() is not None:
             return
-        self._signal(force=False)
+        self._cancelled = True
+        self._signal(self._process.pid, force=False)
         try:
             self._process.wait(patience)
         except subprocess.TimeoutExpired:
-            self._signal(force=True)
+            self._signal(self._process.pid, force=True)
             self._process.wait()
 
-    def _signal(self, force: bool) -> None:
+    def _status(self) -> int | None:
+        """The exit status, or None while there is none."""
+        return None if self._process is None else self._process.poll()
+
+    def _tail(self, lines: int = 8) -> str:
+        """The last lines that are no reports: what the program said when it failed."""
+        written = ""
+        with contextlib.suppress(OSError):
+            written = self._log.read_text(encoding="utf-8", errors="replace")
+        said = [line for line in written.splitlines() if line.strip() and not line.startswith("{")]
+        return "\n".join(said[-lines:])
+
+    @staticmethod
+    def _signal(pid: int, force: bool) -> None:
         if sys.platform == "win32":
             # Windows knows no signals between programs; its tool ends children, too.
-            subprocess.run(["taskkill", "/F", "/T", "/PID", str(self._process.pid)], capture_output=True)
+            subprocess.run(["taskkill", "/F", "/T", "/PID", str(pid)], capture_output=True)
             return
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL if force else signal.SIGTERM)
+            os.killpg(pid, signal.SIGKILL if force else signal.SIGTERM)

@@ -38,6 +38,7 @@ def main() -> None:
             app.load_module(file)
             print("Loaded", file)
         exec(given.python_code, {})
+        print("What the panels share is", sys.modules["GaussianMRIPanelLib"].__file__)
         print("The library is", sys.modules["GaussianMRILib"].__file__)
         app.quit()
 

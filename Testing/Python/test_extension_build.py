@@ -23,7 +23,8 @@ ROOT = Path(__file__).resolve().parents[2]
 STAND_IN = ROOT / "Testing" / "CMake"
 MODULES = Path("lib/Slicer-5.12/qt-scripted-modules")
 MODULE = ROOT / "GaussianMRI" / "GaussianMRIResampling"
-MODULE_FOLDERS = [path for path in sorted((ROOT / "GaussianMRI").iterdir()) if path.is_dir()]
+SHARED = ROOT / "GaussianMRI" / "GaussianMRIPanelLib"
+MODULE_FOLDERS = [path for path in sorted((ROOT / "GaussianMRI").iterdir()) if path.is_dir() and path != SHARED]
 
 # Programs of this Python's environment (cmake, ninja) come first.
 PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
@@ -85,8 +86,9 @@ def test_every_file_is_packaged(installed: Path) -> None:
     assert files(modules / "GaussianMRILib", *kinds) == library and len(library) > 80
     # Slicer puts the files of all modules into one folder, where their names must not meet.
     each = [files(folder, ".py", ".ui", ".png", ".txt") - {"CMakeLists.txt"} for folder in MODULE_FOLDERS]
-    module = set().union(*each)
-    assert len(module) == sum(len(names) for names in each)
+    shared = {f"{SHARED.name}/{name}" for name in files(SHARED, ".py")}
+    module = set().union(shared, *each)
+    assert len(module) == len(shared) + sum(len(names) for names in each) and len(shared) > 4
     packaged = {
         name for name in files(modules, ".py", ".ui", ".png", ".txt") if "GaussianMRILib/" not in name
     }
@@ -158,6 +160,22 @@ def test_ctest_runs_the_tests_of_the_module(build: Path) -> None:
     assert re.search(r"Ran [1-9]\d* tests? in", done.stdout)
     assert f"Loaded {build / MODULES / 'GaussianMRIResampling.py'}" in done.stdout
     assert f"The library is {build / MODULES / 'GaussianMRILib'}" in done.stdout
+    assert f"What the panels share is {build / MODULES / 'GaussianMRIPanelLib'}" in done.stdout
+
+
+@pytest.mark.slow
+def test_modules_load_from_the_package(installed: Path) -> None:
+    """With their panels, and with nothing of this checkout but the stand-in for Slicer."""
+    pytest.importorskip("slicer", reason="needs slicer-core", exc_type=ImportError)
+    pytest.importorskip("PySide6.QtWidgets", reason="needs PySide6_Essentials", exc_type=ImportError)
+    names = [folder.name for folder in MODULE_FOLDERS]
+    code = f"import slicer; [getattr(slicer.modules, name.lower()).widgetRepresentation() for name in {names}]"
+    options = ("--additional-module-paths", installed / MODULES, "--python-code", code)
+    done = run(sys.executable, STAND_IN / "launcher.py", *options, cwd=installed)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert len(re.findall(r"^Loaded ", done.stdout, re.MULTILINE)) == len(names) == 3
+    assert f"What the panels share is {installed / MODULES / 'GaussianMRIPanelLib'}" in done.stdout
+    assert f"The library is {installed / MODULES / 'GaussianMRILib'}" in done.stdout
 
 
 @pytest.mark.slow

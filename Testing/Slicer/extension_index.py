@@ -21,6 +21,8 @@ from urllib.parse import urlsplit
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = ("GaussianMRIResampling", "GaussianMRIGrading", "GaussianMRICinematic")
+#: What the panels of the modules share: a package beside them.
+SHARED = "GaussianMRIPanelLib"
 #: Words by which people find each module in the description.
 WORDS = {"GaussianMRIResampling": "oblique plane", "GaussianMRIGrading": "grades", "GaussianMRICinematic": "cinematic"}
 SCHEMAS = re.compile(
@@ -120,6 +122,9 @@ def check_metadata(root: Path) -> Iterator[str]:
     folders = {path.name for path in (root / "GaussianMRI").iterdir() if (path / f"{path.name}.py").is_file()}
     if folders != set(MODULES):
         yield f"the modules are {sorted(folders)}"
+    built = re.findall(r"add_subdirectory\((\w+)\)", (root / "GaussianMRI" / "CMakeLists.txt").read_text(encoding="utf-8"))
+    if sorted(built) != sorted([SHARED, *MODULES]):
+        yield f"the extension is built of {sorted(built)}, not of the modules and {SHARED}"
     for module, word in WORDS.items():
         if word not in description.lower():
             yield f"the description does not tell of {module} (no '{word}')"
@@ -190,7 +195,7 @@ def check_sources(root: Path) -> Iterator[str]:
             for node in tree.body:
                 for name in _imported(node):
                     top = name.split(".")[0]
-                    if top not in AT_FILE_SCOPE and not top.startswith(tuple(f"{module}Lib" for module in MODULES)):
+                    if top not in AT_FILE_SCOPE | {SHARED, *(f"{module}Lib" for module in MODULES)}:
                         yield f"{where} imports {name} at file scope"
     for path in (root / name for name in _tracked(root)):
         if path.suffix in BINARIES:

@@ -57,6 +57,11 @@ MODULE = "GaussianMRI/GaussianMRIGrading/GaussianMRIGrading.py"
         ("entry of the index", with_entry(scm_url="https://github.com/a/GaussianMRI"), "not SlicerGaussianMRI"),
         ("entry of the index", with_entry(build_dependencies=[]), "dependencies differ"),
         ("entry of the index", replaced("CMakeLists.txt", '"Filtering"', '"Spine"'), "categories differ"),
+        (
+            "metadata of the extension",
+            replaced("GaussianMRI/CMakeLists.txt", "add_subdirectory(GaussianMRIPanelLib)\n", ""),
+            "the extension is built of",
+        ),
         ("metadata of the extension", replaced("CMakeLists.txt", "grades stenosis", "helps with"), "Grading"),
         ("metadata of the extension", replaced("CMakeLists.txt", "no patents", "nothing"), "nothing of patents"),
         ("metadata of the extension", replaced("CMakeLists.txt", '"GaussianMRI developers"', "${WHO}"), "CONTRIBUTORS"),

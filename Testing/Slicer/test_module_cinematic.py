@@ -127,8 +127,8 @@ def test_start_makes_a_model_in_the_background_and_shows_it(app: Any, panel: Any
     parameters.inputVolume, parameters.look = volume, "CT bone"
     parameters.folder = str(tmp_path / "work")
     parameters.frames, parameters.size = 12, 64
-    start = panel.logic.startJob
-    panel.logic.startJob = lambda *a: start(*a, iterations=40)
+    make = panel.logic.modelJob
+    panel.logic.modelJob = lambda *a: make(*a, iterations=40)
     panel.ui.applyButton.click()
     assert panel.jobController.running and panel.ui.cancelButton.enabled
     seen = set()

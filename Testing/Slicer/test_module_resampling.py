@@ -30,8 +30,8 @@ from GaussianMRILib.mrml.views import composite_of
 
 
 def test_the_module_file_imports_nothing_that_slicer_does_not_have_at_hand() -> None:
-    allowed = {"enum", "importlib", "os", "sys", "typing", "unittest", "qt", "vtk", "slicer"}
-    for path in [MODULE, *(MODULE.parent / "GaussianMRIResamplingLib").glob("*.py")]:
+    allowed = {"enum", "os", "pathlib", "sys", "typing", "unittest", "ctk", "qt", "vtk", "slicer"}
+    for path in [MODULE, *MODULE.parents[1].glob("GaussianMRIPanelLib/*.py"), *MODULE.parent.glob("*Lib/*.py")]:
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             names = []
             if isinstance(node, ast.Import):
@@ -40,7 +40,7 @@ def test_the_module_file_imports_nothing_that_slicer_does_not_have_at_hand() -> 
                 names = [node.module or ""]
             for name in names:
                 top = name.split(".")[0]
-                assert top in allowed | {"GaussianMRIResamplingLib"}, (
+                assert top in allowed | {"GaussianMRIResamplingLib", "GaussianMRIPanelLib"}, (
                     f"{path.name} imports {name} at file scope"
                 )
 

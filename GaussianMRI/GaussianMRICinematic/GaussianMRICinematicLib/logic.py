@@ -1,11 +1,13 @@
-import enum
 import json
 import os
 import shutil
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import slicer
+from GaussianMRIPanelLib.jobController import finished
+from GaussianMRIPanelLib.logic import Menu, PanelLogic
 from slicer import (
     vtkMRMLMarkupsPlaneNode,
     vtkMRMLMarkupsROINode,
@@ -14,17 +16,9 @@ from slicer import (
 )
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
-from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
 #: Stands for the look of the volume in the Volume Rendering module.
 FROM_DISPLAY = "Volume Rendering"
-
-
-class Menu(enum.Enum):
-    """What a menu offers: names are for scripts and saved scenes, values for people."""
-
-    def label(self):
-        return _(self.value)
 
 
 class Quality(Menu):
@@ -59,49 +53,19 @@ class GaussianMRICinematicParameterNode:
     pixels: Annotated[int, WithinRange(64, 4096)] = 512
 
 
-class GaussianMRICinematicLogic(ScriptedLoadableModuleLogic):
+class GaussianMRICinematicLogic(PanelLogic):
     """Cinematic models of volumes, without a panel.
 
     Example::
 
       logic = slicer.modules.gaussianmricinematic.widgetRepresentation().self().logic
-      job = logic.startJob(volumeNode, "CT bone", "/path/to/folder")
-      while job.poll() is None:
-          slicer.app.processEvents()
-      view = logic.showModel("/path/to/folder/model.ply", planeNode)
+      path = logic.makeModel(volumeNode, "CT bone", "/path/to/folder")
+      view = logic.showModel(path, planeNode)
     """
 
+    TITLE = _("Gaussian MRI Cinematic")
+    PARAMETERS = GaussianMRICinematicParameterNode
     MODEL, JOB, LOG = "model.ply", "job.json", "log.txt"
-
-    def getParameterNode(self):
-        return GaussianMRICinematicParameterNode(super().getParameterNode())
-
-    def ensurePackages(self):
-        """Install what Slicer does not bring, after asking. See `GaussianMRILib.mrml.dependencies`."""
-        from GaussianMRILib.mrml.dependencies import ensure_packages
-
-        ensure_packages(_("Gaussian MRI Cinematic"), cuda=True)
-
-    @staticmethod
-    def kernelNotice():
-        """A sentence where work is slow for want of compiled kernels, else empty."""
-        from GaussianMRILib.mrml.panels import kernel_notice
-
-        return kernel_notice()
-
-    @staticmethod
-    def packagesMissing():
-        """Packages that `ensurePackages` would install."""
-        from GaussianMRILib.mrml.dependencies import packages_missing
-
-        return packages_missing()
-
-    @staticmethod
-    def defaultVolume():
-        """The volume to offer first: the one in the Red view, else the first; None without any."""
-        from GaussianMRILib.mrml.panels import default_volume
-
-        return default_volume(slicer.mrmlScene)
 
     def lookNames(self):
         """Names of looks: that of Volume Rendering, and the presets."""
@@ -126,7 +90,14 @@ class GaussianMRICinematicLogic(ScriptedLoadableModuleLogic):
             )
         return preset_of_display(found[0])
 
-    def startJob(
+    def makeModel(self, volumeNode, look, folder, **options):
+        """Make a model and wait for it; the application stays responsive meanwhile.
+
+        :return: path of the model.
+        """
+        return finished(self.modelJob(volumeNode, look, folder, **options)).result()
+
+    def modelJob(
         self,
         volumeNode,
         look,
@@ -138,7 +109,7 @@ class GaussianMRICinematicLogic(ScriptedLoadableModuleLogic):
         planes="any",
         iterations=None,
     ):
-        """Render pictures of a volume and learn a model from them, in a process of its own.
+        """A process that renders pictures of a volume and learns a model from them: its files are there, it is not started.
 
         In a folder with an unfinished job of the same settings, that job continues.
 
@@ -150,7 +121,7 @@ class GaussianMRICinematicLogic(ScriptedLoadableModuleLogic):
         :param size: side of the pictures, pixels.
         :param planes: "any" or "axial".
         :param iterations: of the training, with all schedules in proportion; default: of the quality.
-        :return: `GaussianMRILib.mrml.process.ProcessJob`.
+        :return: `GaussianMRILib.mrml.process.ProcessJob`, whose result is the path of the model in this folder.
         """
         import numpy as np
 
@@ -166,6 +137,7 @@ class GaussianMRICinematicLogic(ScriptedLoadableModuleLogic):
         box = None if region is None else box_from_roi(region).T.tolist()
         check_scalar(volumeNode)
         affine = matrix_to_world(volumeNode) @ ijk_to_ras(volumeNode)
+        folder = os.path.abspath(folder)
         os.makedirs(folder, exist_ok=True)
         volume = os.path.join(folder, "volume.npz")
         np.savez(volume, pixels=slicer.util.arrayFromVolume(volumeNode), ijk_to_ras=affine)
@@ -188,9 +160,9 @@ class GaussianMRICinematicLogic(ScriptedLoadableModuleLogic):
         library = os.path.dirname(os.path.dirname(os.path.abspath(GaussianMRILib.__file__)))
         paths = os.pathsep.join(filter(None, [library, os.environ.get("PYTHONPATH", "")]))
         command = [python, "-m", "GaussianMRILib.cinematic.worker", path]
-        from pathlib import Path
-
-        return ProcessJob(command, Path(folder, self.LOG), {"PYTHONPATH": paths})
+        return ProcessJob(
+            command, Path(folder, self.LOG), Path(folder, self.MODEL), environment={"PYTHONPATH": paths}
+        )
 
     def showModel(self, path, planeNode=None, flipped=False, mostPixels=512, changed=None, view=0):
         """Show a model in a 3D view, cut by a markups plane or slice view.

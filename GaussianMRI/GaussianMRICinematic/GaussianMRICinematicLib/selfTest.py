@@ -1,35 +1,18 @@
 import os
-import unittest
 
 import slicer
-from slicer.ScriptedLoadableModule import ScriptedLoadableModuleTest
+from GaussianMRIPanelLib.selfTest import SelfTest
 
 from GaussianMRICinematicLib.logic import GaussianMRICinematicLogic
 
 
-class GaussianMRICinematicTest(ScriptedLoadableModuleTest):
-    """Runs in Slicer's self-tests; the library has tests of its own.
-
-    It installs nothing: where packages are missing it is skipped, and says which.
-    """
-
-    def setUp(self):
-        slicer.mrmlScene.Clear()
-
-    def runTest(self):
-        """What "Reload and Test" does, and slicer.selfTests."""
-        self.setUp()
-        try:
-            self.test_PlaneCutsModelOpen()
-        except unittest.SkipTest as skipped:
-            self.delayDisplay(f"Skipped: {skipped}")
+class GaussianMRICinematicTest(SelfTest):
+    """A model that a plane cuts."""
 
     def test_PlaneCutsModelOpen(self):
         """Of a red ball above a blue one, a plane between them that cuts upwards leaves the blue one."""
         logic = GaussianMRICinematicLogic()
-        missing = logic.packagesMissing()
-        if missing:
-            self.skipTest(f"not installed: {', '.join(missing)}")
+        self.needPackages(logic)
         import numpy as np
         import torch
 

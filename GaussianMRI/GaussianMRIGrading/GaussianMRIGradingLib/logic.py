@@ -1,8 +1,9 @@
-import enum
 import os
 from typing import Annotated
 
 import slicer
+from GaussianMRIPanelLib.jobController import finished
+from GaussianMRIPanelLib.logic import Device, Menu, PanelLogic
 from slicer import (
     vtkMRMLMarkupsFiducialNode,
     vtkMRMLMarkupsLineNode,
@@ -12,14 +13,6 @@ from slicer import (
 )
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import Choice, parameterNodeWrapper
-from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
-
-
-class Menu(enum.Enum):
-    """What a menu offers: names are for scripts and saved scenes, values for people."""
-
-    def label(self):
-        return _(self.value)
 
 
 class DiscSource(Menu):
@@ -27,12 +20,6 @@ class DiscSource(Menu):
     points = "Two to four points"
     line = "A line from front to back"
     plane = "A plane"
-
-
-class Device(Menu):
-    auto = "Automatic"
-    cpu = "Processor (CPU)"
-    cuda = "Graphics card (CUDA)"
 
 
 InputType = Menu(
@@ -65,7 +52,7 @@ class GaussianMRIGradingParameterNode:
     gradedPlane: vtkMRMLMarkupsPlaneNode
 
 
-class GaussianMRIGradingLogic(ScriptedLoadableModuleLogic):
+class GaussianMRIGradingLogic(PanelLogic):
     """Grades of discs, without a panel.
 
     Example::
@@ -80,49 +67,15 @@ class GaussianMRIGradingLogic(ScriptedLoadableModuleLogic):
     Everything here is also in `GaussianMRILib.mrml`: `grade_disc`, `show_grades`, `staleness`, ...
     """
 
+    TITLE = _("Gaussian MRI Grading")
+    PARAMETERS = GaussianMRIGradingParameterNode
+    PACKAGES = ("monai>=1.3",)
+    #: What writes DICOM Structured Reports (part of Slicer 5.12).
+    REPORTS = "highdicom>=0.22"
     GRADES = "GaussianMRI.Grades"
     #: Attribute of planes that says which disc and input they were made for.
     ORIGIN = "GaussianMRI.GradeOrigin"
     PICTURE = "GaussianMRIGrading.png"
-    NETWORKS = "monai>=1.3"
-
-    def getParameterNode(self):
-        return GaussianMRIGradingParameterNode(super().getParameterNode())
-
-    def ensurePackages(self, cuda=False, report=False):
-        """Install what Slicer does not bring, after asking. See `GaussianMRILib.mrml.dependencies`.
-
-        :param report: also what writes DICOM Structured Reports (part of Slicer 5.12).
-        """
-        from GaussianMRILib.mrml.dependencies import ensure_packages
-
-        others = [self.NETWORKS] + (["highdicom>=0.22"] if report else [])
-        ensure_packages(_("Gaussian MRI Grading"), cuda=cuda, others=others)
-
-    @staticmethod
-    def kernelNotice():
-        """A sentence where work is slow for want of compiled kernels, else empty."""
-        from GaussianMRILib.mrml.panels import kernel_notice
-
-        return kernel_notice()
-
-    def packagesMissing(self):
-        """Packages that `ensurePackages` would install."""
-        from GaussianMRILib.mrml.dependencies import packages_missing
-
-        return packages_missing([self.NETWORKS])
-
-    @staticmethod
-    def defaultVolume():
-        """The volume to offer first: the one in the Red view, else the first; None without any."""
-        from GaussianMRILib.mrml.panels import default_volume
-
-        return default_volume(slicer.mrmlScene)
-
-    @staticmethod
-    def inSceneFolder(name):
-        """Path of a file in the folder that the scene was last loaded from or saved to."""
-        return os.path.join(slicer.mrmlScene.GetRootDirectory() or "", name)
 
     # Discs
 
@@ -163,6 +116,13 @@ class GaussianMRIGradingLogic(ScriptedLoadableModuleLogic):
             list(volumeNodes), disc, [checkpoints] if checkpoints else [], inputType, **options
         )
 
+    @staticmethod
+    def gradingJob(request):
+        """A grading that is not carried out yet; see `GaussianMRILib.mrml.grading.GradingJob`."""
+        from GaussianMRILib.mrml.grading import GradingJob
+
+        return GradingJob(request)
+
     def show(self, result, volumeNodes, planeNode=None, origin=""):
         """Put grades on a plane; the grades of the same disc and input, from the same origin, are replaced."""
         from GaussianMRILib import mrml
@@ -181,15 +141,12 @@ class GaussianMRIGradingLogic(ScriptedLoadableModuleLogic):
 
     def grade(self, volumeNodes, disc, checkpoints, inputType="acquired", planeNode=None, **options):
         """Grade and wait for the plane with the labels; the application stays responsive."""
-        from GaussianMRILib.mrml.grading import NO_CHECKPOINT, GradingJob
+        from GaussianMRILib.mrml.grading import NO_CHECKPOINT
 
         if not checkpoints:
             raise ValueError(NO_CHECKPOINT)
-        job = GradingJob(self.request(volumeNodes, disc, checkpoints, inputType, **options))
-        job.start()
-        while not job.poll():
-            slicer.app.processEvents()
-        return self.show(job.result(), volumeNodes, planeNode)
+        request = self.request(volumeNodes, disc, checkpoints, inputType, **options)
+        return self.show(finished(self.gradingJob(request)).result(), volumeNodes, planeNode)
 
     @staticmethod
     def describe(planeNode):
@@ -244,13 +201,6 @@ class GaussianMRIGradingLogic(ScriptedLoadableModuleLogic):
         from GaussianMRILib.mrml.grading_results import grades_table
 
         return grades_table(slicer.mrmlScene)
-
-    @staticmethod
-    def showTable(tableNode):
-        """Show a table beside the views."""
-        from GaussianMRILib.mrml.panels import show_table
-
-        show_table(tableNode, slicer.app.applicationLogic(), slicer.app.layoutManager())
 
     @staticmethod
     def showCrops(planeNode):

@@ -1,35 +1,17 @@
-import unittest
-
 import slicer
 import vtk
-from slicer.ScriptedLoadableModule import ScriptedLoadableModuleTest
+from GaussianMRIPanelLib.selfTest import SelfTest
 
 from GaussianMRIGradingLib.logic import GaussianMRIGradingLogic
 
 
-class GaussianMRIGradingTest(ScriptedLoadableModuleTest):
-    """Runs in Slicer's self-tests; the library has tests of its own.
-
-    It installs nothing: where packages are missing it is skipped, and says which.
-    """
-
-    def setUp(self):
-        slicer.mrmlScene.Clear()
-
-    def runTest(self):
-        """What "Reload and Test" does, and slicer.selfTests."""
-        self.setUp()
-        try:
-            self.test_LeftIsLeft()
-        except unittest.SkipTest as skipped:
-            self.delayDisplay(f"Skipped: {skipped}")
+class GaussianMRIGradingTest(SelfTest):
+    """What a network sees."""
 
     def test_LeftIsLeft(self):
         """A bright spot on the patient's left is in the left half of what a network sees, at its place in space."""
         logic = GaussianMRIGradingLogic()
-        missing = logic.packagesMissing()
-        if missing:
-            self.skipTest(f"not installed: {', '.join(missing)}")
+        self.needPackages(logic)
         import numpy as np
 
         from GaussianMRILib.mrml.grading import carry_out

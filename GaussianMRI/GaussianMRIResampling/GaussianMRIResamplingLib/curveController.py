@@ -1,5 +1,7 @@
 import qt
 import slicer
+from GaussianMRIPanelLib.jobController import JobController
+from GaussianMRIPanelLib.placing import startPlacing
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
@@ -12,8 +14,6 @@ class CurveController(VTKObservationMixin):
     :param fields: the panel's PreviewController, which keeps the field of a node.
     """
 
-    INTERVAL_MS = 50
-
     def __init__(self, ui, logic, fields):
         VTKObservationMixin.__init__(self)
         self._ui, self._logic, self._fields = ui, logic, fields
@@ -21,11 +21,8 @@ class CurveController(VTKObservationMixin):
         self._curve = None
         self._preview = None
         self._shown = None
-        self._job = None
         self._made = ""
-        self._timer = qt.QTimer()
-        self._timer.setInterval(self.INTERVAL_MS)
-        self._timer.connect("timeout()", self._poll)
+        self._volume = JobController(self._showProgress, self._onVolumeEnd, _("There is no volume."), interval=50)
         ui.curveSelector.connect("nodeAddedByUser(vtkMRMLNode*)", self.onCurveAddedByUser)
         for button, slot in (
             (ui.curveImageButton, self.onImage),
@@ -43,7 +40,7 @@ class CurveController(VTKObservationMixin):
     @property
     def running(self):
         """Whether a volume is being rendered."""
-        return self._job is not None
+        return self._volume.running
 
     def refresh(self, parameters):
         """Show what the parameter node asks for; None: no preview."""
@@ -58,16 +55,18 @@ class CurveController(VTKObservationMixin):
 
     def forget(self):
         """After the scene was closed nothing of it may be held."""
-        self._cancel()
         self._made = ""
         self.refresh(None)
+
+    def end(self):
+        """For a panel that goes."""
+        self._volume.end()
+        self.forget()
 
     def onCurveAddedByUser(self, node):
         """The user asked for an empty curve and places its points next."""
         node.CreateDefaultDisplayNodes()
-        markupsLogic = slicer.modules.markups.logic()
-        markupsLogic.SetActiveList(node)
-        markupsLogic.StartPlaceMode(True)
+        startPlacing(node, several=True)
 
     # Preview
 
@@ -218,13 +217,13 @@ class CurveController(VTKObservationMixin):
             straight, slab = self._straight(), self._slab()
             nodes = parameters.field, parameters.curve, parameters.curveOutput
             folding = straight.curve.folding(straight.width, slab["slab"])
-            self._tell(self._keep(straight, *straight_images(straight, **slab), *nodes, folding))
+            self._tell(self._keep(straight, *straight_images(straight, **slab), *nodes, folding)[1])
 
     def onVolume(self, checked=False):
         """Render the volume beside the user interface; while it is rendered the same button cancels it."""
         if self.running:
-            self._cancel()
-            self._tell(_("Cancelled; the scene is as it was."))
+            self._volume.cancel()
+            self._onVolumeEnd(None, _("Cancelled; the scene is as it was."), None)
             return
         parameters = self._parameters
         with slicer.util.tryWithErrorDisplay(_("There is no volume."), waitCursor=True):
@@ -234,34 +233,17 @@ class CurveController(VTKObservationMixin):
 
             straight = self._straight()  # the curve may be moved meanwhile
             nodes = parameters.field, parameters.curve, parameters.curveOutput
-            job = Job(lambda job: straight_images(straight, job=job), "straightened volume")
-            self._job = job, straight, nodes
-            job.start()
-            self._timer.start()
+            self._volume.begin(
+                Job(lambda job: straight_images(straight, job=job), "straightened volume"),
+                lambda job: self._keep(straight, *job.result(), *nodes, straight.folding),
+            )
         self._updateButtons()
 
-    def _cancel(self):
-        self._timer.stop()
-        running, self._job = self._job, None
-        if running:
-            running[0].cancel()
-        self._updateButtons()
+    def _showProgress(self, text, percent):
+        self._ui.curveProgressBar.value = percent
 
-    def _poll(self):
-        if self._job is None or slicer.mrmlScene.IsBatchProcessing():  # nothing is put into a scene that is being filled
-            return
-        running = self._job
-        job, straight, nodes = running
-        ended = job.poll()
-        if running is not self._job:  # cancelled by an event meanwhile
-            return
-        self._ui.curveProgressBar.value = round(100 * job.fraction)
-        if not ended:
-            return
-        self._timer.stop()
-        self._job = None
-        with slicer.util.tryWithErrorDisplay(_("There is no volume."), waitCursor=True):
-            self._tell(self._keep(straight, *job.result(), *nodes, straight.folding))
+    def _onVolumeEnd(self, node, text, job):
+        self._tell(text)
         self._updateButtons()
 
     def _straight(self):
@@ -275,10 +257,10 @@ class CurveController(VTKObservationMixin):
         from GaussianMRILib.mrml.curves import straight_to_node
 
         if not (fieldNode.GetScene() and curveNode.GetScene()):
-            return _("The fit or the curve was removed meanwhile; nothing is kept.")
+            return None, _("The fit or the curve was removed meanwhile; nothing is kept.")
         output = output if output is not None and output.GetScene() else None
         made = straight_to_node(straight, images, planes, fieldNode, curveNode, output)
-        return "\n".join(line for line in (self._logic.describe([made]), folding) if line)
+        return made, "\n".join(line for line in (self._logic.describe([made]), folding) if line)
 
     def onPlanes(self, checked=False):
         """Planes across the curve, which are checked to be resampled."""

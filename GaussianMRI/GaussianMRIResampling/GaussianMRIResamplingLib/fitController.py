@@ -1,6 +1,5 @@
+from GaussianMRIPanelLib.jobController import JobController
 from slicer.i18n import tr as _
-
-from GaussianMRIResamplingLib.jobController import JobController
 
 
 class FitController(JobController):

@@ -1,6 +1,5 @@
+from GaussianMRIPanelLib.jobController import JobSection
 from slicer.i18n import tr as _
-
-from GaussianMRIResamplingLib.jobController import JobSection
 
 
 class LabelsController(JobSection):

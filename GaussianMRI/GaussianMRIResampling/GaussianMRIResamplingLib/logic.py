@@ -1,8 +1,8 @@
-import enum
-import os
 from typing import Annotated
 
 import slicer
+from GaussianMRIPanelLib.jobController import finished
+from GaussianMRIPanelLib.logic import Device, Menu, PanelLogic
 from slicer import (
     vtkMRMLMarkupsCurveNode,
     vtkMRMLMarkupsFiducialNode,
@@ -15,25 +15,11 @@ from slicer import (
 )
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
-from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
-
-
-class Menu(enum.Enum):
-    """What a menu offers: names are for scripts and saved scenes, values for people."""
-
-    def label(self):
-        return _(self.value)
 
 
 class Preset(Menu):
     fast = "Fast (recommended)"
     paper = "As published (minutes to hours)"
-
-
-class Device(Menu):
-    auto = "Automatic"
-    cpu = "Processor (CPU)"
-    cuda = "Graphics card (CUDA)"
 
 
 class Poses(Menu):
@@ -150,7 +136,7 @@ class GaussianMRIResamplingParameterNode:
     reference: vtkMRMLScalarVolumeNode
 
 
-class GaussianMRIResamplingLogic(ScriptedLoadableModuleLogic):
+class GaussianMRIResamplingLogic(PanelLogic):
     """Fits, planes and resampled volumes of the scene, without a panel.
 
     Example::
@@ -161,42 +147,9 @@ class GaussianMRIResamplingLogic(ScriptedLoadableModuleLogic):
       volumes = logic.resample(field, [plane], ["gaussians", "spline"])
     """
 
+    TITLE = _("Gaussian MRI Resampling")
+    PARAMETERS = GaussianMRIResamplingParameterNode
     METHODS = ("gaussians", "spline", "voxel", "distance", "support")
-
-    def getParameterNode(self):
-        return GaussianMRIResamplingParameterNode(super().getParameterNode())
-
-    def ensurePackages(self, cuda=False):
-        """Install what Slicer does not bring, after asking. See `GaussianMRILib.mrml.dependencies`."""
-        from GaussianMRILib.mrml.dependencies import ensure_packages
-
-        ensure_packages(_("Gaussian MRI Resampling"), cuda=cuda)
-
-    @staticmethod
-    def kernelNotice():
-        """A sentence where fits are slow for want of compiled kernels, else empty."""
-        from GaussianMRILib.mrml.panels import kernel_notice
-
-        return kernel_notice()
-
-    @staticmethod
-    def packagesMissing():
-        """Packages that `ensurePackages` would install."""
-        from GaussianMRILib.mrml.dependencies import packages_missing
-
-        return packages_missing()
-
-    @staticmethod
-    def defaultVolume():
-        """The volume to offer first: the one in the Red view, else the first; None without any."""
-        from GaussianMRILib.mrml.panels import default_volume
-
-        return default_volume(slicer.mrmlScene)
-
-    @staticmethod
-    def inSceneFolder(name):
-        """Path of a file in the folder that the scene was last loaded from or saved to."""
-        return os.path.join(slicer.mrmlScene.GetRootDirectory() or "", name)
 
     @staticmethod
     def fieldOf(volumeNodes, fieldNode):
@@ -231,7 +184,7 @@ class GaussianMRIResamplingLogic(ScriptedLoadableModuleLogic):
         from GaussianMRILib.mrml.jobs import FitJob
 
         volumeNodes = list(volumeNodes)
-        job = self._finished(FitJob(self.fitter(volumeNodes, **options)))
+        job = finished(FitJob(self.fitter(volumeNodes, **options)))
         return mrml.field_to_model(job.field(), volumes=volumeNodes, name=f"{volumeNodes[0].GetName()} field")
 
     # Planes
@@ -349,7 +302,7 @@ class GaussianMRIResamplingLogic(ScriptedLoadableModuleLogic):
 
         :param spacing: mm; None: the field's finest detail.
         """
-        job = self._finished(self.isotropicJob(fieldNode, spacing=spacing, roi=roi, axes=axes))
+        job = finished(self.isotropicJob(fieldNode, spacing=spacing, roi=roi, axes=axes))
         return job.node(node)
 
     @staticmethod
@@ -367,7 +320,7 @@ class GaussianMRIResamplingLogic(ScriptedLoadableModuleLogic):
 
     def resampleSegmentation(self, segmentationNode, onto, boundaries="smooth", spacing=None):
         """A segmentation at the voxels of a volume, or on a plane; the application stays responsive meanwhile."""
-        return self._finished(self.labelsJob(segmentationNode, onto, boundaries, spacing)).node()
+        return finished(self.labelsJob(segmentationNode, onto, boundaries, spacing)).node()
 
     @staticmethod
     def emptySegments(segmentationNode):
@@ -375,13 +328,6 @@ class GaussianMRIResamplingLogic(ScriptedLoadableModuleLogic):
         from GaussianMRILib.mrml.segments import empty_segments
 
         return empty_segments(segmentationNode)
-
-    @staticmethod
-    def _finished(job):
-        job.start()
-        while not job.poll():
-            slicer.app.processEvents()
-        return job
 
     # Results
 
@@ -426,13 +372,6 @@ class GaussianMRIResamplingLogic(ScriptedLoadableModuleLogic):
         from GaussianMRILib import mrml
 
         return mrml.report(fieldNode, list(nodes), reference=referenceNode, scene=slicer.mrmlScene)
-
-    @staticmethod
-    def showTable(tableNode):
-        """Show a table beside the views."""
-        from GaussianMRILib.mrml.panels import show_table
-
-        show_table(tableNode, slicer.app.applicationLogic(), slicer.app.layoutManager())
 
     def exportDicom(self, volumeNodes, folder):
         """Write each volume as a derived DICOM series in a folder of its own; returns the folders."""

@@ -1,4 +1,5 @@
 import slicer
+from GaussianMRIPanelLib.placing import startPlacing
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
@@ -22,9 +23,7 @@ class PointPlacer(VTKObservationMixin):
         self._points.SetMaximumNumberOfControlPoints(3)
         self.addObserver(self._points, self._points.PointPositionDefinedEvent, self._onPoint)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self._onClose)
-        markupsLogic = slicer.modules.markups.logic()
-        markupsLogic.SetActiveList(self._points)
-        markupsLogic.StartPlaceMode(True)
+        startPlacing(self._points, several=True)
 
     def stop(self):
         """Forget the points that were placed so far."""

@@ -1,35 +1,17 @@
-import unittest
-
 import slicer
 import vtk
-from slicer.ScriptedLoadableModule import ScriptedLoadableModuleTest
+from GaussianMRIPanelLib.selfTest import SelfTest
 
 from GaussianMRIResamplingLib.logic import GaussianMRIResamplingLogic
 
 
-class GaussianMRIResamplingTest(ScriptedLoadableModuleTest):
-    """Runs in Slicer's self-tests; the library has tests of its own.
-
-    It installs nothing: where packages are missing it is skipped, and says which.
-    """
-
-    def setUp(self):
-        slicer.mrmlScene.Clear()
-
-    def runTest(self):
-        """What "Reload and Test" does, and slicer.selfTests."""
-        self.setUp()
-        try:
-            self.test_PointIsFoundWhereItWasPut()
-        except unittest.SkipTest as skipped:
-            self.delayDisplay(f"Skipped: {skipped}")
+class GaussianMRIResamplingTest(SelfTest):
+    """A fit and a plane of it."""
 
     def test_PointIsFoundWhereItWasPut(self):
         """A bright point in a thick-slice volume appears on an oblique plane at the same RAS position."""
         logic = GaussianMRIResamplingLogic()
-        missing = logic.packagesMissing()
-        if missing:
-            self.skipTest(f"not installed: {', '.join(missing)}")
+        self.needPackages(logic)
         import numpy as np
 
         point = np.array([8.0, -11.0, 24.0])

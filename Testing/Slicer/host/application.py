@@ -213,6 +213,9 @@ class Application(Host):
         """
         path = Path(path).resolve()
         name, folder = path.stem, str(path.parent)
+        # What modules share lies in the module's folder or, in a checkout, in packages beside it.
+        packages = [str(found.parent) for found in path.parents[1].glob("*/__init__.py")]
+        own = tuple(each + os.sep for each in (folder, *packages))
         before, paths = set(sys.modules), list(sys.path)
         sys.path.insert(0, folder)
         self._undo.append(lambda: sys.path.__setitem__(slice(None), paths))
@@ -224,7 +227,7 @@ class Application(Host):
         def forget() -> None:
             for loaded in set(sys.modules) - before:
                 source = getattr(sys.modules[loaded], "__file__", None) or ""
-                if source.startswith(folder + os.sep):
+                if source.startswith(own):
                     del sys.modules[loaded]
 
         self._undo.append(forget)

@@ -1,0 +1,71 @@
+import enum
+import os
+
+import slicer
+from slicer.i18n import tr as _
+from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
+
+
+class Menu(enum.Enum):
+    """What a menu offers: names are for scripts and saved scenes, values for people."""
+
+    def label(self):
+        return _(self.value)
+
+
+class Device(Menu):
+    auto = "Automatic"
+    cpu = "Processor (CPU)"
+    cuda = "Graphics card (CUDA)"
+
+
+class PanelLogic(ScriptedLoadableModuleLogic):
+    """What every module offers without a panel."""
+
+    #: The module's name for people.
+    TITLE = ""
+    #: Class of the module's parameter node.
+    PARAMETERS = None
+    #: Requirements besides those of the library, of the form name or name>=version.
+    PACKAGES = ()
+
+    def getParameterNode(self):
+        return self.PARAMETERS(super().getParameterNode())
+
+    def ensurePackages(self, cuda=False, others=()):
+        """Install what Slicer does not bring, after asking. See `GaussianMRILib.mrml.dependencies`."""
+        from GaussianMRILib.mrml.dependencies import ensure_packages
+
+        ensure_packages(self.TITLE, cuda=cuda, others=[*self.PACKAGES, *others])
+
+    def packagesMissing(self):
+        """Packages that `ensurePackages` would install."""
+        from GaussianMRILib.mrml.dependencies import packages_missing
+
+        return packages_missing(self.PACKAGES)
+
+    @staticmethod
+    def kernelNotice():
+        """A sentence where work is slow for want of compiled kernels, else empty."""
+        from GaussianMRILib.mrml.panels import kernel_notice
+
+        return kernel_notice()
+
+    @staticmethod
+    def defaultVolume():
+        """The volume to offer first: the one in the Red view, else the first; None without any."""
+        from GaussianMRILib.mrml.panels import default_volume
+
+        return default_volume(slicer.mrmlScene)
+
+    @staticmethod
+    def inSceneFolder(name):
+        """Path of a file in the folder that the scene was last loaded from or saved to."""
+        return os.path.join(slicer.mrmlScene.GetRootDirectory() or "", name)
+
+    @staticmethod
+    def showTable(tableNode):
+        """Show a table beside the views."""
+        from GaussianMRILib.mrml.panels import show_table
+
+        show_table(tableNode, slicer.app.applicationLogic(), slicer.app.layoutManager())
