@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from .. import __version__
 from ..errors import GaussianMRIError
 from ..gaussians import BACKGROUND, GaussianField, GaussianLattice, PlaneBatch
 from ..gaussians.lattice import FULL_DENSITY
@@ -28,6 +27,7 @@ from ..stacks import (
     hulls_of,
     in_one_frame,
 )
+from ..version import __version__
 
 log = logging.getLogger("GaussianMRI")
 

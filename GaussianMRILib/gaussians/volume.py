@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,9 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import GaussianMRIError
 from ..geometry import ImagePlane, hull_corners
 from ..geometry.affine import check_spacing, unit_vector
-
-if TYPE_CHECKING:
-    from .field import GaussianField
+from .field_data import FieldData
 
 #: Pixels of a slab: enough for one kernel call to be worth it, and its images take some 32 MB.
 SLAB_PIXELS = 1 << 22
@@ -51,14 +48,14 @@ class VolumeGrid:
         return [self.plane(k) for k in range(self.shape[0])]
 
 
-def finest_spacing(field: GaussianField) -> float:
+def finest_spacing(field: FieldData) -> float:
     """mm: the lattice's finest pitch, or the pixels of a field without a lattice."""
     if field.lattice is not None:
         return float(field.lattice.pitch.min())
     return float(np.linalg.norm(field.slice_poses[0, :3, :2], axis=0).min())
 
 
-def volume_grid(field: GaussianField, spacing: float | None, box: ArrayLike | None, axes: str) -> VolumeGrid:
+def volume_grid(field: FieldData, spacing: float | None, box: ArrayLike | None, axes: str) -> VolumeGrid:
     """The smallest grid with every voxel of what was scanned in a box; see `GaussianField.volume`."""
     pose = field.slice_poses[0]
     if spacing is None:
@@ -102,7 +99,7 @@ def rendered_slabs(render_many: RenderMany, grid: VolumeGrid) -> Iterator[tuple[
         yield first, np.stack(render_many(planes))
 
 
-def _scanned_corners(field: GaussianField, box: ArrayLike | None) -> NDArray[np.float64]:
+def _scanned_corners(field: FieldData, box: ArrayLike | None) -> NDArray[np.float64]:
     """Corners (V, 3), RAS mm, of what was scanned in a box."""
     if box is None:
         return np.concatenate([hull_corners(hull) for hull in field.hulls])
