@@ -26,9 +26,9 @@ from .comparison import (
 )
 
 if TYPE_CHECKING:
-    from ..evaluation import IsotropicScan
     from ..geometry import ImagePlane
     from ..stacks import SliceStack
+    from ..volumes import Volume
 
 LARGEST_ANISOTROPY = 1.5
 
@@ -156,9 +156,9 @@ def _simulated(
     return stacks, planes, truths
 
 
-def _isotropic_scan(path: Path) -> IsotropicScan:
-    from ..evaluation import IsotropicScan
+def _isotropic_scan(path: Path) -> Volume:
     from ..evaluation.simulate import resample_isotropic
+    from ..volumes import Volume
 
     stacks = load_stacks([path])
     if len(stacks) != 1:
@@ -176,4 +176,4 @@ def _isotropic_scan(path: Path) -> IsotropicScan:
     scale = float(np.percentile(pixels, 99.9))
     if scale <= 0:
         raise GaussianMRIError(f"{path} is empty (no positive intensity).")
-    return IsotropicScan(np.maximum(pixels / scale, 0).astype(np.float32), affine, stacks[0].name)
+    return Volume(np.maximum(pixels / scale, 0).astype(np.float32), affine, name=stacks[0].name)

@@ -74,7 +74,7 @@ def phantom(
       gaussianmri experiment phantom --folder experiment/ --reduced
       gaussianmri experiment phantom --folder full/ --device cuda
     """
-    from ..fitting.problem import choose_device
+    from ..device import choose_device
     from ..grading.experiment import run_experiment
     from ..grading.experiment_options import ExperimentOptions
 

@@ -75,8 +75,8 @@ def evaluate(
     Example:
       gaussianmri grade evaluate inputs/ left-A.pt left-A-GS.pt --external other/ --json measures.json
     """
+    from ..device import choose_device
     from ..files import all_or_none, atomic_write
-    from ..fitting.problem import choose_device
     from ..grading.calibration import reliability_plot
     from ..grading.crops import CropSet
     from ..grading.evaluation import CSV_COLUMNS, TITLES
@@ -191,7 +191,7 @@ def calibrate(
     Example:
       gaussianmri grade calibrate inputs/ left.pt -o left-calibrated.pt --sensitivity 0.9
     """
-    from ..fitting.problem import choose_device
+    from ..device import choose_device
     from ..grading.crops import CropSet
     from ..grading.evaluation import calibrate as choose
     from ..grading.model_card import load_grader, save_calibrated

@@ -1,11 +1,10 @@
 """Measured quality: simulated acquisitions of real scans, planes with known images, scores."""
 
 from .protocol import QualityCase, Score, quality_case, score, score_image
-from .simulate import SCANS, IsotropicScan, load_isotropic, oblique_planes, simulate_stack, truth
+from .simulate import SCANS, load_isotropic, oblique_planes, simulate_stack, truth
 
 __all__ = [
     "SCANS",
-    "IsotropicScan",
     "QualityCase",
     "Score",
     "load_isotropic",

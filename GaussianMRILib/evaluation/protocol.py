@@ -12,7 +12,8 @@ from ..errors import GaussianMRIError
 from ..geometry import ImagePlane
 from ..metrics import psnr, ssim
 from ..stacks import SliceStack
-from .simulate import IsotropicScan, load_isotropic, oblique_planes, simulate_stack, truth
+from ..volumes import Volume
+from .simulate import load_isotropic, oblique_planes, simulate_stack, truth
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +28,7 @@ class QualityCase:
     """
 
     name: str
-    scan: IsotropicScan
+    scan: Volume
     stacks: list[SliceStack]
     planes: list[ImagePlane]
     thin: list[np.ndarray]

@@ -14,12 +14,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..geometry import ImagePlane, check_projection, inside_hull, row_spans, slab_image
 from ..geometry.profile import MOST_SAMPLES
+from ..volumes import Grid
 from . import files
 from .field_data import FieldData
 from .lattice import EXPLICIT_CUT, GaussianLattice
 from .planes import PlaneBatch
 from .views import add_views
-from .volume import VolumeGrid, finest_spacing, rendered_slabs, volume_grid
+from .volume import finest_spacing, rendered_slabs, volume_grid
 
 #: mm beyond the slab that still count as inside: planes laid on its faces are rounded.
 TOLERANCE = 1e-4
@@ -177,7 +178,7 @@ class GaussianField(FieldData):
         spacing: float | None = None,
         box: ArrayLike | None = None,
         axes: Literal["first", "ras"] = "first",
-    ) -> tuple[VolumeGrid, Iterator[tuple[int, NDArray[np.float32]]]]:
+    ) -> tuple[Grid, Iterator[tuple[int, NDArray[np.float32]]]]:
         """`volume` in parts, so that memory stays bounded: its grid, and an iterator of its slabs.
 
         A slab is the index of its first slice and voxels (n, rows, columns), from the first slice to the last.

@@ -96,7 +96,7 @@ class GradingTrainer:
         device: str | torch.device = "cpu",
         log: str | os.PathLike[str] | None = None,
     ) -> None:
-        from ..fitting.problem import choose_device
+        from ..device import choose_device
 
         self.crops, self.task, self.options = crops, task, options or GradingOptions()
         self.checkpoint = None if checkpoint is None else Path(checkpoint)

@@ -32,6 +32,7 @@ from GaussianMRILib import baselines, evaluation, metrics
 from GaussianMRILib.gaussians import GaussianField
 from GaussianMRILib.geometry import ImagePlane
 from GaussianMRILib.stacks import SliceStack
+from GaussianMRILib.volumes import Resampler
 
 from . import disturbances
 
@@ -59,7 +60,7 @@ def _one_by_one(resampler: Any) -> Render:
 
 def _prior(make: Callable[[SliceStack], Any]) -> Callable[[list[SliceStack], int], Render]:
     def prepare(stacks: list[SliceStack], seed: int) -> Render:
-        resampler = baselines.Resampler(stacks, make)
+        resampler = Resampler(stacks, make)
         return _one_by_one(resampler)
 
     return prepare

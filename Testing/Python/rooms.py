@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
@@ -37,6 +38,7 @@ ROOMS: Mapping[str, Room] = {
     "errors": _room("the error that a user can act on", ""),
     "version": _room("the library's version", ""),
     "interruption": _room("how long work hears a cancel", ""),
+    "device": _room("where torch computes", "errors"),
     "files": _room("reading, with what is wrong in one sentence; writing, whole or not at all", "errors"),
     "tensor_files": _room("checkpoints of torch", "errors files"),
     "geometry": _room(
@@ -44,53 +46,64 @@ ROOMS: Mapping[str, Room] = {
         "errors files",
     ),
     "stacks": _room("slices, each with its own pose and thickness; readers", "errors files geometry"),
+    "volumes": _room(
+        "voxels: grids, their intensities, agreement with the slices, resampling, least squares",
+        "errors interruption geometry stacks",
+    ),
     "native/support": _room("what all kernels share: library, build, launches, threads", "errors files"),
     "native/planes": _room("Gaussians on planes, SSIM, Adam", "native/support"),
     "native/lattice": _room("Gaussians of one shape on a grid", "native/support native/planes"),
     "native/splats": _room("splats that a plane cuts open", "errors native/support"),
     "native/paths": _room("path tracing", "native/support"),
     "native": _room(
-        "operators that fits call, with or without a graph", "interruption native/support native/planes native/lattice"
+        "operators that fits call, with or without a graph",
+        "interruption native/support native/planes native/lattice",
     ),
     "gaussians": _room(
-        "the fitted field: render planes and volumes, confidence maps, files", "errors interruption files geometry native"
+        "the fitted field: render planes and volumes, confidence maps, files",
+        "errors interruption files geometry volumes native",
     ),
     "priors": _room(
         "what is known before a fit: ridge filters, network trained on synthetic images",
-        "errors interruption geometry stacks",
+        "errors interruption geometry stacks volumes",
     ),
-    "baselines": _room("what the fit is measured against", "errors geometry stacks priors"),
-    "methods": _room("names of all ways to resample", "stacks baselines"),
+    "baselines": _room(
+        "classical resampling, which the fit is measured against", "errors geometry stacks volumes"
+    ),
+    "methods": _room("names of all ways to resample", "stacks volumes baselines"),
     "metrics": _room("PSNR, SSIM, LPIPS, sharpness", "errors"),
-    "evaluation": _room("simulated slices of real scans, planes with a known image", "errors geometry stacks metrics"),
+    "evaluation": _room(
+        "simulated slices of real scans, planes with a known image", "errors geometry stacks volumes metrics"
+    ),
     "fitting": _room(
         "presets `fast` and `paper`; registration and fusion of several series",
-        "errors version interruption geometry stacks native gaussians priors baselines metrics",
+        "errors version interruption device geometry stacks volumes native gaussians priors baselines metrics",
     ),
     "writers": _room("NRRD, NIfTI, PNG, derived DICOM", "errors version files geometry stacks"),
     "labels": _room(
-        "segmentations that go along onto planes and into volumes, and their files", "errors files geometry stacks writers"
+        "segmentations that go along onto planes and into volumes, and their files",
+        "errors files geometry stacks writers",
     ),
     "cinematic": _room(
         "path tracer, splats that a plane cuts open, their training, files and films",
-        "errors files tensor_files geometry stacks native/splats native/paths native metrics fitting",
+        "errors device files tensor_files geometry stacks native/splats native/paths native metrics",
     ),
     "cohort": _room("many studies on any executor, one line of report each", "errors files"),
     "phantom": _room("a synthetic lumbar spine that is scanned into DICOM", "errors files geometry stacks"),
     "grading": _room(
         "discs, regions, networks, RSNA's layout, reports, and the experiment on graded phantoms",
-        "errors version interruption files tensor_files geometry stacks gaussians baselines methods metrics fitting writers "
-        "cohort phantom",
+        "errors version interruption device files tensor_files geometry stacks volumes gaussians baselines "
+        "methods metrics fitting writers cohort phantom",
     ),
     "mrml": _room(
         "Slicer's scene: nodes to stacks, planes and regions; fields and images to nodes",
-        "errors interruption files geometry stacks native/support gaussians baselines metrics fitting writers labels "
-        "cinematic phantom grading",
+        "errors interruption files geometry stacks volumes native/support gaussians baselines metrics fitting "
+        "writers labels cinematic phantom grading",
     ),
     "cli": _room(
         "the command",
-        "errors version files geometry stacks native gaussians priors methods metrics evaluation fitting writers labels "
-        "cinematic cohort phantom grading",
+        "errors version device files geometry stacks volumes native gaussians priors methods metrics "
+        "evaluation fitting writers labels cinematic cohort phantom grading",
     ),
     "__main__": _room("the same as `python -m GaussianMRILib`", "cli"),
     "__init__": _room(
@@ -125,21 +138,26 @@ def _name(path: str) -> str:
 
 
 def _targets(path: str, text: str, names: Mapping[str, str]) -> Iterator[str]:
+    for name in _imported(path, text):
+        while name not in names and "." in name:  # a name in a module
+            name = name.rsplit(".", 1)[0]
+        if name in names:
+            yield name
+
+
+@functools.cache
+def _imported(path: str, text: str) -> list[str]:
+    """Full names of what a file imports."""
     package = ".".join([PACKAGE, *path.split("/")[:-1]])
+    found = []
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
-            wanted = [alias.name for alias in node.names]
+            found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             above = package.rsplit(".", node.level - 1)[0] if node.level else ""
             base = ".".join(part for part in (above, node.module) if part)
-            wanted = [f"{base}.{alias.name}" for alias in node.names]
-        else:
-            continue
-        for name in wanted:
-            while name not in names and "." in name:  # a name in a module, or a module's file
-                name = name.rsplit(".", 1)[0]
-            if name in names:
-                yield name
+            found += [f"{base}.{alias.name}" for alias in node.names]
+    return found
 
 
 def room_of(path: str) -> str:

@@ -1,4 +1,4 @@
-"""A guess of the anatomy between the slices, on a grid of sub-slices."""
+"""Voxels with their intensities."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..geometry import ImagePlane, inside_hull
 
 
 @dataclass(frozen=True, eq=False)
-class PriorVolume:
+class Volume:
     """Voxels that can be sampled on any plane.
 
     Attributes:
@@ -23,16 +23,23 @@ class PriorVolume:
         hull: (M, 4) half-spaces n.x + d <= 0 in RAS mm of what was acquired; a tuple of such for the union of
             several stacks; None for the voxels' outer edges.
         order: degree of the spline that interpolates, 0 to 3.
+        name: short label for people.
     """
 
     pixels: NDArray[np.float32]
     ijk_to_ras: NDArray[np.float64]
     hull: NDArray[np.float64] | tuple[NDArray[np.float64], ...] | None = None
     order: int = 3
+    name: str = ""
 
     def __post_init__(self) -> None:
         if self.pixels.ndim != 3 or 0 in self.pixels.shape:
             raise GaussianMRIError(f"A volume must be (slices, rows, columns), got {self.pixels.shape}.")
+
+    @property
+    def spacing(self) -> float:
+        """mm between the centres of neighbouring voxels, along the axis where it is smallest."""
+        return float(np.linalg.norm(self.ijk_to_ras[:3, :3], axis=0).min())
 
     @functools.cached_property
     def coefficients(self) -> NDArray[np.float32]:
@@ -70,6 +77,10 @@ class PriorVolume:
         matrix = np.linalg.inv(self.ijk_to_ras)
         index = (points @ matrix[:3, :3].T + matrix[:3, 3])[..., ::-1]
         return ((index >= -0.5) & (index <= np.array(self.pixels.shape) - 0.5)).all(axis=-1)
+
+    def at(self, points: NDArray[np.float64]) -> NDArray[np.float32]:
+        """`values` where something was acquired, elsewhere NaN."""
+        return np.where(self.inside(points), self.values(points), np.float32(np.nan))
 
     def sample(self, plane: ImagePlane) -> NDArray[np.float32]:
         """The image on a plane, (rows, columns): mean over its thickness, NaN outside the hull."""
