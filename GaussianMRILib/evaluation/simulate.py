@@ -14,6 +14,7 @@ from ..errors import GaussianMRIError
 from ..geometry import ImagePlane
 from ..stacks import SliceStack, read_stacks
 from ..volumes import Volume
+from .scoring import BORDER_MM, judged
 
 DIRECTIONS = {"sagittal": 0, "coronal": 1, "axial": 2}  # the RAS axis that the slices are stacked along
 
@@ -200,7 +201,7 @@ def truth(
     thick: bool,
     stacks: list[SliceStack] | None = None,
     thickness: float = 4.0,
-    border: float = 2.0,
+    border: float = BORDER_MM,
 ) -> np.ndarray:
     """The scan's image on a plane, (rows, columns) float32, NaN where it must not be judged.
 
@@ -217,10 +218,7 @@ def truth(
         image = np.mean([scan.at(points + offset * plane.normal) for offset in offsets], axis=0)
     else:
         image = scan.at(points)
-    for stack in stacks or []:
-        distances = [(points @ hull[:, :3].T + hull[:, 3]).max(axis=-1) for hull in stack.hulls()]
-        image = np.where(np.min(distances, axis=0) <= -border, image, np.nan)
-    return image.astype(np.float32)
+    return judged(image, plane, [stack.hulls() for stack in stacks or []], border=border)
 
 
 def _rotate(vector: np.ndarray, axis: np.ndarray, angle: float) -> np.ndarray:

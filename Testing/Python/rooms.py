@@ -93,12 +93,12 @@ ROOMS: Mapping[str, Room] = {
     "grading": _room(
         "discs, regions, networks, RSNA's layout, reports, and the experiment on graded phantoms",
         "errors version interruption device files tensor_files geometry stacks volumes gaussians baselines "
-        "methods metrics fitting writers cohort phantom",
+        "methods metrics evaluation fitting writers cohort phantom",
     ),
     "mrml": _room(
         "Slicer's scene: nodes to stacks, planes and regions; fields and images to nodes",
-        "errors interruption files geometry stacks volumes native/support gaussians baselines metrics fitting "
-        "writers labels cinematic phantom grading",
+        "errors interruption files geometry stacks volumes native/support gaussians baselines evaluation "
+        "fitting writers labels cinematic phantom grading",
     ),
     "cli": _room(
         "the command",
