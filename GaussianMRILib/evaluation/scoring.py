@@ -118,8 +118,8 @@ def mean_score(scores: Sequence[Score]) -> Score:
     )
 
 
-def score(images: Sequence[Image], truths: Sequence[Image], lpips: Perceptual | None = None) -> Score:
-    """The mean of `score_image` over several planes.
+def score(images: Sequence[Image], truths: Sequence[Image], *, lpips: Perceptual | None = None) -> Score:
+    """The mean of `score_image` over several planes; `lpips`: see there.
 
     Raises:
         GaussianMRIError: see `score_image`; another number of images than of truths.

@@ -127,7 +127,7 @@ class Judge:
             row["prepare_s"] = time.perf_counter() - start
             start = time.perf_counter()
             for view, (planes, truths) in views.items():
-                score = evaluation.score(render(planes), truths, self.lpips)
+                score = evaluation.score(render(planes), truths, lpips=self.lpips)
                 row[view] = {"psnr": score.psnr, "ssim": score.ssim, "lpips": score.lpips}
                 if len(row) == 3:
                     row["plane_s"] = (time.perf_counter() - start) / len(planes)
