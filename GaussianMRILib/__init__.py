@@ -13,7 +13,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from .version import __version__ as __version__
 
 # Importing the package must cost nothing (it runs when Slicer starts): names are resolved at first use.
 _HOMES = {

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .baselines import Resampler, SuperResolution
+    from .baselines import SuperResolution
     from .stacks import SliceStack
+    from .volumes import Resampler
 
 METHODS = {
     "fast": "Gaussians, preset fast",

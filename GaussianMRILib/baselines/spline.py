@@ -8,10 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..geometry import ImagePlane
-from ..priors.consistency import enforce, upsample
-from ..priors.volume import PriorVolume
 from ..stacks import SliceStack
-from .resampling import Resampler
+from ..volumes import Resampler, spline_volume
 
 Stacks = SliceStack | Sequence[SliceStack]
 
@@ -29,24 +27,12 @@ class SplineInterpolator(Resampler):
     Args:
         stacks: one or several.
         slice_profile: correct for the slices being averages over their thickness, x0 + A^T (A A^T + lambda
-            I)^-1 (s - A x0), see `priors.consistency`; needs no fit and less than a second.
+            I)^-1 (s - A x0), see `volumes.consistency`; needs no fit and less than a second.
         strength: lambda, relative to the mean diagonal of A A^T.
     """
 
     def __init__(self, stacks: Stacks, slice_profile: bool = True, strength: float = 0.1) -> None:
         super().__init__(stacks, lambda stack: spline_volume(stack, 3, slice_profile, strength))
-
-
-def spline_volume(
-    stack: SliceStack, order: int = 3, slice_profile: bool = True, strength: float = 0.1
-) -> PriorVolume:
-    """The volume that `SplineInterpolator` samples, for a stack of parallel slices on one line."""
-    if slice_profile:
-        return enforce(upsample(stack, order=order), stack, strength)
-    grid = stack.grid()
-    if grid is None:  # irregular along the normal: the spline is made there, on a fine grid
-        return upsample(stack, order=order)
-    return PriorVolume(stack.pixels, grid, tuple(stack.hulls()), order)
 
 
 def linear_interpolation(stacks: Stacks, plane: ImagePlane) -> NDArray[np.float32]:

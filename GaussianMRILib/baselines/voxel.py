@@ -8,9 +8,8 @@ from numpy.typing import NDArray
 from ..errors import GaussianMRIError
 from ..geometry import ImagePlane
 from ..geometry.affine import transform_points
-from ..priors.consistency import default_factor, upsample
 from ..stacks import SliceStack
-from .resampling import Resampler
+from ..volumes import Resampler, default_factor, upsample
 from .spline import Stacks
 
 

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from .. import native
+from ..device import choose_device
 from ..errors import GaussianMRIError
 from ..files import number, reading
-from ..fitting.problem import choose_device
 from ..tensor_files import load_optimiser, load_weights, tensor
 from .adjustment import Adjustment, AdjustmentShape
 from .checkpoint import DAMAGED, read_checkpoint, write_checkpoint

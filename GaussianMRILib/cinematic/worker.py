@@ -29,8 +29,9 @@ def run(job: dict[str, Any]) -> None:
     """Do a job; prints its progress.
 
     Raises:
-        GaussianMRIError: see `make_dataset`, `Trainer` and `save_model`; or the job's description is incomplete.
+        GaussianMRIError: see `choose_device`, `make_dataset`, `Trainer` and `save_model`; or the description is incomplete.
     """
+    from ..device import choose_device
     from .dataset import DatasetOptions, make_dataset
     from .model_files import save_model
     from .options import TrainOptions
@@ -52,7 +53,7 @@ def run(job: dict[str, Any]) -> None:
         size=int(job.get("size", 256)),
         planes=str(job.get("planes", "any")),
     )
-    tracing = "cuda" if device != "cpu" and _has_cuda() else "cpu"
+    tracing = choose_device(device).type
 
     def rendered(done: int, total: int, path: Path) -> None:
         report("pictures", PICTURES * done / total, f"picture {done} of {total}", picture=str(path))
@@ -72,12 +73,6 @@ def run(job: dict[str, Any]) -> None:
 def report(stage: str, fraction: float, text: str, **more: Any) -> None:
     """Print a line of progress."""
     print(json.dumps({"stage": stage, "fraction": round(fraction, 4), "text": text, **more}), flush=True)
-
-
-def _has_cuda() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
 
 
 def main(arguments: list[str] | None = None) -> int:

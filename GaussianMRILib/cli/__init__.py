@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from .. import __version__
+from ..version import __version__
 from .app import CommandLine
 from .cinematic import cinematic
 from .cohort import cohort

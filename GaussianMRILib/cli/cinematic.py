@@ -135,7 +135,7 @@ def train(
     from ..cinematic.model_files import FACE, model_bytes, save_model
     from ..cinematic.options import TrainOptions
     from ..cinematic.train import Trainer
-    from ..fitting.problem import choose_device
+    from ..device import choose_device
 
     if output.suffix.lower() != ".ply":
         raise click.UsageError("The model's file must end in .ply.")
@@ -225,7 +225,7 @@ def render(
     """
     from ..cinematic import animation
     from ..cinematic.model_files import load_model
-    from ..fitting.problem import choose_device
+    from ..device import choose_device
 
     if turntable is not None and sweep is not None:
         raise click.UsageError("Give either --turntable or --sweep.")
@@ -288,8 +288,8 @@ def evaluate(
     from ..cinematic.dataset import read_dataset
     from ..cinematic.evaluate import HEADER, ColourLpips, evaluate_model
     from ..cinematic.model_files import load_model, model_bytes
+    from ..device import choose_device
     from ..files import atomic_write
-    from ..fitting.problem import choose_device
 
     check_suffix(json_file, ".json")
     check_writable(json_file, inputs=(*files, *(file.with_suffix(".json") for file in files), *_files_of_set(folder)))

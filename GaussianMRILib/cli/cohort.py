@@ -108,7 +108,7 @@ def cohort(
       gaussianmri cohort rsna/ -o planes/ --level L5/S1 --level L4/L5
       gaussianmri cohort scans/ -o planes/ --planes "planes/{study}.mrk.json" --method fast --method voxel --png
     """
-    from ..cohort.resample import ResampleOptions, resample_cohort
+    from ..grading.resample_studies import ResampleOptions, resample_cohort
 
     options = ResampleOptions(
         methods, levels, discs, planes, count, step, thickness, spacing, direction, series, f".{suffix}", png, device, seed

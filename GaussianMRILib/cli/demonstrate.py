@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import GaussianMRIError
 from .app import common_options, load_stacks, run_fit
-from .comparison import Renderer, compare, comparison_picture, mask_truth, renderer, results_table
+from .comparison import Renderer, comparison_picture, mask_truth, renderer, results_table, score_methods
 from .evaluate import write_scores
 
 MARGIN = 6.0  # mm of the scan beyond the planes that are fitted
@@ -69,7 +69,7 @@ def demo(folder: Path, seed: int, device: str) -> None:
         "voxel": renderer("voxel", [axial], options),
         "cubic": renderer("cubic", [axial], options),
     }
-    truths, results = compare(renderers, planes, mask_truth(list(truth.pixels), planes, [axial]))
+    truths, results = score_methods(renderers, planes, mask_truth(list(truth.pixels), planes, [axial]))
     comparison_picture(folder / "comparison.png", truths, results)
     write_scores(folder / "scores.json", results)
     click.echo(results_table(results))

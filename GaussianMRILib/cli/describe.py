@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from .. import __version__
+from ..version import __version__
 from .app import common_options, load_stacks, table
 
 if TYPE_CHECKING:

@@ -17,18 +17,18 @@ from .app import check_suffix, check_writable, common_options, load_stacks
 from .comparison import (
     DEFAULT_METHODS,
     Image,
-    Result,
-    compare,
     comparison_picture,
     mask_truth,
     renderer,
     results_table,
+    score_methods,
 )
 
 if TYPE_CHECKING:
-    from ..evaluation import IsotropicScan
+    from ..evaluation import MethodScores
     from ..geometry import ImagePlane
     from ..stacks import SliceStack
+    from ..volumes import Volume
 
 LARGEST_ANISOTROPY = 1.5
 
@@ -110,7 +110,7 @@ def evaluate(
         stacks, planes_to_show, truths = _simulated(isotropic, thickness or 4.0, planes, thick_truth, seed)
     options = {"seed": seed, "device": device}
     renderers = {method: renderer(method, stacks, options) for method in methods}
-    truths, results = compare(renderers, planes_to_show, truths, match_intensity)
+    truths, results = score_methods(renderers, planes_to_show, truths, match_intensity)
     click.echo(results_table(results))
     click.echo(f"Means over {len(truths)} planes; * best")
     with all_or_none():
@@ -120,15 +120,22 @@ def evaluate(
             write_scores(json_file, results)
 
 
-def write_scores(path: Path, results: list[Result]) -> None:
+def write_scores(path: Path, results: list[MethodScores]) -> None:
     """Scores of every plane and their means, as JSON."""
     from ..files import atomic_write
 
     content = {
-        r.method: {**r.means(), "planes": {"psnr": r.psnr, "ssim": r.ssim, "lpips": r.lpips}} for r in results
+        r.method: {**dataclasses.asdict(r.mean), "planes": _by_plane(r)} for r in results
     }
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _by_plane(result: MethodScores) -> dict[str, list[float] | None]:
+    """The scores of every plane by name; no LPIPS unless every plane has it."""
+    rows = [dataclasses.asdict(score) for score in result.scores]
+    columns = {name: [row[name] for row in rows] for name in ("psnr", "ssim", "lpips")}
+    return {name: None if None in values else values for name, values in columns.items()}
 
 
 def _acquired(truth: Path, stacks: list[SliceStack]) -> tuple[list[ImagePlane], list[Image]]:
@@ -156,9 +163,9 @@ def _simulated(
     return stacks, planes, truths
 
 
-def _isotropic_scan(path: Path) -> IsotropicScan:
-    from ..evaluation import IsotropicScan
+def _isotropic_scan(path: Path) -> Volume:
     from ..evaluation.simulate import resample_isotropic
+    from ..volumes import Volume
 
     stacks = load_stacks([path])
     if len(stacks) != 1:
@@ -176,4 +183,4 @@ def _isotropic_scan(path: Path) -> IsotropicScan:
     scale = float(np.percentile(pixels, 99.9))
     if scale <= 0:
         raise GaussianMRIError(f"{path} is empty (no positive intensity).")
-    return IsotropicScan(np.maximum(pixels / scale, 0).astype(np.float32), affine, stacks[0].name)
+    return Volume(np.maximum(pixels / scale, 0).astype(np.float32), affine, name=stacks[0].name)

@@ -74,8 +74,9 @@ def phantom(
       gaussianmri experiment phantom --folder experiment/ --reduced
       gaussianmri experiment phantom --folder full/ --device cuda
     """
-    from ..fitting.problem import choose_device
-    from ..grading.experiment import ExperimentOptions, run_experiment
+    from ..device import choose_device
+    from ..grading.experiment import run_experiment
+    from ..grading.experiment_options import ExperimentOptions
 
     changes: dict[str, Any] = {
         "train": train,

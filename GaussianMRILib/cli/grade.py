@@ -227,8 +227,8 @@ def predict(
     Example:
       gaussianmri grade predict left.pt right.pt --scan dicom/ --discs discs.json --level L5/S1 --type R-GS
     """
+    from ..device import choose_device
     from ..files import atomic_write
-    from ..fitting.problem import choose_device
     from ..grading.model_card import load_grader
     from ..grading.predict import grade as grade_disc
 

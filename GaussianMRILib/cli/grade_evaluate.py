@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +10,6 @@ import click
 from .app import advance, check_suffix, check_writable, common_options, output_option, progress_bar, table
 
 if TYPE_CHECKING:
-    from ..grading.calibration import Bin
     from ..grading.evaluation import Result
 
 views_option = click.option(
@@ -75,11 +70,9 @@ def evaluate(
     Example:
       gaussianmri grade evaluate inputs/ left-A.pt left-A-GS.pt --external other/ --json measures.json
     """
-    from ..files import all_or_none, atomic_write
-    from ..fitting.problem import choose_device
-    from ..grading.calibration import reliability_plot
+    from ..device import choose_device
     from ..grading.crops import CropSet
-    from ..grading.evaluation import CSV_COLUMNS, TITLES
+    from ..grading.evaluation import TITLES, write_evaluation
     from ..grading.evaluation import evaluate as judge
     from ..grading.labels import DISCLAIMER
     from ..grading.model_card import load_grader
@@ -113,25 +106,7 @@ def evaluate(
         click.echo(note)
     click.echo(f"{views} views, split {split}. ECE: mean difference between probability and share of right grades.")
     click.echo(DISCLAIMER)
-    with all_or_none():
-        if json_file is not None:
-            with atomic_write(json_file) as temporary:
-                temporary.write_text(json.dumps(found.to_dict(), indent=2) + "\n", encoding="utf-8")
-        if csv_file is not None:
-            text = io.StringIO()
-            writer = csv.writer(text, lineterminator="\n")
-            writer.writerows([CSV_COLUMNS, *(row for result in found.results for row in result.rows())])
-            with atomic_write(csv_file) as temporary:
-                temporary.write_text(text.getvalue(), encoding="utf-8")
-        if plot_file is not None:
-            lines: dict[str, Sequence[Bin]] = {}
-            for n, result in enumerate(found.results, 1):
-                name = f"{n}. {Path(result.model).name}, {Path(result.cohort).name}, {result.input_type}"
-                lines[name] = result.bins
-                if result.raw_bins:
-                    lines[f"{name}, before calibration"] = result.raw_bins
-            mark = "SYNTHETIC: " if any(result.synthetic for result in found.results) else ""
-            reliability_plot(plot_file, f"{mark}reliability of the most probable grade", lines)
+    write_evaluation(found, json_file=json_file, csv_file=csv_file, plot_file=plot_file)
 
 
 def _place(cohort: str, split: str) -> str:
@@ -191,7 +166,7 @@ def calibrate(
     Example:
       gaussianmri grade calibrate inputs/ left.pt -o left-calibrated.pt --sensitivity 0.9
     """
-    from ..fitting.problem import choose_device
+    from ..device import choose_device
     from ..grading.crops import CropSet
     from ..grading.evaluation import calibrate as choose
     from ..grading.model_card import load_grader, save_calibrated

@@ -193,7 +193,7 @@ def resample(
     if dicom is not None and any(dicom.resolve() == path.resolve() for path in source):
         raise GaussianMRIError(f"{dicom} is an input, which is never overwritten; give the output another name.")
 
-    from ..fitting.problem import choose_device
+    from ..device import choose_device
     from ..gaussians import GaussianField
 
     field = GaussianField.load(field_file, device=choose_device(device))

@@ -15,8 +15,8 @@ from .app import advance, progress_bar
 
 if TYPE_CHECKING:
     from ..gaussians import GaussianField
-    from ..gaussians.volume import VolumeGrid
     from ..stacks import SliceStack
+    from ..volumes import Grid
 
 _logger = logging.getLogger("GaussianMRI")
 
@@ -48,7 +48,7 @@ def write_isotropic(
 
 
 def write_slabs(
-    grid: VolumeGrid,
+    grid: Grid,
     slabs: Iterator[tuple[int, NDArray[np.float32]]],
     output: Path | None,
     dicom: Path | None = None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import os
 import tarfile
 import tempfile
@@ -14,48 +13,10 @@ import numpy as np
 from ..errors import GaussianMRIError
 from ..geometry import ImagePlane
 from ..stacks import SliceStack, read_stacks
+from ..volumes import Volume
+from .scoring import BORDER_MM, judged
 
 DIRECTIONS = {"sagittal": 0, "coronal": 1, "axial": 2}  # the RAS axis that the slices are stacked along
-
-
-@dataclasses.dataclass(frozen=True)
-class IsotropicScan:
-    """A scan with cubic voxels, the ground truth of the quality protocol.
-
-    Args:
-        pixels: (K, rows, columns) float32, normalised so that the whole scan's 99.9th percentile is 1.
-        ijk_to_ras: (4, 4) mm, RAS; columns of equal length.
-        name: short name of the scan, for tables.
-    """
-
-    pixels: np.ndarray
-    ijk_to_ras: np.ndarray
-    name: str = ""
-
-    @property
-    def spacing(self) -> float:
-        """Edge of a voxel, mm."""
-        return float(np.linalg.norm(self.ijk_to_ras[:3, 0]))
-
-    @functools.cached_property
-    def coefficients(self) -> np.ndarray:
-        """Cubic B-spline coefficients of the pixels, float32."""
-        from scipy.ndimage import spline_filter
-
-        return spline_filter(self.pixels, order=3, output=np.float32, mode="mirror")
-
-    def sample(self, points: np.ndarray) -> np.ndarray:
-        """Cubic spline values at RAS points (..., 3), mm; float32, NaN outside the voxels' edges."""
-        from scipy.ndimage import map_coordinates
-
-        matrix = np.linalg.inv(self.ijk_to_ras)
-        index = (points @ matrix[:3, :3].T + matrix[:3, 3])[..., ::-1]
-        shape = np.array(self.pixels.shape)
-        inside = ((index >= -0.5) & (index <= shape - 0.5)).all(axis=-1)
-        values = map_coordinates(
-            self.coefficients, np.moveaxis(index, -1, 0), order=3, prefilter=False, mode="mirror"
-        ).astype(np.float32)
-        return np.where(inside, values, np.float32(np.nan))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +42,7 @@ SCANS = {
 }
 
 
-def load_isotropic(name: str, shared_data: str | os.PathLike[str]) -> IsotropicScan:
+def load_isotropic(name: str, shared_data: str | os.PathLike[str]) -> Volume:
     """Load the protocol's box of a shared scan, resampled to cubic voxels of 1 mm ('brain_t1_fine': 2/3 mm) where needed.
 
     Intensities are divided by the whole scan's 99.9th percentile and clipped below at 0 only.
@@ -98,7 +59,7 @@ def load_isotropic(name: str, shared_data: str | os.PathLike[str]) -> IsotropicS
     pixels, ijk_to_ras = _read(Path(shared_data) / SCANS[name].path)
     scale = np.percentile(pixels, 99.9)
     pixels, ijk_to_ras = resample_isotropic(pixels, ijk_to_ras, SCANS[name].spacing, SCANS[name].box)
-    return IsotropicScan(np.maximum(pixels / scale, 0).astype(np.float32), ijk_to_ras, name)
+    return Volume(np.maximum(pixels / scale, 0).astype(np.float32), ijk_to_ras, name=name)
 
 
 def resample_isotropic(
@@ -147,7 +108,7 @@ def resample_isotropic(
 
 
 def simulate_stack(
-    scan: IsotropicScan,
+    scan: Volume,
     direction: str = "axial",
     thickness: float = 4.0,
     spacing: float = 4.0,
@@ -235,12 +196,12 @@ def oblique_planes(
 
 
 def truth(
-    scan: IsotropicScan,
+    scan: Volume,
     plane: ImagePlane,
     thick: bool,
     stacks: list[SliceStack] | None = None,
     thickness: float = 4.0,
-    border: float = 2.0,
+    border: float = BORDER_MM,
 ) -> np.ndarray:
     """The scan's image on a plane, (rows, columns) float32, NaN where it must not be judged.
 
@@ -254,13 +215,10 @@ def truth(
     if thick:
         count = max(round(thickness / 0.5), 1)
         offsets = (np.arange(count) + 0.5) / count * thickness - thickness / 2
-        image = np.mean([scan.sample(points + offset * plane.normal) for offset in offsets], axis=0)
+        image = np.mean([scan.at(points + offset * plane.normal) for offset in offsets], axis=0)
     else:
-        image = scan.sample(points)
-    for stack in stacks or []:
-        distances = [(points @ hull[:, :3].T + hull[:, 3]).max(axis=-1) for hull in stack.hulls()]
-        image = np.where(np.min(distances, axis=0) <= -border, image, np.nan)
-    return image.astype(np.float32)
+        image = scan.at(points)
+    return judged(image, plane, [stack.hulls() for stack in stacks or []], border=border)
 
 
 def _rotate(vector: np.ndarray, axis: np.ndarray, angle: float) -> np.ndarray:

@@ -26,10 +26,8 @@ import torch
 from ..errors import GaussianMRIError
 from ..gaussians import GaussianField, GaussianLattice
 from ..gaussians.views import SeriesView
-from ..priors.consistency import default_factor
-from ..priors.network_prior import intensity_range, noise_level
-from ..priors.volume import PriorVolume
 from ..stacks import SliceStack
+from ..volumes import Volume, default_factor, intensity_range, noise_level
 from .fusion import METHODS, STEERED, Choice, Fuser, angled, overlay_of
 from .guess import Guesser
 from .lattice import lattice_error, lattice_of_volume
@@ -200,7 +198,7 @@ class FastFit:
             problem.report["lattice_rms_error"] = error
             first += block.pixels.size
 
-    def _lattice(self, volume: PriorVolume, block: SliceStack, part: Part) -> GaussianLattice:
+    def _lattice(self, volume: Volume, block: SliceStack, part: Part) -> GaussianLattice:
         lattice = lattice_of_volume(volume, part.low, part.high, 2 if default_factor(block) > 2 else 1)
         return lattice.to(self.problem.device)
 

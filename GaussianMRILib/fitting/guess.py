@@ -7,12 +7,11 @@ from collections.abc import Callable
 import torch
 
 from ..errors import GaussianMRIError
-from ..priors.consistency import enforce, upsample
 from ..priors.network import load_network
 from ..priors.network_prior import network_prior
 from ..priors.ridge import ridge_prior
-from ..priors.volume import PriorVolume
 from ..stacks import SliceStack
+from ..volumes import Volume, enforce, spline_volume
 
 PRIORS = ("auto", "network", "ridge", "spline")
 
@@ -55,7 +54,7 @@ class Guesser:
         self.device, self.seed, self.turns = device, seed, turns
         self._progress = progress
 
-    def guess(self) -> PriorVolume:
+    def guess(self) -> Volume:
         """The guess, on voxels about as fine as the pixels."""
         block = self.block
         count, rows, columns = block.shape
@@ -70,13 +69,8 @@ class Guesser:
             )
         if self.kind == "ridge" and count >= 3 and min(rows, columns) >= 16 and block.grid() is not None:
             return ridge_prior(block, seed=self.seed)
-        return cubic_guess(block)
+        return spline_volume(block)  # too small to learn from
 
-    def agree(self, volume: PriorVolume) -> PriorVolume:
+    def agree(self, volume: Volume) -> Volume:
         """The volume nearest to one on the guess's voxels that agrees with every slice, up to noise."""
         return enforce(volume, self.block)
-
-
-def cubic_guess(block: SliceStack) -> PriorVolume:
-    """Cubic spline with slice profile: what is left when a block is too small to learn from."""
-    return enforce(upsample(block), block)

@@ -14,7 +14,7 @@ from ..gaussians import GaussianLattice, PlaneBatch
 from ..gaussians.lattice import BRICK, FULL_DENSITY, REACH, WIDTH
 from ..geometry import ImagePlane, slice_poses
 from ..interruption import checkpoint
-from ..priors.volume import PriorVolume
+from ..volumes import Volume
 
 #: Nodes beyond the volume on each side, so that its border is as well covered as its middle.
 BORDER = 2
@@ -24,7 +24,7 @@ DAMPING = 1e-4
 VOXELS_AT_ONCE = 16_000_000
 
 
-def lattice_of_volume(volume: PriorVolume, low: float, high: float, depth: int = 2) -> GaussianLattice:
+def lattice_of_volume(volume: Volume, low: float, high: float, depth: int = 2) -> GaussianLattice:
     """The lattice for a volume, with least-squares colours.
 
     Args:
@@ -51,14 +51,14 @@ def lattice_of_volume(volume: PriorVolume, low: float, high: float, depth: int =
     return GaussianLattice.of_box(colours, matrix)
 
 
-def volume_of_lattice(lattice: GaussianLattice) -> PriorVolume:
+def volume_of_lattice(lattice: GaussianLattice) -> Volume:
     """The normalised image at all places of nodes in a lattice's box, its median where no brick is."""
     columns, rows, count = (n * BRICK for n in reversed(lattice.table.shape))
     planes = [ImagePlane(pose, (rows, columns)) for pose in slice_poses(lattice.node_to_ras, count)]
     image, density = lattice.render(PlaneBatch.from_planes(planes, lattice.nodes.device))
     shown = density > 0.5 * FULL_DENSITY
     image[~shown] = image[shown].median()
-    return PriorVolume(image.reshape(count, rows, columns).cpu().numpy(), lattice.node_to_ras)
+    return Volume(image.reshape(count, rows, columns).cpu().numpy(), lattice.node_to_ras)
 
 
 def gaussians_at_nodes(parameters: torch.Tensor, lattice: GaussianLattice) -> tuple[torch.Tensor, torch.Tensor]:
@@ -79,7 +79,7 @@ def gaussians_at_nodes(parameters: torch.Tensor, lattice: GaussianLattice) -> tu
     return image, density
 
 
-def lattice_error(lattice: GaussianLattice, volume: PriorVolume, low: float, high: float, step: int = 32) -> float:
+def lattice_error(lattice: GaussianLattice, volume: Volume, low: float, high: float, step: int = 32) -> float:
     """RMS difference of lattice and volume on every `step`-th sub-slice, normalised."""
     first = ImagePlane(volume.ijk_to_ras, volume.pixels.shape[1:])
     chosen = range(step // 2 % len(volume.pixels), len(volume.pixels), step)

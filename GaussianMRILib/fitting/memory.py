@@ -6,8 +6,8 @@ import os
 from collections.abc import Sequence
 
 from ..errors import GaussianMRIError
-from ..priors.consistency import default_factor
 from ..stacks import SliceStack
+from ..volumes import default_factor
 from .parts import Part, covering_lattice
 
 #: Volumes of float32 that a fit of one block holds at once: guess, blend, their parts, and the lattice.

@@ -9,13 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..baselines.resampling import ScatteredSlices
 from ..gaussians import GaussianLattice
 from ..gaussians.lattice import FULL_DENSITY
 from ..geometry import ImagePlane, inside_hull
 from ..interruption import checkpoint
-from ..priors.network_prior import intensity_range
 from ..stacks import SliceStack
+from ..volumes import ScatteredSlices, intensity_range
 from .intensities import Scale, find_scale
 from .levels import Level, find_levels
 

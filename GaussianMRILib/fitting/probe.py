@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from ..baselines import SplineInterpolator
 from ..geometry import ImagePlane
 from ..metrics import psnr
-from ..priors.volume import PriorVolume
 from ..stacks import SliceStack
+from ..volumes import Volume
 
 #: The probe's gaps are twice as wide as the scan's, and there the blend helps more than it does in the scan: hence
 #: the ceiling, the best weight on simulated scans. Less than the least is not worth its time.
@@ -43,7 +43,7 @@ class Probe:
         return cls(part.subset(~held), part.subset(held))
 
     def judge(
-        self, guess: PriorVolume, blended: PriorVolume, low: float, high: float
+        self, guess: Volume, blended: Volume, low: float, high: float
     ) -> tuple[float, dict[str, object]]:
         """The weight of `blended` against `guess`, and the errors with it.
 

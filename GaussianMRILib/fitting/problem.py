@@ -12,12 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from .. import __version__
+from ..device import choose_device
 from ..errors import GaussianMRIError
 from ..gaussians import BACKGROUND, GaussianField, GaussianLattice, PlaneBatch
 from ..gaussians.lattice import FULL_DENSITY
 from ..gaussians.views import SeriesView
-from ..priors.network_prior import intensity_range
 from ..stacks import (
     SliceStack,
     apart,
@@ -28,6 +27,8 @@ from ..stacks import (
     hulls_of,
     in_one_frame,
 )
+from ..version import __version__
+from ..volumes import intensity_range
 
 log = logging.getLogger("GaussianMRI")
 
@@ -227,21 +228,6 @@ def _usable(stacks: list[SliceStack]) -> tuple[list[SliceStack], list[str]]:
     for warning in warnings:
         log.warning("%s.", warning[0].upper() + warning[1:])
     return stacks, warnings
-
-
-def choose_device(device: str | torch.device) -> torch.device:
-    """The torch device for "auto", "cpu", "cuda", "cuda:1" or a device."""
-    if str(device) == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-    except RuntimeError as error:
-        raise GaussianMRIError(f"'{device}' is no device; use auto, cpu or cuda.") from error
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise GaussianMRIError(
-            "CUDA was asked for, but torch finds no CUDA GPU here; use the device 'cpu' or 'auto'."
-        )
-    return chosen
 
 
 def crop(stack: SliceStack, box: np.ndarray) -> SliceStack | None:

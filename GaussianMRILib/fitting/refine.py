@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from ..geometry import inside_hull
 from ..interruption import checkpoint
-from ..priors.volume import thickness_offsets
 from ..stacks import SliceStack
+from ..volumes import thickness_offsets
 from .registration import SHIFT, Reach, register_stacks
 from .registration_score import Pair, Score, climb
 from .registration_views import View, volume_channels

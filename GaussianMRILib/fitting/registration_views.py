@@ -18,8 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..interruption import checkpoint
-from ..priors.consistency import slice_columns
-from ..stacks import SliceStack
+from ..stacks import SliceStack, slice_columns
 
 #: Points along each side of a window of the local NCC, a pitch apart.
 WINDOW = 7

@@ -131,7 +131,10 @@ def conjugate_gradients(
     precondition: torch.Tensor,
     iterations: int,
 ) -> Iterator[int]:
-    """Solve normal(x) = right in place for a symmetric positive definite `normal`; yields the number of steps done."""
+    """Solve normal(x) = right in place for a symmetric positive definite `normal`; yields the number of steps done.
+
+    scipy's are for NumPy arrays: these leave tensors on their device.
+    """
     residual = right - normal(x)
     direction = precondition * residual
     power = _dot(residual, direction)

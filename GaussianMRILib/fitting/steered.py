@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from ..gaussians import BACKGROUND
-from ..priors.volume import PriorVolume
 from ..stacks import SliceStack
+from ..volumes import Volume
 from .optimiser import FieldOptimiser, Rates
 from .steering import steered_gaussians
 from .targets import SlicePasses, VolumePlanes
@@ -80,7 +80,7 @@ class SteeredFit:
         self.parameters: torch.Tensor | None = None
 
     def run(
-        self, stacks: Sequence[SliceStack], guess: PriorVolume, weights: torch.Tensor | None = None
+        self, stacks: Sequence[SliceStack], guess: Volume, weights: torch.Tensor | None = None
     ) -> Iterator[tuple[float, float]]:
         """One round; yields (fraction done, loss) after every pass.
 
@@ -119,7 +119,7 @@ class SteeredFit:
                 loss += optimiser.step(batch, target, weight, rates, similarity, SOFTNESS) / STEPS_PER_PASS
             yield (n + 1) / effort.passes, loss
 
-    def blended(self, guess: PriorVolume, blend: float) -> PriorVolume:
+    def blended(self, guess: Volume, blend: float) -> Volume:
         """The guess with `blend` of the Gaussians' image mixed in where there are any."""
         assert self.parameters is not None
         planes = VolumePlanes(guess, self.low, self.high, self.device)

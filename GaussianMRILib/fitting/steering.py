@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..gaussians.planes import upper_factor
 from ..interruption import checkpoint
-from ..priors.volume import PriorVolume
+from ..volumes import Volume
 
 #: sigma_i = sigma0 * clip((mean eigenvalue / eigenvalue i)^EXPONENT, *STRETCH); eigenvalues no less than FLOOR * median.
 EXPONENT, STRETCH, FLOOR = 2.0, (0.4, 2.75), 0.01
@@ -125,7 +125,7 @@ def structure_tensor(volume: NDArray[np.float32], spacing: NDArray[np.float64]) 
 
 
 def steered_gaussians(
-    guess: PriorVolume, low: float, high: float, count: int, width: float, seed: int
+    guess: Volume, low: float, high: float, count: int, width: float, seed: int
 ) -> torch.Tensor:
     """Gaussians (11, N) that start as the guess: on a detail lattice, steered, coloured by the guess.
 

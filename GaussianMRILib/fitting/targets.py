@@ -9,8 +9,8 @@ import torch
 
 from ..gaussians import PlaneBatch
 from ..geometry import ImagePlane, slice_poses
-from ..priors.volume import PriorVolume
 from ..stacks import SliceStack
+from ..volumes import Volume
 
 
 def slice_targets(
@@ -88,7 +88,7 @@ class VolumePlanes:
         low, high: intensities of normalised 0 and 1.
     """
 
-    def __init__(self, volume: PriorVolume, low: float, high: float, device: torch.device) -> None:
+    def __init__(self, volume: Volume, low: float, high: float, device: torch.device) -> None:
         self.voxels = torch.from_numpy(((volume.pixels - low) / (high - low)).astype(np.float32)).to(device)
         count, rows, columns = volume.pixels.shape
         poses = slice_poses(volume.ijk_to_ras, count)

@@ -11,8 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import GaussianMRIError
 from ..geometry import Curve, ImagePlane, check_projection
 from ..geometry.affine import check_spacing
+from ..volumes import Grid
 from . import volume
-from .volume import VolumeGrid, check_voxels, finest_spacing, rendered_slabs
+from .volume import check_voxels, finest_spacing, rendered_slabs
 
 if TYPE_CHECKING:
     from .field import GaussianField
@@ -59,7 +60,7 @@ class StraightField:
         voxels = matrix.copy()
         voxels[:3, :3] *= spacing
         voxels[:3, 3] = middle - voxels[:3, :3] @ (np.array([beside, beside, along]) - 1) / 2
-        self.grid = VolumeGrid(voxels, (along, beside, beside))
+        self.grid = Grid(voxels, (along, beside, beside))
 
     @property
     def folding(self) -> str:

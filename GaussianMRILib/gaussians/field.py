@@ -5,21 +5,22 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from ..errors import GaussianMRIError
 from ..geometry import ImagePlane, check_projection, inside_hull, row_spans, slab_image
 from ..geometry.profile import MOST_SAMPLES
+from ..volumes import Grid
 from . import files
+from .field_data import FieldData
 from .lattice import EXPLICIT_CUT, GaussianLattice
-from .planes import BACKGROUND, CUT, PlaneBatch
-from .views import SeriesView, add_views
-from .volume import VolumeGrid, finest_spacing, rendered_slabs, volume_grid
+from .planes import PlaneBatch
+from .views import add_views
+from .volume import finest_spacing, rendered_slabs, volume_grid
 
 #: mm beyond the slab that still count as inside: planes laid on its faces are rounded.
 TOLERANCE = 1e-4
@@ -27,7 +28,7 @@ FACTOR_ENTRIES = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
 
 
 @dataclass(frozen=True, eq=False)
-class GaussianField:
+class GaussianField(FieldData):
     """3D Gaussians whose normalised weighted mean colour is the image.
 
     Source: eqs. 1-2 of "Rendering Novel Views of MRI using 3D Gaussian Splatting".
@@ -37,66 +38,11 @@ class GaussianField:
     precision P_i = M_i^T M_i is always positive definite. Gaussians of a lattice (see `GaussianLattice`) have one shape and
     stand in the same sums.
 
-    Attributes:
-        parameters: (11, N) float32 of the plain Gaussians: mean (3, RAS mm), M00 M01 M02 M11 M12 M22, colour c,
-            amplitude a.
-        offset, scale: image intensity = offset + scale * normalised intensity, in the units of the input.
-        hulls: one (M, 4) array a stack: half-spaces n . x + d <= 0 (RAS mm) around what was scanned.
-        slice_poses: (S, 4, 4) ijk_to_ras of every fitted slice, for the distance map.
-        slice_shapes: (S, 2) rows and columns of them.
-        frame_of_reference: DICOM Frame of Reference UID of the scan, or None.
-        report: how the field came about and how good it is: preset, seed, held-out error, times; JSON types only.
-        background, cut: see above.
-        lattice: Gaussians of one shape on a lattice, or None.
-        views: of several series, each as it was fitted alone: they count on planes that lie nearly as its slices do.
+    What it consists of is said in `FieldData`.
     """
-
-    parameters: torch.Tensor
-    offset: float
-    scale: float
-    hulls: tuple[NDArray[np.float64], ...]
-    slice_poses: NDArray[np.float64]
-    slice_shapes: NDArray[np.int32]
-    frame_of_reference: str | None = None
-    report: dict[str, Any] = field(default_factory=dict)
-    background: float = BACKGROUND
-    cut: float = CUT
-    lattice: GaussianLattice | None = None
-    views: tuple[SeriesView, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.parameters.ndim != 2 or self.parameters.shape[0] != 11:
-            raise GaussianMRIError(
-                f"A field's parameters must be (11, N), got {tuple(self.parameters.shape)}."
-            )
-
-    def __len__(self) -> int:
-        return int(self.parameters.shape[1]) + (len(self.lattice) if self.lattice is not None else 0)
 
     def __repr__(self) -> str:
         return f"GaussianField({len(self)} Gaussians, {len(self.slice_poses)} slices, preset={self.report.get('preset')!r})"
-
-    # ---- the plain Gaussians, named ------------------------------------------------------------------------------
-
-    @property
-    def means(self) -> NDArray[np.float32]:
-        """(N, 3) RAS mm."""
-        return np.ascontiguousarray(self._rows(0, 3).T)
-
-    @property
-    def factors(self) -> NDArray[np.float32]:
-        """(N, 6) M00 M01 M02 M11 M12 M22 of the precision factor, 1/mm."""
-        return np.ascontiguousarray(self._rows(3, 9).T)
-
-    @property
-    def colours(self) -> NDArray[np.float32]:
-        """(N,) normalised intensities."""
-        return self._rows(9, 10)[0]
-
-    @property
-    def opacities(self) -> NDArray[np.float32]:
-        """(N,) amplitudes a."""
-        return self._rows(10, 11)[0]
 
     @property
     def covariances(self) -> NDArray[np.float64]:
@@ -117,9 +63,6 @@ class GaussianField:
             return self
         parameters = torch.cat([self.parameters, self.lattice.explicit()], 1)
         return replace(self, parameters=parameters, cut=EXPLICIT_CUT, lattice=None, views=())
-
-    def _rows(self, first: int, last: int) -> NDArray[np.float32]:
-        return np.asarray(self.parameters[first:last].detach().cpu().numpy())
 
     # ---- images --------------------------------------------------------------------------------------------------
 
@@ -235,7 +178,7 @@ class GaussianField:
         spacing: float | None = None,
         box: ArrayLike | None = None,
         axes: Literal["first", "ras"] = "first",
-    ) -> tuple[VolumeGrid, Iterator[tuple[int, NDArray[np.float32]]]]:
+    ) -> tuple[Grid, Iterator[tuple[int, NDArray[np.float32]]]]:
         """`volume` in parts, so that memory stays bounded: its grid, and an iterator of its slabs.
 
         A slab is the index of its first slice and voxels (n, rows, columns), from the first slice to the last.
@@ -357,4 +300,4 @@ class GaussianField:
         Raises:
             GaussianMRIError: no such file, not a field, truncated, or written by a newer version.
         """
-        return files.load(path, device)
+        return files.load(cls, path, device)

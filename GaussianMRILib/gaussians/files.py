@@ -7,7 +7,7 @@ import os
 import re
 import zipfile
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -17,11 +17,9 @@ from ..errors import GaussianMRIError
 from ..files import atomic_write, finite, number, read_arrays, reading
 from ..geometry import hull_corners
 from ..geometry.affine import LARGEST_POSITION_MM, unit_vector
+from .field_data import FieldData
 from .lattice import GaussianLattice
 from .views import FULL_DEGREES, NONE_DEGREES, SeriesView
-
-if TYPE_CHECKING:
-    from .field import GaussianField
 
 FORMAT = "GaussianMRI field"
 #: Of the file: 1 has plain Gaussians only, 2 a lattice as well, 3 views of single series. Fields without these are still
@@ -31,7 +29,7 @@ VERSION = 3
 _LEVEL = 1
 
 
-def header_of(field: GaussianField) -> dict[str, Any]:
+def header_of(field: FieldData) -> dict[str, Any]:
     """What a file says of a field beside its arrays: JSON types only."""
     described: dict[str, Any] = {
         "format": FORMAT,
@@ -70,17 +68,19 @@ def _facts(lattice: GaussianLattice) -> dict[str, Any]:
     return {"node_to_ras": lattice.node_to_ras.tolist(), "step": lattice.step}
 
 
-def lattices_of(field: GaussianField) -> dict[str, GaussianLattice]:
+def lattices_of(field: FieldData) -> dict[str, GaussianLattice]:
     """All lattices of a field, by the name that their arrays begin with."""
     own = {} if field.lattice is None else {"lattice": field.lattice}
     return {**own, **{f"view{n}": view.lattice for n, view in enumerate(field.views)}}
 
 
+Field = TypeVar("Field", bound=FieldData)
 #: Codes (B, 8, 8, 8) and table (bz, by, bx) of a lattice.
 Stored = tuple[NDArray[np.int16], NDArray[np.int32]]
 
 
 def field_of(
+    kind: type[Field],
     header: dict[str, Any],
     parameters: NDArray[np.float32],
     hulls: Sequence[NDArray[np.float64]],
@@ -88,14 +88,12 @@ def field_of(
     slice_shapes: NDArray[np.int32],
     device: torch.device | str = "cpu",
     stored: Mapping[str, Stored] | None = None,
-) -> GaussianField:
+) -> Field:
     """The field of a header and of arrays as the classes have them; `stored`: of the lattices, by `lattices_of`' names.
 
     Raises:
         KeyError, TypeError, ValueError, GaussianMRIError: something is missing or has another shape.
     """
-    from .field import GaussianField
-
     lattice = None
     if "lattice" in header:
         lattice = _lattice_of(header["lattice"], stored, "lattice", device)
@@ -123,7 +121,7 @@ def field_of(
         raise GaussianMRIError("The slices' poses and shapes are those of no slices.")
     if not hulls:
         raise GaussianMRIError("There is no hull around what was scanned.")
-    return GaussianField(
+    return kind(
         torch.from_numpy(parameters).to(device),
         offset,
         scale,
@@ -204,7 +202,7 @@ def codes_of(low: NDArray[np.uint8], high: NDArray[np.int8]) -> NDArray[np.int16
     return codes
 
 
-def save(field: GaussianField, path: str | os.PathLike[str]) -> None:
+def save(field: FieldData, path: str | os.PathLike[str]) -> None:
     """See `GaussianField.save`."""
     arrays: dict[str, NDArray[Any]] = {
         "header": np.array(json.dumps(header_of(field))),
@@ -226,7 +224,7 @@ def save(field: GaussianField, path: str | os.PathLike[str]) -> None:
                 np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
 
 
-def load(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> GaussianField:
+def load(kind: type[Field], path: str | os.PathLike[str], device: torch.device | str = "cpu") -> Field:
     """See `GaussianField.load`."""
     with reading(path, "a GaussianMRI field"):
         stored = read_arrays(path)
@@ -250,5 +248,5 @@ def load(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> Ga
                 raise ValueError("the lattice's codes do not belong together")
             lattices[name] = codes_of(low, high), stored[f"{name}_table"]
         poses, shapes = stored["slice_poses"], stored["slice_shapes"]
-        field = field_of(header, parameters, hulls, poses, shapes, device, lattices)
+        field = field_of(kind, header, parameters, hulls, poses, shapes, device, lattices)
     return field

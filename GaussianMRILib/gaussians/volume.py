@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,9 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import GaussianMRIError
 from ..geometry import ImagePlane, hull_corners
 from ..geometry.affine import check_spacing, unit_vector
-
-if TYPE_CHECKING:
-    from .field import GaussianField
+from ..volumes import Grid
+from .field_data import FieldData
 
 #: Pixels of a slab: enough for one kernel call to be worth it, and its images take some 32 MB.
 SLAB_PIXELS = 1 << 22
@@ -28,38 +25,15 @@ _SLACK = 1e-6
 RenderMany = Callable[[Sequence[ImagePlane]], list[NDArray[np.float32]]]
 
 
-@dataclass(frozen=True, eq=False)
-class VolumeGrid:
-    """Voxels of a volume.
-
-    Attributes:
-        ijk_to_ras: (4, 4) float64, mm, right-handed; the columns are perpendicular and of one length.
-        shape: slices, rows, columns.
-    """
-
-    ijk_to_ras: NDArray[np.float64]
-    shape: tuple[int, int, int]
-
-    def plane(self, k: int) -> ImagePlane:
-        """A slice, thin."""
-        matrix = self.ijk_to_ras.copy()
-        matrix[:3, 3] += k * matrix[:3, 2]
-        return ImagePlane(matrix, self.shape[1:])
-
-    def planes(self) -> list[ImagePlane]:
-        """All slices, thin, in order."""
-        return [self.plane(k) for k in range(self.shape[0])]
-
-
-def finest_spacing(field: GaussianField) -> float:
+def finest_spacing(field: FieldData) -> float:
     """mm: the lattice's finest pitch, or the pixels of a field without a lattice."""
     if field.lattice is not None:
         return float(field.lattice.pitch.min())
     return float(np.linalg.norm(field.slice_poses[0, :3, :2], axis=0).min())
 
 
-def volume_grid(field: GaussianField, spacing: float | None, box: ArrayLike | None, axes: str) -> VolumeGrid:
-    """The smallest grid with every voxel of what was scanned in a box; see `GaussianField.volume`."""
+def volume_grid(field: FieldData, spacing: float | None, box: ArrayLike | None, axes: str) -> Grid:
+    """The smallest grid with every voxel of what was scanned in a box, right-handed; see `GaussianField.volume`."""
     pose = field.slice_poses[0]
     if spacing is None:
         spacing = finest_spacing(field)
@@ -82,7 +56,7 @@ def volume_grid(field: GaussianField, spacing: float | None, box: ArrayLike | No
     matrix[:3, :3] = steps
     matrix[:3, 3] = pose[:3, 3] + steps @ first
     columns, rows, slices = (int(n) for n in count)
-    return VolumeGrid(matrix, (slices, rows, columns))
+    return Grid(matrix, (slices, rows, columns))
 
 
 def check_voxels(count: NDArray[np.float64], spacing: float, otherwise: str) -> None:
@@ -94,7 +68,7 @@ def check_voxels(count: NDArray[np.float64], spacing: float, otherwise: str) -> 
         )
 
 
-def rendered_slabs(render_many: RenderMany, grid: VolumeGrid) -> Iterator[tuple[int, NDArray[np.float32]]]:
+def rendered_slabs(render_many: RenderMany, grid: Grid) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """The volume's slabs in order: index of the first slice, voxels (n, rows, columns) with NaN outside the scan."""
     depth = max(1, SLAB_PIXELS // (grid.shape[1] * grid.shape[2]))
     for first in range(0, grid.shape[0], depth):
@@ -102,7 +76,7 @@ def rendered_slabs(render_many: RenderMany, grid: VolumeGrid) -> Iterator[tuple[
         yield first, np.stack(render_many(planes))
 
 
-def _scanned_corners(field: GaussianField, box: ArrayLike | None) -> NDArray[np.float64]:
+def _scanned_corners(field: FieldData, box: ArrayLike | None) -> NDArray[np.float64]:
     """Corners (V, 3), RAS mm, of what was scanned in a box."""
     if box is None:
         return np.concatenate([hull_corners(hull) for hull in field.hulls])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import functools
 import hashlib
 import json
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
+from ..files import all_or_none, atomic_write
 from .augment import VIEWS
 from .bootstrap import Interval, bootstrap, paired_bootstrap
 from .calibration import (
@@ -23,6 +25,7 @@ from .calibration import (
     choose_threshold,
     fit_temperature,
     reliability,
+    reliability_plot,
     scaled,
 )
 from .crops import Case, CropSet, labels_of
@@ -224,6 +227,42 @@ def evaluate(
         results.append(_judged(model, graders[model], name, kind, cases, raw, views, resamples, seed))
     notes = _notes(graders, crops, split)
     return Evaluation(split, views, resamples, seed, tuple(results), tuple(_differences(results, resamples, seed)), notes)
+
+
+def write_evaluation(
+    found: Evaluation,
+    *,
+    json_file: Path | None = None,
+    csv_file: Path | None = None,
+    plot_file: Path | None = None,
+) -> None:
+    """Write those files that are named, all of them or none.
+
+    Args:
+        json_file: everything, see `Evaluation.to_dict`.
+        csv_file: every case's probabilities, see `CSV_COLUMNS`.
+        plot_file: reliability of the most probable grade, before and after calibration (.png, .svg, .pdf).
+
+    Raises:
+        GaussianMRIError: a file cannot be written.
+    """
+    with all_or_none():
+        if json_file is not None:
+            with atomic_write(json_file) as temporary:
+                temporary.write_text(json.dumps(found.to_dict(), indent=2) + "\n", encoding="utf-8")
+        if csv_file is not None:
+            with atomic_write(csv_file) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+                rows = (row for result in found.results for row in result.rows())
+                csv.writer(file, lineterminator="\n").writerows([CSV_COLUMNS, *rows])
+        if plot_file is not None:
+            lines: dict[str, Sequence[Bin]] = {}
+            for n, result in enumerate(found.results, 1):
+                name = f"{n}. {Path(result.model).name}, {Path(result.cohort).name}, {result.input_type}"
+                lines[name] = result.bins
+                if result.raw_bins:
+                    lines[f"{name}, before calibration"] = result.raw_bins
+            mark = "SYNTHETIC: " if any(result.synthetic for result in found.results) else ""
+            reliability_plot(plot_file, f"{mark}reliability of the most probable grade", lines)
 
 
 def calibrate(

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +20,11 @@ from ..files import atomic_write, read_json, reading
 from .bootstrap import Interval, PairedBootstrap, paired_bootstrap
 from .calibration import calibration_error, reliability, reliability_plot
 from .crops import SPLITS, CropSet
+from .experiment_options import ExperimentOptions
 from .experiment_plots import auroc_plot, example_picture
 from .experiment_steps import PREDICTIONS, SCORES
 from .inputs import METHODS
 from .labels import CONDITIONS, DISCLAIMER, GRADES, INPUT_TYPES, SIDES, TASKS, Task
-
-if TYPE_CHECKING:
-    from .experiment import ExperimentOptions
 
 #: Columns of the paper's Table 2.
 TESTED = ("N", "R-VI", "R-GS", "A")

@@ -119,7 +119,8 @@ def image_scores(
     Raises:
         GaussianMRIError: no slice exists in both.
     """
-    from ..metrics import gaussian_weight_mask, lpips, psnr, ssim
+    from ..evaluation import score_image
+    from ..metrics import gaussian_weight_mask, lpips
 
     both = np.flatnonzero(mask & truth_mask)
     if not len(both):
@@ -132,12 +133,11 @@ def image_scores(
         image, true = (np.where(a[k] == 0, np.nan, a[k]).astype(np.float32) for a in (images, truth))
         if not (np.isfinite(image) & np.isfinite(true)).any():
             continue
-        values["psnr"].append(psnr(image, true, weight, data_range=1.0))
-        values["ssim"].append(ssim(image, true, weight, data_range=1.0))
-        perceptual = lpips(image, true, weight)
-        if perceptual is not None:
-            values["lpips"].append(perceptual)
-    return {name: float(np.mean(found)) if found else None for name, found in values.items()}
+        found = score_image(image, true, weight=weight, lpips=lpips, whole=False)
+        for name in SCORES:
+            if (value := getattr(found, name)) is not None:
+                values[name].append(value)
+    return {name: float(np.mean(each)) if each else None for name, each in values.items()}
 
 
 # ---- networks ------------------------------------------------------------------------------------------------

@@ -90,7 +90,7 @@ def overlay_picture(
 
 def _resampled(stacks: Sequence[SliceStack], plane: ImagePlane) -> NDArray[np.float64]:
     """The nearest slices, linearly; NaN outside."""
-    from ..baselines.resampling import ScatteredSlices
+    from ..volumes import ScatteredSlices
 
     points = plane.points()
     image = np.full(plane.shape, np.nan)

@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor, distributed, nn
 
-from .. import __version__
 from ..errors import GaussianMRIError
 from ..files import atomic_write, number, reading
 from ..tensor_files import load_optimiser, load_weights, read_state, write_state
+from ..version import __version__
 from .augment import change, draw_changes, mirrored, resize
 from .crops import Case, CropSet
 from .labels import GRADES, Task
@@ -96,7 +96,7 @@ class GradingTrainer:
         device: str | torch.device = "cpu",
         log: str | os.PathLike[str] | None = None,
     ) -> None:
-        from ..fitting.problem import choose_device
+        from ..device import choose_device
 
         self.crops, self.task, self.options = crops, task, options or GradingOptions()
         self.checkpoint = None if checkpoint is None else Path(checkpoint)

@@ -91,7 +91,7 @@ def field_from_model(node: Any, device: Any = "cpu") -> GaussianField:
         GaussianMRIError: another model; one whose points were moved (a hardened transform, a model filter) or that
             is under a transform: a field stays where the scan was.
     """
-    from ..gaussians import files
+    from ..gaussians import GaussianField, files
     from ..gaussians.lattice import BRICK
 
     header, mesh = _header(node)
@@ -126,6 +126,7 @@ def field_from_model(node: Any, device: Any = "cpu") -> GaussianField:
             low, high = stream.reshape(2, -1, BRICK, BRICK, BRICK)
             lattices[name] = files.codes_of(low, high.view(np.int8)), _copied(facts.GetArray(f"{name}_table")).reshape(cells)
         return files.field_of(
+            GaussianField,
             header,
             parameters,
             [_copied(facts.GetArray(f"hull{n}")) for n in range(header["hulls"])],

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
 from ..grading.crops import region_options
 from ..grading.disc import DiscGeometry
 from ..grading.labels import INPUT_TYPES
-from ..grading.roi import Region, RegionOptions, region_of
+from ..grading.roi import RegionOptions, region_of
 from .dicom import stacks_of
 from .fields import field_from_model, is_field
+from .grading_request import GradingRequest, GradingResult
+from .grading_results import show_grades
 from .jobs import Job
 from .scene import as_list
 
 if TYPE_CHECKING:
-    from ..gaussians import GaussianField
-    from ..grading.inputs import GradingInput
     from ..grading.model_card import Grader
     from ..grading.predict import Grade
     from ..stacks import SliceStack
@@ -38,51 +36,6 @@ NO_CHECKPOINT = (
     "gaussianmri experiment phantom (its grades are marked SYNTHETIC); or take one that a colleague trained with this "
     "software. Then choose its file, or a folder with one file for each condition and side."
 )
-
-
-@dataclass(frozen=True, eq=False)
-class GradingRequest:
-    """All that a grading needs, without nodes: it may go to a thread.
-
-    Attributes:
-        disc: where it is, RAS mm.
-        stacks: axial series, copied from their nodes.
-        graders: none to look at the region only.
-        input_type: one of `INPUTS`.
-        sagittal: for the picture; None for no such series.
-        gaussians: a fit of the axial series to use for "R-GS"; None to fit around the disc.
-        options: of the region; those of the graders' training where there are graders.
-        device: for the fit.
-        fit_options: further arguments of `Fitter`.
-    """
-
-    disc: DiscGeometry
-    stacks: tuple[SliceStack, ...]
-    graders: tuple[Grader, ...] = ()
-    input_type: str = "acquired"
-    sagittal: SliceStack | None = None
-    gaussians: GaussianField | None = None
-    options: RegionOptions = field(default_factory=RegionOptions)
-    device: str = "cpu"
-    fit_options: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, eq=False)
-class GradingResult:
-    """What a grading found.
-
-    Attributes:
-        disc, region: what was graded.
-        inputs: the slices that the networks saw.
-        grades: one for each grader; empty where there was none.
-        picture: (H, W, 3) uint8, disc and crops for checking by eye.
-    """
-
-    disc: DiscGeometry
-    region: Region
-    inputs: GradingInput
-    grades: tuple[Grade, ...]
-    picture: NDArray[np.uint8]
 
 
 def find_checkpoints(path: str | os.PathLike[str]) -> list[Path]:
@@ -309,8 +262,6 @@ def grade_disc(
         >>> disc = mrml.disc_from_points_node(pointsNode, "L5/S1")                                # doctest: +SKIP
         >>> plane = mrml.grade_disc([axialNode], disc, "checkpoints", "R-GS")                     # doctest: +SKIP
     """
-    from .grading_results import show_grades
-
     request = grading_request(volume_nodes, disc, checkpoints, input_type, **options)
     if not request.graders:
         raise GaussianMRIError(NO_CHECKPOINT)

@@ -15,7 +15,7 @@ from .scene import described
 
 
 def export_structured_report(plane_node: Any, path: str | os.PathLike[str]) -> Path:
-    """Write the grades on a plane as DICOM SR (TID 1500); see `GaussianMRILib.writers.structured_report`.
+    """Write the grades on a plane as DICOM SR (TID 1500); see `GaussianMRILib.grading.structured_report`.
 
     Args:
         plane_node: markups plane with grades that still stand.
@@ -42,7 +42,7 @@ def export_structured_report(plane_node: Any, path: str | os.PathLike[str]) -> P
                 f"{described(volume)} was moved out of its DICOM frame of reference, in which a report has to say where "
                 "the disc is. Take it out of its transform and grade again."
             )
-    from ..writers.structured_report import ReportedGrade, write_structured_report
+    from ..grading.structured_report import ReportedGrade, write_structured_report
 
     grades = [
         ReportedGrade(

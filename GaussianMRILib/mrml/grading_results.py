@@ -19,7 +19,7 @@ from .volumes import copy_display, volume_from_images
 
 if TYPE_CHECKING:
     from ..grading.inputs import GradingInput
-    from .grading import GradingResult
+    from .grading_request import GradingResult
 
 TABLE_ROLE, CROPS_ROLE, PLANE_ROLE = PREFIX + "Table", PREFIX + "Crops", PREFIX + "Plane"
 _KIND, _TABLE = PREFIX + "Kind", "grades"

@@ -18,7 +18,7 @@ from .scene import PREFIX, all_or_nothing, is_node, scene_of
 from .volumes import volume_from_images
 
 if TYPE_CHECKING:
-    from ..gaussians.volume import VolumeGrid
+    from ..volumes import Grid
 
 #: Voxels of a node's volume: 2 GB, of which Slicer makes copies.
 MOST_VOXELS = 1 << 29
@@ -57,7 +57,7 @@ class IsotropicJob(Job):
             )
 
     @property
-    def grid(self) -> VolumeGrid:
+    def grid(self) -> Grid:
         """Where the voxels are."""
         return self._grid
 

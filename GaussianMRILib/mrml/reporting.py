@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import vtk
 from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
-from ..geometry import inside_hull
+from ..geometry import ImagePlane
 from .dicom import stacks_from_volume
 from .fields import is_field, volumes_of
 from .maps import as_field, plane_facts
@@ -53,8 +54,6 @@ FACTS: tuple[tuple[str, str | None, str], ...] = (
         "Mean of the support map: 1 where Gaussians are as dense as usual in this field, 0 where none are.",
     ),
 )
-_BORDER_MM = 2.0
-_FEWEST_PIXELS = 64
 #: More slices of a reference than this are not compared; they are spread over it.
 MOST_SLICES = 32
 
@@ -176,57 +175,47 @@ def _image_row(field: Any, item: Any) -> Row:
 
 def _reference_rows(source: Any, field: Any, reference: Any) -> list[Row]:
     """One row for each method that can be compared."""
-    from ..metrics import match_intensity, psnr, ssim
+    from ..evaluation import compare, judged
 
     (stack,) = stacks_from_volume(reference)
-    chosen, truths = [], []
-    for plane, pixels in zip(stack.planes(), stack.pixels, strict=True):
-        judged = np.zeros(plane.shape, bool)
-        for hull in field.hulls:
-            judged |= inside_hull(hull, plane.points(), -_BORDER_MM)
-        if judged.sum() >= _FEWEST_PIXELS:
-            chosen.append(plane)
-            truths.append(np.where(judged, pixels, np.float32(np.nan)))
-    if not chosen:
+    planes = stack.planes()
+    truths = [judged(pixels, plane, [field.hulls]) for plane, pixels in zip(planes, stack.pixels, strict=True)]
+    if not any(np.isfinite(truth).any() for truth in truths):
         raise GaussianMRIError(
             f"{described(reference)} shows nothing of what was fitted; choose a series that was acquired there."
         )
-    if len(chosen) > MOST_SLICES:
-        kept = np.unique(np.linspace(0, len(chosen) - 1, MOST_SLICES).round().astype(int))
-        chosen, truths = [chosen[k] for k in kept], [truths[k] for k in kept]
-    scale = float(np.nanpercentile(np.stack(truths), 99.9))
-    if scale <= 0:
-        raise GaussianMRIError(f"{described(reference)} is empty inside the scan (no positive intensity).")
-    truths = [truth / np.float32(scale) for truth in truths]
     volumes = volumes_of(source) if is_field(source) else []
-    result = []
-    for method in METHODS if volumes else METHODS[:1]:
-        renderer = field if method == "gaussians" else resampler(source, method, volumes)
-        images = match_intensity([renderer.render(plane) for plane in chosen], truths)
-        rows, columns = stack.shape[1:]
-        result.append(
-            {
-                "Item": reference.GetName(),
-                "Kind": "reference",
-                "Method": method,
-                "PSNR": _mean(psnr, images, truths),
-                "SSIM": _mean(ssim, images, truths),
-                "Slices": float(len(chosen)),
-                "Rows": float(rows),
-                "Columns": float(columns),
-                "Spacing": min(stack.pixel_spacing),
-                "Thickness": stack.thickness,
-            }
-        )
-    return result
-
-
-def _mean(metric: Any, images: Sequence[NDArray[np.float32]], truths: Sequence[NDArray[np.float32]]) -> float:
-    values = [
-        metric(np.where(np.isfinite(truth), image, np.nan), truth, data_range=1.0)
-        for image, truth in zip(images, truths, strict=True)
+    renderers = {
+        method: functools.partial(_rendered, source, field, volumes, method)
+        for method in (METHODS if volumes else METHODS[:1])
+    }
+    # Volumes that were changed since the fit may leave pixels of the field empty.
+    _, results = compare(
+        renderers, planes, truths, matched=True, most=MOST_SLICES, whole=False, name=described(reference)
+    )
+    rows, columns = stack.shape[1:]
+    return [
+        {
+            "Item": reference.GetName(),
+            "Kind": "reference",
+            "Method": result.method,
+            "PSNR": result.mean.psnr,
+            "SSIM": result.mean.ssim,
+            "Slices": float(len(result.scores)),
+            "Rows": float(rows),
+            "Columns": float(columns),
+            "Spacing": min(stack.pixel_spacing),
+            "Thickness": stack.thickness,
+        }
+        for result in results
     ]
-    return float(np.mean(values))
+
+
+def _rendered(
+    source: Any, field: Any, volumes: Any, method: str, planes: Sequence[ImagePlane]
+) -> list[NDArray[np.float32]]:
+    renderer = field if method == "gaussians" else resampler(source, method, volumes)
+    return [renderer.render(plane) for plane in planes]
 
 
 def _fill(node: Any, rows: Sequence[Row]) -> None:

@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
 from ..interruption import checkpoint
-from ..stacks import SliceStack
-from .consistency import default_factor, enforce, slice_columns, upsample
+from ..stacks import SliceStack, slice_columns
+from ..volumes import Volume, default_factor, enforce, intensity_range, noise_level, upsample
 from .network import PriorNetwork, basis_matrix, condition_vector, load_network
-from .volume import PriorVolume
 
 #: Pixels and slices around a tile that the convolutions see; the rest of their reach changes nothing visible.
 HALO = 8
@@ -33,7 +32,7 @@ def network_prior(
     progress: Progress | None = None,
     range_: tuple[float, float] | None = None,
     turns: int = 1,
-) -> PriorVolume:
+) -> Volume:
     """What probably lies between the slices: cubic interpolation + network residual, made consistent with the slices.
 
     Args:
@@ -85,31 +84,7 @@ def network_prior(
             network, seen, condition, nearest, cosines, device, report
         ):
             target[:, rows, cols] += residual * ((high - low) / turns)
-    return enforce(PriorVolume(pixels, base.ijk_to_ras, base.hull, base.order), stack)
-
-
-def intensity_range(pixels: NDArray[np.float32]) -> tuple[float, float]:
-    """Intensities taken as 0 and 1: the 0.1 and 99.9 percentiles; refuses an image without contrast."""
-    sample = pixels.reshape(-1)
-    sample = sample[:: max(1, sample.size // 500_000)]
-    low, high = (float(v) for v in np.percentile(sample, (0.1, 99.9)))
-    if not high > low:
-        low, high = float(pixels.min()), float(pixels.max())
-    if not high > low:
-        raise GaussianMRIError(
-            f"All pixels have the value {low:g}: there is nothing to fit. Check that this is the right series."
-        )
-    return low, high
-
-
-def noise_level(slices: NDArray[np.float32]) -> float:
-    """Standard deviation of white noise in (K, rows, columns), from the diagonal high pass of the brighter pixels."""
-    blocks = slices[:, : slices.shape[1] // 2 * 2, : slices.shape[2] // 2 * 2]
-    a, b, c, d = blocks[:, ::2, ::2], blocks[:, 1::2, ::2], blocks[:, ::2, 1::2], blocks[:, 1::2, 1::2]
-    high_pass = (a - b - c + d) / 2
-    bright = (a + b + c + d) / 4 > 0.1
-    values = np.abs(high_pass[bright] if bright.sum() > 100 else high_pass)
-    return float(np.median(values) / 0.6745) if values.size else 0.01
+    return enforce(Volume(pixels, base.ijk_to_ras, base.hull, base.order), stack)
 
 
 def _regular_slices(stack: SliceStack, positions: NDArray[np.float64]) -> tuple[NDArray[np.float32], float]:

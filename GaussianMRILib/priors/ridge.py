@@ -22,8 +22,7 @@ from numpy.typing import NDArray
 from ..errors import GaussianMRIError
 from ..geometry import PROFILE_EDGE_MM
 from ..stacks import SliceStack
-from .consistency import default_factor, enforce, slice_operator, upsample
-from .volume import PriorVolume
+from ..volumes import Volume, default_factor, enforce, slice_operator, upsample
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ class RidgeFilters:
 
 def ridge_prior(
     stack: SliceStack, factor: int | None = None, settings: RidgeSettings = RidgeSettings(), seed: int = 0
-) -> PriorVolume:
+) -> Volume:
     """Sub-slices of a stack by self-learned filters and slice consistency.
 
     Args:

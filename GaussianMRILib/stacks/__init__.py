@@ -13,9 +13,9 @@ from .agreement import (
     why_apart,
     why_groups_apart,
 )
-from .poses import SliceColumns, slice_columns
+from .poses import SliceColumns
 from .reader import read_stacks
-from .slice_stack import SliceStack, hulls_of
+from .slice_stack import SliceStack, hulls_of, slice_columns
 
 __all__ = [
     "SliceColumns",

@@ -8,15 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..geometry.affine import slice_normal
-
-if TYPE_CHECKING:
-    from .slice_stack import SliceStack
 
 Array = NDArray[np.float64]
 
@@ -49,17 +45,14 @@ class SliceColumns:
         return affine
 
 
-def slice_columns(stack: SliceStack, tolerance: float | None = None) -> SliceColumns | None:
-    """The columns of a stack whose slices are parallel, in order and on one line; else None.
+def columns_of(poses: Array, shape: tuple[int, ...], tolerance: float | None = None) -> SliceColumns | None:
+    """The columns of slices that are parallel, in order and on one line; else None.
 
     Args:
+        poses: (K, 4, 4), normals towards increasing k.
+        shape: ends in rows, columns.
         tolerance: largest distance of any pixel from its column, mm; default: 0.15 pixels.
     """
-    return columns_of(stack.ijk_to_ras, stack.shape, tolerance)
-
-
-def columns_of(poses: Array, shape: tuple[int, ...], tolerance: float | None = None) -> SliceColumns | None:
-    """`slice_columns` of poses (K, 4, 4) whose normals point towards increasing k; `shape` ends in rows, columns."""
     rows, columns = shape[-2:]
     if tolerance is None:
         tolerance = TOLERANCE_PIXELS * float(np.linalg.norm(poses[0, :3, :2], axis=0).min())

@@ -19,7 +19,15 @@ from ..geometry.affine import (
     unit_vector,
 )
 from ..geometry.plane import ImagePlane
-from .poses import centers, connected_runs, normals_towards_increasing_k, parallel_runs, usual_spacing
+from .poses import (
+    SliceColumns,
+    centers,
+    columns_of,
+    connected_runs,
+    normals_towards_increasing_k,
+    parallel_runs,
+    usual_spacing,
+)
 
 #: Slices count as one regular grid when no pixel lies further than this (mm) from where the grid has it.
 GRID_TOLERANCE_MM = 0.02
@@ -295,4 +303,10 @@ def hulls_of(stacks: Sequence[SliceStack]) -> tuple[NDArray[np.float64], ...]:
     return tuple(hull for stack in stacks for hull in stack.hulls())
 
 
-__all__ = ["SliceStack", "hulls_of"]
+def slice_columns(stack: SliceStack, tolerance: float | None = None) -> SliceColumns | None:
+    """The columns of a stack whose slices are parallel, in order and on one line; else None.
+
+    Args:
+        tolerance: largest distance of any pixel from its column, mm; default: 0.15 pixels.
+    """
+    return columns_of(stack.ijk_to_ras, stack.shape, tolerance)

@@ -20,6 +20,7 @@ from ..geometry.affine import LPS_RAS
 from ..geometry.plane import ImagePlane
 from ..stacks.dicom_pixels import save_dicom
 from ..stacks.slice_stack import SliceStack
+from ..version import __version__
 from .images import checked_images, default_window, filled
 
 if TYPE_CHECKING:
@@ -177,9 +178,9 @@ def _template(sources: list[Mapping[str, Any]], description: str, derivation: st
     dataset.SeriesDate = dataset.ContentDate = dataset.InstanceCreationDate = date
     dataset.SeriesTime = dataset.ContentTime = dataset.InstanceCreationTime = time
     dataset.Manufacturer = dataset.ManufacturerModelName = "GaussianMRI"
-    dataset.SoftwareVersions = _version()
+    dataset.SoftwareVersions = __version__
     dataset.DerivationDescription = (
-        f"{derivation}. GaussianMRI {_version()}; for research, not for diagnosis."[:1024]
+        f"{derivation}. GaussianMRI {__version__}; for research, not for diagnosis."[:1024]
     )
     dataset.DerivationCodeSequence = [_code("113072", "Multiplanar reformatting")]
     dataset.BurnedInAnnotation = "NO"
@@ -192,15 +193,6 @@ def _template(sources: list[Mapping[str, Any]], description: str, derivation: st
         dataset.SourceImageSequence = [image for s in sources for image in _references(s, purpose=True)]
         dataset.ReferencedSeriesSequence = [_referenced_series(s) for s in sources]
     return dataset
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("GaussianMRI")
-    except PackageNotFoundError:
-        return "development"
 
 
 def _code(value: str, meaning: str) -> Dataset:

@@ -100,7 +100,7 @@ def run(folder: Path, size: str, scene: Scene, device: str, methods: list[str]) 
     from GaussianMRILib.cinematic.presets import find_preset
     from GaussianMRILib.cinematic.train import Trainer
     from GaussianMRILib.cli.app import table
-    from GaussianMRILib.fitting.problem import choose_device
+    from GaussianMRILib.device import choose_device
 
     frames = {
         "tiny": DatasetOptions(train=24, test=4, size=96, samples=16, test_samples=64),

@@ -25,7 +25,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=RESULTS / "experiment.json", help="file for the figures")
     arguments = parser.parse_args()
 
-    from GaussianMRILib.grading.experiment import ExperimentOptions, run_experiment
+    from GaussianMRILib.grading.experiment import run_experiment
+    from GaussianMRILib.grading.experiment_options import ExperimentOptions
 
     sizes = {"train": 12, "validation": 6, "test": 10} if arguments.quick else {}
     folder = arguments.folder / ("quick" if arguments.quick else "reduced")

@@ -32,6 +32,7 @@ from GaussianMRILib import baselines, evaluation, metrics
 from GaussianMRILib.gaussians import GaussianField
 from GaussianMRILib.geometry import ImagePlane
 from GaussianMRILib.stacks import SliceStack
+from GaussianMRILib.volumes import Resampler
 
 from . import disturbances
 
@@ -59,7 +60,7 @@ def _one_by_one(resampler: Any) -> Render:
 
 def _prior(make: Callable[[SliceStack], Any]) -> Callable[[list[SliceStack], int], Render]:
     def prepare(stacks: list[SliceStack], seed: int) -> Render:
-        resampler = baselines.Resampler(stacks, make)
+        resampler = Resampler(stacks, make)
         return _one_by_one(resampler)
 
     return prepare
@@ -126,7 +127,7 @@ class Judge:
             row["prepare_s"] = time.perf_counter() - start
             start = time.perf_counter()
             for view, (planes, truths) in views.items():
-                score = evaluation.score(render(planes), truths, self.lpips)
+                score = evaluation.score(render(planes), truths, lpips=self.lpips)
                 row[view] = {"psnr": score.psnr, "ssim": score.ssim, "lpips": score.lpips}
                 if len(row) == 3:
                     row["plane_s"] = (time.perf_counter() - start) / len(planes)

@@ -76,10 +76,10 @@ def warm() -> None:
     import GaussianMRILib.cinematic.export
     import GaussianMRILib.cinematic.train
     import GaussianMRILib.cli
-    import GaussianMRILib.cohort.resample
     import GaussianMRILib.fitting
     import GaussianMRILib.grading.experiment
     import GaussianMRILib.grading.network
+    import GaussianMRILib.grading.resample_studies
     import GaussianMRILib.grading.train
     import GaussianMRILib.native.planes.operators  # noqa: F401
 

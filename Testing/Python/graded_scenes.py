@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from GaussianMRILib.grading.experiment import ExperimentOptions
+from GaussianMRILib.grading.experiment_options import ExperimentOptions
 from GaussianMRILib.grading.labels import TASKS, Task
 from GaussianMRILib.grading.options import GradingOptions, NetworkOptions
 from GaussianMRILib.grading.phantom import cohort as graded_cohort

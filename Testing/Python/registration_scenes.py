@@ -6,14 +6,14 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from GaussianMRILib import SliceStack
-from GaussianMRILib.evaluation.simulate import IsotropicScan
 from GaussianMRILib.fitting.registration import Registration, turn_degrees
+from GaussianMRILib.volumes import Volume
 
 #: In-plane and slice axes (RAS) of a stack whose slices lie along each RAS axis.
 AXES = {0: (1, 2, 0), 1: (0, 2, 1), 2: (0, 1, 2)}
 
 
-def middle(scan: IsotropicScan) -> np.ndarray:
+def middle(scan: Volume) -> np.ndarray:
     return scan.ijk_to_ras[:3, :3] @ ((np.array(scan.pixels.shape)[::-1] - 1) / 2) + scan.ijk_to_ras[:3, 3]
 
 
@@ -31,7 +31,7 @@ def random_motion(
 
 
 def acquire(
-    scan: IsotropicScan,
+    scan: Volume,
     axis: int,
     motion: np.ndarray,
     rng: np.random.Generator,
@@ -63,7 +63,7 @@ def acquire(
     pixels = np.zeros(points.shape[:-1])
     for part in (np.arange(5) + 0.5) / 5 - 0.5:
         pixels += np.nan_to_num(
-            scan.sample((points + part * thickness * axes[2]) @ back[:3, :3].T + back[:3, 3])
+            scan.at((points + part * thickness * axes[2]) @ back[:3, :3].T + back[:3, 3])
         )
     pixels = np.maximum(pixels / 5, 0)
     if shading:
@@ -76,7 +76,7 @@ def acquire(
 
 
 def pair(
-    scan: IsotropicScan, axes: tuple[int, int], seed: int, moved: bool = True
+    scan: Volume, axes: tuple[int, int], seed: int, moved: bool = True
 ) -> tuple[list[SliceStack], np.ndarray]:
     """Stacks of their own gain (.5 to 2), shading (30 %), offset, noise and thickness, and the motion between them."""
     rng = np.random.default_rng(seed)

@@ -17,11 +17,10 @@ from GaussianMRILib.baselines import (
     spline_interpolation,
     voxel_interpolation,
 )
-from GaussianMRILib.baselines.resampling import ScatteredSlices
 from GaussianMRILib.errors import GaussianMRIError
-from GaussianMRILib.geometry import ImagePlane
-from GaussianMRILib.priors.volume import inside_hull
+from GaussianMRILib.geometry import ImagePlane, inside_hull
 from GaussianMRILib.stacks import SliceStack
+from GaussianMRILib.volumes import ScatteredSlices
 
 GRADIENT = np.array([0.02, -0.013, 0.031])
 AFFINE = np.array([[1.1, 0, 0, -12], [0, 0.9, 0, -9], [0, 0, 4.0, -20], [0, 0, 0, 1]])

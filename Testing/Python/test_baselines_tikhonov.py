@@ -8,20 +8,21 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from GaussianMRILib.baselines import Grid, SuperResolution, isotropic_grid, solve, superresolution
-from GaussianMRILib.baselines.tikhonov import acquisition_operator
+from GaussianMRILib.baselines import SuperResolution, superresolution
 from GaussianMRILib.errors import GaussianMRIError
-from GaussianMRILib.evaluation import IsotropicScan, simulate_stack
+from GaussianMRILib.evaluation import simulate_stack
 from GaussianMRILib.geometry import ImagePlane
 from GaussianMRILib.stacks import SliceStack
+from GaussianMRILib.volumes import Grid, Volume, isotropic_grid, solve
+from GaussianMRILib.volumes.solver import acquisition_operator
 
 TURNED = np.array([[0.8, -0.6, 0, 3], [0.6, 0.8, 0, -5], [0, 0, 1, 11], [0, 0, 0, 1.0]])
 
 
-def scan(size: int = 32, seed: int = 0, affine=TURNED) -> IsotropicScan:
+def scan(size: int = 32, seed: int = 0, affine=TURNED) -> Volume:
     field = gaussian_filter(np.random.default_rng(seed).normal(size=(size, size, size)), 2.0)
     shapes = gaussian_filter((field > 0.5 * field.std()).astype(np.float32), 0.6)
-    return IsotropicScan(shapes, affine, "shapes")
+    return Volume(shapes, affine, name="shapes")
 
 
 def small_stacks() -> list[SliceStack]:
@@ -101,7 +102,7 @@ def test_two_directions_see_what_one_cannot() -> None:
     source = scan()
     stacks = [simulate_stack(source, direction, seed=n) for n, direction in enumerate(("axial", "sagittal"))]
     plane = ImagePlane.from_normal(stacks[0].plane(4).center, (0.3, 0.5, 1), (1, 1), (21, 21))
-    truth = source.sample(plane.points())
+    truth = source.at(plane.points())
 
     def error(given: list[SliceStack]) -> float:
         return float(np.sqrt(np.nanmean((superresolution(given, plane) - truth) ** 2)))

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from GaussianMRILib.evaluation import IsotropicScan, simulate_stack
+from GaussianMRILib.evaluation import simulate_stack
 from GaussianMRILib.stacks import SliceStack
+from GaussianMRILib.volumes import Volume
 from Testing.Benchmarks import disturbances
 from Testing.Benchmarks.disturbances import CASES, Disturbance, corners, disturbed, found, motion, shading
 
@@ -28,7 +29,7 @@ def _flat(value: float = 1.0) -> SliceStack:
 
 
 def test_nothing_disturbed_is_what_the_protocol_simulates() -> None:
-    scan = IsotropicScan(np.random.default_rng(0).random((20, 24, 28)).astype(np.float32), np.eye(4))
+    scan = Volume(np.random.default_rng(0).random((20, 24, 28)).astype(np.float32), np.eye(4))
     clean, expected = (simulate_stack(scan, "sagittal", seed=1, **noise) for noise in ({"noise": 0}, {}))
     same = disturbed(clean, CASES["none"], seed=1)
     assert same.pixels == pytest.approx(expected.pixels, abs=1e-6)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from trace_scenes import affine, plain
 
+from GaussianMRILib.cinematic import worker
 from GaussianMRILib.cinematic.clip import ClipPlane
 from GaussianMRILib.cinematic.dataset import POINTS, DatasetOptions, make_dataset
 from GaussianMRILib.cinematic.options import TrainOptions
+from GaussianMRILib.cinematic.presets import presets
 from GaussianMRILib.cinematic.start import sample_points
 from GaussianMRILib.cinematic.tracer import PathTracer
 from GaussianMRILib.cinematic.train import Trainer
@@ -88,3 +92,18 @@ def test_a_data_set_without_points_says_what_to_do(tmp_path: Path) -> None:
         Trainer(made, TrainOptions.preset("quick").scaled(300_000, 10))
     with pytest.raises(GaussianMRIError, match="no start 'middle'"):
         TrainOptions(start="middle")
+
+
+def test_a_job_for_a_device_that_is_not_there_makes_no_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    np.savez(tmp_path / "volume.npz", pixels=shell(), ijk_to_ras=np.eye(4))
+    job = {
+        "volume": str(tmp_path / "volume.npz"), "preset": next(iter(presets().values())).to_dict(),
+        "folder": str(tmp_path / "set"), "model": str(tmp_path / "model.ply"), "device": "cuda",
+    }  # fmt: skip
+    (tmp_path / "job.json").write_text(json.dumps(job), encoding="utf-8")
+    assert worker.main([str(tmp_path / "job.json")]) == 1
+    assert "CUDA was asked for" in capsys.readouterr().out.splitlines()[-1]
+    assert not (tmp_path / "set").exists()

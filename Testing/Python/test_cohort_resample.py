@@ -14,11 +14,11 @@ from rsna_files import Copy, axial_planes, phantom, phantom_study, scans, true_d
 from GaussianMRILib import cli
 from GaussianMRILib.baselines import VoxelInterpolator
 from GaussianMRILib.cli import cohort
-from GaussianMRILib.cohort import resample
-from GaussianMRILib.cohort.resample import ResampleOptions, resample_cohort
 from GaussianMRILib.errors import GaussianMRIError
 from GaussianMRILib.geometry import ImagePlane
+from GaussianMRILib.grading import resample_studies
 from GaussianMRILib.grading.disc_sources import write_discs
+from GaussianMRILib.grading.resample_studies import ResampleOptions, resample_cohort
 from GaussianMRILib.grading.roi import aligned_planes, region_of
 from GaussianMRILib.phantom.write import _write_markups
 from GaussianMRILib.stacks import read_stacks
@@ -128,12 +128,12 @@ def test_names_of_planes_differ_in_more_than_case(copy: Copy, tmp_path: Path) ->
 
 
 def test_a_cancelled_fit_stops(monkeypatch: pytest.MonkeyPatch, copy: Copy) -> None:
-    monkeypatch.setattr(resample, "stopping", lambda: True)
+    monkeypatch.setattr(resample_studies, "stopping", lambda: True)
     stacks = read_stacks(copy.images / "1" / "11")
     planes = {"a": [scans()["aligned"][0][4]]}
     for method in ("fast", "voxel"):
         with pytest.raises(GaussianMRIError, match="cancelled"):
-            resample._rendered(method, stacks, planes, ResampleOptions((method,), ("L5/S1",)))
+            resample_studies._rendered(method, stacks, planes, ResampleOptions((method,), ("L5/S1",)))
 
 
 def test_what_cannot_be_asked_for(copy: Copy, tmp_path: Path) -> None:

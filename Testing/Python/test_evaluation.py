@@ -11,7 +11,6 @@ import pytest
 from GaussianMRILib.baselines import LinearInterpolator, SplineInterpolator, VoxelInterpolator
 from GaussianMRILib.errors import GaussianMRIError
 from GaussianMRILib.evaluation import (
-    IsotropicScan,
     load_isotropic,
     oblique_planes,
     quality_case,
@@ -23,18 +22,19 @@ from GaussianMRILib.evaluation.simulate import resample_isotropic
 from GaussianMRILib.geometry import ImagePlane
 from GaussianMRILib.metrics import psnr, ssim
 from GaussianMRILib.priors.ridge import RidgeSettings, ridge_prior
+from GaussianMRILib.volumes import Volume
 
 # i points to the patient's left, j up, k forward: no axis is where an axial array has it.
 AFFINE = np.array([[-1, 0, 0, 20], [0, 0, 1, -9], [0, 1, 0, 5], [0, 0, 0, 1.0]])
 GRADIENT = np.array([0.011, -0.007, 0.02])
 
 
-def scan(shape=(16, 25, 20), affine=AFFINE, ramp=False, seed=0) -> IsotropicScan:
+def scan(shape=(16, 25, 20), affine=AFFINE, ramp=False, seed=0) -> Volume:
     if not ramp:
-        return IsotropicScan(np.random.default_rng(seed).random(shape).astype(np.float32), affine, "noise")
+        return Volume(np.random.default_rng(seed).random(shape).astype(np.float32), affine, name="noise")
     index = np.stack(np.meshgrid(*[np.arange(n) for n in shape], indexing="ij"), -1)[..., ::-1]
     points = index @ affine[:3, :3].T + affine[:3, 3]
-    return IsotropicScan((3 + points @ GRADIENT).astype(np.float32), affine, "ramp")
+    return Volume((3 + points @ GRADIENT).astype(np.float32), affine, name="ramp")
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_gaps_overlaps_and_part_voxels() -> None:
 
 
 def test_noise_is_rician_and_seeded() -> None:
-    dark = IsotropicScan(np.zeros((40, 40, 40), np.float32), np.eye(4))
+    dark = Volume(np.zeros((40, 40, 40), np.float32), np.eye(4))
     pixels = simulate_stack(dark, noise=0.02, seed=1).pixels
     assert pixels.mean() == pytest.approx(
         0.02 * np.sqrt(np.pi / 2), rel=0.02
@@ -116,7 +116,7 @@ def test_border_of_every_slab_is_not_judged() -> None:
     assert np.isfinite(one[2:-2, 2:-2]).all() and np.isnan(one[:1]).all() and np.isnan(one[:, -1:]).all()
     assert np.isfinite(both).sum() <= np.isfinite(one).sum()
     outer = ImagePlane(plane.ijk_to_ras, (60, 60))
-    outside = ~np.isfinite(source.sample(outer.points()))
+    outside = ~np.isfinite(source.at(outer.points()))
     assert outside.any() and np.isnan(truth(source, outer, False)[outside]).all()
 
 

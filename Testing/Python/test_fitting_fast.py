@@ -15,8 +15,7 @@ from GaussianMRILib.fitting.guess import Guesser
 from GaussianMRILib.fitting.lattice import lattice_error, lattice_of_volume
 from GaussianMRILib.fitting.steered import Effort
 from GaussianMRILib.fitting.targets import VolumePlanes
-from GaussianMRILib.priors.consistency import volume_operator
-from GaussianMRILib.priors.volume import PriorVolume
+from GaussianMRILib.volumes import Volume, volume_operator
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +60,7 @@ def test_planes_of_a_volume_have_its_voxels_for_targets():
     affine[:3] = np.c_[AXES * [0.7, 0.8, 1.1], [10, -40, 7]]
     affine[:3, 2] += 0.2 * AXES[:, 0]  # a tilted gantry
     pixels = np.random.default_rng(0).uniform(20, 300, (9, 13, 11)).astype(np.float32)
-    volume = PriorVolume(pixels, affine)
+    volume = Volume(pixels, affine)
     batch, target = VolumePlanes(volume, 20.0, 300.0, torch.device("cpu")).draw(slice(2, 7))
     assert batch.shapes.tolist() == [[13, 11]] * 5 and batch.weights.eq(1).all() and not batch.offsets.any()
     origin, i, j, normal = batch.frames.double().numpy().reshape(5, 4, 3).transpose(1, 0, 2)[:, :, None, None]
@@ -258,7 +257,7 @@ def test_lattice_holds_a_volume_by_itself():
     volume = 0.5 + 0.4 * np.sin(z / 3 + x / 2.5 + rng.uniform(0, 6)) * np.cos(y / 3)
     volume[:, :, :9] = 0.2  # a step is the worst that a lattice has to hold
     affine = np.array([[0, 0, 1.2, 5], [0.8, 0, 0.1, -7], [0, 0.9, 0, 3], [0, 0, 0, 1]])
-    prior = PriorVolume((100 + 50 * volume).astype(np.float32), affine)
+    prior = Volume((100 + 50 * volume).astype(np.float32), affine)
     for depth, bound in ((1, 0.003), (2, 0.02), (3, 0.06)):
         lattice = lattice_of_volume(prior, 100.0, 150.0, depth)
         assert np.allclose(lattice.pitch, (0.8, 0.9, np.hypot(1.2, 0.1) * depth))

@@ -12,12 +12,12 @@ from fit_scenes import SAGITTAL, intensity, scan
 import GaussianMRILib as gm
 from GaussianMRILib.fitting import memory
 from GaussianMRILib.fitting.fusion import METHODS, STEERED, Choice, Fuser, overlay_of, slice_terms
-from GaussianMRILib.fitting.guess import cubic_guess
 from GaussianMRILib.fitting.lattice import lattice_of_volume
 from GaussianMRILib.fitting.left_out import Judge, Verdict, shared_centre
 from GaussianMRILib.fitting.parts import Part, in_mean_places, interpolating
 from GaussianMRILib.fitting.solver import Regularisation, solve_lattice
 from GaussianMRILib.gaussians import PlaneBatch
+from GaussianMRILib.volumes import spline_volume
 
 #: The same axes in another order: a sagittal stack of an axial one.
 
@@ -31,7 +31,7 @@ def pair() -> list[gm.SliceStack]:
 
 def by_spline(part: Part) -> None:
     for block in part.blocks:
-        part.lattices.append(lattice_of_volume(cubic_guess(block), part.low, part.high))
+        part.lattices.append(lattice_of_volume(spline_volume(block), part.low, part.high))
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,12 @@ import torch
 from fit_scenes import SAGITTAL, empty_lattice, scan
 
 import GaussianMRILib as gm
-from GaussianMRILib.fitting.guess import cubic_guess
 from GaussianMRILib.fitting.intensities import Scale, find_scale
 from GaussianMRILib.fitting.lattice import lattice_of_volume
 from GaussianMRILib.fitting.left_out import Judge
 from GaussianMRILib.fitting.parts import Part
 from GaussianMRILib.gaussians import GaussianLattice
+from GaussianMRILib.volumes import spline_volume
 
 
 def coil(points: np.ndarray) -> np.ndarray:
@@ -93,7 +93,7 @@ def test_nodes_planes_and_back_agree(lattice: GaussianLattice) -> None:
 
 def by_spline(part: Part) -> None:
     for block in part.blocks:
-        part.lattices.append(lattice_of_volume(cubic_guess(block), part.low, part.high))
+        part.lattices.append(lattice_of_volume(spline_volume(block), part.low, part.high))
 
 
 def test_left_out_slices_see_shading() -> None:

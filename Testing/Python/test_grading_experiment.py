@@ -16,7 +16,8 @@ from GaussianMRILib import GaussianMRIError
 from GaussianMRILib.cli import main
 from GaussianMRILib.grading.bootstrap import Interval
 from GaussianMRILib.grading.crops import CropSet
-from GaussianMRILib.grading.experiment import TRAININGS, ExperimentOptions, ExperimentProgress, run_experiment
+from GaussianMRILib.grading.experiment import TRAININGS, ExperimentProgress, run_experiment
+from GaussianMRILib.grading.experiment_options import ExperimentOptions
 from GaussianMRILib.grading.experiment_plots import COLOURS, auroc_plot
 from GaussianMRILib.grading.experiment_report import Predictions, _verdict, compared, joined, read_predictions
 from GaussianMRILib.grading.experiment_steps import PREDICTIONS, image_scores

@@ -10,17 +10,16 @@ from scipy.ndimage import gaussian_filter
 
 from GaussianMRILib.errors import GaussianMRIError
 from GaussianMRILib.geometry import ImagePlane
-from GaussianMRILib.priors.consistency import (
+from GaussianMRILib.priors.ridge import RidgeSettings, ridge_prior
+from GaussianMRILib.stacks import SliceStack, slice_columns
+from GaussianMRILib.volumes import (
+    Volume,
     default_factor,
     enforce,
-    slice_columns,
     slice_operator,
     upsample,
     volume_operator,
 )
-from GaussianMRILib.priors.ridge import RidgeSettings, ridge_prior
-from GaussianMRILib.priors.volume import PriorVolume
-from GaussianMRILib.stacks import SliceStack
 
 SHEAR = np.array([[0.9, 0, 0.5, -10], [0, 0.9, -0.3, 4], [0, 0, 4.0, 7], [0, 0, 0, 1]])
 
@@ -137,7 +136,7 @@ def test_a_volume_elsewhere_is_refused() -> None:
 def test_volume_is_empty_outside_its_hull_and_thick_planes_are_means() -> None:
     affine = np.diag([1, 1, 1, 1.0])
     ramp = np.broadcast_to(np.arange(12.0)[:, None, None] ** 2, (12, 10, 10)).astype(np.float32)
-    volume = PriorVolume(ramp, affine)
+    volume = Volume(ramp, affine)
     plane = ImagePlane.from_axes((4.5, 4.5, 6), (1, 0, 0), (0, 1, 0), (1, 1), (14, 10))
     image = volume.sample(plane)
     assert np.isnan(image[:2]).all() and np.isnan(image[-2:]).all() and np.isfinite(image[2:-2]).all()
@@ -145,10 +144,10 @@ def test_volume_is_empty_outside_its_hull_and_thick_planes_are_means() -> None:
     # The mean of z^2 over 4 mm is z^2 + 16/12; five midpoints have 16/12 * (1 - 1/25).
     np.testing.assert_allclose(thick[5, 5] - image[5, 5], 16 / 12 * 24 / 25, rtol=0.02)
     half = np.array([[0.0, 1.0, 0.0, -4.2]])
-    union = PriorVolume(ramp, affine, (half, -half + [[0, 0, 0, 2.4]])).sample(plane)
+    union = Volume(ramp, affine, (half, -half + [[0, 0, 0, 2.4]])).sample(plane)
     assert np.isfinite(union[:, 3][[2, 6, 9]]).all()  # y = 0, 4 in the first; 7 in the second
     with pytest.raises(GaussianMRIError, match="slices, rows, columns"):
-        PriorVolume(np.zeros((3, 3), np.float32), affine)
+        Volume(np.zeros((3, 3), np.float32), affine)
 
 
 def blobs(seed: int = 0, size: int = 48) -> np.ndarray:
@@ -169,7 +168,7 @@ def test_self_learned_filters_see_between_slices() -> None:
     truth = blobs()
     stack = acquired(truth)
 
-    def error(volume: PriorVolume) -> float:
+    def error(volume: Volume) -> float:
         np.testing.assert_allclose(volume.ijk_to_ras, np.eye(4), atol=1e-9)
         return float(np.sqrt(np.mean((volume.pixels - truth)[4:-4] ** 2)))
 

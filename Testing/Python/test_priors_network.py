@@ -12,7 +12,6 @@ import torch
 from GaussianMRILib import SliceStack
 from GaussianMRILib.priors import network_prior as application
 from GaussianMRILib.priors import patches, training
-from GaussianMRILib.priors.consistency import enforce, upsample
 from GaussianMRILib.priors.factorisation import factorised
 from GaussianMRILib.priors.network import (
     FactorisedNetwork,
@@ -25,6 +24,7 @@ from GaussianMRILib.priors.network import (
     sub_slice_phases,
 )
 from GaussianMRILib.priors.synthetic import dead_leaves
+from GaussianMRILib.volumes import enforce, upsample
 
 
 def small_full(seed: int = 0) -> SliceNetwork:

@@ -93,37 +93,6 @@ def test_the_library_logs_and_does_not_print() -> None:
             assert not prints, f"{path.relative_to(ROOT)}:{node.lineno} prints"
 
 
-def test_dependencies_point_one_way() -> None:
-    """Lower rooms do not import higher ones, not even late."""
-    rooms = ["geometry", "stacks", "gaussians", "priors", "fitting", "cli"]
-    for path in LIBRARY:
-        parts = path.relative_to(ROOT).parts
-        if parts[1] not in rooms or len(parts) < 3:
-            continue
-        above = rooms[rooms.index(parts[1]) + 1 :]
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.level == 2 and node.module:
-                room = node.module.split(".")[0]
-                assert room not in above, f"{path.relative_to(ROOT)} imports {room}"
-
-
-def test_kernels_of_a_capability_know_only_what_is_below() -> None:
-    """Each folder of `native` imports from the folders before it, and csrc includes in the same way."""
-    rooms = ["support", "planes", "lattice"]
-    order = {**{room: rooms[:n] for n, room in enumerate(rooms)}, "splats": ["support"], "paths": ["support"]}
-    native, csrc = ROOT / "GaussianMRILib" / "native", ROOT / "csrc"
-    assert {p.name for p in csrc.iterdir() if p.is_dir()} == set(order)
-    for path in native.glob("*/*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.level == 2 and node.module:
-                room = node.module.split(".")[0]
-                assert room in order[path.parent.name], f"{path.relative_to(ROOT)} imports {room}"
-    for path in csrc.glob("*/*.*"):
-        for room in re.findall(r'(?m)^#include "(\w+)/', path.read_text(encoding="utf-8")):
-            known = [*order[path.parent.name], path.parent.name]
-            assert room in known, f"{path.relative_to(ROOT)} includes {room}"
-
-
 def test_importing_the_library_is_light() -> None:
     code = (
         "import sys, GaussianMRILib; heavy = {'torch', 'scipy', 'SimpleITK', 'pydicom', 'click', 'tqdm'}"

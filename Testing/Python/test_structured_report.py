@@ -13,8 +13,8 @@ pytest.importorskip("highdicom", reason="needs highdicom, which is not installed
 
 from GaussianMRILib import GaussianMRIError, ImagePlane
 from GaussianMRILib.grading.labels import DISCLAIMER, LEVELS, Task
+from GaussianMRILib.grading.structured_report import DISC_CODES, ReportedGrade, write_structured_report
 from GaussianMRILib.phantom.dicom import Study, write_series
-from GaussianMRILib.writers.structured_report import DISC_CODES, ReportedGrade, write_structured_report
 
 LPS = np.array([-1.0, -1.0, 1.0])
 POINT = (4.0, -20.0, 11.0)

@@ -18,8 +18,8 @@ from ..errors import GaussianMRIError
 from ..files import atomic_write
 from ..geometry.affine import LPS_RAS
 from ..geometry.plane import ImagePlane
-from ..grading.labels import DISCLAIMER, GRADES, LEVELS, Task
-from .dicom import _version
+from ..version import __version__
+from .labels import DISCLAIMER, GRADES, LEVELS, Task
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -186,11 +186,10 @@ def _report(
     from pydicom.uid import generate_uid
 
     disc = _code(DISC_CODES[level][0], "SCT", DISC_CODES[level][1])
-    version = _version()
     observer = sr.ObserverContext(
         codes.DCM.Device,
         sr.DeviceObserverIdentifyingAttributes(
-            DEVICE_UID, f"GaussianMRI {version}", manufacturer_name="GaussianMRI", model_name="GaussianMRI"
+            DEVICE_UID, f"GaussianMRI {__version__}", manufacturer_name="GaussianMRI", model_name="GaussianMRI"
         ),
     )
 
@@ -205,7 +204,7 @@ def _report(
     plane = group(
         f"{level} disc plane", "POLYGON", polygon, disc,
         finding_sites=[sr.FindingSite(disc)],
-        algorithm_id=sr.AlgorithmIdentification("GaussianMRI grading", version, [DISCLAIMER]),
+        algorithm_id=sr.AlgorithmIdentification("GaussianMRI grading", __version__, [DISCLAIMER]),
     )  # fmt: skip
     groups = [plane]
     for grade in grades:
@@ -227,7 +226,7 @@ def _report(
                 _code(_CONDITION_CODES[condition], PRIVATE_SCHEME, condition.replace("_", " ").capitalize()),
                 finding_sites=[sr.FindingSite(disc, laterality=side)],
                 algorithm_id=sr.AlgorithmIdentification(
-                    "GaussianMRI grading", version, [*grade.facts, DISCLAIMER]
+                    "GaussianMRI grading", __version__, [*grade.facts, DISCLAIMER]
                 ),
                 measurements=shown,
                 qualitative_evaluations=[severity],
@@ -250,7 +249,7 @@ def _report(
         is_final=False,
         is_verified=False,
         series_description=_TITLE,
-        software_versions=version,
+        software_versions=__version__,
         manufacturer_model_name="GaussianMRI",
         device_serial_number="none",
     )

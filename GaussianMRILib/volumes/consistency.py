@@ -21,7 +21,7 @@ from ..errors import GaussianMRIError
 from ..geometry import PROFILE_EDGE_MM
 from ..interruption import checkpoint
 from ..stacks import SliceColumns, SliceStack, slice_columns
-from .volume import PriorVolume
+from .volume import Volume
 
 #: Slices may be 35 pixels apart, but the network's basis has eight cosines a spacing: more sub-slices cost memory only.
 LARGEST_FACTOR = 10
@@ -70,7 +70,7 @@ def default_factor(stack: SliceStack) -> int:
     return int(np.clip(round(stack.spacing / min(stack.pixel_spacing)), 1, LARGEST_FACTOR))
 
 
-def upsample(stack: SliceStack, factor: int | None = None, order: int = 3) -> PriorVolume:
+def upsample(stack: SliceStack, factor: int | None = None, order: int = 3) -> Volume:
     """Interpolate a parallel stack by a spline along its columns, which ignores the slice profile.
 
     A regular stack of K slices becomes K * factor sub-slices, sub-slice f of slice k at
@@ -101,12 +101,12 @@ def upsample(stack: SliceStack, factor: int | None = None, order: int = 3) -> Pr
     z = start + step * np.arange(count, dtype=np.float64)
     interpolation = _interpolation(positions, z, order)
     pixels = _apply(interpolation, stack.pixels)
-    return PriorVolume(pixels, columns.volume_affine(start, step), tuple(stack.hulls()), order)
+    return Volume(pixels, columns.volume_affine(start, step), tuple(stack.hulls()), order)
 
 
 def enforce(
-    volume: PriorVolume, stack: SliceStack, strength: float = 0.1, edge_mm: float = PROFILE_EDGE_MM
-) -> PriorVolume:
+    volume: Volume, stack: SliceStack, strength: float = 0.1, edge_mm: float = PROFILE_EDGE_MM
+) -> Volume:
     """The volume closest to `volume` that agrees with the slices of `stack`, up to noise.
 
     Args:
@@ -131,8 +131,25 @@ def enforce(
     return replace(volume, pixels=pixels)
 
 
+def spline_volume(
+    stack: SliceStack, order: int = 3, slice_profile: bool = True, strength: float = 0.1
+) -> Volume:
+    """A cubic (or linear, `order` 1) spline through parallel slices on one line.
+
+    Args:
+        slice_profile: correct for the slices being averages over their thickness, see `enforce`.
+        strength: of `enforce`.
+    """
+    if slice_profile:
+        return enforce(upsample(stack, order=order), stack, strength)
+    grid = stack.grid()
+    if grid is None:  # irregular along the normal: the spline is made there, on a fine grid
+        return upsample(stack, order=order)
+    return Volume(stack.pixels, grid, tuple(stack.hulls()), order)
+
+
 def volume_operator(
-    volume: PriorVolume, stack: SliceStack, edge_mm: float = PROFILE_EDGE_MM
+    volume: Volume, stack: SliceStack, edge_mm: float = PROFILE_EDGE_MM
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Sub-slice positions (Z,), mm from the first slice, and A (K, Z) of a volume on a stack's columns."""
     columns = _columns(stack)
@@ -173,14 +190,3 @@ def _apply(matrix: NDArray[np.float64], pixels: NDArray[np.float32]) -> NDArray[
     checkpoint()
     flat = np.ascontiguousarray(pixels, dtype=np.float32).reshape(len(pixels), -1)
     return (matrix.astype(np.float32) @ flat).reshape(-1, *pixels.shape[1:])
-
-
-__all__ = [
-    "SliceColumns",
-    "default_factor",
-    "enforce",
-    "slice_columns",
-    "slice_operator",
-    "upsample",
-    "volume_operator",
-]

@@ -1,4 +1,4 @@
-"""What the interpolating baselines share: several stacks, slices at angles, thickness, empty space."""
+"""Planes of interpolated slices: several stacks, slices at angles, thickness, empty space."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
 from ..geometry import ImagePlane, inside_hull
-from ..priors.volume import sample_thickness
 from ..stacks import SliceStack, check_same_frame
+from .volume import sample_thickness
 
 NEIGHBOURS = 2  # slices that a point between slices at an angle is interpolated from
 
 
 class Sampler(Protocol):
-    """Anything that has a value at every point, such as a `PriorVolume`."""
+    """Anything that has a value at every point, such as a `Volume`."""
 
     def values(self, points: NDArray[np.float64]) -> NDArray[np.float32]: ...
 

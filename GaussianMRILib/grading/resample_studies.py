@@ -12,16 +12,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ..cohort import CohortReport, CohortRow, Outcome, run_cohort, stopping
 from ..errors import GaussianMRIError
 from ..files import file_names
 from ..geometry import ImagePlane
 from ..methods import GAUSSIANS, METHODS, classical
 from ..stacks import SliceStack, check_same_contrast, check_same_frame, check_same_patient, read_stacks
-from .report import CohortReport, CohortRow
-from .run import Outcome, run_cohort, stopping
 
 if TYPE_CHECKING:
-    from ..grading.disc import DiscGeometry
+    from .disc import DiscGeometry
 
 Images = list[NDArray[np.float32]]
 DIRECTIONS = ("axial", "sagittal", "coronal", "all")
@@ -111,7 +110,7 @@ def resample_cohort(
     root = Path(folder).absolute()
     part = next((name for name in ("train", "test") if (root / f"{name}_images").is_dir()), None)
     if part is not None:
-        from ..grading.rsna import RsnaDataset
+        from .rsna import RsnaDataset
 
         known = RsnaDataset(root, part).studies
     elif root.is_dir():
@@ -127,7 +126,7 @@ def resample_cohort(
     if options.levels and options.discs is None and part is None:
         raise GaussianMRIError("Planes at discs need files of discs: give them, or a copy of the RSNA data.")
     if options.discs is not None:
-        from ..grading.disc_files import check_disc_source
+        from .disc_files import check_disc_source
 
         check_disc_source(options.discs, len(chosen))
     return run_cohort(
@@ -180,9 +179,9 @@ class _ResampleStudy:
         levels = self.options.levels
         discs: dict[str, DiscGeometry] = {}
         if self.part is not None:
-            from ..grading.prepare import study_discs
-            from ..grading.rsna import opened
-            from ..grading.rsna_tables import AXIAL, SAGITTAL_T2
+            from .prepare import study_discs
+            from .rsna import opened
+            from .rsna_tables import AXIAL, SAGITTAL_T2
 
             # T1 images have another contrast: no image can be made of both.
             read = opened(self.folder, self.part).study(study, (AXIAL, SAGITTAL_T2))
@@ -196,7 +195,7 @@ class _ResampleStudy:
         folder, lines = Path(self.folder) / study, []
         given = read_stacks(folder)
         if levels:
-            from ..grading.disc_files import find_disc_file, read_disc_file
+            from .disc_files import find_disc_file, read_disc_file
 
             assert self.options.discs is not None
             path = find_disc_file(self.options.discs, study, folder)
@@ -227,7 +226,7 @@ class _ResampleStudy:
         self, study: str, discs: Mapping[str, DiscGeometry]
     ) -> dict[str, tuple[str, list[ImagePlane]]]:
         """By name the file that says where they are, and the planes."""
-        from ..grading.roi import aligned_planes, region_of
+        from .roi import aligned_planes, region_of
 
         options = self.options
         planes: dict[str, tuple[str, list[ImagePlane]]] = {}

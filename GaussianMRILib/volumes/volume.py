@@ -1,4 +1,4 @@
-"""A guess of the anatomy between the slices, on a grid of sub-slices."""
+"""Voxels with their intensities."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..geometry import ImagePlane, inside_hull
 
 
 @dataclass(frozen=True, eq=False)
-class PriorVolume:
+class Volume:
     """Voxels that can be sampled on any plane.
 
     Attributes:
@@ -23,16 +23,23 @@ class PriorVolume:
         hull: (M, 4) half-spaces n.x + d <= 0 in RAS mm of what was acquired; a tuple of such for the union of
             several stacks; None for the voxels' outer edges.
         order: degree of the spline that interpolates, 0 to 3.
+        name: short label for people.
     """
 
     pixels: NDArray[np.float32]
     ijk_to_ras: NDArray[np.float64]
     hull: NDArray[np.float64] | tuple[NDArray[np.float64], ...] | None = None
     order: int = 3
+    name: str = ""
 
     def __post_init__(self) -> None:
         if self.pixels.ndim != 3 or 0 in self.pixels.shape:
             raise GaussianMRIError(f"A volume must be (slices, rows, columns), got {self.pixels.shape}.")
+
+    @property
+    def spacing(self) -> float:
+        """mm between the centres of neighbouring voxels, along the axis where it is smallest."""
+        return float(np.linalg.norm(self.ijk_to_ras[:3, :3], axis=0).min())
 
     @functools.cached_property
     def coefficients(self) -> NDArray[np.float32]:
@@ -48,11 +55,34 @@ class PriorVolume:
 
     def values(self, points: NDArray[np.float64]) -> NDArray[np.float32]:
         """Spline values at RAS points (..., 3), mm; beyond the outermost voxels' centres the border's."""
+        return self._spline(np.clip(self._index(points), 0, np.array(self.pixels.shape) - 1))
+
+    def inside(self, points: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Whether RAS points (..., 3) were acquired; (...) bool."""
+        if self.hull is not None:
+            hulls = self.hull if isinstance(self.hull, tuple) else (self.hull,)
+            return np.any([inside_hull(hull, points) for hull in hulls], axis=0)
+        index = self._index(points)
+        return np.asarray(((index >= -0.5) & (index <= np.array(self.pixels.shape) - 0.5)).all(axis=-1))
+
+    def at(self, points: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Spline values where something was acquired, mirrored at the outermost voxels' centres; elsewhere NaN."""
+        return np.where(self.inside(points), self._spline(self._index(points)), np.float32(np.nan))
+
+    def sample(self, plane: ImagePlane) -> NDArray[np.float32]:
+        """The image on a plane, (rows, columns): mean over its thickness, NaN outside the hull."""
+        points = plane.points()
+        return np.where(self.inside(points), sample_thickness(self.values, plane), np.float32(np.nan))
+
+    def _index(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """[k, j, i] (..., 3) of RAS points."""
+        matrix = np.linalg.inv(self.ijk_to_ras)
+        index: NDArray[np.float64] = (points @ matrix[:3, :3].T + matrix[:3, 3])[..., ::-1]
+        return index
+
+    def _spline(self, index: NDArray[np.float64]) -> NDArray[np.float32]:
         from scipy.ndimage import map_coordinates
 
-        matrix = np.linalg.inv(self.ijk_to_ras)
-        index = (points @ matrix[:3, :3].T + matrix[:3, 3])[..., ::-1]
-        index = np.clip(index, 0, np.array(self.pixels.shape) - 1)
         return map_coordinates(
             self.coefficients,
             np.moveaxis(index, -1, 0),
@@ -61,20 +91,6 @@ class PriorVolume:
             mode="mirror",
             output=np.float32,
         )
-
-    def inside(self, points: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Whether RAS points (..., 3) were acquired; (...) bool."""
-        if self.hull is not None:
-            hulls = self.hull if isinstance(self.hull, tuple) else (self.hull,)
-            return np.any([inside_hull(hull, points) for hull in hulls], axis=0)
-        matrix = np.linalg.inv(self.ijk_to_ras)
-        index = (points @ matrix[:3, :3].T + matrix[:3, 3])[..., ::-1]
-        return ((index >= -0.5) & (index <= np.array(self.pixels.shape) - 0.5)).all(axis=-1)
-
-    def sample(self, plane: ImagePlane) -> NDArray[np.float32]:
-        """The image on a plane, (rows, columns): mean over its thickness, NaN outside the hull."""
-        points = plane.points()
-        return np.where(self.inside(points), sample_thickness(self.values, plane), np.float32(np.nan))
 
 
 def thickness_offsets(thickness: float, step: float = 0.8) -> NDArray[np.float64]:
