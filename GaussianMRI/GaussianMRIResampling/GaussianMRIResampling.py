@@ -84,6 +84,7 @@ class GaussianMRIResamplingWidget(ScriptedLoadableModuleWidget, VTKObservationMi
         self._parameterNode = None
         self._parameterNodeGuiTag = None
         self._results = []
+        self._guessPlane = None
         self._warnedOf = None
 
     def setup(self):
@@ -95,7 +96,7 @@ class GaussianMRIResamplingWidget(ScriptedLoadableModuleWidget, VTKObservationMi
         uiWidget.setMRMLScene(slicer.mrmlScene)
 
         self.logic = GaussianMRIResamplingLogic()
-        self.fitController = FitController(self.onFitProgress, self.onFitEnd)
+        self.fitController = FitController(self.onFitProgress, self.onFitEnd, self.onFirstGuess)
         self.previewController = PreviewController(self._setPreviewText, self.onPreviewTaken)
         self.curveController = CurveController(self.ui, self.logic, self.previewController)
         self.pointPlacer = PointPlacer(self.onPointsPlaced)
@@ -166,6 +167,7 @@ class GaussianMRIResamplingWidget(ScriptedLoadableModuleWidget, VTKObservationMi
     def onSceneStartClose(self, caller, event):
         self.setParameterNode(None)
         self.fitController.cancel()
+        self._guessPlane = None
         self._showFit("", None)
         for section in self.sections:
             section.forget()
@@ -301,6 +303,7 @@ class GaussianMRIResamplingWidget(ScriptedLoadableModuleWidget, VTKObservationMi
                 device=parameters.device.name,
                 poses=parameters.poses.name,
                 refine=parameters.refine,
+                first_guess=True,
             )
             self.fitController.start(fitter, volumes, self.logic.fieldOf(volumes, parameters.field))
         self.updateButtons()
@@ -309,6 +312,7 @@ class GaussianMRIResamplingWidget(ScriptedLoadableModuleWidget, VTKObservationMi
         self._showFit(text, percent)
 
     def onFitEnd(self, fieldNode, text, job):
+        self._endFirstGuess(keepPlane=fieldNode is not None)
         self._showFit(text, None)
         if fieldNode is None:
             return
@@ -322,8 +326,28 @@ class GaussianMRIResamplingWidget(ScriptedLoadableModuleWidget, VTKObservationMi
                 parameters.plane = self.logic.addDefaultPlane(field)
         self.onParametersChanged()  # a field that was filled again is the same node
 
+    def onFirstGuess(self, field, volumes):
+        """Show what there is while the fit goes on, unless an earlier fit of the same volumes is shown."""
+        parameters = self._parameterNode or self.logic.getParameterNode()
+        if not parameters.preview or self.logic.fieldOf(volumes, parameters.field):
+            return
+        self.previewController.guess(field, volumes, besides=parameters.field)
+        if not parameters.plane:
+            self._guessPlane = parameters.plane = self.logic.addDefaultPlane(field)
+        self.onParametersChanged()
+
+    def _endFirstGuess(self, keepPlane):
+        """The fit's field, which comes next, takes the guess's place; without one the scene is as it was."""
+        self.previewController.dropGuess()
+        plane, self._guessPlane = self._guessPlane, None
+        if not keepPlane:
+            self.onParametersChanged()
+            if plane:
+                self.logic.removePlanes([plane])
+
     def onCancel(self, checked=False):
         self.fitController.cancel()
+        self._endFirstGuess(keepPlane=False)
         self._showFit(_("Cancelled; the scene is as it was."), None)
 
     def onFinish(self, checked=False):

@@ -158,6 +158,14 @@ class Preview:
         if self.running and self.overlay_volume is not None:
             composite_of(self._view).SetForegroundOpacity(opacity)
 
+    def exchange(self, renderer: Any, field: Any, name: str) -> None:
+        """Show another renderer of the same scan in place: plane, view and zoom stay; arguments as at the beginning."""
+        self._renderer, self._field = renderer, renderer if field is None else field
+        self._background, self._corners = empty_value(renderer), scan_corners(renderer)
+        if self.volume is not None:
+            self.volume.SetName(name)
+        self.update()
+
     def update(self) -> None:
         """Render the plane where it now is. A plane that has become impossible leaves the last image and `problem`."""
         self._pending = False

@@ -240,7 +240,8 @@ def panel(summary: dict[str, Any]) -> str:
     slices = " x ".join(map(str, results["slices"]))
     table = markdown(["while a plane is dragged", "pixels", "updates a second", "of which the image"], rows)
     return (
-        f"{table}\n\nFrom Apply to the first image ({slices}): {results['apply_to_first_image_s']:.1f} s. The module's own "
+        f"{table}\n\nFrom Fit to the first image ({slices}): {results['apply_to_first_image_s']:.1f} s, to the fit's: "
+        f"{results['apply_to_fitted_image_s']:.1f} s. The module's own "
         "panel on Slicer's scene libraries, views rendered without a graphics card."
     )
 
