@@ -15,6 +15,9 @@ class PreviewController:
     :param onTaken: called when the previews ended because somebody chose another volume for a view.
     """
 
+    #: A pause in a movement after which images that take long are made sharp.
+    SETTLE_MS = 250
+
     def __init__(self, onChanged, onTaken):
         self._onChanged = onChanged
         self._onTaken = onTaken
@@ -210,6 +213,8 @@ class PreviewController:
             schedule=schedule,
             changed=self._report,
             projection=parameters.projection.name,
+            # Side by side, images differ by their methods alone.
+            settle=None if compares else lambda sharpen: qt.QTimer.singleShot(self.SETTLE_MS, sharpen),
             **self._shown(parameters, method),
         )
         return preview
