@@ -55,7 +55,7 @@ def take(app: Any, folder: Path) -> None:
     panel.ui.resampleButton.click()
     panel._parameterNode.reference = slicer.util.getNode("Phantom truth")
     app.wait(0.5)
-    app.screenshot(folder / "results.png", size=SIZE)
+    app.screenshot(folder / "results.png", size=(SIZE[0], 1100))
 
 
 def take_grading(app: Any, folder: Path) -> None:

@@ -177,7 +177,7 @@ class PreviewController:
         return {
             "gaussians": _("Gaussians, live"),
             "spline": _("Cubic spline, live"),
-            "voxel": _("Voxel interpolation, live"),
+            "voxel": _("Voxels, live"),
         }[method]
 
     def _shown(self, parameters, method):
