@@ -85,13 +85,14 @@ class GaussianMRIResamplingWidget(Panel):
     def __init__(self, parent=None):
         Panel.__init__(self, parent)
         self._results = []
+        self._guessPlane = None
         self._warnedOf = None
 
     def setup(self):
         Panel.setup(self)
         ui = self.ui
         self.statusLine = StatusLine(ui.statusLabel, ui.progressBar, ui.cancelButton)
-        self.fitController = FitController(self.onFitProgress, self.onFitEnd)
+        self.fitController = FitController(self.onFitProgress, self.onFitEnd, self.onFirstGuess)
         self.previewController = PreviewController(self._setPreviewText, self.onPreviewTaken)
         self.curveController = CurveController(ui, self.logic, self.previewController)
         self.pointPlacer = PointPlacer(self.onPointsPlaced)
@@ -136,6 +137,7 @@ class GaussianMRIResamplingWidget(Panel):
         self.curveController.forget()
 
     def forgetScene(self):
+        self._guessPlane = None
         self._showFit("", None)
         for section in self.sections:
             section.forget()
@@ -224,6 +226,7 @@ class GaussianMRIResamplingWidget(Panel):
                 device=parameters.device.name,
                 poses=parameters.poses.name,
                 refine=parameters.refine,
+                first_guess=True,
             )
             self.fitController.start(fitter, volumes, self.logic.fieldOf(volumes, parameters.field))
         self.updateButtons()
@@ -232,6 +235,7 @@ class GaussianMRIResamplingWidget(Panel):
         self._showFit(text, percent)
 
     def onFitEnd(self, fieldNode, text, job):
+        self._endFirstGuess(keepPlane=fieldNode is not None)
         self._showFit(text, None)
         if fieldNode is None:
             return
@@ -245,8 +249,28 @@ class GaussianMRIResamplingWidget(Panel):
                 parameters.plane = self.logic.addDefaultPlane(field)
         self.onParametersChanged()  # a field that was filled again is the same node
 
+    def onFirstGuess(self, field, volumes):
+        """Show what there is while the fit goes on, unless an earlier fit of the same volumes is shown."""
+        parameters = self._parameterNode or self.logic.getParameterNode()
+        if not parameters.preview or self.logic.fieldOf(volumes, parameters.field):
+            return
+        self.previewController.guess(field, volumes, besides=parameters.field)
+        if not parameters.plane:
+            self._guessPlane = parameters.plane = self.logic.addDefaultPlane(field)
+        self.onParametersChanged()
+
+    def _endFirstGuess(self, keepPlane):
+        """The fit's field, which comes next, takes the guess's place; without one the scene is as it was."""
+        self.previewController.dropGuess()
+        plane, self._guessPlane = self._guessPlane, None
+        if not keepPlane:
+            self.onParametersChanged()
+            if plane:
+                self.logic.removePlanes([plane])
+
     def onCancel(self, checked=False):
         self.fitController.cancel()
+        self._endFirstGuess(keepPlane=False)
         self.statusLine.showCancelled()
         self.updateButtons()
 

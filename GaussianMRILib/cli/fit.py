@@ -85,7 +85,7 @@ def fit(
     from ..fitting import Fitter
 
     box = None if roi is None else [roi[0:2], roi[2:4], roi[4:6]]
-    options = {} if preset == "paper" else {"register": register, "pitch": pitch}
+    options: dict[str, Any] = {} if preset == "paper" else {"register": register, "pitch": pitch}
     fitter = Fitter(
         stacks, preset=preset, seed=seed, device=device, roi=box, refine=refine,
         same_frame=same_frame, any_contrast=any_contrast, **options,

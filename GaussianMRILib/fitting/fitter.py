@@ -36,7 +36,13 @@ class Fitter:
         refine: correct slice-wise motion and intensity between slices (several stacks) before fitting.
         same_frame: trust the positions of stacks whose frames of reference differ, where they are of one study.
         any_contrast: take stacks whose DICOM headers say that they show different contrasts.
+        first_guess: make the attribute of this name before all else.
         **options: of the preset: see `fitting.fast.FastOptions` and `fitting.paper.PaperOptions`.
+
+    Attributes:
+        first_guess: while the fit goes on, a GaussianField to look at: the slices interpolated by splines, nothing
+            registered, of large scans with larger pixels. None before it is there, where it was not asked for, and from the
+            fit's end on. It is no result, and cannot be saved.
 
     Raises:
         GaussianMRIError: input that cannot be fitted (see `Problem.pose`), an unknown preset or option.
@@ -53,10 +59,13 @@ class Fitter:
         *,
         same_frame: bool = False,
         any_contrast: bool = False,
+        first_guess: bool = False,
         **options: object,
     ) -> None:
         if preset not in PRESETS:
             raise GaussianMRIError(f"There is no preset '{preset}'; choose one of {', '.join(PRESETS)}.")
+        self.first_guess: GaussianField | None = None
+        self._guesses = first_guess
         problem = Problem.pose(
             stacks, preset, seed, device, roi, same_frame=same_frame, any_contrast=any_contrast
         )
@@ -73,13 +82,23 @@ class Fitter:
             raise GaussianMRIError(f"Preset '{preset}': {error}.") from error
 
     def __iter__(self) -> Iterator[Progress]:
-        runs: Iterator[Progress] = self._fit.run()
+        runs: Iterator[Progress] = self._run()
         while True:
             with interruptible(self._fit.problem.check):
                 report = next(runs, None)
             if report is None:
                 return
             yield report
+
+    def _run(self) -> Iterator[Progress]:
+        problem = self._fit.problem
+        if self._guesses:
+            from .first_guess import first_guess
+
+            yield problem.progress("making a first guess", 0.0)
+            self.first_guess = first_guess(problem)
+        yield from self._fit.run()
+        self.first_guess = None
 
     @property
     def progress(self) -> Progress | None:
@@ -115,7 +134,7 @@ def fit(
     *,
     same_frame: bool = False,
     any_contrast: bool = False,
-    **options: object,
+    **options: Any,
 ) -> GaussianField:
     """Fit 3D Gaussians to one or several stacks of slices; the arguments are those of `Fitter`.
 

@@ -62,6 +62,10 @@ class StraightField:
         voxels[:3, 3] = middle - voxels[:3, :3] @ (np.array([beside, beside, along]) - 1) / 2
         self.grid = Grid(voxels, (along, beside, beside))
 
+    def spaced(self, spacing: float) -> StraightField:
+        """The same with other pixels, of `spacing` mm."""
+        return StraightField(self.field, self.curve, width=self.width, spacing=spacing)
+
     @property
     def folding(self) -> str:
         """A sentence where the volume is folded, else empty; see `Curve.folding`."""

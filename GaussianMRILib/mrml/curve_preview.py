@@ -31,7 +31,7 @@ class CurvePreview(Preview):
         spacing: mm between pixels; default: the field's own.
         slab, projection: mm around the image that are shown in it, and what of them: "mean", "max" or "min".
         across, fixed, turn: as of `Curve`.
-        name, schedule, changed: as of `Preview`.
+        name, schedule, changed, settle: as of `Preview`.
 
     Raises:
         GaussianMRIError: the curve has fewer than two points, or makes no image; a view without a scene.
@@ -54,13 +54,14 @@ class CurvePreview(Preview):
         name: str = "Gaussian MRI straightened",
         schedule: Callable[[Callable[[], None]], object] | None = None,
         changed: Callable[[], object] | None = None,
+        settle: Callable[[Callable[[], None]], object] | None = None,
     ) -> None:
         self.straight: StraightField | None = None
         self.aside = 0.0  # mm from the curve
         self._how: dict[str, Any] = {"width": width, "spacing": spacing, "across": across, "fixed": fixed, "turn": turn}
         super().__init__(
             field, curve_node, slice_node, source, thickness=slab, projection=projection, name=name,
-            schedule=schedule, changed=changed,
+            schedule=schedule, changed=changed, settle=settle,
         )  # fmt: skip
 
     def change(self, *, slab: float, projection: str, **how: Any) -> None:
@@ -78,10 +79,9 @@ class CurvePreview(Preview):
 
     def _image_plane(self) -> ImagePlane:
         straight = straight_field(self._renderer, self._plane, **self._how)
-        coarser = coarsening(straight.plane)
+        coarser = max(coarsening(straight.plane), self._coarser)
         if coarser > 1:
-            how = {**self._how, "spacing": straight.plane.spacing[0] * coarser}
-            straight = straight_field(self._renderer, self._plane, **how)
+            straight = straight.spaced(straight.plane.spacing[0] * coarser)
         self.straight = straight
         # As deep as it is wide: so far wheel and slider reach.
         normal = straight.plane.normal

@@ -174,6 +174,11 @@ class FitJob(Job):
         return self._fitter.progress
 
     @property
+    def first_guess(self) -> GaussianField | None:
+        """A field to look at while the fit goes on, as soon as it is there, where the `Fitter` makes one; no result."""
+        return None if self.cancelled else self._fitter.first_guess
+
+    @property
     def fraction(self) -> float:
         return 0.0 if self.progress is None else self.progress.fraction
 

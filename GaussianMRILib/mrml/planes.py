@@ -199,15 +199,15 @@ def move_plane(plane_node: Any, motion: NDArray[np.float64]) -> None:
 def remove_planes(scene: Any, plane_nodes: Sequence[Any]) -> None:
     """Take planes and their display nodes out of a scene; where its undo is on, one undo brings all of them back."""
     nodes = [node for node in plane_nodes if node.GetScene() is scene]
+    parts = [part for node in nodes for part in (*own_display_nodes(node), node)]
     if scene.GetUndoFlag():
         kept = vtk.vtkCollection()
-        for node in nodes:
-            for part in (node, *own_display_nodes(node)):
-                part.SetUndoEnabled(True)
-                kept.AddItem(part)
+        for part in parts:
+            part.SetUndoEnabled(True)
+            kept.AddItem(part)
         scene.SaveStateForUndo(kept)
-    for node in nodes:
-        scene.RemoveNode(node)
+    for part in parts:
+        scene.RemoveNode(part)
 
 
 def plane_of(value: Any, spacing: Spacing = None, thickness: float = 0.0) -> ImagePlane:

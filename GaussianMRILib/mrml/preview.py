@@ -31,6 +31,8 @@ log = logging.getLogger("GaussianMRI")
 MOST_PIXELS = 512 * 512
 #: mm that the plane moves with one step of the mouse wheel.
 WHEEL_MM = 1.0
+#: Images that take longer than so many milliseconds have larger pixels while things move, up to so many times as large.
+LONGEST_MS, COARSEST = 50.0, 3.0
 _VIEWS_BEFORE, _FILL_BEFORE = PREFIX + "ViewsBefore", PREFIX + "FillBefore"
 
 
@@ -83,6 +85,8 @@ class Preview:
             default: at once. Changes in between then cost one update.
         changed: called after every update, and once when the preview stops by itself.
         projection: of the thickness: "mean", "max" or "min".
+        settle: is given a function and calls it after a pause of a fraction of a second. With it, images that take longer
+            than `LONGEST_MS` have larger pixels until nothing has changed for that long; default: always all pixels.
 
     Raises:
         GaussianMRIError: the plane is not placed or under a transform that is not linear; a view without a scene.
@@ -104,6 +108,7 @@ class Preview:
         changed: Callable[[], object] | None = None,
         *,
         projection: str = "mean",
+        settle: Callable[[Callable[[], None]], object] | None = None,
     ) -> None:
         self.facts: PreviewFacts | None = None
         self.problem: str | None = None
@@ -118,6 +123,9 @@ class Preview:
         self._source, self._background = source, empty_value(renderer)
         self._name, self._schedule, self._changed = name, schedule, changed
         self._pending = False
+        self._settle = settle
+        self._coarser, self._changes = 1.0, 0  # times the pixels' size, updates
+        self._sharp_ms: float | None = None  # what an image with all its pixels takes; the first one is slow at any size
         self._size: tuple[float, ...] = ()  # of plane and view, for which the field of view was chosen
         self._made: list[str] = []  # IDs of the volumes
         self._corners = scan_corners(renderer)
@@ -158,6 +166,14 @@ class Preview:
         if self.running and self.overlay_volume is not None:
             composite_of(self._view).SetForegroundOpacity(opacity)
 
+    def exchange(self, renderer: Any, field: Any, name: str) -> None:
+        """Show another renderer of the same scan in place: plane, view and zoom stay; arguments as at the beginning."""
+        self._renderer, self._field = renderer, renderer if field is None else field
+        self._background, self._corners = empty_value(renderer), scan_corners(renderer)
+        if self.volume is not None:
+            self.volume.SetName(name)
+        self.update()
+
     def update(self) -> None:
         """Render the plane where it now is. A plane that has become impossible leaves the last image and `problem`."""
         self._pending = False
@@ -167,7 +183,7 @@ class Preview:
             if self.taken:
                 self.stop()
             else:
-                self._show(self._image_plane())
+                self._show_in_time()
                 self.problem = None
         except GaussianMRIError as error:
             self.problem = str(error)
@@ -177,6 +193,28 @@ class Preview:
             log.exception("The preview was ended by an error.")
         if self._changed is not None:
             self._changed()
+
+    def _show_in_time(self) -> None:
+        """Show the plane, with larger pixels where it takes too long for a movement, and sharp once that has ended."""
+        self._changes += 1
+        took = self._sharp_ms or 0.0
+        self._coarser = 1.0 if self._settle is None else float(np.clip(np.sqrt(took / LONGEST_MS), 1.0, COARSEST))
+        self._show(self._image_plane())
+        assert self.facts is not None
+        if self._coarser == 1:
+            self._sharp_ms = self.facts.milliseconds
+        elif self._settle is not None:
+            # As if all of it went with the number of pixels: the images then come to take just as long as they may.
+            self._sharp_ms = (took + self.facts.milliseconds * self._coarser**2) / 2
+            changes = self._changes
+            self._settle(lambda: self._sharpen(changes))
+
+    def _sharpen(self, changes: int) -> None:
+        """All pixels again, if nothing has changed since there were so many changes."""
+        if self.running and changes == self._changes and not self._pending and self._coarser > 1:
+            settle, self._settle = self._settle, None
+            self.update()
+            self._settle = settle
 
     def stop(self, restore: bool = True) -> None:
         """Remove the image; with `restore` the slice view shows again what it showed before."""
@@ -273,7 +311,7 @@ class Preview:
 
     def _image_plane(self) -> ImagePlane:
         plane = plane_of(self._plane, self._spacing, self._thickness)
-        coarser = coarsening(plane)
+        coarser = max(coarsening(plane), self._coarser)
         if coarser > 1:
             plane = plane_of(
                 self._plane, (plane.spacing[0] * coarser, plane.spacing[1] * coarser), self._thickness
@@ -324,7 +362,9 @@ class Preview:
         return node
 
     def _turn_view(self, plane: ImagePlane, first: bool) -> None:
-        extent = (plane.shape[1] * plane.spacing[0], plane.shape[0] * plane.spacing[1])
+        extent: tuple[float, ...] = (plane.shape[1] * plane.spacing[0], plane.shape[0] * plane.spacing[1])
+        if self._coarser > 1:
+            extent = self._size[:2]  # larger pixels only round it; the view keeps its zoom
         size = (*extent, *self._view.GetDimensions()[:2])
         fit, self._size = first or not np.allclose(size, self._size, rtol=0.01, atol=0), size
         self._facing, self._frame = facing(plane, self._view), self._frame_now()

@@ -239,8 +239,10 @@ def panel(summary: dict[str, Any]) -> str:
     ]
     slices = " x ".join(map(str, results["slices"]))
     table = markdown(["while a plane is dragged", "pixels", "updates a second", "of which the image"], rows)
+    fitted = results.get("apply_to_fitted_image_s")  # older results waited for it
     return (
-        f"{table}\n\nFrom Apply to the first image ({slices}): {results['apply_to_first_image_s']:.1f} s. The module's own "
+        f"{table}\n\nFrom Fit to the first image ({slices}): {results['apply_to_first_image_s']:.1f} s"
+        f"{'' if fitted is None else f', to the fit itself: {fitted:.1f} s'}. The module's own "
         "panel on Slicer's scene libraries, views rendered without a graphics card."
     )
 

@@ -22,7 +22,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 @pytest.fixture
-def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def app(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """An application without a screen; see `host.application.Application`.
 
     A folder named by SLICER_PYTHON, with Slicer's own Python files, is used in place of the host's stand-ins.
@@ -36,6 +36,9 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
     real = os.environ.get("SLICER_PYTHON")
     made = Application(tmp_path_factory.mktemp("slicer"), slicer_python=Path(real) if real else None)
+    from GaussianMRILib.mrml import preview
+
+    monkeypatch.setattr(preview, "LONGEST_MS", 1e9)  # how busy the machine is changes no picture
     try:
         yield made
         made.process()

@@ -38,7 +38,7 @@ def take(app: Any, folder: Path) -> None:
     panel = app.select(MODULE.stem)
     assert list(panel._parameterNode.inputVolumes) == [axial]
     panel.ui.applyButton.click()
-    app.wait(600, until=lambda: bool(panel.previewController.previews))
+    app.wait(1200, until=lambda: not panel.fitController.running)
     for name in ("Green", "Yellow"):
         slicer.app.layoutManager().sliceWidget(name).sliceLogic().FitSliceToAll()
     app.wait(0.5)
@@ -55,7 +55,7 @@ def take(app: Any, folder: Path) -> None:
     panel.ui.resampleButton.click()
     panel._parameterNode.reference = slicer.util.getNode("Phantom truth")
     app.wait(0.5)
-    app.screenshot(folder / "results.png", size=SIZE)
+    app.screenshot(folder / "results.png", size=(SIZE[0], 1100))
 
 
 def take_grading(app: Any, folder: Path) -> None:

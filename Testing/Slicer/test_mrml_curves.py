@@ -17,6 +17,7 @@ from mrml_scenes import bright_point, put_under, put_under_warp, rigid  # noqa: 
 from vtkmodules.util.numpy_support import vtk_to_numpy  # noqa: E402
 
 from GaussianMRILib import Curve, GaussianMRIError, mrml  # noqa: E402
+from GaussianMRILib.mrml import preview as preview_module  # noqa: E402
 from GaussianMRILib.mrml.curve_preview import CurvePreview  # noqa: E402
 from GaussianMRILib.mrml.scene import as_array, ijk_to_ras  # noqa: E402
 from GaussianMRILib.mrml.views import composite_of  # noqa: E402
@@ -326,4 +327,21 @@ def test_a_large_image_gets_larger_pixels(scene: Any, view: Any) -> None:
     preview = CurvePreview(field(), curve_node(scene), view, width=60, spacing=0.05)
     assert preview.facts is not None and preview.facts.shape[0] * preview.facts.shape[1] < 1.05 * 512 * 512
     assert preview.straight is not None and abs(preview.straight.width - 60) < 1e-9
+    preview.stop()
+
+
+def test_a_curve_that_is_dragged_has_larger_pixels_in_the_same_space(
+    scene: Any, view: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, resting = curve_node(scene), []
+    preview = CurvePreview(field(), node, view, width=30, spacing=0.5, settle=resting.append)
+    monkeypatch.setattr(preview_module, "LONGEST_MS", 1e-6)  # everything takes too long
+    for aside in (1, 3):  # the first movement finds out how long it takes
+        node.SetNthControlPointPosition(4, *beside_arc(LENGTH / 2, aside, 0))
+    wanted = mrml.straight_field(field(), node, width=30, spacing=1.5)
+    assert preview.facts.spacing == pytest.approx((1.5, 1.5)) and preview.facts.shape == wanted.plane.shape
+    shown, image = slicer.util.arrayFromVolume(preview.volume)[0], wanted.image()
+    np.testing.assert_allclose(shown[np.isfinite(image)], image[np.isfinite(image)], atol=1e-3)
+    resting.pop()()
+    assert preview.facts.spacing == (0.5, 0.5) and not resting
     preview.stop()

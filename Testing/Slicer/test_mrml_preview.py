@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import slicer
 from mrml_scenes import POINT, bright_point, oblique_plane_node, put_under_warp, random_field
 
 from GaussianMRILib import GaussianMRIError, mrml
+from GaussianMRILib.mrml import preview as preview_module
 from GaussianMRILib.mrml.preview import Preview
 from GaussianMRILib.mrml.scene import as_array
 from GaussianMRILib.mrml.views import composite_of, show_volume
@@ -144,6 +146,46 @@ def test_changes_between_two_idle_moments_cost_one_update(scene: Any, view: Any)
     preview.stop()
     waiting.pop()()  # an update that comes after the end does nothing
     assert len(updates) == 1
+
+
+def test_what_takes_long_has_larger_pixels_until_the_plane_rests(
+    scene: Any, view: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds, waiting, resting = [0.0], [], []
+    whole = preview_module.images_of
+
+    def slow(renderer: Any, planes: Any, projection: str) -> Any:
+        seconds[0] += 1e-4 * planes[0].shape[0] * planes[0].shape[1]
+        return whole(renderer, planes, projection)
+
+    def move(shift: Any) -> None:
+        plane.SetCenter(*np.add(POINT, shift))
+        waiting.pop()()
+
+    monkeypatch.setattr(preview_module, "images_of", slow)
+    monkeypatch.setattr(preview_module, "time", SimpleNamespace(perf_counter=lambda: seconds[0]))
+    plane, preview = start(scene, view, spacing=0.5, schedule=waiting.append, settle=resting.append)
+    view.SetFieldOfView(11.0, 10.0, 1.0)
+    move([0, 0, 0.3])  # a first image is slow at any size and says nothing
+    assert preview.facts.shape == (36, 48) and preview.facts.milliseconds == pytest.approx(172.8) and not resting
+    for n in range(4):
+        move([0, 0.1 * n, 0.4])
+        assert preview.facts.milliseconds == pytest.approx(50, rel=0.1) and preview.facts.shape[0] < 22
+    moved = mrml.plane_from_node(plane, preview.facts.spacing)
+    shown, image = slicer.util.arrayFromVolume(preview.volume)[0], random_field().render(moved)
+    np.testing.assert_array_equal(shown[np.isfinite(image)], image[np.isfinite(image)])
+    assert len(resting) == 4
+    resting[2]()  # it moved once more after that
+    assert preview.facts.shape[0] < 22
+    resting[3]()
+    assert preview.facts.shape == (36, 48) and len(resting) == 4
+    assert tuple(view.GetFieldOfView())[:2] == (11.0, 10.0)
+    view.SetDimensions(200, 200, 1)  # a view of another size has another field of view, also while things move
+    waiting.pop()()
+    assert preview.facts.shape[0] < 22 and view.GetFieldOfView()[0] > 20
+    preview.stop()
+    resting[-1]()
+    assert not preview.running
 
 
 def test_a_plane_that_becomes_impossible_says_so_and_recovers(scene: Any, view: Any) -> None:

@@ -5,6 +5,8 @@ from GaussianMRIPanelLib.placing import startPlacing
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
+from GaussianMRIResamplingLib.previewController import PreviewController
+
 
 class CurveController(VTKObservationMixin):
     """What lies along a curve: its straightened image in a slice view, and what is made of it.
@@ -146,6 +148,7 @@ class CurveController(VTKObservationMixin):
             name=_("Straightened, live"),
             schedule=lambda update: qt.QTimer.singleShot(0, update),
             changed=self._report,
+            settle=lambda sharpen: qt.QTimer.singleShot(PreviewController.SETTLE_MS, sharpen),
         )
 
     def _report(self):

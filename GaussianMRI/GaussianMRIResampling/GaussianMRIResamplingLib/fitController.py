@@ -3,10 +3,16 @@ from slicer.i18n import tr as _
 
 
 class FitController(JobController):
-    """A fit that computes beside the user interface and ends in the scene; see `JobController`."""
+    """A fit that computes beside the user interface and ends in the scene; see `JobController`.
 
-    def __init__(self, onProgress, onEnd):
-        JobController.__init__(self, onProgress, onEnd, _("The fit failed."))
+    :param onFirstGuess: called once with a field to look at while the fit goes on, and the volumes, as soon as it is there.
+    """
+
+    def __init__(self, onProgress, onEnd, onFirstGuess):
+        JobController.__init__(self, self._progressed, onEnd, _("The fit failed."))
+        self._tell = onProgress
+        self._onFirstGuess = onFirstGuess
+        self._guessed = False
         self._volumes = []
         self._node = None
 
@@ -14,13 +20,21 @@ class FitController(JobController):
         """Begin a fit of volumes; `node` is the field that it replaces, None: a new one."""
         from GaussianMRILib.mrml.jobs import FitJob
 
-        self._volumes, self._node = list(volumes), node
+        self._volumes, self._node, self._guessed = list(volumes), node, False
         self.begin(FitJob(fitter), self._keepField)
 
     def finishEarly(self):
         """End after the present step, keeping the field as it stands."""
         if self._job:
             self._job.finish_early()
+
+    def _progressed(self, text, percent):
+        self._tell(text, percent)
+        guess = None if self._guessed or self._job is None else self._job.first_guess
+        volumes = [node for node in self._volumes if node.GetScene()]
+        if guess is not None and volumes:
+            self._guessed = True
+            self._onFirstGuess(guess, volumes)
 
     def _keepField(self, job):
         from GaussianMRILib import mrml

@@ -15,11 +15,15 @@ class PreviewController:
     :param onTaken: called when the previews ended because somebody chose another volume for a view.
     """
 
+    #: A pause in a movement after which images that take long are made sharp.
+    SETTLE_MS = 250
+
     def __init__(self, onChanged, onTaken):
         self._onChanged = onChanged
         self._onTaken = onTaken
         self._previews = []
         self._wanted = None
+        self._guess = None
         self._renderers = {}
         self._layoutBefore = None
         self._refreshing = False
@@ -34,6 +38,20 @@ class PreviewController:
     def keep(self, fieldNode, field):
         """The field that a node was made from, which then need not be read from the node."""
         self._renderers = {(fieldNode.GetID(), "gaussians"): (self.stamp(fieldNode), field)}
+
+    def guess(self, field, volumes, besides):
+        """A field to show while a fit of volumes goes on, for as long as `besides` is the field that is chosen, or None."""
+        self._guess = field, volumes, besides
+
+    def dropGuess(self):
+        """The fit has ended; `refresh` then shows the chosen field in the guess's place, or gives the view back."""
+        self._guess = None
+
+    def _guessFor(self, parameters):
+        """The guess and its volumes, where they are what is to be shown."""
+        if not (parameters and self._guess) or self._guess[2] is not parameters.field:
+            return None
+        return self._guess[:2]
 
     def field(self, fieldNode):
         """The field of a node, which is read from it once."""
@@ -59,13 +77,18 @@ class PreviewController:
             for preview in self._previews:
                 preview.set_opacity(parameters.overlayOpacity)
             return
+        before, self._wanted = self._wanted, wanted
+        if wanted and before and wanted[1:] == before[1:] and len(self.previews) == 1:
+            # Another field of the same volumes: the picture changes, the view stays as it is.
+            ((method, _view),) = self._views(parameters)
+            self._previews[0].exchange(**self._shown(parameters, method))
+            return
         self._remove()
-        self._wanted = wanted
         if wanted is None:
             self._onChanged("")
             return
         try:
-            if parameters.compare:
+            if self._compares(parameters):
                 self._layoutBefore = sideBySide.showViews(len(COMPARED))
                 slicer.app.processEvents()  # the views get their new sizes
                 if self._again:  # something else is wanted meanwhile
@@ -86,6 +109,7 @@ class PreviewController:
 
     def forget(self):
         """After the scene was closed nothing of it may be held."""
+        self._guess = None
         self.stop()
         self._remove()
         self._wanted = None
@@ -98,24 +122,36 @@ class PreviewController:
         layout, self._layoutBefore = self._layoutBefore, None
         sideBySide.showLayout(layout)
 
+    def _compares(self, parameters):
+        return parameters.compare and not self._guessFor(parameters)
+
     def _views(self, parameters):
-        if parameters.compare:
+        if self._compares(parameters):
             return [
                 (method, view) for method, view in zip(COMPARED, sideBySide.sliceNodes(), strict=True) if view
             ]
-        return [(parameters.method.name, parameters.previewView)]
+        return [(COMPARED[0] if self._guessFor(parameters) else parameters.method.name, parameters.previewView)]
+
+    def _volumes(self, parameters):
+        """What was fitted and is in the scene."""
+        from GaussianMRILib.mrml.fields import volumes_of
+
+        guess = self._guessFor(parameters)
+        return [node for node in guess[1] if node.GetScene()] if guess else volumes_of(parameters.field)
 
     def _describe(self, parameters):
-        """Everything that a preview depends on but the plane's place; None where there is nothing to show."""
-        if not (parameters and parameters.preview and parameters.field and parameters.plane):
+        """Everything that a preview depends on but the plane's place, the field first; None: nothing to show."""
+        guess = self._guessFor(parameters)
+        if not (parameters and parameters.preview and (guess or parameters.field) and parameters.plane):
             return None
         if not (parameters.plane.GetIsPlaneValid() and parameters.previewView):
             return None
         return (
+            guess[0] if guess else self.stamp(parameters.field),
             parameters.plane.GetID(),
-            self.stamp(parameters.field),
+            tuple(node.GetID() for node in self._volumes(parameters)[:1]),
             tuple((method, view.GetID()) for method, view in self._views(parameters)),
-            parameters.compare,
+            self._compares(parameters),
             parameters.spacing,
             parameters.thickness,
             parameters.projection.name if parameters.thickness else None,
@@ -141,35 +177,45 @@ class PreviewController:
         return {
             "gaussians": _("Gaussians, live"),
             "spline": _("Cubic spline, live"),
-            "voxel": _("Voxel interpolation, live"),
+            "voxel": _("Voxels, live"),
         }[method]
 
+    def _shown(self, parameters, method):
+        """What a preview shows by a method."""
+        guess = self._guessFor(parameters)
+        if guess:
+            return {"renderer": guess[0], "field": guess[0], "name": _("First guess; the fit goes on")}
+        return {
+            "renderer": self._renderer(parameters.field, method),
+            "field": self.field(parameters.field) if parameters.overlay.name != "none" else None,
+            "name": self._name(method),
+        }
+
     def _start(self, parameters, method, view):
-        from GaussianMRILib.mrml.fields import volumes_of
         from GaussianMRILib.mrml.preview import Preview
 
-        overlay = parameters.overlay.name if parameters.overlay.name != "none" else None
-        volumes = volumes_of(parameters.field)
+        volumes = self._volumes(parameters)
+        compares = self._compares(parameters)
 
         def schedule(update):
             # Interpolations are slow: beside the Gaussians they follow at a quarter of the time at most.
-            delay = 3 * preview.facts.milliseconds if parameters.compare and method != COMPARED[0] else 0
+            delay = 3 * preview.facts.milliseconds if compares and method != COMPARED[0] else 0
             qt.QTimer.singleShot(int(delay), update)
 
         preview = Preview(
-            self._renderer(parameters.field, method),
-            parameters.plane,
-            view,
+            plane_node=parameters.plane,
+            slice_node=view,
             source=volumes[0] if volumes else None,
             spacing=parameters.spacing or None,
             thickness=parameters.thickness,
-            overlay=overlay,
-            field=self.field(parameters.field) if overlay else None,
+            overlay=parameters.overlay.name if parameters.overlay.name != "none" else None,
             opacity=parameters.overlayOpacity,
-            name=self._name(method),
             schedule=schedule,
             changed=self._report,
             projection=parameters.projection.name,
+            # Side by side, images differ by their methods alone.
+            settle=None if compares else lambda sharpen: qt.QTimer.singleShot(self.SETTLE_MS, sharpen),
+            **self._shown(parameters, method),
         )
         return preview
 
@@ -189,19 +235,21 @@ class PreviewController:
         problem = next((preview.problem for preview in running if preview.problem), None)
         facts = running[0].facts
         if problem:
-            self._onChanged(problem)
+            text = problem
         elif facts.outside >= 1:
-            self._onChanged(_("The plane lies outside the scan; nothing is known there."))
+            text = _("The plane lies outside the scan; nothing is known there.")
         else:
-            self._onChanged(
-                _(
-                    "{outside:.0%} of the plane lies outside the scan · {rows} x {columns} pixels of {spacing:.2f} mm"
-                    " · {time:.0f} ms\nDrag the plane's handles, or turn the mouse wheel in the view."
-                ).format(
-                    outside=facts.outside,
-                    rows=facts.shape[0],
-                    columns=facts.shape[1],
-                    spacing=min(facts.spacing),
-                    time=facts.milliseconds,
-                )
+            text = _(
+                "{outside:.0%} of the plane lies outside the scan · {rows} x {columns} pixels of {spacing:.2f} mm"
+                " · {time:.0f} ms\nDrag the plane's handles, or turn the mouse wheel in the view."
+            ).format(
+                outside=facts.outside,
+                rows=facts.shape[0],
+                columns=facts.shape[1],
+                spacing=min(facts.spacing),
+                time=facts.milliseconds,
             )
+        if self._guessFor(self._asked):
+            guess = _("First guess, by interpolation between the slices. The fit goes on; its image takes this place.")
+            text = f"{guess}\n{text}"
+        self._onChanged(text)
