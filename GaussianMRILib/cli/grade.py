@@ -24,6 +24,7 @@ from .app import (
     table,
 )
 from .grade_evaluate import calibrate, evaluate
+from .grade_measure import measure
 from .grade_prepare import prepare, validate
 
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ def _processes(device: str) -> Iterator[tuple[str, bool]]:
 )  # fmt: skip
 @click.option(
     "--discs", required=True, type=click.Path(path_type=Path), metavar="FILE",
-    help="JSON of discs, SpineNet's exported detections, or a label map of TotalSpineSeg.",
+    help="JSON of discs, SpineNet's exported detections, or a label map of TotalSpineSeg or SPINEPS (seg-vert).",
 )  # fmt: skip
 @click.option("--level", required=True, type=click.Choice(LEVELS))
 @click.option(
@@ -281,5 +282,5 @@ def _input(
         )
 
 
-for command in (prepare, validate, train, calibrate, predict, evaluate):
+for command in (prepare, validate, train, calibrate, predict, evaluate, measure):
     grade.add_command(command)

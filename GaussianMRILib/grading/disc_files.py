@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
 from ..errors import GaussianMRIError
@@ -65,7 +64,7 @@ def check_disc_source(source: str | None, studies: int) -> None:
 def read_disc_file(
     path: Path, sagittal: SliceStack | None, levels: Iterable[str] = LEVELS
 ) -> tuple[dict[str, DiscGeometry], list[str]]:
-    """The discs in a file: those written by `write_discs`, SpineNet's exported detections, or a label map of TotalSpineSeg.
+    """The discs in a file: of `write_discs`, SpineNet's exported detections, or a label map of TotalSpineSeg or SPINEPS.
 
     Args:
         sagittal: the series that SpineNet saw, or that crosses the discs of a label map.
@@ -77,23 +76,14 @@ def read_disc_file(
     Raises:
         GaussianMRIError: nothing in it can be read.
     """
-    from .disc_sources import disc_from_segment, read_discs, read_vert_dicts
+    from .disc_sources import read_discs, read_vert_dicts
 
     wanted = list(levels)
     if is_volume(path):
-        from ..stacks import read_stacks
+        from .spine_labels import read_spine_labels
 
-        volume = read_stacks(path)[0]
-        matrix = volume.grid()
-        if matrix is None:
-            raise GaussianMRIError(f"{path} is no regular volume; save the label map on a regular grid.")
-        labels = volume.pixels.round().astype(int)
-        discs, problems = {}, []
-        for level in wanted:
-            try:
-                discs[level] = replace(disc_from_segment(labels, matrix, level, sagittal), file=str(path))
-            except GaussianMRIError as error:
-                problems.append(f"{level}: {path}: {error}")
+        discs, reasons = read_spine_labels(path).discs(wanted, sagittal)
+        problems = [f"{level}: {reason}" for level, reason in reasons.items()]
         return discs, problems
     if path.suffix.lower() == ".json" and _is_ours(path):
         found = read_discs(path)

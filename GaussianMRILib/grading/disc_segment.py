@@ -23,11 +23,10 @@ from .disc import (
     plane_fit,
     series_depth,
 )
+from .label_schemes import TOTALSPINESEG
 
 logger = logging.getLogger("GaussianMRI")
 
-#: Values of discs in a label map of TotalSpineSeg.
-TOTALSPINESEG = {"L1/L2": 92, "L2/L3": 93, "L3/L4": 94, "L4/L5": 95, "L5/S1": 100}
 #: A segment whose smallest variance is more than this share of the next is not flat enough to have a sure plane.
 FLAT = 0.35
 _STEP = 0.25  # mm along a line that looks for the border of a segment
@@ -106,7 +105,7 @@ def _component(
     facts: dict[str, Any] = {}
     if mask.dtype != bool:
         values = [int(v) for v in np.unique(mask) if v != 0]
-        wanted = label if label is not None else TOTALSPINESEG[level]
+        wanted = label if label is not None else TOTALSPINESEG.discs[level]
         if wanted not in values:
             raise GaussianMRIError(
                 f"The label map has no {wanted} for {level}; it has {values[:20]}. Name the label of the disc."

@@ -32,11 +32,10 @@ from .disc import (
     series_depth,
 )
 from .disc_coordinates import disc_from_coordinates
-from .disc_segment import TOTALSPINESEG, disc_from_segment
+from .disc_segment import disc_from_segment
 from .labels import LEVELS
 
 __all__ = [
-    "TOTALSPINESEG",
     "disc_from_coordinates",
     "disc_from_plane",
     "disc_from_points",

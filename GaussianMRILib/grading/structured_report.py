@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import uuid
@@ -116,12 +117,7 @@ def write_structured_report(
         GaussianMRIError: highdicom is not installed; no grade; images without frame of reference, of several studies
             or frames; a file that cannot be read or written, or would not say what it was given.
     """
-    try:
-        import highdicom  # noqa: F401  imported here to say what is missing
-    except ImportError as error:
-        raise GaussianMRIError(
-            "Structured reports need highdicom; install it: pip install highdicom (Slicer brings it)."
-        ) from error
+    check_highdicom()
     target = Path(path)
     if level not in LEVELS:
         raise GaussianMRIError(f"There is no level '{level}' to report; levels are {', '.join(LEVELS)}.")
@@ -136,20 +132,39 @@ def write_structured_report(
     with warnings.catch_warnings():
         # pydicom warns of odd values by quoting them, names included.
         warnings.simplefilter("ignore")
-        evidence, frame = _evidence([Path(image) for image in images])
-        report = _report(evidence, frame, level, _lps(corners), _lps(place[None]), grades)
+        evidence, frame = evidence_of([Path(image) for image in images])
+        report = _report(evidence, frame, level, lps(corners), lps(place[None]), grades)
         with atomic_write(target) as temporary:
             save_dicom(report, temporary)
-            _read_back(temporary, target, _lps(corners), _lps(place[None]), grades)
+            _read_back(temporary, target, lps(corners), lps(place[None]), grades)
     return target
 
 
-def _lps(points: NDArray[np.float64]) -> NDArray[np.float64]:
+def check_highdicom() -> None:
+    """Say before any work that reports cannot be written.
+
+    Raises:
+        GaussianMRIError: highdicom is not installed.
+    """
+    try:
+        import highdicom  # noqa: F401  imported here to say what is missing
+    except ImportError as error:
+        raise GaussianMRIError(
+            "Structured reports need highdicom; install it: pip install highdicom (Slicer brings it)."
+        ) from error
+
+
+def lps(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Points (..., 3) in DICOM's axes."""
     return points @ LPS_RAS[:3, :3].T
 
 
-def _evidence(paths: Sequence[Path]) -> tuple[list[Dataset], str]:
-    """Headers of the images, and the frame of reference that they share."""
+def evidence_of(paths: Sequence[Path]) -> tuple[list[Dataset], str]:
+    """Headers of the images, and the frame of reference that they share.
+
+    Raises:
+        GaussianMRIError: no image; none or several studies or frames of reference.
+    """
     from ..stacks.dicom_frames import read_header
 
     headers = [read_header(path) for path in paths]
@@ -183,24 +198,8 @@ def _report(
 ) -> Dataset:
     from highdicom import sr
     from pydicom.sr.codedict import codes
-    from pydicom.uid import generate_uid
 
-    disc = _code(DISC_CODES[level][0], "SCT", DISC_CODES[level][1])
-    observer = sr.ObserverContext(
-        codes.DCM.Device,
-        sr.DeviceObserverIdentifyingAttributes(
-            DEVICE_UID, f"GaussianMRI {__version__}", manufacturer_name="GaussianMRI", model_name="GaussianMRI"
-        ),
-    )
-
-    def group(text: str, kind: str, places: NDArray[np.float64], finding: Any, **more: Any) -> Any:
-        return sr.PlanarROIMeasurementsAndQualitativeEvaluations(
-            sr.TrackingIdentifier(generate_uid(prefix=None), text),
-            referenced_region=sr.ImageRegion3D(kind, places, frame),
-            finding_type=finding,
-            **more,
-        )
-
+    disc, group = disc_code(level), functools.partial(roi_group, frame)
     plane = group(
         f"{level} disc plane", "POLYGON", polygon, disc,
         finding_sites=[sr.FindingSite(disc)],
@@ -208,22 +207,22 @@ def _report(
     )  # fmt: skip
     groups = [plane]
     for grade in grades:
-        side = _code(SIDE_CODES[grade.task.side][0], "SCT", SIDE_CODES[grade.task.side][1])
+        side = coded(SIDE_CODES[grade.task.side][0], "SCT", SIDE_CODES[grade.task.side][1])
         condition = grade.task.condition
         suffix, word = ("_C", "calibrated") if grade.calibrated else ("", "uncalibrated")
         shown = [
             sr.Measurement(
-                _code(_PROBABILITY_CODES[name] + suffix, PRIVATE_SCHEME, f"Probability of {name}, {word}"),
+                coded(_PROBABILITY_CODES[name] + suffix, PRIVATE_SCHEME, f"Probability of {name}, {word}"),
                 round(float(value), 4),
                 codes.UCUM.NoUnits,
             )
             for name, value in zip(GRADES, grade.probabilities, strict=True)
         ]
-        severity = sr.QualitativeEvaluation(codes.SCT.Severity, _code(*_SEVERITY_CODES[grade.grade]))
+        severity = sr.QualitativeEvaluation(codes.SCT.Severity, coded(*_SEVERITY_CODES[grade.grade]))
         groups.append(
             group(
                 grade.text, "POINT", point,
-                _code(_CONDITION_CODES[condition], PRIVATE_SCHEME, condition.replace("_", " ").capitalize()),
+                coded(_CONDITION_CODES[condition], PRIVATE_SCHEME, condition.replace("_", " ").capitalize()),
                 finding_sites=[sr.FindingSite(disc, laterality=side)],
                 algorithm_id=sr.AlgorithmIdentification(
                     "GaussianMRI grading", __version__, [*grade.facts, DISCLAIMER]
@@ -232,6 +231,34 @@ def _report(
                 qualitative_evaluations=[severity],
             )
         )  # fmt: skip
+    return document(evidence, groups, _TITLE)
+
+
+def roi_group(frame: str, text: str, kind: str, places: NDArray[np.float64], finding: Any, **more: Any) -> Any:
+    """A measurement group of TID 1500 at a place, LPS mm, with a tracking identifier that people can read."""
+    from highdicom import sr
+    from pydicom.uid import generate_uid
+
+    return sr.PlanarROIMeasurementsAndQualitativeEvaluations(
+        sr.TrackingIdentifier(generate_uid(prefix=None), text),
+        referenced_region=sr.ImageRegion3D(kind, places, frame),
+        finding_type=finding,
+        **more,
+    )
+
+
+def document(evidence: list[Dataset], groups: Sequence[Any], title: str) -> Dataset:
+    """An unverified, preliminary Comprehensive 3D SR of measurement groups."""
+    from highdicom import sr
+    from pydicom.sr.codedict import codes
+    from pydicom.uid import generate_uid
+
+    observer = sr.ObserverContext(
+        codes.DCM.Device,
+        sr.DeviceObserverIdentifyingAttributes(
+            DEVICE_UID, f"GaussianMRI {__version__}", manufacturer_name="GaussianMRI", model_name="GaussianMRI"
+        ),
+    )
     content = sr.MeasurementReport(
         sr.ObservationContext(observer_device_context=observer),
         codes.LN.MRIUnspecifiedBodyRegion,
@@ -248,7 +275,7 @@ def _report(
         is_complete=True,
         is_final=False,
         is_verified=False,
-        series_description=_TITLE,
+        series_description=title,
         software_versions=__version__,
         manufacturer_model_name="GaussianMRI",
         device_serial_number="none",
@@ -257,7 +284,13 @@ def _report(
     return report
 
 
-def _code(value: str, scheme: str, meaning: str) -> Any:
+def disc_code(level: str) -> Any:
+    """The SNOMED CT code of a disc."""
+    return coded(DISC_CODES[level][0], "SCT", DISC_CODES[level][1])
+
+
+def coded(value: str, scheme: str, meaning: str) -> Any:
+    """A coded concept; its meaning is cut to what DICOM takes."""
     from highdicom.sr import CodedConcept
 
     return CodedConcept(value, scheme, meaning[:64])

@@ -93,7 +93,7 @@ ROOMS: Mapping[str, Room] = {
     "grading": _room(
         "discs, regions, networks, RSNA's layout, reports, and the experiment on graded phantoms",
         "errors version interruption device files tensor_files geometry stacks volumes gaussians baselines "
-        "methods metrics evaluation fitting writers cohort phantom",
+        "methods metrics evaluation fitting writers labels cohort phantom",
     ),
     "mrml": _room(
         "Slicer's scene: nodes to stacks, planes and regions; fields and images to nodes",

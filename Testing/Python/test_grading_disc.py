@@ -16,7 +16,6 @@ from GaussianMRILib.geometry import ImagePlane, transform_points
 from GaussianMRILib.grading.disc import DiscGeometry, angle_degrees, disc_frame, level_name
 from GaussianMRILib.grading.disc_coordinates import CANAL
 from GaussianMRILib.grading.disc_sources import (
-    TOTALSPINESEG,
     disc_from_coordinates,
     disc_from_plane,
     disc_from_points,
@@ -188,7 +187,6 @@ def test_labels_and_pieces() -> None:
     mask, matrix = sagittal_mask()
     labels = np.where(mask, 100, 0).astype(np.int16)
     labels[:, :4] = 95  # another disc
-    assert TOTALSPINESEG["L5/S1"] == 100
     plain, found = disc_from_segment(mask, matrix, "L5/S1"), disc_from_segment(labels, matrix, "L5/S1")
     np.testing.assert_allclose(found.frame, plain.frame)
     assert found.facts["label"] == 100
