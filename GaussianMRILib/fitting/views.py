@@ -25,6 +25,8 @@ def series_views(
     fused: GaussianLattice,
     step: float,
     heard: Callable[[], object],
+    *,
+    on_slices: bool = True,
 ) -> tuple[SeriesView, ...]:
     """One view for each block of every part that has a share.
 
@@ -34,6 +36,7 @@ def series_views(
         fused: the field that they are added to.
         step: of the colours, see `GaussianLattice.rounded`.
         heard: called between the parts; it may raise to stop.
+        on_slices: whether a view is the part itself where it has a slice.
     """
     found = []
     for part, share in zip(parts, shares, strict=True):
@@ -50,6 +53,6 @@ def series_views(
             say = torch.where(weight > 0.5 * FULL_DENSITY, say, torch.ones_like(say))
             values = torch.lerp(base, values, say)
             normal, places = np.asarray(block.normal, np.float64), np.sort(block.positions)
-            places = places[np.diff(places, prepend=-np.inf) > SAME_PLACE]
+            places = places[np.diff(places, prepend=-np.inf) > SAME_PLACE] if on_slices else places[:0]
             found.append(SeriesView(own.with_nodes(values).rounded(step), normal, share, places))
     return tuple(found)

@@ -59,7 +59,7 @@ def header_of(field: FieldData) -> dict[str, Any]:
             "s = (share + (1 - share) m) (3 t^2 - 2 t^3), "
             f"t = ({NONE_DEGREES:g} - a) / {NONE_DEGREES - FULL_DEGREES:g} within 0 to 1; m: mean over the plane of "
             "cos^2(pi u), u <= 1/2 the distance from the nearest of the view's slices, which lie at normal . RAS = places, "
-            "over that between neighbours. Lattices as above: view0_low, ..."
+            "over that between neighbours; m = 0 without places. Lattices as above: view0_low, ..."
         )
         described["views"] = [
             {
@@ -84,7 +84,7 @@ def lattices_of(field: FieldData) -> dict[str, GaussianLattice]:
 
 
 def _ascending(places: NDArray[np.float64]) -> NDArray[np.float64]:
-    if len(places) < 2 or np.diff(places).min() < 1e-6:
+    if np.diff(places).min(initial=1.0) < 1e-6:
         raise GaussianMRIError("The places of a view are those of no slices.")
     return places
 

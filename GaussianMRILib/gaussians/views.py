@@ -36,6 +36,7 @@ class SeriesView:
         normal: (3,) of the slices, RAS, of length 1.
         share: of the image on parallel planes halfway between two slices, 0 to 1; the rest is the field's.
         places: (K,) mm: slice centres along the normal, from the RAS origin, ascending. On a slice the share is 1.
+            Empty: the share is the same everywhere.
     """
 
     lattice: GaussianLattice
@@ -53,6 +54,8 @@ class SeriesView:
 
     def _nearness(self, plane: ImagePlane) -> float:
         """1 on a slice, 0 halfway between two and beyond the outermost; the mean over a plane."""
+        if len(self.places) < 2:
+            return 0.0
         rows, columns = plane.shape
         along = self.normal @ plane.ijk_to_ras[:3]  # mm a column and a row, and at the first pixel
         i, j = np.linspace(0, columns - 1, _PLACES), np.linspace(0, rows - 1, _PLACES)[:, None]

@@ -109,7 +109,7 @@ def test_views_survive_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("facts", "message"),
     [({"share": 1.5}, "share of a view"), ({"normal": [0, 0, 0]}, r"f\.npz"), ({"step": 0}, "step"),
-     ({"node_to_ras": 1}, r"f\.npz"), ({"places": [2, 1]}, "places of a view"), ({"places": [1]}, "places of a view")],
+     ({"node_to_ras": 1}, r"f\.npz"), ({"places": [2, 1]}, "places of a view"), ({"places": [[1]]}, "places of a view")],
 )
 def test_views_that_cannot_be_are_refused(tmp_path: Path, facts: dict[str, object], message: str) -> None:
     field_with(SeriesView(constant(OWN), UP, 0.5, BETWEEN)).save(tmp_path / "f.npz")
