@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -100,6 +101,7 @@ class ModelCard:
         tables = [self.preprocessing, self.training, self.cases, *self.cases.values()]
         if not all(isinstance(word, str) for word in words) or not all(isinstance(t, Mapping) for t in tables):
             raise GaussianMRIError("A card's words or tables are none.")
+        json.dumps([self.preprocessing, self.training], default=dict)  # a tensor there is compared with no number
         for counts in self.cases.values():
             for count in counts.values():
                 number(count, "number of cases", 0)

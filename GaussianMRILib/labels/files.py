@@ -104,5 +104,14 @@ def _segments(sitk: Any, path: Path) -> dict[int, dict[str, str]]:
     for key in reader.GetMetaDataKeys():
         matched = _SEGMENT.fullmatch(key)
         if matched is not None and matched[2] not in _OF_THE_GRID:
-            found.setdefault(int(matched[1]), {})[matched[2]] = reader.GetMetaData(key)
+            found.setdefault(int(matched[1]), {})[matched[2]] = _text(reader.GetMetaData(key))
     return dict(sorted(found.items()))
+
+
+def _text(words: str) -> str:
+    """Of a header that is in UTF-8, as Slicer writes it, or else in Latin-1: ITK hands on other bytes as surrogates."""
+    raw = words.encode("utf-8", "surrogateescape")
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")

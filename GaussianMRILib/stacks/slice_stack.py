@@ -57,7 +57,8 @@ class SliceStack:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        pixels = np.ascontiguousarray(self.pixels, dtype=np.float32)
+        with np.errstate(over="ignore"):  # what is too large for float32 is infinite there, and refused
+            pixels = np.ascontiguousarray(self.pixels, dtype=np.float32)
         if pixels.ndim != 3 or 0 in pixels.shape:
             raise GaussianMRIError(
                 f"{self.name}: pixels must be (slices, rows, columns), got {pixels.shape}."

@@ -22,6 +22,8 @@ from .volume_checks import check_volume_header
 from .volume_headers import check_nifti_files, geometry_notes, nifti_orientation, nrrd_affine, unit_mm
 
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".hdr", ".img")
+#: A remark.
+LABELS = "its values look like labels, not like an image"
 _NIFTI_SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img")
 #: A volume counts as stacked along its coarsest axis when that is this much coarser than the next one.
 _ANISOTROPY = 1.2
@@ -48,7 +50,7 @@ def read_volume(path: Path, thickness: float | None = None) -> SliceStack:
         pixels, affine = read_voxels(sitk, path)
     notes = geometry_notes(path)
     if is_label_map(pixels):
-        notes.append("its values look like labels, not like an image")
+        notes.append(LABELS)
     pixels, affine = stacked_along_coarsest_axis(pixels, affine)
     name = path.name
     for suffix in sorted(VOLUME_SUFFIXES, key=len, reverse=True):
