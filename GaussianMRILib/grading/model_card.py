@@ -101,7 +101,10 @@ class ModelCard:
         tables = [self.preprocessing, self.training, self.cases, *self.cases.values()]
         if not all(isinstance(word, str) for word in words) or not all(isinstance(t, Mapping) for t in tables):
             raise GaussianMRIError("A card's words or tables are none.")
-        json.dumps([self.preprocessing, self.training], default=dict)  # a tensor there is compared with no number
+        try:  # a tensor there could not be compared with anything
+            json.dumps([self.preprocessing, self.training], default=dict)
+        except (TypeError, ValueError) as error:
+            raise GaussianMRIError("A card's tables have entries that are neither text nor numbers.") from error
         for counts in self.cases.values():
             for count in counts.values():
                 number(count, "number of cases", 0)
