@@ -97,6 +97,8 @@ class ModelCard:
                 raise GaussianMRIError(f"A card's {name} has {length} numbers, not {size}.")
             for value in size:
                 number(value, name, 1, 4096)
+        if not all(isinstance(names, tuple) for names in (self.classes, self.levels, self.input_types)):
+            raise GaussianMRIError("A card's classes, levels or kinds of images are no lists.")
         words = [self.data, self.chosen, self.version, *self.classes, *self.levels, *self.input_types]
         tables = [self.preprocessing, self.training, self.cases, *self.cases.values()]
         if not all(isinstance(word, str) for word in words) or not all(isinstance(t, Mapping) for t in tables):

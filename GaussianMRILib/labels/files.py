@@ -65,7 +65,7 @@ def read_labels(path: str | os.PathLike[str]) -> LabelFile:
             raise GaussianMRIError(
                 f"{source} is an image: labels are 0 to 65535, and {MOST_LABELS} at most. Give a label map."
             )
-    named = {int(entry.get("LabelValue", 1)): entry for entry in segments.values()}
+        named = {int(entry.get("LabelValue", 1)): entry for entry in segments.values()}
     return LabelFile(voxels.astype(np.uint8 if voxels.max() < 256 else np.uint16), affine, named)
 
 

@@ -88,6 +88,7 @@ def test_checkpoints_that_cannot_be_used(network: GradingNetwork, path: Path, tm
             {"card": {**card().to_dict(), "preprocessing": {"row": torch.zeros(4)}}},
             "tables have entries that are neither text nor numbers",
         ),
+        ({"card": {**state["card"], "levels": {"L5/S1": {}}}}, r"classes, levels or kinds of images are no lists"),
         ({"weights": {}}, "is not a whole checkpoint, or it is damaged"),
     ):
         write_state(path, {**state, **change})

@@ -169,6 +169,14 @@ def test_names_of_segments_may_be_in_latin_1(tmp_path):
         assert read_labels(write_labels(tmp_path / "o.seg.nrrd", read)).segments[1]["Name"] == name
 
 
+@pytest.mark.parametrize("value", ["-inf", "1e-320", "one"])
+def test_a_segment_whose_label_is_no_number_is_refused_by_name(tmp_path, value):
+    path = write_labels(tmp_path / "l.seg.nrrd", LabelFile(np.ones((2, 4, 4), np.uint8), affine_of((2, 4, 4))))
+    path.write_bytes(path.read_bytes().replace(b"LabelValue:=1", f"LabelValue:={value}".encode()))
+    with pytest.raises(gm.GaussianMRIError, match=r"l\.seg\.nrrd is not a label map"):
+        read_labels(path)
+
+
 SEGMENTS = {
     3: {"ID": "Segment_1", "Name": "L5 vertebra", "Color": "0.1 0.9 0.4", "Tags": "x:y|"},
     8: {"ID": "disc", "Name": "L5-S1", "Color": "1 0 0"},
