@@ -377,7 +377,7 @@ def _number(value: Any, default: float, path: Path, keyword: str) -> float:
 def _length(value: Any, path: Path, keyword: str) -> float | None:
     """A length in mm; None when absent or 0, which several vendors write for unknown."""
     length = _number(value, 0.0, path, keyword)
-    if length > LARGEST_SPACING_MM:
+    if length > 0 and not SMALLEST_SPACING_MM <= length <= LARGEST_SPACING_MM:
         raise GaussianMRIError(
             f"{path} has a {keyword} of {length:g} mm, which no scan has. Correct the header."
         )

@@ -78,7 +78,7 @@ class SliceStack:
         thickness = np.array(
             np.broadcast_to(np.asarray(self.slice_thickness, dtype=np.float64), (len(pixels),))
         )
-        check_spacing(thickness, f"slice thickness of {self.name}", smallest=0.0)
+        check_spacing(thickness, f"slice thickness of {self.name}")
         for array in (poses, thickness):
             array.flags.writeable = False
         object.__setattr__(self, "pixels", pixels)
