@@ -50,6 +50,8 @@ def ready(seeds: Path | None) -> Iterator[Path]:
         folder = (seeds or Path(name) / "seeds").absolute()
         if not folder.is_dir():
             make_seeds(folder)
+        # A fork that is killed while it builds the kernels leaves the next one to begin anew.
+        subprocess.run([sys.executable, "-m", "GaussianMRILib", "info"], check=True, stdout=subprocess.DEVNULL)
         warm()
         yield folder
 
