@@ -85,7 +85,7 @@ def _group(measure: CanalMeasure, frame: str) -> Any:
             method=coded("AP_MIDDLE", PRIVATE_SCHEME, "Front to back through the middle of the section"),
         ),
     ]  # fmt: skip
-    facts = [*measure.notes, CUTOFFS_TEXT, DISCLAIMER]
+    facts = [f"Area within {measure.uncertainty:.0f} mm2 by the label map", *measure.notes, CUTOFFS_TEXT, DISCLAIMER]
     return roi_group(
         frame, f"{measure.level} canal", "POINT", lps(np.array([measure.center], np.float64)),
         codes.SCT.SpinalCanalStructure,

@@ -1,9 +1,9 @@
 """What the values and names in label maps of TotalSpineSeg and SPINEPS mean.
 
 Sources of the values: README.md and `resources/labels_maps/tss_map.json` of TotalSpineSeg (r20241005 to 20260429; other
-values in r20240220 to r20240921); README.md of SPINEPS (v1.0 to v2.0.0) and `vert_constants.py` of TPTBox (v0.8.1), whose
-numbers SPINEPS writes. The numbers of SPINEPS's vertebrae are levels only where its labelling network (VERIDAH, since v1.4) ran;
-otherwise it counts the vertebrae from the top.
+values in r20240220 to r20240921); README.md of SPINEPS (v1.0 to v2.0.0) and `vert_constants.py` of TPTBox (v0.8.1),
+whose numbers SPINEPS writes. The numbers of SPINEPS's vertebrae are levels only where its labelling network (VERIDAH, since
+v1.4) ran; otherwise it counts the vertebrae from the top.
 """
 
 from __future__ import annotations

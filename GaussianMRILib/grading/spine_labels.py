@@ -103,6 +103,8 @@ class SpineLabels:
         upper, lower = level.split("/")
         there, disc = self.there, self.scheme.discs.get(level)
         between = [name for name in EXTRA if name in there and _order(upper) < _order(name) < _order(lower)]
+        if self._counted():
+            return f"the vertebrae of {self.name} are counted from the top, not named; run SPINEPS with -model_labeling"
         if between:
             return f"{' and '.join(between)} lies between {upper} and {lower} in {self.name}, so that there is no {level}"
         for name in (level, upper, lower):
@@ -112,13 +114,8 @@ class SpineLabels:
         if gaps:
             return f"{self.name} has no {' and no '.join(gaps)}, though vertebrae above and below"
         if disc not in self.places:
-            if there and not (_order(there[0]) <= _order(upper) and _order(lower) <= _order(there[-1])):
+            if len(there) > 1 and not (_order(there[0]) <= _order(upper) and _order(lower) <= _order(there[-1])):
                 return f"{level} is not in the field of view of {self.name}, which has {there[0]} to {there[-1]}"
-            if self._counted():
-                return (
-                    f"the vertebrae of {self.name} are counted from the top, not named; run SPINEPS with a labelling model "
-                    "(-model_labeling)"
-                )
             held = ", ".join(name for name, value in self.scheme.discs.items() if value in self.places) or "none"
             return f"{self.name} ({self.scheme.name}) has no disc {level}; its discs: {held}"
         place = self.places[disc]
@@ -129,7 +126,7 @@ class SpineLabels:
         return ""
 
     def _counted(self) -> bool:
-        """Whether vertebrae are numbered from 1 at the top, though the sacrum or no neck is there."""
+        """Whether vertebrae are numbered from 1 at the top and do not reach the numbers of lumbar ones."""
         there = self.there
         return self.scheme.name == SPINEPS_VERTEBRAE.name and there[:1] == ["C1"] and not any(n[0] == "L" for n in there)
 

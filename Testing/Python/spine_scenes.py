@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import pairwise
+
 import numpy as np
 from disc_scenes import grid_around, rotation
 
 from GaussianMRILib.grading.disc import disc_frame
-from GaussianMRILib.grading.label_schemes import SPINEPS_VERTEBRAE, TOTALSPINESEG, TOTALSPINESEG_2024, Scheme
+from GaussianMRILib.grading.label_schemes import SPINEPS_VERTEBRAE, TOTALSPINESEG, Scheme, spineps_discs
 from GaussianMRILib.labels import LabelFile
 
 #: Vertebrae from the head down; discs lie between two of them.
@@ -16,17 +19,18 @@ STEP, HEIGHT, WIDE, DEEP = 34.0, 9.0, 24.0, 17.0
 #: Half-axes of the canal's section with each disc's plane, mm, by level.
 CANAL = {"L1/L2": (9.0, 7.0), "L2/L3": (9.0, 6.5), "L3/L4": (8.5, 6.0), "L4/L5": (7.5, 4.4), "L5/S1": (8.0, 5.5)}
 TILT = {"T12/L1": -6.0, "L1/L2": -4.0, "L2/L3": 0.0, "L3/L4": 5.0, "L4/L5": 12.0, "L5/S1": 28.0}
+Grid = tuple[np.ndarray, tuple[int, int, int]]
 BACK = 31.0  # mm from a disc's middle to the canal's
 
 
-def sagittal(spacing: float = 4.4, pixel: float = 0.7, shift: tuple[float, float, float] = (0.6, 0.3, -0.2)):  # type: ignore[no-untyped-def]
+def sagittal(spacing: float = 4.4, pixel: float = 0.9, shift: tuple[float, float, float] = (0.6, 0.3, -0.2)) -> Grid:
     """Matrix and shape of sagittal voxels around the spine."""
     shape = (round(70 / spacing) | 1, round(250 / pixel), round(130 / pixel))
     steps = np.array([0, -pixel, 0]), np.array([0, 0, -pixel]), np.array([spacing, 0, 0])
     return grid_around(np.array([0.0, -20, 0]) + shift, *steps, shape), shape
 
 
-def axial(spacing: float = 4.0, pixel: float = 0.7):  # type: ignore[no-untyped-def]
+def axial(spacing: float = 4.0, pixel: float = 0.9) -> Grid:
     """Matrix and shape of axial voxels around the spine."""
     shape = (round(250 / spacing), round(130 / pixel), round(90 / pixel))
     steps = np.array([-pixel, 0, 0]), np.array([0, -pixel, 0]), np.array([0, 0, spacing])
@@ -36,7 +40,7 @@ def axial(spacing: float = 4.0, pixel: float = 0.7):  # type: ignore[no-untyped-
 def true_frames(vertebrae: tuple[str, ...] = LUMBAR) -> dict[str, np.ndarray]:
     """Frame of the disc below each vertebra but the last, by names of both."""
     frames = {}
-    for n, (upper, lower) in enumerate(zip(vertebrae, vertebrae[1:], strict=False)):
+    for n, (upper, lower) in enumerate(pairwise(vertebrae)):
         tilt = list(TILT.values())[n]
         normal = rotation(np.array([1.0, 0, 0]), -tilt) @ [0, 0, 1.0]
         frames[f"{upper}/{lower}"] = disc_frame([0, 0, 85 - STEP * n], normal, [-1.0, 0, 0])
@@ -49,15 +53,16 @@ def true_area(level: str) -> float:
 
 
 def spine_map(
-    scheme: Scheme = TOTALSPINESEG, grid=None, vertebrae: tuple[str, ...] = LUMBAR, canal: bool = True  # type: ignore[no-untyped-def]
+    scheme: Scheme = TOTALSPINESEG, grid: Grid | None = None, vertebrae: tuple[str, ...] = LUMBAR, canal: bool = True
 ) -> LabelFile:
     """A label map with the values of a scheme. Around each disc the canal is a cylinder along its normal."""
     matrix, shape = grid if grid is not None else sagittal()
     k, j, i = np.meshgrid(*[np.arange(n) for n in shape], indexing="ij")
-    ras = np.stack([i, j, k], axis=-1).reshape(-1, 3) @ matrix[:3, :3].T + matrix[:3, 3]
+    ras = (np.stack([i, j, k], axis=-1).reshape(-1, 3) @ matrix[:3, :3].T + matrix[:3, 3]).astype(np.float32)
     voxels = np.zeros(len(ras), np.uint16)
     frames = true_frames(vertebrae)
-    local = {name: (ras - frame[:3, 3]) @ frame[:3, :3] for name, frame in frames.items()}
+    single = {name: frame.astype(np.float32) for name, frame in frames.items()}
+    local = {name: (ras - frame[:3, 3]) @ frame[:3, :3] for name, frame in single.items()}
     names = list(frames)
     outline = (ras[:, 0] / WIDE) ** 2 + (ras[:, 1] / DEEP) ** 2 < 1
     for n, vertebra in enumerate(vertebrae):
@@ -88,12 +93,8 @@ def canal_of(local: dict[str, np.ndarray]) -> np.ndarray:
     return inside
 
 
-def spineps_pair(grid=None, vertebrae: tuple[str, ...] = LUMBAR) -> tuple[LabelFile, LabelFile]:  # type: ignore[no-untyped-def]
+def spineps_pair(grid: Grid | None = None, vertebrae: tuple[str, ...] = LUMBAR) -> tuple[LabelFile, LabelFile]:
     """seg-vert and seg-spine as SPINEPS writes them, with processes on either side."""
-    from dataclasses import replace
-
-    from GaussianMRILib.grading.label_schemes import spineps_discs
-
     present = {SPINEPS_VERTEBRAE.vertebrae[name] for name in vertebrae}
     scheme = replace(SPINEPS_VERTEBRAE, discs=spineps_discs(present), canal=(99,))
     both = spine_map(scheme, grid, vertebrae)
@@ -109,5 +110,3 @@ def spineps_pair(grid=None, vertebrae: tuple[str, ...] = LUMBAR) -> tuple[LabelF
     instances = np.where(both.voxels == 99, 0, both.voxels)
     return LabelFile(instances, both.ijk_to_ras), LabelFile(regions, both.ijk_to_ras)
 
-
-__all__ = ["CANAL", "LUMBAR", "TOTALSPINESEG_2024", "axial", "sagittal", "spine_map", "spineps_pair", "true_area", "true_frames"]
