@@ -62,6 +62,9 @@ class GaussianMRIGradingWidget(Panel):
         ui = self.ui
         self.statusLine = StatusLine(ui.statusLabel, ui.progressBar, ui.cancelButton)
         self.gradeController = JobController(self.statusLine.show, self.onEnd, _("There is no grade."))
+        self.canalController = JobController(
+            self.statusLine.show, self.onMeasured, _("The canal was not measured.")
+        )
         ui.pointsSelector.connect("nodeAddedByUser(vtkMRMLNode*)", self.onPointsAddedByUser)
         ui.lineSelector.connect("nodeAddedByUser(vtkMRMLNode*)", self.onPointsAddedByUser)
         ui.discPlaneSelector.connect("nodeAddedByUser(vtkMRMLNode*)", self.onPlaneAddedByUser)
@@ -69,6 +72,7 @@ class GaussianMRIGradingWidget(Panel):
         self.connectButtons(
             (ui.checkButton, self.onCheck),
             (ui.gradeButton, self.onGrade),
+            (ui.measureButton, self.onMeasure),
             (ui.cancelButton, self.onCancel),
             (ui.tableButton, self.onTable),
             (ui.cropsButton, self.onCrops),
@@ -79,6 +83,7 @@ class GaussianMRIGradingWidget(Panel):
 
     def cleanup(self):
         Panel.cleanup(self)
+        self.canalController.cancel()
         self.gradeController.end()
 
     # Scene and parameters
@@ -113,7 +118,7 @@ class GaussianMRIGradingWidget(Panel):
         parameters, ui = self._parameterNode, self.ui
         if parameters is None:
             return
-        running = self.gradeController.running
+        running = self.gradeController.running or self.canalController.running
         ready = any(parameters.inputVolumes) and self._hasDisc()
         text, found = self.logic.describeCheckpoints(parameters.checkpoints)
         ui.checkpointLabel.text = text
@@ -126,6 +131,8 @@ class GaussianMRIGradingWidget(Panel):
         else:
             hint = _("Grade the disc with every checkpoint and put the labels on a plane.")
         ui.gradeButton.toolTip = hint
+        segmentation = parameters.discSource.name == "segment" and ui.segmentSelector.currentNode()
+        ui.measureButton.enabled = bool(segmentation) and not running
         self.statusLine.update(running)
         graded = bool(parameters.gradedPlane and parameters.gradedPlane.GetAttribute(self.logic.GRADES))
         for button in (ui.cropsButton, ui.reportButton, ui.removeButton):
@@ -229,7 +236,30 @@ class GaussianMRIGradingWidget(Panel):
 
     def onCancel(self, checked=False):
         self.gradeController.cancel()
+        self.canalController.cancel()
         self.statusLine.showCancelled()
+        self.updateButtons()
+
+    # Canal
+
+    def onMeasure(self, checked=False):
+        parameters = self._parameterNode
+        with slicer.util.tryWithErrorDisplay(_("Packages are missing.")):
+            self.logic.ensurePackages()
+        with slicer.util.tryWithErrorDisplay(_("The canal cannot be measured."), waitCursor=True):
+            volumes = [node for node in (parameters.sagittalVolume, *parameters.inputVolumes) if node]
+            job = self.logic.canalJob(self.ui.segmentSelector.currentNode(), volumes)
+            self.canalController.begin(job, self._keepMeasures)
+        self.updateButtons()
+
+    def _keepMeasures(self, job):
+        table = job.node(slicer.mrmlScene)
+        return table, self.logic.describeMeasures(table)
+
+    def onMeasured(self, table, text, job):
+        self.statusLine.show(text)
+        if table:
+            self.logic.showTable(table)
         self.updateButtons()
 
     # Results

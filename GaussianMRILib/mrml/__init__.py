@@ -11,6 +11,7 @@ Example:
 
 from __future__ import annotations
 
+from .canal import measure_canal
 from .curves import curve_from_node, planes_along_curve, straight_field, straighten, straightening_transform
 from .dicom import POSES, stacks_from_series, stacks_from_volume
 from .export import export_dicom
@@ -61,6 +62,7 @@ __all__ = [
     "isotropic_volume",
     "load_planes",
     "map_image",
+    "measure_canal",
     "plane_facts",
     "plane_from_node",
     "plane_from_points",

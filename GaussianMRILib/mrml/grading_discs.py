@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
 from ..geometry import transform_points, unit_vector
-from ..grading.disc import DiscGeometry
+from ..grading.disc import DiscGeometry, level_name
 from .grading_state import grades_of, place_of
 from .planes import plane_from_node
 from .scene import as_list, described, is_node
@@ -34,11 +34,19 @@ def disc_from_segment_node(
         sagittal: the series whose slices cross the disc; default: the planes of the segment's own voxels.
 
     Raises:
-        GaussianMRIError: no such segment, or one that is no disc.
+        GaussianMRIError: no such segment, one that is no disc, or whose name says another level.
     """
     from ..grading.disc_sources import disc_from_segment
+    from ..grading.label_schemes import disc_of_name
 
     mask, ijk_to_ras = mask_of_segment(segmentation_node, segment_id)
+    name = segmentation_node.GetSegmentation().GetSegment(segment_id).GetName()
+    said = disc_of_name(name)
+    if said and said != level_name(level):
+        raise GaussianMRIError(
+            f"The segment '{name}' of {described(segmentation_node)} is {said} by its name, and {level} is chosen. "
+            "Choose the level that it is, or rename the segment."
+        )
     return disc_from_segment(mask, ijk_to_ras, level, sagittal)
 
 

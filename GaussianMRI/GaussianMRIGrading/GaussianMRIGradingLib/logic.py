@@ -63,6 +63,7 @@ class GaussianMRIGradingLogic(PanelLogic):
       print(logic.describe(plane))                          # labels, and all that has to stand beside them
       print(plane.GetAttribute("GaussianMRI.Grades"))       # the same as JSON
       logic.exportReport(plane, "/path/to/report.dcm")      # DICOM SR, for volumes that came from DICOM
+      logic.measureCanal(segmentationNode, [sagittalNode])  # table: canal area (mm²) and diameter (mm) at every disc
 
     Everything here is also in `GaussianMRILib.mrml`: `grade_disc`, `show_grades`, `staleness`, ...
     """
@@ -102,6 +103,26 @@ class GaussianMRIGradingLogic(PanelLogic):
         from GaussianMRILib import mrml
 
         return mrml.disc_from_plane_node(planeNode, level)
+
+    # Canal
+
+    @staticmethod
+    def canalJob(segmentationNodes, volumeNodes=()):
+        """Measures of the canal that are not taken yet; see `GaussianMRILib.mrml.canal.CanalJob`."""
+        from GaussianMRILib.mrml.canal import CanalJob
+
+        return CanalJob(segmentationNodes, volumeNodes)
+
+    def measureCanal(self, segmentationNodes, volumeNodes=()):
+        """Measure the canal at every disc of segmentations and wait for the table; the application stays responsive."""
+        return finished(self.canalJob(segmentationNodes, volumeNodes)).node(slicer.mrmlScene)
+
+    @staticmethod
+    def describeMeasures(tableNode):
+        """What was measured, and what has to stand beside it."""
+        from GaussianMRILib.mrml.canal import describe_measures
+
+        return describe_measures(tableNode)
 
     # Grades
 
