@@ -23,7 +23,7 @@ from .app import (
 
 
 @click.command(short_help="Canal area and diameter at every disc.")
-@click.argument("label_files", metavar="LABELS...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("label_files", metavar="LABELS...", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
     "--canal", "canal_file", type=click.Path(path_type=Path), metavar="FILE",
     help="Label map of the canal (dural sac), where LABELS has none or a better one is there.",
@@ -78,6 +78,8 @@ def measure(
     check_suffix(json_file, ".json")
     check_suffix(report, ".dcm")
     check_writable(output, json_file, report, inputs=(*label_files, canal_file, discs, *inputs))
+    if not label_files and (canal_file is None or discs is None):
+        raise click.UsageError("Give LABELS with discs and canal, or both --discs and --canal.")
     if report is not None and not inputs:
         raise click.UsageError("--sr needs --scan, the DICOM images that were segmented.")
 

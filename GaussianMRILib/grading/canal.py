@@ -33,11 +33,11 @@ CUTOFFS = (100.0, 75.0)
 CUTOFFS_TEXT = "Cut-offs of the literature: 100 mm² (Schönström 1985), 75 mm² (Schönström 1988). Not a diagnosis."
 #: mm along the disc's normal over which a measure is a mean, and the planes of that mean.
 THICKNESS, PLANES = 3.0, 7
-#: Share of the area within which the true one lies, for oval to nearly rectangular sections of 10 to 20 mm in 95 % of all
-#: places of the slices, by how many sagittal slices cross the canal; with fewer there is no number.
-WITHIN_BY_SLICES = {3: 0.15, 4: 0.10, 5: 0.07, 6: 0.04}
-#: The same where slices lie along the plane, or voxels are fine.
+#: Share of the area within which the true one lies where slices lie along the plane, or voxels are fine.
 WITHIN = 0.03
+#: The same by how many sagittal slices cross the canal, with fewer there is no number: for 95 % of sections from angular to
+#: nearly rectangular (superellipses of exponents 1.7 to 2.5), wherever the slices lie.
+WITHIN_BY_SLICES = {3: 0.15, 4: 0.10, 5: 0.07, 6: WITHIN}
 _REACH = 75.0  # mm around the disc's centre in which the plane is looked at
 _PIXEL = 0.25  # mm
 _SIZE = 60.0  # mm of the plane around the middle of a section that is drawn
@@ -79,6 +79,12 @@ class CanalMeasure:
         """The smallest of `CUTOFFS` that the area is below, mm²."""
         return min((cut for cut in CUTOFFS if self.area is not None and self.area < cut), default=None)
 
+    def _unsure(self) -> list[str]:
+        """The cut-offs on whose other side the area may lie."""
+        if self.area is None or self.uncertainty is None:
+            return []
+        return [f"{cut:.0f} mm² lies within ±" for cut in CUTOFFS if abs(self.area - cut) <= self.uncertainty]
+
     @property
     def text(self) -> str:
         """For people: "L4/L5 canal: 92.4 ± 3 mm², 9.1 mm front to back"."""
@@ -94,7 +100,7 @@ class CanalMeasure:
             "± (mm²)": "" if self.uncertainty is None else f"{self.uncertainty:.0f}",
             "AP diameter (mm)": "" if self.diameter is None else f"{self.diameter:.1f}",
             "below cut-off (mm²)": "" if self.below is None else f"{self.below:.0f}",
-            "remarks": "; ".join([self.problem] * bool(self.problem) + list(self.notes)),
+            "remarks": "; ".join([*([self.problem] if self.problem else []), *self._unsure(), *self.notes]),
         }
 
 

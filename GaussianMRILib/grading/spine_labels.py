@@ -280,17 +280,15 @@ def check_on_scan(labels: LabelFile, stacks: Sequence[SliceStack], name: str) ->
         raise GaussianMRIError(f"{name} is empty. Give a label map with labels in it.")
     points = transform_points(labels.ijk_to_ras, there[:: max(1, len(there) // 4000)].astype(np.float64))
     corners = _corners(labels)
-    for stack in stacks:
-        grid = stack.grid()
-        if grid is None:
-            continue
-        box = _box(grid, stack.pixels.shape)
-        if _same_corners(corners, box):
-            return
+    grids = [(stack, stack.grid()) for stack in stacks]
+    boxes = [(stack.name, _box(grid, stack.pixels.shape)) for stack, grid in grids if grid is not None]
+    if any(_same_corners(corners, box) for _, box in boxes):
+        return
+    for scan, box in boxes:
         for axes, words in (([-1, 1, 1], "left and right"), ([-1, -1, 1], "LPS and RAS"), ([1, -1, 1], "front and back")):
             if _same_corners(corners * axes, box):
                 raise GaussianMRIError(
-                    f"{name} lies on {stack.name} as in a mirror: {words} are exchanged. Write it again with the "
+                    f"{name} lies on {scan} as in a mirror: {words} are exchanged. Write it again with the "
                     "orientation of the scan."
                 )
     inside = np.any([stack.inside(points) for stack in stacks], axis=0)

@@ -84,6 +84,9 @@ def test_discs_of_the_user_disagree(study: Path, tmp_path: Path) -> None:
     discs, _ = spine_labels(spine_map(grid=axial(3.0)), "map").discs(("L4/L5",))
     write_discs(tmp_path / "discs.json", {"L5/S1": replace(discs["L4/L5"], level="L5/S1")})
     done = run(study / "labels.nii.gz", "--discs", tmp_path / "discs.json", "--level", "L5/S1")
+    alone = run("--canal", study / "labels.nii.gz", "--discs", tmp_path / "discs.json", "--level", "L5/S1")
+    assert alone.exit_code == 0 and alone.output.splitlines()[2] == done.output.splitlines()[2]
+    assert "lies at" not in alone.output and "Give LABELS" in run("--canal", study / "labels.nii.gz").output
     assert f"L5/S1 ({tmp_path / 'discs.json'}) lies at L4/L5 of {study / 'labels.nii.gz'}" in done.output
 
 

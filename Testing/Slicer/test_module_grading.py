@@ -183,6 +183,34 @@ def test_a_segment_is_the_disc(app: Any, panel: Any, scan: Any, checkpoints: Pat
     assert set(grades) == {"left", "right"} and grades["left"] == "Severe"
 
 
+def test_the_canal_of_a_segmentation(app: Any, panel: Any, scan: Any) -> None:
+    from test_mrml_canal import node_of, spine_map, true_area, volume_of
+
+    assert not panel.ui.measureButton.enabled
+    labels = spine_map()
+    node = node_of(app.scene, labels)
+    panel._parameterNode.inputVolumes = [volume_of(app.scene, labels)]
+    choose(panel, "discSource", "segment")
+    panel.ui.segmentSelector.setCurrentNode(node)
+    panel.ui.segmentSelector.setCurrentSegmentID("disc_L4_L5")
+    assert panel.ui.measureButton.enabled
+    panel.ui.measureButton.click()
+    assert not panel.ui.measureButton.enabled and panel.ui.cancelButton.enabled
+    app.wait(300, until=lambda: not panel.canalController.running)
+    assert not app.messages, app.messages
+    (table,) = [t for t in slicer.util.getNodesByClass("vtkMRMLTableNode") if "canal" in t.GetName()]
+    area = table.GetTable().GetValueByName(3, "area").ToDouble()
+    assert area == pytest.approx(true_area("L4/L5"), rel=0.05)
+    assert panel.ui.statusLabel.text.startswith("Canal measured at 5 of 5 discs.") and panel.ui.measureButton.enabled
+    panel.ui.measureButton.click()
+    panel.ui.cancelButton.click()
+    assert not panel.canalController.running and panel.ui.statusLabel.text.startswith("Cancelled")
+    node.GetSegmentation().RemoveSegment("spinal_canal")
+    panel.ui.measureButton.click()
+    app.wait(300, until=lambda: not panel.canalController.running)
+    assert "There is no spinal canal in TotalSpineSeg" in str(app.messages.pop())
+
+
 def test_a_moved_plane_is_stale_in_view_panel_and_table(
     app: Any, panel: Any, scan: Any, checkpoints: Path
 ) -> None:
