@@ -1,4 +1,4 @@
-"""Cinematic models in 3D views: behind everything else that the view draws, with its camera, cut by a plane of the scene."""
+"""Cinematic pictures in 3D views: behind everything else that the view draws, with its camera, cut by planes of the scene."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ from vtkmodules.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 from ..errors import GaussianMRIError
 from ..files import file_name
+from .jobs import Job
 from .planes import plane_from_slice_node, rectangle
 from .scene import all_or_nothing, described, in_scene, is_node, scene_of
 
 if TYPE_CHECKING:
     from ..cinematic.camera import Camera
     from ..cinematic.clip import ClipPlane
+    from ..cinematic.live import LivePicture
     from ..cinematic.model import CinematicModel
     from ..cinematic.presets import Preset
 
@@ -110,9 +112,10 @@ def preset_of_display(display_node: Any) -> Preset:
 
 
 class CinematicView:
-    """A cinematic model in a 3D view, drawn anew whenever the view is and something has changed.
+    """A cinematic model, or a volume by path tracing, in a 3D view; drawn anew whenever the view is and something has changed.
 
-    The picture is the view's background: markups and other actors of the scene are drawn over it.
+    The picture is the view's background: markups and other actors of the scene are drawn over it. A path-traced picture
+    (`live`) is coarse at first; a thread refines it while nothing moves, and a timer that calls `advance` shows that.
 
     Example:
         >>> renderer = threeDView.renderWindow().GetRenderers().GetFirstRenderer()   # doctest: +SKIP
@@ -120,8 +123,9 @@ class CinematicView:
 
     Args:
         renderer: vtkRenderer of the view.
-        model: what `GaussianMRILib.cinematic.load_model` returned.
+        model: what `GaussianMRILib.cinematic.load_model` returned; None with `live`.
         plane_node: markups plane or slice node that cuts, or None.
+        live: what `live_picture` returned, with or without a model of its own.
         flipped: cut away the other side of the plane.
         most_pixels: drawn at most; the picture is enlarged to the view.
         schedule: has the view drawn soon (its `scheduleRender`); default: at once.
@@ -135,13 +139,17 @@ class CinematicView:
     def __init__(
         self,
         renderer: Any,
-        model: CinematicModel,
+        model: CinematicModel | None,
         plane_node: Any = None,
         flipped: bool = False,
         most_pixels: int = MOST_PIXELS,
         schedule: Callable[[], object] | None = None,
         changed: Callable[[], object] | None = None,
+        live: LivePicture | None = None,
     ) -> None:
+        self.live: LivePicture | None = None
+        self._job: Job | None = None
+        self._version = 0
         self.model, self.plane_node, self.flipped = model, plane_node, flipped
         self.most_pixels = most_pixels
         self.milliseconds: float | None = None
@@ -155,6 +163,7 @@ class CinematicView:
         self._texture.SetInputData(self._image)
         self._texture.InterpolateOn()
         self._before = renderer.GetBackgroundTexture(), renderer.GetTexturedBackground()
+        self._refine(live)
         self.refresh()
         renderer.SetBackgroundTexture(self._texture)
         renderer.SetTexturedBackground(True)
@@ -182,6 +191,47 @@ class CinematicView:
                 self._observe(plane_node, plane_node.PointModifiedEvent, lambda *_: self.render())
         self.render()
 
+    def show(self, live: LivePicture | None) -> None:
+        """Show another volume, or the same one in another look."""
+        self._refine(live)
+        self.render()
+
+    def advance(self) -> None:
+        """Give the thread that refines the picture a moment, and show what it has made; for a timer.
+
+        A thread of Python gets no time while Slicer's event loop runs.
+        """
+        job, live = self._job, self.live
+        if job is None or live is None:
+            return
+        if job.poll(0.01):
+            self._job = None
+            try:
+                job.result()
+            except GaussianMRIError as error:
+                self.problem = str(error)
+            self._tell()
+        elif live.version != self._version:
+            picture = live.picture()
+            if picture is not None:
+                self._fill(picture)
+                self.render()
+                self._tell()
+
+    def _refine(self, live: LivePicture | None) -> None:
+        """Work on this picture from now on, and on no other."""
+        if self._job is not None:
+            self._job.cancel()
+        self.live, self._job, self._drawn = live, None, None
+        if live is not None:
+
+            def work(job: Job) -> None:
+                while not job.cancelled:
+                    live.refine()
+
+            self._job = Job(work, "picture")
+            self._job.start()
+
     def render(self) -> None:
         """Have the view drawn."""
         if self.running:
@@ -202,17 +252,27 @@ class CinematicView:
             return
         self.problem = None
         state = (
-            camera.world_to_camera.tobytes(), camera.fx, camera.width, camera.height, id(self.model),
+            camera.world_to_camera.tobytes(), camera.fx, camera.width, camera.height, id(self.model), id(self.live),
             None if clip is None else (clip.normal.tobytes(), clip.offset),
         )  # fmt: skip
         if state == self._drawn:
             return
         started = time.perf_counter()
-        picture = self.model.render(camera, clip).image.cpu().numpy()
-        _fill(self._image, picture)
-        self._texture.Modified()
+        if self.live is not None:
+            self._fill(self.live.look(camera, [] if clip is None else [clip]))
+        elif self.model is not None:
+            self._fill(self.model.render(camera, clip).image.cpu().numpy())
         self._drawn = state
         self.milliseconds = 1e3 * (time.perf_counter() - started)
+        self._tell()
+
+    def _fill(self, picture: NDArray[Any]) -> None:
+        if self.live is not None:
+            self._version = self.live.version
+        _fill(self._image, picture)
+        self._texture.Modified()
+
+    def _tell(self) -> None:
         if self._changed is not None:
             self._changed()
 
@@ -223,7 +283,8 @@ class CinematicView:
         return np.array(stored.reshape(rows, columns, 3)[::-1])
 
     def stop(self) -> None:
-        """Give the view its own background back."""
+        """Give the view its own background back, and end the thread."""
+        self._refine(None)
         observed, self._observed = self._observed, []
         for thing, tag in observed:
             thing.RemoveObserver(tag)
