@@ -1,4 +1,4 @@
-"""Cinematic pictures in 3D views: behind everything else that the view draws, with its camera, cut by planes of the scene."""
+"""Cinematic pictures in 3D views: behind all else that the view draws, with its camera, cut by a plane of the scene."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def preset_of_display(display_node: Any) -> Preset:
 
 
 class CinematicView:
-    """A cinematic model, or a volume by path tracing, in a 3D view; drawn anew whenever the view is and something has changed.
+    """A cinematic model, or a volume by path tracing, in a 3D view; drawn anew when the view is and something has changed.
 
     The picture is the view's background: markups and other actors of the scene are drawn over it. A path-traced picture
     (`live`) is coarse at first; a thread refines it while nothing moves, and a timer that calls `advance` shows that.
@@ -149,6 +149,7 @@ class CinematicView:
     ) -> None:
         self.live: LivePicture | None = None
         self._job: Job | None = None
+        self._failed: str | None = None
         self._version = 0
         self.model, self.plane_node, self.flipped = model, plane_node, flipped
         self.most_pixels = most_pixels
@@ -209,7 +210,7 @@ class CinematicView:
             try:
                 job.result()
             except GaussianMRIError as error:
-                self.problem = str(error)
+                self.problem = self._failed = str(error)
             self._tell()
         elif live.version != self._version:
             picture = live.picture()
@@ -222,7 +223,7 @@ class CinematicView:
         """Work on this picture from now on, and on no other."""
         if self._job is not None:
             self._job.cancel()
-        self.live, self._job, self._drawn = live, None, None
+        self.live, self._job, self._failed, self._drawn = live, None, None, None
         if live is not None:
 
             def work(job: Job) -> None:
@@ -250,7 +251,7 @@ class CinematicView:
         except GaussianMRIError as error:
             self.problem = str(error)
             return
-        self.problem = None
+        self.problem = self._failed
         state = (
             camera.world_to_camera.tobytes(), camera.fx, camera.width, camera.height, id(self.model), id(self.live),
             None if clip is None else (clip.normal.tobytes(), clip.offset),
