@@ -42,6 +42,7 @@ class GaussianMRICinematicWidget(Panel):
 
     LOGIC = GaussianMRICinematicLogic
     PATHS = (("folderEdit", "folder", "Dirs"), ("modelEdit", "modelPath", "Files"))
+    CHECKED = (("morePlanesSelector", "morePlanes"),)
 
     def __init__(self, parent=None):
         Panel.__init__(self, parent)
@@ -183,14 +184,20 @@ class GaussianMRICinematicWidget(Panel):
         if view is not None:
             plane = parameters.plane or parameters.sliceView
             view.most_pixels = parameters.pixels**2
-            if view.plane_node is not plane or view.flipped != parameters.flip:
-                view.follow(plane, parameters.flip)
+            more = list(parameters.morePlanes)
+            if (view.plane_node, view.flipped, view.more_planes) != (plane, parameters.flip, more):
+                view.follow(plane, parameters.flip, more)
             self._report()
-        self.ui.snapshotButton.enabled = self.ui.addPlaneButton.enabled = view is not None
+        self.ui.snapshotButton.enabled = view is not None
+        self.ui.addPlaneButton.enabled = view is not None and bool(view.live or view.model is not None)
 
     def _open(self, path, volume):
         """Show a model (its path, or ""), a volume (or None), or both."""
         parameters = self._parameterNode
+        if volume is not None:
+            # Also where there is nothing to see yet: nodes are added to a scene before they have voxels.
+            self._state = self._stateOf(volume)
+            self._timer.start()
         missing = self.logic.packagesMissing()
         if missing:
             self.ui.viewLabel.text = _("Switch the view off and on again to install {names}.").format(
@@ -207,11 +214,18 @@ class GaussianMRICinematicWidget(Panel):
             live = self._live(volume, model)
             if model is None and live is None:
                 return
-            self._view = self.logic.showPicture(model, live, plane, parameters.flip, parameters.pixels, self._report)
+            self._view = self.logic.showPicture(
+                model,
+                live,
+                plane,
+                parameters.flip,
+                parameters.pixels,
+                self._report,
+                morePlanes=list(parameters.morePlanes),
+            )
         except Exception as error:
             self.ui.viewLabel.text = str(error)
             return
-        self._timer.start()
         if model is not None and plane is None:
             parameters.plane = self.logic.addPlane(model.center, model.unit)
 
@@ -249,11 +263,12 @@ class GaussianMRICinematicWidget(Panel):
         self._view.show(self._live(volume, self._view.model))
 
     def _advance(self):
-        if self._view is None or self._parameterNode is None or slicer.mrmlScene.IsBatchProcessing():
+        if self._parameterNode is None or slicer.mrmlScene.IsBatchProcessing():
             return
         if self._parameterNode.inputVolume and self._parameterNode.show:
             self._renew(self._parameterNode.inputVolume)
-        self._view.advance()
+        if self._view is not None:
+            self._view.advance()
 
     def _hide(self):
         self._timer.stop()
@@ -282,7 +297,7 @@ class GaussianMRICinematicWidget(Panel):
     @staticmethod
     def _describe(live):
         if live.nothing:
-            return _("The plane leaves nothing to see here; move it, or cut away the other side.")
+            return _("nothing is left to see here: move the planes, or cut away the other side")
         if not live.ready:
             return _("preparing the volume; shown with fewer voxels until then")
         return _("{done} of {samples} paths per pixel").format(done=live.done, samples=live.samples)
@@ -293,8 +308,12 @@ class GaussianMRICinematicWidget(Panel):
         middle, side = (
             (view.live.centre, view.live.radius) if view.live else (view.model.center, view.model.unit)
         )
-        parameters.sliceView = None
-        parameters.plane = self.logic.addPlane(middle, side)
+        plane = self.logic.addPlane(middle, side)
+        if parameters.plane is None:
+            parameters.sliceView = None
+            parameters.plane = plane
+        else:
+            parameters.morePlanes = [*parameters.morePlanes, plane]
 
     def onSnapshot(self, checked=False):
         with slicer.util.tryWithErrorDisplay(_("There is no snapshot.")):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,7 +126,9 @@ class CinematicView:
         model: what `GaussianMRILib.cinematic.load_model` returned; None with `live`.
         plane_node: markups plane or slice node that cuts, or None.
         live: what `live_picture` returned, with or without a model of its own.
-        flipped: cut away the other side of the plane.
+        flipped: cut away the other side of `plane_node`.
+        more_planes: markups planes that cut as well; what all of them keep is shown. Splats know one plane: under several
+            the path tracer draws while something moves, too.
         most_pixels: drawn at most; the picture is enlarged to the view.
         schedule: has the view drawn soon (its `scheduleRender`); default: at once.
         changed: called after every new picture.
@@ -146,7 +148,9 @@ class CinematicView:
         schedule: Callable[[], object] | None = None,
         changed: Callable[[], object] | None = None,
         live: LivePicture | None = None,
+        more_planes: Sequence[Any] = (),
     ) -> None:
+        self.more_planes: list[Any] = []
         self.live: LivePicture | None = None
         self._job: Job | None = None
         self._failed: str | None = None
@@ -169,32 +173,41 @@ class CinematicView:
         renderer.SetBackgroundTexture(self._texture)
         renderer.SetTexturedBackground(True)
         self._observe(renderer, vtk.vtkCommand.StartEvent, lambda *_: self.refresh())
-        self.follow(plane_node)
-        self.render()
+        self.follow(plane_node, more_planes=more_planes)
 
     @property
     def running(self) -> bool:
         return bool(self._observed)
 
-    def follow(self, plane_node: Any, flipped: bool | None = None) -> None:
-        """Be cut by another plane (None: by none)."""
-        kept = [(thing, tag) for thing, tag in self._observed if thing is not self.plane_node]
+    def follow(self, plane_node: Any, flipped: bool | None = None, more_planes: Sequence[Any] = ()) -> None:
+        """Be cut by another plane (None: by none), and by these further ones."""
+        old, new = ([x, *more] for x, more in ((self.plane_node, self.more_planes), (plane_node, more_planes)))
+        before = [node for node in old if node is not None]
         for thing, tag in self._observed:
-            if thing is self.plane_node:
+            if thing in before:
                 thing.RemoveObserver(tag)
-        self._observed = kept
-        self.plane_node = plane_node
+        self._observed = [(thing, tag) for thing, tag in self._observed if thing not in before]
+        self.plane_node, self.more_planes = plane_node, list(more_planes)
         self.flipped = self.flipped if flipped is None else flipped
-        if plane_node is not None:
+        for node in dict.fromkeys(node for node in new if node is not None):
             # A slice view that moves does not make 3D views render where it is not shown in them.
-            self._observe(plane_node, vtk.vtkCommand.ModifiedEvent, lambda *_: self.render())
-            if is_node(plane_node, "vtkMRMLMarkupsNode"):
-                self._observe(plane_node, plane_node.PointModifiedEvent, lambda *_: self.render())
+            self._observe(node, vtk.vtkCommand.ModifiedEvent, lambda *_: self.render())
+            if is_node(node, "vtkMRMLMarkupsNode"):
+                self._observe(node, node.PointModifiedEvent, lambda *_: self.render())
         self.render()
+
+    def _clips(self) -> list[ClipPlane]:
+        first = [clip_of_node(self.plane_node, self.flipped)] if in_scene(self.plane_node) else []
+        others = (node for node in self.more_planes if in_scene(node) and node is not self.plane_node)
+        clips = [*first, *map(clip_of_node, others)]
+        if self.live is None and len(clips) > 1:
+            raise GaussianMRIError("Splats alone are cut by one plane only; show the model's volume for several.")
+        return clips
 
     def show(self, live: LivePicture | None) -> None:
         """Show another volume, or the same one in another look."""
         self._refine(live)
+        self.refresh()
         self.render()
 
     def advance(self) -> None:
@@ -247,22 +260,25 @@ class CinematicView:
         """Make a new picture if camera, size, plane or model have changed since the last."""
         try:
             camera = camera_of_view(self._renderer, self.most_pixels)
-            clip = clip_of_node(self.plane_node, self.flipped) if in_scene(self.plane_node) else None
+            clips = self._clips()
         except GaussianMRIError as error:
             self.problem = str(error)
             return
         self.problem = self._failed
         state = (
             camera.world_to_camera.tobytes(), camera.fx, camera.width, camera.height, id(self.model), id(self.live),
-            None if clip is None else (clip.normal.tobytes(), clip.offset),
+            *((clip.normal.tobytes(), clip.offset) for clip in clips),
         )  # fmt: skip
         if state == self._drawn:
             return
         started = time.perf_counter()
-        if self.live is not None:
-            self._fill(self.live.look(camera, [] if clip is None else [clip]))
-        elif self.model is not None:
-            self._fill(self.model.render(camera, clip).image.cpu().numpy())
+        try:
+            if self.live is not None:
+                self._fill(self.live.look(camera, clips))
+            elif self.model is not None:
+                self._fill(self.model.render(camera, clips[0] if clips else None).image.cpu().numpy())
+        except GaussianMRIError as error:  # as of too many planes
+            self.problem = str(error)
         self._drawn = state
         self.milliseconds = 1e3 * (time.perf_counter() - started)
         self._tell()

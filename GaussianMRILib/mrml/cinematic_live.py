@@ -47,7 +47,7 @@ def live_picture(
     """A volume node where it is in the world, for `CinematicView`.
 
     Args:
-        volume_node: vtkMRMLScalarVolumeNode; its voxels are read until the picture is `ready`, and are kept until then.
+        volume_node: vtkMRMLScalarVolumeNode. Its voxels are copied, so the node may change afterwards.
         region_node: markups ROI outside which nothing is shown; the upright box round it.
         model: splats of this volume, shown while something moves.
         samples: paths per pixel of the finished picture.
@@ -60,7 +60,7 @@ def live_picture(
     check_scalar(volume_node)
     affine = matrix_to_world(volume_node) @ ijk_to_ras(volume_node)
     roi = box_from_roi(region_node).T if in_scene(region_node) else None
-    values = slicer.util.arrayFromVolume(volume_node)
+    values = np.array(slicer.util.arrayFromVolume(volume_node))  # the node may change while the thread reads them
     return LivePicture(values, affine, preset, roi=roi, samples=samples, model=model)
 
 

@@ -51,6 +51,7 @@ class GaussianMRICinematicParameterNode:
     plane: vtkMRMLMarkupsPlaneNode
     sliceView: vtkMRMLSliceNode
     flip: bool = False
+    morePlanes: list[vtkMRMLMarkupsPlaneNode]
     pixels: Annotated[int, WithinRange(64, 4096)] = 512
 
 
@@ -196,20 +197,29 @@ class GaussianMRICinematicLogic(PanelLogic):
         return self.showPicture(load_model(path), None, planeNode, flipped, mostPixels, changed, view)
 
     def showPicture(
-        self, model=None, live=None, planeNode=None, flipped=False, mostPixels=512, changed=None, view=0
+        self, model=None, live=None, planeNode=None, flipped=False, mostPixels=512, changed=None, view=0, morePlanes=()
     ):
         """Show a model or a volume in a 3D view, cut by a markups plane or slice view.
 
         :param live: what `livePicture` returned, or None; a timer has to call the view's `advance`.
         :param mostPixels: side of the square that has as many pixels as are drawn at most.
         :param view: number of the 3D view.
+        :param morePlanes: markups planes that cut as well; what all planes keep is shown.
         :return: `GaussianMRILib.mrml.cinematic.CinematicView`; keep it, and `stop()` it.
         """
         from GaussianMRILib.mrml.cinematic import CinematicView
 
         threeDView = slicer.app.layoutManager().threeDWidget(view).threeDView()
         return CinematicView(
-            self.renderer(view), model, planeNode, flipped, mostPixels**2, threeDView.scheduleRender, changed, live
+            self.renderer(view),
+            model,
+            planeNode,
+            flipped,
+            mostPixels**2,
+            threeDView.scheduleRender,
+            changed,
+            live,
+            morePlanes,
         )
 
     @staticmethod
