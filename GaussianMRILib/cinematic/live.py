@@ -97,7 +97,7 @@ class LivePicture:
         *,
         roi: Roi | None = None,
         samples: int = 64,
-        budget: float = 0.07,
+        budget: float = 0.05,
         model: CinematicModel | None = None,
         denoised: bool | None = None,
         device: str = "cpu",

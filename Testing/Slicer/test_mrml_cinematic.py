@@ -264,18 +264,18 @@ def test_a_volume_is_shown_at_once_and_refined_while_nothing_moves(app: Any, vie
 
 
 def test_several_planes_keep_what_each_of_them_keeps(app: Any, view: Any) -> None:
-    live = live_picture(box(app.scene), default_preset(box(app.scene)), samples=4)
+    live = live_picture(box(app.scene), default_preset(box(app.scene)), samples=16)
     left = plane_node(app.scene, (0, 0, 0), (0, 1, 0), (0, 0, 1))  # normal to the right: that side goes
     up = plane_node(app.scene, (0, 0, 0), (1, 0, 0), (0, 1, 0))  # normal upwards
     cinematic = CinematicView(view, None, left, most_pixels=100 * 100, live=live, more_planes=[up])
     assert clip_of_node(left).normal[0] > 0.99 and clip_of_node(up).normal[2] > 0.99
-    seen = rested(app, cinematic, 4).sum(-1) > 40
+    seen = rested(app, cinematic, 16).sum(-1) > 40
     rows, columns = seen.shape
     middle = slice(rows // 2 + 3, rows // 2 + 12), slice(columns // 2 + 3, columns // 2 + 12)
-    assert seen[middle].mean() > 0.95, seen[rows//2-20:rows//2+20, columns//2-20:columns//2+20].astype(int).tolist()  # low and on the patient's left, on the right of the picture
+    assert seen[middle].mean() > 0.95  # low and on the patient's left, on the right of the picture
     assert not seen[: rows // 2 - 6].any() and not seen[:, : columns // 2 - 6].any()
     cinematic.follow(left, flipped=True, more_planes=[up])
-    seen = rested(app, cinematic, 4).sum(-1) > 40
+    seen = rested(app, cinematic, 16).sum(-1) > 40
     assert not seen[: rows // 2 - 6].any() and not seen[:, columns // 2 + 6 :].any() and seen.any()
     up.SetCenter(0, 0, -80)  # below the box
     view.GetRenderWindow().Render()
