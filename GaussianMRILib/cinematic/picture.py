@@ -92,10 +92,12 @@ def render_picture(
     look = preset if isinstance(preset, Preset) else find_preset(preset or default_look(values))
     tracer = PathTracer(values, ijk_to_ras, look, roi=roi, device=device)
     for clip in clips:
-        if clip.signed_distance(tracer.corners).min() >= 0:
+        along = tracer.corners @ clip.normal
+        if along.min() >= clip.offset:
             raise GaussianMRIError(
-                f"The plane {f'of {clip.file} ' if clip.file else ''}leaves nothing of the volume; move it, or turn its "
-                "normal round."
+                f"The plane {f'of {clip.file} ' if clip.file else ''}leaves nothing of the volume, which lies from "
+                f"{along.min():.0f} to {along.max():.0f} mm along the plane's normal: the plane's offset, "
+                f"{clip.offset:.0f} mm, must be larger, or its normal turned round."
             )
     camera = tracer.camera(azimuth, elevation, size, fov_degrees, zoom)
     render = tracer.render(camera, clips, samples, seed=seed, progress=progress, cancelled=cancelled)
