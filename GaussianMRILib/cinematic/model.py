@@ -197,14 +197,10 @@ def _kept_parts(splats: Splats, plane: ClipPlane) -> Splats:
 
 
 def quaternions_of(rotations: Tensor) -> Tensor:
-    """(N, 4) unit quaternions w, x, y, z of rotation matrices (N, 3, 3) (Bar-Itzhack 2000: an eigenvector)."""
-    r = rotations
-    diagonal = r.diagonal(dim1=-2, dim2=-1)
-    trace = diagonal.sum(-1)
-    k = r.new_zeros(len(r), 4, 4)
-    k[:, 0, 0] = trace
-    k[:, 1:, 0] = k[:, 0, 1:] = torch.stack(
-        [r[:, 2, 1] - r[:, 1, 2], r[:, 0, 2] - r[:, 2, 0], r[:, 1, 0] - r[:, 0, 1]], dim=-1
-    )
-    k[:, 1:, 1:] = r + r.mT - trace[:, None, None] * torch.eye(3, dtype=r.dtype, device=r.device)
-    return torch.linalg.eigh(k)[1][:, :, -1]
+    """(N, 4) unit quaternions w, x, y, z of rotation matrices (N, 3, 3)."""
+    from scipy.spatial.transform import Rotation
+
+    if not len(rotations):  # which not every version of scipy takes
+        return rotations.new_zeros(0, 4)
+    xyzw = Rotation.from_matrix(rotations.detach().cpu().numpy()).as_quat()
+    return torch.from_numpy(xyzw).roll(1, dims=1).to(rotations)

@@ -12,10 +12,9 @@ import numpy as np
 import torch
 
 from ..gaussians import GaussianField
-from ..priors.consistency import default_factor
 from ..stacks import SliceStack
+from ..volumes import default_factor, spline_volume
 from .fusion import overlay_of
-from .guess import cubic_guess
 from .lattice import lattice_of_volume
 from .parts import Part, interpolating
 from .problem import Problem
@@ -41,7 +40,7 @@ def first_guess(problem: Problem) -> GaussianField | None:
     parts = [Part.of(_coarser(stack, pitch)) for stack in stacks]
     for part in parts:
         part.lattices = [
-            lattice_of_volume(cubic_guess(block), part.low, part.high, 2 if default_factor(block) > 2 else 1)
+            lattice_of_volume(spline_volume(block), part.low, part.high, 2 if default_factor(block) > 2 else 1)
             for block in part.blocks
         ]
     anchor = int(np.argmax([stack.pixels.size for stack in stacks]))

@@ -32,9 +32,9 @@ CHECKPOINT_SUFFIX = ".pt"
 _SAME_ORIENTATION = 0.9998  # cosine of a degree
 NO_CHECKPOINT = (
     "No grade without a checkpoint, and none comes with this software. Train one on data that you have, such as the RSNA "
-    "2024 lumbar data set (non-commercial use), with the command gaussianmri grade train; on the synthetic phantom with "
-    "gaussianmri experiment phantom (its grades are marked SYNTHETIC); or take one that a colleague trained with this "
-    "software. Then choose its file, or a folder with one file for each condition and side."
+    "2024 lumbar data set (non-commercial use), with the command gaussianmri grade train, or take one that a colleague "
+    "trained with this software; the experiment on phantoms in the source code trains some on drawings, whose grades are "
+    "marked SYNTHETIC. Then choose its file, or a folder with one file for each condition and side."
 )
 
 

@@ -116,8 +116,8 @@ def _experiment(_seeds: Path, folder: Path) -> None:
     sys.path.insert(0, str(TESTS))
     import graded_scenes
 
-    from GaussianMRILib.grading.experiment import run_experiment
-    from GaussianMRILib.grading.phantom import cohort
+    from Testing.Experiment import cohort
+    from Testing.Experiment.run import run_experiment
 
     for name, value in graded_scenes.COARSE.items():
         setattr(cohort, name, value)
@@ -129,7 +129,7 @@ def _check_experiment(folder: Path, before: dict[str, bytes]) -> None:
 
     from GaussianMRILib.cohort.report import CohortReport
     from GaussianMRILib.grading.crops import CropSet
-    from GaussianMRILib.grading.experiment import STEPS
+    from Testing.Experiment.run import STEPS
 
     kept = {}
     for path in (folder / "x").rglob("*"):

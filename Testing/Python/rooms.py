@@ -91,9 +91,9 @@ ROOMS: Mapping[str, Room] = {
     "cohort": _room("many studies on any executor, one line of report each", "errors files"),
     "phantom": _room("a synthetic lumbar spine that is scanned into DICOM", "errors files geometry stacks"),
     "grading": _room(
-        "discs, regions, networks, RSNA's layout, reports, and the experiment on graded phantoms",
+        "discs, regions, networks, their evaluation, RSNA's layout, reports",
         "errors version interruption device files tensor_files geometry stacks volumes gaussians baselines "
-        "methods metrics evaluation fitting writers cohort phantom",
+        "methods fitting writers cohort",
     ),
     "mrml": _room(
         "Slicer's scene: nodes to stacks, planes and regions; fields and images to nodes",

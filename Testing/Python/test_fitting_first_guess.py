@@ -87,13 +87,13 @@ def test_slices_that_are_nowhere_parallel_have_none(monkeypatch):
 
 def test_a_cancel_is_heard_while_it_is_made(monkeypatch):
     fitter = gm.Fitter(scan(), first_guess=True, **QUICK)
-    whole = module.cubic_guess
+    whole = module.spline_volume
 
     def cancelled(block):
         fitter.cancel()
         return whole(block)
 
-    monkeypatch.setattr(module, "cubic_guess", cancelled)
+    monkeypatch.setattr(module, "spline_volume", cancelled)
     with pytest.raises(gm.GaussianMRIError, match="cancelled"):
         list(fitter)
     assert fitter.first_guess is None

@@ -16,16 +16,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...cohort import CohortReport, CohortRow, run_cohort
-from ...errors import GaussianMRIError
-from ...files import atomic_write
-from ...geometry import ImagePlane
-from ...phantom.dicom import Study, write_series
-from ...phantom.frame import rotation
-from ...phantom.scanner import Scan, acquire
-from ..disc import DiscGeometry
-from ..labels import LEVELS, TASKS
-from ..rsna_tables import AXIAL, RSNA_CONDITIONS, SAGITTAL_T2
+from GaussianMRILib.cohort import CohortReport, CohortRow, run_cohort
+from GaussianMRILib.errors import GaussianMRIError
+from GaussianMRILib.files import atomic_write
+from GaussianMRILib.geometry import ImagePlane
+from GaussianMRILib.grading.disc import DiscGeometry
+from GaussianMRILib.grading.labels import LEVELS, TASKS
+from GaussianMRILib.grading.rsna_tables import AXIAL, RSNA_CONDITIONS, SAGITTAL_T2
+from GaussianMRILib.phantom.dicom import Study, write_series
+from GaussianMRILib.phantom.frame import rotation
+from GaussianMRILib.phantom.scanner import Scan, acquire
+
 from .graded import LEVEL, GradedPhantom
 
 THICKNESS = 4.0  # mm, of every slice
@@ -149,7 +150,7 @@ def write_rsna_study(
     Raises:
         GaussianMRIError: the folder cannot be written.
     """
-    from ..disc_sources import write_discs
+    from GaussianMRILib.grading.disc_sources import write_discs
 
     root = Path(folder)
     study = Study(f"graded phantom {study_id}", int(study_id))

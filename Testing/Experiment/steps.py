@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..cohort import Outcome, stopping
-from ..errors import GaussianMRIError
-from ..files import atomic_write
-from ..stacks import SliceStack
-from .crops import Case, CropSet
-from .disc import DiscGeometry
-from .inputs import METHODS, GradingInput, acquired_input, resampled_input
-from .labels import GRADES, INPUT_TYPES, Task
-from .options import GradingOptions
-from .roi import COLUMNS, ROWS, RegionOptions
+from GaussianMRILib.cohort import Outcome, stopping
+from GaussianMRILib.errors import GaussianMRIError
+from GaussianMRILib.files import atomic_write
+from GaussianMRILib.grading.crops import Case, CropSet
+from GaussianMRILib.grading.disc import DiscGeometry
+from GaussianMRILib.grading.inputs import METHODS, GradingInput, acquired_input, resampled_input
+from GaussianMRILib.grading.labels import GRADES, INPUT_TYPES, Task
+from GaussianMRILib.grading.options import GradingOptions
+from GaussianMRILib.grading.roi import COLUMNS, ROWS, RegionOptions
+from GaussianMRILib.stacks import SliceStack
 
 #: Standard deviations of the weights of pixels around the disc's back, in rows and columns of a crop (the paper's Fig. 9).
 WEIGHT_SIGMAS = (ROWS / 6, COLUMNS / 6)
@@ -43,8 +43,8 @@ class PrepareInputs:
     device: str
 
     def __call__(self, study_id: str) -> Outcome:
-        from .disc_sources import read_discs
-        from .rsna import opened
+        from GaussianMRILib.grading.disc_sources import read_discs
+        from GaussianMRILib.grading.rsna import opened
 
         study = opened(self.cohort, "train").study(study_id)
         discs = read_discs(Path(self.cohort) / "discs" / f"{study_id}.json")
@@ -119,8 +119,8 @@ def image_scores(
     Raises:
         GaussianMRIError: no slice exists in both.
     """
-    from ..evaluation import score_image
-    from ..metrics import gaussian_weight_mask, lpips
+    from GaussianMRILib.evaluation import score_image
+    from GaussianMRILib.metrics import gaussian_weight_mask, lpips
 
     both = np.flatnonzero(mask & truth_mask)
     if not len(both):
@@ -156,9 +156,9 @@ class TrainNetwork:
     device: str
 
     def __call__(self, item: tuple[str, tuple[str, ...], str]) -> Outcome:
-        from .model_card import load_grader
-        from .predict import grade_cases
-        from .train import GradingTrainer
+        from GaussianMRILib.grading.model_card import load_grader
+        from GaussianMRILib.grading.predict import grade_cases
+        from GaussianMRILib.grading.train import GradingTrainer
 
         name, types, task_name = item
         task = Task.named(task_name)
