@@ -69,7 +69,7 @@ def clip_sweep(
         raise GaussianMRIError("A sweep needs at least two frames.")
     n = np.arange(count)
     part = 0.5 - 0.5 * np.cos(2 * np.pi * n / count) if back else n / (count - 1)
-    direction = unit_vector(normal, "sweep's normal")
+    direction = unit_vector(normal, what="sweep's normal")
     return [(camera, ClipPlane(direction, highest + (lowest - highest) * p)) for p in part]
 
 

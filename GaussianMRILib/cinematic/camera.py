@@ -89,14 +89,14 @@ class Camera:
             size: pixels: one number for a square, or (width, height).
         """
         position = np.asarray(eye, dtype=np.float64)
-        z = unit_vector(np.asarray(target, dtype=np.float64) - position, "camera's viewing direction")
-        wanted = unit_vector(up, "camera's up direction")
+        z = unit_vector(np.asarray(target, dtype=np.float64) - position, what="camera's viewing direction")
+        wanted = unit_vector(up, what="camera's up direction")
         upward = wanted - z * (wanted @ z)
         if np.linalg.norm(upward) < 1e-6:
             raise GaussianMRIError("The camera's up direction is its viewing direction; choose another one.")
         if not 0.1 <= fov_degrees <= 170.0:
             raise GaussianMRIError(f"The field of view must be 0.1 to 170 degrees, got {fov_degrees}.")
-        y = -unit_vector(upward, "camera's up direction")
+        y = -unit_vector(upward, what="camera's up direction")
         rotation = np.stack([np.cross(y, z), y, z])
         matrix = np.eye(4)
         matrix[:3, :3] = rotation

@@ -37,7 +37,7 @@ class ClipPlane:
     file: str = ""
 
     def __post_init__(self) -> None:
-        normal = unit_vector(self.normal, "clip plane's normal")
+        normal = unit_vector(self.normal, what="clip plane's normal")
         normal.flags.writeable = False
         object.__setattr__(self, "normal", normal)
         object.__setattr__(self, "offset", float(self.offset))
@@ -49,7 +49,7 @@ class ClipPlane:
     @classmethod
     def from_point(cls, point: ArrayLike, normal: ArrayLike) -> ClipPlane:
         """The plane through `point` (3,) RAS mm that keeps the side opposite to `normal` (3,)."""
-        direction = unit_vector(normal, "clip plane's normal")
+        direction = unit_vector(normal, what="clip plane's normal")
         return cls(direction, float(direction @ np.asarray(point, dtype=np.float64)))
 
     @classmethod

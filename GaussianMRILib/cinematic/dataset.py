@@ -254,7 +254,7 @@ def make_dataset(
     if options.denoise:
         require()
     target = Path(folder)
-    matrix = check_affine(ijk_to_ras, "the volume's ijk_to_ras")
+    matrix = check_affine(ijk_to_ras, what="the volume's ijk_to_ras")
     tracer = PathTracer(volume, matrix, preset, roi, device)
     settings = _settings(np.asarray(volume), matrix, preset, options, tracer, roi)
     _claim(target, settings)

@@ -100,7 +100,7 @@ class PathTracer:
         roi: Roi | None = None,
         device: str = "cpu",
     ) -> None:
-        affine = check_affine(ijk_to_ras, "the volume's ijk_to_ras")
+        affine = check_affine(ijk_to_ras, what="the volume's ijk_to_ras")
         values = np.asarray(volume)
         if values.ndim != 3 or min(values.shape) < 2 or values.dtype.kind not in "biuf":
             raise GaussianMRIError(

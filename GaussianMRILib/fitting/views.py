@@ -41,7 +41,7 @@ def series_views(
             own = part.lattices.pop(0)  # a view of it is kept, and of a large exam that is much
             heard()
             fade = FADE * block.spacing
-            say = own.depth_inside(block.hull(), fade).div_(fade).clamp_(0, 1)
+            say = own.depth_inside(block.hull(), most=fade).div_(fade).clamp_(0, 1)
             values = part.scale.of_nodes(own.nodes, own)
             part.levelled(values, say, own)
             base, weight = fused.at_nodes(own)

@@ -140,8 +140,8 @@ def prepare(
         chosen,
         _PrepareStudy(str(source.folder.absolute()), part, options, str(Path(output).absolute())),
         output,
-        executor,
-        workers,
+        executor=executor,
+        workers=workers,
         settings={
             "source": str(source.folder.absolute()),
             "part": part,
@@ -225,7 +225,7 @@ class _PrepareStudy:
         grades = {level: study.grades_at(level) for level in self.options.levels}
         levels = [level for level in self.options.levels if grades[level] or not graded]
         if not levels:
-            return Outcome([], (*lines, "none of its discs has a grade"))
+            return Outcome([], lines=(*lines, "none of its discs has a grade"))
         if not study.axial:
             raise GaussianMRIError("; ".join([*lines, "no axial series can be used"]))
         discs, problems = study_discs(
@@ -246,7 +246,7 @@ class _PrepareStudy:
                 found.append((case, images))
             if self.options.overlays and inputs:
                 self._overlay(study, disc, inputs)
-        return Outcome(found, tuple(lines))
+        return Outcome(found, lines=tuple(lines))
 
     def _overlay(self, study: RsnaStudy, disc: DiscGeometry, inputs: Mapping[str, GradingInput]) -> None:
         from PIL import Image

@@ -29,6 +29,7 @@ _FRAME_TAG = "00200052"
 def export_dicom(
     volume_nodes: Any,
     folder: str | os.PathLike[str],
+    *,
     description: str = "GaussianMRI",
     overwrite: bool = False,
 ) -> list[Path]:
@@ -74,9 +75,9 @@ def export_dicom(
                 series,
                 pixels,
                 planes,
-                _sources(node),
-                f"{description} {node.GetName()}",
-                f"Resampled on oblique planes {how}",
+                source=_sources(node),
+                description=f"{description} {node.GetName()}",
+                derivation=f"Resampled on oblique planes {how}",
                 overwrite=overwrite,
                 number=SERIES_NUMBER + number,
             )

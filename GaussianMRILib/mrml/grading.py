@@ -81,6 +81,7 @@ def load_graders(paths: Any, device: str = "cpu") -> list[Grader]:
 def grading_request(
     volume_nodes: Any,
     disc: DiscGeometry,
+    *,
     checkpoints: Any = (),
     input_type: str = "acquired",
     sagittal: Any = None,
@@ -244,6 +245,7 @@ def grade_disc(
     volume_nodes: Any,
     disc: DiscGeometry,
     checkpoints: Any,
+    *,
     input_type: str = "acquired",
     plane_node: Any = None,
     scene: Any = None,
@@ -262,11 +264,11 @@ def grade_disc(
         >>> disc = mrml.disc_from_points_node(pointsNode, "L5/S1")                                # doctest: +SKIP
         >>> plane = mrml.grade_disc([axialNode], disc, "checkpoints", "R-GS")                     # doctest: +SKIP
     """
-    request = grading_request(volume_nodes, disc, checkpoints, input_type, **options)
+    request = grading_request(volume_nodes, disc, checkpoints=checkpoints, input_type=input_type, **options)
     if not request.graders:
         raise GaussianMRIError(NO_CHECKPOINT)
     result = carry_out(request, report)
-    return show_grades(result, as_list(volume_nodes), plane_node, scene)
+    return show_grades(result, as_list(volume_nodes), plane_node=plane_node, scene=scene)
 
 
 def kinds_of_input() -> dict[str, str]:

@@ -55,7 +55,7 @@ class PrepareInputs:
                 name = f"{study_id}-{level.replace('/', '')}-{kind}"
                 case = Case(name, study_id, study_id, level, kind, "", grades, synthetic=study.synthetic)
                 found.append((case, images))
-        return Outcome(found, tuple(lines))
+        return Outcome(found, lines=tuple(lines))
 
     def inputs(self, disc: DiscGeometry, axial: Sequence[SliceStack]) -> dict[str, GradingInput]:
         """By type; without straight slices A only.
@@ -182,7 +182,7 @@ class TrainNetwork:
         with atomic_write(target / PREDICTIONS) as temporary, temporary.open("w", newline="") as file:
             csv.writer(file).writerows([["study_id", "input_type", "label", *GRADES], *rows])
         checkpoint.unlink(missing_ok=True)
-        return Outcome(None, ())
+        return Outcome(None, lines=())
 
 
 def _opened_crops(folder: str) -> CropSet:

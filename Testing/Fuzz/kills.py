@@ -176,7 +176,7 @@ def _series(_seeds: Path, folder: Path) -> None:
 
     import GaussianMRILib as gm
 
-    planes = gm.ImagePlane.from_normal((0, 0, 0), (0, 0, 1), (1, 1), (32, 32)).stack(12, 2.0)
+    planes = gm.ImagePlane.from_normal((0, 0, 0), (0, 0, 1), spacing=(1, 1), shape=(32, 32)).stack(12, 2.0)
     images = np.random.default_rng(0).uniform(0, 1000, (12, 32, 32)).astype(np.float32)
     for _ in range(4):
         gm.write_dicom_series(folder / "series", images, planes, overwrite=True)

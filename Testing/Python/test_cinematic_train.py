@@ -269,7 +269,7 @@ def test_colour_lpips_of_grey_images_is_lpips(tmp_path: Path) -> None:
         )
         weights[f"features.{layer}.bias"] = torch.randn(shape[0], generator=generator) * 0.1
     torch.save(weights, tmp_path / "trunk.pth")
-    colour, grey = (kind(tmp_path / "trunk.pth", verify=False) for kind in (ColourLpips, Lpips))
+    colour, grey = (kind(trunk=tmp_path / "trunk.pth", verify=False) for kind in (ColourLpips, Lpips))
     if not colour.available:
         pytest.skip(colour.reason)
     rng = np.random.default_rng(0)

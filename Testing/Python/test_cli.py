@@ -39,10 +39,10 @@ def study(tmp_path_factory: pytest.TempPathFactory, phantom: Phantom) -> Path:
             middle = len(scan.planes) // 2 - (3 if scan.name == "axial" else 0)
             focus = phantom.landmark("sac")
             planes = [_small(plane, focus) for plane in scan.planes[middle - 4 : middle + 5]]
-        small = Scan(scan.name, tuple(planes), scan.noise, samples=3)
+        small = Scan(scan.name, tuple(planes), noise=scan.noise, samples=3)
         (folder / scan.name).mkdir()
         write_series(
-            folder / scan.name, uids, number, small.planes, acquire(phantom, small, number), scan.name
+            folder / scan.name, uids, number, small.planes, acquire(phantom, small, seed=number), scan.name
         )
     return folder
 

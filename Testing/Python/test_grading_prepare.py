@@ -27,7 +27,9 @@ WITHOUT_FIT = ("A", "N", "R-VI")
 def stack(name: str) -> SliceStack:
     planes, images = scans()[name]
     poses = np.stack([plane.ijk_to_ras for plane in planes])
-    return SliceStack.from_array(images * 1000, poses, 4.0, None, name, {"series_uid": name})
+    return SliceStack.from_array(
+        images * 1000, poses, thickness=4.0, frame_of_reference=None, name=name, source={"series_uid": name}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +182,14 @@ def test_label_coordinates_give_discs(copy: Copy, tmp_path: Path) -> None:
 def test_slabs_of_the_neighbouring_level_are_not_taken() -> None:
     disc, aligned = true_disc(), stack("aligned")
     poses = _lifted(aligned.ijk_to_ras, disc.normal * 28)  # from 10 to 46 mm above the disc
-    up = SliceStack.from_array(aligned.pixels, poses, 4.0, None, "upper slab", {"series_uid": "x"})
+    up = SliceStack.from_array(
+        aligned.pixels,
+        poses,
+        thickness=4.0,
+        frame_of_reference=None,
+        name="upper slab",
+        source={"series_uid": "x"},
+    )
     inputs, problems = disc_inputs(disc, [up], PrepareOptions(("A",)))
     assert inputs == {} and problems == ["upper slab: its slices end 10 mm from L5/S1"]
     inputs, problems = disc_inputs(disc, [up, aligned], PrepareOptions(("A",)))
@@ -242,7 +251,7 @@ def test_a_label_map_gives_discs(tmp_path: Path) -> None:
     from GaussianMRILib.writers import write_volume
 
     disc = true_disc()
-    planes = ImagePlane.from_normal(disc.center, (0, 0, 1), (1.5, 1.5), (50, 50)).stack(32, 1.5)
+    planes = ImagePlane.from_normal(disc.center, (0, 0, 1), spacing=(1.5, 1.5), shape=(50, 50)).stack(32, 1.5)
     local = disc.local(np.stack([plane.points() for plane in planes]))
     inside = (local[..., 0] / 25) ** 2 + (local[..., 1] / 17) ** 2 < 1
     labels = np.where(inside & (np.abs(local[..., 2]) < 4.5), 100.0, 0.0)

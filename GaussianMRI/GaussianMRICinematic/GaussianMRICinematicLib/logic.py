@@ -190,8 +190,8 @@ class GaussianMRICinematicLogic(PanelLogic):
 
         side = float(model.unit)
         plane = ImagePlane.from_axes(
-            np.asarray(model.center), [-1, 0, 0], [0, 0, -1], (side / 100, side / 100), (100, 100)
+            np.asarray(model.center), [-1, 0, 0], [0, 0, -1], spacing=(side / 100, side / 100), shape=(100, 100)
         )
-        node = plane_to_node(plane, slicer.mrmlScene, _("Cut"))
+        node = plane_to_node(plane, scene=slicer.mrmlScene, name=_("Cut"))
         show_handles(node, fill=0.0)
         return node
