@@ -5,7 +5,7 @@
 #   make test-all   every test, as before a change is accepted
 #                   (those that need a GPU, shared scans or Slicer's libraries are skipped where there are none)
 #   make test-oldest  `make test` with the oldest versions that pyproject.toml allows, on Python 3.10 in an environment of
-#                   its own (5 GB: the old torch comes with CUDA)
+#                   its own (7 GB of disk: the old torch comes with CUDA)
 #   make bench      quality, kernels and fits, measured; results in Testing/Benchmarks/results
 #   make fuzz       5,000 damaged files of every kind, and kills at random moments: nothing may crash, hang or lie
 #   make test-gpu   the tests that need a CUDA GPU, in the environment of $(PYTHON), nothing is installed

@@ -72,6 +72,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(os.path.realpath(path))
     temporary: Path | None = None
     try:
+        if target.exists() and not target.is_file():
+            raise OSError("it is a folder, a pipe or a device")
         # Not by mkstemp, which makes private files: a result has the permissions any other new file gets.
         name = f".partial-{secrets.token_hex(4)}-{target.name}"
         temporary = target.with_name(name if len(os.fsencode(name)) <= 255 else name[:20] + target.suffix)
@@ -340,3 +342,14 @@ def number(value: Any, what: str, low: float = -1e30, high: float = 1e30) -> flo
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
         raise GaussianMRIError(f"The {what} must be a number from {low:g} to {high:g}, got {str(value)[:40]!r}.")
     return float(value)
+
+
+def whole(value: Any, what: str, low: float = -1e30, high: float = 1e30) -> int:
+    """`number` without a fraction.
+
+    Raises:
+        GaussianMRIError: it is something else.
+    """
+    if number(value, what, low, high) != int(value):
+        raise GaussianMRIError(f"The {what} must be a whole number, got {value}.")
+    return int(value)

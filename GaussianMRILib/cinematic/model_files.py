@@ -96,6 +96,8 @@ def load_model(path: str | os.PathLike[str], device: torch.device | str = "cpu")
         means = splats.means.double().numpy()
         if not len(means):
             raise GaussianMRIError(f"{ply} has no splats.")
+        if "clip_offset" in extra:
+            raise GaussianMRIError(f"{ply} has a learned cut, of which {beside.name} is missing. Copy both files.")
         low, high = means.min(axis=0), means.max(axis=0)
         facts = {"source": given.name}
         model = CinematicModel(splats, (low + high) / 2, float((high - low).max() / 2) or 1.0, facts=facts)
@@ -274,9 +276,10 @@ def _parsed_ply(path: str | os.PathLike[str], raw: bytes) -> tuple[Splats, dict[
     if len(elements) != 1 or properties != len(names) or coefficients is None or needed - set(names):
         raise GaussianMRIError(f"{path} is not a PLY file in the layout of 3D Gaussian splatting.")
     count, body = int(elements[0][2]), raw[end + len(b"end_header\n") :]
-    if len(body) < 4 * count * len(names):
+    if len(body) != 4 * count * len(names):
+        what = "truncated" if len(body) < 4 * count * len(names) else "damaged"
         raise GaussianMRIError(
-            f"{path} is truncated: it has {len(body)} bytes of splats, {4 * count * len(names)} are expected. "
+            f"{path} is {what}: it has {len(body)} bytes of splats, {4 * count * len(names)} are expected. "
             "Copy it again, or export it anew."
         )
     table = np.frombuffer(body, dtype="<f4", count=count * len(names)).reshape(count, len(names))

@@ -18,7 +18,7 @@ from torch import Tensor
 from .. import native
 from ..device import choose_device
 from ..errors import GaussianMRIError
-from ..files import number, reading
+from ..files import number, reading, whole
 from ..tensor_files import load_optimiser, load_weights, tensor
 from .adjustment import Adjustment, AdjustmentShape
 from .checkpoint import DAMAGED, read_checkpoint, write_checkpoint
@@ -368,14 +368,14 @@ class Trainer:
         self.growing = self._grow(splats, offsets)
         load_optimiser(self.growing.optimiser, state["optimiser"])
         frames = len(self._frames)
-        self._order = [int(number(n, "order of the frames", 0, frames - 1)) for n in state["order"]]
+        self._order = [whole(n, "order of the frames", 0, frames - 1) for n in state["order"]]
         self._generator.set_state(state["generator"])
-        self.iteration = int(number(state["iteration"], "iteration", 0, self.options.iterations))
+        self.iteration = whole(state["iteration"], "iteration", 0, self.options.iterations)
         self.elapsed = number(state["elapsed"], "time", 0)
         psnr, best, bad, stopped = state["early"]
         self._psnr = None if psnr is None else number(psnr, "PSNR")
         self._best = best if best == -math.inf else number(best, "best PSNR")
-        self._bad, self.stopped_early = int(number(bad, "checks without a gain", 0)), bool(stopped)
+        self._bad, self.stopped_early = whole(bad, "checks without a gain", 0), bool(stopped)
         if self.adjustment is not None:
             load_weights(self.adjustment, state["adjustment"])
             load_optimiser(self._adjuster, state["adjuster"])

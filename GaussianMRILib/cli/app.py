@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from ..errors import GaussianMRIError
-from ..files import out_of_memory
+from ..files import out_of_memory, reading
+from ..stacks.volume_headers import LARGEST_HEADER
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -274,6 +275,8 @@ def check_writable(*paths: Path | None, inputs: Iterable[Path | None] = ()) -> N
             continue
         if path.is_dir():
             raise GaussianMRIError(f"{path} is a folder; give the name of a file to write.")
+        if path.exists() and not path.is_file():
+            raise GaussianMRIError(f"{path} is a pipe or a device, which would be replaced; give the name of a file.")
         folder = path.absolute().parent
         if not folder.is_dir():
             raise GaussianMRIError(f"{path} cannot be written: there is no folder {folder}. Make it first.")
@@ -293,7 +296,7 @@ def _check_own_name(path: Path, taken: dict[str, Path], inputs: list[Path]) -> N
             continue
         # A file in a folder of images is one of them; others are left alone by readers.
         within = given.is_dir() and Path(real).is_relative_to(os.path.realpath(given)) and holds_image(Path(real))
-        if within or os.path.samefile(path, given):
+        if within or os.path.samefile(path, given) or names_voxels(given, Path(real)):
             raise GaussianMRIError(f"{path} is an input, which is never overwritten; give the output another name.")
 
 
@@ -301,6 +304,14 @@ def check_suffix(path: Path | None, *suffixes: str) -> None:
     """Refuse a name that says something else than what the file will hold."""
     if path is not None and not path.name.lower().endswith(suffixes):
         raise GaussianMRIError(f"{path} must end in {' or '.join(suffixes)}, by which programs know what it holds.")
+
+
+def names_voxels(header: Path, file: Path) -> bool:
+    """Whether a header of text, .nhdr or .mhd, names a file, in which its voxels then are."""
+    if header.suffix.lower() not in (".nhdr", ".mhd") or not file.is_relative_to(os.path.realpath(header.parent)):
+        return False
+    with reading(header, "a header of a volume"), open(header, "rb") as opened:
+        return os.fsencode(file.name) in opened.read(LARGEST_HEADER)
 
 
 def holds_image(path: Path) -> bool:

@@ -151,7 +151,9 @@ class FastFit:
         problem.report["noise"] = round(noise, 5)
         step = max(noise / STEPS_PER_NOISE, 2.0**-16)
         if decision.shares:
-            self.views = series_views(parts, decision.shares, fused, step, lambda: fusing(1.0))
+            self.views = series_views(
+                parts, decision.shares, fused, step, lambda: fusing(1.0), on_slices=decision.on_slices
+            )
         self.lattice = fused.rounded(step)
         self._steered = None
         problem.report["lattice_pitch_mm"] = [round(float(v), 4) for v in self.lattice.pitch]

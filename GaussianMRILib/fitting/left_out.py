@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..gaussians import GaussianLattice, PlaneBatch
+from ..gaussians.views import FULL_DEGREES
 from ..geometry import ImagePlane, inside_hull
 from ..stacks import SliceStack
 from .fusion import METHODS, STEERED, Choice, Fuser, overlay_of
@@ -35,11 +36,16 @@ AS_GOOD_DB = 0.02
 LONE_DB = 0.5
 #: A series is shown on planes like its own slices (`gaussians/views.py`) where that gains as much.
 VIEW_GAIN_DB = 0.05
-#: Ways to fuse that agree with every acquired pixel need no views: what each series shows is in the body.
+#: Slices that moved one by one lie in their places only for ways that work on pixels, which are flattered less there.
+MOVED_FLATTERY_DB = {**FLATTERY_DB, "joint": 0.5, "steered": 0.5}
+#: Ways to fuse that agree with every acquired pixel: what each series shows is in the body already.
 AGREEING = ("joint", STEERED)
 #: What becomes of a part's own mean squared error on left-out slices when its slices lie half as far apart, as they do in
 #: the fit: -4.5 dB. It was -3.7 to -5.0 dB on six series of prostates, -.9 to -3.6 dB on four lumbar ones.
 CLOSER = 0.35
+#: A series has no larger share between its slices: on six series of prostates .6 to .8 was the best, by left-out slices of
+#: whole fits, where up to .98 had been found.
+LARGEST_SHARE = 0.8
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,8 @@ class Verdict:
         by_part: the same for each part.
         slices: left-out slices that were looked at.
         shares: for each way and part how much of the image on planes like the part's slices is best taken from its own
-            fit, 0 to 1; parts without left-out slices are absent, and all with ways that need none (`AGREEING`).
+            fit, 0 to 1; parts about which left-out slices say nothing are absent.
+        moved: see `Judge.of`.
     """
 
     choice: Choice
@@ -60,28 +67,41 @@ class Verdict:
     by_part: dict[Choice, list[float]]
     slices: int
     shares: dict[Choice, dict[int, float]]
+    moved: bool = False
 
     @classmethod
     def of(
-        cls, scores: dict[Choice, list[float]], slices: int, shares: dict[Choice, dict[int, float]] | None = None
+        cls,
+        scores: dict[Choice, list[float]],
+        slices: int,
+        shares: dict[Choice, dict[int, float]] | None = None,
+        moved: bool = False,
     ) -> Verdict:
         """From the PSNR of each way on each part's slices.
 
         A way that gains on one part's slices what it loses on another's is no gain for who looks at the other: it has to be
         as good as the plain mean, if that was tried, on the slices of every part. See also `FLATTERY_DB`.
         """
+        flattery = MOVED_FLATTERY_DB if moved else FLATTERY_DB
         psnr = {choice: float(np.mean(values)) for choice, values in scores.items()}
         mean = np.array(scores.get(PLAINEST, [-np.inf]))
         fair = [c for c in psnr if c.part is None and np.all(np.array(scores[c]) >= mean - AS_GOOD_DB)]
-        best = max(fair, key=lambda choice: psnr[choice] - FLATTERY_DB[choice.method])
+        best = max(fair, key=lambda choice: psnr[choice] - flattery[choice.method])
         alone = max((choice for choice in psnr if choice.part is not None), key=lambda choice: psnr[choice])
         if psnr[alone] > psnr[best] + LONE_DB:
             best = alone
-        return cls(best, psnr, scores, slices, shares or {})
+        return cls(best, psnr, scores, slices, shares or {}, moved)
 
     def with_more(self, other: Verdict) -> Verdict:
         """A verdict on more ways, which were judged on the same slices."""
-        return Verdict.of({**self.by_part, **other.by_part}, self.slices, {**self.shares, **other.shares})
+        by_part, shares = {**self.by_part, **other.by_part}, {**self.shares, **other.shares}
+        return Verdict.of(by_part, self.slices, shares, self.moved)
+
+    @property
+    def on_slices(self) -> bool:
+        """Whether a view is its part's slice where one was acquired. With `AGREEING` ways the body is that slice already,
+        and slices that moved one by one do not lie where the part's own fit has them."""
+        return not self.moved and self.choice.method not in AGREEING
 
 
 class Judge:
@@ -91,8 +111,8 @@ class Judge:
         tests: one for each part with slices to leave out.
     """
 
-    def __init__(self, tests: list[_Test], anchor: int) -> None:
-        self.tests, self.anchor = tests, anchor
+    def __init__(self, tests: list[_Test], anchor: int, moved: bool = False) -> None:
+        self.tests, self.anchor, self.moved = tests, anchor, moved
 
     @classmethod
     def of(
@@ -130,7 +150,7 @@ class Judge:
             if views:
                 fit_alone(others[number])
                 tests.append(_Test(number, others, views))
-        return cls(tests, anchor) if tests else None
+        return cls(tests, anchor, moved) if tests else None
 
     def verdict(
         self,
@@ -150,7 +170,7 @@ class Judge:
         count = len(self.tests[0].parts)
         choices = [Choice(method) for method in methods] + [Choice("alone", n) for n in range(count)]
         scores: dict[Choice, list[float]] = {choice: [] for choice in choices}
-        shares: dict[Choice, dict[int, float]] = {choice: {} for choice in choices}
+        found: dict[Choice, dict[int, list[float]]] = {choice: {} for choice in choices}
         for done, test in enumerate(self.tests):
             fuser = test.fuser(self.anchor, shading, levels)
             batch = PlaneBatch.from_planes([view.plane for view in test.views], step=PITCH_MM)
@@ -161,12 +181,28 @@ class Judge:
                 if progress is not None:
                     progress((done + (n + 1) / len(choices)) / len(self.tests))
             for choice in choices:
-                if choice.method in AGREEING:
-                    continue
-                say = 1 / count if choice.part is None else float(choice.part == test.number)
-                alone = images[Choice("alone", test.number)]
-                shares[choice][test.number] = _share(images[choice], alone, test.views, say)
-        return Verdict.of(scores, sum(len(test.views) for test in self.tests), shares)
+                for n, say in self._witnesses(choice, test):
+                    share = _share(images[choice], images[Choice("alone", n)], test.views, say)
+                    found[choice].setdefault(n, []).append(share)
+        shares = {choice: {n: float(np.mean(some)) for n, some in own.items()} for choice, own in found.items()}
+        return Verdict.of(scores, sum(len(test.views) for test in self.tests), shares, self.moved)
+
+    def _witnesses(self, choice: Choice, test: _Test) -> list[tuple[int, float | None]]:
+        """Parts whose share a test tells, with what `_share` has to know of them.
+
+        Where slices moved one by one, and of ways that agree with all pixels, a part's own left-out slices would say
+        nothing of what it is worth with all of its slices: those of another part of the same direction do.
+        """
+        if self.moved or choice.method in AGREEING:
+            normal = test.parts[test.number].stack.normal
+            near = np.cos(np.deg2rad(FULL_DEGREES))
+            return [
+                (n, None)
+                for n, part in enumerate(test.parts)
+                if n != test.number and abs(float(part.stack.normal @ normal)) >= near
+            ]
+        say = 1 / len(test.parts) if choice.part is None else float(choice.part == test.number)
+        return [(test.number, say)]
 
 
 @dataclass(eq=False)
@@ -277,15 +313,15 @@ def _score(images: Images, views: Sequence[_View]) -> float:
     return float(np.mean(found)) if found else float("nan")
 
 
-def _share(fused: Images, own: Images, views: Sequence[_View], say: float) -> float:
-    """The share of a part's own fit, beside the fused one, that is best on planes like its slices; 0 to 1.
+def _share(fused: Images, own: Images, views: Sequence[_View], say: float | None) -> float:
+    """The share of a part's own fit, beside the fused one, that is best halfway between its slices; 0 to `LARGEST_SHARE`.
 
     That is the least-squares one, with the errors that both have with all of the part's slices (see `CLOSER`); those that
     the other parts cause stay as they are.
 
     Args:
         fused, own: pixels of each left-out slice by the fused fit and by the part alone.
-        say: of the part in the fused fit, 0 to 1.
+        say: of the part in the fused fit, 0 to 1; None: none of the part's slices was left out.
     """
     f, s, truth = (
         np.concatenate([image - image.mean() for image in images])
@@ -295,11 +331,11 @@ def _share(fused: Images, own: Images, views: Sequence[_View], say: float) -> fl
         return 0.0
     slope = (f @ truth) / (f @ f)
     error, alone = truth - slope * f, truth - slope * np.sqrt((f @ f) / (s @ s)) * s
-    closer = np.sqrt(CLOSER) * alone
-    error = error - say * (alone - closer)
+    closer = alone if say is None else np.sqrt(CLOSER) * alone
+    error = error - (say or 0.0) * (alone - closer)
     apart = error - closer
     if not apart @ apart > 1e-9 * (truth @ truth):  # one and the same image
         return 0.0
-    share = float(np.clip((error @ apart) / (apart @ apart), 0, 1))
+    share = float(np.clip((error @ apart) / (apart @ apart), 0, LARGEST_SHARE))
     left = error - share * apart
     return share if 10 * np.log10((error @ error) / max(float(left @ left), 1e-12)) > VIEW_GAIN_DB else 0.0

@@ -33,11 +33,13 @@ class Decision:
         choice: how the parts are put together.
         shading: whether their gains vary over the body.
         shares: of each part on planes like its own slices; empty: none.
+        on_slices: whether these planes show the part alone where it has a slice.
     """
 
     choice: Choice
     shading: bool = False
     shares: tuple[float, ...] = ()
+    on_slices: bool = True
 
 
 class Several:
@@ -99,7 +101,8 @@ class Several:
         if verdict is None:
             return Decision(Choice("mean"), shading)
         shares = verdict.shares[verdict.choice]
-        return Decision(verdict.choice, shading, tuple(shares.get(n, 0.0) for n in range(len(problem.stacks))))
+        own = tuple(shares.get(n, 0.0) for n in range(len(problem.stacks)))
+        return Decision(verdict.choice, shading, own, verdict.on_slices)
 
     def _judge(self, prior: str, stacks: Sequence[SliceStack] | None = None) -> Judge | None:
         stacks = self.problem.stacks if stacks is None else stacks

@@ -15,6 +15,8 @@ from .parts import Part
 #: A view fades out towards the faces of what its slices scanned over so many distances between them: the first and the last
 #: acquired slice, half a distance inside, are shown in full.
 FADE = 0.4
+#: Slices nearer to each other than this, mm, lie in one place.
+SAME_PLACE = 1e-3
 
 
 def series_views(
@@ -23,15 +25,18 @@ def series_views(
     fused: GaussianLattice,
     step: float,
     heard: Callable[[], object],
+    *,
+    on_slices: bool = True,
 ) -> tuple[SeriesView, ...]:
     """One view for each block of every part that has a share.
 
     Args:
         parts: fitted alone, in the shared scale; their lattices are used up.
-        shares: of the image on planes parallel to the part's slices, 0 to 1, one a part.
+        shares: of the image on planes parallel to the part's slices, halfway between two, 0 to 1, one a part.
         fused: the field that they are added to.
         step: of the colours, see `GaussianLattice.rounded`.
         heard: called between the parts; it may raise to stop.
+        on_slices: whether a view is the part itself where it has a slice.
     """
     found = []
     for part, share in zip(parts, shares, strict=True):
@@ -47,5 +52,7 @@ def series_views(
             base, weight = fused.at_nodes(own)
             say = torch.where(weight > 0.5 * FULL_DENSITY, say, torch.ones_like(say))
             values = torch.lerp(base, values, say)
-            found.append(SeriesView(own.with_nodes(values).rounded(step), np.asarray(block.normal, np.float64), share))
+            normal, places = np.asarray(block.normal, np.float64), np.sort(block.positions)
+            places = places[np.diff(places, prepend=-np.inf) > SAME_PLACE] if on_slices else places[:0]
+            found.append(SeriesView(own.with_nodes(values).rounded(step), normal, share, places))
     return tuple(found)

@@ -55,11 +55,20 @@ def header_of(field: FieldData) -> dict[str, Any]:
     if field.views:
         described["views_model"] = (
             "On a plane whose normal is turned from the view's by an angle of a degrees, and where the view's lattice has "
-            "weight, I is (1 - s) times the above plus s times the view's; s = share * (3 t^2 - 2 t^3), "
-            f"t = ({NONE_DEGREES:g} - a) / {NONE_DEGREES - FULL_DEGREES:g} within 0 to 1. Lattices as above: view0_low, ..."
+            "weight, I is (1 - s) times the above plus s times the view's; "
+            "s = (share + (1 - share) m) (3 t^2 - 2 t^3), "
+            f"t = ({NONE_DEGREES:g} - a) / {NONE_DEGREES - FULL_DEGREES:g} within 0 to 1; m: mean over the plane of "
+            "cos^2(pi u), u <= 1/2 the distance from the nearest of the view's slices, which lie at normal . RAS = places, "
+            "over that between neighbours; m = 0 without places. Lattices as above: view0_low, ..."
         )
         described["views"] = [
-            {"normal": view.normal.tolist(), "share": view.share, **_facts(view.lattice)} for view in field.views
+            {
+                "normal": view.normal.tolist(),
+                "share": view.share,
+                "places": view.places.tolist(),
+                **_facts(view.lattice),
+            }
+            for view in field.views
         ]
     return described
 
@@ -72,6 +81,12 @@ def lattices_of(field: FieldData) -> dict[str, GaussianLattice]:
     """All lattices of a field, by the name that their arrays begin with."""
     own = {} if field.lattice is None else {"lattice": field.lattice}
     return {**own, **{f"view{n}": view.lattice for n, view in enumerate(field.views)}}
+
+
+def _ascending(places: NDArray[np.float64]) -> NDArray[np.float64]:
+    if np.diff(places).min(initial=1.0) < 1e-6:
+        raise GaussianMRIError("The places of a view are those of no slices.")
+    return places
 
 
 Field = TypeVar("Field", bound=FieldData)
@@ -102,6 +117,7 @@ def field_of(
             _lattice_of(facts, stored, f"view{n}", device),
             unit_vector(finite(facts["normal"], (3,), "normal of a view", 2)),
             number(facts["share"], "share of a view", 0, 1),
+            _ascending(finite(facts["places"], (None,), "places of a view", LARGEST_POSITION_MM)),
         )
         for n, facts in enumerate(header.get("views", []))
     )

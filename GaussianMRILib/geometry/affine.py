@@ -42,14 +42,13 @@ def transform_points(affine: ArrayLike, points: ArrayLike) -> NDArray[np.float64
     return np.asarray(points, dtype=np.float64) @ matrix[:3, :3].T + matrix[:3, 3]
 
 
-def check_spacing(spacing: ArrayLike, what: str, smallest: float = SMALLEST_SPACING_MM) -> None:
-    """Refuse a spacing (mm, any shape) that is not finite, not positive, below `smallest` or larger than a metre."""
+def check_spacing(spacing: ArrayLike, what: str) -> None:
+    """Refuse a spacing or thickness (mm, any shape) that is not finite, below a micrometre or larger than a metre."""
     values = np.atleast_1d(np.asarray(spacing, dtype=np.float64))
-    if not np.all(np.isfinite(values) & (values > 0) & (values >= smallest) & (values <= LARGEST_SPACING_MM)):
+    if not np.all((values >= SMALLEST_SPACING_MM) & (values <= LARGEST_SPACING_MM)):  # not NaN
         shown = np.unique([f"{v:g}" for v in values.ravel()[:6]]).tolist()
-        least = f"at least {smallest:g}" if smallest > 0 else "more than 0"
         raise GaussianMRIError(
-            f"The {what} must be {least} and at most {LARGEST_SPACING_MM:g} mm, got {shown}. "
+            f"The {what} must be at least {SMALLEST_SPACING_MM:g} and at most {LARGEST_SPACING_MM:g} mm, got {shown}. "
             "Correct the header of the image or pass the true value."
         )
 

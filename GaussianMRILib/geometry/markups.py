@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ..errors import GaussianMRIError
 from ..files import read_json, reading
 from .affine import LARGEST_POSITION_MM, LPS_RAS, unit_vector
+from .plane_sets import axis_of
 
 Vector = NDArray[np.float64]
 
@@ -55,13 +56,14 @@ def read_line_markup(markups: str | os.PathLike[str] | Mapping[str, Any]) -> tup
     list with two points.
 
     Raises:
-        GaussianMRIError: not a markups file, or no line and no two points in it.
+        GaussianMRIError: not a markups file, no line and no two points in it, or both at one place.
     """
     name, content = load_markups(markups)
     with reading(name, "a markups file"):
         for markup in _of_kind(content, "Line", "Fiducial"):
             ends = _points(markup, _to_ras(name, markup))
             if len(ends) == 2 and np.all(np.abs(ends) <= LARGEST_POSITION_MM):  # not NaN
+                axis_of(*ends)
                 return ends[0], ends[1]
         raise GaussianMRIError(
             f"{name} has no line markup with both its ends. Place a line in Slicer's Markups module and save it."

@@ -54,7 +54,7 @@ def planes_along(
     Raises:
         GaussianMRIError: points at one place, a step that is none or makes more than 999 planes.
     """
-    first, axis, length = _axis(start, end)
+    first, axis, length = axis_of(start, end)
     check_spacing(step, "step between planes")
     count = int(length / step + 1e-6) + 1
     if count > MOST_PLANES:
@@ -87,7 +87,7 @@ def radial_planes(
     Raises:
         GaussianMRIError: points at one place, or a number of planes that is not 1 to 999.
     """
-    first, axis, length = _axis(start, end)
+    first, axis, length = axis_of(start, end)
     if not 1 <= count <= MOST_PLANES:
         raise GaussianMRIError(f"There can be 1 to {MOST_PLANES} planes about an axis, got {count}.")
     towards = np.array([0.0, 1.0, 0.0]) if np.argmax(np.abs(axis)) == 0 else np.array([1.0, 0.0, 0.0])
@@ -207,7 +207,7 @@ def _upright_axes(center: Vector, normal: Vector) -> tuple[Vector, Vector]:
     return x, np.cross(normal, x)
 
 
-def _axis(start: ArrayLike, end: ArrayLike) -> tuple[Vector, Vector, float]:
+def axis_of(start: ArrayLike, end: ArrayLike) -> tuple[Vector, Vector, float]:
     """The first point, the unit vector to the second and the mm between them."""
     ends = np.asarray([start, end], dtype=np.float64)
     if ends.shape != (2, 3) or not np.isfinite(ends).all():

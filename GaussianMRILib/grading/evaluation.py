@@ -212,8 +212,9 @@ def evaluate(
             _check_patients(where, found)
             jobs += [(model, name, where, kind, cases) for kind, cases in found.items() if cases]
     if not jobs:
+        names = ", ".join(Path(model).name for model in graders)
         raise GaussianMRIError(
-            f"{crops.folder} has no case of the split {split} that these models can grade; see its cases.csv."
+            f"{crops.folder} has no case of the split {split} that {names} can grade; see its cases.csv."
         )
     whole, done, results = sum(len(job[-1]) for job in jobs), 0, []
     for model, name, where, kind, cases in jobs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -96,10 +97,16 @@ class ModelCard:
                 raise GaussianMRIError(f"A card's {name} has {length} numbers, not {size}.")
             for value in size:
                 number(value, name, 1, 4096)
+        if not all(isinstance(names, tuple) for names in (self.classes, self.levels, self.input_types)):
+            raise GaussianMRIError("A card's classes, levels or kinds of images are no lists.")
         words = [self.data, self.chosen, self.version, *self.classes, *self.levels, *self.input_types]
         tables = [self.preprocessing, self.training, self.cases, *self.cases.values()]
         if not all(isinstance(word, str) for word in words) or not all(isinstance(t, Mapping) for t in tables):
             raise GaussianMRIError("A card's words or tables are none.")
+        try:  # a tensor there could not be compared with anything
+            json.dumps([self.preprocessing, self.training], default=dict)
+        except (TypeError, ValueError) as error:
+            raise GaussianMRIError("A card's tables have entries that are neither text nor numbers.") from error
         for counts in self.cases.values():
             for count in counts.values():
                 number(count, "number of cases", 0)

@@ -98,7 +98,7 @@ def resample_cohort(
         executor, workers, progress, cancelled: see `run_cohort`.
 
     Raises:
-        GaussianMRIError: no studies there, or `output` holds another run.
+        GaussianMRIError: no studies there, or `output` holds another run or lies among them.
 
     Example:
         Dask, on one machine or a cluster that sees the same files:
@@ -114,6 +114,8 @@ def resample_cohort(
 
         known = RsnaDataset(root, part).studies
     elif root.is_dir():
+        if Path(os.path.realpath(output)).is_relative_to(os.path.realpath(root)):
+            raise GaussianMRIError(f"{output} lies in {folder}, where it would be a study. Choose a folder beside it.")
         known = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
     else:
         raise GaussianMRIError(f"{folder} is no folder. Give one with a folder of images for each study.")

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from ..errors import GaussianMRIError
-from ..files import atomic_write, number, reading
+from ..files import atomic_write, number, reading, whole
 from ..tensor_files import load_optimiser, load_weights, read_state, write_state
 from ..version import __version__
 from .augment import change, draw_changes, mirrored, resize
@@ -422,7 +422,7 @@ class GradingTrainer:
             )
         load_weights(self._network, state["network"])
         load_optimiser(self._optimiser, state["optimiser"])
-        self.step = int(number(state["step"], "step", 0, self.steps))
+        self.step = whole(state["step"], "step", 0, self.steps)
         self.elapsed, self.history = number(state["elapsed"], "time", 0), state["history"]
         for line in self.history:
             for name, value in line.items():
@@ -431,11 +431,11 @@ class GradingTrainer:
         if len(self.history) != self.step // self.steps_per_epoch:
             raise GaussianMRIError("Its history does not have a line for every epoch.")
         total, count = state["running"]
-        self._sum, self._count = number(total, "loss"), int(number(count, "cases", 0))
+        self._sum, self._count = number(total, "loss"), whole(count, "cases", 0)
         best, (score, epoch) = state["best"], state["best_of"]
         if best is not None:
             load_weights(GradingNetwork(self.options.network), best)
-        self._best, self._best_epoch = best, int(number(epoch, "best epoch", 0, self.options.epochs))
+        self._best, self._best_epoch = best, whole(epoch, "best epoch", 0, self.options.epochs)
         self._best_score = score if score == -math.inf else number(score, "best score")
         _LOG.info("Training goes on from step %d of %s.", self.step, self.checkpoint)
 

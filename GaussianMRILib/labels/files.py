@@ -66,7 +66,7 @@ def read_labels(path: str | os.PathLike[str]) -> LabelFile:
             raise GaussianMRIError(
                 f"{source} is an image: labels are 0 to 65535, and {MOST_LABELS} at most. Give a label map."
             )
-    named = {int(entry.get("LabelValue", 1)): entry for entry in segments.values()}
+        named = {int(entry.get("LabelValue", 1)): entry for entry in segments.values()}
     return LabelFile(voxels.astype(np.uint8 if voxels.max() < 256 else np.uint16), affine, segments=named)
 
 
@@ -105,5 +105,14 @@ def _segments(sitk: Any, path: Path) -> dict[int, dict[str, str]]:
     for key in reader.GetMetaDataKeys():
         matched = _SEGMENT.fullmatch(key)
         if matched is not None and matched[2] not in _OF_THE_GRID:
-            found.setdefault(int(matched[1]), {})[matched[2]] = reader.GetMetaData(key)
+            found.setdefault(int(matched[1]), {})[matched[2]] = _text(reader.GetMetaData(key))
     return dict(sorted(found.items()))
+
+
+def _text(words: str) -> str:
+    """Of a header that is in UTF-8, as Slicer writes it, or else in Latin-1: ITK hands on other bytes as surrogates."""
+    raw = words.encode("utf-8", "surrogateescape")
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")

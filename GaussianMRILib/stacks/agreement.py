@@ -7,16 +7,17 @@ of reference have no place in common.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from ..errors import GaussianMRIError
+from .dicom_frames import same_name
 from .slice_stack import SliceStack
 
-_PATIENT_ID, _STUDY_UID = "00100020", "0020000D"
+_PATIENT_ID, _PATIENT_NAME, _STUDY_UID = "00100020", "00100010", "0020000D"
 #: Echo times of one contrast differ by less than this part of the longer one.
 _ECHO_TIME_PART = 0.3
 #: Repetition times of one contrast differ by less than this factor, as inversion times do.
@@ -101,10 +102,10 @@ def check_same_patient(stacks: Sequence[SliceStack]) -> None:
     Raises:
         GaussianMRIError: names the stacks of each patient or study, never the patient.
     """
-    for tag, what in ((_PATIENT_ID, "patients"), (_STUDY_UID, "studies")):
+    for what, values in _owners(stacks):
         groups: dict[str, list[SliceStack]] = {}
-        for stack in stacks:
-            if value := _attribute(stack, tag):
+        for stack, value in zip(stacks, values, strict=True):
+            if value:
                 groups.setdefault(value, []).append(stack)
         if len(groups) > 1:
             text = " | ".join(_names(group) for group in groups.values())
@@ -162,10 +163,9 @@ def why_apart(
     """In what the headers of two stacks say that they do not belong together, in words; "" where they do."""
     if any(stack.source.get("format") != "DICOM" for stack in (one, other)):
         return "no header says that they belong together"
-    for tag, what in ((_PATIENT_ID, "another patient"), (_STUDY_UID, "another study")):
-        a, b = _attribute(one, tag), _attribute(other, tag)
+    for what, (a, b) in _owners((one, other)):
         if a is not None and b is not None and a != b:
-            return what
+            return {"patients": "another patient", "studies": "another study"}[what]
     trusted = same_frame and None not in (_attribute(one, _STUDY_UID), _attribute(other, _STUDY_UID))
     if _frame(one) != _frame(other) and not trusted:
         nameless = not (one.frame_of_reference and other.frame_of_reference)
@@ -213,6 +213,16 @@ def _reach(points: np.ndarray, hulls: Sequence[np.ndarray]) -> bool:
 
 def _names(stacks: Sequence[SliceStack]) -> str:
     return ", ".join(stack.name for stack in stacks)
+
+
+def _owners(stacks: Sequence[SliceStack]) -> Iterator[tuple[str, list[str | None]]]:
+    """Of each stack the patient, by the ID, and by the name where not every stack has an ID, and the study."""
+    patients = [_attribute(stack, _PATIENT_ID) for stack in stacks]
+    yield "patients", patients
+    if None in patients:
+        names = (stack.source.get("attributes", {}).get(_PATIENT_NAME, {}).get("Value") or [None] for stack in stacks)
+        yield "patients", [same_name(" ".join((n[0] or {}).values())) or None for n in names]
+    yield "studies", [_attribute(stack, _STUDY_UID) for stack in stacks]
 
 
 def _attribute(stack: SliceStack, tag: str) -> str | None:
@@ -269,6 +279,10 @@ def _b_values_differ(a: float, b: float) -> bool:
     return abs(a - b) > _B_VALUE
 
 
+def _components_differ(a: str, b: str) -> bool:
+    return a != b and {a, b} != {"original", "magnitude"}  # most scanners leave the latter unsaid
+
+
 def _unequal(a: object, b: object) -> bool:
     return a != b
 
@@ -287,7 +301,7 @@ _COMPARED: dict[str, tuple[str, str, Callable[[Any, Any], bool]]] = {
     "inversion_time": ("InversionTime", " ms", _times_differ),
     "scanning_sequence": ("ScanningSequence", "", _unequal),
     "sequence": ("SequenceName", "", _unequal),
-    "component": ("ImageType", "", _unequal),
+    "component": ("ImageType", "", _components_differ),
     "b_value": ("b-value", " s/mm2", _b_values_differ),
     "contrast_agent": ("contrast agent", "", _unequal),
 }

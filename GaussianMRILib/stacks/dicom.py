@@ -23,6 +23,7 @@ from .left_out import LeftOut
 from .modality import fill_padding
 from .poses import normals_towards_increasing_k
 from .slice_stack import SliceStack
+from .volumes import LABELS, is_label_map
 
 logger = logging.getLogger("GaussianMRI")
 
@@ -58,6 +59,7 @@ def read_dicom(
     kinds, lost = kinds_within_series(groups), _lost(groups)
     load = functools.lru_cache(maxsize=2)(stored_values)
     stacks: list[SliceStack] = []
+    maps: list[tuple[Path, SliceStack]] = []
     done, total = 0, sum(len(group) for _, group in groups)
     for name, (_, group), kind, notes in zip(names_of(groups), groups, kinds, lost, strict=True):
         if len(group) == 1 and not (thickness or group[0].thickness or group[0].spacing_between):
@@ -104,9 +106,18 @@ def read_dicom(
         if padded is not None and (note := fill_padding(pixels, padded)):
             logger.info("%s: %s.", name, note)
         try:
-            stacks.append(_stack(name, group, pixels, thickness, kind, notes))
+            stack = _stack(name, group, pixels, thickness, kind, notes)
         except GaussianMRIError as error:
             left_out.failed(group[0].path, error)
+            continue
+        if LABELS in stack.notes and not any(left_out.is_named(f.path) for f in group):
+            maps.append((group[0].path, stack))
+        else:
+            stacks.append(stack)
+    if not stacks:
+        return [stack for _, stack in maps]
+    for path, stack in maps:
+        left_out.add(path, f"{stack.name}, a label map by its values; name its files to read it")
     return stacks
 
 
@@ -226,6 +237,8 @@ def _values(frame: Frame, load: Load) -> tuple[NDArray[Any], NDArray[np.bool_] |
     """Pixel values of one image in the units of the file, and where it is padding."""
     raw = _stored(frame, load)
     stored = meaningful(raw, frame.bits_stored, frame.high_bit)
+    if frame.slope == 0 and stored.size and np.ptp(stored):
+        raise GaussianMRIError(f"{frame.path} has a RescaleSlope of 0, which makes one value of all. Correct the header.")
     mask = frame.padding(raw, stored) if frame.padding else None
     if frame.lut is not None:
         return frame.lut(stored), mask
@@ -277,6 +290,8 @@ def _stack(
         notes.append("MONOCHROME1, inverted so that high is bright")
     if np.ptp(pixels) == 0:
         notes.append("every pixel has the same value")
+    if is_label_map(pixels):
+        notes.append(LABELS)
     stack = SliceStack.from_array(
         pixels,
         poses,

@@ -90,6 +90,7 @@ class Frame:
     localizer: bool
     modality: str
     study_uid: str = ""
+    patient: str = ""  # Patient ID, else the name as `same_name` has it; "" where neither is there
     slice_location: float | None = None  # mm along the normal; for people, and not always right
     expected: int = 0  # Images in Acquisition, 0 where not said
     high_bit: int = 15  # of the stored value, as it lies in the file
@@ -225,7 +226,9 @@ def _frames(path: Path, header: Dataset, layout: Layout | None) -> Iterator[Fram
     bits = int(header.get("BitsStored", 16) or 16)
     signed = bool(int(header.get("PixelRepresentation", 0) or 0))
     full_scale = -1.0 if signed else float(2**bits - 1)
-    lut, no_pixel, b_value = modality_lut(header, signed, path), padding(header), _private_b_value(header)
+    lut, no_pixel = modality_lut(header, signed, path), padding(header)
+    private = {"b-value": _private_b_value(header), "complex component": _private_component(header)}
+    patient = str(header.get("PatientID", "") or "").strip() or same_name(header.get("PatientName", ""))
     shared = _item(header, "SharedFunctionalGroupsSequence")
     count = int(_number(header.get("NumberOfFrames"), 1, path, "NumberOfFrames"))
     per_frame = header.get("PerFrameFunctionalGroupsSequence") or [None]
@@ -242,8 +245,9 @@ def _frames(path: Path, header: Dataset, layout: Layout | None) -> Iterator[Fram
             for label, keywords, group in _CONTRASTS
             if (value := next((v for k in keywords if (v := find(k, group)) is not None), None)) is not None
         }
-        if b_value is not None:
-            contrast.setdefault("b-value", b_value)
+        for label, value in private.items():
+            if value is not None:
+                contrast.setdefault(label, value)
         yield Frame(
             path=path,
             index=index,
@@ -272,6 +276,7 @@ def _frames(path: Path, header: Dataset, layout: Layout | None) -> Iterator[Fram
             localizer="LOCALIZER" in image_type,
             modality=str(header.get("Modality", "") or ""),
             study_uid=str(header.get("StudyInstanceUID", "") or ""),
+            patient=patient,
             slice_location=_if_number(header.get("SliceLocation")),
             expected=int(_if_number(header.get("ImagesInAcquisition")) or 0),
             high_bit=layout.high_bit if layout else bits - 1,
@@ -372,7 +377,7 @@ def _number(value: Any, default: float, path: Path, keyword: str) -> float:
 def _length(value: Any, path: Path, keyword: str) -> float | None:
     """A length in mm; None when absent or 0, which several vendors write for unknown."""
     length = _number(value, 0.0, path, keyword)
-    if length > LARGEST_SPACING_MM:
+    if length > 0 and not SMALLEST_SPACING_MM <= length <= LARGEST_SPACING_MM:
         raise GaussianMRIError(
             f"{path} has a {keyword} of {length:g} mm, which no scan has. Correct the header."
         )
@@ -389,9 +394,8 @@ _PRIVATE_B_VALUES = (
 
 def _private_b_value(header: Dataset) -> float | None:
     for group, creator, element in _PRIVATE_B_VALUES:
-        try:
-            value = header.private_block(group, creator)[element].value
-        except (KeyError, ValueError):
+        value = _private(header, group, creator, element)
+        if value is None:
             continue
         if isinstance(value, bytes):
             if len(value) == 4 and creator.startswith("Philips"):  # a float whose VR got lost
@@ -402,6 +406,30 @@ def _private_b_value(header: Dataset) -> float | None:
         if number is not None and number >= 0:
             return number % 1e9
     return None
+
+
+#: What GE's 0, 1, 2 and 3 stand for.
+_GE_COMPONENTS = ("MAGNITUDE", "PHASE", "REAL", "IMAGINARY")
+
+
+def _private_component(header: Dataset) -> str | None:
+    """The complex component of GE's images, whose Image Type is ORIGINAL\\PRIMARY\\OTHER for all of them."""
+    value = _private(header, 0x0043, "GEMS_PARM_01", 0x2F)
+    number = int.from_bytes(value[:2], "little") if isinstance(value, bytes) else _if_number(value)
+    return _GE_COMPONENTS[int(number)] if number in (0, 1, 2, 3) else None
+
+
+def _private(header: Dataset, group: int, creator: str, element: int) -> Any:
+    """The value of a private element, None where it is not there."""
+    try:
+        return header.private_block(group, creator)[element].value
+    except (KeyError, ValueError):
+        return None
+
+
+def same_name(name: Any) -> str:
+    """A person's name without what writers differ in: case, and the signs between and after its parts."""
+    return " ".join(str(name or "").replace("^", " ").replace("=", " ").split()).casefold()
 
 
 def _if_number(value: Any) -> float | None:

@@ -49,8 +49,9 @@ def grouped(images: Iterable[Frame]) -> list[Group]:
     Blocks of slices at a few angles, as they are planned along a spine, are one group (see `merged_blocks`).
     """
     by_series: dict[tuple[object, ...], list[Frame]] = {}
-    for frame in _series_joined(list(images)):
-        key = (frame.series_uid, frame.frame_of_reference, frame.shape, frame.class_uid, frame.modality)
+    joined = _series_joined(list(images))
+    for frame, owner in zip(joined, _owners(joined), strict=True):
+        key = (frame.series_uid, *owner, frame.frame_of_reference, frame.shape, frame.class_uid, frame.modality)
         by_series.setdefault(key, []).append(frame)
     groups: list[Group] = []
     for one_series in by_series.values():
@@ -63,6 +64,26 @@ def grouped(images: Iterable[Frame]) -> list[Group]:
         key=lambda g: (g[1][0].series_number, g[1][0].series_uid, min(f.instance_number for f in g[1]))
     )
     return groups
+
+
+def _owners(images: list[Frame]) -> list[tuple[str, str]]:
+    """Patient and study of each image where its series has several, which anonymisers made one; "" where it has one."""
+    known: dict[str, tuple[set[str], set[str]]] = {}
+    for f in images:
+        patients, studies = known.setdefault(f.series_uid, (set(), set()))
+        patients |= {f.patient} - {""}
+        studies |= {f.study_uid} - {""}
+    for patients, studies in known.values():
+        if max(len(patients), len(studies)) > 1:
+            what = f"{len(patients)} patients" if len(patients) > 1 else f"{len(studies)} studies"
+            logger.warning("Images of %s have one Series Instance UID; they are kept apart.", what)
+    return [
+        (
+            f.patient if len(known[f.series_uid][0]) > 1 else "",
+            f.study_uid if len(known[f.series_uid][1]) > 1 else "",
+        )
+        for f in images
+    ]
 
 
 def _clusters(images: list[Frame], same: Any) -> list[list[Frame]]:
@@ -97,7 +118,8 @@ def _series_joined(images: list[Frame]) -> list[Frame]:
     alike: dict[tuple[object, ...], list[Frame]] = {}
     for f in images:
         if sizes[f.series_uid] == 1 and f.study_uid:
-            key = (f.study_uid, f.series_number, f.description, f.frame_of_reference, f.shape, f.class_uid, f.modality)
+            owner = (f.patient, f.study_uid, f.frame_of_reference)
+            key = (*owner, f.series_number, f.description, f.shape, f.class_uid, f.modality)
             alike.setdefault(key, []).append(f)
     for same_header in alike.values():
         for same in _clusters(same_header, _one_series):

@@ -114,12 +114,17 @@ def _contrast(frame: Frame, header: Dataset) -> dict[str, Any]:
         "inversion_time": _positive(frame.contrast.get("inversion time")),
         "scanning_sequence": _scanning_sequence(find),
         "sequence": _sequence_family(find("SequenceName") or find("PulseSequenceName")),
-        "component": component_of(frame.contrast),
+        "component": component_of(frame.contrast) or _as_acquired(frame.contrast.get("image type")),
         "b_value": b_value if isinstance(b_value, float) else None,
         "contrast_agent": None
         if frame.modality not in ("MR", "CT")
         else bool(agent) and str(agent).strip().upper() not in ("NO", "NONE", "N", "0"),
     }
+
+
+def _as_acquired(image_type: Any) -> str | None:
+    """A component for images that were not computed from others, and say nothing further; see `agreement`."""
+    return "original" if str(image_type).upper().startswith("ORIGINAL") else None
 
 
 def _scanning_sequence(find: Callable[..., Any]) -> str | None:

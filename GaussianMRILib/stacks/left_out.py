@@ -26,6 +26,10 @@ class LeftOut:
     def __len__(self) -> int:
         return sum(map(len, self._files.values()))
 
+    def is_named(self, path: Path) -> bool:
+        """Whether the caller named a file himself."""
+        return path in self._named
+
     def add(self, path: Path, reason: str) -> None:
         """Leave out a file that is no image, which nobody has to repair."""
         self._files.setdefault(reason, []).append(path)
@@ -36,7 +40,7 @@ class LeftOut:
         Raises:
             GaussianMRIError: `error`, where the file was named.
         """
-        if path in self._named:
+        if self.is_named(path):
             raise error
         self.add(path, str(error))
 

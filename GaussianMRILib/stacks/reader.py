@@ -53,7 +53,7 @@ def read_stacks(
             geometry.
     """
     if thickness is not None:
-        check_spacing(thickness, "slice thickness given", smallest=0.0)
+        check_spacing(thickness, "slice thickness given")
     given = [path] if isinstance(path, (str, os.PathLike)) else list(path)
     if not given:
         raise GaussianMRIError("No input was given. Give a DICOM folder or an image file.")

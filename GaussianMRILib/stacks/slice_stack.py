@@ -66,7 +66,8 @@ class SliceStack:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        pixels = np.ascontiguousarray(self.pixels, dtype=np.float32)
+        with np.errstate(over="ignore"):  # what is too large for float32 is infinite there, and refused
+            pixels = np.ascontiguousarray(self.pixels, dtype=np.float32)
         if pixels.ndim != 3 or 0 in pixels.shape:
             raise GaussianMRIError(
                 f"{self.name}: pixels must be (slices, rows, columns), got {pixels.shape}."
@@ -86,7 +87,7 @@ class SliceStack:
         thickness = np.array(
             np.broadcast_to(np.asarray(self.slice_thickness, dtype=np.float64), (len(pixels),))
         )
-        check_spacing(thickness, f"slice thickness of {self.name}", smallest=0.0)
+        check_spacing(thickness, f"slice thickness of {self.name}")
         for array in (poses, thickness):
             array.flags.writeable = False
         object.__setattr__(self, "pixels", pixels)

@@ -15,9 +15,12 @@ from pathlib import Path
 
 from ..errors import GaussianMRIError
 from ..files import CHUNK, LARGEST_INPUT, printable, reading, unpacked
+from .volume_headers import LARGEST_HEADER
 from .volume_parts import Parts, data_file, listed, numbered
 
-_LARGEST_HEADER = 1 << 20
+#: Of a field of NRRD: ITK quotes what it cannot parse in its message, and ends the process where that is long.
+_LONGEST_FIELD = 500
+_LONG_FIELDS = ("content", "datafile")
 #: Nothing that deflate packed becomes longer than this by a factor.
 _LARGEST_RATIO = 1040
 _META_BYTES = {
@@ -96,7 +99,7 @@ def _check_length(path: Path, offset: int, needed: int, packing: str) -> None:
 
 def _text(path: Path) -> bytes:
     with open(path, "rb") as file:
-        return file.read(_LARGEST_HEADER)
+        return file.read(LARGEST_HEADER)
 
 
 # ---- MetaImage ---------------------------------------------------------------------------------------------
@@ -216,7 +219,7 @@ def _check_nrrd(path: Path) -> Parts | None:
             continue
         key, separator, value = line.partition(":")
         key = key.strip().lower().replace(" ", "")
-        if not separator or key in fields:
+        if not separator or key in fields or (len(line) > _LONGEST_FIELD and key not in _LONG_FIELDS):
             raise ValueError(f"its header has the line {printable(line)[:60]!r}")
         fields[key] = value.strip()
         if key == "datafile" and value.strip().upper().startswith("LIST"):

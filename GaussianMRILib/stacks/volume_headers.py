@@ -28,7 +28,7 @@ _NRRD_SPACES = {
     "lps": (-1, -1, 1),
 }
 _NRRD_SUFFIXES, _META_SUFFIXES = (".nrrd", ".nhdr"), (".mha", ".mhd")
-_LARGEST_TEXT = 1 << 16  # bytes of a header of text
+LARGEST_HEADER = 1 << 20  # bytes of a header of text
 _UNITS = {
     "mm": 1.0, "millimeter": 1.0, "millimetre": 1.0, "um": 1e-3, "micron": 1e-3, "micrometer": 1e-3, "\u00b5m": 1e-3,
     "\u03bcm": 1e-3, "cm": 10.0, "centimeter": 10.0, "m": 1e3, "meter": 1e3,
@@ -141,18 +141,19 @@ def _qform(data: bytes, order: str, scale: float) -> Affine:
 
 
 def nrrd_affine(path: Path) -> Affine | None:
-    """ijk to RAS (4, 4), mm, by the header of an NRRD file of three dimensions in an anatomical space; None of others.
+    """ijk to RAS (4, 4), mm, by the header of an NRRD file in an anatomical space; None of others.
 
-    SimpleITK before 2.5.6 turns left-anterior-superior the wrong way round.
+    SimpleITK before 2.5.6 turns left-anterior-superior the wrong way round. An axis that is none in space, of a list of one
+    volume, is left out.
     """
     if not path.name.lower().endswith(_NRRD_SUFFIXES):
         return None
     fields = _fields(path, ":")
     signs = _anatomical(fields)
-    if signs is None or fields.get("dimension") != "3":
+    if signs is None:
         return None
     try:
-        axes = [_vector(part) for part in fields["space directions"].replace(" ", "").split(")") if part]
+        axes = [_vector(part) for part in re.findall(r"\([^)]*", fields["space directions"].replace(" ", ""))]
         origin = _vector(fields["space origin"].replace(" ", "").rstrip(")"))
     except (KeyError, ValueError):
         return None
@@ -189,7 +190,7 @@ def geometry_notes(path: Path) -> list[str]:
         return nifti_orientation(path)[1]
     fields = _fields(path, ":")
     notes = []
-    if not fields.keys() & {"spacings", "space directions"}:
+    if "space directions" not in fields and "nan" in fields.get("spacings", "nan").lower():
         notes.append(_NO_SPACING)
     if _anatomical(fields) is None:
         notes.append("no anatomical space in its header, left-posterior-superior was taken: left and right may be exchanged")
@@ -199,7 +200,7 @@ def geometry_notes(path: Path) -> list[str]:
 def _fields(path: Path, separator: str) -> dict[str, str]:
     """The fields of a header of text, their names in lower case."""
     with path.open("rb") as file:
-        text = file.read(_LARGEST_TEXT)
+        text = file.read(LARGEST_HEADER)
     fields: dict[str, str] = {}
     for line in text.splitlines():
         if not line.strip() or "elementdatafile" in fields:

@@ -22,6 +22,8 @@ from .volume_checks import check_volume_header
 from .volume_headers import check_nifti_files, geometry_notes, nifti_orientation, nrrd_affine, unit_mm
 
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".hdr", ".img")
+#: A remark.
+LABELS = "its values look like labels, not like an image"
 _NIFTI_SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img")
 #: A volume counts as stacked along its coarsest axis when that is this much coarser than the next one.
 _ANISOTROPY = 1.2
@@ -48,7 +50,7 @@ def read_volume(path: Path, thickness: float | None = None) -> SliceStack:
         pixels, affine = read_voxels(sitk, path)
     notes = geometry_notes(path)
     if is_label_map(pixels):
-        notes.append("its values look like labels, not like an image")
+        notes.append(LABELS)
     pixels, affine = stacked_along_coarsest_axis(pixels, affine)
     name = path.name
     for suffix in sorted(VOLUME_SUFFIXES, key=len, reverse=True):
@@ -133,10 +135,10 @@ def _read_file(sitk: Any, path: Path, file: Path) -> tuple[NDArray[Any], NDArray
 
 def is_label_map(pixels: NDArray[np.float32]) -> bool:
     """Whether pixels (K, rows, columns) look like labels: few whole numbers in patches, never noise."""
-    values = pixels.reshape(-1)
-    if not np.array_equal(values, np.rint(values)):
+    # One slice tells of most images that they are none.
+    if len(np.unique(pixels[len(pixels) // 2])) > _MOST_LABELS or not np.array_equal(pixels, np.rint(pixels)):
         return False
-    found, counts = np.unique(values, return_counts=True)
+    found, counts = np.unique(pixels, return_counts=True)
     if not 2 <= len(found) <= _MOST_LABELS:
         return False
     background = found[np.argmax(counts)]

@@ -325,6 +325,15 @@ def experiment(summary: dict[str, Any]) -> str:
     )
 
 
+def reading(summary: dict[str, Any]) -> str:
+    result = summary["reading"]
+    rows = [
+        [what, f"{result[key]['seconds']:.1f} s", f"{result[key]['cpu_seconds']:.1f} s"]
+        for what, key in (("`read_stacks`", "read_stacks"), ("their headers by pydicom alone", "floor"))
+    ]
+    return markdown([f"{result['files']:,} DICOM files, {result['series']} series", "time", "CPU time"], rows)
+
+
 def grading(summary: dict[str, Any]) -> str:
     row = summary["grading"]["predict"]
     used = row[row["used"]]
@@ -345,8 +354,9 @@ def machine(summary: dict[str, Any]) -> str:
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "quality": quality, "pair": pair, "disturbed": disturbed, "heldout": heldout, "recipe": recipe,
     "studies": studies, "fit": fit,
-    "lattice": lattice, "kernels": kernels, "panel": panel, "cinematic": cinematic, "cinematic_speed": cinematic_speed,
-    "experiment": experiment, "grading": grading, "machine": machine,
+    "lattice": lattice, "kernels": kernels, "panel": panel, "reading": reading,
+    "cinematic": cinematic, "cinematic_speed": cinematic_speed, "experiment": experiment, "grading": grading,
+    "machine": machine,
 }  # fmt: skip
 
 

@@ -30,7 +30,7 @@ class Verdict:
         kind: "accepted", "clean" (an error that names its file), or what is wrong: "unnamed", "traceback", "crash", "hang",
             "memory".
         detail: the error's line, or the place of the traceback.
-        seconds, memory: wall clock, and bytes that the command needed on top of the process it began as.
+        seconds, memory: wall clock, and bytes that the command needed on top of what its process began with.
     """
 
     kind: str
@@ -50,6 +50,8 @@ def ready(seeds: Path | None) -> Iterator[Path]:
         folder = (seeds or Path(name) / "seeds").absolute()
         if not folder.is_dir():
             make_seeds(folder)
+        # A fork that is killed while it builds the kernels leaves the next one to begin anew.
+        subprocess.run([sys.executable, "-m", "GaussianMRILib", "info"], check=True, stdout=subprocess.DEVNULL)
         warm()
         yield folder
 
@@ -106,13 +108,15 @@ def run(
         command: arguments; or a function, called with `seeds` and `folder`, whose errors are shown as a command's are.
         names: of the damaged files; a clean error has one of them, or the name of a folder they lie in, in its text.
         seconds: of wall clock; more is a hang.
-        memory: bytes on top of what this process has; more is a blow-up.
+        memory: bytes on top of what the fork begins with; more is a blow-up.
     """
     log = folder / "output.log"
-    begun, before = time.monotonic(), _resident()
+    begun = time.monotonic()
     child = os.fork()
     if child == 0:
         _child(command, folder, log, memory, seeds or folder)
+    # Of the fork itself: what this process has of files, such as libraries, is no part of it before it is used there.
+    before = _pages(child, 1)
     status, usage = _wait(child, begun + seconds)
     took = time.monotonic() - begun
     needed = max(0, usage - before)
@@ -147,7 +151,7 @@ def _child(
             os.dup2(output, stream)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         # Of the address space, which more is reserved of than used, hence the room.
-        limit = _address_space() + 2 * memory
+        limit = _pages(os.getpid(), 0) + 2 * memory
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 30, 1 << 30))
@@ -187,12 +191,9 @@ def _wait(child: int, until: float) -> tuple[int | None, int]:
         time.sleep(0.005)
 
 
-def _resident() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def _address_space() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+def _pages(process: int, column: int) -> int:
+    """Bytes of a process: its address space (column 0), or what is in memory of it (1)."""
+    return int(Path(f"/proc/{process}/statm").read_text().split()[column]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _place(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 
 import GaussianMRILib as gm
 from GaussianMRILib.cli import main
+from GaussianMRILib.geometry import ImagePlane
 from GaussianMRILib.phantom import Phantom, lumbar_scans
 from GaussianMRILib.phantom.dicom import Study, write_series
 from GaussianMRILib.phantom.scanner import Scan, acquire
@@ -367,6 +369,17 @@ def test_what_the_user_can_solve_is_status_1(
         (("resample", field_file, "--plane", markups, "-o", tmp_path / "x.tiff"), "tiff"),
         (("evaluate", "--isotropic", study / "axial"), "cubic voxels"),
     ]  # fmt: skip
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe.png")
+        cases.append((("resample", field_file, "--plane", markups, "--png", tmp_path / "pipe.png"), "is a pipe or a device"))
+    # The voxels of a header of text are an input too, whatever the name of their file.
+    plane = ImagePlane.from_normal((0, 0, 0), (0, 0, 1), spacing=(1, 1), shape=(8, 8))
+    gm.write_volume(tmp_path / "whole.nrrd", np.zeros((2, 8, 8)), plane.stack(2, 1.0))
+    (tmp_path / "voxels.nrrd").write_bytes(bytes(2 * 8 * 8))
+    fields = "NRRD0004\ntype: uint8\ndimension: 3\nsizes: 8 8 2\nspacings: 1 1 1\nencoding: raw\ndata file: voxels.nrrd\n"
+    (tmp_path / "a.nhdr").write_text(fields)
+    onto = ("labels", tmp_path / "whole.nrrd", "--onto", tmp_path / "a.nhdr", "-o", tmp_path / "voxels.nrrd")
+    cases.append((onto, "voxels.nrrd is an input, which is never overwritten"))
     before = sorted(path.name for path in tmp_path.rglob("*"))
     for arguments, expected in cases:
         result = run(*arguments)

@@ -158,6 +158,10 @@ def test_what_cannot_be_asked_for(copy: Copy, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(GaussianMRIError, match="no folder of a study"):
         resample_cohort(tmp_path / "empty", tmp_path / "a", options)
+    for output in (copy.images, copy.images / "planes"):
+        with pytest.raises(GaussianMRIError, match=r"lies in .*, where it would be a study"):
+            resample_cohort(copy.images, output, replace(one, levels=("L5/S1",)))
+    assert not (copy.images / "planes").exists()
 
 
 def test_the_command(copy: Copy, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -48,6 +48,22 @@ def test_a_short_run_of_the_fuzzer(program: Callable[..., subprocess.CompletedPr
     assert "99 mutations" in done.stdout
 
 
+def test_the_fuzzer_sees_how_much_memory_a_command_takes(tmp_path: Path) -> None:
+    code = (
+        "import pathlib\nfrom Testing.Fuzz import harness\nharness.warm()\n"
+        "folder = pathlib.Path('.').absolute()\n"
+        "for size in (0, 300, 900):\n"
+        "    verdict = harness.run(lambda *_: len(b'x' * (size << 20)), folder, [], memory=600 << 20)\n"
+        "    print(verdict.kind, verdict.memory >> 20)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    kinds, needed = zip(*(line.split() for line in done.stdout.splitlines()), strict=True)
+    assert kinds == ("accepted", "accepted", "memory")
+    for found, asked in zip(map(int, needed), (0, 300, 900), strict=True):
+        assert asked - 30 < found < asked + 60  # it is measured when the fork may have begun
+
+
 def test_files_that_once_went_wrong(program: Callable[..., subprocess.CompletedProcess[str]]) -> None:
     if not CASES.is_dir():
         pytest.skip("needs the files in ../shared/cases")

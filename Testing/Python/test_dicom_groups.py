@@ -159,6 +159,87 @@ def test_stacks_of_one_enhanced_file_by_their_id(tmp_path: Path, shift: float) -
     assert len(belonging_together(stacks)) == 1  # one contrast, two places
 
 
+@pytest.mark.parametrize(
+    ("own", "text"),
+    [
+        (({"PatientID": "A"}, {"PatientID": "B"}), "another patient"),
+        (({"StudyInstanceUID": "1.1"}, {"StudyInstanceUID": "2.2"}), "another study"),
+        (({"PatientID": "", "PatientName": "DOE^J"}, {"PatientID": None, "PatientName": "ROE^J"}), "another patient"),
+    ],
+)
+def test_patients_and_studies_under_one_series_uid_stay_apart(tmp_path: Path, own, text: str, caplog) -> None:
+    """Their slices lie between each other, where nothing else tells them apart."""
+    for n, tags in enumerate(own):
+        for k in range(4):
+            place = at(4.0 * k + 2 * n)
+            save(image(NOISE + np.uint16(n), place, InstanceNumber=4 * n + k, **tags), tmp_path / f"{n}{k}.dcm")
+    stacks = read_stacks(tmp_path)
+    assert sizes(stacks) == [4, 4] and all(stack.spacing == pytest.approx(4) for stack in stacks)
+    assert belonging_together(stacks) == [[0], [1]] and text in why_apart(*stacks)
+    assert "one Series Instance UID; they are kept apart" in caplog.text and "ROE" not in caplog.text
+
+
+def test_images_that_do_not_name_the_patient_go_with_those_that_do(tmp_path: Path) -> None:
+    for k in range(4):
+        tags = {"PatientID": "A"} if k % 2 else {"PatientID": None, "PatientName": None}
+        save(image(NOISE, at(4.0 * k), InstanceNumber=k, **tags), tmp_path / f"{k}.dcm")
+    assert sizes(read_stacks(tmp_path)) == [4]
+
+
+def test_names_of_patients_count_where_there_is_no_id_whatever_their_signs(tmp_path: Path) -> None:
+    series(tmp_path / "a", PatientID="", PatientName="DOE^JANE", StudyInstanceUID=None)
+    for n, name in ((1, "Doe^Jane^^"), (2, "ROE^JANE")):
+        tags = {"PatientID": "", "StudyInstanceUID": None, "SeriesInstanceUID": f"5.{n}", "SeriesNumber": 4 + n}
+        series(tmp_path / f"{n}", PatientName=name, **tags)
+    stacks = read_stacks(tmp_path)
+    assert belonging_together(stacks) == [[0, 1], [2]] and why_apart(stacks[0], stacks[2]) == "another patient"
+    with pytest.raises(GaussianMRIError, match="2 different patients"):
+        Problem.pose(stacks, "fast", 0, "cpu", None)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_components_of_ge_are_told_apart_by_its_private_element(tmp_path: Path, packed: bool) -> None:
+    """Magnitude, phase, real and imaginary part of each slice in one series, with one Image Type."""
+    for k in range(16):
+        tags = {"InstanceNumber": k + 1, "ImageType": ["ORIGINAL", "PRIMARY", "OTHER"]}
+        dataset = image(NOISE, at(4.0 * (k // 4)), **tags)
+        block = dataset.private_block(0x0043, "GEMS_PARM_01", create=True)
+        block.add_new(0x2F, *(("UN", bytes([k % 4, 0])) if packed else ("SS", k % 4)))
+        save(dataset, tmp_path / f"{k}.dcm")
+    stacks = read_stacks(tmp_path)
+    assert sizes(stacks) == [4] * 4 and len(belonging_together(stacks)) == 4
+    assert sorted(stack.name for stack in stacks) == sorted(
+        f"T2, axial, {name}" for name in ("magnitude", "phase", "real", "imaginary")
+    )
+
+
+@pytest.mark.parametrize(("third", "groups"), [("OTHER", [[0, 1], [2]]), ("M", [[0, 1], [2]])])
+def test_what_was_computed_is_not_fused_with_what_was_acquired(tmp_path: Path, third: str, groups) -> None:
+    series(tmp_path / "a", ImageType=["ORIGINAL", "PRIMARY", third])
+    series(tmp_path / "b", ImageType=["ORIGINAL", "PRIMARY", "OTHER"], **OTHER)
+    projection = {"ImageType": ["DERIVED", "SECONDARY", "PROJECTION IMAGE"], "SeriesInstanceUID": "6.6", "SeriesNumber": 5}
+    series(tmp_path / "c", **projection)
+    assert belonging_together(read_stacks(tmp_path)) == groups
+
+
+def test_a_series_of_labels_is_left_out_beside_images_and_read_alone(tmp_path: Path, caplog) -> None:
+    series(tmp_path / "a", 4)
+    labels = np.zeros((12, 12), np.uint16)
+    labels[2:10, 2:7], labels[2:10, 7:10] = 1, 2
+    tags = {"SeriesInstanceUID": "7.7", "SeriesDescription": "mask", "SeriesNumber": 9}
+    files = [
+        save(image(labels, at(4.0 * k), InstanceNumber=k + 1, **tags), tmp_path / f"m{k}.dcm") for k in range(4)
+    ]
+    assert [stack.name for stack in read_stacks(tmp_path)] == ["T2"]
+    assert "m0.dcm: mask, a label map by its values" in caplog.text
+    (alone,) = read_stacks(files)
+    assert alone.name == "mask" and "its values look like labels, not like an image" in alone.notes
+    (tmp_path / "only").mkdir()
+    for file in files:
+        file.rename(tmp_path / "only" / file.name)
+    assert [stack.name for stack in read_stacks(tmp_path / "only")] == ["mask"]
+
+
 def test_a_foreign_slice_in_the_series(tmp_path: Path) -> None:
     series(tmp_path, 6, EchoTime=90.0)
     save(image(NOISE, at(31.0), EchoTime=12.0), tmp_path / "z.dcm")

@@ -7,6 +7,7 @@ import struct
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 from dicom_files import MR_IMAGE, enhanced, image, save, series
 from hypothesis import HealthCheck, given, settings
@@ -242,6 +243,19 @@ def test_thickness_comes_from_its_tag_else_from_the_spacing_or_the_caller(tmp_pa
     assert read_stacks(tmp_path / "single", thickness=4)[0].shape[0] == 1
     with pytest.raises(GaussianMRIError, match="thickness"):
         read_stacks(tmp_path / "single", thickness=-1)
+    with pytest.raises(GaussianMRIError, match="thickness"):
+        read_stacks(tmp_path / "single", thickness=1e-30)
+
+
+@pytest.mark.parametrize("thickness", [1e-30, 1e-4, 2000])
+def test_a_thickness_that_no_scan_has_is_refused(tmp_path: Path, thickness: float) -> None:
+    paths = series(tmp_path, 4)
+    dataset = pydicom.dcmread(paths[2])
+    dataset.SliceThickness = thickness
+    dataset.save_as(paths[2])
+    with pytest.raises(GaussianMRIError, match=r"a02\.dcm has a SliceThickness of .* mm, which no scan has"):
+        read_stacks(paths)
+    assert read_stacks(tmp_path)[0].shape[0] == 3
 
 
 def test_frames_of_reference_are_kept_apart_and_reported(tmp_path: Path) -> None:

@@ -155,6 +155,20 @@ def test_every_plain_encoding_is_read_alike(tmp_path: Path, way: str, monkeypatc
     np.testing.assert_array_equal(stored_values(path)[0], expected)
 
 
+def test_a_slope_of_zero_makes_no_black_slice(tmp_path: Path, caplog) -> None:
+    paths = series(tmp_path / "a", 5)
+    for path, stored in ((paths[2], None), (paths[3], 7)):
+        dataset = pydicom.dcmread(path)
+        dataset.RescaleSlope, dataset.RescaleIntercept = 0, 3
+        if stored is not None:  # one value anyhow, as in an empty slice of PET
+            dataset.PixelData = np.full((6, 5), stored, np.uint16).tobytes()
+        dataset.save_as(path)
+    with pytest.raises(GaussianMRIError, match=r"a02\.dcm has a RescaleSlope of 0"):
+        read_stacks(paths)
+    (stack,) = read_stacks(tmp_path / "a")
+    assert stack.shape[0] == 4 and (stack.pixels[2] == 3).all() and "a02.dcm has a RescaleSlope of 0" in caplog.text
+
+
 def test_headers_are_read_once(tmp_path: Path, monkeypatch) -> None:
     paths = series(tmp_path, 6)
     opened: list[str] = []

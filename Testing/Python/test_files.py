@@ -25,6 +25,7 @@ from GaussianMRILib.files import (
     read_arrays,
     read_json,
     reading,
+    whole,
 )
 
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")
@@ -46,6 +47,16 @@ def test_permissions_and_links_survive(tmp_path: Path) -> None:
 
 
 @posix
+@posix
+def test_a_pipe_is_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link.png").symlink_to("pipe")
+    for name in ("pipe", "link.png"):
+        with pytest.raises(GaussianMRIError, match="it is a folder, a pipe or a device"), atomic_write(tmp_path / name):
+            raise AssertionError("nothing is computed for it")
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode) and len(list(tmp_path.iterdir())) == 2
+
+
 def test_the_umask_of_the_process_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = os.umask(0o027)
     try:
@@ -181,6 +192,13 @@ def test_numbers_and_shapes() -> None:
     for values in ("text", [[1, "a"]], [[1, 2, 3]], [[1, np.nan]], [[1, 1e31]], [[True, False]]):
         with pytest.raises(GaussianMRIError, match="points"):
             finite(values, (None, 2), "points")
+
+
+def test_whole_numbers() -> None:
+    assert whole(3.0, "count", 0, 5) == 3
+    for value in (3.7, -1, 6, "3", True, float("nan")):
+        with pytest.raises(GaussianMRIError, match="count must be a"):
+            whole(value, "count", 0, 5)
 
 
 def test_text_of_files_commands_no_terminal() -> None:

@@ -18,6 +18,8 @@ from GaussianMRILib.gaussians import GaussianLattice
 from GaussianMRILib.gaussians.views import SeriesView
 
 BODY, OWN, SHARE = 0.2, 0.6, 0.5
+#: Slices 400 mm apart: planes through the middle lie halfway between two.
+UP, BETWEEN = np.array([0.0, 0, 1]), np.array([-200.0, 200])
 HULL = np.array([[s * (a == b) for b in range(3)] + [-12.0] for a in range(3) for s in (-1.0, 1.0)])
 
 
@@ -44,24 +46,44 @@ def plane(degrees: float) -> gm.ImagePlane:
     ("degrees", "share"), [(0, 1), (10, 1), (15, 27 / 32), (20, 0.5), (30, 0), (90, 0), (150, 0), (160, 0.5), (180, 1)]
 )
 def test_a_view_counts_on_planes_like_its_slices(degrees: float, share: float) -> None:
-    view = SeriesView(constant(OWN), np.array([0.0, 0, 1]), SHARE)
+    view = SeriesView(constant(OWN), UP, SHARE, BETWEEN)
     image = field_with(view).render(plane(degrees))
     assert image == pytest.approx(BODY + SHARE * share * (OWN - BODY), abs=2e-3)
 
 
+def test_a_view_is_the_slice_where_one_was_acquired_and_its_share_halfway_between() -> None:
+    view = SeriesView(constant(OWN), UP, SHARE, np.array([-6.0, -2, 4]))
+    field = field_with(view)
+
+    def seen(z: float, degrees: float = 0.0) -> float:
+        image = field.render(replace(plane(degrees), ijk_to_ras=moved(plane(degrees).ijk_to_ras, z)))
+        assert np.ptp(image) < 2e-3  # no stripes where a plane crosses slices
+        return (float(image.mean()) - BODY) / (OWN - BODY)
+
+    for z, near in ((-6, 1), (-2, 1), (4, 1), (-4, 0), (1, 0), (-3, 0.5), (2.5, 0.5), (7, 0), (11, 0)):
+        assert seen(z) == pytest.approx(SHARE + (1 - SHARE) * near, abs=6e-3), z
+    assert SHARE < seen(1, 8) < 1 and seen(4, 8) < seen(4, 1) < 1
+
+
+def moved(matrix: np.ndarray, z: float) -> np.ndarray:
+    found = matrix.copy()
+    found[2, 3] += z
+    return found
+
+
 def test_a_volume_shows_the_same_from_every_direction() -> None:
-    voxels, _ = field_with(SeriesView(constant(OWN), np.array([0.0, 0, 1]), 1.0)).volume(spacing=3.0)
+    voxels, _ = field_with(SeriesView(constant(OWN), UP, 1.0, BETWEEN)).volume(spacing=3.0)
     assert voxels == pytest.approx(BODY, abs=2e-3)
 
 
 def test_two_views_of_one_direction_share_it() -> None:
-    views = [SeriesView(constant(value), np.array([0.0, 0, 1]), share) for value, share in ((0.6, 0.5), (1.0, 0.5))]
+    views = [SeriesView(constant(value), UP, share, BETWEEN) for value, share in ((0.6, 0.5), (1.0, 0.5))]
     assert field_with(*views).render(plane(0)) == pytest.approx(0.2 + 0.5 * (0.8 - 0.2), abs=3e-3)
 
 
 def test_where_a_view_has_nothing_the_field_stays() -> None:
     small = constant(OWN, nodes=8)  # to 7 mm beside the middle
-    image = field_with(SeriesView(small, np.array([0.0, 0, 1]), 1.0)).render(
+    image = field_with(SeriesView(small, UP, 1.0, BETWEEN)).render(
         gm.ImagePlane.from_normal((0, 0, 0), (0, 0, 1), spacing=(1, 1), shape=(21, 21))
     )
     assert image[10, 10] == pytest.approx(OWN, abs=2e-3) and image[0] == pytest.approx(BODY, abs=2e-3)
@@ -71,13 +93,14 @@ def test_where_a_view_has_nothing_the_field_stays() -> None:
 def test_views_survive_a_file(tmp_path: Path) -> None:
     lattice = constant(OWN)
     noise = torch.randn(lattice.nodes.shape, generator=torch.Generator().manual_seed(1))
-    view = SeriesView(lattice.with_nodes(lattice.nodes + noise).rounded(1 / 300), np.array([0.6, 0, 0.8]), 0.3)
+    view = SeriesView(lattice.with_nodes(lattice.nodes + noise).rounded(1 / 300), np.array([0.6, 0, 0.8]), 0.3, BETWEEN)
     field = field_with(view, replace(view, share=0.7))
     field.save(tmp_path / "f.npz")
     again = gm.GaussianField.load(tmp_path / "f.npz")
     assert len(again.views) == 2 and [v.share for v in again.views] == [0.3, 0.7]
     assert torch.equal(again.views[1].lattice.nodes, view.lattice.nodes)
     assert np.allclose(again.views[0].normal, [0.6, 0, 0.8], atol=1e-15)
+    assert np.array_equal(again.views[0].places, BETWEEN)
     for degrees in (0, 40):
         assert np.array_equal(again.render(plane(degrees)), field.render(plane(degrees)), equal_nan=True)
     field_with().save(tmp_path / "g.npz")  # without views, as versions of the library before them read it
@@ -88,10 +111,10 @@ def test_views_survive_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("facts", "message"),
     [({"share": 1.5}, "share of a view"), ({"normal": [0, 0, 0]}, r"f\.npz"), ({"step": 0}, "step"),
-     ({"node_to_ras": 1}, r"f\.npz")],
+     ({"node_to_ras": 1}, r"f\.npz"), ({"places": [2, 1]}, "places of a view"), ({"places": [[1]]}, "places of a view")],
 )
 def test_views_that_cannot_be_are_refused(tmp_path: Path, facts: dict[str, object], message: str) -> None:
-    field_with(SeriesView(constant(OWN), np.array([0.0, 0, 1]), 0.5)).save(tmp_path / "f.npz")
+    field_with(SeriesView(constant(OWN), UP, 0.5, BETWEEN)).save(tmp_path / "f.npz")
     with np.load(tmp_path / "f.npz") as stored:
         arrays = dict(stored)
     header = json.loads(str(arrays["header"]))
@@ -139,6 +162,7 @@ def test_a_view_is_the_series_inside_and_the_field_at_its_border() -> None:
     part.lattices = [own]
     (view,) = series_views([part], [1.0], constant(BODY), 1e-4, lambda: None)
     assert abs(view.normal[2]) == pytest.approx(1) and view.share == 1.0
+    assert view.places == pytest.approx([-8, -4, 0, 4, 8])
     at = lambda z: gm.ImagePlane.from_normal((0, 0, z), (0, 0, 1), spacing=(1, 1), shape=(5, 5))  # noqa: E731
     field = replace(field_with(view), hulls=(HULL,))
     for z in (-8, 0, 3, 8):

@@ -84,6 +84,11 @@ def test_checkpoints_that_cannot_be_used(network: GradingNetwork, path: Path, tm
         ({"card": {**state["card"], "task": "left_knee"}}, "'left knee' is not graded"),
         ({"card": {**state["card"], "classes": ("no", "yes")}}, "tells apart no, yes, not Normal/Mild"),
         ({"card": {}}, "is not a whole checkpoint, or it is damaged"),
+        (
+            {"card": {**card().to_dict(), "preprocessing": {"row": torch.zeros(4)}}},
+            "tables have entries that are neither text nor numbers",
+        ),
+        ({"card": {**state["card"], "levels": {"L5/S1": {}}}}, r"classes, levels or kinds of images are no lists"),
         ({"weights": {}}, "is not a whole checkpoint, or it is damaged"),
     ):
         write_state(path, {**state, **change})

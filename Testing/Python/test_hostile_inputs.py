@@ -83,6 +83,31 @@ def test_headers_that_itk_must_not_see(tmp_path: Path, change: tuple[str, str], 
         read_stacks(meta(tmp_path / "a.mha", change, packed))
 
 
+@pytest.mark.parametrize("separate", [True, False])
+@pytest.mark.parametrize(
+    "field",
+    [
+        "kinds: " + "domain " * 400, "kinds: " + "x" * 5000 + " domain domain", "centers: " + "cell " * 400,
+        "labels: " + '"a" ' * 400, "space units: " + '"mm" ' * 400, "measurement frame: " + "(1,0,0) " * 400,
+        "nothing: " + "y" * 5000, "z" * 5000 + ": y",
+    ],
+)  # fmt: skip
+def test_fields_that_end_the_library_are_refused_before_it(tmp_path: Path, field: str, separate: bool) -> None:
+    """What it cannot parse goes into a message, for which it has little room."""
+    data = "data file: a.raw\n" if separate else ""
+    (tmp_path / "a.raw").write_bytes(VOXELS.tobytes())
+    header = NRRD.format("raw").replace("endian", f"{field}\n{data}endian").encode()
+    (tmp_path / "a.nrrd").write_bytes(header + (b"" if separate else VOXELS.tobytes()))
+    with pytest.raises(GaussianMRIError, match=r"a\.nrrd is not a readable volume.*its header has the line"):
+        read_stacks(tmp_path / "a.nrrd")
+
+
+def test_long_words_of_others_are_no_reason_to_refuse(tmp_path: Path) -> None:
+    more = f"content: {'x' * 5000}\n# {'c' * 5000}\nSegment0_Name:={'n' * 5000}\n"
+    (tmp_path / "a.nrrd").write_bytes(NRRD.format("raw").replace("endian", f"{more}endian").encode() + VOXELS.tobytes())
+    assert np.array_equal(read_stacks(tmp_path / "a.nrrd")[0].pixels.ravel(), VOXELS)
+
+
 def test_a_bomb_is_not_unpacked(tmp_path: Path) -> None:
     """A file of a megabyte that says, rightly, that it is a terabyte; and one whose stream is longer than it says."""
     (tmp_path / "a.nrrd").write_bytes(
@@ -235,6 +260,25 @@ def test_files_of_two_models_do_not_mix(tmp_path: Path) -> None:
     (tmp_path / "b.json").replace(tmp_path / "a.json")
     with pytest.raises(GaussianMRIError, match=r"a\.ply is not the file that .*a\.json describes"):
         load_model(tmp_path / "a.ply")
+
+
+def test_a_model_with_another_number_of_splats_or_without_its_description(tmp_path: Path) -> None:
+    from cinematic_scenes import CENTER, RADIUS, random_ball
+
+    path = save_model(tmp_path / "a.ply", CinematicModel(random_ball(50, 1), CENTER, RADIUS))
+    (tmp_path / "a.json").unlink()
+    assert len(load_model(path)) == 50
+    whole = path.read_bytes()
+    for count, word in ((7, "damaged"), (-1, "damaged"), (51, "truncated")):
+        path.write_bytes(whole.replace(b"vertex 50\n", f"vertex {count}\n".encode()))
+        with pytest.raises(GaussianMRIError, match=rf"a\.ply is {word}: it has"):
+            load_model(path)
+    learned = CinematicModel(random_ball(50, 1), CENTER, RADIUS, "learned", torch.zeros(50))
+    path = save_model(tmp_path / "b.ply", learned)
+    assert load_model(path).visibility == "learned"
+    (tmp_path / "b.json").unlink()
+    with pytest.raises(GaussianMRIError, match=r"b\.ply has a learned cut, of which b\.json is missing"):
+        load_model(path)
 
 
 def test_every_bit_of_a_checkpoint_counts(tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def test_labels_are_where_they_were_on_an_oblique_plane():
     def boxes(x):
         values = np.zeros(x.shape[:-1], int)
         for n, center in enumerate(centers.T, 1):
-            values[np.all(np.abs((x - center) @ turn) <= [4.0, 3.2, 6.0], axis=-1)] = n
+            values[np.all(np.abs((x - center) @ turn) <= [4.1, 3.3, 8.0], axis=-1)] = n  # no voxel on a face
         return values
 
     labels, matrix = drawn(boxes, turn=turn)
@@ -159,6 +159,30 @@ def test_what_is_no_label_map_is_refused():
 
     with pytest.raises(InterruptedError):
         LabelResampler(np.ones((2, 3, 4), int), np.eye(4), progress=stop)
+
+
+def test_names_of_segments_may_be_in_latin_1(tmp_path):
+    """Text of other programs, which SimpleITK reads and cannot write."""
+    voxels = np.zeros((4, 20, 20), np.uint8)
+    voxels[1:3, 5:15, 5:15] = 1
+    path = write_labels(
+        tmp_path / "l.seg.nrrd",
+        LabelFile(voxels, affine_of(voxels.shape), segments={1: {"Name": "Wirbelkoerper"}}),
+    )
+    whole = path.read_bytes()
+    for name, coding in (("Wirbelk\u00f6rper", "utf-8"), ("Wirbelk\u00f6rper", "latin-1")):
+        path.write_bytes(whole.replace(b"Wirbelkoerper", name.encode(coding)))
+        read = read_labels(path)
+        assert read.segments[1]["Name"] == name
+        assert read_labels(write_labels(tmp_path / "o.seg.nrrd", read)).segments[1]["Name"] == name
+
+
+@pytest.mark.parametrize("value", ["-inf", "1e-320", "one"])
+def test_a_segment_whose_label_is_no_number_is_refused_by_name(tmp_path, value):
+    path = write_labels(tmp_path / "l.seg.nrrd", LabelFile(np.ones((2, 4, 4), np.uint8), affine_of((2, 4, 4))))
+    path.write_bytes(path.read_bytes().replace(b"LabelValue:=1", f"LabelValue:={value}".encode()))
+    with pytest.raises(gm.GaussianMRIError, match=r"l\.seg\.nrrd is not a label map"):
+        read_labels(path)
 
 
 SEGMENTS = {

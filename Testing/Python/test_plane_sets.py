@@ -151,7 +151,7 @@ def test_lines_of_markups_files(tmp_path):
         for kind in ("Line", "Fiducial"):
             ends = read_line_markup(line_file(tmp_path / "line.mrk.json", system, kind))
             assert np.array_equal(ends, [(1, 2, -9), (-2, -1, 9)])
-    for points in (((1, 2, 3),), ((1, 2, 3), (4, 5, 1e9))):
+    for points in (((1, 2, 3),), ((1, 2, 3), (4, 5, 1e9)), ((1, 2, 3), (1, 2, 3))):
         with pytest.raises(gm.GaussianMRIError, match=r"line\.mrk\.json"):
             read_line_markup(line_file(tmp_path / "line.mrk.json", points=points))
 

@@ -40,7 +40,7 @@ def block(
         centre = np.array([0, across, height]) + 4.0 * (k - (count - 1) / 2) * normal
         corner = centre - i * 0.5 * 2 - j * 0.75 * 2.5
         pixels = np.full((6, 5), 1000 + first + k, np.uint16)
-        pixels[0, 0] = 0
+        pixels[::2] = 0  # no label map
         save(
             image(pixels, corner, [*i, *j], InstanceNumber=first + k, **tags),
             folder / f"{first + k:03d}-{angle:g}.dcm",

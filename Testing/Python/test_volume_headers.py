@@ -247,3 +247,34 @@ def test_a_slope_of_zero_scales_nothing_and_a_qform_has_to_be_finite(tmp_path: P
     path.write_bytes(content)
     with pytest.raises(GaussianMRIError, match=r"v\.nii.*qform that is not finite"):
         read_stacks(path)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_list_of_one_volume_lies_where_the_volume_does(tmp_path: Path, first: bool) -> None:
+    """Left-anterior-superior with an axis that is none in space, which versions of SimpleITK turn round."""
+    voxels = np.arange(7 * 6 * 5, dtype="<i2")
+    vectors = "(1,0,0) (0,1,0) (0,0,4)"
+    sizes, directions = ("1 7 6 5", f"none {vectors}") if first else ("7 6 5 1", f"{vectors} none")
+    kinds = "vector domain domain domain" if first else "domain domain domain list"
+    (tmp_path / "a.nrrd").write_bytes(
+        f"NRRD0005\ntype: short\ndimension: 4\nspace: left-anterior-superior\nsizes: {sizes}\nkinds: {kinds}\n"
+        f"space directions: {directions}\nspace origin: (10,20,30)\nendian: little\nencoding: raw\n\n".encode()
+        + voxels.tobytes()
+    )
+    (stack,) = read_stacks(tmp_path / "a.nrrd")
+    assert np.array_equal(stack.pixels.ravel(), voxels)
+    assert np.allclose(stack.ijk_to_ras[0][:3], [[-1, 0, 0, -10], [0, 1, 0, 20], [0, 0, 1, 30]])
+    assert stack.spacing == pytest.approx(4)
+
+
+@pytest.mark.parametrize("before", [0, 100_000])
+def test_a_long_header_is_read_to_its_end_and_no_number_is_no_spacing(tmp_path: Path, before: int) -> None:
+    words = "".join(f"word{n}:=value of it\n" for n in range(before // 20))
+    for spacings, said in (("1 1 4", False), ("nan nan nan", True)):
+        (tmp_path / "a.nrrd").write_bytes(
+            f"NRRD0005\n{words}type: short\ndimension: 3\nsizes: 7 6 5\nspacings: {spacings}\nendian: little\n"
+            "encoding: raw\n\n".encode()
+            + bytes(420)
+        )
+        (stack,) = read_stacks(tmp_path / "a.nrrd")
+        assert any("no spacing" in note for note in stack.notes) == said
