@@ -238,7 +238,7 @@ def predict(
     graders = [load_grader(model, device=target) for model in models]
     seen = _input(graders, load_stacks(inputs, chosen), discs, level, kind, str(target))
     with progress_bar("Grading") as bar:
-        grades = grade_disc(graders, seen, views, input_type=level, progress=lambda part: advance(bar, part))
+        grades = grade_disc(graders, seen, views, level, progress=lambda part: advance(bar, part))
     names = grades[0].to_dict()["probabilities"]
     rows = [[g.text, *(f"{p:.3f}" for p in g.probabilities), g.checkpoint[:12]] for g in grades]
     click.echo(table(["grade", *names, "checkpoint"], rows))
