@@ -19,7 +19,7 @@ from .disc import DiscGeometry, level_name
 from .disc_files import check_disc_source, find_disc_file, read_disc_file
 from .inputs import (
     ALIGNED_DEGREES,
-    METHODS,
+    RESAMPLED,
     GradingInput,
     acquired_input,
     alignment_degrees,
@@ -325,7 +325,7 @@ def disc_inputs(
     if not best:
         return {}, problems or ["no axial series shows it"]
     problems = []
-    methods = [method for method in METHODS if method in options.types]
+    methods = [method for method in RESAMPLED if method in options.types]
     if methods and "N" in best:
         sources = _sources(disc, best["N"][1], axial, options)
         median = float(best["N"][0].facts["vertebral_median"])

@@ -16,7 +16,7 @@ from .dicom import stacks_from_volume
 from .fields import is_field, volumes_of
 from .maps import as_field, plane_facts
 from .planes import plane_of
-from .resampling import METHODS, native_spacing, resampler
+from .resampling import RESAMPLERS, native_spacing, resampler
 from .scene import PREFIX, all_or_nothing, as_list, described, in_scene, is_node, place_beside, scene_of
 from .volumes import planes_of_volume
 
@@ -187,7 +187,7 @@ def _reference_rows(source: Any, field: Any, reference: Any) -> list[Row]:
     volumes = volumes_of(source) if is_field(source) else []
     renderers = {
         method: functools.partial(_rendered, source, field, volumes, method)
-        for method in (METHODS if volumes else METHODS[:1])
+        for method in (RESAMPLERS if volumes else RESAMPLERS[:1])
     }
     # Volumes that were changed since the fit may leave pixels of the field empty.
     _, results = compare(

@@ -17,7 +17,8 @@ from .planes import Spacing, plane_of
 from .scene import PREFIX, all_or_nothing, as_list, in_scene, is_node, place_beside, scene_of
 from .volumes import copy_display, volume_from_images
 
-METHODS = ("gaussians", "voxel", "spline")
+#: What makes the images of a plane; `MAPS` are beside them.
+RESAMPLERS = ("gaussians", "voxel", "spline")
 #: Reference roles from a resampled volume.
 FIELD_ROLE, PLANE_ROLE, SOURCE_ROLE = PREFIX + "Field", PREFIX + "Plane", PREFIX + "Source"
 
@@ -91,7 +92,7 @@ def resample(
         raise GaussianMRIError(f"'{node.GetName()}' is what is resampled; choose another output volume.")
     # Every image before the first node: a failure then leaves nothing behind.
     made = []
-    of_field = (METHODS[0], *MAPS)
+    of_field = (RESAMPLERS[0], *MAPS)
     field = as_field(source) if set(methods) & set(of_field) else None  # read once for all of them
     renderers = {name: field if name in of_field else resampler(source, method=name, volumes=volumes) for name in methods}
     for value in wanted:
@@ -133,9 +134,9 @@ def resampler(source: Any, *, method: str = "gaussians", volumes: Any = None) ->
     Raises:
         GaussianMRIError: see `resample`.
     """
-    if method not in METHODS:
+    if method not in RESAMPLERS:
         raise GaussianMRIError(
-            f"There is no method '{method}' to render with; choose one of {', '.join(METHODS)} (`resample` also makes "
+            f"There is no method '{method}' to render with; choose one of {', '.join(RESAMPLERS)} (`resample` also makes "
             f"the maps {', '.join(MAPS)})."
         )
     if method == "gaussians":

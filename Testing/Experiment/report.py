@@ -20,7 +20,7 @@ from GaussianMRILib.files import atomic_write, read_json, reading
 from GaussianMRILib.grading.bootstrap import Interval, PairedBootstrap, paired_bootstrap
 from GaussianMRILib.grading.calibration import calibration_error, reliability, reliability_plot
 from GaussianMRILib.grading.crops import SPLITS, CropSet
-from GaussianMRILib.grading.inputs import METHODS
+from GaussianMRILib.grading.inputs import RESAMPLED
 from GaussianMRILib.grading.labels import CONDITIONS, DISCLAIMER, GRADES, INPUT_TYPES, SIDES, TASKS, Task
 
 from .options import ExperimentOptions
@@ -300,13 +300,13 @@ def _image_quality(root: Path, options: ExperimentOptions) -> dict[str, dict[str
     for path in paths:
         with reading(path, "the scores of a study", "Delete it to judge the study again."):
             row = read_json(path)
-            np.array([[row[kind][name] for name in SCORES] for kind in METHODS], dtype=np.float64)
+            np.array([[row[kind][name] for name in SCORES] for kind in RESAMPLED], dtype=np.float64)
             scores.append(row)
     generator = np.random.default_rng(options.seed)
     draws = generator.integers(0, len(scores), (options.resamples, len(scores)))
-    found: dict[str, dict[str, Interval]] = {kind: {} for kind in (*METHODS, "R-GS - R-VI")}
+    found: dict[str, dict[str, Interval]] = {kind: {} for kind in (*RESAMPLED, "R-GS - R-VI")}
     for name in SCORES:
-        values = {kind: np.array([row[kind][name] for row in scores], dtype=np.float64) for kind in METHODS}
+        values = {kind: np.array([row[kind][name] for row in scores], dtype=np.float64) for kind in RESAMPLED}
         values["R-GS - R-VI"] = values["R-GS"] - values["R-VI"]
         for kind, each in values.items():
             if not np.isfinite(each).all():

@@ -18,7 +18,7 @@ from GaussianMRILib.errors import GaussianMRIError
 from GaussianMRILib.files import atomic_write
 from GaussianMRILib.grading.crops import Case, CropSet
 from GaussianMRILib.grading.disc import DiscGeometry
-from GaussianMRILib.grading.inputs import METHODS, GradingInput, acquired_input, resampled_input
+from GaussianMRILib.grading.inputs import RESAMPLED, GradingInput, acquired_input, resampled_input
 from GaussianMRILib.grading.labels import GRADES, INPUT_TYPES, Task
 from GaussianMRILib.grading.options import GradingOptions
 from GaussianMRILib.grading.roi import COLUMNS, ROWS, RegionOptions
@@ -79,7 +79,7 @@ class PrepareInputs:
             straight, stack = acquired["N"]
             median = float(straight.facts["vertebral_median"])
             planes = [plane for plane, there in zip(aligned.planes, aligned.mask, strict=True) if there]
-            for method in METHODS:
+            for method in RESAMPLED:
                 # Gaussians know the slice profile; interpolation does not, and would blur twice.
                 chosen = planes if method == "R-GS" else [replace(plane, thickness=0.0) for plane in planes]
                 found[method] = resampled_input(
@@ -99,7 +99,7 @@ class ScoreImages:
         crops = _opened_crops(self.folder)
         cases = {case.input_type: case for case in crops.cases if case.study_id == study_id}
         truth = crops.images(cases["A"])
-        scores = {kind: image_scores(*crops.images(cases[kind]), *truth) for kind in METHODS}
+        scores = {kind: image_scores(*crops.images(cases[kind]), *truth) for kind in RESAMPLED}
         with atomic_write(Path(self.folder) / "metrics" / f"{study_id}.json") as temporary:
             temporary.write_text(json.dumps(scores) + "\n", encoding="utf-8")
 

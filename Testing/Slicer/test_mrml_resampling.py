@@ -41,7 +41,7 @@ def place_of(node: Any) -> np.ndarray:
     return (as_array(matrix) @ [*centre_of_brightness(pixels[0]), 0, 1])[:3]
 
 
-@pytest.mark.parametrize("method", mrml.METHODS)
+@pytest.mark.parametrize("method", mrml.RESAMPLERS)
 @pytest.mark.parametrize("transform", [None, "above", "hardened"])
 def test_a_bright_point_is_where_it_was_put(scene: Any, method: str, transform: str | None) -> None:
     volume, point = bright_point(scene), POINT
@@ -119,7 +119,7 @@ def test_a_plane_outside_the_scan_is_empty(scene: Any) -> None:
     assert not slicer.util.arrayFromVolume(result).any()
 
 
-@pytest.mark.parametrize("method", mrml.METHODS)
+@pytest.mark.parametrize("method", mrml.RESAMPLERS)
 def test_empty_pixels_look_the_same_by_every_method(scene: Any, method: str) -> None:
     volume, plane = bright_point(scene), oblique_plane_node(scene, size=(60, 60))
     slicer.util.arrayFromVolume(volume)[:] -= 50  # interpolation overshoots below 0 here, the scan does not

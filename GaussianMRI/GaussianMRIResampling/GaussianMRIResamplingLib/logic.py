@@ -149,7 +149,7 @@ class GaussianMRIResamplingLogic(PanelLogic):
 
     TITLE = _("Gaussian MRI Resampling")
     PARAMETERS = GaussianMRIResamplingParameterNode
-    METHODS = ("gaussians", "spline", "voxel", "distance", "support")
+    IMAGES = ("gaussians", "spline", "voxel", "distance", "support")
 
     @staticmethod
     def fieldOf(volumeNodes, fieldNode):
