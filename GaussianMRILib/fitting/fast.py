@@ -47,7 +47,7 @@ STEPS_PER_NOISE = 8
 log = logging.getLogger("GaussianMRI")
 
 
-@dataclass
+@dataclass(kw_only=True)
 class FastOptions:
     """Options of the preset.
 

@@ -35,7 +35,7 @@ from .split import stratified_split
 Inputs = list[tuple[Case, GradingInput]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PrepareOptions:
     """What is made of each disc.
 

@@ -27,7 +27,7 @@ DIRECTIONS = ("axial", "sagittal", "coronal", "all")
 _MARGIN = 10.0  # mm around the planes that are fitted as well
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ResampleOptions:
     """What is made of each study.
 

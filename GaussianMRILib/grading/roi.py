@@ -20,7 +20,7 @@ DEPTHS = ("disc", "series", "half")
 REFERENCES = ("middle", "mean")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RegionOptions:
     """How a region of interest is read from a disc. The paper leaves some of it open; the first is the default.
 
