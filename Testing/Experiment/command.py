@@ -22,7 +22,7 @@ def experiment() -> None:
 
     \b
     Example:
-      python -m GaussianMRILib experiment phantom --folder experiment/ --reduced
+      gaussianmri experiment phantom --folder experiment/ --reduced
     """
 
 
@@ -72,8 +72,8 @@ def phantom(
 
     \b
     Examples:
-      python -m GaussianMRILib experiment phantom --folder experiment/ --reduced
-      python -m GaussianMRILib experiment phantom --folder full/ --device cuda
+      gaussianmri experiment phantom --folder experiment/ --reduced
+      gaussianmri experiment phantom --folder full/ --device cuda
     """
     from GaussianMRILib.device import choose_device
 
