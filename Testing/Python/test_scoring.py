@@ -49,8 +49,8 @@ def test_options_of_a_score() -> None:
     weight = gaussian_weight_mask(truth.shape, (12, 15), (4, 6))
     seen = []
 
-    def lpips(*given: np.ndarray) -> float:
-        seen.append(given)
+    def lpips(*given: np.ndarray, weight: np.ndarray) -> float:
+        seen.append((*given, weight))
         return 0.25
 
     found = score_image(image, truth, weight=weight, lpips=lpips, lpips_from=20)
