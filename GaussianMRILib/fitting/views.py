@@ -10,6 +10,7 @@ import torch
 from ..gaussians import GaussianLattice
 from ..gaussians.lattice import FULL_DENSITY
 from ..gaussians.views import SeriesView
+from .levels import FADE_MM
 from .parts import Part
 
 #: A view fades out towards the faces of what its slices scanned over so many distances between them: the first and the last
@@ -28,7 +29,10 @@ def series_views(
     *,
     on_slices: bool = True,
 ) -> tuple[SeriesView, ...]:
-    """One view for each block of every part that has a share.
+    """One view for each block of every part, or of those that have a share.
+
+    Inside, a view has the part's own brightness, as it was acquired; towards the sides of what was scanned, the one that
+    all parts share there (`levels.py`), so that nothing shows where it ends.
 
     Args:
         parts: fitted alone, in the shared scale; their lattices are used up.
@@ -40,19 +44,26 @@ def series_views(
     """
     found = []
     for part, share in zip(parts, shares, strict=True):
-        if share <= 0:
+        if share <= 0 and not on_slices:
             continue
         for block in part.blocks:
             own = part.lattices.pop(0)  # a view of it is kept, and of a large exam that is much
             heard()
             fade = FADE * block.spacing
-            say = own.depth_inside(block.hull(), most=fade).div_(fade).clamp_(0, 1)
+            hull, normal = block.hull(), np.asarray(block.normal, np.float64)
+            say = own.depth_inside(hull, most=fade).div_(fade).clamp_(0, 1)
             values = part.scale.of_nodes(own.nodes, own)
-            part.levelled(values, say, own)
+            if part.level is not None:
+                inner, inner_say = values.clone(), say.clone()
+                part.levelled(values, say, own)
+                sides = hull[abs(hull[:, :3] @ normal) < 0.5]
+                inside = own.depth_inside(sides, most=FADE_MM).div_(FADE_MM).clamp_(0, 1)
+                values, say = torch.lerp(values, inner, inside), torch.lerp(say, inner_say, inside)
+                del inner, inner_say, inside
             base, weight = fused.at_nodes(own)
             say = torch.where(weight > 0.5 * FULL_DENSITY, say, torch.ones_like(say))
             values = torch.lerp(base, values, say)
-            normal, places = np.asarray(block.normal, np.float64), np.sort(block.positions)
+            places = np.sort(block.positions)
             places = places[np.diff(places, prepend=-np.inf) > SAME_PLACE] if on_slices else places[:0]
             found.append(SeriesView(own.with_nodes(values).rounded(step), normal, share, places))
     return tuple(found)

@@ -169,4 +169,8 @@ def test_a_view_is_the_series_inside_and_the_field_at_its_border() -> None:
         assert field.render(at(z)) == pytest.approx(1.0, abs=0.05), z
     assert field.render(at(9)) == pytest.approx(BODY + (1 - BODY) / 1.6, abs=0.05)
     assert field.render(at(11)) == pytest.approx(BODY, abs=0.02)
-    assert series_views([part], [0.0], constant(BODY), 1e-4, lambda: None) == ()
+    part.lattices = [own]
+    assert series_views([part], [0.0], constant(BODY), 1e-4, lambda: None, on_slices=False) == ()
+    (view,) = series_views([part], [0.0], constant(BODY), 1e-4, lambda: None)
+    field = replace(field_with(view), hulls=(HULL,))
+    assert field.render(at(4)) == pytest.approx(1.0, abs=0.05) and field.render(at(2)) == pytest.approx(BODY, abs=0.02)
