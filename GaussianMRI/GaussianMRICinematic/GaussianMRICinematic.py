@@ -42,11 +42,16 @@ class GaussianMRICinematicWidget(Panel):
 
     LOGIC = GaussianMRICinematicLogic
     PATHS = (("folderEdit", "folder", "Dirs"), ("modelEdit", "modelPath", "Files"))
+    CHECKED = (("morePlanesSelector", "morePlanes"),)
 
     def __init__(self, parent=None):
         Panel.__init__(self, parent)
         self._view = None
-        self._shown = None
+        self._shown = self._state = self._moved = None
+        self._note = ""
+        self._timer = qt.QTimer()
+        self._timer.setInterval(15)
+        self._timer.connect("timeout()", self._advance)
 
     def setup(self):
         Panel.setup(self)
@@ -59,8 +64,9 @@ class GaussianMRICinematicWidget(Panel):
             ui.lookSelector.addItem(name)
         ui.lookSelector.connect("currentTextChanged(QString)", self.onLook)
         self.connectButtons(
-            (ui.applyButton, self.onApply), (ui.cancelButton, self.onCancel), (ui.snapshotButton, self.onSnapshot)
-        )
+            (ui.applyButton, self.onApply), (ui.cancelButton, self.onCancel), (ui.snapshotButton, self.onSnapshot),
+            (ui.addPlaneButton, self.onAddPlane), (ui.showCheckBox, self.onShow),
+        )  # fmt: skip
         self.initializeParameterNode()
 
     def cleanup(self):
@@ -150,52 +156,164 @@ class GaussianMRICinematicWidget(Panel):
 
     # View
 
+    def onShow(self, checked=False):
+        """A click: what is missing may be asked for. The parameter follows by itself."""
+        if checked:
+            with slicer.util.tryWithErrorDisplay(_("Packages are missing.")):
+                self.logic.ensurePackages()
+            self._update()
+
     def _update(self):
-        """Show, change or hide the model as the parameters say."""
+        """Show, change or hide volume and model as the parameters say."""
         parameters = self._parameterNode
         path = parameters.modelPath if parameters.show else ""
-        stamp = (path, os.path.getmtime(path)) if path and os.path.isfile(path) else None
-        if stamp != self._shown:
+        model = (path, os.path.getmtime(path)) if path and os.path.isfile(path) else None
+        volume = parameters.inputVolume if parameters.show else None
+        shown = None if model is None and volume is None else (model, volume is not None)
+        if shown != self._shown:
             self._hide()
-            self._shown = stamp
-            if stamp is not None:
-                self._open(path)
-        elif path and stamp is None:
-            self.ui.viewLabel.text = _("There is no model {path}.").format(path=path)
+            self._shown = shown
+            if shown is not None:
+                self._open(path if model else "", volume)
+        elif volume is not None:
+            self._renew(volume)
+        if path and model is None:
+            self._note = _("There is no model {path}.").format(path=path)
+            self.ui.viewLabel.text = self._note
         view = self._view
         if view is not None:
             plane = parameters.plane or parameters.sliceView
             view.most_pixels = parameters.pixels**2
-            if view.plane_node is not plane or view.flipped != parameters.flip:
-                view.follow(plane, parameters.flip)
+            more = list(parameters.morePlanes)
+            if (view.plane_node, view.flipped, view.more_planes) != (plane, parameters.flip, more):
+                view.follow(plane, parameters.flip, more)
             self._report()
         self.ui.snapshotButton.enabled = view is not None
+        self.ui.addPlaneButton.enabled = view is not None and bool(view.live or view.model is not None)
 
-    def _open(self, path):
+    def _open(self, path, volume):
+        """Show a model (its path, or ""), a volume (or None), or both."""
         parameters = self._parameterNode
+        if volume is not None:
+            # Also where there is nothing to see yet: nodes are added to a scene before they have voxels.
+            self._state = self._stateOf(volume)
+            self._timer.start()
+        missing = self.logic.packagesMissing()
+        if missing:
+            self.ui.viewLabel.text = _("Switch the view off and on again to install {names}.").format(
+                names=", ".join(missing)
+            )
+            return
         plane = parameters.plane or parameters.sliceView
         try:
-            self._view = self.logic.showModel(path, plane, parameters.flip, parameters.pixels, self._report)
+            model = None
+            if path:
+                from GaussianMRILib.cinematic import load_model
+
+                model = load_model(path)
+            live = self._live(volume, model)
+            if model is None and live is None:
+                return
+            self._view = self.logic.showPicture(
+                model,
+                live,
+                plane,
+                parameters.flip,
+                parameters.pixels,
+                self._report,
+                morePlanes=list(parameters.morePlanes),
+            )
         except Exception as error:
             self.ui.viewLabel.text = str(error)
             return
-        if plane is None:
-            parameters.plane = self.logic.addPlane(self._view.model)
+        if model is not None and plane is None:
+            parameters.plane = self.logic.addPlane(model.center, model.unit)
+
+    def _live(self, volume, model):
+        """The path-traced picture of a volume; None without a volume, and where it cannot be shown, which is then said."""
+        if volume is None:
+            return None
+        parameters = self._parameterNode
+        self._state = self._stateOf(volume)
+        self._note = ""
+        try:
+            live = self.logic.livePicture(volume, parameters.look, parameters.region, parameters.samples, model)
+        except Exception as error:
+            self._note = str(error)
+            self.ui.viewLabel.text = self._note
+            return None
+        if model is None:
+            from GaussianMRILib.mrml.cinematic_live import bring_into_view
+
+            self._moved = bring_into_view(self.logic.renderer(), live) or self._moved
+        return live
+
+    def _stateOf(self, volume):
+        parameters = self._parameterNode
+        return (parameters.samples, *self.logic.pictureState(volume, parameters.look, parameters.region))
+
+    def _renew(self, volume):
+        """Another volume, look, region or place: the same view with a new picture."""
+        if self._stateOf(volume) == self._state:
+            return
+        if self._view is None:
+            self._shown = None
+            self._update()
+            return
+        self._view.show(self._live(volume, self._view.model))
+
+    def _advance(self):
+        if self._parameterNode is None or slicer.mrmlScene.IsBatchProcessing():
+            return
+        if self._parameterNode.inputVolume and self._parameterNode.show:
+            self._renew(self._parameterNode.inputVolume)
+        if self._view is not None:
+            self._view.advance()
 
     def _hide(self):
-        view, self._view, self._shown = self._view, None, None
+        self._timer.stop()
+        view, self._view, self._shown, self._state, self._note = self._view, None, None, None, ""
         self.ui.viewLabel.text = ""
         if view is not None:
+            from GaussianMRILib.mrml.cinematic_live import take_back
+
             view.stop()
+            take_back(self.logic.renderer(), self._moved)
+        self._moved = None
 
     def _report(self):
         view = self._view
         if view is None or view.milliseconds is None:
             return
-        faces = _("cut faces of the volume") if view.model.face else _("cut faces of the splats")
-        self.ui.viewLabel.text = view.problem or _(
-            "{count} splats · {faces} · {time:.0f} ms a picture"
-        ).format(count=f"{len(view.model):,}", faces=faces, time=view.milliseconds)
+        parts = [view.problem or self._note]
+        if view.model is not None and not parts[0]:
+            faces = _("cut faces of the volume") if view.model.face else _("cut faces of the splats")
+            parts = [_("{count} splats").format(count=f"{len(view.model):,}"), faces]
+        if view.live is not None and not view.problem:
+            parts.append(self._describe(view.live))
+        parts.append(_("{time:.0f} ms a picture while moving").format(time=view.milliseconds))
+        self.ui.viewLabel.text = " · ".join(filter(None, parts))
+
+    @staticmethod
+    def _describe(live):
+        if live.nothing:
+            return _("nothing is left to see here: move the planes, or cut away the other side")
+        if not live.ready:
+            return _("preparing the volume; shown with fewer voxels until then")
+        return _("{done} of {samples} paths per pixel").format(done=live.done, samples=live.samples)
+
+    def onAddPlane(self, checked=False):
+        """A plane through the middle of what is shown."""
+        view, parameters = self._view, self._parameterNode
+        middle, side = (
+            (view.live.centre, view.live.radius) if view.live else (view.model.center, view.model.unit)
+        )
+        plane = self.logic.addPlane(middle, side)
+        if parameters.plane is None:
+            parameters.sliceView = None
+            parameters.plane = plane
+        else:
+            parameters.morePlanes = [*parameters.morePlanes, plane]
 
     def onSnapshot(self, checked=False):
         with slicer.util.tryWithErrorDisplay(_("There is no snapshot.")):

@@ -135,10 +135,10 @@ class Preset:
         """
         if not self.relative:
             return self
-        voxels = np.asarray(values)
-        voxels = voxels[np.isfinite(voxels)] if voxels.dtype.kind == "f" else voxels.reshape(-1)
-        _check(voxels.size > 0, "The volume has no finite value.")
+        voxels = np.asarray(values).reshape(-1)
         sample = voxels[:: max(1, voxels.size // 1_000_000)].astype(np.float64)
+        sample = sample[np.isfinite(sample)]
+        _check(sample.size > 0, "The volume has no finite value.")
         low, high = np.percentile(sample, [0.0, 99.9])
         _check(high > low, "The volume has one value only, so there is nothing to see.")
         air = _otsu(sample, low, high)
@@ -223,6 +223,18 @@ def presets() -> dict[str, Preset]:
     if user_file().is_file():
         result.update(read_presets(user_file()))
     return result
+
+
+def default_look(values: ArrayLike, modality: str = "") -> str:
+    """Name of the built-in preset for a scan that nobody has chosen a look for.
+
+    Args:
+        values: voxels; where `modality` says nothing, Hounsfield units are known by their air, below -500.
+        modality: DICOM's, as "CT" or "MR".
+    """
+    if modality:
+        return "CT bone" if modality == "CT" else "MR head"
+    return "CT bone" if float(np.nanmin(np.asarray(values))) < -500 else "MR head"
 
 
 def find_preset(name: str | os.PathLike[str]) -> Preset:

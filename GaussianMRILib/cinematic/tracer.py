@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import GaussianMRIError
 from ..geometry import check_affine
+from ..interruption import checkpoint
 from .camera import Camera
 from .clip import ClipPlane
 from .presets import Preset
@@ -174,7 +175,7 @@ class PathTracer:
                 progress(done, samples)
             if cancelled is not None and cancelled():
                 break
-        return self._resolve(sums, done, background)
+        return self.resolve(sums, done, background)
 
     def progressive(
         self,
@@ -186,21 +187,51 @@ class PathTracer:
     ) -> Iterator[Render]:
         """The image after one sample, and after ever larger passes up to `samples`; see `render`."""
         for sums, done in self._passes(camera, clips, samples, seed):
-            yield self._resolve(sums, done, background)
+            yield self.resolve(sums, done, background)
+
+    def blank(self, camera: Camera) -> torch.Tensor:
+        """(H, W, n) sums without any sample yet, for `add_samples`."""
+        import torch
+
+        from ..native.paths.arguments import SUMS
+
+        return torch.zeros(camera.height, camera.width, SUMS, device=self.device)
+
+    def add_samples(
+        self,
+        sums: torch.Tensor,
+        camera: Camera,
+        clips: Sequence[ClipPlane],
+        *,
+        first: int,
+        count: int,
+        seed: int = 0,
+        rows: tuple[int, int] | None = None,
+    ) -> None:
+        """Add `count` paths per pixel, from number `first` on, to the sums of a view (`blank`).
+
+        Args:
+            rows: first and end of the rows that get them, where the whole picture takes too long to be called off; such
+                bands have random numbers of their own.
+        """
+        import torch
+
+        from ..native.paths import operators  # noqa: F401  registers them
+
+        checkpoint()
+        low, high = rows or (0, camera.height)
+        part = camera if rows is None else replace(camera, cy=camera.cy - low, height=high - low)
+        scene = self._volume.scene(part, clips, self.preset)
+        shuffled = (seed + low * 0x9E3779B1) & 0x7FFFFFFF
+        torch.ops.gaussianmri.trace_(sums[low:high], scene, *self._volume.tensors(), shuffled, first, count)
 
     def _passes(
         self, camera: Camera, clips: Sequence[ClipPlane], samples: int, seed: int
     ) -> Iterator[tuple[torch.Tensor, int]]:
         """The kernel's sums, and the samples in them, after each pass."""
-        import torch
-
-        from ..native.paths import arguments, operators  # noqa: F401  registers them
-
         if samples < 1:
             raise GaussianMRIError(f"An image needs at least one sample per pixel, got {samples}.")
-        volume = self._volume
-        scene = volume.scene(camera, clips, self.preset)
-        sums = torch.zeros(camera.height, camera.width, arguments.SUMS, device=self.device)
+        sums = self.blank(camera)
         pixels = camera.height * camera.width
         # The first passes are short, so that something is there at once and a cancel is heard; a GPU's passes are
         # bounded as well, because displays watch how long a kernel runs.
@@ -209,13 +240,14 @@ class PathTracer:
         while done < samples:
             count = min(max(done, 1), longest, samples - done)
             begun = time.monotonic()
-            torch.ops.gaussianmri.trace_(sums, scene, *volume.tensors(), seed & 0x7FFFFFFF, done, count)
+            self.add_samples(sums, camera, clips, first=done, count=count, seed=seed)
             done += count
             # Of dense volumes each sample takes long, and a signal waits for the pass.
             longest = max(1, min(longest, int(count * _PASS_SECONDS / max(time.monotonic() - begun, 1e-6))))
             yield sums, done
 
-    def _resolve(self, sums: torch.Tensor, samples: int, background: Sequence[float]) -> Render:
+    def resolve(self, sums: torch.Tensor, samples: int, background: Sequence[float] = (0.0, 0.0, 0.0)) -> Render:
+        """The image that sums with `samples` paths per pixel are."""
         total = sums.cpu().numpy()
         hits = total[..., 3:4]
         each = np.maximum(hits, 1)

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import GaussianMRIError
 from ..geometry import transform_points
+from ..interruption import checkpoint
 from .camera import Camera
 from .clip import ClipPlane
 from .presets import Preset
@@ -166,9 +167,11 @@ def prepare(
     if not finite.all():
         part[~finite] = part[finite].min() if finite.any() else 0.0
     if preset.smoothing > 0:
-        from scipy.ndimage import gaussian_filter
+        from scipy.ndimage import gaussian_filter1d
 
-        part = gaussian_filter(part, blur[::-1], truncate=3.0, mode="nearest")
+        for axis, width in enumerate(blur[::-1]):
+            checkpoint()
+            part = gaussian_filter1d(part, width, axis, truncate=3.0, mode="nearest")
     affine = ijk_to_ras.copy()
     affine[:3, 3] = transform_points(ijk_to_ras, start)
 
@@ -180,6 +183,7 @@ def prepare(
         low, high = float(part.min()), float(part.max())
     step = (high - low) / 65535 if high > low else 1.0
     spacing = float(spacings.mean())
+    checkpoint()
     gradients, factors = _gradients(part, spacings, spacing, preset)
     np.subtract(part, low, out=part)
     np.divide(part, step, out=part)
@@ -191,6 +195,7 @@ def prepare(
     np.minimum(extinction, _MOST_COLLISIONS / float(spacings.min()), out=extinction)
     colour = srgb_to_linear(preset.transfer.colour_at(levels))
     table = np.concatenate([extinction, colour.ravel(), factors]).astype(np.float32)
+    checkpoint()
     majorants = _majorants(values, table[:LEVELS])
     if len(gradients):
         majorants *= _range_maximum(factors.astype(np.float32), *_cell_range(gradients))
@@ -255,6 +260,7 @@ def _visible_voxels(
     """First and last voxel (i, j, k) of the box of what can be seen."""
     spans: list[NDArray[np.bool_]] = [np.zeros(n, dtype=bool) for n in volume.shape]
     for k, image in enumerate(volume):
+        checkpoint()
         shown = (image > visible[0]) & (image < visible[1])
         if shown.any():
             spans[0][k] = True

@@ -14,6 +14,7 @@ import click
 from ..cinematic.options import LABELS, METHODS, STARTS
 from .app import advance, check_suffix, check_writable, common_options, output_option, progress_bar, table
 from .cinematic_dataset import dataset
+from .cinematic_picture import picture
 
 if TYPE_CHECKING:
     from ..cinematic.animation import Shot
@@ -26,6 +27,10 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 @click.group(short_help="Cinematic rendering that a plane cuts open.")
 def cinematic() -> None:
     """Path-traced quality in real time, cut open by a plane. Not for diagnosis.
+
+    \b
+    A picture at once:
+      gaussianmri cinematic picture head.nii.gz --clip 1 0 0 0 -o head.png
 
     \b
     Example, from a CT to a film of the head being cut open:
@@ -343,5 +348,5 @@ def export(file: Path, output: Path, plane: Path | None, clip: tuple[float, ...]
     click.echo(f"Written       {written} ({written.stat().st_size / 1e6:.1f} MB)")
 
 
-for command in (dataset, train, render, evaluate, export):
+for command in (picture, dataset, train, render, evaluate, export):
     cinematic.add_command(command)

@@ -36,6 +36,17 @@ def unit_vector(vector: ArrayLike, *, what: str = "vector") -> NDArray[np.float6
     return v / length
 
 
+def axis_of(start: ArrayLike, end: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    """The first point, the unit vector to the second and the mm between them."""
+    ends = np.asarray([start, end], dtype=np.float64)
+    if ends.shape != (2, 3) or not np.isfinite(ends).all():
+        raise GaussianMRIError(f"A line needs two points (3,) in RAS mm, got {np.shape(start)} and {np.shape(end)}.")
+    length = float(np.linalg.norm(ends[1] - ends[0]))
+    if length < 1e-6:
+        raise GaussianMRIError("The two points of the line are at one place; move one of them.")
+    return ends[0], (ends[1] - ends[0]) / length, length
+
+
 def transform_points(affine: ArrayLike, points: ArrayLike) -> NDArray[np.float64]:
     """Map `points` (..., 3) by `affine` (4, 4); float64 of the same shape."""
     matrix = np.asarray(affine, dtype=np.float64)

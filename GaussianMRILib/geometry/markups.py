@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
 from ..files import read_json, reading
-from .affine import LARGEST_POSITION_MM, LPS_RAS, unit_vector
-from .plane_sets import axis_of
+from .affine import LARGEST_POSITION_MM, LPS_RAS, axis_of, unit_vector
 
 Vector = NDArray[np.float64]
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import GaussianMRIError
-from .affine import check_spacing, unit_vector
+from .affine import axis_of, check_spacing, unit_vector
 from .plane import ImagePlane
 
 Vector = NDArray[np.float64]
@@ -205,14 +205,3 @@ def pair_of(spacing: Spacing) -> tuple[float, float] | None:
 def _upright_axes(center: Vector, normal: Vector) -> tuple[Vector, Vector]:
     x = ImagePlane.from_normal(center, normal).i_axis
     return x, np.cross(normal, x)
-
-
-def axis_of(start: ArrayLike, end: ArrayLike) -> tuple[Vector, Vector, float]:
-    """The first point, the unit vector to the second and the mm between them."""
-    ends = np.asarray([start, end], dtype=np.float64)
-    if ends.shape != (2, 3) or not np.isfinite(ends).all():
-        raise GaussianMRIError(f"A line needs two points (3,) in RAS mm, got {np.shape(start)} and {np.shape(end)}.")
-    length = float(np.linalg.norm(ends[1] - ends[0]))
-    if length < 1e-6:
-        raise GaussianMRIError("The two points of the line are at one place; move one of them.")
-    return ends[0], (ends[1] - ends[0]) / length, length

@@ -1,11 +1,11 @@
-"""Cinematic models in 3D views: behind everything else that the view draws, with its camera, cut by a plane of the scene."""
+"""Cinematic pictures in 3D views: behind all else that the view draws, with its camera, cut by a plane of the scene."""
 
 from __future__ import annotations
 
 import math
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +17,14 @@ from vtkmodules.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 from ..errors import GaussianMRIError
 from ..files import file_name
+from .jobs import Job
 from .planes import plane_from_slice_node, rectangle
 from .scene import all_or_nothing, described, in_scene, is_node, scene_of
 
 if TYPE_CHECKING:
     from ..cinematic.camera import Camera
     from ..cinematic.clip import ClipPlane
+    from ..cinematic.live import LivePicture
     from ..cinematic.model import CinematicModel
     from ..cinematic.presets import Preset
 
@@ -110,9 +112,10 @@ def preset_of_display(display_node: Any) -> Preset:
 
 
 class CinematicView:
-    """A cinematic model in a 3D view, drawn anew whenever the view is and something has changed.
+    """A cinematic model, or a volume by path tracing, in a 3D view; drawn anew when the view is and something has changed.
 
-    The picture is the view's background: markups and other actors of the scene are drawn over it.
+    The picture is the view's background: markups and other actors of the scene are drawn over it. A path-traced picture
+    (`live`) is coarse at first; a thread refines it while nothing moves, and a timer that calls `advance` shows that.
 
     Example:
         >>> renderer = threeDView.renderWindow().GetRenderers().GetFirstRenderer()   # doctest: +SKIP
@@ -120,9 +123,12 @@ class CinematicView:
 
     Args:
         renderer: vtkRenderer of the view.
-        model: what `GaussianMRILib.cinematic.load_model` returned.
+        model: what `GaussianMRILib.cinematic.load_model` returned; None with `live`.
         plane_node: markups plane or slice node that cuts, or None.
-        flipped: cut away the other side of the plane.
+        live: what `live_picture` returned, with or without a model of its own.
+        flipped: cut away the other side of `plane_node`.
+        more_planes: markups planes that cut as well; what all of them keep is shown. Splats know one plane: under several
+            the path tracer draws while something moves, too.
         most_pixels: drawn at most; the picture is enlarged to the view.
         schedule: has the view drawn soon (its `scheduleRender`); default: at once.
         changed: called after every new picture.
@@ -135,13 +141,20 @@ class CinematicView:
     def __init__(
         self,
         renderer: Any,
-        model: CinematicModel,
+        model: CinematicModel | None,
         plane_node: Any = None,
         flipped: bool = False,
         most_pixels: int = MOST_PIXELS,
         schedule: Callable[[], object] | None = None,
         changed: Callable[[], object] | None = None,
+        live: LivePicture | None = None,
+        more_planes: Sequence[Any] = (),
     ) -> None:
+        self.more_planes: list[Any] = []
+        self.live: LivePicture | None = None
+        self._job: Job | None = None
+        self._failed: str | None = None
+        self._version = 0
         self.model, self.plane_node, self.flipped = model, plane_node, flipped
         self.most_pixels = most_pixels
         self.milliseconds: float | None = None
@@ -155,32 +168,83 @@ class CinematicView:
         self._texture.SetInputData(self._image)
         self._texture.InterpolateOn()
         self._before = renderer.GetBackgroundTexture(), renderer.GetTexturedBackground()
+        self._refine(live)
         self.refresh()
         renderer.SetBackgroundTexture(self._texture)
         renderer.SetTexturedBackground(True)
         self._observe(renderer, vtk.vtkCommand.StartEvent, lambda *_: self.refresh())
-        self.follow(plane_node)
-        self.render()
+        self.follow(plane_node, more_planes=more_planes)
 
     @property
     def running(self) -> bool:
         return bool(self._observed)
 
-    def follow(self, plane_node: Any, flipped: bool | None = None) -> None:
-        """Be cut by another plane (None: by none)."""
-        kept = [(thing, tag) for thing, tag in self._observed if thing is not self.plane_node]
+    def follow(self, plane_node: Any, flipped: bool | None = None, more_planes: Sequence[Any] = ()) -> None:
+        """Be cut by another plane (None: by none), and by these further ones."""
+        old, new = ([x, *more] for x, more in ((self.plane_node, self.more_planes), (plane_node, more_planes)))
+        before = [node for node in old if node is not None]
         for thing, tag in self._observed:
-            if thing is self.plane_node:
+            if thing in before:
                 thing.RemoveObserver(tag)
-        self._observed = kept
-        self.plane_node = plane_node
+        self._observed = [(thing, tag) for thing, tag in self._observed if thing not in before]
+        self.plane_node, self.more_planes = plane_node, list(more_planes)
         self.flipped = self.flipped if flipped is None else flipped
-        if plane_node is not None:
+        for node in dict.fromkeys(node for node in new if node is not None):
             # A slice view that moves does not make 3D views render where it is not shown in them.
-            self._observe(plane_node, vtk.vtkCommand.ModifiedEvent, lambda *_: self.render())
-            if is_node(plane_node, "vtkMRMLMarkupsNode"):
-                self._observe(plane_node, plane_node.PointModifiedEvent, lambda *_: self.render())
+            self._observe(node, vtk.vtkCommand.ModifiedEvent, lambda *_: self.render())
+            if is_node(node, "vtkMRMLMarkupsNode"):
+                self._observe(node, node.PointModifiedEvent, lambda *_: self.render())
         self.render()
+
+    def _clips(self) -> list[ClipPlane]:
+        first = [clip_of_node(self.plane_node, self.flipped)] if in_scene(self.plane_node) else []
+        others = (node for node in self.more_planes if in_scene(node) and node is not self.plane_node)
+        clips = [*first, *map(clip_of_node, others)]
+        if self.live is None and len(clips) > 1:
+            raise GaussianMRIError("Splats alone are cut by one plane only; show the model's volume for several.")
+        return clips
+
+    def show(self, live: LivePicture | None) -> None:
+        """Show another volume, or the same one in another look."""
+        self._refine(live)
+        self.refresh()
+        self.render()
+
+    def advance(self) -> None:
+        """Give the thread that refines the picture a moment, and show what it has made; for a timer.
+
+        A thread of Python gets no time while Slicer's event loop runs.
+        """
+        job, live = self._job, self.live
+        if job is None or live is None:
+            return
+        if job.poll(0.01):
+            self._job = None
+            try:
+                job.result()
+            except GaussianMRIError as error:
+                self.problem = self._failed = str(error)
+            self._tell()
+        elif live.version != self._version:
+            picture = live.picture()
+            if picture is not None:
+                self._fill(picture)
+                self.render()
+                self._tell()
+
+    def _refine(self, live: LivePicture | None) -> None:
+        """Work on this picture from now on, and on no other."""
+        if self._job is not None:
+            self._job.cancel()
+        self.live, self._job, self._failed, self._drawn = live, None, None, None
+        if live is not None:
+
+            def work(job: Job) -> None:
+                while not job.cancelled:
+                    live.refine()
+
+            self._job = Job(work, "picture")
+            self._job.start()
 
     def render(self) -> None:
         """Have the view drawn."""
@@ -196,23 +260,36 @@ class CinematicView:
         """Make a new picture if camera, size, plane or model have changed since the last."""
         try:
             camera = camera_of_view(self._renderer, self.most_pixels)
-            clip = clip_of_node(self.plane_node, self.flipped) if in_scene(self.plane_node) else None
+            clips = self._clips()
         except GaussianMRIError as error:
             self.problem = str(error)
             return
-        self.problem = None
+        self.problem = self._failed
         state = (
-            camera.world_to_camera.tobytes(), camera.fx, camera.width, camera.height, id(self.model),
-            None if clip is None else (clip.normal.tobytes(), clip.offset),
+            camera.world_to_camera.tobytes(), camera.fx, camera.width, camera.height, id(self.model), id(self.live),
+            *((clip.normal.tobytes(), clip.offset) for clip in clips),
         )  # fmt: skip
         if state == self._drawn:
             return
         started = time.perf_counter()
-        picture = self.model.render(camera, clip).image.cpu().numpy()
-        _fill(self._image, picture)
-        self._texture.Modified()
+        try:
+            if self.live is not None:
+                self._fill(self.live.look(camera, clips))
+            elif self.model is not None:
+                self._fill(self.model.render(camera, clips[0] if clips else None).image.cpu().numpy())
+        except GaussianMRIError as error:  # as of too many planes
+            self.problem = str(error)
         self._drawn = state
         self.milliseconds = 1e3 * (time.perf_counter() - started)
+        self._tell()
+
+    def _fill(self, picture: NDArray[Any]) -> None:
+        if self.live is not None:
+            self._version = self.live.version
+        _fill(self._image, picture)
+        self._texture.Modified()
+
+    def _tell(self) -> None:
         if self._changed is not None:
             self._changed()
 
@@ -223,7 +300,8 @@ class CinematicView:
         return np.array(stored.reshape(rows, columns, 3)[::-1])
 
     def stop(self) -> None:
-        """Give the view its own background back."""
+        """Give the view its own background back, and end the thread."""
+        self._refine(None)
         observed, self._observed = self._observed, []
         for thing, tag in observed:
             thing.RemoveObserver(tag)

@@ -29,7 +29,7 @@ from .scene import (
 if TYPE_CHECKING:
     from ..stacks import SliceStack
 
-SLICE_THICKNESS, FRAME_OF_REFERENCE = "0018,0050", "0020,0052"
+SLICE_THICKNESS, FRAME_OF_REFERENCE, DICOM_MODALITY = "0018,0050", "0020,0052", "0008,0060"
 #: A transform that moves every pixel of a slice by the same affine map to within this (mm) does not bend it.
 FLAT_MM = 0.02
 

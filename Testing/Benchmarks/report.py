@@ -294,6 +294,15 @@ def cinematic_speed(summary: dict[str, Any]) -> str:
         row = summary["cinematic_view"]
         what = f"the same behind a volume's cut faces, a plane dragged in Slicer's 3D view, {row['size']} x {row['size']}"
         rows.append([what, f"{row['frames_per_second']:.0f} frames/s"])
+        for scan in row.get("volumes", ()):
+            what = f"{scan['scan']} ({scan['look']}) chosen in the module, {scan['size']} x {scan['size']}"
+            rows.append(
+                [
+                    what,
+                    f"first picture {scan['first_s']:.2f} s; {scan['samples']} paths {scan['rested_s']:.1f} s "
+                    f"({scan['rested_processor_s']:.1f} processor s); moving {scan['pictures_per_second']:.0f} pictures/s",
+                ]
+            )
     return markdown(["two threads", ""], rows)
 
 

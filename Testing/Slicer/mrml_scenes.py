@@ -144,7 +144,8 @@ def lattice_field(plain: int = 0) -> gm.GaussianField:
     lattice = GaussianLattice.covering(field.hulls[:1], axes)
     lattice = lattice.with_nodes(torch.randn(lattice.nodes.shape, generator=torch.Generator().manual_seed(0)))
     lattice = lattice.rounded(1 / 300)
-    views = tuple(SeriesView(lattice.rounded(step), axes[:, 2] / 0.45, 0.4, np.zeros(0)) for step in (1 / 200, 1 / 100))
+    places = np.array([0.0, 50, 100])
+    views = tuple(SeriesView(lattice.rounded(step), axes[:, 2] / 0.45, 0.4, places) for step in (1 / 200, 1 / 100))
     return replace(field, hulls=field.hulls[:1], lattice=lattice, views=views)
 
 

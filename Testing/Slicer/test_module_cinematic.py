@@ -18,6 +18,8 @@ import slicer
 from mrml_scenes import plane_node, volume_node
 from test_mrml_cinematic import coloured
 
+from GaussianMRILib.mrml.cinematic import clip_of_node
+
 MODULE = (
     Path(__file__).resolve().parents[2] / "GaussianMRI" / "GaussianMRICinematic" / "GaussianMRICinematic.py"
 )
@@ -63,7 +65,7 @@ def test_opening_the_panel_needs_no_torch(panel: Any) -> None:
 
 def test_every_parameter_of_the_panel_has_a_widget(panel: Any) -> None:
     connected = {w.property("SlicerParameterName") for w in vars(panel.ui).values()} - {None, ""}
-    assert connected == set(panel._parameterNode.allParameters) - {"look", "folder", "modelPath"}
+    assert connected == set(panel._parameterNode.allParameters) - {"look", "folder", "modelPath", "morePlanes"}
 
 
 def test_a_model_is_shown_and_cut_by_the_plane_that_is_dragged(app: Any, panel: Any, model: Path) -> None:
@@ -177,6 +179,119 @@ def test_the_look_of_volume_rendering_needs_a_display(app: Any, panel: Any, tmp_
     with pytest.raises(ValueError, match="no look"):
         panel.onApply()
     assert not panel.jobController.running and len(app.messages) == 1
+
+
+def test_a_volume_is_shown_at_once_without_a_model(app: Any, panel: Any) -> None:
+    from_the_front()
+    parameters = panel._parameterNode
+    parameters.samples, parameters.pixels = 4, 100
+    parameters.inputVolume = head(app.scene)
+    app.wait(30, until=lambda: panel._view is not None)
+    assert panel._view.model is None and panel._view.picture().max() > 60
+    app.wait(120, until=lambda: "4 of 4 paths" in panel.ui.viewLabel.text)
+    assert panel.ui.snapshotButton.enabled and panel.ui.addPlaneButton.enabled
+    whole = panel._view.picture()
+    # A denser look: the soft part of the ball is hidden. The same view goes on.
+    view = panel._view
+    panel.ui.lookSelector.setCurrentText("CT soft tissue")
+    assert panel._view is view
+    app.wait(120, until=lambda: "4 of 4 paths" in panel.ui.viewLabel.text)
+    assert np.abs(view.picture().astype(float) - whole).mean() > 2
+    panel.ui.addPlaneButton.click()
+    np.testing.assert_allclose(parameters.plane.GetCenter(), (0, 0, 0), atol=4)
+    panel.ui.addPlaneButton.click()
+    assert len(parameters.morePlanes) == 1 and len(panel._view._clips()) == 2
+    away = 200 if clip_of_node(parameters.plane).normal[1] < 0 else -200
+    parameters.plane.SetCenter(0, away, 0)  # all of the ball lies on the side that goes
+    panel._view.refresh()
+    assert "nothing is left" in panel.ui.viewLabel.text
+    parameters.flip = True
+    panel._view.refresh()
+    assert "nothing is left" not in panel.ui.viewLabel.text
+    panel.ui.showCheckBox.checked = False
+    assert panel._view is None and not panel.ui.addPlaneButton.enabled and not panel._timer.active
+
+
+def test_what_changes_in_the_scene_changes_the_picture(app: Any, panel: Any) -> None:
+    from_the_front()
+    parameters = panel._parameterNode
+    parameters.samples, parameters.pixels = 2, 80
+    volume = head(app.scene)
+    parameters.inputVolume = volume
+    app.wait(60, until=lambda: "2 of 2 paths" in panel.ui.viewLabel.text)
+    first = panel._view.live
+    slicer.util.updateVolumeFromArray(volume, np.full((24, 24, 24), 700.0, np.float32))
+    app.wait(60, until=lambda: "one value" in panel.ui.viewLabel.text)
+    pixels = np.full((24, 24, 24), -1000.0, np.float32)
+    pixels[12:] = 700
+    slicer.util.updateVolumeFromArray(volume, pixels)
+    app.wait(60, until=lambda: "2 of 2 paths" in panel.ui.viewLabel.text)
+    assert panel._view.live is not first
+    picture = panel._view.picture().sum(-1) > 60
+    assert picture[: len(picture) // 2 - 2].any() and not picture[len(picture) // 2 + 6 :].any()
+    app.scene.RemoveNode(volume)
+    app.process()
+    assert panel._view is None and not panel._timer.active
+
+
+def test_a_volume_that_cannot_be_shown_is_told(app: Any, panel: Any) -> None:
+    slicer.util.updateVolumeFromArray(volume := head(app.scene), np.full((8, 8, 8), 5.0, np.float32))
+    panel._parameterNode.inputVolume = volume
+    app.wait(30, until=lambda: "one value only" in panel.ui.viewLabel.text)
+    assert panel._view is None and not app.messages
+
+
+def test_the_view_is_given_back_on_leaving_the_module_and_with_the_scene(app: Any, panel: Any) -> None:
+    from_the_front()
+    before = app.pixels("3D").copy()
+    panel._parameterNode.inputVolume = head(app.scene)
+    app.wait(30, until=lambda: panel._view is not None)
+    job = panel._view._job
+    assert np.abs(app.pixels("3D").astype(float) - before).max() > 60
+    panel.exit()
+    np.testing.assert_allclose(app.pixels("3D"), before, atol=2)
+    assert job.wait(5) and not panel._timer.active
+    panel.enter()
+    job = panel._view._job
+    app.close_scene()
+    assert panel._view is None and job.wait(5)
+
+
+def test_splats_move_and_the_volume_s_own_light_rests(app: Any, panel: Any, model: Path) -> None:
+    from_the_front()
+    parameters = panel._parameterNode
+    parameters.samples, parameters.pixels = 8, 100
+    parameters.plane = plane_node(app.scene, (0, 0, 200), (1, 0, 0), (0, 1, 0))
+    parameters.inputVolume, parameters.modelPath = head(app.scene), str(model)
+    app.wait(30, until=lambda: panel._view is not None and panel._view.live is not None)
+    view = panel._view
+    assert view.model is not None and view.live.model is view.model
+    view.refresh()
+    moving = view.picture().astype(float)
+    assert (moving[..., 0] - moving[..., 1]).max() > 150  # the red ball
+    app.wait(120, until=lambda: "8 of 8 paths" in panel.ui.viewLabel.text)
+    assert "splats" in panel.ui.viewLabel.text
+    resting = view.picture().astype(float)
+    assert (resting[..., 0] - resting[..., 1]).max() < 125  # bone
+    other = head(app.scene)
+    matrix = slicer.util.arrayFromVTKMatrix(transform_of(other, 900.0))
+    assert matrix[0, 3] == 900.0
+    parameters.inputVolume = other
+    app.wait(30, until=lambda: "another place" in panel.ui.viewLabel.text)
+    assert panel._view is not None and panel._view.live is None
+    assert panel._view.picture()[..., 0].max() > 200  # the model alone
+
+
+def transform_of(node: Any, right: float) -> Any:
+    """Move a node to the right by a transform, whose matrix is returned."""
+    import vtk
+
+    matrix = vtk.vtkMatrix4x4()
+    matrix.SetElement(0, 3, right)
+    transform = node.GetScene().AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    transform.SetMatrixTransformToParent(matrix)
+    node.SetAndObserveTransformNodeID(transform.GetID())
+    return matrix
 
 
 @pytest.mark.slow

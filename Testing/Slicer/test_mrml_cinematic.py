@@ -15,7 +15,8 @@ pytest.importorskip(
 
 import slicer
 import torch
-from mrml_scenes import plane_node, put_under_warp
+import vtk
+from mrml_scenes import plane_node, put_under_warp, volume_node
 
 from GaussianMRILib import GaussianMRIError
 from GaussianMRILib.cinematic.cut_face import CutFace
@@ -31,6 +32,14 @@ from GaussianMRILib.mrml.cinematic import (
     preset_of_display,
     snapshot,
 )
+from GaussianMRILib.mrml.cinematic_live import (
+    bring_into_view,
+    default_preset,
+    live_picture,
+    state_of,
+    take_back,
+)
+from GaussianMRILib.mrml.jobs import end_jobs
 
 
 def coloured(places: dict[str, tuple[float, float, float]]) -> CinematicModel:
@@ -208,6 +217,147 @@ def test_the_look_of_volume_rendering_becomes_a_preset(app: Any) -> None:
     assert transfer.unit_distance == 2.5
     np.testing.assert_allclose(transfer.opacity_at([100, 275, 500]), [0, 0.4, 0.8], atol=1e-6)
     np.testing.assert_allclose(transfer.colour_at(350), [0.75, 0.5, 0.3125], atol=1e-6)
+
+
+def box(scene: Any, middle: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Any:
+    """A volume node: a grey box of 60 mm, 2 mm voxels, in air."""
+    pixels = np.full((40, 40, 40), -1000.0, np.float32)
+    pixels[5:35, 5:35, 5:35] = 800
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    affine[:3, 3] = np.array(middle) - 39
+    return volume_node(scene, pixels, affine, "box")
+
+
+def rested(app: Any, cinematic: CinematicView, samples: int) -> np.ndarray:
+    def done() -> bool:
+        cinematic.advance()
+        return cinematic.live is not None and cinematic.live.done >= samples
+
+    app.wait(120, until=done)
+    cinematic.advance()
+    return cinematic.picture()
+
+
+def test_a_volume_is_shown_at_once_and_refined_while_nothing_moves(app: Any, view: Any) -> None:
+    volume = box(app.scene)
+    preset = default_preset(volume)
+    assert preset.name == "CT bone"
+    live = live_picture(volume, preset, samples=8)
+    cinematic = CinematicView(view, None, most_pixels=120 * 120, live=live)
+    first = cinematic.picture()
+    assert first.max() > 60 and live.done == 0
+    picture = rested(app, cinematic, 8)
+    rows, columns = picture.shape[:2]
+    assert rows * columns == pytest.approx(120 * 120, rel=0.03)
+    inside = picture.sum(-1) > 60
+    # The front face is 30 mm nearer than the focal point, 270 mm away.
+    height = 60 / (2 * 270 * np.tan(np.radians(15))) * rows
+    assert inside[:, columns // 2].sum() == pytest.approx(height, abs=3)
+    assert not inside[0].any() and not inside[:, 0].any()
+    before = cinematic.live.version
+    view.GetRenderWindow().Render()
+    assert live.version == before  # nothing moved, so nothing is drawn again
+    view.GetActiveCamera().Azimuth(30)
+    view.GetRenderWindow().Render()
+    assert live.done == 0 and live.version > before
+    cinematic.stop()
+
+
+def test_several_planes_keep_what_each_of_them_keeps(app: Any, view: Any) -> None:
+    live = live_picture(box(app.scene), default_preset(box(app.scene)), samples=16)
+    left = plane_node(app.scene, (0, 0, 0), (0, 1, 0), (0, 0, 1))  # normal to the right: that side goes
+    up = plane_node(app.scene, (0, 0, 0), (1, 0, 0), (0, 1, 0))  # normal upwards
+    cinematic = CinematicView(view, None, left, most_pixels=100 * 100, live=live, more_planes=[up])
+    assert clip_of_node(left).normal[0] > 0.99 and clip_of_node(up).normal[2] > 0.99
+    seen = rested(app, cinematic, 16).sum(-1) > 40
+    rows, columns = seen.shape
+    middle = slice(rows // 2 + 3, rows // 2 + 12), slice(columns // 2 + 3, columns // 2 + 12)
+    assert seen[middle].mean() > 0.95  # low and on the patient's left, on the right of the picture
+    assert not seen[: rows // 2 - 6].any() and not seen[:, : columns // 2 - 6].any()
+    cinematic.follow(left, flipped=True, more_planes=[up])
+    seen = rested(app, cinematic, 16).sum(-1) > 40
+    assert not seen[: rows // 2 - 6].any() and not seen[:, columns // 2 + 6 :].any() and seen.any()
+    up.SetCenter(0, 0, -80)  # below the box
+    view.GetRenderWindow().Render()
+    assert live.nothing
+    cinematic.stop()
+    alone = CinematicView(view, coloured({"red": (0.0, 0.0, 0.0)}), left, more_planes=[up])
+    assert "one plane only" in (alone.problem or "")
+    alone.stop()
+
+
+def test_a_stopped_view_ends_its_thread_and_so_does_the_end_of_the_module(app: Any, view: Any) -> None:
+    volume = box(app.scene)
+    for end in (lambda view: view.stop(), lambda view: end_jobs(5)):
+        cinematic = CinematicView(view, None, live=live_picture(volume, default_preset(volume), samples=4000))
+        job = cinematic._job
+        assert job is not None and job._thread.is_alive()
+        end(cinematic)
+        assert job.wait(5)
+        cinematic.stop()
+
+
+def test_the_state_of_a_picture_is_that_of_its_nodes(app: Any) -> None:
+    volume = box(app.scene)
+    roi = app.scene.AddNewNodeByClass("vtkMRMLMarkupsROINode")
+    roi.SetCenter(0, 0, 0)
+    roi.SetSize(30, 30, 30)
+    display = app.scene.AddNewNodeByClass("vtkMRMLGPURayCastVolumeRenderingDisplayNode")
+    display.SetAndObserveVolumePropertyNodeID(app.scene.AddNewNodeByClass("vtkMRMLVolumePropertyNode").GetID())
+    seen = [state_of(volume, roi, display)]
+    assert state_of(volume, roi, display) == seen[0]
+    transform = app.scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    matrix = vtk.vtkMatrix4x4()
+    matrix.SetElement(0, 3, 12)
+    transform.SetMatrixTransformToParent(matrix)
+    for change in (
+        lambda: roi.SetSize(30, 30, 40),
+        lambda: slicer.util.updateVolumeFromArray(volume, np.ones((9, 9, 9))),
+        lambda: display.GetVolumePropertyNode().GetScalarOpacity().AddPoint(100, 0.5),
+        lambda: volume.SetAndObserveTransformNodeID(transform.GetID()),
+    ):
+        change()
+        assert state_of(volume, roi, display) not in seen
+        seen.append(state_of(volume, roi, display))
+
+
+def test_a_volume_under_a_transform_and_in_a_region_is_where_it_is_in_the_world(app: Any) -> None:
+    volume = box(app.scene)
+    transform = app.scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    matrix = vtk.vtkMatrix4x4()
+    matrix.SetElement(0, 3, 50)
+    transform.SetMatrixTransformToParent(matrix)
+    volume.SetAndObserveTransformNodeID(transform.GetID())
+    np.testing.assert_allclose(live_picture(volume, default_preset(volume)).centre, (50, 0, 0), atol=4)
+    roi = app.scene.AddNewNodeByClass("vtkMRMLMarkupsROINode")
+    roi.SetCenter(70, 0, 0)
+    roi.SetSize(10, 10, 10)
+    live = live_picture(volume, default_preset(volume), roi)
+    np.testing.assert_allclose(live.centre, (70, 0, 0), atol=8)
+    roi.SetCenter(700, 0, 0)
+    with pytest.raises(GaussianMRIError, match="outside"):
+        live_picture(volume, default_preset(volume), roi)
+    put_under_warp(app.scene, volume)
+    with pytest.raises(GaussianMRIError, match="not linear"):
+        live_picture(volume, default_preset(box(app.scene)))
+
+
+def test_a_camera_that_does_not_see_the_volume_is_moved_and_put_back(app: Any, view: Any) -> None:
+    near = live_picture(box(app.scene), default_preset(box(app.scene)))
+    assert bring_into_view(view, near) is None
+    far = live_picture(box(app.scene, (0.0, 0.0, 400.0)), default_preset(box(app.scene)))
+    camera = view.GetActiveCamera()
+    before = camera.GetPosition(), camera.GetFocalPoint()
+    moved = bring_into_view(view, far)
+    np.testing.assert_allclose(camera.GetFocalPoint(), far.centre)
+    assert bring_into_view(view, far) is None  # it sees it now
+    take_back(view, moved)
+    assert (camera.GetPosition(), camera.GetFocalPoint()) == before
+    moved = bring_into_view(view, far)
+    camera.Azimuth(10)
+    turned = camera.GetPosition()
+    take_back(view, moved)
+    assert camera.GetPosition() == turned  # the user's own view stays
 
 
 def test_a_snapshot_is_a_volume_that_keeps_its_pixels(app: Any, tmp_path: Path) -> None:

@@ -37,6 +37,27 @@ elif sys.argv[3] == "cleanup":
     assert end_jobs()
 print("LEAVES", time.process_time(), job.describe(), flush=True)
 """
+LIVE = """
+import sys, time
+import numpy as np
+sys.path.insert(0, sys.argv[1])
+from GaussianMRILib.cinematic import LivePicture, find_preset
+from GaussianMRILib.mrml.jobs import Job, end_jobs
+volume = np.random.default_rng(0).gamma(2, 300, (200, 160, 160)).astype(np.float32)
+live = LivePicture(volume, np.eye(4), find_preset("MR head"))
+live.look(live.camera(size=512))
+def work(job):
+    while not job.cancelled:
+        live.refine()
+job = Job(work, "picture")
+job.start()
+time.sleep(float(sys.argv[2]))
+if sys.argv[3] == "cancel":
+    job.cancel()
+elif sys.argv[3] == "cleanup":
+    assert end_jobs()
+print("LEAVES", time.process_time(), live.done, flush=True)
+"""
 #: Processor seconds, of both cores together, that a fit may go on after it was called off, and Python's own end.
 MOST = 3.0
 
@@ -47,12 +68,12 @@ def spent() -> float:
     return float(usage.ru_utime + usage.ru_stime)
 
 
-def leave(moment: float, how: str) -> float:
-    """End an interpreter `moment` seconds after a fit began; processor seconds that it took to end.
+def leave(moment: float, how: str, program: str = FIT) -> float:
+    """End an interpreter `moment` seconds after a fit, or other work, began; processor seconds that it took to end.
 
     Not seconds on the clock: those depend on what else the computer does.
     """
-    command = [sys.executable, "-c", FIT, str(ROOT), str(moment), how]
+    command = [sys.executable, "-c", program, str(ROOT), str(moment), how]
     before = spent()
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, f"{moment} s, {how}: {done.returncode} {done.stdout} {done.stderr}"
@@ -64,6 +85,12 @@ def leave(moment: float, how: str) -> float:
 @pytest.mark.parametrize("how", ["quit", "cancel", "cleanup"])
 def test_a_process_ends_well_while_it_fits(how: str) -> None:
     assert leave(2.5, how) < MOST
+
+
+@pytest.mark.parametrize("moment", [0.1, 2.0])  # while the volume is prepared, and while bands are traced
+@pytest.mark.parametrize("how", ["quit", "cleanup"])
+def test_a_process_ends_well_while_a_picture_is_refined(moment: float, how: str) -> None:
+    assert leave(moment, how, LIVE) < MOST
 
 
 @pytest.mark.slow

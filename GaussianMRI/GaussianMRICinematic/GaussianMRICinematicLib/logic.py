@@ -17,8 +17,8 @@ from slicer import (
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
-#: Stands for the look of the volume in the Volume Rendering module.
-FROM_DISPLAY = "Volume Rendering"
+#: Stand for the look that fits the volume's modality, and for that of the volume in the Volume Rendering module.
+AUTOMATIC, FROM_DISPLAY = "By modality", "Volume Rendering"
 
 
 class Quality(Menu):
@@ -37,7 +37,7 @@ class GaussianMRICinematicParameterNode:
     """What the user chose in the panel; saved with the scene, the path of the model included."""
 
     inputVolume: vtkMRMLScalarVolumeNode
-    look: str = "CT bone"
+    look: str = AUTOMATIC
     region: vtkMRMLMarkupsROINode
     quality: Quality = Quality.quick
     frames: Annotated[int, WithinRange(10, 10000)] = 330
@@ -47,18 +47,21 @@ class GaussianMRICinematicParameterNode:
 
     modelPath: str = ""
     show: bool = True
+    samples: Annotated[int, WithinRange(1, 4096)] = 64
     plane: vtkMRMLMarkupsPlaneNode
     sliceView: vtkMRMLSliceNode
     flip: bool = False
+    morePlanes: list[vtkMRMLMarkupsPlaneNode]
     pixels: Annotated[int, WithinRange(64, 4096)] = 512
 
 
 class GaussianMRICinematicLogic(PanelLogic):
-    """Cinematic models of volumes, without a panel.
+    """Cinematic pictures and models of volumes, without a panel.
 
     Example::
 
       logic = slicer.modules.gaussianmricinematic.widgetRepresentation().self().logic
+      view = logic.showPicture(live=logic.livePicture(volumeNode))
       path = logic.makeModel(volumeNode, "CT bone", "/path/to/folder")
       view = logic.showModel(path, planeNode)
     """
@@ -68,27 +71,29 @@ class GaussianMRICinematicLogic(PanelLogic):
     MODEL, JOB, LOG = "model.ply", "job.json", "log.txt"
 
     def lookNames(self):
-        """Names of looks: that of Volume Rendering, and the presets."""
+        """Names of looks: by modality, that of Volume Rendering, and the presets."""
         from GaussianMRILib.cinematic.presets import presets
 
-        return [FROM_DISPLAY, *sorted(presets())]
+        return [AUTOMATIC, FROM_DISPLAY, *sorted(presets())]
 
     def preset(self, volumeNode, look):
         """A look by its name as `GaussianMRILib.cinematic.presets.Preset`."""
         from GaussianMRILib.cinematic.presets import find_preset
         from GaussianMRILib.mrml.cinematic import preset_of_display
+        from GaussianMRILib.mrml.cinematic_live import default_preset, rendering_display
 
+        if look == AUTOMATIC:
+            return default_preset(volumeNode)
         if look != FROM_DISPLAY:
             return find_preset(look)
-        displays = [volumeNode.GetNthDisplayNode(n) for n in range(volumeNode.GetNumberOfDisplayNodes())]
-        found = [node for node in displays if node and node.IsA("vtkMRMLVolumeRenderingDisplayNode")]
-        if not found:
+        display = rendering_display(volumeNode)
+        if display is None:
             raise ValueError(
                 _(
                     "'{name}' has no look in the Volume Rendering module yet; show it there first, or choose a preset."
                 ).format(name=volumeNode.GetName())
             )
-        return preset_of_display(found[0])
+        return preset_of_display(display)
 
     def makeModel(self, volumeNode, look, folder, **options):
         """Make a model and wait for it; the application stays responsive meanwhile.
@@ -164,34 +169,77 @@ class GaussianMRICinematicLogic(PanelLogic):
             command, Path(folder, self.LOG), Path(folder, self.MODEL), environment={"PYTHONPATH": paths}
         )
 
-    def showModel(self, path, planeNode=None, flipped=False, mostPixels=512, changed=None, view=0):
-        """Show a model in a 3D view, cut by a markups plane or slice view.
+    def livePicture(self, volumeNode, look=AUTOMATIC, region=None, samples=64, model=None):
+        """A volume as a path-traced picture that is there at once and becomes finer while nothing moves.
 
+        :param look: name of a look, see `lookNames`; a model with the volume's cut faces has its own.
+        :param region: markups ROI node outside which nothing is shown, or None.
+        :param samples: paths per pixel of the finished picture.
+        :param model: `GaussianMRILib.cinematic.CinematicModel` of this volume, shown while something moves.
+        :return: `GaussianMRILib.cinematic.LivePicture` for `showPicture`.
+        """
+        from GaussianMRILib.mrml.cinematic_live import live_picture
+
+        preset = model.face.preset if model is not None and model.face else self.preset(volumeNode, look)
+        return live_picture(volumeNode, preset, region, model=model, samples=samples)
+
+    def pictureState(self, volumeNode, look=AUTOMATIC, region=None):
+        """What differs once `livePicture` of the same arguments would show something else."""
+        from GaussianMRILib.mrml.cinematic_live import rendering_display, state_of
+
+        display = rendering_display(volumeNode) if look == FROM_DISPLAY else None
+        return (look, *state_of(volumeNode, region, display))
+
+    def showModel(self, path, planeNode=None, flipped=False, mostPixels=512, changed=None, view=0):
+        """Show a model in a 3D view, cut by a markups plane or slice view; see `showPicture`."""
+        from GaussianMRILib.cinematic import load_model
+
+        return self.showPicture(load_model(path), None, planeNode, flipped, mostPixels, changed, view)
+
+    def showPicture(
+        self, model=None, live=None, planeNode=None, flipped=False, mostPixels=512, changed=None, view=0, morePlanes=()
+    ):
+        """Show a model or a volume in a 3D view, cut by a markups plane or slice view.
+
+        :param live: what `livePicture` returned, or None; a timer has to call the view's `advance`.
+        :param mostPixels: side of the square that has as many pixels as are drawn at most.
         :param view: number of the 3D view.
+        :param morePlanes: markups planes that cut as well; what all planes keep is shown.
         :return: `GaussianMRILib.mrml.cinematic.CinematicView`; keep it, and `stop()` it.
         """
-        from GaussianMRILib.cinematic import load_model
         from GaussianMRILib.mrml.cinematic import CinematicView
 
         threeDView = slicer.app.layoutManager().threeDWidget(view).threeDView()
-        renderer = threeDView.renderWindow().GetRenderers().GetFirstRenderer()
-        model = load_model(path)
         return CinematicView(
-            renderer, model, planeNode, flipped, mostPixels**2, threeDView.scheduleRender, changed
+            self.renderer(view),
+            model,
+            planeNode,
+            flipped,
+            mostPixels**2,
+            threeDView.scheduleRender,
+            changed,
+            live,
+            morePlanes,
         )
 
-    def addPlane(self, model):
-        """A markups plane through the middle of a model, with handles to drag."""
-        import numpy as np
+    @staticmethod
+    def renderer(view=0):
+        """The vtkRenderer of a 3D view."""
+        threeDView = slicer.app.layoutManager().threeDWidget(view).threeDView()
+        return threeDView.renderWindow().GetRenderers().GetFirstRenderer()
 
+    def addPlane(self, center, side):
+        """A markups plane with handles to drag.
+
+        :param center: RAS, mm.
+        :param side: mm.
+        """
         from GaussianMRILib.geometry import ImagePlane
         from GaussianMRILib.mrml import plane_to_node
         from GaussianMRILib.mrml.planes import show_handles
 
-        side = float(model.unit)
-        plane = ImagePlane.from_axes(
-            np.asarray(model.center), [-1, 0, 0], [0, 0, -1], spacing=(side / 100, side / 100), shape=(100, 100)
-        )
+        spacing = (float(side) / 100, float(side) / 100)
+        plane = ImagePlane.from_axes(center, [-1, 0, 0], [0, 0, -1], spacing=spacing, shape=(100, 100))
         node = plane_to_node(plane, scene=slicer.mrmlScene, name=_("Cut"))
         show_handles(node, fill=0.0)
         return node

@@ -1,0 +1,110 @@
+"""One path-traced picture of a volume, without any training."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..errors import GaussianMRIError
+from .clip import ClipPlane
+from .denoise import available, denoise, require
+from .presets import Preset, default_look, find_preset
+from .tracer import PathTracer, Render, Roi
+
+
+def check_volume(volume: ArrayLike) -> NDArray[Any]:
+    """The voxels, if there is something to see in them.
+
+    Raises:
+        GaussianMRIError: colour or complex voxels, not three axes, or one value only.
+    """
+    values = np.asarray(volume)
+    if values.ndim == 4 and values.shape[-1] in (2, 3, 4):
+        raise GaussianMRIError(
+            f"The volume has {values.shape[-1]} values in each voxel (colour or vectors); give one of one number each."
+        )
+    if values.ndim != 3 or values.dtype.kind not in "biuf":
+        raise GaussianMRIError(f"A volume needs three axes of real numbers, got {values.shape} of {values.dtype}.")
+    few = values.reshape(-1)[:: max(1, values.size // 100_000)]
+    if not (_varies(few) or _varies(values)):
+        raise GaussianMRIError("The volume has one value only, so there is nothing to see. Choose another volume.")
+    return values
+
+
+def _varies(values: NDArray[Any]) -> bool:
+    finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+    return finite.size > 0 and bool(finite.min() != finite.max())
+
+
+def render_picture(
+    volume: ArrayLike,
+    ijk_to_ras: ArrayLike,
+    preset: Preset | str | None = None,
+    clips: Sequence[ClipPlane] = (),
+    *,
+    roi: Roi | None = None,
+    size: int | tuple[int, int] = 512,
+    samples: int = 64,
+    azimuth: float = 30.0,
+    elevation: float = 15.0,
+    zoom: float = 1.0,
+    fov_degrees: float = 30.0,
+    denoised: bool | None = None,
+    background: Sequence[float] = (0.0, 0.0, 0.0),
+    seed: int = 0,
+    device: str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Render:
+    """A volume as a camera on a sphere round it sees it, cut open by planes.
+
+    Args:
+        volume: (K, J, I), any real dtype.
+        ijk_to_ras: (4, 4) mm; a shear and left-handed axes are allowed.
+        preset: the look, or its name; None: by the volume (`default_look`).
+        clips: planes whose kept sides are intersected; at most ten.
+        roi: box (RAS, mm): lowest and highest corner.
+        size: pixels: one number for a square, or (width, height).
+        samples: paths per pixel.
+        azimuth: degrees from the patient's front towards the patient's left.
+        elevation: degrees upwards.
+        zoom: 1: all of it is seen, whatever the direction.
+        fov_degrees: vertical field of view.
+        denoised: None: where the denoiser is installed.
+        background: red, green, blue, 0..1 as displayed.
+        progress: called with samples done and wanted, some times a second.
+        cancelled: asked between passes; when it says yes the picture so far is returned.
+
+    Raises:
+        GaussianMRIError: nothing to see of the volume, region or planes, too many planes, or no denoiser.
+
+    Example:
+        >>> cut = ClipPlane.from_point((0, 0, 40), (0, 0, 1))                        # doctest: +SKIP
+        >>> render_picture(volume, ijk_to_ras, "CT bone", [cut], size=1024).image    # doctest: +SKIP
+    """
+    values = check_volume(volume)
+    if denoised:
+        require()
+    look = preset if isinstance(preset, Preset) else find_preset(preset or default_look(values))
+    tracer = PathTracer(values, ijk_to_ras, look, roi=roi, device=device)
+    for clip in clips:
+        along = tracer.corners @ clip.normal
+        if along.min() >= clip.offset:
+            raise GaussianMRIError(
+                f"The plane {f'of {clip.file} ' if clip.file else ''}leaves nothing of the volume, which lies from "
+                f"{along.min():.0f} to {along.max():.0f} mm along the plane's normal: the plane's offset, "
+                f"{clip.offset:.0f} mm, must be larger, or its normal turned round."
+            )
+    camera = tracer.camera(azimuth, elevation, size, fov_degrees, zoom)
+    render = tracer.render(camera, clips, samples, seed=seed, progress=progress, cancelled=cancelled)
+    if clips and not render.alpha.any():
+        raise GaussianMRIError(
+            "The planes leave nothing of the volume that this camera sees; move them, or look from elsewhere."
+        )
+    if available() if denoised is None else denoised:
+        render = denoise(render, tracer.preset.exposure)
+    return dataclasses.replace(render, image=render.over(background))

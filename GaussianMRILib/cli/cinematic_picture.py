@@ -1,0 +1,132 @@
+"""`gaussianmri cinematic picture`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from .app import (
+    advance,
+    check_suffix,
+    check_writable,
+    common_options,
+    load_stacks,
+    output_option,
+    progress_bar,
+)
+
+AUTOMATIC = "auto"
+
+
+@click.command(short_help="A path-traced picture of a volume, at once.")
+@click.argument("volume", type=click.Path(path_type=Path))
+@output_option("PICTURE.png")
+@click.option(
+    "--preset", default=AUTOMATIC, show_default=True,
+    help="Name of a look, a Slicer volume property (.vp, .vp.json), or a JSON file of presets. auto: CT bone for a CT, "
+    "MR head for an MR.",
+)  # fmt: skip
+@click.option(
+    "--plane", "plane_files", multiple=True, type=click.Path(path_type=Path), metavar="FILE",
+    help="Cut by the first plane of this Slicer markups file (.mrk.json); the side its normal points to goes. Again for "
+    "more planes: what all of them keep is shown.",
+)  # fmt: skip
+@click.option(
+    "--clip", "clips", multiple=True, nargs=4, type=float, metavar="R A S OFFSET",
+    help="Cut by the plane with this normal (RAS) and offset along it in mm; again for more planes.",
+)  # fmt: skip
+@click.option(
+    "--roi", nargs=6, type=float, default=None, metavar="R0 R1 A0 A1 S0 S1",
+    help="Show only this box, RAS millimetres.",
+)  # fmt: skip
+@click.option("--azimuth", default=30.0, show_default=True, help="Degrees from the front to the patient's left.")
+@click.option("--elevation", default=15.0, show_default=True, help="Degrees above the axial plane.")
+@click.option(
+    "--zoom", type=click.FloatRange(0.01, 100), default=1.3, show_default=True,
+    help="1 fits the sphere round the volume in the picture.",
+)  # fmt: skip
+@click.option(
+    "--fov", type=click.FloatRange(1, 120), default=30.0, show_default=True, help="Vertical field of view, degrees."
+)
+@click.option(
+    "--size", default=(512, 512), show_default=True, nargs=2, type=click.IntRange(1, 16384), metavar="W H", help="Pixels."
+)
+@click.option(
+    "--samples", type=click.IntRange(1, 65536), default=64, show_default=True,
+    help="Paths per pixel; four times as many halve the noise.",
+)  # fmt: skip
+@click.option(
+    "--denoise/--no-denoise", "denoised", default=None,
+    help="Take the noise away (needs pyoidn).  [default: where pyoidn is installed]",
+)  # fmt: skip
+@click.option(
+    "--background", nargs=3, type=click.FloatRange(0, 1), default=(0.0, 0.0, 0.0), metavar="R G B",
+    help="Colour behind the volume, 0 to 1.  [default: black]",
+)  # fmt: skip
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda, or auto.")
+@common_options
+def picture(
+    volume: Path,
+    output: Path,
+    preset: str,
+    plane_files: tuple[Path, ...],
+    clips: tuple[tuple[float, float, float, float], ...],
+    roi: tuple[float, ...] | None,
+    azimuth: float,
+    elevation: float,
+    zoom: float,
+    fov: float,
+    size: tuple[int, int],
+    samples: int,
+    denoised: bool | None,
+    background: tuple[float, float, float],
+    seed: int,
+    device: str,
+) -> None:
+    """Path-trace one picture of VOLUME (NIfTI, NRRD, MetaImage or DICOM). Nothing is trained. Not for diagnosis.
+
+    \b
+    Examples:
+      gaussianmri cinematic picture head.nii.gz -o head.png
+      gaussianmri cinematic picture head.nii.gz --preset "CT soft tissue" --clip 1 0 0 0 --samples 256 -o cut.png
+      gaussianmri cinematic picture knee.nrrd --clip 1 0 0 20 --clip 0 0 1 35 -o corner.png
+    """
+    import numpy as np
+
+    from ..cinematic.animation import to_bytes, write_picture
+    from ..cinematic.clip import ClipPlane
+    from ..cinematic.dataset import regular_volume
+    from ..cinematic.picture import render_picture
+    from ..cinematic.presets import default_look, find_preset
+    from ..fitting.problem import choose_device
+
+    check_suffix(output, ".png")
+    check_writable(output, inputs=(volume, *plane_files))
+    planes = [*map(ClipPlane.from_markups, plane_files), *(ClipPlane(np.array(clip[:3]), clip[3]) for clip in clips)]
+    look = None if preset == AUTOMATIC else find_preset(preset)
+    stack = load_stacks([volume])[0]
+    values, matrix = regular_volume(stack)
+    if look is None:
+        look = find_preset(default_look(values, str((stack.source.get("contrast") or {}).get("modality") or "")))
+    box = None if roi is None else (roi[0::2], roi[1::2])
+    started = time.monotonic()
+    with progress_bar("Rendering") as bar:
+
+        def tell(done: int, wanted: int) -> None:
+            left = (time.monotonic() - started) * (wanted - done) / done
+            bar.set_postfix_str(f"about {left:.0f} s left", refresh=False)
+            advance(bar, done / wanted)
+
+        render = render_picture(
+            values, matrix, look, planes, roi=box, size=size, samples=samples, azimuth=azimuth, elevation=elevation,
+            zoom=zoom, fov_degrees=fov, denoised=denoised, background=background, seed=seed,
+            device=choose_device(device).type, progress=tell,
+        )  # fmt: skip
+    write_picture(output, to_bytes(render.image))
+    click.echo(f"Look          {look.name}")
+    click.echo(f"Samples       {render.samples} per pixel, {size[0]} x {size[1]} pixels")
+    click.echo(f"Time          {time.monotonic() - started:.1f} s")
+    click.echo(f"Written       {output}")

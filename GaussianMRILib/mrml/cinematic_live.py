@@ -1,0 +1,111 @@
+"""Volumes of the scene as path-traced pictures: what they depend on, and where the camera sees them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import slicer
+
+from ..errors import GaussianMRIError
+from .fitting import box_from_roi
+from .scene import ijk_to_ras, in_scene, matrix_to_world
+from .volumes import DICOM_MODALITY, check_scalar, dicom_value
+
+if TYPE_CHECKING:
+    from ..cinematic.live import LivePicture
+    from ..cinematic.model import CinematicModel
+    from ..cinematic.presets import Preset
+
+
+def rendering_display(volume_node: Any) -> Any:
+    """The volume's first vtkMRMLVolumeRenderingDisplayNode; None where the volume has none."""
+    displays = (volume_node.GetNthDisplayNode(n) for n in range(volume_node.GetNumberOfDisplayNodes()))
+    return next((node for node in displays if node and node.IsA("vtkMRMLVolumeRenderingDisplayNode")), None)
+
+
+def default_preset(volume_node: Any) -> Preset:
+    """The look of a volume that nobody has chosen one for: by its DICOM modality, else by its values.
+
+    Raises:
+        GaussianMRIError: no scalar volume.
+    """
+    from ..cinematic.presets import default_look, find_preset
+
+    check_scalar(volume_node)
+    return find_preset(default_look(slicer.util.arrayFromVolume(volume_node), dicom_value(volume_node, DICOM_MODALITY)))
+
+
+def live_picture(
+    volume_node: Any,
+    preset: Preset,
+    region_node: Any = None,
+    *,
+    model: CinematicModel | None = None,
+    samples: int = 64,
+) -> LivePicture:
+    """A volume node where it is in the world, for `CinematicView`.
+
+    Args:
+        volume_node: vtkMRMLScalarVolumeNode. Its voxels are copied, so the node may change afterwards.
+        region_node: markups ROI outside which nothing is shown; the upright box round it.
+        model: splats of this volume, shown while something moves.
+        samples: paths per pixel of the finished picture.
+
+    Raises:
+        GaussianMRIError: no scalar volume, nothing to see of it, a region outside it, or a transform that is not linear.
+    """
+    from ..cinematic.live import LivePicture
+
+    check_scalar(volume_node)
+    affine = matrix_to_world(volume_node) @ ijk_to_ras(volume_node)
+    roi = box_from_roi(region_node).T if in_scene(region_node) else None
+    values = np.array(slicer.util.arrayFromVolume(volume_node))  # the node may change while the thread reads them
+    return LivePicture(values, affine, preset, roi=roi, samples=samples, model=model)
+
+
+def state_of(volume_node: Any, region_node: Any = None, display_node: Any = None) -> tuple[Any, ...]:
+    """What differs once a picture of these nodes is out of date: their place, voxels, box and transfer functions."""
+    image = volume_node.GetImageData()
+    property_node = None if display_node is None else display_node.GetVolumePropertyNode()
+    try:
+        box = box_from_roi(region_node).tobytes() if in_scene(region_node) else None
+        place = (matrix_to_world(volume_node) @ ijk_to_ras(volume_node)).tobytes()
+    except GaussianMRIError as error:
+        return (volume_node.GetID(), str(error))
+    look = None if property_node is None else (property_node.GetID(), property_node.GetVolumeProperty().GetMTime())
+    return (volume_node.GetID(), None if image is None else image.GetMTime(), place, box, look)
+
+
+def bring_into_view(renderer: Any, live: LivePicture) -> tuple[Any, ...] | None:
+    """Move a view's camera so that it sees the whole volume from the front, unless it looks at the volume already.
+
+    Returns:
+        what `take_back` needs, or None where the camera was left alone.
+    """
+    camera = renderer.GetActiveCamera()
+    eye, target = np.array(camera.GetPosition()), np.array(camera.GetFocalPoint())
+    forward = (target - eye) / max(float(np.linalg.norm(target - eye)), 1e-9)
+    away = live.centre - eye
+    depth = float(away @ forward)
+    aside = float(np.linalg.norm(away - depth * forward))
+    opening = np.tan(np.radians(camera.GetViewAngle()) / 2)
+    seen = depth > live.radius and aside < depth * opening and 0.1 * depth * opening < live.radius
+    if seen:
+        return None
+    before = camera.GetPosition(), camera.GetFocalPoint(), camera.GetViewUp()
+    distance = live.radius / np.sin(np.radians(camera.GetViewAngle()) / 2)
+    camera.SetPosition(*(live.centre + np.array([0.0, distance, 0.0])))
+    camera.SetFocalPoint(*live.centre)
+    camera.SetViewUp(0, 0, 1)
+    renderer.ResetCameraClippingRange()
+    return *before, camera.GetPosition(), camera.GetFocalPoint(), camera.GetViewUp()
+
+
+def take_back(renderer: Any, moved: tuple[Any, ...] | None) -> None:
+    """Put the camera back where `bring_into_view` found it, unless the user has moved it since."""
+    camera = renderer.GetActiveCamera()
+    if moved is not None and moved[3:] == (camera.GetPosition(), camera.GetFocalPoint(), camera.GetViewUp()):
+        for put, value in zip((camera.SetPosition, camera.SetFocalPoint, camera.SetViewUp), moved, strict=False):
+            put(*value)
+        renderer.ResetCameraClippingRange()
