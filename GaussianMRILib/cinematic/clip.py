@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ class ClipPlane:
 
     normal: NDArray[np.float64]
     offset: float
+    _: KW_ONLY
     file: str = ""
 
     def __post_init__(self) -> None:
@@ -73,7 +74,7 @@ class ClipPlane:
 
     def flipped(self) -> ClipPlane:
         """The same plane with the other side kept."""
-        return ClipPlane(-self.normal, -self.offset, self.file)
+        return ClipPlane(-self.normal, -self.offset, file=self.file)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: normal and offset."""

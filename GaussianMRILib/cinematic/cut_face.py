@@ -85,6 +85,7 @@ class CutFace:
         image: Tensor,
         alpha: Tensor,
         depth: Tensor,
+        *,
         camera: Camera,
         plane: ClipPlane | None,
         side: int = 1,
@@ -131,7 +132,7 @@ class CutFace:
             )
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], device: torch.device | str = "cpu") -> CutFace:
+    def load(cls, path: str | os.PathLike[str], *, device: torch.device | str = "cpu") -> CutFace:
         """Read what `save` wrote.
 
         Raises:

@@ -36,7 +36,7 @@ _AGAIN = "Make the data set again."
 _OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DatasetOptions:
     """What to render; the defaults are those of "ClipGS" (MICCAI 2025) but for the image's size.
 
@@ -121,7 +121,7 @@ class Frame:
         return _read_picture(self.source) if isinstance(self.source, Path) else self.source.astype(np.float32)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class CinematicDataset:
     """Frames with what a model needs to know about them.
 
@@ -172,12 +172,12 @@ class CinematicDataset:
             )
         return cloud
 
-    def face(self, device: Any = "cpu") -> CutFace | None:
+    def face(self, *, device: Any = "cpu") -> CutFace | None:
         """Cut faces of the volume; None where the data set has none."""
         from .cut_face import CutFace
 
         path = self.folder / FACE
-        return CutFace.load(path, device) if path.is_file() else None
+        return CutFace.load(path, device=device) if path.is_file() else None
 
 
 def regular_volume(stack: SliceStack) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
@@ -204,7 +204,11 @@ def draw_view(tracer: PathTracer, options: DatasetOptions, index: int) -> tuple[
     generator = np.random.default_rng([options.seed, index])
     height, azimuth = generator.uniform(-1, 1), generator.uniform(-180, 180)
     camera = tracer.camera(
-        azimuth, float(np.degrees(np.arcsin(height))), options.size, options.fov_degrees, options.zoom
+        azimuth=azimuth,
+        elevation=float(np.degrees(np.arcsin(height))),
+        size=options.size,
+        fov_degrees=options.fov_degrees,
+        zoom=options.zoom,
     )
     normal = np.array([0.0, 0.0, 1.0])
     if options.planes == "any":
@@ -224,6 +228,7 @@ def make_dataset(
     folder: str | os.PathLike[str],
     volume: ArrayLike,
     ijk_to_ras: ArrayLike,
+    *,
     preset: Preset,
     options: DatasetOptions | None = None,
     roi: Roi | None = None,
@@ -255,7 +260,7 @@ def make_dataset(
         require()
     target = Path(folder)
     matrix = check_affine(ijk_to_ras, what="the volume's ijk_to_ras")
-    tracer = PathTracer(volume, matrix, preset, roi, device)
+    tracer = PathTracer(volume, matrix, preset, roi=roi, device=device)
     settings = _settings(np.asarray(volume), matrix, preset, options, tracer, roi)
     _claim(target, settings)
     if not (target / POINTS).is_file():
@@ -275,7 +280,7 @@ def make_dataset(
             if cancelled is not None and cancelled():
                 return None
             samples = options.samples if split == "train" else options.test_samples
-            render = tracer.render(camera, [plane], samples, seed=(options.seed * 7919 + index) & 0x7FFFFFFF)
+            render = tracer.render(camera, clips=[plane], samples=samples, seed=(options.seed * 7919 + index) & 0x7FFFFFFF)
             if options.denoise and split == "train":
                 render = denoise(render, tracer.preset.exposure)
             _write_picture(path, render)
@@ -385,7 +390,14 @@ def read_dataset(folder: str | os.PathLike[str]) -> CinematicDataset:
             )
         with reading(path, "a list of frames", _AGAIN):
             frames += _frames(root, split, _read_json(path), background)
-    return CinematicDataset(root, tuple(frames), np.stack([low, high]), background, fingerprint, facts)
+    return CinematicDataset(
+        folder=root,
+        frames=tuple(frames),
+        bounds=np.stack([low, high]),
+        background=background,
+        fingerprint=fingerprint,
+        facts=facts,
+    )
 
 
 def _frames(
@@ -402,7 +414,7 @@ def _frames(
         if os.path.isabs(name) or ".." in Path(name).parts:
             raise GaussianMRIError(f"The frame {name} does not lie in the data set.")
         yield Frame(
-            Camera(pose.astype(np.float64), fx, fy, cx, cy, width, height),
+            Camera(pose.astype(np.float64), fx=fx, fy=fy, cx=cx, cy=cy, width=width, height=height),
             None if plane is None else ClipPlane.from_dict(plane),
             split,
             name,

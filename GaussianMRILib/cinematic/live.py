@@ -167,7 +167,7 @@ class LivePicture:
         """The newest picture (H, W, 3), 0..1 as displayed, over black; fewer pixels than the camera has while moving."""
         return self._picture
 
-    def look(self, camera: Camera, clips: Sequence[ClipPlane] = ()) -> Image:
+    def look(self, camera: Camera, *, clips: Sequence[ClipPlane] = ()) -> Image:
         """The picture at once, from another place or under other planes.
 
         Args:
@@ -188,7 +188,7 @@ class LivePicture:
         self._woken.set()
         return base
 
-    def refine(self, patience: float = 0.1) -> bool:
+    def refine(self, *, patience: float = 0.1) -> bool:
         """One short piece of work, or a wait of `patience` seconds; whether the picture can still become better.
 
         Raises:
@@ -222,7 +222,7 @@ class LivePicture:
         """The picture of a movement: splats, or a few paths for each of fewer pixels."""
         if self.model is not None and len(clips) <= 1:
             # Over black, as the path tracer's.
-            drawn = self.model.render(camera, clips[0] if clips else None, (0.0, 0.0, 0.0))
+            drawn = self.model.render(camera, clips[0] if clips else None, background=(0.0, 0.0, 0.0))
             self._nothing = not bool(drawn.alpha.any())
             return np.asarray(drawn.image.clamp(0, 1).cpu().numpy(), dtype=np.float32)
         pixels = self.budget / (self._cost * MOVING_SAMPLES)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -66,6 +66,7 @@ class CinematicModel:
     splats: Splats
     center: np.ndarray
     unit: float
+    _: KW_ONLY
     visibility: str = "analytic"
     offsets: Tensor | None = None
     adjustment: Adjustment | None = None
@@ -93,7 +94,7 @@ class CinematicModel:
     def __len__(self) -> int:
         return len(self.splats)
 
-    def cut(self, plane: ClipPlane | None, splats: Splats | None = None) -> Cut:
+    def cut(self, plane: ClipPlane | None, *, splats: Splats | None = None) -> Cut:
         """What is left under `plane`, differentiable in the splats, offsets and network.
 
         Splats that a truncation hides have no gradient, so they are left out and neither adjusted nor drawn.
@@ -124,6 +125,7 @@ class CinematicModel:
         self,
         camera: Camera,
         plane: ClipPlane | None = None,
+        *,
         background: tuple[float, float, float] | None = None,
         side: int = 1,
     ) -> Rendering:
@@ -137,7 +139,7 @@ class CinematicModel:
         behind = self.background if background is None else background
         image, alpha, depth = rasterise(splats, camera, behind, weights=weights, clip=clip)[:3]
         if self.face is not None:
-            self.face.paint(image, alpha, depth, camera, plane, side)
+            self.face.paint(image, alpha, depth, camera=camera, plane=plane, side=side)
         return Rendering(image, alpha, depth)
 
     @torch.no_grad()

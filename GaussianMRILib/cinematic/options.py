@@ -27,7 +27,7 @@ DENSIFICATIONS = ("mcmc", "3dgs", "none")
 STARTS = ("volume", "random")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainOptions:
     """Settings of a training; the defaults are those of ClipGS but for the method and the densification.
 
@@ -106,7 +106,7 @@ class TrainOptions:
         except TypeError as error:
             raise GaussianMRIError(f"Training options: {error}.") from error
 
-    def scaled(self, splats: int | None = None, iterations: int | None = None) -> TrainOptions:
+    def scaled(self, *, splats: int | None = None, iterations: int | None = None) -> TrainOptions:
         """The same settings for another number of splats, or of iterations with all schedules in proportion."""
         changes: dict[str, Any] = {}
         if splats is not None:

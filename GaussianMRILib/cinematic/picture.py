@@ -43,9 +43,9 @@ def _varies(values: NDArray[Any]) -> bool:
 def render_picture(
     volume: ArrayLike,
     ijk_to_ras: ArrayLike,
+    *,
     preset: Preset | str | None = None,
     clips: Sequence[ClipPlane] = (),
-    *,
     roi: Roi | None = None,
     size: int | tuple[int, int] = 512,
     samples: int = 64,
@@ -99,8 +99,8 @@ def render_picture(
                 f"{along.min():.0f} to {along.max():.0f} mm along the plane's normal: the plane's offset, "
                 f"{clip.offset:.0f} mm, must be larger, or its normal turned round."
             )
-    camera = tracer.camera(azimuth, elevation, size, fov_degrees, zoom)
-    render = tracer.render(camera, clips, samples, seed=seed, progress=progress, cancelled=cancelled)
+    camera = tracer.camera(azimuth=azimuth, elevation=elevation, size=size, fov_degrees=fov_degrees, zoom=zoom)
+    render = tracer.render(camera, clips=clips, samples=samples, seed=seed, progress=progress, cancelled=cancelled)
     if clips and not render.alpha.any():
         raise GaussianMRIError(
             "The planes leave nothing of the volume that this camera sees; move them, or look from elsewhere."

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +91,7 @@ class Preset:
 
     name: str
     transfer: TransferFunction
+    _: KW_ONLY
     description: str = ""
     relative: bool = False
     percentiles: tuple[float, float] = (50.0, 99.5)

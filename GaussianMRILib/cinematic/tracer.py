@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -59,6 +59,7 @@ class Render:
     image: Image
     alpha: Image
     depth: Image
+    _: KW_ONLY
     radiance: Image
     albedo: Image
     normal: Image
@@ -98,6 +99,7 @@ class PathTracer:
         volume: ArrayLike,
         ijk_to_ras: ArrayLike,
         preset: Preset,
+        *,
         roi: Roi | None = None,
         device: str = "cpu",
     ) -> None:
@@ -128,6 +130,7 @@ class PathTracer:
 
     def camera(
         self,
+        *,
         azimuth: float = 0.0,
         elevation: float = 0.0,
         size: int | tuple[int, int] = 512,
@@ -145,11 +148,12 @@ class PathTracer:
         outward = np.array([-level * math.sin(azimuth), level * math.cos(azimuth), math.sin(elevation)])
         up = (0.0, 0.0, 1.0) if abs(outward[2]) < 0.999 else (0.0, 1.0, 0.0)
         distance = self.radius / math.sin(math.radians(fov_degrees) / 2) / zoom
-        return Camera.look_at(self.centre + outward * distance, self.centre, up, fov_degrees, size)
+        return Camera.look_at(self.centre + outward * distance, self.centre, up=up, fov_degrees=fov_degrees, size=size)
 
     def render(
         self,
         camera: Camera,
+        *,
         clips: Sequence[ClipPlane] = (),
         samples: int = 64,
         seed: int = 0,
@@ -175,11 +179,12 @@ class PathTracer:
                 progress(done, samples)
             if cancelled is not None and cancelled():
                 break
-        return self.resolve(sums, done, background)
+        return self.resolve(sums, done, background=background)
 
     def progressive(
         self,
         camera: Camera,
+        *,
         clips: Sequence[ClipPlane] = (),
         samples: int = 64,
         seed: int = 0,
@@ -187,7 +192,7 @@ class PathTracer:
     ) -> Iterator[Render]:
         """The image after one sample, and after ever larger passes up to `samples`; see `render`."""
         for sums, done in self._passes(camera, clips, samples, seed):
-            yield self.resolve(sums, done, background)
+            yield self.resolve(sums, done, background=background)
 
     def blank(self, camera: Camera) -> torch.Tensor:
         """(H, W, n) sums without any sample yet, for `add_samples`."""
@@ -246,7 +251,7 @@ class PathTracer:
             longest = max(1, min(longest, int(count * _PASS_SECONDS / max(time.monotonic() - begun, 1e-6))))
             yield sums, done
 
-    def resolve(self, sums: torch.Tensor, samples: int, background: Sequence[float] = (0.0, 0.0, 0.0)) -> Render:
+    def resolve(self, sums: torch.Tensor, samples: int, *, background: Sequence[float] = (0.0, 0.0, 0.0)) -> Render:
         """The image that sums with `samples` paths per pixel are."""
         total = sums.cpu().numpy()
         hits = total[..., 3:4]

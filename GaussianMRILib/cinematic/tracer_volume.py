@@ -190,7 +190,7 @@ def prepare(
     np.clip(part, 0, 65535, out=part)
     values = np.rint(part, out=part).astype(np.uint16)
     levels = low + np.arange(LEVELS) * (step * 65535 / (LEVELS - 1))
-    extinction = preset.transfer.extinction_at(levels, spacing) * preset.density
+    extinction = preset.transfer.extinction_at(levels, spacing=spacing) * preset.density
     # Light ends within a hundredth of a voxel then. More would look the same and take hours, a step for each collision.
     np.minimum(extinction, _MOST_COLLISIONS / float(spacings.min()), out=extinction)
     colour = srgb_to_linear(preset.transfer.colour_at(levels))

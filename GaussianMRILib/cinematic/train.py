@@ -78,6 +78,7 @@ class Trainer:
     def __init__(
         self,
         dataset: CinematicDataset,
+        *,
         options: TrainOptions | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
         device: str | torch.device = "cpu",
@@ -175,7 +176,7 @@ class Trainer:
     def model(self) -> CinematicModel:
         """The model as it stands, apart from the training's own tensors."""
         return replace(
-            self._trained(), face=self.dataset.face(self.device) if self.visibility == "analytic" else None
+            self._trained(), face=self.dataset.face(device=self.device) if self.visibility == "analytic" else None
         )
 
     def _trained(self) -> CinematicModel:
@@ -197,11 +198,11 @@ class Trainer:
             splats,
             self.center,
             self.unit,
-            self.visibility,
-            None if offsets is None else offsets.detach().clone(),
-            adjustment,
-            self.dataset.background,
-            facts,
+            visibility=self.visibility,
+            offsets=None if offsets is None else offsets.detach().clone(),
+            adjustment=adjustment,
+            background=self.dataset.background,
+            facts=facts,
         )
 
     def _start(self) -> Splats:
@@ -233,9 +234,9 @@ class Trainer:
             splats,
             self.center,
             self.unit,
-            self.visibility,
-            self.growing.offsets,
-            self.adjustment if adjusts else None,
+            visibility=self.visibility,
+            offsets=self.growing.offsets,
+            adjustment=self.adjustment if adjusts else None,
         )
         cut = model.cut(frame.plane)
         self.iteration += 1
@@ -391,6 +392,7 @@ class Trainer:
 
 def train_model(
     dataset: CinematicDataset,
+    *,
     options: TrainOptions | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     device: str | torch.device = "cpu",
@@ -402,7 +404,7 @@ def train_model(
         progress: called every few iterations; when it returns False the training stops, its checkpoint is written, and the
             model is returned as it stands.
     """
-    trainer = Trainer(dataset, options, checkpoint, device)
+    trainer = Trainer(dataset, options=options, checkpoint=checkpoint, device=device)
     for report in trainer:
         if progress is not None and progress(report) is False:
             trainer.save()

@@ -59,11 +59,18 @@ def run(job: dict[str, Any]) -> None:
         report("pictures", PICTURES * done / total, f"picture {done} of {total}", picture=str(path))
 
     dataset = make_dataset(
-        folder / "dataset", pixels, matrix, preset, options, job.get("roi"), tracing, rendered
+        folder / "dataset",
+        pixels,
+        matrix,
+        preset=preset,
+        options=options,
+        roi=job.get("roi"),
+        device=tracing,
+        progress=rendered,
     )
     assert dataset is not None
-    training = TrainOptions.preset(str(job.get("quality", "quick"))).scaled(None, job.get("iterations"))
-    trainer = Trainer(dataset, training, folder / "checkpoint.pt", device)
+    training = TrainOptions.preset(str(job.get("quality", "quick"))).scaled(splats=None, iterations=job.get("iterations"))
+    trainer = Trainer(dataset, options=training, checkpoint=folder / "checkpoint.pt", device=device)
     for now in trainer:
         text = f"{now.stage}: iteration {now.iteration} of {now.iterations}, {now.splats} splats, loss {now.loss:.4f}"
         report("training", PICTURES + (1 - PICTURES) * now.fraction, text)

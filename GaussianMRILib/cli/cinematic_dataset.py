@@ -76,7 +76,7 @@ def dataset(
     from ..cinematic.presets import find_preset
 
     options = DatasetOptions(
-        train, test, size, samples, test_samples, planes, denoise,
+        train=train, test=test, size=size, samples=samples, test_samples=test_samples, planes=planes, denoise=denoise,
         zoom=zoom, background=background, format=kind, seed=seed,
     )  # fmt: skip
     look = find_preset(preset)
@@ -84,7 +84,7 @@ def dataset(
     box = None if roi is None else (roi[0::2], roi[1::2])
     with progress_bar("Rendering") as bar:
         made = make_dataset(
-            output, values, matrix, look, options, box, device,
+            output, values, matrix, preset=look, options=options, roi=box, device=device,
             progress=lambda done, total, _path: advance(bar, done / total),
         )  # fmt: skip
     assert made is not None

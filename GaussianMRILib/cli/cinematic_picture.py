@@ -121,8 +121,8 @@ def picture(
             advance(bar, done / wanted)
 
         render = render_picture(
-            values, matrix, look, planes, roi=box, size=size, samples=samples, azimuth=azimuth, elevation=elevation,
-            zoom=zoom, fov_degrees=fov, denoised=denoised, background=background, seed=seed,
+            values, matrix, preset=look, clips=planes, roi=box, size=size, samples=samples, azimuth=azimuth,
+            elevation=elevation, zoom=zoom, fov_degrees=fov, denoised=denoised, background=background, seed=seed,
             device=choose_device(device).type, progress=tell,
         )  # fmt: skip
     write_picture(output, to_bytes(render.image))

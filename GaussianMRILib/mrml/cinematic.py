@@ -54,9 +54,9 @@ def camera_of_view(renderer: Any, most_pixels: int = MOST_PIXELS) -> Camera:
     return Camera.look_at(
         active.GetPosition(),
         active.GetFocalPoint(),
-        active.GetViewUp(),
-        float(np.clip(angle, 0.1, 170.0)),
-        size,
+        up=active.GetViewUp(),
+        fov_degrees=float(np.clip(angle, 0.1, 170.0)),
+        size=size,
     )
 
 
@@ -274,7 +274,7 @@ class CinematicView:
         started = time.perf_counter()
         try:
             if self.live is not None:
-                self._fill(self.live.look(camera, clips))
+                self._fill(self.live.look(camera, clips=clips))
             elif self.model is not None:
                 self._fill(self.model.render(camera, clips[0] if clips else None).image.cpu().numpy())
         except GaussianMRIError as error:  # as of too many planes

@@ -112,7 +112,7 @@ def run(folder: Path, size: str, scene: Scene, device: str, methods: list[str]) 
     started = time.perf_counter()
     target = choose_device(device)
     dataset = make_dataset(
-        folder / "pictures", volume, affine, find_preset(scene.look), frames, device=target.type
+        folder / "pictures", volume, affine, preset=find_preset(scene.look), options=frames, device=target.type
     )
     assert dataset is not None
     seconds = time.perf_counter() - started
@@ -135,12 +135,12 @@ def run(folder: Path, size: str, scene: Scene, device: str, methods: list[str]) 
             changes |= {"densify": "3dgs", "splats": 100_000, "cap": 100_000}
         options = TrainOptions.preset("default" if size == "full" else "quick", **changes)
         if size == "tiny":
-            options = options.scaled(2000, 200)
+            options = options.scaled(splats=2000, iterations=200)
         elif scene.share < 1:
             options = options.scaled(iterations=round(options.iterations * scene.share))
         path = folder / f"{'default' if method == 'face' else method}.ply"
         if not path.with_suffix(".json").is_file():
-            trainer = Trainer(dataset, options, path.with_suffix(".ckpt"), target)
+            trainer = Trainer(dataset, options=options, checkpoint=path.with_suffix(".ckpt"), device=target)
             for report in trainer:
                 if report.iteration % 1000 == 0:
                     print(
@@ -149,11 +149,11 @@ def run(folder: Path, size: str, scene: Scene, device: str, methods: list[str]) 
                     )
             save_model(path, replace(trainer.model, face=None))
             path.with_suffix(".ckpt").unlink()
-        model = load_model(path, target)
+        model = load_model(path, device=target)
         if method == "face":
-            model.face = dataset.face(target)
+            model.face = dataset.face(device=target)
             path = save_model(folder / "face.ply", model)
-        score = evaluate_model(model, dataset.test, model_bytes(path), lpips)
+        score = evaluate_model(model, dataset.test, storage=model_bytes(path), lpips=lpips)
         rows.append(score.row(LABELS[method]))
         results["methods"][method] = {
             "label": LABELS[method],

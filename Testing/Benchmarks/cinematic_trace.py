@@ -40,13 +40,13 @@ def measure(size: int, samples: int, threads: int, peer: bool) -> list[dict[str,
     rows = []
     for name in ("CT soft tissue", "CT bone"):
         start = time.perf_counter()
-        tracer = PathTracer(volume, matrix, find_preset(name), HEAD_ROI)
+        tracer = PathTracer(volume, matrix, find_preset(name), roi=HEAD_ROI)
         prepare = time.perf_counter() - start
         cut = ClipPlane.from_point(tracer.centre, (1.0, 0.15, 0.0))
-        camera = tracer.camera(-60, 12, size, zoom=1.5)
+        camera = tracer.camera(azimuth=-60, elevation=12, size=size, zoom=1.5)
         for what, clips in (("cut", [cut]), ("whole", [])):
             wall, processor = time.perf_counter(), time.process_time()
-            render = tracer.render(camera, clips, samples)
+            render = tracer.render(camera, clips=clips, samples=samples)
             wall, processor = time.perf_counter() - wall, time.process_time() - processor
             inside = render.alpha > 0.9
             rows.append(
@@ -142,7 +142,7 @@ def mitsuba_scene(mitsuba: Any, tracer: Any, camera: Any, cut: Any) -> dict[str,
         radiance = np.asarray(light.colour) * light.intensity * np.pi * distance**2 / (4 * half * half)
         scene[f"light{number}"] = {
             "type": "rectangle",
-            "to_world": world().look_at((light.direction * distance).tolist(), [0, 0, 0], [0, 0, 1])
+            "to_world": world().look_at((light.direction * distance).tolist(), [0, 0, 0], up=[0, 0, 1])
             @ world().scale(half),
             "emitter": {"type": "area", "radiance": {"type": "rgb", "value": radiance.tolist()}},
         }

@@ -52,7 +52,7 @@ def test_a_data_set_is_what_the_tracer_renders(tmp_path: Path) -> None:
         assert np.allclose(frame.plane.normal, plane.normal) and frame.plane.offset == pytest.approx(
             plane.offset
         )
-        render = tracer.render(camera, [plane], 2 if index < 5 else 4, seed=3 * 7919 + index)
+        render = tracer.render(camera, clips=[plane], samples=2 if index < 5 else 4, seed=3 * 7919 + index)
         assert np.abs(frame.image() - render.image).max() < 1.5 / 255
         assert np.abs(frame.pixels()[..., 3] - render.alpha).max() <= 0.5 / 255 + 1e-6
     white = dataclasses.replace(made.frames[0], background=(1.0, 1.0, 1.0)).image()
@@ -225,9 +225,9 @@ def test_denoised_images_are_nearer_to_the_truth() -> None:
     from GaussianMRILib.cinematic.denoise import denoise
 
     tracer = PathTracer(VOLUME, MATRIX, PRESET)
-    camera, clip = tracer.camera(20, 10, size=96), ClipPlane.from_point(tracer.centre, (1, 0, 0))
-    truth = tracer.render(camera, [clip], samples=1024, seed=1)
-    noisy = tracer.render(camera, [clip], samples=4)
+    camera, clip = tracer.camera(azimuth=20, elevation=10, size=96), ClipPlane.from_point(tracer.centre, (1, 0, 0))
+    truth = tracer.render(camera, clips=[clip], samples=1024, seed=1)
+    noisy = tracer.render(camera, clips=[clip], samples=4)
     clean = denoise(noisy)
     inside = truth.alpha > 0
     errors = [((r.image - truth.image)[inside] ** 2).mean() for r in (noisy, clean)]

@@ -63,9 +63,9 @@ def test_points_lie_in_what_is_shown_and_have_its_colour() -> None:
 
 def test_a_cut_shows_the_inside_before_any_picture_has_shown_it(tmp_path: Path) -> None:
     options = DatasetOptions(train=2, test=1, size=32, samples=2, test_samples=2)
-    made = make_dataset(tmp_path / "set", shell(), MATRIX, PRESET, options)
-    quick = TrainOptions.preset("quick").scaled(3000, 10)
-    trainer = Trainer(made, quick)
+    made = make_dataset(tmp_path / "set", shell(), MATRIX, preset=PRESET, options=options)
+    quick = TrainOptions.preset("quick").scaled(splats=3000, iterations=10)
+    trainer = Trainer(made, options=quick)
     tracer = PathTracer(shell(), MATRIX, PRESET)
     camera = tracer.camera(azimuth=0, size=48)
     image = trainer.model.render(camera, ClipPlane.from_point(tracer.centre, (0, 1, 0))).image.numpy()
@@ -81,15 +81,15 @@ def test_a_cut_shows_the_inside_before_any_picture_has_shown_it(tmp_path: Path) 
 
 def test_a_data_set_without_points_says_what_to_do(tmp_path: Path) -> None:
     options = DatasetOptions(train=2, test=1, size=32, samples=2, test_samples=2)
-    made = make_dataset(tmp_path / "set", shell(), MATRIX, PRESET, options)
+    made = make_dataset(tmp_path / "set", shell(), MATRIX, preset=PRESET, options=options)
     points = made.folder / POINTS
     points.write_bytes(points.read_bytes()[:1000])
     with pytest.raises(GaussianMRIError, match=r"points.npz is not a file of points.*same settings"):
-        Trainer(made, TrainOptions.preset("quick").scaled(100, 10))
+        Trainer(made, options=TrainOptions.preset("quick").scaled(splats=100, iterations=10))
     points.unlink()
-    made = make_dataset(tmp_path / "set", shell(), MATRIX, PRESET, options)
+    made = make_dataset(tmp_path / "set", shell(), MATRIX, preset=PRESET, options=options)
     with pytest.raises(GaussianMRIError, match="points for 300000 splats"):
-        Trainer(made, TrainOptions.preset("quick").scaled(300_000, 10))
+        Trainer(made, options=TrainOptions.preset("quick").scaled(splats=300_000, iterations=10))
     with pytest.raises(GaussianMRIError, match="no start 'middle'"):
         TrainOptions(start="middle")
 

@@ -34,7 +34,7 @@ def test_white_furnace(changes: dict) -> None:
     volume = random_volume(1)
     tracer = PathTracer(volume, affine(shape=volume.shape), plain(0.3, scatterings=4000, **changes))
     clip = ClipPlane.from_point(tracer.centre, (0.3, 0.9, -0.2))
-    render = tracer.render(tracer.camera(20, 30, size=24), [clip], samples=200)
+    render = tracer.render(tracer.camera(azimuth=20, elevation=30, size=24), clips=[clip], samples=200)
     inside = render.alpha > 0.2
     assert inside.sum() > 60
     assert abs(render.radiance[inside].mean() - 1) < 0.01
@@ -70,7 +70,7 @@ def test_single_scattering_equals_quadrature(changes: dict, clipped: bool) -> No
         size=3,
     )
     clips = [ClipPlane.from_point(tracer.centre, (0.2, -0.95, 0.1))] if clipped else []
-    render = tracer.render(camera, clips, samples=40_000, seed=3)
+    render = tracer.render(camera, clips=clips, samples=40_000, seed=3)
     truth = BruteForce(volume, matrix, preset, tracer)
     for row, column in ((0, 0), (1, 1), (2, 0)):
         expected = truth.pixel(camera, row, column, clips)
@@ -89,7 +89,7 @@ def test_opacity_of_a_slab() -> None:
     normal = matrix[:3, 1]
     camera = Camera.look_at(tracer.centre + normal * 900, tracer.centre, fov_degrees=0.2, size=8)
     whole = tracer.render(camera, samples=4000).alpha.mean()
-    half = tracer.render(camera, [ClipPlane.from_point(tracer.centre, normal)], samples=4000).alpha.mean()
+    half = tracer.render(camera, clips=[ClipPlane.from_point(tracer.centre, normal)], samples=4000).alpha.mean()
     assert abs(whole - (1 - 0.95**19)) < 0.004 and abs(half - (1 - 0.95**9.5)) < 0.004
 
 
@@ -109,7 +109,7 @@ def test_a_cut_face_has_its_voxels_colour(scatterings: int) -> None:
     tracer = PathTracer(volume, matrix, dataclasses.replace(preset, transfer=transfer))
     plane = ClipPlane.from_point((0, 12.3, 0), (0.1, 1, -0.1))
     camera = Camera.look_at((11.5, 300, 11.5), (11.5, 12, 11.5), fov_degrees=3, size=16)
-    render = tracer.render(camera, [plane], samples=400)
+    render = tracer.render(camera, clips=[plane], samples=400)
     own = srgb_to_linear(colours)
     rows = slice(4, 12)
     # From the front, the patient's left (large index here) is at the left of the image.
@@ -136,7 +136,7 @@ def test_gradient_opacity() -> None:
     alphas = []
     for transfer in (preset.transfer, shell):
         tracer = PathTracer(volume, np.eye(4), dataclasses.replace(preset, transfer=transfer))
-        alphas.append(tracer.render(camera_of(tracer), [cut], samples=2000).alpha.mean())
+        alphas.append(tracer.render(camera_of(tracer), clips=[cut], samples=2000).alpha.mean())
     # The cut is in the middle of the cube, where nothing changes: only the far wall (2 voxels of 0.5) is left.
     assert alphas[0] > 0.98 and 0.2 < alphas[1] < 0.9
 
@@ -165,7 +165,7 @@ def test_empty_cells_are_skipped_without_loss() -> None:
     tracer = PathTracer(volume, np.eye(4), plain(0.5))
     cells = tracer._volume
     assert int(cells.skips.max()) >= 5 and torch.equal(cells.skips == 0, cells.majorants > 0)
-    camera = tracer.camera(25, 35, size=40)
+    camera = tracer.camera(azimuth=25, elevation=35, size=40)
     quick = tracer.render(camera, samples=64)
     cells.skips.clamp_(max=1)
     slow = tracer.render(camera, samples=64)
@@ -176,7 +176,7 @@ def test_same_seed_same_image(threads) -> None:
     volume = blob()
     preset = plain(0.5, (0.8, 0.5, 0.4), surface=0.1, reflectance=0.1, lights=LIGHTS)
     tracer = PathTracer(volume, affine(shape=volume.shape), preset)
-    camera = tracer.camera(10, 20, size=(37, 21))
+    camera = tracer.camera(azimuth=10, elevation=20, size=(37, 21))
     images = []
     for count in (1, 2, 5):
         threads(count)
@@ -221,7 +221,7 @@ def test_kernels_equal_the_reference(gradients: object, seed: int) -> None:
     preset = dataclasses.replace(preset, transfer=transfer, zenith=(0.3, 0.4, 0.6), nadir=(0.2, 0.1, 0.1))
     tracer = PathTracer(volume, affine((1.1, 0.9, 1.3), volume.shape), preset)
     clip = ClipPlane.from_point(tracer.centre + np.array([0, 3, 0]), (0.4, 1, 0.2))
-    scene = tracer._volume.scene(tracer.camera(25, 15, size=80), [clip], tracer.preset)
+    scene = tracer._volume.scene(tracer.camera(azimuth=25, elevation=15, size=80), [clip], tracer.preset)
     ours, theirs = torch.zeros(80, 80, SUMS), torch.zeros(80, 80, SUMS)
     torch.ops.gaussianmri.trace_(ours, scene, *tracer._volume.tensors(), seed, 0, 500)
     reference.trace_(theirs, TraceScene(scene, *tracer._volume.tensors(), seed, 0, 16))
@@ -259,7 +259,7 @@ def test_cancel_and_progress() -> None:
 def test_a_plane_that_removes_everything_leaves_the_background() -> None:
     tracer = PathTracer(blob(), affine(shape=(20, 24, 28)), plain())
     away = ClipPlane.from_point(tracer.centre + np.array([0, 0, -500]), (0, 0, 1))
-    render = tracer.render(tracer.camera(size=8), [away], samples=4, background=(0.1, 0.2, 0.3))
+    render = tracer.render(tracer.camera(size=8), clips=[away], samples=4, background=(0.1, 0.2, 0.3))
     assert render.alpha.max() == 0 and np.allclose(render.image, (0.1, 0.2, 0.3))
     assert render.depth.max() == 0 and np.allclose(render.over((0.5, 0, 0)), (0.6, 0.2, 0.3))
 
@@ -295,7 +295,7 @@ def test_bad_renders() -> None:
     with pytest.raises(GaussianMRIError, match="at least one sample"):
         tracer.render(camera, samples=0)
     with pytest.raises(GaussianMRIError, match="At most"):
-        tracer.render(camera, [ClipPlane((0, 0, 1), 0.0)] * 11)
+        tracer.render(camera, clips=[ClipPlane((0, 0, 1), 0.0)] * 11)
 
 
 def test_missing_values_are_the_smallest() -> None:

@@ -21,7 +21,7 @@ from GaussianMRILib.native.support.backend import kernels
 
 def arguments(tracer: PathTracer, size: tuple[int, int], clip: ClipPlane) -> tuple[torch.Tensor, ...]:
     volume = tracer._volume
-    return (volume.scene(tracer.camera(25, 15, size=size), [clip], tracer.preset), *volume.tensors())
+    return (volume.scene(tracer.camera(azimuth=25, elevation=15, size=size), [clip], tracer.preset), *volume.tensors())
 
 
 def shiny(gradient_opacity: object = ()) -> PathTracer:
@@ -68,7 +68,7 @@ def test_gpu_equals_the_processor(gpu: Callable[[PathTracer], PathTracer]) -> No
     tracer = shiny()
     other = gpu(tracer)
     clip = ClipPlane.from_point(tracer.centre, (0.3, 1, 0.2))
-    camera = tracer.camera(25, 15, size=(130, 90))
+    camera = tracer.camera(azimuth=25, elevation=15, size=(130, 90))
     ours, theirs, again = (t.render(camera, [clip], samples=256, seed=4) for t in (tracer, other, other))
     assert np.array_equal(theirs.image, again.image)
     inside = ours.alpha > 0.9

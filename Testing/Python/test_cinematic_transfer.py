@@ -50,7 +50,12 @@ def test_visible_range() -> None:
 
 
 def test_rescaled_and_json() -> None:
-    transfer = TransferFunction([[0, 1, 1, 1], [1, 0, 0, 0]], [[0.5, 0], [1, 1]], [[0, 0], [0.1, 1]], None)
+    transfer = TransferFunction(
+        [[0, 1, 1, 1], [1, 0, 0, 0]],
+        [[0.5, 0], [1, 1]],
+        gradient_opacity=[[0, 0], [0.1, 1]],
+        unit_distance=None,
+    )
     moved = transfer.rescaled(-100, 300)
     assert moved.opacity[:, 0].tolist() == [100, 300] and moved.colour[:, 0].tolist() == [-100, 300]
     assert moved.gradient_opacity[:, 0].tolist() == [0, 40]

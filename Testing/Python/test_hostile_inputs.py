@@ -234,7 +234,7 @@ def test_absurd_density_is_bounded() -> None:
     pictures = []
     for density in (1e3, 1e6):
         tracer = PathTracer(volume, np.diag([2.0, 2, 2, 1]), Preset("a", LOOK, density=density))
-        pictures.append(tracer.render(tracer.camera(30, 20, 24), samples=4).image)
+        pictures.append(tracer.render(tracer.camera(azimuth=30, elevation=20, size=24), samples=4).image)
         assert float(tracer._volume.majorants.max()) <= 100 / 2 * 1.001
     assert abs(float(pictures[0].mean() - pictures[1].mean())) < 0.05 and pictures[0].max() > 0.2
 
@@ -273,7 +273,7 @@ def test_a_model_with_another_number_of_splats_or_without_its_description(tmp_pa
         path.write_bytes(whole.replace(b"vertex 50\n", f"vertex {count}\n".encode()))
         with pytest.raises(GaussianMRIError, match=rf"a\.ply is {word}: it has"):
             load_model(path)
-    learned = CinematicModel(random_ball(50, 1), CENTER, RADIUS, "learned", torch.zeros(50))
+    learned = CinematicModel(random_ball(50, 1), CENTER, RADIUS, visibility="learned", offsets=torch.zeros(50))
     path = save_model(tmp_path / "b.ply", learned)
     assert load_model(path).visibility == "learned"
     (tmp_path / "b.json").unlink()
