@@ -21,7 +21,7 @@ from ..geometry import check_affine
 from ..geometry.affine import LARGEST_POSITION_MM
 from .camera import Camera
 from .clip import ClipPlane
-from .presets import Preset
+from .looks import Look
 
 if TYPE_CHECKING:
     from ..stacks import SliceStack
@@ -130,7 +130,7 @@ class CinematicDataset:
         frames: all of them.
         bounds: (2, 3) RAS mm: box round what can be seen.
         background: red, green, blue, as displayed.
-        fingerprint: changes with the volume, the preset and the options.
+        fingerprint: changes with the volume, the look and the options.
         facts: further facts for people.
     """
 
@@ -229,7 +229,7 @@ def make_dataset(
     volume: ArrayLike,
     ijk_to_ras: ArrayLike,
     *,
-    preset: Preset,
+    look: Look,
     options: DatasetOptions | None = None,
     roi: Roi | None = None,
     device: str = "cpu",
@@ -242,7 +242,7 @@ def make_dataset(
     `transforms_test.json` (written last: without them the set is not complete), and `dataset.json` with the settings.
 
     Args:
-        volume, ijk_to_ras, preset, roi, device: as for `PathTracer`.
+        volume, ijk_to_ras, look, roi, device: as for `PathTracer`.
         progress: called after each frame with frames done, frames in all, and the picture's file.
         cancelled: asked before each frame; when it says yes, None is returned.
 
@@ -260,8 +260,8 @@ def make_dataset(
         require()
     target = Path(folder)
     matrix = check_affine(ijk_to_ras, what="the volume's ijk_to_ras")
-    tracer = PathTracer(volume, matrix, preset, roi=roi, device=device)
-    settings = _settings(np.asarray(volume), matrix, preset, options, tracer, roi)
+    tracer = PathTracer(volume, matrix, look, roi=roi, device=device)
+    settings = _settings(np.asarray(volume), matrix, look, options, tracer, roi)
     _claim(target, settings)
     if not (target / POINTS).is_file():
         cloud = sample_points(tracer, seed=options.seed)
@@ -282,7 +282,7 @@ def make_dataset(
             samples = options.samples if split == "train" else options.test_samples
             render = tracer.render(camera, clips=[plane], samples=samples, seed=(options.seed * 7919 + index) & 0x7FFFFFFF)
             if options.denoise and split == "train":
-                render = denoise(render, tracer.preset.exposure)
+                render = denoise(render, tracer.look.exposure)
             _write_picture(path, render)
         entries[split].append(_entry(name, camera, plane, tracer))
         if progress is not None:
@@ -293,7 +293,7 @@ def make_dataset(
 
 
 def _settings(
-    volume: NDArray[Any], matrix: NDArray[np.float64], preset: Preset, options: DatasetOptions,
+    volume: NDArray[Any], matrix: NDArray[np.float64], look: Look, options: DatasetOptions,
     tracer: PathTracer, roi: Roi | None,
 ) -> dict[str, Any]:  # fmt: skip
     digest = hashlib.sha256(np.ascontiguousarray(volume).tobytes() + matrix.tobytes()).hexdigest()
@@ -306,7 +306,7 @@ def _settings(
         "volume": digest[:32],
         "roi": None if roi is None else [np.asarray(x, dtype=float).tolist() for x in roi],
         "bounds": [np.asarray(x).tolist() for x in box],
-        "preset": preset.to_dict(),
+        "preset": look.to_dict(),
         "options": dataclasses.asdict(options),
     }
     text = json.dumps(settings, sort_keys=True)
@@ -324,7 +324,7 @@ def _claim(folder: Path, settings: Mapping[str, Any]) -> None:
     if path.is_file():
         if _read_json(path).get("fingerprint") != settings["fingerprint"]:
             raise GaussianMRIError(
-                f"{folder} holds a data set of another volume, preset or other settings. Choose another folder, or "
+                f"{folder} holds a data set of another volume, look or other settings. Choose another folder, or "
                 "repeat its settings to go on with it."
             )
     elif any((folder / "images").iterdir()):

@@ -17,7 +17,7 @@ from ..geometry import check_affine
 from ..interruption import checkpoint
 from .camera import Camera
 from .clip import ClipPlane
-from .presets import Preset
+from .looks import Look
 from .tracer_volume import TracerVolume, prepare, srgb_to_linear
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Render:
 
 
 class PathTracer:
-    """Renders one volume with one preset; cutting planes and camera change freely.
+    """Renders one volume with one look; cutting planes and camera change freely.
 
     Light scattering in a heterogeneous medium by delta tracking, surfaces where the gradient is strong (after Kroes et
     al. 2012, "Exposure Render"), square lights and a dome, crisp shaded cut faces; csrc/paths/math.h.
@@ -80,7 +80,7 @@ class PathTracer:
     Args:
         volume: (K, J, I), any real dtype; what is not finite is the smallest value.
         ijk_to_ras: (4, 4) mm.
-        preset: the look.
+        look: transfer functions, surfaces and light.
         roi: box (RAS, mm) outside which nothing is shown.
         device: "cpu", or "cuda" for a GPU.
 
@@ -89,7 +89,7 @@ class PathTracer:
             or the region is empty.
 
     Example:
-        >>> tracer = PathTracer(volume, ijk_to_ras, find_preset("CT bone"))          # doctest: +SKIP
+        >>> tracer = PathTracer(volume, ijk_to_ras, find_look("CT bone"))          # doctest: +SKIP
         >>> cut = ClipPlane.from_point(tracer.centre, (0, 0, 1))                      # doctest: +SKIP
         >>> tracer.render(tracer.camera(azimuth=30), [cut], samples=64).image         # doctest: +SKIP
     """
@@ -98,7 +98,7 @@ class PathTracer:
         self,
         volume: ArrayLike,
         ijk_to_ras: ArrayLike,
-        preset: Preset,
+        look: Look,
         *,
         roi: Roi | None = None,
         device: str = "cpu",
@@ -109,9 +109,9 @@ class PathTracer:
             raise GaussianMRIError(
                 f"A volume needs three axes of two voxels or more of real numbers, got {values.shape}."
             )
-        self.preset = preset.fitted(values)
+        self.look = look.fitted(values)
         self.device = device
-        self._volume: TracerVolume = prepare(values, affine, self.preset, roi, device)
+        self._volume: TracerVolume = prepare(values, affine, self.look, roi, device)
 
     @property
     def centre(self) -> NDArray[np.float64]:
@@ -226,7 +226,7 @@ class PathTracer:
         checkpoint()
         low, high = rows or (0, camera.height)
         part = camera if rows is None else replace(camera, cy=camera.cy - low, height=high - low)
-        scene = self._volume.scene(part, clips, self.preset)
+        scene = self._volume.scene(part, clips, self.look)
         shuffled = (seed + low * 0x9E3779B1) & 0x7FFFFFFF
         torch.ops.gaussianmri.trace_(sums[low:high], scene, *self._volume.tensors(), shuffled, first, count)
 
@@ -258,7 +258,7 @@ class PathTracer:
         each = np.maximum(hits, 1)
         radiance = total[..., :3] / each
         alpha = hits[..., 0] / samples
-        shown = tone_map(radiance, self.preset.exposure)
+        shown = tone_map(radiance, self.look.exposure)
         behind = np.asarray(background, dtype=np.float32)
         mean = total[..., :3].mean(axis=-1) / samples
         spread = np.maximum(total[..., 11] / samples - mean**2, 0)

@@ -25,7 +25,7 @@ from .checkpoint import DAMAGED, read_checkpoint, write_checkpoint
 from .dataset import CinematicDataset, Frame
 from .densify import AdaptiveControl, GrowingSplats, Relocation, Schedule
 from .model import CinematicModel
-from .options import METHODS, TrainOptions, TrainProgress
+from .options import CLIPPINGS, TrainOptions, TrainProgress
 from .rasterise import ScreenStatistics, rasterise
 from .splats import Splats
 from .start import random_splats, volume_splats
@@ -55,7 +55,7 @@ class Trainer:
     """A training as a loop: every few iterations report progress, and the model can be used whenever you stop.
 
     Example:
-        >>> trainer = Trainer(read_dataset("head"), TrainOptions.preset("quick"), "head.ckpt")  # doctest: +SKIP
+        >>> trainer = Trainer(read_dataset("head"), TrainOptions.of_quality("quick"), "head.ckpt")  # doctest: +SKIP
         >>> for progress in trainer:                                                            # doctest: +SKIP
         ...     print(f"{progress.stage} {progress.fraction:.0%}")
         >>> save_model("head.ply", trainer.model)                                               # doctest: +SKIP
@@ -104,7 +104,7 @@ class Trainer:
         self._psnr: float | None = None
         self._order: list[int] = []
         self._generator = torch.Generator().manual_seed(self.options.seed)
-        self.visibility, adjust = METHODS[self.options.method]
+        self.visibility, adjust = CLIPPINGS[self.options.method]
         offsets = torch.zeros(self.options.splats) if self.visibility == "learned" else None
         self.growing = self._grow(self._start(), offsets)
         self.adjustment: Adjustment | None = None

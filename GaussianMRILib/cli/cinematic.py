@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ..cinematic.options import LABELS, METHODS, STARTS
+from ..cinematic.options import CLIPPINGS, LABELS, QUALITIES, STARTS
 from .app import advance, check_suffix, check_writable, common_options, output_option, progress_bar, table
 from .cinematic_dataset import dataset
 from .cinematic_picture import picture
@@ -85,11 +85,11 @@ def _plane(plane: Path | None, clip: tuple[float, ...] | None) -> ClipPlane | No
 @click.argument("folder", metavar="DATASET", type=click.Path(path_type=Path))
 @output_option("MODEL.ply")
 @click.option(
-    "--method", type=click.Choice(list(METHODS)), default=None,
-    help="analytic: exact cut. The others as the ClipGS paper names them.  [default: of the preset]",
+    "--method", type=click.Choice(list(CLIPPINGS)), default=None,
+    help="analytic: exact cut. The others as the ClipGS paper names them.  [default: of the quality]",
 )  # fmt: skip
 @click.option(
-    "--preset", type=click.Choice(["default", "seed", "quick"]), default=None,
+    "--quality", "--preset", "quality", type=click.Choice(list(QUALITIES)), default=None,
     help="default: 100,000 splats, 40,000 iterations, for a GPU. seed: the same as the ClipGS paper has it. "
     "quick: 32,000 splats, 7,000 iterations, for 256 x 256 pixels on a CPU.  [default: default or quick, by the device]",
 )  # fmt: skip
@@ -97,7 +97,7 @@ def _plane(plane: Path | None, clip: tuple[float, ...] | None) -> ClipPlane | No
     "--start",
     type=click.Choice(STARTS),
     default=None,
-    help="Where splats begin: in the volume, or at random.  [default: of the preset]",
+    help="Where splats begin: in the volume, or at random.  [default: of the quality]",
 )
 @click.option("--splats", type=click.IntRange(4), default=None, help="Splats to start with, and at most.")
 @click.option(
@@ -120,7 +120,7 @@ def train(
     folder: Path,
     output: Path,
     method: str | None,
-    preset: str | None,
+    quality: str | None,
     start: str | None,
     splats: int | None,
     iterations: int | None,
@@ -133,8 +133,8 @@ def train(
 
     \b
     Examples:
-      gaussianmri cinematic train head/ -o head.ply --preset quick
-      gaussianmri cinematic train head/ -o clipgs.ply --preset seed --device cuda
+      gaussianmri cinematic train head/ -o head.ply --quality quick
+      gaussianmri cinematic train head/ -o clipgs.ply --quality seed --device cuda
     """
     from ..cinematic.dataset import read_dataset
     from ..cinematic.model_files import FACE, model_bytes, save_model
@@ -152,8 +152,8 @@ def train(
     if start is not None:
         changes["start"] = start
     target = choose_device(device)
-    chosen = preset or ("quick" if target.type == "cpu" else "default")
-    options = TrainOptions.preset(chosen, **changes).scaled(splats=splats, iterations=iterations)
+    chosen = quality or ("quick" if target.type == "cpu" else "default")
+    options = TrainOptions.of_quality(chosen, **changes).scaled(splats=splats, iterations=iterations)
     trainer = Trainer(read_dataset(folder), options=options, checkpoint=kept, device=target)
     with progress_bar("Training") as bar:
         for report in trainer:

@@ -18,10 +18,10 @@ from GaussianMRILib import GaussianMRIError
 from GaussianMRILib.cinematic.clip import ClipPlane
 from GaussianMRILib.cinematic.cut_face import CutFace, _dome
 from GaussianMRILib.cinematic.dataset import FACE, DatasetOptions, make_dataset
+from GaussianMRILib.cinematic.looks import Light
 from GaussianMRILib.cinematic.model import CinematicModel
 from GaussianMRILib.cinematic.model_files import load_model, model_bytes, save_model
 from GaussianMRILib.cinematic.options import TrainOptions
-from GaussianMRILib.cinematic.presets import Light
 from GaussianMRILib.cinematic.tracer import PathTracer
 from GaussianMRILib.cinematic.train import Trainer
 from GaussianMRILib.native.paths import reference
@@ -33,11 +33,11 @@ DOME = {"zenith": (0.5, 0.6, 0.7), "horizon": (0.4, 0.4, 0.3), "nadir": (0.1, 0.
 
 
 def tracer_of(gradient_opacity: object = (), roi: object = None, **changes: object) -> PathTracer:
-    preset = plain(0.9999, (0.9, 0.5, 0.3), lights=LIGHTS, **{**DOME, **changes})
-    transfer = dataclasses.replace(preset.transfer, gradient_opacity=gradient_opacity)
+    look = plain(0.9999, (0.9, 0.5, 0.3), lights=LIGHTS, **{**DOME, **changes})
+    transfer = dataclasses.replace(look.transfer, gradient_opacity=gradient_opacity)
     volume = 0.5 + 0.5 * blob()
     return PathTracer(
-        volume, affine((1.0, 1.2, 2.0), volume.shape), dataclasses.replace(preset, transfer=transfer), roi=roi
+        volume, affine((1.0, 1.2, 2.0), volume.shape), dataclasses.replace(look, transfer=transfer), roi=roi
     )
 
 
@@ -121,10 +121,10 @@ def test_kernel_and_reference_agree(
     face = CutFace.of(tracer)
     face.paint(*ours, camera=camera, plane=plane, side=side)
     v = face.volume
-    scene = v.scene(camera, [plane], face.preset)
+    scene = v.scene(camera, [plane], face.look)
     dome = torch.from_numpy(_dome(np.frombuffer(scene.numpy().tobytes(), SCENE)[0])).float()
     reference.trace_faces_(
-        *theirs, FaceScene(scene, v.values, v.gradients, v.table, dome, face.preset.exposure, side)
+        *theirs, FaceScene(scene, v.values, v.gradients, v.table, dome, face.look.exposure, side)
     )
     assert float((ours[1] - before[1]).abs().max()) > 0.1
     for a, b in zip(ours, theirs, strict=True):
@@ -145,12 +145,12 @@ def test_emulated_cuda_kernel_equals_the_processors() -> None:
     face = CutFace.of(tracer)
     theirs = torch.zeros(21, 37, 3), torch.zeros(21, 37), torch.zeros(21, 37)
     v = face.volume
-    scene = v.scene(camera, [plane], face.preset)
+    scene = v.scene(camera, [plane], face.look)
     dome = torch.from_numpy(_dome(np.frombuffer(scene.numpy().tobytes(), SCENE)[0])).float()
     with scalar_against_emulation() as launcher:
         ours = painted(face, camera, plane, 2)
         CudaPaths(launcher).trace_faces_(
-            *theirs, FaceScene(scene, v.values, v.gradients, v.table, dome, face.preset.exposure, 2)
+            *theirs, FaceScene(scene, v.values, v.gradients, v.table, dome, face.look.exposure, 2)
         )
     assert launcher.launched == ["gm_trace_faces"] and float(ours[1].max()) > 0.5
     for a, b in zip(ours, theirs, strict=True):
@@ -240,17 +240,17 @@ def test_a_model_carries_its_faces(tmp_path: Path, caplog: pytest.LogCaptureFixt
 def test_trainings_of_the_analytic_cut_get_the_faces(tmp_path: Path) -> None:
     volume = 0.5 + 0.5 * blob()
     made = make_dataset(
-        tmp_path, volume, affine((1.0, 1.2, 2.0), volume.shape), preset=tracer_of().preset,
+        tmp_path, volume, affine((1.0, 1.2, 2.0), volume.shape), look=tracer_of().look,
         options=DatasetOptions(train=3, test=1, size=32, samples=4, test_samples=4),
     )  # fmt: skip
-    options = TrainOptions.preset("quick").scaled(splats=200, iterations=10)
+    options = TrainOptions.of_quality("quick").scaled(splats=200, iterations=10)
     assert Trainer(made, options=options).model.face is not None
     assert Trainer(made, options=dataclasses.replace(options, method="lt")).model.face is None
     (tmp_path / FACE).unlink()  # a data set of an earlier version
     assert Trainer(made, options=options).model.face is None
     frame = made.test[0]
     again = make_dataset(
-        tmp_path, volume, affine((1.0, 1.2, 2.0), volume.shape), preset=tracer_of().preset,
+        tmp_path, volume, affine((1.0, 1.2, 2.0), volume.shape), look=tracer_of().look,
         options=DatasetOptions(train=3, test=1, size=32, samples=4, test_samples=4),
     )  # fmt: skip
     model = Trainer(again, options=options).model

@@ -19,9 +19,9 @@ from GaussianMRILib.cinematic import live as live_module
 from GaussianMRILib.cinematic.clip import ClipPlane
 from GaussianMRILib.cinematic.denoise import blurred
 from GaussianMRILib.cinematic.live import FADE, LivePicture
+from GaussianMRILib.cinematic.looks import default_look
 from GaussianMRILib.cinematic.model import CinematicModel
 from GaussianMRILib.cinematic.picture import render_picture
-from GaussianMRILib.cinematic.presets import default_look
 from GaussianMRILib.cinematic.splats import SH_C0, Splats
 from GaussianMRILib.cinematic.tracer import PathTracer
 from GaussianMRILib.cli import main
@@ -231,7 +231,7 @@ def test_one_call_makes_what_the_tracer_does() -> None:
     values, matrix = blob() + 0.2, affine(shape=(20, 24, 28))
     cut = ClipPlane.from_point((5, -3, 8), (1, 0, 0))
     found = render_picture(
-        values, matrix, preset=DENSE, clips=[cut], size=40, samples=8, azimuth=10, elevation=5, zoom=1.5, denoised=False,
+        values, matrix, look=DENSE, clips=[cut], size=40, samples=8, azimuth=10, elevation=5, zoom=1.5, denoised=False,
         background=(0, 0, 1),
     )  # fmt: skip
     tracer = PathTracer(values, matrix, DENSE)
@@ -281,7 +281,7 @@ def live_camera():  # type: ignore[no-untyped-def]
 )
 def test_volumes_without_a_picture_are_refused(values: np.ndarray, words: str) -> None:
     with pytest.raises(GaussianMRIError, match=words):
-        render_picture(values, np.eye(4), preset=DENSE)
+        render_picture(values, np.eye(4), look=DENSE)
     with pytest.raises(GaussianMRIError, match=words):
         LivePicture(values, np.eye(4), DENSE)
 
@@ -290,14 +290,14 @@ def test_planes_and_regions_that_leave_nothing_are_refused() -> None:
     values, matrix = blob() + 0.2, affine(shape=(20, 24, 28))
     beyond = ClipPlane(np.array([0.0, 0, 1]), -500.0)
     with pytest.raises(GaussianMRIError, match="leaves nothing of the volume"):
-        render_picture(values, matrix, preset=DENSE, clips=[beyond], size=16, samples=1)
+        render_picture(values, matrix, look=DENSE, clips=[beyond], size=16, samples=1)
     apart = [ClipPlane(np.array([0.0, 0, 1]), 0.0), ClipPlane(np.array([0.0, 0, -1]), -16.0)]  # below 0, above 16
     with pytest.raises(GaussianMRIError, match="planes leave nothing"):
-        render_picture(values, matrix, preset=DENSE, clips=apart, size=16, samples=1)
+        render_picture(values, matrix, look=DENSE, clips=apart, size=16, samples=1)
     with pytest.raises(GaussianMRIError, match="outside"):
-        render_picture(values, matrix, preset=DENSE, roi=((500, 500, 500), (510, 510, 510)), size=16, samples=1)
+        render_picture(values, matrix, look=DENSE, roi=((500, 500, 500), (510, 510, 510)), size=16, samples=1)
     with pytest.raises(GaussianMRIError, match="At most"):
-        render_picture(values, matrix, preset=DENSE, clips=[ClipPlane(np.array([0.0, 0, 1]), 8.0)] * 11, size=16, samples=1)
+        render_picture(values, matrix, look=DENSE, clips=[ClipPlane(np.array([0.0, 0, 1]), 8.0)] * 11, size=16, samples=1)
 
 
 def test_the_look_follows_the_modality() -> None:
@@ -369,10 +369,10 @@ def test_bad_input_is_a_sentence_and_writes_nothing(file: Path, tmp_path: Path) 
     sitk.WriteImage(sitk.GetImageFromArray(np.full((6, 6, 6), 300, np.int16)), str(flat))
     for arguments, words in (
         ((colour,), "3 values in each voxel"),
-        ((flat, "--preset", "CT bone"), "one value only"),
+        ((flat, "--look", "CT bone"), "one value only"),
         ((file, "--clip", 0, 0, 1, -500), "leaves nothing"),
         ((file, "--roi", 900, 910, 0, 10, 0, 10), "outside"),
-        ((file, "--preset", "nobody's"), "no preset"),
+        ((file, "--look", "nobody's"), "no look"),
         ((tmp_path / "none.nii.gz",), "none.nii.gz"),
     ):
         done = run(*arguments, "-o", output, *SMALL)

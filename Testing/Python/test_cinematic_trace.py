@@ -12,7 +12,7 @@ from trace_scenes import BLACK, WHITE, BruteForce, affine, blob, plain
 
 from GaussianMRILib.cinematic.camera import Camera
 from GaussianMRILib.cinematic.clip import ClipPlane
-from GaussianMRILib.cinematic.presets import Light
+from GaussianMRILib.cinematic.looks import Light
 from GaussianMRILib.cinematic.tracer import PathTracer, srgb_to_linear, tone_map
 from GaussianMRILib.errors import GaussianMRIError
 from GaussianMRILib.native.paths.arguments import CELL
@@ -60,8 +60,8 @@ LIGHTS = (
 def test_single_scattering_equals_quadrature(changes: dict, clipped: bool) -> None:
     volume = blob()
     matrix = affine((1.1, 0.9, 1.3), volume.shape)
-    preset = plain(0.3, (0.9, 0.6, 0.3), scatterings=1, **changes)
-    tracer = PathTracer(volume, matrix, preset)
+    look = plain(0.3, (0.9, 0.6, 0.3), scatterings=1, **changes)
+    tracer = PathTracer(volume, matrix, look)
     # A narrow view, so that a pixel is all but a ray; the cut is behind what the camera sees, but shadows pass it.
     camera = Camera.look_at(
         tracer.centre + np.array([30.0, 380.0, 60.0]),
@@ -71,7 +71,7 @@ def test_single_scattering_equals_quadrature(changes: dict, clipped: bool) -> No
     )
     clips = [ClipPlane.from_point(tracer.centre, (0.2, -0.95, 0.1))] if clipped else []
     render = tracer.render(camera, clips=clips, samples=40_000, seed=3)
-    truth = BruteForce(volume, matrix, preset, tracer)
+    truth = BruteForce(volume, matrix, look, tracer)
     for row, column in ((0, 0), (1, 1), (2, 0)):
         expected = truth.pixel(camera, row, column, clips)
         found = np.append(render.radiance[row, column] * render.alpha[row, column], render.alpha[row, column])
@@ -100,13 +100,13 @@ def test_a_cut_face_has_its_voxels_colour(scatterings: int) -> None:
     volume = np.zeros((24, 24, 24), dtype=np.float32)
     volume[:, :, :12], volume[:, :, 12:] = 0.2, 1.0
     matrix = np.diag([1.0, 1.0, 1.0, 1.0])
-    preset = plain(0.99, scatterings=scatterings)
+    look = plain(0.99, scatterings=scatterings)
     transfer = dataclasses.replace(
-        preset.transfer,
+        look.transfer,
         colour=[[0.2, *colours[0]], [0.6, *colours[0]], [0.60001, *colours[1]], [1, *colours[1]]],
         opacity=[[0, 0.99], [1, 0.99]],
     )
-    tracer = PathTracer(volume, matrix, dataclasses.replace(preset, transfer=transfer))
+    tracer = PathTracer(volume, matrix, dataclasses.replace(look, transfer=transfer))
     plane = ClipPlane.from_point((0, 12.3, 0), (0.1, 1, -0.1))
     camera = Camera.look_at((11.5, 300, 11.5), (11.5, 12, 11.5), fov_degrees=3, size=16)
     render = tracer.render(camera, clips=[plane], samples=400)
@@ -129,13 +129,13 @@ def test_gradient_opacity() -> None:
     """With gradients below a threshold transparent, a cube is a shell; without, it is solid."""
     volume = np.zeros((30, 30, 30), dtype=np.float32)
     volume[6:24, 6:24, 6:24] = 1.0
-    preset = plain(0.5)
-    shell = dataclasses.replace(preset.transfer, gradient_opacity=[[0.2, 0], [0.4, 1]])
+    look = plain(0.5)
+    shell = dataclasses.replace(look.transfer, gradient_opacity=[[0.2, 0], [0.4, 1]])
     camera_of = lambda tracer: Camera.look_at((14.5, 800, 14.5), (14.5, 0, 14.5), fov_degrees=0.3, size=6)  # noqa: E731
     cut = ClipPlane((0, 1, 0), 15.0)
     alphas = []
-    for transfer in (preset.transfer, shell):
-        tracer = PathTracer(volume, np.eye(4), dataclasses.replace(preset, transfer=transfer))
+    for transfer in (look.transfer, shell):
+        tracer = PathTracer(volume, np.eye(4), dataclasses.replace(look, transfer=transfer))
         alphas.append(tracer.render(camera_of(tracer), clips=[cut], samples=2000).alpha.mean())
     # The cut is in the middle of the cube, where nothing changes: only the far wall (2 voxels of 0.5) is left.
     assert alphas[0] > 0.98 and 0.2 < alphas[1] < 0.9
@@ -143,8 +143,8 @@ def test_gradient_opacity() -> None:
 
 def test_majorants_bound_the_extinction() -> None:
     volume = random_volume(5, (19, 33, 26))
-    preset = plain(0.4)
-    tracer = PathTracer(volume, affine(shape=volume.shape), preset)
+    look = plain(0.4)
+    tracer = PathTracer(volume, affine(shape=volume.shape), look)
     v = tracer._volume
     from scipy.ndimage import map_coordinates
 
@@ -174,8 +174,8 @@ def test_empty_cells_are_skipped_without_loss() -> None:
 
 def test_same_seed_same_image(threads) -> None:
     volume = blob()
-    preset = plain(0.5, (0.8, 0.5, 0.4), surface=0.1, reflectance=0.1, lights=LIGHTS)
-    tracer = PathTracer(volume, affine(shape=volume.shape), preset)
+    look = plain(0.5, (0.8, 0.5, 0.4), surface=0.1, reflectance=0.1, lights=LIGHTS)
+    tracer = PathTracer(volume, affine(shape=volume.shape), look)
     camera = tracer.camera(azimuth=10, elevation=20, size=(37, 21))
     images = []
     for count in (1, 2, 5):
@@ -207,7 +207,7 @@ def test_kernels_equal_the_reference(gradients: object, seed: int) -> None:
     from GaussianMRILib.native.paths.arguments import SUMS, TraceScene
 
     volume = blob()
-    preset = plain(
+    look = plain(
         0.6,
         (0.9, 0.6, 0.4),
         surface=0.1,
@@ -217,11 +217,11 @@ def test_kernels_equal_the_reference(gradients: object, seed: int) -> None:
         lights=LIGHTS,
         scatterings=5,
     )
-    transfer = dataclasses.replace(preset.transfer, gradient_opacity=gradients)
-    preset = dataclasses.replace(preset, transfer=transfer, zenith=(0.3, 0.4, 0.6), nadir=(0.2, 0.1, 0.1))
-    tracer = PathTracer(volume, affine((1.1, 0.9, 1.3), volume.shape), preset)
+    transfer = dataclasses.replace(look.transfer, gradient_opacity=gradients)
+    look = dataclasses.replace(look, transfer=transfer, zenith=(0.3, 0.4, 0.6), nadir=(0.2, 0.1, 0.1))
+    tracer = PathTracer(volume, affine((1.1, 0.9, 1.3), volume.shape), look)
     clip = ClipPlane.from_point(tracer.centre + np.array([0, 3, 0]), (0.4, 1, 0.2))
-    scene = tracer._volume.scene(tracer.camera(azimuth=25, elevation=15, size=80), [clip], tracer.preset)
+    scene = tracer._volume.scene(tracer.camera(azimuth=25, elevation=15, size=80), [clip], tracer.look)
     ours, theirs = torch.zeros(80, 80, SUMS), torch.zeros(80, 80, SUMS)
     torch.ops.gaussianmri.trace_(ours, scene, *tracer._volume.tensors(), seed, 0, 500)
     reference.trace_(theirs, TraceScene(scene, *tracer._volume.tensors(), seed, 0, 16))
@@ -284,7 +284,7 @@ def test_region_of_interest() -> None:
     ],
 )
 def test_bad_volumes(change: dict, words: str) -> None:
-    values = {"volume": blob(), "ijk_to_ras": affine(shape=(20, 24, 28)), "preset": plain(), **change}
+    values = {"volume": blob(), "ijk_to_ras": affine(shape=(20, 24, 28)), "look": plain(), **change}
     with pytest.raises(GaussianMRIError, match=words):
         PathTracer(**values)
 

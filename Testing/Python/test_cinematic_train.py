@@ -18,13 +18,13 @@ from GaussianMRILib.cinematic.checkpoint import read_checkpoint, write_checkpoin
 from GaussianMRILib.cinematic.clip import ClipPlane
 from GaussianMRILib.cinematic.dataset import CinematicDataset
 from GaussianMRILib.cinematic.evaluate import HEADER, ColourLpips, evaluate_model
-from GaussianMRILib.cinematic.options import METHODS, TrainOptions
+from GaussianMRILib.cinematic.options import CLIPPINGS, TrainOptions
 from GaussianMRILib.cinematic.start import random_splats
 from GaussianMRILib.cinematic.train import Trainer, channel_ssim, photometric_loss, train_model
 from GaussianMRILib.metrics import Lpips, ssim
 from GaussianMRILib.native.planes import reference
 
-QUICK = TrainOptions.preset("quick", ssim_weight=0.2, degree=1, width=16, depth=2)
+QUICK = TrainOptions.of_quality("quick", ssim_weight=0.2, degree=1, width=16, depth=2)
 
 
 def options(
@@ -41,7 +41,7 @@ def data_set(tmp_path_factory: pytest.TempPathFactory) -> CinematicDataset:
     return ball_data_set(tmp_path_factory.mktemp("ball") / "set", train=12, test=3, size=24)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", CLIPPINGS)
 def test_every_method_learns(data_set: CinematicDataset, method: str) -> None:
     trainer = Trainer(data_set, options=options(method, iterations=150, splats=150))
     before = evaluate_model(trainer.model, data_set.test)
@@ -51,7 +51,7 @@ def test_every_method_learns(data_set: CinematicDataset, method: str) -> None:
     assert np.mean(after.psnr) > 15
     assert reports[-1].iteration == 150 and reports[-1].fraction == 1
     assert reports[-1].loss < 0.7 * reports[0].loss
-    visibility, adjust = METHODS[method]
+    visibility, adjust = CLIPPINGS[method]
     model = trainer.model
     assert model.visibility == visibility and (model.adjustment is not None) == adjust
     assert model.facts["method"] == method and model.facts["iterations"] == 150
@@ -282,8 +282,8 @@ def test_colour_lpips_of_grey_images_is_lpips(tmp_path: Path) -> None:
     assert colour(*(x[:30] for x in three)) is None
 
 
-def test_presets_and_wrong_options() -> None:
-    seed = TrainOptions.preset("seed")
+def test_qualities_and_wrong_options() -> None:
+    seed = TrainOptions.of_quality("seed")
     assert (seed.first_step, seed.second_step, seed.splats, seed.densify) == (7000, 33000, 100_000, "3dgs")
     assert (seed.method, seed.ssim_weight, seed.width, seed.depth) == ("aam+lt", 0.2, 128, 4)
     assert TrainOptions().iterations == 40_000 and TrainOptions().method == "analytic"
@@ -298,6 +298,6 @@ def test_presets_and_wrong_options() -> None:
         ({"patience": 0}, "patience"),
     ):
         with pytest.raises(GaussianMRIError, match=message):
-            TrainOptions.preset("default", **wrong)
-    with pytest.raises(GaussianMRIError, match="no preset"):
-        TrainOptions.preset("slow")
+            TrainOptions.of_quality("default", **wrong)
+    with pytest.raises(GaussianMRIError, match="no quality"):
+        TrainOptions.of_quality("slow")
