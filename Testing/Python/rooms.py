@@ -86,7 +86,7 @@ ROOMS: Mapping[str, Room] = {
     ),
     "cinematic": _room(
         "path tracer, splats that a plane cuts open, their training, files and films",
-        "errors device files tensor_files geometry stacks native/splats native/paths native metrics",
+        "errors interruption device files tensor_files geometry stacks native/splats native/paths native metrics",
     ),
     "cohort": _room("many studies on any executor, one line of report each", "errors files"),
     "phantom": _room("a synthetic lumbar spine that is scanned into DICOM", "errors files geometry stacks"),

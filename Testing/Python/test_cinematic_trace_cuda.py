@@ -69,7 +69,7 @@ def test_gpu_equals_the_processor(gpu: Callable[[PathTracer], PathTracer]) -> No
     other = gpu(tracer)
     clip = ClipPlane.from_point(tracer.centre, (0.3, 1, 0.2))
     camera = tracer.camera(azimuth=25, elevation=15, size=(130, 90))
-    ours, theirs, again = (t.render(camera, [clip], samples=256, seed=4) for t in (tracer, other, other))
+    ours, theirs, again = (t.render(camera, clips=[clip], samples=256, seed=4) for t in (tracer, other, other))
     assert np.array_equal(theirs.image, again.image)
     inside = ours.alpha > 0.9
     assert inside.sum() > 500

@@ -75,13 +75,13 @@ def test_rescaled_and_json() -> None:
         ((COLOUR, [[0, 0], [1, 2]]), "outside 0 to 1"),
         ((COLOUR, [[0, 0], [1, float("nan")]]), "not finite"),
         ((COLOUR, [[0, 0, 1]]), "2 numbers"),
-        ((COLOUR, OPACITY, (), 0.0), "unit distance"),
-        ((COLOUR, OPACITY, [[0, 0], [5, 0]]), "nothing to see"),
+        ((COLOUR, OPACITY, {"unit_distance": 0.0}), "unit distance"),
+        ((COLOUR, OPACITY, {"gradient_opacity": [[0, 0], [5, 0]]}), "nothing to see"),
     ],
 )
 def test_bad_functions(arguments: tuple, words: str) -> None:
     with pytest.raises(GaussianMRIError, match=words):
-        TransferFunction(*arguments)
+        TransferFunction(*arguments[:2], **dict(*arguments[2:]))
 
 
 def test_slicer_volume_property(tmp_path: Path) -> None:

@@ -143,7 +143,12 @@ def test_options_are_given_by_name() -> None:
             "@dataclass",
             "TrainOptions takes its option method",
         ),
-        ("geometry/plane.py", "        *,\n        size", "        size", "ImagePlane.hung takes 4 things"),
+        (
+            "geometry/slab.py",
+            "plane: ImagePlane, *, projection",
+            "plane: ImagePlane, projection",
+            "slab_image takes 4 things",
+        ),
     ],
 )
 def test_the_rule_is_seen_to_be_broken(path: str, old: str, new: str, message: str) -> None:
