@@ -141,7 +141,7 @@ def test_a_scene_that_closes_ends_every_kind_of_job(app: Any) -> None:
     kept: list[Job] = []
     go, jobs = threading.Event(), [Job(lambda job: go.wait(30)) for _ in controllers]
     for controller, job in zip(controllers, jobs, strict=True):
-        job.last = {}  # a program's last report
+        job.last, job.first_guess = {}, None  # a program's last report, and what a fit shows meanwhile
         controller.begin(job, lambda job: (kept.append(job), ""))
     app.wait(0.5)
     assert all(controller.running for controller in controllers)
