@@ -188,7 +188,7 @@ class GaussianMRIResamplingWidget(Panel):
         self.statusLine.update(fitting)
         ui.finishButton.enabled = ui.fitButtons.visible = fitting
         outputs = self._chosenPlanes() if parameters.outputPlanes or parameters.plane else []
-        methods = [name for name in self.logic.METHODS if getattr(parameters, name)]
+        methods = [name for name in self.logic.IMAGES if getattr(parameters, name)]
         ui.outputSelector.enabled = len(outputs) * len(methods) == 1
         ui.outputPlanesHint.text = self._planesHint()
         ui.previewViewSelector.enabled = ui.methodSelector.enabled = not parameters.compare
@@ -362,7 +362,7 @@ class GaussianMRIResamplingWidget(Panel):
         parameters = self._parameterNode
         with slicer.util.tryWithErrorDisplay(_("Nothing was resampled."), waitCursor=True):
             self.logic.ensurePackages()
-            methods = [name for name in self.logic.METHODS if getattr(parameters, name)]
+            methods = [name for name in self.logic.IMAGES if getattr(parameters, name)]
             self._results = self.logic.resample(
                 parameters.field,
                 self._chosenPlanes(),

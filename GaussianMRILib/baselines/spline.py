@@ -31,8 +31,8 @@ class SplineInterpolator(Resampler):
         strength: lambda, relative to the mean diagonal of A A^T.
     """
 
-    def __init__(self, stacks: Stacks, slice_profile: bool = True, strength: float = 0.1) -> None:
-        super().__init__(stacks, lambda stack: spline_volume(stack, 3, slice_profile, strength))
+    def __init__(self, stacks: Stacks, *, slice_profile: bool = True, strength: float = 0.1) -> None:
+        super().__init__(stacks, lambda stack: spline_volume(stack, order=3, slice_profile=slice_profile, strength=strength))
 
 
 def linear_interpolation(stacks: Stacks, plane: ImagePlane) -> NDArray[np.float32]:
@@ -41,7 +41,7 @@ def linear_interpolation(stacks: Stacks, plane: ImagePlane) -> NDArray[np.float3
 
 
 def spline_interpolation(
-    stacks: Stacks, plane: ImagePlane, slice_profile: bool = True
+    stacks: Stacks, plane: ImagePlane, *, slice_profile: bool = True
 ) -> NDArray[np.float32]:
     """`SplineInterpolator(stacks, slice_profile).render(plane)`, (rows, columns) float32, NaN outside."""
-    return SplineInterpolator(stacks, slice_profile).render(plane)
+    return SplineInterpolator(stacks, slice_profile=slice_profile).render(plane)

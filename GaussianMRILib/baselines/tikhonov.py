@@ -28,6 +28,7 @@ class SuperResolution:
     def __init__(
         self,
         stacks: SliceStack | Sequence[SliceStack],
+        *,
         spacing: float | None = None,
         smoothness: float = SMOOTHNESS,
         iterations: int = 40,
@@ -35,9 +36,9 @@ class SuperResolution:
         self.stacks = [stacks] if isinstance(stacks, SliceStack) else list(stacks)
         if not self.stacks:
             raise GaussianMRIError("There is no stack to resample; pass at least one.")
-        grid = isotropic_grid(self.stacks, spacing)
+        grid = isotropic_grid(self.stacks, spacing=spacing)
         pixels = solve(self.stacks, grid, smoothness=smoothness, iterations=iterations)
-        self.volume = Volume(pixels, grid.ijk_to_ras, hulls_of(self.stacks))
+        self.volume = Volume(pixels, grid.ijk_to_ras, hull=hulls_of(self.stacks))
 
     def render(self, plane: ImagePlane) -> NDArray[np.float32]:
         """The image on a plane, (rows, columns) float32: mean over its thickness, NaN outside every hull."""
@@ -45,7 +46,7 @@ class SuperResolution:
 
 
 def superresolution(
-    stacks: SliceStack | Sequence[SliceStack], plane: ImagePlane, spacing: float | None = None
+    stacks: SliceStack | Sequence[SliceStack], plane: ImagePlane, *, spacing: float | None = None
 ) -> NDArray[np.float32]:
     """`SuperResolution(stacks, spacing).render(plane)`: (rows, columns) float32, NaN outside the stacks."""
-    return SuperResolution(stacks, spacing).render(plane)
+    return SuperResolution(stacks, spacing=spacing).render(plane)

@@ -27,7 +27,7 @@ class VoxelInterpolator(Resampler):
         power: weights are 1 / distance^power.
     """
 
-    def __init__(self, stacks: Stacks, k: int = 8, power: float = 1.0) -> None:
+    def __init__(self, stacks: Stacks, *, k: int = 8, power: float = 1.0) -> None:
         if k < 1 or power < 0:
             raise GaussianMRIError(
                 f"Voxel interpolation needs k >= 1 and power >= 0, got k={k}, power={power}."
@@ -39,7 +39,7 @@ class _NearestVoxels:
     def __init__(self, stack: SliceStack, k: int, power: float) -> None:
         from scipy.spatial import cKDTree
 
-        volume = upsample(stack, default_factor(stack))
+        volume = upsample(stack, factor=default_factor(stack))
         pixels, affine = _square_pixels(volume.pixels, volume.ijk_to_ras, min(stack.pixel_spacing))
         index = np.stack(np.meshgrid(*[np.arange(n) for n in pixels.shape], indexing="ij"), axis=-1)
         points = transform_points(affine, index.reshape(-1, 3)[:, ::-1])
@@ -74,7 +74,7 @@ def _square_pixels(
 
 
 def voxel_interpolation(
-    stacks: Stacks, plane: ImagePlane, k: int = 8, power: float = 1.0
+    stacks: Stacks, plane: ImagePlane, *, k: int = 8, power: float = 1.0
 ) -> NDArray[np.float32]:
     """`VoxelInterpolator(stacks, k, power).render(plane)`, (rows, columns) float32, NaN outside."""
-    return VoxelInterpolator(stacks, k, power).render(plane)
+    return VoxelInterpolator(stacks, k=k, power=power).render(plane)

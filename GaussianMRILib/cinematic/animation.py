@@ -27,6 +27,7 @@ def turntable(
     center: ArrayLike,
     distance: float,
     count: int,
+    *,
     plane: ClipPlane | None = None,
     elevation_degrees: float = 10.0,
     start_degrees: float = 0.0,
@@ -52,12 +53,12 @@ def turntable(
             -math.sin(angle) * math.cos(lift), math.cos(angle) * math.cos(lift), math.sin(lift)
         ]  # fmt: skip
         eye = middle + distance * np.array(direction)
-        shots.append((Camera.look_at(eye, middle, (0, 0, 1), fov_degrees, size), plane))
+        shots.append((Camera.look_at(eye, middle, up=(0, 0, 1), fov_degrees=fov_degrees, size=size), plane))
     return shots
 
 
 def clip_sweep(
-    camera: Camera, normal: ArrayLike, lowest: float, highest: float, count: int, back: bool = True
+    camera: Camera, normal: ArrayLike, *, lowest: float, highest: float, count: int, back: bool = True
 ) -> list[Shot]:
     """One camera, and planes of one direction whose offsets go from `highest` to `lowest` (mm along `normal`), and back.
 
@@ -69,12 +70,12 @@ def clip_sweep(
         raise GaussianMRIError("A sweep needs at least two frames.")
     n = np.arange(count)
     part = 0.5 - 0.5 * np.cos(2 * np.pi * n / count) if back else n / (count - 1)
-    direction = unit_vector(normal, "sweep's normal")
+    direction = unit_vector(normal, what="sweep's normal")
     return [(camera, ClipPlane(direction, highest + (lowest - highest) * p)) for p in part]
 
 
 def render_shots(
-    model: CinematicModel, shots: Sequence[Shot], progress: Callable[[float], object] | None = None
+    model: CinematicModel, shots: Sequence[Shot], *, progress: Callable[[float], object] | None = None
 ) -> Iterator[NDArray[np.uint8]]:
     """Pictures (H, W, 3) of the shots, one after the other."""
     for number, (camera, plane) in enumerate(shots):
@@ -115,7 +116,7 @@ def write_frames(folder: str | os.PathLike[str], pictures: Iterable[NDArray[np.u
 
 
 def write_film(
-    path: str | os.PathLike[str], pictures: Iterable[NDArray[np.uint8]], rate: float = 25.0
+    path: str | os.PathLike[str], pictures: Iterable[NDArray[np.uint8]], *, rate: float = 25.0
 ) -> Path:
     """Write pictures (H, W, 3) as an H.264 film, PATH.mp4, with the ffmpeg that is installed.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,7 @@ class Camera:
     """
 
     world_to_camera: NDArray[np.float64]
+    _: KW_ONLY
     fx: float
     fy: float
     cx: float
@@ -76,6 +77,7 @@ class Camera:
         cls,
         eye: ArrayLike,
         target: ArrayLike,
+        *,
         up: ArrayLike = (0.0, 0.0, 1.0),
         fov_degrees: float = 30.0,
         size: int | tuple[int, int] = 512,
@@ -89,21 +91,21 @@ class Camera:
             size: pixels: one number for a square, or (width, height).
         """
         position = np.asarray(eye, dtype=np.float64)
-        z = unit_vector(np.asarray(target, dtype=np.float64) - position, "camera's viewing direction")
-        wanted = unit_vector(up, "camera's up direction")
+        z = unit_vector(np.asarray(target, dtype=np.float64) - position, what="camera's viewing direction")
+        wanted = unit_vector(up, what="camera's up direction")
         upward = wanted - z * (wanted @ z)
         if np.linalg.norm(upward) < 1e-6:
             raise GaussianMRIError("The camera's up direction is its viewing direction; choose another one.")
         if not 0.1 <= fov_degrees <= 170.0:
             raise GaussianMRIError(f"The field of view must be 0.1 to 170 degrees, got {fov_degrees}.")
-        y = -unit_vector(upward, "camera's up direction")
+        y = -unit_vector(upward, what="camera's up direction")
         rotation = np.stack([np.cross(y, z), y, z])
         matrix = np.eye(4)
         matrix[:3, :3] = rotation
         matrix[:3, 3] = -rotation @ position
         width, height = (size, size) if isinstance(size, int) else size
         focal = height / 2 / math.tan(math.radians(fov_degrees) / 2)
-        return cls(matrix, focal, focal, width / 2, height / 2, width, height)
+        return cls(matrix, fx=focal, fy=focal, cx=width / 2, cy=height / 2, width=width, height=height)
 
     @property
     def camera_to_world(self) -> NDArray[np.float64]:
@@ -144,7 +146,13 @@ class Camera:
         scale = height / self.height
         cx = width / 2 + (self.cx - self.width / 2) * scale
         return Camera(
-            self.world_to_camera, self.fx * scale, self.fy * scale, cx, self.cy * scale, width, height
+            self.world_to_camera,
+            fx=self.fx * scale,
+            fy=self.fy * scale,
+            cx=cx,
+            cy=self.cy * scale,
+            width=width,
+            height=height,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -168,4 +176,4 @@ class Camera:
             matrix = np.asarray(values["world_to_camera"], dtype=np.float64)
         except (KeyError, TypeError, ValueError) as error:
             raise GaussianMRIError(f"The description of a camera is incomplete: {error}.") from error
-        return cls(matrix, fx, fy, cx, cy, width, height)
+        return cls(matrix, fx=fx, fy=fy, cx=cx, cy=cy, width=width, height=height)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -34,10 +34,11 @@ class ClipPlane:
 
     normal: NDArray[np.float64]
     offset: float
+    _: KW_ONLY
     file: str = ""
 
     def __post_init__(self) -> None:
-        normal = unit_vector(self.normal, "clip plane's normal")
+        normal = unit_vector(self.normal, what="clip plane's normal")
         normal.flags.writeable = False
         object.__setattr__(self, "normal", normal)
         object.__setattr__(self, "offset", float(self.offset))
@@ -49,7 +50,7 @@ class ClipPlane:
     @classmethod
     def from_point(cls, point: ArrayLike, normal: ArrayLike) -> ClipPlane:
         """The plane through `point` (3,) RAS mm that keeps the side opposite to `normal` (3,)."""
-        direction = unit_vector(normal, "clip plane's normal")
+        direction = unit_vector(normal, what="clip plane's normal")
         return cls(direction, float(direction @ np.asarray(point, dtype=np.float64)))
 
     @classmethod
@@ -73,7 +74,7 @@ class ClipPlane:
 
     def flipped(self) -> ClipPlane:
         """The same plane with the other side kept."""
-        return ClipPlane(-self.normal, -self.offset, self.file)
+        return ClipPlane(-self.normal, -self.offset, file=self.file)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: normal and offset."""

@@ -28,7 +28,7 @@ from ..native.paths import operators  # noqa: F401  registers them
 from ..native.paths.arguments import SCENE
 from .camera import Camera
 from .clip import ClipPlane
-from .presets import Preset
+from .looks import Look
 from .tracer_volume import LEVELS, TracerVolume
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class CutFace:
 
     Attributes:
         volume: without majorants and skips; its values are multiples of 257, as its file has bytes.
-        preset: in the volume's own values.
+        look: in the volume's own values.
 
     Example:
         >>> model.face = CutFace.of(tracer)                        # doctest: +SKIP
@@ -55,7 +55,7 @@ class CutFace:
     """
 
     volume: TracerVolume
-    preset: Preset
+    look: Look
 
     @classmethod
     def of(cls, tracer: PathTracer) -> CutFace:
@@ -71,13 +71,13 @@ class CutFace:
         matrix[:3, :3] *= stride
         box = np.minimum(np.stack([v.low, v.high]) / stride, np.array(values.shape[::-1]) - 1.0)
         volume = _volume(voxels, gradients, v.table.cpu().numpy(), matrix, box, v.radius, v.step, v.rois)
-        return cls(volume, tracer.preset).to(tracer.device)
+        return cls(volume, tracer.look).to(tracer.device)
 
     def to(self, device: torch.device | str) -> CutFace:
         """The same on another device."""
         tensors = ("values", "gradients", "majorants", "skips", "table")
         moved = {name: getattr(self.volume, name).to(device) for name in tensors}
-        return CutFace(replace(self.volume, **moved), self.preset)
+        return CutFace(replace(self.volume, **moved), self.look)
 
     @torch.no_grad()
     def paint(
@@ -85,6 +85,7 @@ class CutFace:
         image: Tensor,
         alpha: Tensor,
         depth: Tensor,
+        *,
         camera: Camera,
         plane: ClipPlane | None,
         side: int = 1,
@@ -96,10 +97,10 @@ class CutFace:
             side: side^2 rays for each pixel.
         """
         volume = self.volume
-        scene = volume.scene(camera, [] if plane is None else [plane], self.preset)
+        scene = volume.scene(camera, [] if plane is None else [plane], self.look)
         dome = torch.from_numpy(_dome(np.frombuffer(scene.numpy().tobytes(), SCENE)[0])).to(image)
         torch.ops.gaussianmri.trace_faces_(
-            image, alpha, depth, scene, volume.values, volume.gradients, volume.table, dome, self.preset.exposure, side
+            image, alpha, depth, scene, volume.values, volume.gradients, volume.table, dome, self.look.exposure, side
         )  # fmt: skip
 
     # ---- files
@@ -114,7 +115,7 @@ class CutFace:
         header = {
             "format": FORMAT,
             "version": VERSION,
-            "preset": self.preset.to_dict(),
+            "preset": self.look.to_dict(),
             "radius": v.radius,
             "step": v.step,
             "rois": [plane.to_dict() for plane in v.rois],
@@ -131,7 +132,7 @@ class CutFace:
             )
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], device: torch.device | str = "cpu") -> CutFace:
+    def load(cls, path: str | os.PathLike[str], *, device: torch.device | str = "cpu") -> CutFace:
         """Read what `save` wrote.
 
         Raises:
@@ -144,7 +145,7 @@ class CutFace:
                 raise ValueError("it is another kind of file")
             if number(header["version"], "version") > VERSION:
                 raise GaussianMRIError(f"{path} was written by a newer version; update GaussianMRI.")
-            face = cls(_stored_volume(content, header), Preset.from_dict(header["preset"])).to(device)
+            face = cls(_stored_volume(content, header), Look.from_dict(header["preset"])).to(device)
         return face
 
 

@@ -21,7 +21,7 @@ from ..geometry import check_affine
 from ..geometry.affine import LARGEST_POSITION_MM
 from .camera import Camera
 from .clip import ClipPlane
-from .presets import Preset
+from .looks import Look
 
 if TYPE_CHECKING:
     from ..stacks import SliceStack
@@ -36,7 +36,7 @@ _AGAIN = "Make the data set again."
 _OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DatasetOptions:
     """What to render; the defaults are those of "ClipGS" (MICCAI 2025) but for the image's size.
 
@@ -121,7 +121,7 @@ class Frame:
         return _read_picture(self.source) if isinstance(self.source, Path) else self.source.astype(np.float32)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class CinematicDataset:
     """Frames with what a model needs to know about them.
 
@@ -130,7 +130,7 @@ class CinematicDataset:
         frames: all of them.
         bounds: (2, 3) RAS mm: box round what can be seen.
         background: red, green, blue, as displayed.
-        fingerprint: changes with the volume, the preset and the options.
+        fingerprint: changes with the volume, the look and the options.
         facts: further facts for people.
     """
 
@@ -172,12 +172,12 @@ class CinematicDataset:
             )
         return cloud
 
-    def face(self, device: Any = "cpu") -> CutFace | None:
+    def face(self, *, device: Any = "cpu") -> CutFace | None:
         """Cut faces of the volume; None where the data set has none."""
         from .cut_face import CutFace
 
         path = self.folder / FACE
-        return CutFace.load(path, device) if path.is_file() else None
+        return CutFace.load(path, device=device) if path.is_file() else None
 
 
 def regular_volume(stack: SliceStack) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
@@ -204,7 +204,11 @@ def draw_view(tracer: PathTracer, options: DatasetOptions, index: int) -> tuple[
     generator = np.random.default_rng([options.seed, index])
     height, azimuth = generator.uniform(-1, 1), generator.uniform(-180, 180)
     camera = tracer.camera(
-        azimuth, float(np.degrees(np.arcsin(height))), options.size, options.fov_degrees, options.zoom
+        azimuth=azimuth,
+        elevation=float(np.degrees(np.arcsin(height))),
+        size=options.size,
+        fov_degrees=options.fov_degrees,
+        zoom=options.zoom,
     )
     normal = np.array([0.0, 0.0, 1.0])
     if options.planes == "any":
@@ -224,7 +228,8 @@ def make_dataset(
     folder: str | os.PathLike[str],
     volume: ArrayLike,
     ijk_to_ras: ArrayLike,
-    preset: Preset,
+    *,
+    look: Look,
     options: DatasetOptions | None = None,
     roi: Roi | None = None,
     device: str = "cpu",
@@ -237,7 +242,7 @@ def make_dataset(
     `transforms_test.json` (written last: without them the set is not complete), and `dataset.json` with the settings.
 
     Args:
-        volume, ijk_to_ras, preset, roi, device: as for `PathTracer`.
+        volume, ijk_to_ras, look, roi, device: as for `PathTracer`.
         progress: called after each frame with frames done, frames in all, and the picture's file.
         cancelled: asked before each frame; when it says yes, None is returned.
 
@@ -254,9 +259,9 @@ def make_dataset(
     if options.denoise:
         require()
     target = Path(folder)
-    matrix = check_affine(ijk_to_ras, "the volume's ijk_to_ras")
-    tracer = PathTracer(volume, matrix, preset, roi, device)
-    settings = _settings(np.asarray(volume), matrix, preset, options, tracer, roi)
+    matrix = check_affine(ijk_to_ras, what="the volume's ijk_to_ras")
+    tracer = PathTracer(volume, matrix, look, roi=roi, device=device)
+    settings = _settings(np.asarray(volume), matrix, look, options, tracer, roi)
     _claim(target, settings)
     if not (target / POINTS).is_file():
         cloud = sample_points(tracer, seed=options.seed)
@@ -275,9 +280,9 @@ def make_dataset(
             if cancelled is not None and cancelled():
                 return None
             samples = options.samples if split == "train" else options.test_samples
-            render = tracer.render(camera, [plane], samples, seed=(options.seed * 7919 + index) & 0x7FFFFFFF)
+            render = tracer.render(camera, clips=[plane], samples=samples, seed=(options.seed * 7919 + index) & 0x7FFFFFFF)
             if options.denoise and split == "train":
-                render = denoise(render, tracer.preset.exposure)
+                render = denoise(render, tracer.look.exposure)
             _write_picture(path, render)
         entries[split].append(_entry(name, camera, plane, tracer))
         if progress is not None:
@@ -288,7 +293,7 @@ def make_dataset(
 
 
 def _settings(
-    volume: NDArray[Any], matrix: NDArray[np.float64], preset: Preset, options: DatasetOptions,
+    volume: NDArray[Any], matrix: NDArray[np.float64], look: Look, options: DatasetOptions,
     tracer: PathTracer, roi: Roi | None,
 ) -> dict[str, Any]:  # fmt: skip
     digest = hashlib.sha256(np.ascontiguousarray(volume).tobytes() + matrix.tobytes()).hexdigest()
@@ -301,7 +306,7 @@ def _settings(
         "volume": digest[:32],
         "roi": None if roi is None else [np.asarray(x, dtype=float).tolist() for x in roi],
         "bounds": [np.asarray(x).tolist() for x in box],
-        "preset": preset.to_dict(),
+        "preset": look.to_dict(),
         "options": dataclasses.asdict(options),
     }
     text = json.dumps(settings, sort_keys=True)
@@ -319,7 +324,7 @@ def _claim(folder: Path, settings: Mapping[str, Any]) -> None:
     if path.is_file():
         if _read_json(path).get("fingerprint") != settings["fingerprint"]:
             raise GaussianMRIError(
-                f"{folder} holds a data set of another volume, preset or other settings. Choose another folder, or "
+                f"{folder} holds a data set of another volume, look or other settings. Choose another folder, or "
                 "repeat its settings to go on with it."
             )
     elif any((folder / "images").iterdir()):
@@ -385,7 +390,14 @@ def read_dataset(folder: str | os.PathLike[str]) -> CinematicDataset:
             )
         with reading(path, "a list of frames", _AGAIN):
             frames += _frames(root, split, _read_json(path), background)
-    return CinematicDataset(root, tuple(frames), np.stack([low, high]), background, fingerprint, facts)
+    return CinematicDataset(
+        folder=root,
+        frames=tuple(frames),
+        bounds=np.stack([low, high]),
+        background=background,
+        fingerprint=fingerprint,
+        facts=facts,
+    )
 
 
 def _frames(
@@ -402,7 +414,7 @@ def _frames(
         if os.path.isabs(name) or ".." in Path(name).parts:
             raise GaussianMRIError(f"The frame {name} does not lie in the data set.")
         yield Frame(
-            Camera(pose.astype(np.float64), fx, fy, cx, cy, width, height),
+            Camera(pose.astype(np.float64), fx=fx, fy=fy, cx=cx, cy=cy, width=width, height=height),
             None if plane is None else ClipPlane.from_dict(plane),
             split,
             name,

@@ -31,7 +31,7 @@ def denoise(render: Render, exposure: float = 1.0) -> Render:
 
     Args:
         render: over black.
-        exposure: of the preset it was rendered with.
+        exposure: of the look it was rendered with.
 
     Raises:
         GaussianMRIError: the denoiser is not installed, or failed.
@@ -61,7 +61,7 @@ def blurred(render: Render, exposure: float = 1.0, *, light: float = 1.5, colour
 
     Args:
         render: over black.
-        exposure: of the preset it was rendered with.
+        exposure: of the look it was rendered with.
         light, colour: standard deviations, pixels.
     """
     from scipy.ndimage import gaussian_filter

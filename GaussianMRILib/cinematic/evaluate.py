@@ -102,6 +102,7 @@ def _spread(values: Sequence[float], digits: int) -> str:
 def evaluate_model(
     model: CinematicModel,
     frames: Sequence[Frame],
+    *,
     storage: int | None = None,
     lpips: Lpips | None = None,
     progress: Callable[[float], object] | None = None,

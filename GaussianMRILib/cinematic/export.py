@@ -29,7 +29,7 @@ RAS_TO_Y_UP = np.array([[-1.0, 0, 0], [0, 0, 1], [0, 1, 0]])
 
 
 def export_splats(
-    path: str | os.PathLike[str], model: CinematicModel, plane: ClipPlane | None = None
+    path: str | os.PathLike[str], model: CinematicModel, *, plane: ClipPlane | None = None
 ) -> Path:
     """Write splats for other programs, the format by the suffix: .ply (RAS, mm), .spz (y up, mm) or .glb (y up, metres).
 

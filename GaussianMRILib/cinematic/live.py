@@ -18,8 +18,8 @@ from ..geometry import check_affine
 from .camera import Camera
 from .clip import ClipPlane
 from .denoise import available, blurred, denoise
+from .looks import Look
 from .picture import check_volume
-from .presets import Preset
 from .tracer import Image, PathTracer, Roi
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class LivePicture:
     Args:
         volume: (K, J, I), any real dtype; it is read until `ready`.
         ijk_to_ras: (4, 4) mm.
-        preset: the look.
+        look: transfer functions, surfaces and light.
         roi: box (RAS, mm) outside which nothing is shown.
         samples: paths per pixel of the finished picture.
         budget: seconds for a picture while something moves.
@@ -83,7 +83,7 @@ class LivePicture:
         GaussianMRIError: nothing to see of the volume, or the model shows another place.
 
     Example:
-        >>> live = LivePicture(volume, ijk_to_ras, find_preset("CT bone"))           # doctest: +SKIP
+        >>> live = LivePicture(volume, ijk_to_ras, find_look("CT bone"))           # doctest: +SKIP
         >>> live.look(live.camera())                                                 # doctest: +SKIP
         >>> while live.refine():                                                     # doctest: +SKIP
         ...     show(live.picture())
@@ -93,7 +93,7 @@ class LivePicture:
         self,
         volume: ArrayLike,
         ijk_to_ras: ArrayLike,
-        preset: Preset,
+        look: Look,
         *,
         roi: Roi | None = None,
         samples: int = 64,
@@ -103,12 +103,12 @@ class LivePicture:
         device: str = "cpu",
     ) -> None:
         values = check_volume(volume)
-        affine = check_affine(ijk_to_ras, "the volume's ijk_to_ras")
+        affine = check_affine(ijk_to_ras, what="the volume's ijk_to_ras")
         self.samples, self.budget, self.model = max(1, samples), budget, model
         self.version = 0
         self.seconds = 0.0
         self._denoised = available() if denoised is None else denoised
-        self._whole: tuple[Any, ...] | None = (values, affine, preset.fitted(values), roi, device)
+        self._whole: tuple[Any, ...] | None = (values, affine, look.fitted(values), roi, device)
         strides = _strides(values.shape, affine)
         if max(strides) > 1:
             try:
@@ -116,7 +116,7 @@ class LivePicture:
             except GaussianMRIError:  # what is seen may lie between the voxels that were taken
                 strides = [1, 1, 1]
         if max(strides) == 1:
-            self._tracer = PathTracer(values, affine, preset, roi=roi, device=device)
+            self._tracer = PathTracer(values, affine, look, roi=roi, device=device)
             self._whole = None
         self._check_model()
         self._cost = self._band_cost = 2e-6  # seconds of a path
@@ -167,7 +167,7 @@ class LivePicture:
         """The newest picture (H, W, 3), 0..1 as displayed, over black; fewer pixels than the camera has while moving."""
         return self._picture
 
-    def look(self, camera: Camera, clips: Sequence[ClipPlane] = ()) -> Image:
+    def look(self, camera: Camera, *, clips: Sequence[ClipPlane] = ()) -> Image:
         """The picture at once, from another place or under other planes.
 
         Args:
@@ -188,7 +188,7 @@ class LivePicture:
         self._woken.set()
         return base
 
-    def refine(self, patience: float = 0.1) -> bool:
+    def refine(self, *, patience: float = 0.1) -> bool:
         """One short piece of work, or a wait of `patience` seconds; whether the picture can still become better.
 
         Raises:
@@ -212,8 +212,8 @@ class LivePicture:
 
     def _prepare(self) -> None:
         assert self._whole is not None
-        values, affine, preset, roi, device = self._whole
-        whole = PathTracer(values, affine, preset, roi=roi, device=device)
+        values, affine, look, roi, device = self._whole
+        whole = PathTracer(values, affine, look, roi=roi, device=device)
         with self._kernel, self._state:
             self._tracer, self._whole = whole, None
             self._generation += 1
@@ -222,7 +222,7 @@ class LivePicture:
         """The picture of a movement: splats, or a few paths for each of fewer pixels."""
         if self.model is not None and len(clips) <= 1:
             # Over black, as the path tracer's.
-            drawn = self.model.render(camera, clips[0] if clips else None, (0.0, 0.0, 0.0))
+            drawn = self.model.render(camera, clips[0] if clips else None, background=(0.0, 0.0, 0.0))
             self._nothing = not bool(drawn.alpha.any())
             return np.asarray(drawn.image.clamp(0, 1).cpu().numpy(), dtype=np.float32)
         pixels = self.budget / (self._cost * MOVING_SAMPLES)
@@ -233,7 +233,7 @@ class LivePicture:
         sums = self._tracer.blank(small)
         self._tracer.add_samples(sums, small, clips, first=0, count=MOVING_SAMPLES)
         render = self._tracer.resolve(sums, MOVING_SAMPLES)
-        image = (denoise if self._denoised else blurred)(render, self._tracer.preset.exposure).image
+        image = (denoise if self._denoised else blurred)(render, self._tracer.look.exposure).image
         cost = (time.perf_counter() - started) / (small.width * small.height * MOVING_SAMPLES)
         self._cost = (self._cost + cost) / 2
         self._nothing = not bool(sums[..., 3].any())
@@ -270,7 +270,7 @@ class LivePicture:
 
     def _publish(self, now: _Refinement) -> None:
         render = now.tracer.resolve(now.sums, now.done)
-        image = denoise(render, now.tracer.preset.exposure).image if self._denoised else render.image
+        image = denoise(render, now.tracer.look.exposure).image if self._denoised else render.image
         share = np.float32(min(1.0, now.done / min(FADE, self.samples)))
         if share < 1:
             image = image * share + now.base * (1 - share)
@@ -306,19 +306,19 @@ def _thinned(
     strides: Sequence[int],
     values: NDArray[Any],
     affine: NDArray[np.float64],
-    preset: Preset,
+    look: Look,
     roi: Roi | None,
     device: str,
 ) -> PathTracer:
-    """The tracer of few voxels, in the look of all of them: what the preset counts in voxels stays the same in mm."""
+    """The tracer of few voxels, in the look of all of them: what that counts in voxels stays the same in mm."""
     i, j, k = strides
     spacings = np.linalg.norm(affine[:3, :3], axis=0)
     before, after = float(spacings.mean()), float((spacings * [i, j, k]).mean())
-    gradient = preset.transfer.gradient_opacity * [after / before, 1.0]
+    gradient = look.transfer.gradient_opacity * [after / before, 1.0]
     transfer = dataclasses.replace(
-        preset.transfer, gradient_opacity=gradient, unit_distance=preset.transfer.unit_distance or before
+        look.transfer, gradient_opacity=gradient, unit_distance=look.transfer.unit_distance or before
     )
-    look = dataclasses.replace(preset, transfer=transfer)
+    look = dataclasses.replace(look, transfer=transfer)
     return PathTracer(values[::k, ::j, ::i], affine @ np.diag([i, j, k, 1.0]), look, roi=roi, device=device)
 
 

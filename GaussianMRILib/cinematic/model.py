@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -66,6 +66,7 @@ class CinematicModel:
     splats: Splats
     center: np.ndarray
     unit: float
+    _: KW_ONLY
     visibility: str = "analytic"
     offsets: Tensor | None = None
     adjustment: Adjustment | None = None
@@ -93,7 +94,7 @@ class CinematicModel:
     def __len__(self) -> int:
         return len(self.splats)
 
-    def cut(self, plane: ClipPlane | None, splats: Splats | None = None) -> Cut:
+    def cut(self, plane: ClipPlane | None, *, splats: Splats | None = None) -> Cut:
         """What is left under `plane`, differentiable in the splats, offsets and network.
 
         Splats that a truncation hides have no gradient, so they are left out and neither adjusted nor drawn.
@@ -124,6 +125,7 @@ class CinematicModel:
         self,
         camera: Camera,
         plane: ClipPlane | None = None,
+        *,
         background: tuple[float, float, float] | None = None,
         side: int = 1,
     ) -> Rendering:
@@ -137,7 +139,7 @@ class CinematicModel:
         behind = self.background if background is None else background
         image, alpha, depth = rasterise(splats, camera, behind, weights=weights, clip=clip)[:3]
         if self.face is not None:
-            self.face.paint(image, alpha, depth, camera, plane, side)
+            self.face.paint(image, alpha, depth, camera=camera, plane=plane, side=side)
         return Rendering(image, alpha, depth)
 
     @torch.no_grad()
@@ -197,14 +199,10 @@ def _kept_parts(splats: Splats, plane: ClipPlane) -> Splats:
 
 
 def quaternions_of(rotations: Tensor) -> Tensor:
-    """(N, 4) unit quaternions w, x, y, z of rotation matrices (N, 3, 3) (Bar-Itzhack 2000: an eigenvector)."""
-    r = rotations
-    diagonal = r.diagonal(dim1=-2, dim2=-1)
-    trace = diagonal.sum(-1)
-    k = r.new_zeros(len(r), 4, 4)
-    k[:, 0, 0] = trace
-    k[:, 1:, 0] = k[:, 0, 1:] = torch.stack(
-        [r[:, 2, 1] - r[:, 1, 2], r[:, 0, 2] - r[:, 2, 0], r[:, 1, 0] - r[:, 0, 1]], dim=-1
-    )
-    k[:, 1:, 1:] = r + r.mT - trace[:, None, None] * torch.eye(3, dtype=r.dtype, device=r.device)
-    return torch.linalg.eigh(k)[1][:, :, -1]
+    """(N, 4) unit quaternions w, x, y, z of rotation matrices (N, 3, 3)."""
+    from scipy.spatial.transform import Rotation
+
+    if not len(rotations):  # which not every version of scipy takes
+        return rotations.new_zeros(0, 4)
+    xyzw = Rotation.from_matrix(rotations.detach().cpu().numpy()).as_quat()
+    return torch.from_numpy(xyzw).roll(1, dims=1).to(rotations)

@@ -80,7 +80,7 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def load_model(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> CinematicModel:
+def load_model(path: str | os.PathLike[str], *, device: torch.device | str = "cpu") -> CinematicModel:
     """Read what `save_model` wrote, by the name of either file; a PLY of 3DGS alone becomes a model with the analytic cut.
     A model whose file of cut faces was left behind is read without them, with a warning.
 
@@ -150,11 +150,11 @@ def _described(
         splats,
         finite(header["center"], (3,), "center", LARGEST_POSITION_MM),
         number(header["unit"], "unit", 1e-6, LARGEST_POSITION_MM),
-        header["visibility"],
-        None if offsets is None else torch.from_numpy(offsets),
-        None if network is None else _unpack_network(network),
-        (red, green, blue),
-        header["facts"],
+        visibility=header["visibility"],
+        offsets=None if offsets is None else torch.from_numpy(offsets),
+        adjustment=None if network is None else _unpack_network(network),
+        background=(red, green, blue),
+        facts=header["facts"],
     )
 
 

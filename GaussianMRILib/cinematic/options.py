@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import GaussianMRIError
 
-METHODS: dict[str, tuple[str, bool]] = {
+CLIPPINGS: dict[str, tuple[str, bool]] = {
     "analytic": ("analytic", False),
     "lt": ("learned", False),
     "aam": ("none", True),
@@ -22,17 +22,17 @@ LABELS = {
     "aam+ht": "3DGS + AAM + HT",
     "aam+lt": "3DGS + AAM + LT (ClipGS)",
 }
-"""`METHODS` in tables."""
+"""`CLIPPINGS` in tables."""
 DENSIFICATIONS = ("mcmc", "3dgs", "none")
 STARTS = ("volume", "random")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainOptions:
     """Settings of a training; the defaults are those of ClipGS but for the method and the densification.
 
     Attributes:
-        method: one of `METHODS`.
+        method: one of `CLIPPINGS`.
         densify: "mcmc" (a fixed number at the end), "3dgs" (clone, split, prune), or "none".
         start: "volume" (where the tracer's volume can be seen, in its colours: what no picture has shown is there all the
             same when a plane opens it) or "random" (in the cube that holds the scene, as 3DGS and ClipGS).
@@ -70,8 +70,8 @@ class TrainOptions:
     check_every: int = 500
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise GaussianMRIError(f"There is no method '{self.method}'; choose one of {', '.join(METHODS)}.")
+        if self.method not in CLIPPINGS:
+            raise GaussianMRIError(f"There is no method '{self.method}'; choose one of {', '.join(CLIPPINGS)}.")
         if self.densify not in DENSIFICATIONS:
             raise GaussianMRIError(
                 f"There is no densification '{self.densify}'; choose one of {', '.join(DENSIFICATIONS)}."
@@ -93,20 +93,20 @@ class TrainOptions:
         return self.first_step + self.second_step
 
     @classmethod
-    def preset(cls, name: str = "default", **changes: Any) -> TrainOptions:
+    def of_quality(cls, name: str = "default", **changes: Any) -> TrainOptions:
         """ "default", "seed" (3DGS densification as the paper has it), or "quick" (small pictures, a CPU).
 
         Raises:
-            GaussianMRIError: no such preset or option.
+            GaussianMRIError: no such quality or option.
         """
-        if name not in PRESETS:
-            raise GaussianMRIError(f"There is no preset '{name}'; choose one of {', '.join(PRESETS)}.")
+        if name not in QUALITIES:
+            raise GaussianMRIError(f"There is no quality '{name}'; choose one of {', '.join(QUALITIES)}.")
         try:
-            return cls(**{**PRESETS[name], **changes})
+            return cls(**{**QUALITIES[name], **changes})
         except TypeError as error:
             raise GaussianMRIError(f"Training options: {error}.") from error
 
-    def scaled(self, splats: int | None = None, iterations: int | None = None) -> TrainOptions:
+    def scaled(self, *, splats: int | None = None, iterations: int | None = None) -> TrainOptions:
         """The same settings for another number of splats, or of iterations with all schedules in proportion."""
         changes: dict[str, Any] = {}
         if splats is not None:
@@ -121,7 +121,7 @@ class TrainOptions:
         return replace(self, **changes)
 
 
-PRESETS: dict[str, dict[str, Any]] = {
+QUALITIES: dict[str, dict[str, Any]] = {
     "default": {},
     "seed": {"method": "aam+lt", "densify": "3dgs", "start": "random", "cap": None},
     "quick": {

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import GaussianMRIError
 from .clip import ClipPlane
 from .denoise import available, denoise, require
-from .presets import Preset, default_look, find_preset
+from .looks import Look, default_look, find_look
 from .tracer import PathTracer, Render, Roi
 
 
@@ -43,9 +43,9 @@ def _varies(values: NDArray[Any]) -> bool:
 def render_picture(
     volume: ArrayLike,
     ijk_to_ras: ArrayLike,
-    preset: Preset | str | None = None,
-    clips: Sequence[ClipPlane] = (),
     *,
+    look: Look | str | None = None,
+    clips: Sequence[ClipPlane] = (),
     roi: Roi | None = None,
     size: int | tuple[int, int] = 512,
     samples: int = 64,
@@ -65,7 +65,7 @@ def render_picture(
     Args:
         volume: (K, J, I), any real dtype.
         ijk_to_ras: (4, 4) mm; a shear and left-handed axes are allowed.
-        preset: the look, or its name; None: by the volume (`default_look`).
+        look: the look, or its name; None: by the volume (`default_look`).
         clips: planes whose kept sides are intersected; at most ten.
         roi: box (RAS, mm): lowest and highest corner.
         size: pixels: one number for a square, or (width, height).
@@ -89,7 +89,7 @@ def render_picture(
     values = check_volume(volume)
     if denoised:
         require()
-    look = preset if isinstance(preset, Preset) else find_preset(preset or default_look(values))
+    look = look if isinstance(look, Look) else find_look(look or default_look(values))
     tracer = PathTracer(values, ijk_to_ras, look, roi=roi, device=device)
     for clip in clips:
         along = tracer.corners @ clip.normal
@@ -99,12 +99,12 @@ def render_picture(
                 f"{along.min():.0f} to {along.max():.0f} mm along the plane's normal: the plane's offset, "
                 f"{clip.offset:.0f} mm, must be larger, or its normal turned round."
             )
-    camera = tracer.camera(azimuth, elevation, size, fov_degrees, zoom)
-    render = tracer.render(camera, clips, samples, seed=seed, progress=progress, cancelled=cancelled)
+    camera = tracer.camera(azimuth=azimuth, elevation=elevation, size=size, fov_degrees=fov_degrees, zoom=zoom)
+    render = tracer.render(camera, clips=clips, samples=samples, seed=seed, progress=progress, cancelled=cancelled)
     if clips and not render.alpha.any():
         raise GaussianMRIError(
             "The planes leave nothing of the volume that this camera sees; move them, or look from elsewhere."
         )
     if available() if denoised is None else denoised:
-        render = denoise(render, tracer.preset.exposure)
+        render = denoise(render, tracer.look.exposure)
     return dataclasses.replace(render, image=render.over(background))

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 POINTS = 200_000
 RADIANCE = 0.45
-"""Of a white matte cut face under the presets' lights, averaged over its direction: the colour a point of the inside has
-in a picture is about this times its albedo."""
+"""Of a white matte cut face under the lights that looks have, averaged over its direction: the colour a point of the inside
+has in a picture is about this times its albedo."""
 OPACITY = 0.5
 
 
@@ -35,7 +35,7 @@ def sample_points(tracer: PathTracer, count: int = POINTS, seed: int = 0) -> dic
     volume = tracer._volume
     values, table = volume.values.cpu().numpy(), volume.table.cpu().numpy()
     extinction = table[:LEVELS]
-    shown = tone_map(RADIANCE * table[LEVELS : 4 * LEVELS].reshape(-1, 3), tracer.preset.exposure)
+    shown = tone_map(RADIANCE * table[LEVELS : 4 * LEVELS].reshape(-1, 3), tracer.look.exposure)
     opacity = 1 - np.exp(-extinction * volume.spacing)
     level = (values * np.float32((LEVELS - 1) / 65535) + np.float32(0.5)).astype(np.int32)
     dense = opacity[level]

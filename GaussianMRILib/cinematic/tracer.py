@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +17,7 @@ from ..geometry import check_affine
 from ..interruption import checkpoint
 from .camera import Camera
 from .clip import ClipPlane
-from .presets import Preset
+from .looks import Look
 from .tracer_volume import TracerVolume, prepare, srgb_to_linear
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ class Render:
     image: Image
     alpha: Image
     depth: Image
+    _: KW_ONLY
     radiance: Image
     albedo: Image
     normal: Image
@@ -71,7 +72,7 @@ class Render:
 
 
 class PathTracer:
-    """Renders one volume with one preset; cutting planes and camera change freely.
+    """Renders one volume with one look; cutting planes and camera change freely.
 
     Light scattering in a heterogeneous medium by delta tracking, surfaces where the gradient is strong (after Kroes et
     al. 2012, "Exposure Render"), square lights and a dome, crisp shaded cut faces; csrc/paths/math.h.
@@ -79,7 +80,7 @@ class PathTracer:
     Args:
         volume: (K, J, I), any real dtype; what is not finite is the smallest value.
         ijk_to_ras: (4, 4) mm.
-        preset: the look.
+        look: transfer functions, surfaces and light.
         roi: box (RAS, mm) outside which nothing is shown.
         device: "cpu", or "cuda" for a GPU.
 
@@ -88,7 +89,7 @@ class PathTracer:
             or the region is empty.
 
     Example:
-        >>> tracer = PathTracer(volume, ijk_to_ras, find_preset("CT bone"))          # doctest: +SKIP
+        >>> tracer = PathTracer(volume, ijk_to_ras, find_look("CT bone"))          # doctest: +SKIP
         >>> cut = ClipPlane.from_point(tracer.centre, (0, 0, 1))                      # doctest: +SKIP
         >>> tracer.render(tracer.camera(azimuth=30), [cut], samples=64).image         # doctest: +SKIP
     """
@@ -97,19 +98,20 @@ class PathTracer:
         self,
         volume: ArrayLike,
         ijk_to_ras: ArrayLike,
-        preset: Preset,
+        look: Look,
+        *,
         roi: Roi | None = None,
         device: str = "cpu",
     ) -> None:
-        affine = check_affine(ijk_to_ras, "the volume's ijk_to_ras")
+        affine = check_affine(ijk_to_ras, what="the volume's ijk_to_ras")
         values = np.asarray(volume)
         if values.ndim != 3 or min(values.shape) < 2 or values.dtype.kind not in "biuf":
             raise GaussianMRIError(
                 f"A volume needs three axes of two voxels or more of real numbers, got {values.shape}."
             )
-        self.preset = preset.fitted(values)
+        self.look = look.fitted(values)
         self.device = device
-        self._volume: TracerVolume = prepare(values, affine, self.preset, roi, device)
+        self._volume: TracerVolume = prepare(values, affine, self.look, roi, device)
 
     @property
     def centre(self) -> NDArray[np.float64]:
@@ -128,6 +130,7 @@ class PathTracer:
 
     def camera(
         self,
+        *,
         azimuth: float = 0.0,
         elevation: float = 0.0,
         size: int | tuple[int, int] = 512,
@@ -145,11 +148,12 @@ class PathTracer:
         outward = np.array([-level * math.sin(azimuth), level * math.cos(azimuth), math.sin(elevation)])
         up = (0.0, 0.0, 1.0) if abs(outward[2]) < 0.999 else (0.0, 1.0, 0.0)
         distance = self.radius / math.sin(math.radians(fov_degrees) / 2) / zoom
-        return Camera.look_at(self.centre + outward * distance, self.centre, up, fov_degrees, size)
+        return Camera.look_at(self.centre + outward * distance, self.centre, up=up, fov_degrees=fov_degrees, size=size)
 
     def render(
         self,
         camera: Camera,
+        *,
         clips: Sequence[ClipPlane] = (),
         samples: int = 64,
         seed: int = 0,
@@ -175,11 +179,12 @@ class PathTracer:
                 progress(done, samples)
             if cancelled is not None and cancelled():
                 break
-        return self.resolve(sums, done, background)
+        return self.resolve(sums, done, background=background)
 
     def progressive(
         self,
         camera: Camera,
+        *,
         clips: Sequence[ClipPlane] = (),
         samples: int = 64,
         seed: int = 0,
@@ -187,7 +192,7 @@ class PathTracer:
     ) -> Iterator[Render]:
         """The image after one sample, and after ever larger passes up to `samples`; see `render`."""
         for sums, done in self._passes(camera, clips, samples, seed):
-            yield self.resolve(sums, done, background)
+            yield self.resolve(sums, done, background=background)
 
     def blank(self, camera: Camera) -> torch.Tensor:
         """(H, W, n) sums without any sample yet, for `add_samples`."""
@@ -221,7 +226,7 @@ class PathTracer:
         checkpoint()
         low, high = rows or (0, camera.height)
         part = camera if rows is None else replace(camera, cy=camera.cy - low, height=high - low)
-        scene = self._volume.scene(part, clips, self.preset)
+        scene = self._volume.scene(part, clips, self.look)
         shuffled = (seed + low * 0x9E3779B1) & 0x7FFFFFFF
         torch.ops.gaussianmri.trace_(sums[low:high], scene, *self._volume.tensors(), shuffled, first, count)
 
@@ -246,14 +251,14 @@ class PathTracer:
             longest = max(1, min(longest, int(count * _PASS_SECONDS / max(time.monotonic() - begun, 1e-6))))
             yield sums, done
 
-    def resolve(self, sums: torch.Tensor, samples: int, background: Sequence[float] = (0.0, 0.0, 0.0)) -> Render:
+    def resolve(self, sums: torch.Tensor, samples: int, *, background: Sequence[float] = (0.0, 0.0, 0.0)) -> Render:
         """The image that sums with `samples` paths per pixel are."""
         total = sums.cpu().numpy()
         hits = total[..., 3:4]
         each = np.maximum(hits, 1)
         radiance = total[..., :3] / each
         alpha = hits[..., 0] / samples
-        shown = tone_map(radiance, self.preset.exposure)
+        shown = tone_map(radiance, self.look.exposure)
         behind = np.asarray(background, dtype=np.float32)
         mean = total[..., :3].mean(axis=-1) / samples
         spread = np.maximum(total[..., 11] / samples - mean**2, 0)

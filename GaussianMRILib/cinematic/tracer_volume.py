@@ -14,7 +14,7 @@ from ..geometry import transform_points
 from ..interruption import checkpoint
 from .camera import Camera
 from .clip import ClipPlane
-from .presets import Preset
+from .looks import Look
 
 if TYPE_CHECKING:
     import torch
@@ -76,7 +76,7 @@ class TracerVolume:
         """mm: mean over the axes."""
         return float(np.linalg.norm(self.ijk_to_ras[:3, :3], axis=0).mean())
 
-    def scene(self, camera: Camera, clips: Sequence[ClipPlane], preset: Preset) -> torch.Tensor:
+    def scene(self, camera: Camera, clips: Sequence[ClipPlane], look: Look) -> torch.Tensor:
         """GmTraceScene, as int32 words; positions relative to `centre`, so that they keep their digits.
 
         Raises:
@@ -92,7 +92,7 @@ class TracerVolume:
         s = np.zeros(1, dtype=SCENE)[0]
         shape = self.values.shape
         s["size"], s["cells"] = shape[::-1], self.majorants.shape[::-1]
-        s["levels"], s["events"] = LEVELS, preset.scatterings
+        s["levels"], s["events"] = LEVELS, look.scatterings
         s["width"], s["height"] = camera.width, camera.height
         to_voxel = np.linalg.inv(self.ijk_to_ras)
         s["to_voxel"][:, :3] = to_voxel[:3, :3]
@@ -102,13 +102,13 @@ class TracerVolume:
         s["right"], s["down"] = right / camera.fx, down / camera.fy
         s["corner"] = forward - right * camera.cx / camera.fx - down * camera.cy / camera.fy
         s["value_scale"] = (LEVELS - 1) / 65535
-        s["gradient_scale"] = np.clip(preset.surface / self.step, 1e-30, 1e30)  # of 32 bits
+        s["gradient_scale"] = np.clip(look.surface / self.step, 1e-30, 1e30)  # of 32 bits
         s["face"] = self.spacing
         s["anisotropy"], s["reflectance"], s["shininess"] = (
-            preset.anisotropy, preset.reflectance, preset.shininess
+            look.anisotropy, look.reflectance, look.shininess
         )  # fmt: skip
         s["up"] = (0, 0, 1)
-        s["zenith"], s["horizon"], s["nadir"] = preset.zenith, preset.horizon, preset.nadir
+        s["zenith"], s["horizon"], s["nadir"] = look.zenith, look.horizon, look.nadir
         s["planes"] = 6 + len(clips)
         for axis in range(3):
             outward = to_voxel[axis, :3] / np.linalg.norm(to_voxel[axis, :3])
@@ -121,7 +121,7 @@ class TracerVolume:
             plane["voxel"][:3] = clip.normal @ self.ijk_to_ras[:3, :3]
             plane["voxel"][3] = clip.offset - clip.normal @ self.ijk_to_ras[:3, 3]
             plane["normal"] = clip.normal
-        lights = [light for light in preset.lights if light.intensity > 0]
+        lights = [light for light in look.lights if light.intensity > 0]
         s["lights"] = len(lights)
         assert len(lights) <= MAX_LIGHTS
         for out, light in zip(s["light"], lights, strict=False):
@@ -143,9 +143,9 @@ class TracerVolume:
 
 
 def prepare(
-    volume: NDArray[Any], ijk_to_ras: NDArray[np.float64], preset: Preset, roi: Any, device: str
+    volume: NDArray[Any], ijk_to_ras: NDArray[np.float64], look: Look, roi: Any, device: str
 ) -> TracerVolume:
-    """Crop, smooth and quantise a volume for a preset in its own units.
+    """Crop, smooth and quantise a volume for a look in its own units.
 
     Raises:
         GaussianMRIError: the transfer function shows nothing of the volume, or of the region.
@@ -153,10 +153,10 @@ def prepare(
     import torch
 
     rois = _roi_planes(roi)
-    visible = preset.transfer.visible_range()
+    visible = look.transfer.visible_range()
     first, last = _visible_voxels(volume, ijk_to_ras, visible, rois)
     spacings = np.linalg.norm(ijk_to_ras[:3, :3], axis=0)
-    blur = preset.smoothing / spacings if preset.smoothing > 0 else np.zeros(3)
+    blur = look.smoothing / spacings if look.smoothing > 0 else np.zeros(3)
     margin = np.ceil(3 * blur).astype(int) + 1
     start = np.maximum(first - margin, 0)
     end = np.minimum(last + margin + 1, volume.shape[::-1])
@@ -166,7 +166,7 @@ def prepare(
     finite = np.isfinite(part)
     if not finite.all():
         part[~finite] = part[finite].min() if finite.any() else 0.0
-    if preset.smoothing > 0:
+    if look.smoothing > 0:
         from scipy.ndimage import gaussian_filter1d
 
         for axis, width in enumerate(blur[::-1]):
@@ -176,7 +176,7 @@ def prepare(
     affine[:3, 3] = transform_points(ijk_to_ras, start)
 
     # Beyond the functions' points nothing changes, so the levels are spent between them.
-    points = np.concatenate([preset.transfer.colour[:, 0], preset.transfer.opacity[:, 0]])
+    points = np.concatenate([look.transfer.colour[:, 0], look.transfer.opacity[:, 0]])
     low = max(float(part.min()), float(points.min()) - 1e-3 * float(np.ptp(points)))
     high = min(float(part.max()), float(points.max()) + 1e-3 * float(np.ptp(points)))
     if not high > low:
@@ -184,16 +184,16 @@ def prepare(
     step = (high - low) / 65535 if high > low else 1.0
     spacing = float(spacings.mean())
     checkpoint()
-    gradients, factors = _gradients(part, spacings, spacing, preset)
+    gradients, factors = _gradients(part, spacings, spacing, look)
     np.subtract(part, low, out=part)
     np.divide(part, step, out=part)
     np.clip(part, 0, 65535, out=part)
     values = np.rint(part, out=part).astype(np.uint16)
     levels = low + np.arange(LEVELS) * (step * 65535 / (LEVELS - 1))
-    extinction = preset.transfer.extinction_at(levels, spacing) * preset.density
+    extinction = look.transfer.extinction_at(levels, spacing=spacing) * look.density
     # Light ends within a hundredth of a voxel then. More would look the same and take hours, a step for each collision.
     np.minimum(extinction, _MOST_COLLISIONS / float(spacings.min()), out=extinction)
-    colour = srgb_to_linear(preset.transfer.colour_at(levels))
+    colour = srgb_to_linear(look.transfer.colour_at(levels))
     table = np.concatenate([extinction, colour.ravel(), factors]).astype(np.float32)
     checkpoint()
     majorants = _majorants(values, table[:LEVELS])
@@ -282,10 +282,10 @@ def _visible_voxels(
 
 
 def _gradients(
-    values: NDArray[np.float32], spacings: NDArray[np.float64], spacing: float, preset: Preset
+    values: NDArray[np.float32], spacings: NDArray[np.float64], spacing: float, look: Look
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
     """Magnitudes in 255 steps up to the gradient opacity's last point, and the factor of each; empty where unused."""
-    points = preset.transfer.gradient_opacity
+    points = look.transfer.gradient_opacity
     if not len(points):
         return np.zeros(0, dtype=np.uint8), np.ones(256)
     square = np.zeros_like(values)

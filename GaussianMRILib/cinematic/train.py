@@ -25,7 +25,7 @@ from .checkpoint import DAMAGED, read_checkpoint, write_checkpoint
 from .dataset import CinematicDataset, Frame
 from .densify import AdaptiveControl, GrowingSplats, Relocation, Schedule
 from .model import CinematicModel
-from .options import METHODS, TrainOptions, TrainProgress
+from .options import CLIPPINGS, TrainOptions, TrainProgress
 from .rasterise import ScreenStatistics, rasterise
 from .splats import Splats
 from .start import random_splats, volume_splats
@@ -55,7 +55,7 @@ class Trainer:
     """A training as a loop: every few iterations report progress, and the model can be used whenever you stop.
 
     Example:
-        >>> trainer = Trainer(read_dataset("head"), TrainOptions.preset("quick"), "head.ckpt")  # doctest: +SKIP
+        >>> trainer = Trainer(read_dataset("head"), TrainOptions.of_quality("quick"), "head.ckpt")  # doctest: +SKIP
         >>> for progress in trainer:                                                            # doctest: +SKIP
         ...     print(f"{progress.stage} {progress.fraction:.0%}")
         >>> save_model("head.ply", trainer.model)                                               # doctest: +SKIP
@@ -78,6 +78,7 @@ class Trainer:
     def __init__(
         self,
         dataset: CinematicDataset,
+        *,
         options: TrainOptions | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
         device: str | torch.device = "cpu",
@@ -103,7 +104,7 @@ class Trainer:
         self._psnr: float | None = None
         self._order: list[int] = []
         self._generator = torch.Generator().manual_seed(self.options.seed)
-        self.visibility, adjust = METHODS[self.options.method]
+        self.visibility, adjust = CLIPPINGS[self.options.method]
         offsets = torch.zeros(self.options.splats) if self.visibility == "learned" else None
         self.growing = self._grow(self._start(), offsets)
         self.adjustment: Adjustment | None = None
@@ -175,7 +176,7 @@ class Trainer:
     def model(self) -> CinematicModel:
         """The model as it stands, apart from the training's own tensors."""
         return replace(
-            self._trained(), face=self.dataset.face(self.device) if self.visibility == "analytic" else None
+            self._trained(), face=self.dataset.face(device=self.device) if self.visibility == "analytic" else None
         )
 
     def _trained(self) -> CinematicModel:
@@ -197,11 +198,11 @@ class Trainer:
             splats,
             self.center,
             self.unit,
-            self.visibility,
-            None if offsets is None else offsets.detach().clone(),
-            adjustment,
-            self.dataset.background,
-            facts,
+            visibility=self.visibility,
+            offsets=None if offsets is None else offsets.detach().clone(),
+            adjustment=adjustment,
+            background=self.dataset.background,
+            facts=facts,
         )
 
     def _start(self) -> Splats:
@@ -233,9 +234,9 @@ class Trainer:
             splats,
             self.center,
             self.unit,
-            self.visibility,
-            self.growing.offsets,
-            self.adjustment if adjusts else None,
+            visibility=self.visibility,
+            offsets=self.growing.offsets,
+            adjustment=self.adjustment if adjusts else None,
         )
         cut = model.cut(frame.plane)
         self.iteration += 1
@@ -391,6 +392,7 @@ class Trainer:
 
 def train_model(
     dataset: CinematicDataset,
+    *,
     options: TrainOptions | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     device: str | torch.device = "cpu",
@@ -402,7 +404,7 @@ def train_model(
         progress: called every few iterations; when it returns False the training stops, its checkpoint is written, and the
             model is returned as it stands.
     """
-    trainer = Trainer(dataset, options, checkpoint, device)
+    trainer = Trainer(dataset, options=options, checkpoint=checkpoint, device=device)
     for report in trainer:
         if progress is not None and progress(report) is False:
             trainer.save()

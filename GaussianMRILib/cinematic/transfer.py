@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,7 @@ class TransferFunction:
 
     colour: NDArray[np.float64]
     opacity: NDArray[np.float64]
+    _: KW_ONLY
     gradient_opacity: NDArray[np.float64] = ()  # type: ignore[assignment]
     unit_distance: float | None = 1.0
 
@@ -81,7 +82,7 @@ class TransferFunction:
         result: NDArray[np.float64] = np.interp(np.asarray(values, dtype=np.float64), *self.opacity.T)
         return result
 
-    def extinction_at(self, values: ArrayLike, spacing: float = 1.0) -> NDArray[np.float64]:
+    def extinction_at(self, values: ArrayLike, *, spacing: float = 1.0) -> NDArray[np.float64]:
         """1/mm: -ln(1 - opacity) / unit distance; `spacing` (mm) stands in for a missing unit distance."""
         opacity = np.minimum(self.opacity_at(values), LARGEST_OPACITY)
         return -np.log1p(-opacity) / (self.unit_distance or spacing)
@@ -128,7 +129,8 @@ class TransferFunction:
             unit = None if unit is None else float(unit)
         except (TypeError, ValueError) as error:
             raise GaussianMRIError(f"The opacity's unit distance must be mm, got {unit!r}.") from error
-        return cls(values["colour"], values["opacity"], values.get("gradient_opacity", ()), unit)
+        gradient = values.get("gradient_opacity", ())
+        return cls(values["colour"], values["opacity"], gradient_opacity=gradient, unit_distance=unit)
 
 
 @dataclass(frozen=True)
@@ -188,7 +190,7 @@ def _text_property(text: str) -> VolumeProperty:
         _numbers(lines[7], 2, "gradient opacity") if lines[7] else ()
     )
     colour = _numbers(lines[8], 4, "colour")
-    transfer = TransferFunction(colour, opacity, gradient, None)  # type: ignore[arg-type]
+    transfer = TransferFunction(colour, opacity, gradient_opacity=gradient, unit_distance=None)  # type: ignore[arg-type]
     return VolumeProperty(transfer, lighting[0] != 0, *lighting[1:])
 
 
@@ -198,9 +200,13 @@ def _json_property(content: Mapping[str, Any]) -> VolumeProperty:
     def points(name: str) -> list[list[float]]:
         return [[p["x"], *(p["color"] if "color" in p else [p["y"]])] for p in component[name]["points"]]
 
-    gradient = [] if component.get("disableGradientOpacity") else points("gradientOpacity")
-    unit = float(component["scalarOpacityUnitDistance"])
-    transfer = TransferFunction(points("rgbTransferFunction"), points("scalarOpacity"), gradient, unit)  # type: ignore[arg-type]
+    description = {
+        "colour": points("rgbTransferFunction"),
+        "opacity": points("scalarOpacity"),
+        "gradient_opacity": [] if component.get("disableGradientOpacity") else points("gradientOpacity"),
+        "unit_distance": component["scalarOpacityUnitDistance"],
+    }
+    transfer = TransferFunction.from_dict(description)
     light = component["lighting"]
     return VolumeProperty(
         transfer,

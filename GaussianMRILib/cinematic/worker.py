@@ -5,9 +5,9 @@ For programs that run it as a process of its own and read its progress: each lin
 (the newest file). Stopped at any moment, the same job goes on from what is there. Exit status 0: done; 1: a problem,
 which the last line of output names; 2: wrong usage.
 
-The job is a JSON object: `volume` (.npz with `pixels` and `ijk_to_ras`), `preset` (as `Preset.to_dict`), `folder`, `model`
+The job is a JSON object: `volume` (.npz with `pixels` and `ijk_to_ras`), `look` (as `Look.to_dict`), `folder`, `model`
 (.ply), and optionally `roi` (lowest and highest corner, RAS mm), `frames`, `size` (pixels), `planes`, `quality`
-(`TrainOptions.preset`), `iterations`, `device`.
+(`TrainOptions.of_quality`), `iterations`, `device`.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ def run(job: dict[str, Any]) -> None:
     """
     from ..device import choose_device
     from .dataset import DatasetOptions, make_dataset
+    from .looks import Look
     from .model_files import save_model
     from .options import TrainOptions
-    from .presets import Preset
     from .train import Trainer
 
     try:
         folder, model = Path(job["folder"]), Path(job["model"])
-        preset = Preset.from_dict(job["preset"])
+        look = Look.from_dict(job["look"])
         with np.load(job["volume"]) as stored:
             pixels, matrix = stored["pixels"], stored["ijk_to_ras"]
     except (KeyError, TypeError, OSError, ValueError) as error:
@@ -59,11 +59,20 @@ def run(job: dict[str, Any]) -> None:
         report("pictures", PICTURES * done / total, f"picture {done} of {total}", picture=str(path))
 
     dataset = make_dataset(
-        folder / "dataset", pixels, matrix, preset, options, job.get("roi"), tracing, rendered
+        folder / "dataset",
+        pixels,
+        matrix,
+        look=look,
+        options=options,
+        roi=job.get("roi"),
+        device=tracing,
+        progress=rendered,
     )
     assert dataset is not None
-    training = TrainOptions.preset(str(job.get("quality", "quick"))).scaled(None, job.get("iterations"))
-    trainer = Trainer(dataset, training, folder / "checkpoint.pt", device)
+    training = TrainOptions.of_quality(str(job.get("quality", "quick"))).scaled(
+        splats=None, iterations=job.get("iterations")
+    )
+    trainer = Trainer(dataset, options=training, checkpoint=folder / "checkpoint.pt", device=device)
     for now in trainer:
         text = f"{now.stage}: iteration {now.iteration} of {now.iterations}, {now.splats} splats, loss {now.loss:.4f}"
         report("training", PICTURES + (1 - PICTURES) * now.fraction, text)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ..cinematic.options import LABELS, METHODS, STARTS
+from ..cinematic.options import CLIPPINGS, LABELS, QUALITIES, STARTS
 from .app import advance, check_suffix, check_writable, common_options, output_option, progress_bar, table
 from .cinematic_dataset import dataset
 from .cinematic_picture import picture
@@ -85,11 +85,11 @@ def _plane(plane: Path | None, clip: tuple[float, ...] | None) -> ClipPlane | No
 @click.argument("folder", metavar="DATASET", type=click.Path(path_type=Path))
 @output_option("MODEL.ply")
 @click.option(
-    "--method", type=click.Choice(list(METHODS)), default=None,
-    help="analytic: exact cut. The others as the ClipGS paper names them.  [default: of the preset]",
+    "--method", type=click.Choice(list(CLIPPINGS)), default=None,
+    help="analytic: exact cut. The others as the ClipGS paper names them.  [default: of the quality]",
 )  # fmt: skip
 @click.option(
-    "--preset", type=click.Choice(["default", "seed", "quick"]), default=None,
+    "--quality", "--preset", "quality", type=click.Choice(list(QUALITIES)), default=None,
     help="default: 100,000 splats, 40,000 iterations, for a GPU. seed: the same as the ClipGS paper has it. "
     "quick: 32,000 splats, 7,000 iterations, for 256 x 256 pixels on a CPU.  [default: default or quick, by the device]",
 )  # fmt: skip
@@ -97,7 +97,7 @@ def _plane(plane: Path | None, clip: tuple[float, ...] | None) -> ClipPlane | No
     "--start",
     type=click.Choice(STARTS),
     default=None,
-    help="Where splats begin: in the volume, or at random.  [default: of the preset]",
+    help="Where splats begin: in the volume, or at random.  [default: of the quality]",
 )
 @click.option("--splats", type=click.IntRange(4), default=None, help="Splats to start with, and at most.")
 @click.option(
@@ -120,7 +120,7 @@ def train(
     folder: Path,
     output: Path,
     method: str | None,
-    preset: str | None,
+    quality: str | None,
     start: str | None,
     splats: int | None,
     iterations: int | None,
@@ -133,8 +133,8 @@ def train(
 
     \b
     Examples:
-      gaussianmri cinematic train head/ -o head.ply --preset quick
-      gaussianmri cinematic train head/ -o clipgs.ply --preset seed --device cuda
+      gaussianmri cinematic train head/ -o head.ply --quality quick
+      gaussianmri cinematic train head/ -o clipgs.ply --quality seed --device cuda
     """
     from ..cinematic.dataset import read_dataset
     from ..cinematic.model_files import FACE, model_bytes, save_model
@@ -152,9 +152,9 @@ def train(
     if start is not None:
         changes["start"] = start
     target = choose_device(device)
-    chosen = preset or ("quick" if target.type == "cpu" else "default")
-    options = TrainOptions.preset(chosen, **changes).scaled(splats, iterations)
-    trainer = Trainer(read_dataset(folder), options, kept, target)
+    chosen = quality or ("quick" if target.type == "cpu" else "default")
+    options = TrainOptions.of_quality(chosen, **changes).scaled(splats=splats, iterations=iterations)
+    trainer = Trainer(read_dataset(folder), options=options, checkpoint=kept, device=target)
     with progress_bar("Training") as bar:
         for report in trainer:
             bar.set_description(f"Training: {report.stage}", refresh=False)
@@ -242,17 +242,26 @@ def render(
     elif not moving:
         raise click.UsageError("The picture's file must end in .png.")
     cut = _plane(plane, clip)
-    model = load_model(file, choose_device(device))
+    model = load_model(file, device=choose_device(device))
     if without_face:
         model.face = None
     away = distance if distance is not None else model.unit * (1.15 / math.tan(math.radians(fov) / 2) + 1)
-    shots = animation.turntable(model.center, away, turntable or 1, cut, elevation, azimuth, fov, size)
+    shots = animation.turntable(
+        model.center,
+        away,
+        turntable or 1,
+        plane=cut,
+        elevation_degrees=elevation,
+        start_degrees=azimuth,
+        fov_degrees=fov,
+        size=size,
+    )
     if sweep is not None:
         shots = _sweep(model, shots, cut, sweep)
     with progress_bar("Rendering") as bar:
-        pictures = animation.render_shots(model, shots, lambda part: advance(bar, part))
+        pictures = animation.render_shots(model, shots, progress=lambda part: advance(bar, part))
         if output.suffix.lower() == ".mp4":
-            animation.write_film(output, pictures, rate)
+            animation.write_film(output, pictures, rate=rate)
         elif moving:
             animation.write_frames(output, pictures)
         else:
@@ -269,7 +278,7 @@ def _sweep(model: CinematicModel, shots: list[Shot], cut: ClipPlane | None, coun
     normal = np.array([0.0, 0.0, 1.0]) if cut is None else cut.normal
     along = model.splats.means.double().cpu().numpy() @ normal
     low, high = np.percentile(along, [1, 99]) if len(along) else (-model.unit, model.unit)
-    return clip_sweep(shots[0][0], normal, float(low), float(high), count)
+    return clip_sweep(shots[0][0], normal, lowest=float(low), highest=float(high), count=count)
 
 
 @click.command(short_help="Compare models with frames they have not seen.")
@@ -302,12 +311,18 @@ def evaluate(
     target, lpips = choose_device(device), ColourLpips()
     rows, scores = [], {}
     for file in files:
-        model = load_model(file, target)
+        model = load_model(file, device=target)
         if without_face:
             model.face = None
         method = model.facts.get("method", "")
         with progress_bar(file.name) as bar:
-            score = evaluate_model(model, frames, model_bytes(file), lpips, functools.partial(advance, bar))
+            score = evaluate_model(
+                model,
+                frames,
+                storage=model_bytes(file),
+                lpips=lpips,
+                progress=functools.partial(advance, bar),
+            )
         rows.append(score.row(f"{file.name}: {LABELS.get(method, model.visibility)}"))
         scores[str(file)] = {"method": method, **score.to_dict()}
     click.echo(table(HEADER, rows))
@@ -344,7 +359,7 @@ def export(file: Path, output: Path, plane: Path | None, clip: tuple[float, ...]
     parts = [file.with_suffix(suffix) for suffix in (".ply", ".json", FACE)]
     outputs = [output.with_suffix(suffix) for suffix in (".json", FACE)] if output.suffix.lower() == ".ply" else []
     check_writable(output, *outputs, inputs=(file, plane, *parts))
-    written = export_splats(output, load_model(file), _plane(plane, clip))
+    written = export_splats(output, load_model(file), plane=_plane(plane, clip))
     click.echo(f"Written       {written} ({written.stat().st_size / 1e6:.1f} MB)")
 
 

@@ -16,8 +16,8 @@ from .app import advance, common_options, load_stacks, progress_bar
     help="Folder of the data set; the same command goes on with an unfinished one.",
 )  # fmt: skip
 @click.option(
-    "--preset", default="CT bone", show_default=True,
-    help="Name of a look, a Slicer volume property (.vp, .vp.json), or a JSON file of presets.",
+    "--look", "--preset", "look", default="CT bone", show_default=True,
+    help="Name of a look, a Slicer volume property (.vp, .vp.json), or a JSON file of looks. --preset is its old name.",
 )  # fmt: skip
 @click.option("--train", type=click.IntRange(min=1), default=1000, show_default=True, help="Training frames.")
 @click.option("--test", type=click.IntRange(min=0), default=100, show_default=True, help="Held-out frames.")
@@ -50,7 +50,7 @@ from .app import advance, common_options, load_stacks, progress_bar
 def dataset(
     volume: Path,
     output: Path,
-    preset: str,
+    look: str,
     train: int,
     test: int,
     size: int,
@@ -70,21 +70,20 @@ def dataset(
     \b
     Examples:
       gaussianmri cinematic dataset head.nii.gz -o head/
-      gaussianmri cinematic dataset head.nii.gz --preset "MR head" --size 256 --train 300 -o head/
+      gaussianmri cinematic dataset head.nii.gz --look "MR head" --size 256 --train 300 -o head/
     """
     from ..cinematic.dataset import DatasetOptions, make_dataset, regular_volume
-    from ..cinematic.presets import find_preset
+    from ..cinematic.looks import find_look
 
     options = DatasetOptions(
-        train, test, size, samples, test_samples, planes, denoise,
+        train=train, test=test, size=size, samples=samples, test_samples=test_samples, planes=planes, denoise=denoise,
         zoom=zoom, background=background, format=kind, seed=seed,
     )  # fmt: skip
-    look = find_preset(preset)
     values, matrix = regular_volume(load_stacks([volume])[0])
     box = None if roi is None else (roi[0::2], roi[1::2])
     with progress_bar("Rendering") as bar:
         made = make_dataset(
-            output, values, matrix, look, options, box, device,
+            output, values, matrix, look=find_look(look), options=options, roi=box, device=device,
             progress=lambda done, total, _path: advance(bar, done / total),
         )  # fmt: skip
     assert made is not None

@@ -24,8 +24,8 @@ AUTOMATIC = "auto"
 @click.argument("volume", type=click.Path(path_type=Path))
 @output_option("PICTURE.png")
 @click.option(
-    "--preset", default=AUTOMATIC, show_default=True,
-    help="Name of a look, a Slicer volume property (.vp, .vp.json), or a JSON file of presets. auto: CT bone for a CT, "
+    "--look", default=AUTOMATIC, show_default=True,
+    help="Name of a look, a Slicer volume property (.vp, .vp.json), or a JSON file of looks. auto: CT bone for a CT, "
     "MR head for an MR.",
 )  # fmt: skip
 @click.option(
@@ -71,7 +71,7 @@ AUTOMATIC = "auto"
 def picture(
     volume: Path,
     output: Path,
-    preset: str,
+    look: str,
     plane_files: tuple[Path, ...],
     clips: tuple[tuple[float, float, float, float], ...],
     roi: tuple[float, ...] | None,
@@ -91,7 +91,7 @@ def picture(
     \b
     Examples:
       gaussianmri cinematic picture head.nii.gz -o head.png
-      gaussianmri cinematic picture head.nii.gz --preset "CT soft tissue" --clip 1 0 0 0 --samples 256 -o cut.png
+      gaussianmri cinematic picture head.nii.gz --look "CT soft tissue" --clip 1 0 0 0 --samples 256 -o cut.png
       gaussianmri cinematic picture knee.nrrd --clip 1 0 0 20 --clip 0 0 1 35 -o corner.png
     """
     import numpy as np
@@ -99,18 +99,18 @@ def picture(
     from ..cinematic.animation import to_bytes, write_picture
     from ..cinematic.clip import ClipPlane
     from ..cinematic.dataset import regular_volume
+    from ..cinematic.looks import default_look, find_look
     from ..cinematic.picture import render_picture
-    from ..cinematic.presets import default_look, find_preset
     from ..fitting.problem import choose_device
 
     check_suffix(output, ".png")
     check_writable(output, inputs=(volume, *plane_files))
     planes = [*map(ClipPlane.from_markups, plane_files), *(ClipPlane(np.array(clip[:3]), clip[3]) for clip in clips)]
-    look = None if preset == AUTOMATIC else find_preset(preset)
+    chosen = None if look == AUTOMATIC else find_look(look)
     stack = load_stacks([volume])[0]
     values, matrix = regular_volume(stack)
-    if look is None:
-        look = find_preset(default_look(values, str((stack.source.get("contrast") or {}).get("modality") or "")))
+    if chosen is None:
+        chosen = find_look(default_look(values, str((stack.source.get("contrast") or {}).get("modality") or "")))
     box = None if roi is None else (roi[0::2], roi[1::2])
     started = time.monotonic()
     with progress_bar("Rendering") as bar:
@@ -121,12 +121,12 @@ def picture(
             advance(bar, done / wanted)
 
         render = render_picture(
-            values, matrix, look, planes, roi=box, size=size, samples=samples, azimuth=azimuth, elevation=elevation,
-            zoom=zoom, fov_degrees=fov, denoised=denoised, background=background, seed=seed,
+            values, matrix, look=chosen, clips=planes, roi=box, size=size, samples=samples, azimuth=azimuth,
+            elevation=elevation, zoom=zoom, fov_degrees=fov, denoised=denoised, background=background, seed=seed,
             device=choose_device(device).type, progress=tell,
         )  # fmt: skip
     write_picture(output, to_bytes(render.image))
-    click.echo(f"Look          {look.name}")
+    click.echo(f"Look          {chosen.name}")
     click.echo(f"Samples       {render.samples} per pixel, {size[0]} x {size[1]} pixels")
     click.echo(f"Time          {time.monotonic() - started:.1f} s")
     click.echo(f"Written       {output}")

@@ -111,7 +111,9 @@ def cohort(
     from ..grading.resample_studies import ResampleOptions, resample_cohort
 
     options = ResampleOptions(
-        methods, levels, discs, planes, count, step, thickness, spacing, direction, series, f".{suffix}", png, device, seed
+        methods=methods, levels=levels, discs=discs, planes=planes, count=count, step=step,
+        thickness=thickness, spacing=spacing, direction=direction, series=series, suffix=f".{suffix}", picture=png,
+        device=device, seed=seed,
     )  # fmt: skip
     if workers is None and device != "cpu":
         workers = 1

@@ -156,8 +156,8 @@ def _simulated(
 
     scan = _isotropic_scan(path)
     stacks = [simulate_stack(scan, thickness=thickness, spacing=thickness, seed=seed)]
-    planes = oblique_planes(stacks[0], count, seed=seed)
-    truths = [true_image(scan, plane, thick, stacks, thickness=thickness) for plane in planes]
+    planes = oblique_planes(stacks[0], count=count, seed=seed)
+    truths = [true_image(scan, plane, thick, stacks=stacks, thickness=thickness) for plane in planes]
     if thick:
         planes = [dataclasses.replace(plane, thickness=thickness) for plane in planes]
     return stacks, planes, truths

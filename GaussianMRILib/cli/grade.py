@@ -126,7 +126,16 @@ def train(
     check_suffix(output, ".pt")
     check_suffix(log, ".csv")
     options = GradingOptions(
-        types, levels or None, input_size, mirror, epochs, window, batch, rate, precision=precision, seed=seed
+        input_types=types,
+        levels=levels or None,
+        input_size=input_size,
+        mirror=mirror,
+        epochs=epochs,
+        window=window,
+        batch=batch,
+        learning_rate=rate,
+        precision=precision,
+        seed=seed,
     )
     kept = checkpoint or output.with_suffix(".ckpt")
     check_writable(output, kept, log, inputs=[folder / name for name in ("cases.csv", "crops.json")])

@@ -127,7 +127,8 @@ def prepare(
 
     try:
         options = PrepareOptions(
-            types, levels, RegionOptions(**json.loads(region)), discs, device=device, fit={"seed": seed}, overlays=overlays
+            types=types, levels=levels, region=RegionOptions(**json.loads(region)), discs=discs, device=device,
+            fit={"seed": seed}, overlays=overlays,
         )  # fmt: skip
     except (ValueError, TypeError) as error:
         raise GaussianMRIError(f"--region must be a JSON object of RegionOptions: {error}.") from error

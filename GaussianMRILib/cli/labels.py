@@ -64,6 +64,6 @@ def labels(label_file: Path, onto: Path, boundaries: str, output: Path) -> None:
         _logger.warning("Not there: %s; these labels do not reach the volume, or lie between its voxels.", names)
     if given.segments and not output.name.lower().endswith(".seg.nrrd"):
         _logger.warning("%s has no place for the segments' names and colours; a .seg.nrrd has.", output)
-    write_labels(output, LabelFile(voxels, affine, given.segments))
+    write_labels(output, LabelFile(voxels, affine, segments=given.segments))
     found = len(np.unique(voxels[voxels > 0]))
     click.echo(f"{found} labels on {' x '.join(map(str, image.shape))} voxels written to {output}")

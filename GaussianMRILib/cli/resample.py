@@ -248,10 +248,10 @@ def _planes(
     if markups is None:
         assert center is not None and normal is not None
         plane = ImagePlane.from_normal(
-            center, normal, pixels or (0.5, 0.5), shape or (224, 224), thickness, up
+            center, normal, spacing=pixels or (0.5, 0.5), shape=shape or (224, 224), thickness=thickness, up=up
         )
         return [("", plane)]
-    found = ImagePlane.set_from_markups(markups, pixels, shape, thickness)
+    found = ImagePlane.set_from_markups(markups, spacing=pixels, shape=shape, thickness=thickness)
     if len(found) == 1:
         return [("", found[0][1])]
     names = file_names((label for label, _ in found), "plane")
@@ -341,7 +341,7 @@ def _write(
     written: list[Path] = []
     if dicom is not None:
         description = f"GaussianMRI {name}".rstrip()
-        write_dicom_series(dicom, images, planes, stack, description, number=SERIES_NUMBER + number)
+        write_dicom_series(dicom, images, planes, source=stack, description=description, number=SERIES_NUMBER + number)
         written.append(dicom)
     if output is not None:
         write_volume(output, images, planes)

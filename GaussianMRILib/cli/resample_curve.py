@@ -99,11 +99,11 @@ def write_along_curve(
     curve = Curve.from_markups(along.curve, across=along.across, fixed=along.keep_across, turn=along.turn)
     straight = straighten(field, curve, width=along.width, spacing=spacing)
     whole = output is not None and along.slab is None
-    folding = straight.folding if whole else curve.folding(along.width, along.slab or 0.0)
+    folding = straight.folding if whole else curve.folding(along.width, aside=along.slab or 0.0)
     if folding:
         _logger.warning("%s: %s", along.curve, folding)
-    plane = ImagePlane(straight.plane.ijk_to_ras, straight.plane.shape, along.slab or 0.0)
-    image = straight.image(plane.thickness, along.projection)
+    plane = ImagePlane(straight.plane.ijk_to_ras, straight.plane.shape, thickness=along.slab or 0.0)
+    image = straight.image(slab=plane.thickness, projection=along.projection)
     covered = float(np.isfinite(image).mean())
     if covered == 0:
         raise GaussianMRIError(f"{along.curve}: the curve lies outside the scanned region; place it in the scan.")

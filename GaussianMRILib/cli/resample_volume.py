@@ -74,7 +74,7 @@ def write_slabs(
             if output is not None:
                 write_grid(output, voxels, grid.ijk_to_ras, fill)
             if dicom is not None:
-                write_dicom_series(dicom, voxels, grid.planes(), stack, "GaussianMRI isotropic")
+                write_dicom_series(dicom, voxels, grid.planes(), source=stack, description="GaussianMRI isotropic")
     count, rows, columns = grid.shape
     written = ", ".join(str(path) for path in (dicom, output) if path is not None)
     side = np.linalg.norm(grid.ijk_to_ras[:3, 0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 
 from ..files import atomic_write, number, reading
@@ -19,6 +19,7 @@ class CohortRow:
 
     item: str
     outcome: str
+    _: KW_ONLY
     seconds: float = 0.0
     lines: tuple[str, ...] = ()
 
@@ -41,6 +42,7 @@ class CohortReport:
     """
 
     path: Path
+    _: KW_ONLY
     rows: dict[str, CohortRow] = field(default_factory=dict)
     cancelled: bool = False
     resumed: int = 0
@@ -94,5 +96,5 @@ class CohortReport:
                 if outcome not in (DONE, FAILED):
                     raise ValueError(f"{outcome!r} is no outcome")
                 lines = tuple(problems.split(_BETWEEN)) if problems else ()
-                report.rows[item] = CohortRow(item, outcome, number(float(seconds), "seconds", 0), lines)
+                report.rows[item] = CohortRow(item, outcome, seconds=number(float(seconds), "seconds", 0), lines=lines)
         return report

@@ -20,7 +20,7 @@ from concurrent.futures import (
     ProcessPoolExecutor,
     wait,
 )
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ class Outcome:
     """What a job returns: a value for `receive`, and remarks for the report."""
 
     value: Any = None
+    _: KW_ONLY
     lines: tuple[str, ...] = ()
 
 
@@ -59,6 +60,7 @@ def run_cohort(
     items: Mapping[str, Any] | Iterable[str],
     work: Callable[[Any], Any],
     folder: str | os.PathLike[str],
+    *,
     executor: Executor | None = None,
     workers: int | None = None,
     threads: int | None = None,
@@ -112,7 +114,7 @@ def run_cohort(
         nonlocal finished
         if not result.failed and receive is not None:
             receive(name, result.value)
-        row = CohortRow(name, FAILED if result.failed else DONE, result.seconds, result.lines)
+        row = CohortRow(name, FAILED if result.failed else DONE, seconds=result.seconds, lines=result.lines)
         report.rows = dict(sorted({**report.rows, name: row}.items(), key=lambda pair: order[pair[0]]))
         report.write()
         finished += 1

@@ -14,7 +14,7 @@ from ..volumes import Volume
 from .simulate import load_isotropic, oblique_planes, simulate_stack, truth
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class QualityCase:
     """Simulated stacks of one scan, the planes to resample and their true images.
 
@@ -41,6 +41,7 @@ class QualityCase:
 def quality_case(
     name: str,
     shared_data: str | os.PathLike[str],
+    *,
     directions: Sequence[str] = ("axial",),
     planes: int = 12,
     seed: int = 0,
@@ -54,13 +55,13 @@ def quality_case(
         seed: of noise and planes.
     """
     scan = load_isotropic(name, shared_data)
-    stacks = [simulate_stack(scan, direction, seed=seed + n) for n, direction in enumerate(directions)]
-    chosen = oblique_planes(stacks[0], planes, seed=seed)
+    stacks = [simulate_stack(scan, direction=direction, seed=seed + n) for n, direction in enumerate(directions)]
+    chosen = oblique_planes(stacks[0], count=planes, seed=seed)
     return QualityCase(
-        name,
-        scan,
-        stacks,
-        chosen,
-        thin=[truth(scan, plane, False, stacks) for plane in chosen],
-        thick=[truth(scan, plane, True, stacks) for plane in chosen],
+        name=name,
+        scan=scan,
+        stacks=stacks,
+        planes=chosen,
+        thin=[truth(scan, plane, False, stacks=stacks) for plane in chosen],
+        thick=[truth(scan, plane, True, stacks=stacks) for plane in chosen],
     )

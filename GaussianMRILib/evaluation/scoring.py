@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ class Score:
 
     psnr: float
     ssim: float
+    _: KW_ONLY
     lpips: float | None = None
 
 
@@ -103,9 +104,13 @@ def score_image(
     if missing and whole:
         raise GaussianMRIError(f"{name} is empty on {missing} of {int(counts.sum())} pixels to judge.")
     image = np.where(counts, image, np.nan)
-    given = () if weight is None else (weight,)
-    perceptual = lpips(image, truth, *given) if lpips is not None and min(truth.shape) >= lpips_from else None
-    return Score(psnr(image, truth, weight, data_range=1.0), ssim(image, truth, weight, data_range=1.0), perceptual)
+    given = {} if weight is None else {"weight": weight}
+    perceptual = lpips(image, truth, **given) if lpips is not None and min(truth.shape) >= lpips_from else None
+    return Score(
+        psnr(image, truth, weight=weight, data_range=1.0),
+        ssim(image, truth, weight=weight, data_range=1.0),
+        lpips=perceptual,
+    )
 
 
 def mean_score(scores: Sequence[Score]) -> Score:
@@ -114,7 +119,7 @@ def mean_score(scores: Sequence[Score]) -> Score:
     return Score(
         float(np.mean([one.psnr for one in scores])),
         float(np.mean([one.ssim for one in scores])),
-        float(np.mean(perceptual)) if len(perceptual) == len(scores) else None,
+        lpips=float(np.mean(perceptual)) if len(perceptual) == len(scores) else None,
     )
 
 

@@ -109,6 +109,7 @@ def resample_isotropic(
 
 def simulate_stack(
     scan: Volume,
+    *,
     direction: str = "axial",
     thickness: float = 4.0,
     spacing: float = 4.0,
@@ -159,7 +160,7 @@ def simulate_stack(
 
 
 def oblique_planes(
-    stack: SliceStack, count: int = 12, tilt: tuple[float, float] = (5.0, 30.0), seed: int = 0
+    stack: SliceStack, *, count: int = 12, tilt: tuple[float, float] = (5.0, 30.0), seed: int = 0
 ) -> list[ImagePlane]:
     """Planes tilted against a stack's slices, near the middle of the slab, as large as a slice, 1 mm pixels.
 
@@ -199,6 +200,7 @@ def truth(
     scan: Volume,
     plane: ImagePlane,
     thick: bool,
+    *,
     stacks: list[SliceStack] | None = None,
     thickness: float = 4.0,
     border: float = BORDER_MM,

@@ -28,7 +28,7 @@ from ..gaussians import GaussianField, GaussianLattice
 from ..gaussians.views import SeriesView
 from ..stacks import SliceStack
 from ..volumes import Volume, default_factor, intensity_range, noise_level
-from .fusion import METHODS, STEERED, Choice, Fuser, angled, overlay_of
+from .fusion import FUSIONS, STEERED, Choice, Fuser, angled, overlay_of
 from .guess import Guesser
 from .lattice import lattice_error, lattice_of_volume
 from .memory import check_memory
@@ -47,7 +47,7 @@ STEPS_PER_NOISE = 8
 log = logging.getLogger("GaussianMRI")
 
 
-@dataclass
+@dataclass(kw_only=True)
 class FastOptions:
     """Options of the preset.
 
@@ -58,7 +58,7 @@ class FastOptions:
         blend: weight of the steered field, 0 to 1; default: from left-out slices.
         register: whether several acquisitions are moved onto each other where left-out slices agree.
         fusion: how several acquisitions are put together: "auto" (by left-out slices), one of
-            `fusion.METHODS`, or "steered".
+            `fusion.FUSIONS`, or "steered".
         pitch: mm between the Gaussians of several acquisitions; default: see `parts.covering_lattice`.
     """
 
@@ -77,9 +77,9 @@ class FastFit:
     def __init__(self, problem: Problem, refine: bool = False, **options: object) -> None:
         self.problem = problem
         self.options = FastOptions(**options)  # type: ignore[arg-type]
-        if self.options.fusion not in ("auto", *METHODS, STEERED):
+        if self.options.fusion not in ("auto", *FUSIONS, STEERED):
             raise GaussianMRIError(
-                f"There is no fusion '{self.options.fusion}'; choose one of auto, {', '.join((*METHODS, STEERED))}."
+                f"There is no fusion '{self.options.fusion}'; choose one of auto, {', '.join((*FUSIONS, STEERED))}."
             )
         self.refine = refine
         self.lattice: GaussianLattice | None = None

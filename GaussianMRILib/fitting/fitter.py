@@ -51,12 +51,12 @@ class Fitter:
     def __init__(
         self,
         stacks: Sequence[SliceStack] | SliceStack,
+        *,
         preset: str = "fast",
         seed: int = 0,
         device: str | torch.device = "cpu",
         roi: ArrayLike | None = None,
         refine: bool = False,
-        *,
         same_frame: bool = False,
         any_contrast: bool = False,
         first_guess: bool = False,
@@ -125,13 +125,13 @@ class Fitter:
 
 def fit(
     stacks: Sequence[SliceStack] | SliceStack,
+    *,
     preset: str = "fast",
     seed: int = 0,
     device: str | torch.device = "cpu",
     roi: ArrayLike | None = None,
     refine: bool = False,
     progress: Callable[[Progress], object] | None = None,
-    *,
     same_frame: bool = False,
     any_contrast: bool = False,
     **options: Any,
@@ -142,7 +142,15 @@ def fit(
         progress: called after every step; when it returns False the fit stops and the field is returned as it stands.
     """
     fitter = Fitter(
-        stacks, preset, seed, device, roi, refine, same_frame=same_frame, any_contrast=any_contrast, **options
+        stacks,
+        preset=preset,
+        seed=seed,
+        device=device,
+        roi=roi,
+        refine=refine,
+        same_frame=same_frame,
+        any_contrast=any_contrast,
+        **options,
     )
     for report in fitter:
         if progress is not None and progress(report) is False:

@@ -41,7 +41,7 @@ LARGE, LARGE_ROUNDS, LARGE_ITERATIONS = 4_000_000, 1, 4
 #: Of a single acquisition with slices at angles, whose blocks agree with each other.
 ANGLED = Regularisation(smoothness=0.02, edge=0.0, pull=0.2, robust=False)
 #: Ways to fuse, plainest first.
-METHODS = ("mean", "half", "detail", "joint")
+FUSIONS = ("mean", "half", "detail", "joint")
 #: `joint` with steered Gaussians; where `joint` is not the best of the others, this is not either.
 STEERED = "steered"
 #: The best weight of the steered Gaussians on simulated pairs; lattices of more nodes do without, for their time.
@@ -57,7 +57,7 @@ class Choice:
     """How parts are put together.
 
     Attributes:
-        method: one of `METHODS`, "steered", or "alone": one part where it is, the others elsewhere.
+        method: one of `FUSIONS`, "steered", or "alone": one part where it is, the others elsewhere.
         part: its number, for "alone".
     """
 
@@ -246,4 +246,4 @@ def overlay_of(
     return overlay
 
 
-__all__ = ["METHODS", "STEERED", "Choice", "Fuser", "angled", "overlay_of"]
+__all__ = ["FUSIONS", "STEERED", "Choice", "Fuser", "angled", "overlay_of"]

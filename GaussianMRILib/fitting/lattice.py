@@ -55,7 +55,7 @@ def volume_of_lattice(lattice: GaussianLattice) -> Volume:
     """The normalised image at all places of nodes in a lattice's box, its median where no brick is."""
     columns, rows, count = (n * BRICK for n in reversed(lattice.table.shape))
     planes = [ImagePlane(pose, (rows, columns)) for pose in slice_poses(lattice.node_to_ras, count)]
-    image, density = lattice.render(PlaneBatch.from_planes(planes, lattice.nodes.device))
+    image, density = lattice.render(PlaneBatch.from_planes(planes, device=lattice.nodes.device))
     shown = density > 0.5 * FULL_DENSITY
     image[~shown] = image[shown].median()
     return Volume(image.reshape(count, rows, columns).cpu().numpy(), lattice.node_to_ras)
@@ -72,7 +72,7 @@ def gaussians_at_nodes(parameters: torch.Tensor, lattice: GaussianLattice) -> tu
         if not here.any():
             continue
         planes = [ImagePlane(pose, shape) for pose in poses[number * BRICK : (number + 1) * BRICK]]
-        found = PlaneBatch.from_planes(planes, parameters.device).render(parameters)
+        found = PlaneBatch.from_planes(planes, device=parameters.device).render(parameters)
         for target, values in ((image, found[0]), (density, found[2])):
             boxes = values.reshape(BRICK, tall, BRICK, wide, BRICK).permute(1, 3, 0, 2, 4)
             target[bricks[here].long()] = boxes[here]
@@ -88,7 +88,7 @@ def lattice_error(lattice: GaussianLattice, volume: Volume, low: float, high: fl
         matrix = volume.ijk_to_ras.copy()
         matrix[:3, 3] += k * matrix[:3, 2]
         planes.append(ImagePlane(matrix, first.shape))
-    image, _ = lattice.render(PlaneBatch.from_planes(planes, lattice.nodes.device))
+    image, _ = lattice.render(PlaneBatch.from_planes(planes, device=lattice.nodes.device))
     target = torch.from_numpy((volume.pixels[list(chosen)].reshape(-1) - low) / (high - low))
     return float((image.cpu() - target).square().mean().sqrt())
 

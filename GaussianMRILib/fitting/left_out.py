@@ -16,7 +16,7 @@ from ..gaussians import GaussianLattice, PlaneBatch
 from ..gaussians.views import FULL_DEGREES
 from ..geometry import ImagePlane, inside_hull
 from ..stacks import SliceStack
-from .fusion import METHODS, STEERED, Choice, Fuser, overlay_of
+from .fusion import FUSIONS, STEERED, Choice, Fuser, overlay_of
 from .parts import Part, strided
 from .problem import crop
 
@@ -25,7 +25,7 @@ BOX_MM, MARGIN_MM = 64.0, 6.0
 PITCH_MM = 1.0
 FEWEST_PIXELS = 1500
 #: The way to fuse that is the least of all.
-PLAINEST = Choice(METHODS[0])
+PLAINEST = Choice(FUSIONS[0])
 #: How much better ways look by first guesses than in whole fits, in which the parts are better: .1 to .2 dB on real series
 #: those that work on the parts, .6 dB and more those that work on their noisy pixels (and gain 2 dB where they are right).
 FLATTERY_DB = {"mean": 0.0, "half": 0.15, "detail": 0.15, "joint": 1.0, "steered": 1.0}
@@ -154,7 +154,7 @@ class Judge:
 
     def verdict(
         self,
-        methods: Sequence[str] = METHODS,
+        methods: Sequence[str] = FUSIONS,
         *,
         shading: bool = False,
         levels: bool = True,

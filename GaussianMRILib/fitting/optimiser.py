@@ -114,8 +114,8 @@ class FieldOptimiser:
             rates.rows(self.parameters.device),
             self.modes,
             self.iterations,
-            BETA1,
-            BETA2,
-            EPSILON,
+            beta1=BETA1,
+            beta2=BETA2,
+            eps=EPSILON,
         )
         return loss

@@ -52,7 +52,7 @@ GRADIENT_THRESHOLD, SIZE_THRESHOLD, SPLIT_FACTOR, OPACITY_THRESHOLD = 0.01, 0.1,
 REPORT_EVERY = 50
 
 
-@dataclass
+@dataclass(kw_only=True)
 class PaperOptions:
     """Options of the preset.
 

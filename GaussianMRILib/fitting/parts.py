@@ -106,7 +106,7 @@ class Part:
             hull = block.hull()
             seen = lattice.bricks_in(hull)
             near = lattice.part(seen)
-            fade = near.depth_inside(hull, block.spacing).div_(block.spacing).add_(FADE_AT_BORDER).clamp_(0, 1)
+            fade = near.depth_inside(hull, most=block.spacing).div_(block.spacing).add_(FADE_AT_BORDER).clamp_(0, 1)
             values, weight = own.at_nodes(near)
             fade *= weight > 0.5 * FULL_DENSITY
             top[seen] += fade * values
@@ -136,7 +136,7 @@ class Part:
         open_ &= torch.stack([lattice.bricks_in(hull) for hull in hulls]).any(0)
         for part in torch.nonzero(open_)[:, 0].split(BRICKS_AT_ONCE):
             checkpoint()
-            points = lattice.points(part.cpu().numpy())
+            points = lattice.points(bricks=part.cpu().numpy())
             scanned = np.any([inside_hull(hull, points) for hull in hulls], axis=0)
             wedge = (say[part] <= 0).cpu().numpy() & scanned
             if wedge.any():
@@ -264,4 +264,4 @@ def strided(plane: ImagePlane, stride: int) -> ImagePlane:
     """Every `stride`-th row and column of a plane, from the first ones on."""
     matrix = plane.ijk_to_ras.copy()
     matrix[:3, :2] *= stride
-    return ImagePlane(matrix, (-(-plane.shape[0] // stride), -(-plane.shape[1] // stride)), plane.thickness)
+    return ImagePlane(matrix, (-(-plane.shape[0] // stride), -(-plane.shape[1] // stride)), thickness=plane.thickness)

@@ -33,7 +33,7 @@ from ..volumes import intensity_range
 log = logging.getLogger("GaussianMRI")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Progress:
     """One report of a running fit.
 
@@ -171,7 +171,7 @@ class Problem:
         """
         self.check()
         elapsed = time.perf_counter() - self.started
-        self.latest = Progress(stage, fraction, loss, self.held_out_psnr, elapsed)
+        self.latest = Progress(stage=stage, fraction=fraction, loss=loss, held_out_psnr=self.held_out_psnr, elapsed=elapsed)
         return self.latest
 
     def field(
@@ -187,7 +187,7 @@ class Problem:
             support, count = FULL_DENSITY, len(lattice) + parameters.shape[1]
         else:
             plane = self.stacks[0].plane(len(self.stacks[0].pixels) // 2)
-            batch = PlaneBatch.from_planes([plane], parameters.device, profile=False)
+            batch = PlaneBatch.from_planes([plane], device=parameters.device, profile=False)
             with torch.no_grad():
                 _, _, density = batch.render(parameters)
             support, count = max(float(density.median()) - BACKGROUND, BACKGROUND), parameters.shape[1]

@@ -168,7 +168,7 @@ class Grid:
         along_i, along_j = stack.pixel_spacing
         fi, fj = max(1, round(self.pitch / along_i / 1.5)), max(1, round(self.pitch / along_j / 1.5))
         profile = max(stack.thickness, stack.spacing)
-        offsets = thickness_offsets(profile, self.pitch)
+        offsets = thickness_offsets(profile, step=self.pitch)
         for k in np.flatnonzero(weights > 0):
             checkpoint()
             rows, columns = stack.shape[1] // fj, stack.shape[2] // fi

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..stacks import SliceStack
-from .fusion import METHODS, STEERED, Choice
+from .fusion import FUSIONS, STEERED, Choice
 from .left_out import AS_GOOD_DB, Judge, Verdict
 from .parts import Part
 from .problem import Problem, Progress
@@ -91,7 +91,7 @@ class Several:
         judge = self._judge(self.prior)
         verdict = None
         if judge is not None:
-            verdict = judge.verdict(METHODS, shading=shading, progress=lambda share: report(0.7 * share))
+            verdict = judge.verdict(FUSIONS, shading=shading, progress=lambda share: report(0.7 * share))
             if verdict.choice.method == "joint":
                 yield report(0.7)
                 more = judge.verdict((STEERED,), shading=shading, progress=lambda share: report(0.7 + 0.3 * share))

@@ -20,7 +20,7 @@ def slice_targets(
     planes = [plane for stack in stacks for plane in stack.planes()]
     pixels = np.concatenate([stack.pixels.reshape(-1) for stack in stacks])
     target = torch.from_numpy((pixels - np.float32(low)) / np.float32(high - low)).to(device)
-    return PlaneBatch.from_planes(planes, device, profile), target
+    return PlaneBatch.from_planes(planes, device=device, profile=profile), target
 
 
 class SlicePasses:
@@ -92,7 +92,7 @@ class VolumePlanes:
         self.voxels = torch.from_numpy(((volume.pixels - low) / (high - low)).astype(np.float32)).to(device)
         count, rows, columns = volume.pixels.shape
         poses = slice_poses(volume.ijk_to_ras, count)
-        self.batch = PlaneBatch.from_planes([ImagePlane(pose, (rows, columns)) for pose in poses], device)
+        self.batch = PlaneBatch.from_planes([ImagePlane(pose, (rows, columns)) for pose in poses], device=device)
 
     def draw(self, part: slice) -> tuple[PlaneBatch, torch.Tensor]:
         """Some of the sub-slices: planes, normalised targets (total,)."""

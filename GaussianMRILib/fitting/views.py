@@ -51,13 +51,13 @@ def series_views(
             heard()
             fade = FADE * block.spacing
             hull, normal = block.hull(), np.asarray(block.normal, np.float64)
-            say = own.depth_inside(hull, fade).div_(fade).clamp_(0, 1)
+            say = own.depth_inside(hull, most=fade).div_(fade).clamp_(0, 1)
             values = part.scale.of_nodes(own.nodes, own)
             if part.level is not None:
                 inner, inner_say = values.clone(), say.clone()
                 part.levelled(values, say, own)
                 sides = hull[abs(hull[:, :3] @ normal) < 0.5]
-                inside = own.depth_inside(sides, FADE_MM).div_(FADE_MM).clamp_(0, 1)
+                inside = own.depth_inside(sides, most=FADE_MM).div_(FADE_MM).clamp_(0, 1)
                 values, say = torch.lerp(values, inner, inside), torch.lerp(say, inner_say, inside)
                 del inner, inner_say, inside
             base, weight = fused.at_nodes(own)

@@ -55,7 +55,7 @@ class StraightField:
         check_voxels(np.array([beside, beside, along], float), spacing, "a smaller width")
         middle = matrix[:3, 3] + curve.length / 2 * matrix[:3, 2]
         self.plane = ImagePlane.hung(
-            middle, matrix[:3, 0], matrix[:3, 2], (beside * spacing, along * spacing), (spacing, spacing)
+            middle, matrix[:3, 0], matrix[:3, 2], size=(beside * spacing, along * spacing), spacing=(spacing, spacing)
         )
         voxels = matrix.copy()
         voxels[:3, :3] *= spacing
@@ -69,9 +69,9 @@ class StraightField:
     @property
     def folding(self) -> str:
         """A sentence where the volume is folded, else empty; see `Curve.folding`."""
-        return self.curve.folding(self.width, self.width)
+        return self.curve.folding(self.width, aside=self.width)
 
-    def render(self, plane: ImagePlane, projection: str = "mean") -> NDArray[np.float32]:
+    def render(self, plane: ImagePlane, *, projection: str = "mean") -> NDArray[np.float32]:
         """The image on a plane of the straight space that lies along the curve or across it.
 
         Args:
@@ -91,7 +91,7 @@ class StraightField:
         if across.all():
             pose = self.curve.frames(local[2, 3])[0]
             local[2, 3] = 0.0
-            curved = ImagePlane(pose @ local, plane.shape, plane.thickness)
+            curved = ImagePlane(pose @ local, plane.shape, thickness=plane.thickness)
             return self.field.render_many([curved], views=False)[0]
         if across[0] and upright[1]:
             return self._along(local, plane.shape, plane.thickness, projection)
@@ -108,11 +108,12 @@ class StraightField:
         poses = self.curve.frames(local[:, 2, 3])
         local[:, 2, 3] = 0.0
         curved = [
-            ImagePlane(pose, plane.shape, plane.thickness) for pose, plane in zip(poses @ local, planes, strict=True)
+            ImagePlane(pose, plane.shape, thickness=plane.thickness)
+            for pose, plane in zip(poses @ local, planes, strict=True)
         ]
         return self.field.render_many(curved, views=False)
 
-    def image(self, slab: float = 0.0, projection: str = "mean") -> NDArray[np.float32]:
+    def image(self, *, slab: float = 0.0, projection: str = "mean") -> NDArray[np.float32]:
         """The straightened image, on `plane`.
 
         Args:
@@ -122,7 +123,7 @@ class StraightField:
         Returns:
             (rows, columns) float32 in the units of the input; NaN outside what was scanned.
         """
-        return self.render(ImagePlane(self.plane.ijk_to_ras, self.plane.shape, slab), projection)
+        return self.render(ImagePlane(self.plane.ijk_to_ras, self.plane.shape, thickness=slab), projection=projection)
 
     def slabs(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """The straightened volume on `grid` in parts; see `GaussianField.slabs`."""
@@ -161,7 +162,7 @@ class StraightField:
         lines[:, :3, 1] = frames[:, :3, 2]
         lines[:, :3, 3] = frames[:, :3, 3] + frames[:, :3, :2] @ local[:2, 3]
         if projection == "mean" or thickness == 0:
-            return self.field.render_matrices(lines, (1, columns), thickness)[:, 0]
+            return self.field.render_matrices(lines, (1, columns), thickness=thickness)[:, 0]
         finest = finest_spacing(self.field) / 2
         count = int(np.clip(np.ceil(thickness / finest) + 1, 3, _MOST_SAMPLES)) | 1  # odd: the middle is one of them
         through = lines[:, :3, 2] * thickness
@@ -183,7 +184,12 @@ def planes_across(curve: Curve, step: float, width: float, spacing: float) -> li
     count = int(curve.length / step + 1e-9) + 1
     s = (curve.length - (count - 1) * step) / 2 + step * np.arange(count)
     return [
-        (float(at), ImagePlane.hung(frame[:3, 3], frame[:3, 0], frame[:3, 1], (width, width), (spacing, spacing)))
+        (
+            float(at),
+            ImagePlane.hung(
+                frame[:3, 3], frame[:3, 0], frame[:3, 1], size=(width, width), spacing=(spacing, spacing)
+            ),
+        )
         for at, frame in zip(s, curve.frames(s), strict=True)
     ]
 

@@ -96,7 +96,7 @@ class GaussianField(FieldData):
         if any(plane.thickness > most for plane in planes):
             step = finest_spacing(self) / 2
             return [
-                slab_image(thin, plane, projection, step) if plane.thickness > most else thin([plane])[0]
+                slab_image(thin, plane, projection=projection, step=step) if plane.thickness > most else thin([plane])[0]
                 for plane in planes
             ]
         return thin(planes)
@@ -111,7 +111,7 @@ class GaussianField(FieldData):
 
     def _thin_images(self, planes: Sequence[ImagePlane], views: bool) -> list[NDArray[np.float32]]:
         """Images of planes that are thin or as thick as a slice, in one kernel call."""
-        batch = PlaneBatch.from_planes(planes, self.parameters.device, step=self._sample_step)
+        batch = PlaneBatch.from_planes(planes, device=self.parameters.device, step=self._sample_step)
         image, _ = self._evaluate(batch)
         if views and self.views:
             with torch.no_grad():
@@ -123,7 +123,7 @@ class GaussianField(FieldData):
         return results[: len(planes)]
 
     def render_matrices(
-        self, ijk_to_ras: NDArray[np.float64], shape: tuple[int, int], thickness: float = 0.0
+        self, ijk_to_ras: NDArray[np.float64], shape: tuple[int, int], *, thickness: float = 0.0
     ) -> NDArray[np.float32]:
         """`render_many`, without views, for planes of one shape, as many as the lines of an image.
 
@@ -138,7 +138,7 @@ class GaussianField(FieldData):
         count, (rows, columns) = len(ijk_to_ras), shape
         batch = PlaneBatch.from_matrices(
             ijk_to_ras, np.tile(np.array(shape, np.int32), (count, 1)), np.full(count, thickness, np.float32),
-            self.parameters.device, self._sample_step,
+            device=self.parameters.device, step=self._sample_step,
         )  # fmt: skip
         images = self._intensities(self._evaluate(batch)[0]).reshape(count, rows, columns)
         images[~self._covered(ijk_to_ras, shape)] = np.nan
@@ -188,7 +188,7 @@ class GaussianField(FieldData):
 
     def support(self, plane: ImagePlane) -> NDArray[np.float32]:
         """Sum of Gaussian weights, (rows, columns) float32, relative to the field's median: 1 as usual, 0 nothing there."""
-        _, density = self._evaluate(PlaneBatch.from_planes([plane], self.parameters.device, step=self._sample_step))
+        _, density = self._evaluate(PlaneBatch.from_planes([plane], device=self.parameters.device, step=self._sample_step))
         support = np.maximum(density.cpu().numpy(), 0).reshape(plane.shape)
         return np.asarray(support / np.float32(self.report.get("support_median", 1.0)))
 
@@ -223,7 +223,7 @@ class GaussianField(FieldData):
         x = np.asarray(points, np.float64)
         covered = np.zeros(x.shape[:-1], bool)
         for hull in self.hulls:
-            covered |= inside_hull(hull, x, TOLERANCE)
+            covered |= inside_hull(hull, x, tolerance=TOLERANCE)
         return covered
 
     def inside_plane(self, plane: ImagePlane) -> NDArray[np.bool_]:
@@ -235,7 +235,7 @@ class GaussianField(FieldData):
         columns = np.arange(shape[1], dtype=np.int32)
         covered = np.zeros((*ijk_to_ras.shape[:-2], *shape), bool)
         for hull in self.hulls:
-            first, end = row_spans(hull, ijk_to_ras, shape, TOLERANCE)
+            first, end = row_spans(hull, ijk_to_ras, shape, tolerance=TOLERANCE)
             covered |= (columns >= first[..., None]) & (columns < end[..., None])
         return covered
 
@@ -256,18 +256,18 @@ class GaussianField(FieldData):
         """Normalised images and sums of weights without the background, (total,) each."""
         with torch.no_grad():
             if self.lattice is None:
-                image, _, density = batch.render(self.parameters, self.background, self.cut)
+                image, _, density = batch.render(self.parameters, background=self.background, cut=self.cut)
                 return image, batch.averaged(density) - self.background
             if self.parameters.shape[1]:
                 return self._mixed(batch, self.lattice)
-            return self.lattice.render(batch, self.background)
+            return self.lattice.render(batch, background=self.background)
 
     def _mixed(self, batch: PlaneBatch, lattice: GaussianLattice) -> tuple[torch.Tensor, torch.Tensor]:
         """Image and sum of weights (total,) of plain Gaussians and a lattice, with one normalisation for both."""
         image, support = None, None
         for share, thin in batch.samples():
-            plain, _, density = thin.render(self.parameters, self.background, self.cut)
-            ordered, weight = lattice.render(thin, self.background)
+            plain, _, density = thin.render(self.parameters, background=self.background, cut=self.cut)
+            ordered, weight = lattice.render(thin, background=self.background)
             top = plain * density[0] + ordered * (weight + self.background)
             sample, weight = top / (density[0] + weight), density[0] + weight - self.background
             image = share * sample if image is None else image + share * sample
@@ -294,7 +294,7 @@ class GaussianField(FieldData):
         files.save(self, path)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], device: torch.device | str = "cpu") -> GaussianField:
+    def load(cls, path: str | os.PathLike[str], *, device: torch.device | str = "cpu") -> GaussianField:
         """Read what `save` wrote.
 
         Raises:

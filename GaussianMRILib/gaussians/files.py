@@ -169,7 +169,7 @@ def _lattice_of(
     if len(np.unique(table[table >= 0])) != np.count_nonzero(table >= 0):
         raise GaussianMRIError("The lattice's table names a brick twice.")
     step = number(facts["step"], "lattice's step", 1e-30)
-    return GaussianLattice.from_codes(codes, table.astype(np.int32), matrix, step, device)
+    return GaussianLattice.from_codes(codes, table.astype(np.int32), matrix, step=step, device=device)
 
 
 #: The largest intensity, with room for sums of float32.

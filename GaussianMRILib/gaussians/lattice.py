@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 
 import numpy as np
 import torch
@@ -48,6 +48,7 @@ class GaussianLattice:
     nodes: torch.Tensor
     table: torch.Tensor
     node_to_ras: NDArray[np.float64]
+    _: KW_ONLY
     step: float = 0.0
 
     def __post_init__(self) -> None:
@@ -62,6 +63,7 @@ class GaussianLattice:
         cls,
         hulls: Sequence[NDArray[np.float64]],
         axes: NDArray[np.float64],
+        *,
         device: torch.device | str = "cpu",
     ) -> GaussianLattice:
         """An empty lattice (nodes 0) whose bricks are those that any hull can see.
@@ -87,7 +89,7 @@ class GaussianLattice:
 
     @classmethod
     def of_box(
-        cls, colours: torch.Tensor, node_to_ras: NDArray[np.float64], step: float = 0.0
+        cls, colours: torch.Tensor, node_to_ras: NDArray[np.float64], *, step: float = 0.0
     ) -> GaussianLattice:
         """The lattice of a whole box of nodes (z, y, x), whose sides are multiples of 8."""
         cells = [n // BRICK for n in colours.shape]
@@ -96,7 +98,7 @@ class GaussianLattice:
         split = colours.reshape(cells[0], BRICK, cells[1], BRICK, cells[2], BRICK)
         nodes = split.permute(0, 2, 4, 1, 3, 5).reshape(-1, BRICK, BRICK, BRICK).contiguous()
         table = torch.arange(len(nodes), dtype=torch.int32, device=colours.device).reshape(cells)
-        return cls(nodes, table, np.array(node_to_ras, np.float64), step)
+        return cls(nodes, table, np.array(node_to_ras, np.float64), step=step)
 
     def __len__(self) -> int:
         return int(self.nodes.numel())
@@ -114,14 +116,14 @@ class GaussianLattice:
 
     # ---- images
 
-    def render(self, batch: PlaneBatch, background: float = BACKGROUND) -> tuple[torch.Tensor, torch.Tensor]:
+    def render(self, batch: PlaneBatch, *, background: float = BACKGROUND) -> tuple[torch.Tensor, torch.Tensor]:
         """Images and sums of weights, both (total,), of planes; see `native.lattice_render`."""
         return native.lattice_render(
             self.nodes, self.table, self.ras_to_node, batch.frames, batch.shapes, batch.offsets, batch.weights,
-            background,
+            background=background,
         )  # fmt: skip
 
-    def adjoint(self, values: torch.Tensor, batch: PlaneBatch, background: float = BACKGROUND) -> torch.Tensor:
+    def adjoint(self, values: torch.Tensor, batch: PlaneBatch, *, background: float = BACKGROUND) -> torch.Tensor:
         """(B, 8, 8, 8): what `render` does, transposed, to one number a pixel (total,)."""
         return native.lattice_render_backward(
             values, self.table, self.ras_to_node, batch.frames, batch.shapes, batch.offsets, batch.weights,
@@ -142,7 +144,7 @@ class GaussianLattice:
         found[table[tuple(cells.T)]] = cells[:, ::-1] * BRICK
         return found
 
-    def points(self, bricks: NDArray[np.int64] | slice = slice(None)) -> NDArray[np.float64]:
+    def points(self, *, bricks: NDArray[np.int64] | slice = slice(None)) -> NDArray[np.float64]:
         """(b, 8, 8, 8, 3) RAS mm of the nodes of some bricks."""
         z, y, x = np.meshgrid(*[np.arange(BRICK)] * 3, indexing="ij")
         local = np.stack([x, y, z], axis=-1) @ self.node_to_ras[:3, :3].T
@@ -172,7 +174,7 @@ class GaussianLattice:
         found[numbers[numbers >= 0].long()] = True
         return found
 
-    def depth_inside(self, hull: NDArray[np.float64], most: float = np.inf) -> torch.Tensor:
+    def depth_inside(self, hull: NDArray[np.float64], *, most: float = np.inf) -> torch.Tensor:
         """(B, 8, 8, 8) float32: how far each node lies inside a hull, mm, but `most` at most; negative outside."""
         normals = hull[:, :3] @ self.node_to_ras[:3, :3]
         constants = hull[:, :3] @ self.node_to_ras[:3, 3] + hull[:, 3] + self.corners() @ normals.T
@@ -213,6 +215,7 @@ class GaussianLattice:
         codes: NDArray[np.int16],
         table: NDArray[np.int32],
         node_to_ras: NDArray[np.float64],
+        *,
         step: float,
         device: torch.device | str = "cpu",
     ) -> GaussianLattice:

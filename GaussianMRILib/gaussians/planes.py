@@ -41,6 +41,7 @@ class PlaneBatch:
     def from_planes(
         cls,
         planes: Sequence[ImagePlane],
+        *,
         device: torch.device | str = "cpu",
         profile: bool = True,
         step: float | None = None,
@@ -54,7 +55,7 @@ class PlaneBatch:
         matrices = np.stack([plane.ijk_to_ras for plane in planes]) if count else np.zeros((0, 4, 4))
         shapes = np.array([plane.shape for plane in planes], np.int32).reshape(count, 2)
         thickness = np.array([plane.thickness if profile else 0.0 for plane in planes], np.float32)
-        return cls.from_matrices(matrices, shapes, thickness, device, step)
+        return cls.from_matrices(matrices, shapes, thickness, device=device, step=step)
 
     @classmethod
     def from_matrices(
@@ -62,6 +63,7 @@ class PlaneBatch:
         matrices: NDArray[np.float64],
         shapes: NDArray[np.int32],
         thickness: NDArray[np.float32],
+        *,
         device: torch.device | str = "cpu",
         step: float | None = None,
     ) -> PlaneBatch:
@@ -91,11 +93,11 @@ class PlaneBatch:
         return [rows * columns for rows, columns in self.shapes.tolist()]
 
     def render(
-        self, parameters: torch.Tensor, background: float = BACKGROUND, cut: float = CUT
+        self, parameters: torch.Tensor, *, background: float = BACKGROUND, cut: float = CUT
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Image (total,), samples and density (Q, total) of Gaussians (11, N); see `native.render_planes`."""
         return native.render_planes(
-            parameters, self.frames, self.shapes, self.offsets, self.weights, background, cut
+            parameters, self.frames, self.shapes, self.offsets, self.weights, background, cut=cut
         )
 
     def render_backward(

@@ -87,8 +87,8 @@ def add_views(
     for view, shares in shares_of:
         chosen = [n for n, share in enumerate(shares) if share > 0]
         step = float(view.lattice.pitch.max()) / 2
-        batch = PlaneBatch.from_planes([planes[n] for n in chosen], image.device, step=step)
-        own, weight = view.lattice.render(batch, background)
+        batch = PlaneBatch.from_planes([planes[n] for n in chosen], device=image.device, step=step)
+        own, weight = view.lattice.render(batch, background=background)
         at = torch.cat([torch.arange(firsts[n], firsts[n + 1]) for n in chosen]).to(image.device)
         share = torch.cat([torch.full((sizes[n],), shares[n]) for n in chosen]).to(image.device)
         share *= weight > 0.5 * FULL_DENSITY

@@ -21,7 +21,7 @@ LARGEST_POSITION_MM = 1e6
 _LARGEST_SKEW = 2e-3
 
 
-def unit_vector(vector: ArrayLike, what: str = "vector") -> NDArray[np.float64]:
+def unit_vector(vector: ArrayLike, *, what: str = "vector") -> NDArray[np.float64]:
     """`vector` (3,) divided by its length.
 
     Raises:
@@ -64,7 +64,7 @@ def check_spacing(spacing: ArrayLike, what: str) -> None:
         )
 
 
-def check_affine(ijk_to_ras: ArrayLike, what: str = "ijk_to_ras") -> NDArray[np.float64]:
+def check_affine(ijk_to_ras: ArrayLike, *, what: str = "ijk_to_ras") -> NDArray[np.float64]:
     """A float64 copy of `ijk_to_ras` (4, 4) or (K, 4, 4) after checking that a pixel grid can have it.
 
     Raises:
@@ -113,7 +113,7 @@ def slice_poses(ijk_to_ras: NDArray[np.float64], count: int) -> NDArray[np.float
 
 
 def inside_hull(
-    hull: NDArray[np.float64], points: NDArray[np.float64], tolerance: float = 1e-6
+    hull: NDArray[np.float64], points: NDArray[np.float64], *, tolerance: float = 1e-6
 ) -> NDArray[np.bool_]:
     """Whether RAS points (..., 3) satisfy every half-space (M, 4); (...) bool."""
     result = np.ones(points.shape[:-1], dtype=bool)

@@ -114,7 +114,7 @@ class Curve:
         frames[:, 3, 3] = 1.0
         return frames
 
-    def tightest(self, across: float, aside: float = 0.0) -> tuple[float, float]:
+    def tightest(self, across: float, *, aside: float = 0.0) -> tuple[float, float]:
         """Where a strip along the curve is bent most.
 
         Args:
@@ -131,9 +131,9 @@ class Curve:
         most = int(np.argmax(folded))
         return float(folded[most]), float(s[most])
 
-    def folding(self, across: float, aside: float = 0.0) -> str:
+    def folding(self, across: float, *, aside: float = 0.0) -> str:
         """A sentence where a strip along the curve is folded, else empty; see `tightest`."""
-        folded, s = self.tightest(across / 2, aside / 2)
+        folded, s = self.tightest(across / 2, aside=aside / 2)
         if folded < 1:
             return ""
         size = f"{across:g}" if aside == 0 else f"{across:g} x {aside:g}"
@@ -203,7 +203,7 @@ def _direction(across: ArrayLike | str | None, tangents: Floats) -> Floats:
         if across not in ACROSS:
             raise GaussianMRIError(f"There is no direction '{across}' across a curve; choose one of {', '.join(ACROSS)}.")
         across = ACROSS[across]
-    return unit_vector(across, "direction across the curve")
+    return unit_vector(across, what="direction across the curve")
 
 
 def _distinct(points: ArrayLike) -> tuple[Floats, bool]:

@@ -26,7 +26,7 @@ def hull_corners(hull: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def row_spans(
-    hull: NDArray[np.float64], ijk_to_ras: NDArray[np.float64], shape: tuple[int, int], tolerance: float = 0.0
+    hull: NDArray[np.float64], ijk_to_ras: NDArray[np.float64], shape: tuple[int, int], *, tolerance: float = 0.0
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Where planes' rows lie inside a hull: each row meets a convex hull in one interval.
 

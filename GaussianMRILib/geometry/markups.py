@@ -159,7 +159,7 @@ def _pose(plane: Mapping[str, Any], to_ras: Vector) -> tuple[Vector, Vector, Vec
     if "orientation" in plane and "center" in plane:
         axes = to_ras @ np.asarray(plane["orientation"], dtype=np.float64).reshape(3, 3)
         center = to_ras @ np.asarray(plane["center"], dtype=np.float64).reshape(3)
-        return center, unit_vector(axes[:, 0], "plane's x axis"), unit_vector(axes[:, 1], "plane's y axis")
+        return center, unit_vector(axes[:, 0], what="plane's x axis"), unit_vector(axes[:, 1], what="plane's y axis")
     points = _points(plane, to_ras)
     if "normal" in plane and ("center" in plane or points):
         center = (
@@ -168,15 +168,15 @@ def _pose(plane: Mapping[str, Any], to_ras: Vector) -> tuple[Vector, Vector, Vec
             else points[0]
         )
         normal = unit_vector(
-            to_ras @ np.asarray(plane["normal"], dtype=np.float64).reshape(3), "plane's normal"
+            to_ras @ np.asarray(plane["normal"], dtype=np.float64).reshape(3), what="plane's normal"
         )
         helper = np.eye(3)[int(np.argmin(np.abs(normal)))]
-        x = unit_vector(np.cross(helper, normal), "plane's x axis")
+        x = unit_vector(np.cross(helper, normal), what="plane's x axis")
         return center, x, np.cross(normal, x)
     # Three points: origin, then two that span the plane.
     origin, first, second = points[:3]
-    x = unit_vector(first - origin, "first edge of the plane")
-    normal = unit_vector(np.cross(x, second - origin), "plane's normal (its three points lie on a line)")
+    x = unit_vector(first - origin, what="first edge of the plane")
+    normal = unit_vector(np.cross(x, second - origin), what="plane's normal (its three points lie on a line)")
     return origin, x, np.cross(normal, x)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -46,10 +46,11 @@ class ImagePlane:
 
     ijk_to_ras: NDArray[np.float64]
     shape: tuple[int, int]
+    _: KW_ONLY
     thickness: float = 0.0
 
     def __post_init__(self) -> None:
-        matrix = check_affine(self.ijk_to_ras, "the plane's ijk_to_ras")
+        matrix = check_affine(self.ijk_to_ras, what="the plane's ijk_to_ras")
         if matrix.ndim != 2:
             raise GaussianMRIError(f"A plane has one (4, 4) ijk_to_ras, got {matrix.shape}.")
         matrix[:3, 2] = slice_normal(matrix)
@@ -79,6 +80,7 @@ class ImagePlane:
         center: ArrayLike,
         i_axis: ArrayLike,
         j_axis: ArrayLike,
+        *,
         spacing: tuple[float, float] = (0.5, 0.5),
         shape: tuple[int, int] = (224, 224),
         thickness: float = 0.0,
@@ -93,7 +95,7 @@ class ImagePlane:
             shape: (rows, columns).
             thickness: mm, 0 for a thin plane.
         """
-        i, j = unit_vector(i_axis, "i axis"), unit_vector(j_axis, "j axis")
+        i, j = unit_vector(i_axis, what="i axis"), unit_vector(j_axis, what="j axis")
         check_spacing(spacing, "plane's pixel spacing")
         middle = np.asarray(center, dtype=np.float64)
         if middle.shape != (3,):
@@ -106,13 +108,14 @@ class ImagePlane:
         matrix[:3, 1] = j * spacing[1]
         matrix[:3, 2] = np.cross(i, j)
         matrix[:3, 3] = middle - matrix[:3, 0] * (columns - 1) / 2 - matrix[:3, 1] * (rows - 1) / 2
-        return cls(matrix, (rows, columns), thickness)
+        return cls(matrix, (rows, columns), thickness=thickness)
 
     @classmethod
     def from_normal(
         cls,
         center: ArrayLike,
         normal: ArrayLike,
+        *,
         spacing: tuple[float, float] = (0.5, 0.5),
         shape: tuple[int, int] = (224, 224),
         thickness: float = 0.0,
@@ -124,20 +127,23 @@ class ImagePlane:
         else superior up. The normal keeps its sign; columns run so that the image is seen from the usual side
         (patient's right on the left of axial and coronal images, anterior on the left of sagittal ones).
         """
-        n = unit_vector(normal, "normal")
+        n = unit_vector(normal, what="normal")
         i_wanted, up_wanted = _viewing_axes(n)
-        wanted = up_wanted if up is None else unit_vector(up, "up direction")
+        wanted = up_wanted if up is None else unit_vector(up, what="up direction")
         upward = wanted - n * (wanted @ n)
         if np.linalg.norm(upward) < 1e-6:
             raise GaussianMRIError("The up direction is parallel to the plane's normal; choose another one.")
-        j = -unit_vector(upward, "up direction")
+        j = -unit_vector(upward, what="up direction")
         i = np.cross(j, n)
-        return cls.from_axes(center, -i if i @ i_wanted < 0 else i, j, spacing, shape, thickness)._facing(n)
+        return cls.from_axes(
+            center, -i if i @ i_wanted < 0 else i, j, spacing=spacing, shape=shape, thickness=thickness
+        )._facing(n)
 
     @classmethod
     def from_markups(
         cls,
         markups: str | os.PathLike[str] | Mapping[str, Any],
+        *,
         spacing: tuple[float, float] | None = None,
         shape: tuple[int, int] | None = None,
         thickness: float = 0.0,
@@ -152,12 +158,13 @@ class ImagePlane:
         Raises:
             GaussianMRIError: the file is no markups file, has no plane, or the plane is incomplete.
         """
-        return cls.set_from_markups(markups, spacing, shape, thickness)[0][1]
+        return cls.set_from_markups(markups, spacing=spacing, shape=shape, thickness=thickness)[0][1]
 
     @classmethod
     def set_from_markups(
         cls,
         markups: str | os.PathLike[str] | Mapping[str, Any],
+        *,
         spacing: tuple[float, float] | None = None,
         shape: tuple[int, int] | None = None,
         thickness: float = 0.0,
@@ -167,7 +174,15 @@ class ImagePlane:
 
         found = read_plane_markups(markups)
         with reading(markups_name(markups), "a markups file"):  # a size that makes no image is the file's
-            planes = [(m.name, cls.hung(*m[1:], spacing, shape, thickness)) for m in found]
+            planes = [
+                (
+                    m.name,
+                    cls.hung(
+                        m.center, m.x, m.y, size=m.size, spacing=spacing, shape=shape, thickness=thickness
+                    ),
+                )
+                for m in found
+            ]
         return planes
 
     @classmethod
@@ -176,6 +191,7 @@ class ImagePlane:
         center: NDArray[np.float64],
         x: NDArray[np.float64],
         y: NDArray[np.float64],
+        *,
         size: tuple[float, float] | None,
         spacing: tuple[float, float] | None = None,
         shape: tuple[int, int] | None = None,
@@ -189,7 +205,7 @@ class ImagePlane:
             spacing, shape, thickness: as in `from_markups`.
         """
         normal = np.cross(x, y)
-        i_wanted, up_wanted = _viewing_axes(unit_vector(normal, "plane's normal"))
+        i_wanted, up_wanted = _viewing_axes(unit_vector(normal, what="plane's normal"))
         width, height = size or (112.0, 112.0)
         if abs(x @ up_wanted) > abs(y @ up_wanted):
             x, y, width, height = y, x, height, width
@@ -200,7 +216,7 @@ class ImagePlane:
         check_spacing(spacing, "plane's pixel spacing")
         if shape is None:
             shape = (max(1, round(height / spacing[1])), max(1, round(width / spacing[0])))
-        return cls.from_axes(center, i, j, spacing, shape, thickness)._facing(normal)
+        return cls.from_axes(center, i, j, spacing=spacing, shape=shape, thickness=thickness)._facing(normal)
 
     # ---- properties
 

@@ -189,9 +189,9 @@ def hung(
     center: Vector, x: Vector, y: Vector, size: tuple[float, float], spacing: Spacing, thickness: float
 ) -> ImagePlane:
     """`ImagePlane.hung` of axes of any length, with one spacing or two; without a usable size, of `DEFAULT_SIZE`."""
-    x, y = unit_vector(x, "plane's x axis"), unit_vector(y, "plane's y axis")
+    x, y = unit_vector(x, what="plane's x axis"), unit_vector(y, what="plane's y axis")
     usable = all(0 < side < np.inf for side in size)
-    return ImagePlane.hung(center, x, y, size if usable else None, pair_of(spacing), thickness=thickness)
+    return ImagePlane.hung(center, x, y, size=size if usable else None, spacing=pair_of(spacing), thickness=thickness)
 
 
 def pair_of(spacing: Spacing) -> tuple[float, float] | None:

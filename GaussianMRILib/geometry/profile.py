@@ -11,7 +11,7 @@ MOST_SAMPLES = 24
 
 
 def slice_profile(
-    thickness: ArrayLike, step: float, edge_mm: float = PROFILE_EDGE_MM
+    thickness: ArrayLike, step: float, *, edge_mm: float = PROFILE_EDGE_MM
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Samples along the normal that stand for the slice profile, a box with soft edges.
 

@@ -29,7 +29,7 @@ def check_projection(projection: str) -> None:
 
 
 def slab_image(
-    render_many: Callable[[Sequence[ImagePlane]], list[Image]], plane: ImagePlane, projection: str, step: float
+    render_many: Callable[[Sequence[ImagePlane]], list[Image]], plane: ImagePlane, *, projection: str, step: float
 ) -> Image:
     """One image of a slab, from thin planes between its two faces.
 

@@ -1,1 +1,1 @@
-"""Grades of spinal stenosis: discs, regions of interest, networks, and the experiment that compares planes."""
+"""Grades of spinal stenosis: discs, regions of interest, networks, their evaluation."""

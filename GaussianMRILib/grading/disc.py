@@ -61,7 +61,7 @@ class DiscGeometry:
     file: str = ""
 
     def __post_init__(self) -> None:
-        frame = check_affine(self.frame, "the disc's frame")
+        frame = check_affine(self.frame, what="the disc's frame")
         axes = frame[:3, :3] if frame.ndim == 2 else np.zeros((3, 3))
         if not np.allclose(axes.T @ axes, np.eye(3), atol=1e-5) or np.linalg.det(axes) < 0:
             raise GaussianMRIError(
@@ -197,7 +197,7 @@ def level_name(name: str) -> str:
 
 def angle_degrees(first: ArrayLike, second: ArrayLike) -> float:
     """Angle between two axes (3,), 0 to 90 degrees: their signs do not count."""
-    a, b = unit_vector(first, "first direction"), unit_vector(second, "second direction")
+    a, b = unit_vector(first, what="first direction"), unit_vector(second, what="second direction")
     return float(np.degrees(np.arctan2(np.linalg.norm(np.cross(a, b)), abs(a @ b))))
 
 
@@ -212,20 +212,20 @@ def disc_frame(center: ArrayLike, normal: ArrayLike, left: ArrayLike) -> NDArray
     Raises:
         GaussianMRIError: the directions are parallel, or the normal is horizontal.
     """
-    up = unit_vector(normal, "disc's normal")
+    up = unit_vector(normal, what="disc's normal")
     if abs(up[2]) < 0.2:
         raise GaussianMRIError(
             f"The disc's normal {up.round(2).tolist()} is nearly horizontal; a disc of the lumbar spine lies across "
             "the body. Check the plane, the points or the segment."
         )
     up = up * np.sign(up[2])
-    sideways = unit_vector(left, "direction to the left")
+    sideways = unit_vector(left, what="direction to the left")
     if abs(sideways[0]) < 0.2:
         raise GaussianMRIError(
             f"The direction to the left {sideways.round(2).tolist()} runs along the midline. Check left and right."
         )
     sideways = -sideways * np.sign(sideways[0])
-    sideways = unit_vector(sideways - up * (sideways @ up), "direction to the left across the normal")
+    sideways = unit_vector(sideways - up * (sideways @ up), what="direction to the left across the normal")
     frame = np.eye(4)
     frame[:3, 0], frame[:3, 1], frame[:3, 2] = sideways, np.cross(up, sideways), up
     frame[:3, 3] = np.asarray(center, dtype=np.float64)
@@ -269,5 +269,5 @@ def plane_fit(places: Points, heights: Vector, tolerance: float = 0.25) -> Vecto
 
 def bisector(upper: Vector, lower: Vector) -> tuple[Vector, float]:
     """Unit normal (3,) half way between two planes of `plane_fit`, in their directions, and their angle in degrees."""
-    normals = [unit_vector([-plane[0], -plane[1], 1.0], "end plate") for plane in (upper, lower)]
-    return unit_vector(normals[0] + normals[1], "bisector"), angle_degrees(*normals)
+    normals = [unit_vector([-plane[0], -plane[1], 1.0], what="end plate") for plane in (upper, lower)]
+    return unit_vector(normals[0] + normals[1], what="bisector"), angle_degrees(*normals)

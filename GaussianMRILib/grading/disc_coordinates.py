@@ -83,7 +83,7 @@ def disc_from_coordinates(
     elif not sideways.any():
         sideways = np.array([-1.0, 0.0, 0.0])
     up = _along_canal(middles, level)
-    across = unit_vector(sideways, "left-right line")
+    across = unit_vector(sideways, what="left-right line")
     frame = disc_frame(middles[level], up - across * (up @ across), across)
     frame[:3, 3] -= frame[:3, 1] * ((CANAL_TO_DISC if (CANAL, level) in marks else 0.0) + HALF_DEPTH)
     facts: dict[str, Any] = {"levels": len(middles), "assumed_half_axes_mm": [HALF_WIDTH, HALF_DEPTH]}

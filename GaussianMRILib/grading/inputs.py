@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 #: Acquired slices within this angle of the disc are aligned ("A"), others not ("N"). The data set has no such label.
 ALIGNED_DEGREES = 10.0
-#: Methods of resampling, by input type.
-METHODS = ("R-VI", "R-GS")
+#: Input types that are resampled: by voxel interpolation and by Gaussians.
+RESAMPLED = ("R-VI", "R-GS")
 #: Changes whenever the same disc and scan give other images: a network is good for one version only.
 PREPROCESSING_VERSION = 1
 MEDIAN_LEVEL, BRIGHTEST = 0.5, 2.0
@@ -303,8 +303,8 @@ def resampled_input(
     Raises:
         GaussianMRIError: an unknown method, stacks of different frames, planes outside the scan, a cancel.
     """
-    if method not in METHODS:
-        raise GaussianMRIError(f"'{method}' is no method of resampling; use {' or '.join(METHODS)}.")
+    if method not in RESAMPLED:
+        raise GaussianMRIError(f"'{method}' is no method of resampling; use {' or '.join(RESAMPLED)}.")
     options = options or RegionOptions()
     stacks = [stacks] if isinstance(stacks, SliceStack) else list(stacks)
     if not stacks:

@@ -12,7 +12,7 @@ from .labels import GRADES, INPUT_TYPES, LEVELS
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NetworkOptions:
     """Shape of a `GradingNetwork`; the defaults are the paper's, 17.5 million parameters.
 
@@ -47,7 +47,7 @@ class NetworkOptions:
         return int(512 * self.widen)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AugmentOptions:
     """Random changes of a training's images; pixels are those of crops 224 wide, whatever the network's input size.
 
@@ -74,7 +74,7 @@ class AugmentOptions:
             )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GradingOptions:
     """Settings of a training. The paper gives none but the choice of the epoch: the rest are this software's defaults.
 

@@ -62,10 +62,10 @@ def overlay_picture(
     left /= np.linalg.norm(left)
     back = np.cross(up, left)
     size = round(SAGITTAL_MM * PIXELS_PER_MM)
-    grid = (1 / PIXELS_PER_MM, 1 / PIXELS_PER_MM), (size, size)
+    spacing, shape = (1 / PIXELS_PER_MM, 1 / PIXELS_PER_MM), (size, size)
     views = [
-        ("from the left", ImagePlane.from_axes(disc.center, back, -up, *grid), sagittal),
-        ("from the front", ImagePlane.from_axes(region.reference, left, -up, *grid), across),
+        ("from the left", ImagePlane.from_axes(disc.center, back, -up, spacing=spacing, shape=shape), sagittal),
+        ("from the front", ImagePlane.from_axes(region.reference, left, -up, spacing=spacing, shape=shape), across),
     ]
     tiles = []
     for number, (title, view, seen) in enumerate(views):

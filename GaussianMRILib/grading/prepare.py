@@ -19,7 +19,7 @@ from .disc import DiscGeometry, level_name
 from .disc_files import check_disc_source, find_disc_file, read_disc_file
 from .inputs import (
     ALIGNED_DEGREES,
-    METHODS,
+    RESAMPLED,
     GradingInput,
     acquired_input,
     alignment_degrees,
@@ -35,7 +35,7 @@ from .split import stratified_split
 Inputs = list[tuple[Case, GradingInput]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PrepareOptions:
     """What is made of each disc.
 
@@ -140,8 +140,8 @@ def prepare(
         chosen,
         _PrepareStudy(str(source.folder.absolute()), part, options, str(Path(output).absolute())),
         output,
-        executor,
-        workers,
+        executor=executor,
+        workers=workers,
         settings={
             "source": str(source.folder.absolute()),
             "part": part,
@@ -225,7 +225,7 @@ class _PrepareStudy:
         grades = {level: study.grades_at(level) for level in self.options.levels}
         levels = [level for level in self.options.levels if grades[level] or not graded]
         if not levels:
-            return Outcome([], (*lines, "none of its discs has a grade"))
+            return Outcome([], lines=(*lines, "none of its discs has a grade"))
         if not study.axial:
             raise GaussianMRIError("; ".join([*lines, "no axial series can be used"]))
         discs, problems = study_discs(
@@ -246,7 +246,7 @@ class _PrepareStudy:
                 found.append((case, images))
             if self.options.overlays and inputs:
                 self._overlay(study, disc, inputs)
-        return Outcome(found, tuple(lines))
+        return Outcome(found, lines=tuple(lines))
 
     def _overlay(self, study: RsnaStudy, disc: DiscGeometry, inputs: Mapping[str, GradingInput]) -> None:
         from PIL import Image
@@ -325,7 +325,7 @@ def disc_inputs(
     if not best:
         return {}, problems or ["no axial series shows it"]
     problems = []
-    methods = [method for method in METHODS if method in options.types]
+    methods = [method for method in RESAMPLED if method in options.types]
     if methods and "N" in best:
         sources = _sources(disc, best["N"][1], axial, options)
         median = float(best["N"][0].facts["vertebral_median"])

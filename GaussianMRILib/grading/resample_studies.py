@@ -27,7 +27,7 @@ DIRECTIONS = ("axial", "sagittal", "coronal", "all")
 _MARGIN = 10.0  # mm around the planes that are fitted as well
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ResampleOptions:
     """What is made of each study.
 
@@ -135,8 +135,8 @@ def resample_cohort(
         chosen,
         _ResampleStudy(str(root), part, str(Path(output).absolute()), options),
         output,
-        executor,
-        workers,
+        executor=executor,
+        workers=workers,
         settings={
             "source": str(root),
             **asdict(options),
@@ -175,7 +175,7 @@ class _ResampleStudy:
             images = _rendered(method, stacks, kept, self.options)
             for name, planes in kept.items():
                 self._write(target, f"{name}-{method}", images[name], planes)
-        return Outcome(None, tuple(lines))
+        return Outcome(None, lines=tuple(lines))
 
     def _read(self, study: str) -> tuple[list[SliceStack], dict[str, DiscGeometry], list[str]]:
         levels = self.options.levels
@@ -241,7 +241,7 @@ class _ResampleStudy:
             return planes
         spacing = None if options.spacing is None else (options.spacing, options.spacing)
         path = options.planes.replace("{study}", study)
-        found = ImagePlane.set_from_markups(path, spacing, None, options.thickness)
+        found = ImagePlane.set_from_markups(path, spacing=spacing, shape=None, thickness=options.thickness)
         names = file_names((label for label, _ in found), "plane", planes)
         for name, (_, plane) in zip(names, found, strict=True):
             planes[name] = path, plane.stack(options.count or 1, options.step or 1.0)
@@ -253,7 +253,7 @@ class _ResampleStudy:
         write_volume(target / f"{name}{self.options.suffix}", images, planes)
         if self.options.picture:
             middle = len(planes) // 2
-            write_png(target / f"{name}.png", images[middle], planes[middle])
+            write_png(target / f"{name}.png", images[middle], plane=planes[middle])
 
 
 def _direction(stack: SliceStack) -> str:
@@ -275,7 +275,7 @@ def _rendered(
 
         corners = np.concatenate([plane.corners() for group in planes.values() for plane in group])
         box = np.stack([corners.min(axis=0) - _MARGIN, corners.max(axis=0) + _MARGIN], axis=1)
-        fitter = Fitter(stacks, method, options.seed, options.device, roi=box)
+        fitter = Fitter(stacks, preset=method, seed=options.seed, device=options.device, roi=box)
         for _ in fitter:
             _check_cancel()
         return {name: fitter.field.render_many(group) for name, group in planes.items()}

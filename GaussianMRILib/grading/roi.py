@@ -20,7 +20,7 @@ DEPTHS = ("disc", "series", "half")
 REFERENCES = ("middle", "mean")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RegionOptions:
     """How a region of interest is read from a disc. The paper leaves some of it open; the first is the default.
 
@@ -119,7 +119,7 @@ def crop_plane(region: Region, reference: Vector, left: Vector, back: Vector, th
     """`region`'s rectangle of 112 x 224 pixels with its reference point at `reference` (3,) and given unit axes."""
     center = reference + back * (0.5 - region.row) * region.height
     spacing = (region.width / COLUMNS, region.height / ROWS)
-    return ImagePlane.from_axes(center, left, back, spacing, (ROWS, COLUMNS), thickness)
+    return ImagePlane.from_axes(center, left, back, spacing=spacing, shape=(ROWS, COLUMNS), thickness=thickness)
 
 
 def region_of(disc: DiscGeometry, options: RegionOptions | None = None) -> Region:

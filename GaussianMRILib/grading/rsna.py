@@ -301,8 +301,8 @@ def validate(
             chosen,
             functools.partial(_check, str(data.folder), part),
             scratch,
-            executor,
-            workers,
+            executor=executor,
+            workers=workers,
             receive=lambda study, patient: patients.setdefault(patient, []).append(study),
             progress=None if progress is None else lambda done, total, row: progress(done, total, row.item),
             cancelled=cancelled,
@@ -328,7 +328,7 @@ def _check(folder: str, part: str, study_id: str) -> Outcome:
         problems.append("no axial series can be used")
     if study.sagittal_t2 is None:
         problems.append("no sagittal T2 series can be used")
-    return Outcome(study.patient, tuple(problems))
+    return Outcome(study.patient, lines=tuple(problems))
 
 
 @functools.lru_cache(maxsize=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ class LabelFile:
 
     voxels: NDArray[Any]
     ijk_to_ras: NDArray[np.float64]
+    _: KW_ONLY
     segments: dict[int, dict[str, str]] = field(default_factory=dict)
 
 
@@ -57,7 +58,7 @@ def read_labels(path: str | os.PathLike[str]) -> LabelFile:
                 f"{source} has segments that overlap. Save those that do not as a file of their own in Slicer."
             )
         voxels, affine = read_voxels(sitk, source)
-        check_affine(affine, "its ijk_to_ras")
+        check_affine(affine, what="its ijk_to_ras")
         voxels = np.asarray(voxels)
         if voxels.dtype.kind == "f" and not np.array_equal(voxels, np.rint(voxels)):
             raise GaussianMRIError(f"{source} is an image: labels are whole numbers. Give a label map.")
@@ -66,7 +67,7 @@ def read_labels(path: str | os.PathLike[str]) -> LabelFile:
                 f"{source} is an image: labels are 0 to 65535, and {MOST_LABELS} at most. Give a label map."
             )
         named = {int(entry.get("LabelValue", 1)): entry for entry in segments.values()}
-    return LabelFile(voxels.astype(np.uint8 if voxels.max() < 256 else np.uint16), affine, named)
+    return LabelFile(voxels.astype(np.uint8 if voxels.max() < 256 else np.uint16), affine, segments=named)
 
 
 def write_labels(path: str | os.PathLike[str], labels: LabelFile) -> Path:

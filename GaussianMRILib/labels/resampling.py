@@ -73,7 +73,7 @@ class LabelResampler:
             raise GaussianMRIError(f"Labels must be whole numbers (K, J, I), got {array.dtype} {array.shape}.")
         if boundaries not in BOUNDARIES:
             raise GaussianMRIError(f"There are no '{boundaries}' boundaries; choose one of {', '.join(BOUNDARIES)}.")
-        affine = check_affine(ijk_to_ras, "the label map's ijk_to_ras")
+        affine = check_affine(ijk_to_ras, what="the label map's ijk_to_ras")
         self._labels, self._affine = stacked_along_coarsest_axis(array, affine)
         self._levels: dict[int, _Levels] = {}
         if boundaries == "smooth":

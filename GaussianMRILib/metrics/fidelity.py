@@ -14,7 +14,7 @@ K1, K2 = 0.01, 0.03
 
 
 def psnr(
-    image: np.ndarray, truth: np.ndarray, weight: np.ndarray | None = None, data_range: float | None = None
+    image: np.ndarray, truth: np.ndarray, *, weight: np.ndarray | None = None, data_range: float | None = None
 ) -> float:
     """Peak signal-to-noise ratio in dB, 10 log10(range^2 / weighted mean squared error).
 
@@ -37,15 +37,15 @@ def psnr(
 
 
 def ssim(
-    image: np.ndarray, truth: np.ndarray, weight: np.ndarray | None = None, data_range: float | None = None
+    image: np.ndarray, truth: np.ndarray, *, weight: np.ndarray | None = None, data_range: float | None = None
 ) -> float:
     """Weighted mean of `ssim_map` over the valid pixels; arguments and errors as for `psnr`."""
     _, _, weights = _prepare(image, truth, weight)
-    values = ssim_map(image, truth, _range(np.asarray(truth, dtype=np.float64), weights, data_range))
+    values = ssim_map(image, truth, data_range=_range(np.asarray(truth, dtype=np.float64), weights, data_range))
     return float(np.where(weights > 0, weights * np.nan_to_num(values), 0.0).sum() / weights.sum())
 
 
-def ssim_map(image: np.ndarray, truth: np.ndarray, data_range: float = 1.0) -> np.ndarray:
+def ssim_map(image: np.ndarray, truth: np.ndarray, *, data_range: float = 1.0) -> np.ndarray:
     """Structural similarity of each pixel (Wang et al. 2004, eq. 13), float64, NaN where either image is.
 
     An 11x11 Gaussian window of sigma 1.5 pixels, biased moments. Pixels that are NaN or outside the image

@@ -42,7 +42,7 @@ class Lpips:
         reason: why not, in words; '' when available.
     """
 
-    def __init__(self, trunk: str | os.PathLike[str] | None = None, verify: bool = True) -> None:
+    def __init__(self, *, trunk: str | os.PathLike[str] | None = None, verify: bool = True) -> None:
         self.reason = ""
         self._network: Any = None
         try:
@@ -89,6 +89,7 @@ class Lpips:
 def lpips(
     image: np.ndarray,
     truth: np.ndarray,
+    *,
     weight: np.ndarray | None = None,
     data_range: float = 1.0,
     trunk: str | os.PathLike[str] | None = None,
@@ -99,7 +100,7 @@ def lpips(
 
 @functools.lru_cache(maxsize=2)
 def _cached(trunk: str) -> Lpips:
-    return Lpips(trunk or None)
+    return Lpips(trunk=trunk or None)
 
 
 def _find_trunk(trunk: str | os.PathLike[str] | None) -> Path | None:

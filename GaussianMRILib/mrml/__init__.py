@@ -31,15 +31,15 @@ from .plane_series import plane_rows, planes_from
 from .plane_sets import load_planes, save_planes
 from .planes import plane_from_node, plane_from_points, plane_from_slice_node, plane_to_node, planes_to_nodes
 from .reporting import report, report_rows
-from .resampling import METHODS, resample, resampler
+from .resampling import RESAMPLERS, resample, resampler
 from .segments import plane_from_segment
 from .volumes import copy_display, stack_from_volume, volume_from_images
 
 __all__ = [
     "MAPS",
     "MAP_OUTSIDE",
-    "METHODS",
     "POSES",
+    "RESAMPLERS",
     "GradeWatcher",
     "PlaneFacts",
     "box_from_roi",

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from ..cinematic.camera import Camera
     from ..cinematic.clip import ClipPlane
     from ..cinematic.live import LivePicture
+    from ..cinematic.looks import Look
     from ..cinematic.model import CinematicModel
-    from ..cinematic.presets import Preset
 
 #: Pixels that are drawn at most; a larger view gets the image enlarged.
 MOST_PIXELS = 512 * 512
@@ -54,9 +54,9 @@ def camera_of_view(renderer: Any, most_pixels: int = MOST_PIXELS) -> Camera:
     return Camera.look_at(
         active.GetPosition(),
         active.GetFocalPoint(),
-        active.GetViewUp(),
-        float(np.clip(angle, 0.1, 170.0)),
-        size,
+        up=active.GetViewUp(),
+        fov_degrees=float(np.clip(angle, 0.1, 170.0)),
+        size=size,
     )
 
 
@@ -84,7 +84,7 @@ def clip_of_node(node: Any, flipped: bool = False) -> ClipPlane:
     return ClipPlane.from_point(center, -normal if flipped else normal)
 
 
-def preset_of_display(display_node: Any) -> Preset:
+def look_of_display(display_node: Any) -> Look:
     """The look that a volume has in Slicer's Volume Rendering: its transfer functions and highlights.
 
     Args:
@@ -93,7 +93,7 @@ def preset_of_display(display_node: Any) -> Preset:
     Raises:
         GaussianMRIError: no such node, or one without transfer functions or without opacity.
     """
-    from ..cinematic.presets import from_volume_property
+    from ..cinematic.looks import from_volume_property
 
     if not is_node(display_node, "vtkMRMLVolumeRenderingDisplayNode"):
         raise GaussianMRIError(f"A volume rendering display node is needed, got {described(display_node)}.")
@@ -274,7 +274,7 @@ class CinematicView:
         started = time.perf_counter()
         try:
             if self.live is not None:
-                self._fill(self.live.look(camera, clips))
+                self._fill(self.live.look(camera, clips=clips))
             elif self.model is not None:
                 self._fill(self.model.render(camera, clips[0] if clips else None).image.cpu().numpy())
         except GaussianMRIError as error:  # as of too many planes

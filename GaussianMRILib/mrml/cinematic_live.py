@@ -14,8 +14,8 @@ from .volumes import DICOM_MODALITY, check_scalar, dicom_value
 
 if TYPE_CHECKING:
     from ..cinematic.live import LivePicture
+    from ..cinematic.looks import Look
     from ..cinematic.model import CinematicModel
-    from ..cinematic.presets import Preset
 
 
 def rendering_display(volume_node: Any) -> Any:
@@ -24,21 +24,21 @@ def rendering_display(volume_node: Any) -> Any:
     return next((node for node in displays if node and node.IsA("vtkMRMLVolumeRenderingDisplayNode")), None)
 
 
-def default_preset(volume_node: Any) -> Preset:
+def look_of_volume(volume_node: Any) -> Look:
     """The look of a volume that nobody has chosen one for: by its DICOM modality, else by its values.
 
     Raises:
         GaussianMRIError: no scalar volume.
     """
-    from ..cinematic.presets import default_look, find_preset
+    from ..cinematic.looks import default_look, find_look
 
     check_scalar(volume_node)
-    return find_preset(default_look(slicer.util.arrayFromVolume(volume_node), dicom_value(volume_node, DICOM_MODALITY)))
+    return find_look(default_look(slicer.util.arrayFromVolume(volume_node), dicom_value(volume_node, DICOM_MODALITY)))
 
 
 def live_picture(
     volume_node: Any,
-    preset: Preset,
+    look: Look,
     region_node: Any = None,
     *,
     model: CinematicModel | None = None,
@@ -61,7 +61,7 @@ def live_picture(
     affine = matrix_to_world(volume_node) @ ijk_to_ras(volume_node)
     roi = box_from_roi(region_node).T if in_scene(region_node) else None
     values = np.array(slicer.util.arrayFromVolume(volume_node))  # the node may change while the thread reads them
-    return LivePicture(values, affine, preset, roi=roi, samples=samples, model=model)
+    return LivePicture(values, affine, look, roi=roi, samples=samples, model=model)
 
 
 def state_of(volume_node: Any, region_node: Any = None, display_node: Any = None) -> tuple[Any, ...]:

@@ -75,7 +75,11 @@ class CurvePreview(Preview):
     def folding(self) -> str:
         """A sentence where the image is folded, else empty; see `Curve.folding`."""
         straight = self.straight
-        return "" if straight is None else straight.curve.folding(straight.width, self._thickness + 2 * abs(self.aside))
+        return (
+            ""
+            if straight is None
+            else straight.curve.folding(straight.width, aside=self._thickness + 2 * abs(self.aside))
+        )
 
     def _image_plane(self) -> ImagePlane:
         straight = straight_field(self._renderer, self._plane, **self._how)
@@ -87,11 +91,11 @@ class CurvePreview(Preview):
         normal = straight.plane.normal
         self._corners = straight.plane.center + np.array([[-0.5], [0.5]]) * straight.width * normal
         plane = straight.plane.offset(self.aside)
-        return ImagePlane(plane.ijk_to_ras, plane.shape, self._thickness)
+        return ImagePlane(plane.ijk_to_ras, plane.shape, thickness=self._thickness)
 
     def _render(self, plane: ImagePlane) -> NDArray[np.float32]:
         assert self.straight is not None
-        return self.straight.render(plane, self._projection)
+        return self.straight.render(plane, projection=self._projection)
 
     def _frame_now(self) -> NDArray[np.float64]:
         return np.eye(4)

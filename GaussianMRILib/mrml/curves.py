@@ -120,7 +120,9 @@ def straight_images(
         job: is told how far it is, and may be cancelled; the images are then worth nothing.
     """
     if slab is not None:
-        return [straight.image(slab, projection)], [ImagePlane(straight.plane.ijk_to_ras, straight.plane.shape, slab)]
+        return [straight.image(slab=slab, projection=projection)], [
+            ImagePlane(straight.plane.ijk_to_ras, straight.plane.shape, thickness=slab)
+        ]
     voxels = np.full(straight.grid.shape, np.nan, np.float32)
     for first, part in straight.slabs():
         voxels[first : first + len(part)] = part
@@ -148,7 +150,7 @@ def straight_to_node(
     scene = scene_of(node, curve_node, source)
     name = f"{curve_node.GetName()} {'image' if len(planes) == 1 else STRAIGHTENED}"
     with all_or_nothing(scene, undo=True, changed=node) as added:
-        filled = volume_from_images(images, planes, scene, node, name, empty_value(straight))
+        filled = volume_from_images(images, planes, scene=scene, node=node, name=name, background=empty_value(straight))
         if node is None:
             added.append(filled)
         filled.RemoveAttribute(PREFIX + "FrameOfReference")
@@ -223,7 +225,7 @@ def straightening_transform(
             scene is then as it was.
     """
     curve = curve_from_node(curve_node, across=across, fixed=fixed, turn=turn)
-    folding = curve.folding(width, width)
+    folding = curve.folding(width, aside=width)
     if folding:
         raise GaussianMRIError(f"There is no way back from the straight space of '{curve_node.GetName()}': {folding}")
     transform = grid_transform(curve, width)

@@ -27,7 +27,7 @@ POSES = ("auto", "volume", "dicom")
 SAME_PLACE_MM = 0.1
 
 
-def stacks_from_volume(volume_node: Any, poses: str = "auto") -> list[SliceStack]:
+def stacks_from_volume(volume_node: Any, *, poses: str = "auto") -> list[SliceStack]:
     """The slices of a scalar volume node, with the poses that they have in its DICOM files where these are there.
 
     A volume node has one grid; slices that are unevenly spaced, at angles or of a tilted gantry are on it only
@@ -94,7 +94,7 @@ def stacks_of(sources: Sequence[Any], poses: str = "auto") -> list[SliceStack]:
 
     found: list[SliceStack] = []
     for source in sources:
-        found += [source] if isinstance(source, SliceStack) else stacks_from_volume(source, poses)
+        found += [source] if isinstance(source, SliceStack) else stacks_from_volume(source, poses=poses)
     return found
 
 
@@ -160,10 +160,10 @@ def _stack_from_files(node: Any) -> SliceStack | None:
         np.array(pixels, dtype=np.float32, order="C"),
         np.concatenate([stack.ijk_to_ras for stack in stacks])[order],
         np.concatenate([stack.slice_thickness for stack in stacks])[order],
-        stacks[0].frame_of_reference,
-        node.GetName() or "volume",
-        _one_source(stacks, order),
-        stacks[0].notes,
+        frame_of_reference=stacks[0].frame_of_reference,
+        name=node.GetName() or "volume",
+        source=_one_source(stacks, order),
+        notes=stacks[0].notes,
     )
     return _moved(stack, to_world)
 

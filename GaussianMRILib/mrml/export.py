@@ -14,7 +14,7 @@ from ..errors import GaussianMRIError
 from ..files import file_name
 from ..geometry import ImagePlane
 from .dicom import dicom_source
-from .resampling import METHODS, SOURCE_ROLE
+from .resampling import RESAMPLERS, SOURCE_ROLE
 from .scene import PREFIX, as_list, described, matrix_to_world
 from .volumes import check_scalar, planes_of_volume
 
@@ -29,6 +29,7 @@ _FRAME_TAG = "00200052"
 def export_dicom(
     volume_nodes: Any,
     folder: str | os.PathLike[str],
+    *,
     description: str = "GaussianMRI",
     overwrite: bool = False,
 ) -> list[Path]:
@@ -74,9 +75,9 @@ def export_dicom(
                 series,
                 pixels,
                 planes,
-                _sources(node),
-                f"{description} {node.GetName()}",
-                f"Resampled on oblique planes {how}",
+                source=_sources(node),
+                description=f"{description} {node.GetName()}",
+                derivation=f"Resampled on oblique planes {how}",
                 overwrite=overwrite,
                 number=SERIES_NUMBER + number,
             )
@@ -98,7 +99,7 @@ def _images(node: Any) -> tuple[Any, list[ImagePlane], str]:
     how = _HOW.get(node.GetAttribute(PREFIX + "Method") or "")
     if how is None:
         raise GaussianMRIError(
-            f"{described(node)} is no image made by resampling ({', '.join(METHODS)}); export those. For other volumes "
+            f"{described(node)} is no image made by resampling ({', '.join(RESAMPLERS)}); export those. For other volumes "
             "Slicer's own DICOM export is there."
         )
     return slicer.util.arrayFromVolume(node), planes_of_volume(node), how

@@ -32,6 +32,7 @@ def is_field(node: Any) -> bool:
 
 def field_to_model(
     field: GaussianField,
+    *,
     scene: Any = None,
     node: Any = None,
     volumes: Sequence[Any] = (),
@@ -84,7 +85,7 @@ def volumes_of(node: Any) -> list[Any]:
     return [volume for volume in found if volume is not None]
 
 
-def field_from_model(node: Any, device: Any = "cpu") -> GaussianField:
+def field_from_model(node: Any, *, device: Any = "cpu") -> GaussianField:
     """The field that `field_to_model` put into a model node.
 
     Raises:

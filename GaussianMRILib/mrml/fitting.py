@@ -23,6 +23,7 @@ log = logging.getLogger("GaussianMRI")
 
 def fit(
     volume_nodes: Any,
+    *,
     preset: str = "fast",
     roi: Any = None,
     progress: Callable[[Any], object] | None = None,
@@ -51,7 +52,7 @@ def fit(
             meanwhile, as when the scene is closed. The scene is then as it was.
     """
     nodes = _listed(volume_nodes)
-    fitter = fitter_from_nodes(nodes, preset, roi, poses, **options)
+    fitter = fitter_from_nodes(nodes, preset=preset, roi=roi, poses=poses, **options)
     listed = [node for node in nodes if in_scene(node)]
     target = scene_of(*nodes, scene=scene)
     for report in fitter:
@@ -63,11 +64,11 @@ def fit(
             "The volumes were removed from the scene while they were fitted; nothing is kept."
         )
     first = nodes[0].GetName() if is_node(nodes[0]) else nodes[0].name
-    return field_to_model(field, target, volumes=nodes, name=f"{first} field")
+    return field_to_model(field, scene=target, volumes=nodes, name=f"{first} field")
 
 
 def fitter_from_nodes(
-    volume_nodes: Any, preset: str = "fast", roi: Any = None, poses: str = "auto", **options: Any
+    volume_nodes: Any, *, preset: str = "fast", roi: Any = None, poses: str = "auto", **options: Any
 ) -> Fitter:
     """The `Fitter` behind `fit`, for callers with an event loop of their own; it no longer needs the nodes.
 
@@ -81,7 +82,7 @@ def fitter_from_nodes(
     box = None if roi is None else box_from_roi(roi)
     from ..fitting import Fitter
 
-    return Fitter(stacks, preset, roi=box, **options)
+    return Fitter(stacks, preset=preset, roi=box, **options)
 
 
 def box_from_roi(roi_node: Any) -> NDArray[np.float64]:

@@ -32,9 +32,9 @@ CHECKPOINT_SUFFIX = ".pt"
 _SAME_ORIENTATION = 0.9998  # cosine of a degree
 NO_CHECKPOINT = (
     "No grade without a checkpoint, and none comes with this software. Train one on data that you have, such as the RSNA "
-    "2024 lumbar data set (non-commercial use), with the command gaussianmri grade train; on the synthetic phantom with "
-    "gaussianmri experiment phantom (its grades are marked SYNTHETIC); or take one that a colleague trained with this "
-    "software. Then choose its file, or a folder with one file for each condition and side."
+    "2024 lumbar data set (non-commercial use), with the command gaussianmri grade train, or take one that a colleague "
+    "trained with this software; the experiment on phantoms in the source code trains some on drawings, whose grades are "
+    "marked SYNTHETIC. Then choose its file, or a folder with one file for each condition and side."
 )
 
 
@@ -81,6 +81,7 @@ def load_graders(paths: Any, device: str = "cpu") -> list[Grader]:
 def grading_request(
     volume_nodes: Any,
     disc: DiscGeometry,
+    *,
     checkpoints: Any = (),
     input_type: str = "acquired",
     sagittal: Any = None,
@@ -244,6 +245,7 @@ def grade_disc(
     volume_nodes: Any,
     disc: DiscGeometry,
     checkpoints: Any,
+    *,
     input_type: str = "acquired",
     plane_node: Any = None,
     scene: Any = None,
@@ -262,11 +264,11 @@ def grade_disc(
         >>> disc = mrml.disc_from_points_node(pointsNode, "L5/S1")                                # doctest: +SKIP
         >>> plane = mrml.grade_disc([axialNode], disc, "checkpoints", "R-GS")                     # doctest: +SKIP
     """
-    request = grading_request(volume_nodes, disc, checkpoints, input_type, **options)
+    request = grading_request(volume_nodes, disc, checkpoints=checkpoints, input_type=input_type, **options)
     if not request.graders:
         raise GaussianMRIError(NO_CHECKPOINT)
     result = carry_out(request, report)
-    return show_grades(result, as_list(volume_nodes), plane_node, scene)
+    return show_grades(result, as_list(volume_nodes), plane_node=plane_node, scene=scene)
 
 
 def kinds_of_input() -> dict[str, str]:

@@ -23,7 +23,7 @@ _POINTS = ("vtkMRMLMarkupsFiducialNode", "vtkMRMLMarkupsLineNode")
 
 
 def disc_from_segment_node(
-    segmentation_node: Any, segment_id: str, level: str, sagittal: SliceStack | None = None
+    segmentation_node: Any, segment_id: str, level: str, *, sagittal: SliceStack | None = None
 ) -> DiscGeometry:
     """The disc that a segment shows, such as TotalSpineSeg's, the node's transforms included.
 

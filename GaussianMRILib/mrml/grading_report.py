@@ -37,7 +37,7 @@ def export_structured_report(plane_node: Any, path: str | os.PathLike[str]) -> P
     files: list[str] = []
     for volume in volumes_of_grades(plane_node):
         files += dict.fromkeys(dicom_files(volume))
-        if stacks_from_volume(volume, "dicom")[0].frame_of_reference is None:
+        if stacks_from_volume(volume, poses="dicom")[0].frame_of_reference is None:
             raise GaussianMRIError(
                 f"{described(volume)} was moved out of its DICOM frame of reference, in which a report has to say where "
                 "the disc is. Take it out of its transform and grade again."

@@ -52,6 +52,7 @@ _NUMBERS = {"P Normal/Mild", "P Moderate", "P Severe", "Outside"}
 def show_grades(
     result: GradingResult,
     volume_nodes: Sequence[Any],
+    *,
     plane_node: Any = None,
     scene: Any = None,
     crops: bool = True,
@@ -320,10 +321,10 @@ def show_crops(inputs: GradingInput, volume_nodes: Sequence[Any], scene: Any, na
     images, planes = [inputs.images[k] for k in kept], [inputs.planes[k] for k in kept]
     title = f"{name} {inputs.input_type} crops"
     try:
-        nodes = [volume_from_images(images, planes, scene, name=title)]
+        nodes = [volume_from_images(images, planes, scene=scene, name=title)]
     except GaussianMRIError:
         nodes = [
-            volume_from_images([image], [plane], scene, name=f"{title} {number}")
+            volume_from_images([image], [plane], scene=scene, name=f"{title} {number}")
             for number, (image, plane) in enumerate(zip(images, planes, strict=True), 1)
         ]
     for node in nodes:

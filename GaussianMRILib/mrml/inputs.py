@@ -53,7 +53,14 @@ def _header_of(node: Any) -> SliceStack | None:
 
     if moved:  # by the user, who knows where it belongs
         source, frame = {**source, "placed": True}, None
-    return SliceStack.from_array(np.zeros((1, 1, 1)), np.eye(4)[None], 1.0, frame, node.GetName(), source)
+    return SliceStack.from_array(
+        np.zeros((1, 1, 1)),
+        np.eye(4)[None],
+        thickness=1.0,
+        frame_of_reference=frame,
+        name=node.GetName(),
+        source=source,
+    )
 
 
 @functools.lru_cache(maxsize=64)

@@ -80,7 +80,14 @@ class IsotropicJob(Job):
             raise GaussianMRIError(f"'{node.GetName()}' is what was scanned; choose another output volume.")
         name = f"{volumes[0].GetName() if volumes else 'field'} isotropic"
         with all_or_nothing(scene, undo=True, changed=node) as added:
-            filled = volume_from_images(voxels, self._grid.planes(), scene, node, name, empty_value(self._field))
+            filled = volume_from_images(
+                voxels,
+                self._grid.planes(),
+                scene=scene,
+                node=node,
+                name=name,
+                background=empty_value(self._field),
+            )
             if node is None:
                 added.append(filled)
             describe_result(filled, self._source, None, volumes, "gaussians", self._field)

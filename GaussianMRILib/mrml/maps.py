@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
@@ -37,10 +37,11 @@ class PlaneFacts:
     outside: float
     mean_distance: float
     max_distance: float
+    _: KW_ONLY
     mean_support: float
 
 
-def plane_facts(field: Any, plane: Any, spacing: Spacing = None, thickness: float = 0.0) -> PlaneFacts:
+def plane_facts(field: Any, plane: Any, *, spacing: Spacing = None, thickness: float = 0.0) -> PlaneFacts:
     """What is known of the image on a plane.
 
     Args:
@@ -54,12 +55,12 @@ def plane_facts(field: Any, plane: Any, spacing: Spacing = None, thickness: floa
     distance, support = (map_image(field, plane, method) for method in MAPS)
     inside = np.isfinite(distance)
     if not inside.any():
-        return PlaneFacts(1.0, float("nan"), float("nan"), float("nan"))
+        return PlaneFacts(1.0, float("nan"), float("nan"), mean_support=float("nan"))
     return PlaneFacts(
         1 - float(inside.mean()),
         float(distance[inside].mean(dtype=np.float64)),
         float(distance[inside].max()),
-        float(support[inside].mean(dtype=np.float64)),
+        mean_support=float(support[inside].mean(dtype=np.float64)),
     )
 
 
@@ -76,7 +77,7 @@ def map_image(field: Any, plane: ImagePlane, method: str) -> NDArray[np.float32]
     return np.where(field.inside_plane(plane), values, np.float32(np.nan))
 
 
-def show_map(volume_node: Any, method: str, highest: float | None = None) -> None:
+def show_map(volume_node: Any, method: str, *, highest: float | None = None) -> None:
     """Show a volume node as one of `MAPS`: a colour table, the unit, nothing outside the scan.
 
     Args:

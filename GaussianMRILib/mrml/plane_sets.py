@@ -65,7 +65,7 @@ def save_planes(path: str | os.PathLike[str], plane_nodes: Any) -> Path:
     return target
 
 
-def load_planes(path: str | os.PathLike[str], scene: Any = None) -> list[Any]:
+def load_planes(path: str | os.PathLike[str], *, scene: Any = None) -> list[Any]:
     """The planes of a Slicer markups file as new markups plane nodes, named as in the file.
 
     Args:

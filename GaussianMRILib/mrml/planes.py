@@ -24,7 +24,7 @@ from .scene import (
 )
 
 
-def plane_from_node(plane_node: Any, spacing: Spacing = None, thickness: float = 0.0) -> ImagePlane:
+def plane_from_node(plane_node: Any, *, spacing: Spacing = None, thickness: float = 0.0) -> ImagePlane:
     """The image on a markups plane, its transforms included: the plane's size, hung as by `ImagePlane.from_markups`.
 
     Args:
@@ -64,6 +64,7 @@ def rectangle(
 
 def plane_from_points(
     points: ArrayLike,
+    *,
     size: tuple[float, float] | None = None,
     spacing: Spacing = None,
     thickness: float = 0.0,
@@ -89,14 +90,14 @@ def plane_from_points(
     normal = np.cross(edges[0], edges[1])
     if np.linalg.norm(normal) < 1e-6 * max(float(np.square(edges).sum()), 1e-12):
         raise GaussianMRIError("The three points lie on one line; move one of them aside.")
-    x = unit_vector(edges[0], "first edge of the plane")
-    y = np.cross(unit_vector(normal, "plane's normal"), x)
+    x = unit_vector(edges[0], what="first edge of the plane")
+    y = np.cross(unit_vector(normal, what="plane's normal"), x)
     along = edges @ np.stack([x, y], axis=1)
     middle = (np.minimum(along.min(axis=0), 0) + np.maximum(along.max(axis=0), 0)) / 2
     return hung(p[0] + middle[0] * x + middle[1] * y, x, y, size or DEFAULT_SIZE, spacing, thickness)
 
 
-def plane_from_slice_node(slice_node: Any, spacing: Spacing = None, thickness: float = 0.0) -> ImagePlane:
+def plane_from_slice_node(slice_node: Any, *, spacing: Spacing = None, thickness: float = 0.0) -> ImagePlane:
     """The image that a slice view shows: its orientation, field of view and, by default, its screen pixels.
 
     Args:
@@ -116,27 +117,27 @@ def plane_from_slice_node(slice_node: Any, spacing: Spacing = None, thickness: f
     matrix = xy_to_ras.copy()
     matrix[:3, 1] *= -1  # views count pixels upwards, images downwards
     matrix[:3, 3] += (rows - 1) * xy_to_ras[:3, 1]
-    plane = ImagePlane(matrix, (rows, columns), thickness)
+    plane = ImagePlane(matrix, (rows, columns), thickness=thickness)
     pair = pair_of(spacing)
     if pair is None:
         return plane
     height, width = rows * plane.spacing[1], columns * plane.spacing[0]
     shape = (max(1, round(height / pair[1])), max(1, round(width / pair[0])))
-    finer = ImagePlane.from_axes(plane.center, plane.i_axis, plane.j_axis, pair, shape, thickness)
+    finer = ImagePlane.from_axes(plane.center, plane.i_axis, plane.j_axis, spacing=pair, shape=shape, thickness=thickness)
     matrix = finer.ijk_to_ras.copy()
     matrix[:3, 2] = plane.normal
-    return ImagePlane(matrix, shape, thickness)
+    return ImagePlane(matrix, shape, thickness=thickness)
 
 
-def plane_to_node(plane: ImagePlane, scene: Any = None, name: str = "plane") -> Any:
+def plane_to_node(plane: ImagePlane, *, scene: Any = None, name: str = "plane") -> Any:
     """A new markups plane node where an image plane is, of its size and normal.
 
     `plane_from_node` with the plane's spacing gives the plane back, if it hangs as by `ImagePlane.from_markups`.
     """
-    return planes_to_nodes([plane], [name], scene)[0]
+    return planes_to_nodes([plane], [name], scene=scene)[0]
 
 
-def planes_to_nodes(planes: Sequence[ImagePlane], names: Sequence[str], scene: Any = None) -> list[Any]:
+def planes_to_nodes(planes: Sequence[ImagePlane], names: Sequence[str], *, scene: Any = None) -> list[Any]:
     """`plane_to_node` for several planes, which one undo takes back together."""
     scene = scene_of(scene=scene)
     nodes = []
@@ -215,5 +216,5 @@ def plane_of(value: Any, spacing: Spacing = None, thickness: float = 0.0) -> Ima
     if isinstance(value, ImagePlane):
         return value
     if is_node(value, "vtkMRMLSliceNode"):
-        return plane_from_slice_node(value, spacing, thickness)
-    return plane_from_node(value, spacing, thickness)
+        return plane_from_slice_node(value, spacing=spacing, thickness=thickness)
+    return plane_from_node(value, spacing=spacing, thickness=thickness)

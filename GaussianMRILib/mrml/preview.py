@@ -341,7 +341,7 @@ class Preview:
                 self.overlay_volume = self._new_volume(
                     cover, plane, "Gaussian MRI preview overlay", MAP_OUTSIDE
                 )
-                show_map(self.overlay_volume, self._overlay, highest_value(self._field, self._overlay))
+                show_map(self.overlay_volume, self._overlay, highest=highest_value(self._field, self._overlay))
             else:
                 self._refill(self.overlay_volume, cover, plane, MAP_OUTSIDE)
         self._turn_view(plane, first)
@@ -350,7 +350,7 @@ class Preview:
         )
 
     def _new_volume(self, image: NDArray[Any], plane: ImagePlane, name: str, background: float) -> Any:
-        node = volume_from_images([image], [plane], self._scene, name=name, background=background)
+        node = volume_from_images([image], [plane], scene=self._scene, name=name, background=background)
         node.SetIJKToRASMatrix(as_matrix(self._deep(plane)))
         node.SetName(name)  # the same in every view; nothing looks it up by name
         self._made.append(node.GetID())

@@ -16,7 +16,7 @@ from .dicom import stacks_from_volume
 from .fields import is_field, volumes_of
 from .maps import as_field, plane_facts
 from .planes import plane_of
-from .resampling import METHODS, native_spacing, resampler
+from .resampling import RESAMPLERS, native_spacing, resampler
 from .scene import PREFIX, all_or_nothing, as_list, described, in_scene, is_node, place_beside, scene_of
 from .volumes import planes_of_volume
 
@@ -64,7 +64,7 @@ _DECIMALS |= {"Mean distance": 2, "Max distance": 2}
 Row = dict[str, str | float]
 
 
-def report(field: Any, planes_or_volumes: Any = (), reference: Any = None, scene: Any = None) -> Any:
+def report(field: Any, planes_or_volumes: Any = (), *, reference: Any = None, scene: Any = None) -> Any:
     """A table node with the facts of `report_rows`, one a line: columns "Fact" and "Value", the latter with its unit.
 
     Each thing begins with a line of its own, and what the facts mean is the description of the column "Fact".
@@ -80,7 +80,7 @@ def report(field: Any, planes_or_volumes: Any = (), reference: Any = None, scene
         GaussianMRIError: see `report_rows`; the scene is then as it was.
     """
     scene = scene_of(field, *as_list(planes_or_volumes), reference, scene=scene)
-    rows = report_rows(field, planes_or_volumes, reference)
+    rows = report_rows(field, planes_or_volumes, reference=reference)
     name = str(rows[0]["Item"])
     with all_or_nothing(scene, undo=True) as added:
         node = scene.AddNewNodeByClass("vtkMRMLTableNode", scene.GenerateUniqueName(f"{name} report"))
@@ -91,7 +91,7 @@ def report(field: Any, planes_or_volumes: Any = (), reference: Any = None, scene
     return node
 
 
-def report_rows(field: Any, planes_or_volumes: Any = (), reference: Any = None) -> list[Row]:
+def report_rows(field: Any, planes_or_volumes: Any = (), *, reference: Any = None) -> list[Row]:
     """Facts of a field, of images on planes, and of their likeness to an acquired series.
 
     Args:
@@ -187,7 +187,7 @@ def _reference_rows(source: Any, field: Any, reference: Any) -> list[Row]:
     volumes = volumes_of(source) if is_field(source) else []
     renderers = {
         method: functools.partial(_rendered, source, field, volumes, method)
-        for method in (METHODS if volumes else METHODS[:1])
+        for method in (RESAMPLERS if volumes else RESAMPLERS[:1])
     }
     # Volumes that were changed since the fit may leave pixels of the field empty.
     _, results = compare(
@@ -214,7 +214,7 @@ def _reference_rows(source: Any, field: Any, reference: Any) -> list[Row]:
 def _rendered(
     source: Any, field: Any, volumes: Any, method: str, planes: Sequence[ImagePlane]
 ) -> list[NDArray[np.float32]]:
-    renderer = field if method == "gaussians" else resampler(source, method, volumes)
+    renderer = field if method == "gaussians" else resampler(source, method=method, volumes=volumes)
     return [renderer.render(plane) for plane in planes]
 
 

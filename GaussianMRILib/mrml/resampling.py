@@ -17,7 +17,8 @@ from .planes import Spacing, plane_of
 from .scene import PREFIX, all_or_nothing, as_list, in_scene, is_node, place_beside, scene_of
 from .volumes import copy_display, volume_from_images
 
-METHODS = ("gaussians", "voxel", "spline")
+#: What makes the images of a plane; `MAPS` are beside them.
+RESAMPLERS = ("gaussians", "voxel", "spline")
 #: Reference roles from a resampled volume.
 FIELD_ROLE, PLANE_ROLE, SOURCE_ROLE = PREFIX + "Field", PREFIX + "Plane", PREFIX + "Source"
 
@@ -31,6 +32,7 @@ class Renders(Protocol):
 def resample(
     source: Any,
     planes: Any,
+    *,
     method: str | Sequence[str] = "gaussians",
     count: int = 1,
     step: float | None = None,
@@ -40,7 +42,6 @@ def resample(
     background: float | None = None,
     scene: Any = None,
     node: Any = None,
-    *,
     projection: str = "mean",
 ) -> Any:
     """The image on each plane as a new scalar volume node, shown as the source is.
@@ -91,9 +92,9 @@ def resample(
         raise GaussianMRIError(f"'{node.GetName()}' is what is resampled; choose another output volume.")
     # Every image before the first node: a failure then leaves nothing behind.
     made = []
-    of_field = (METHODS[0], *MAPS)
+    of_field = (RESAMPLERS[0], *MAPS)
     field = as_field(source) if set(methods) & set(of_field) else None  # read once for all of them
-    renderers = {name: field if name in of_field else resampler(source, name, volumes) for name in methods}
+    renderers = {name: field if name in of_field else resampler(source, method=name, volumes=volumes) for name in methods}
     for value in wanted:
         for name, renderer in renderers.items():
             pixel = native_spacing(renderer) if spacing is None else spacing
@@ -113,7 +114,7 @@ def resample(
                 outside = MAP_OUTSIDE if name in MAPS else empty_value(renderers[name])
             shown = "" if name in MAPS or projection == "mean" or not listed[0].thickness else projection
             label = f"{value.GetName() if is_node(value) else 'plane'} {name} {shown}".rstrip()
-            filled = volume_from_images(images, listed, scene, node, label, outside)
+            filled = volume_from_images(images, listed, scene=scene, node=node, name=label, background=outside)
             if node is None:
                 added.append(filled)
             result.append(filled)
@@ -124,7 +125,7 @@ def resample(
     return result if several else result[0]
 
 
-def resampler(source: Any, method: str = "gaussians", volumes: Any = None) -> Renders:
+def resampler(source: Any, *, method: str = "gaussians", volumes: Any = None) -> Renders:
     """What `resample` renders with; keep it to render many planes, as while one is dragged.
 
     Returns:
@@ -133,9 +134,9 @@ def resampler(source: Any, method: str = "gaussians", volumes: Any = None) -> Re
     Raises:
         GaussianMRIError: see `resample`.
     """
-    if method not in METHODS:
+    if method not in RESAMPLERS:
         raise GaussianMRIError(
-            f"There is no method '{method}' to render with; choose one of {', '.join(METHODS)} (`resample` also makes "
+            f"There is no method '{method}' to render with; choose one of {', '.join(RESAMPLERS)} (`resample` also makes "
             f"the maps {', '.join(MAPS)})."
         )
     if method == "gaussians":
@@ -176,7 +177,7 @@ def images_of(renderer: Any, planes: Sequence[ImagePlane], projection: str = "me
 
     if projection == "mean":
         return each(planes)
-    return [slab_image(each, plane, projection, min(plane.spacing)) for plane in planes]
+    return [slab_image(each, plane, projection=projection, step=min(plane.spacing)) for plane in planes]
 
 
 def _volumes(source: Any, volumes: Any) -> list[Any]:

@@ -29,7 +29,7 @@ def tilted_plane(field: GaussianField) -> ImagePlane:
     spacing = float(np.linalg.norm(i_step)), float(np.linalg.norm(j_step))
     angle = np.deg2rad(TILT_DEGREES)
     j_axis = np.cos(angle) * j_step / spacing[1] + np.sin(angle) * normal
-    return ImagePlane.from_axes(middle, i_step / spacing[0], j_axis, spacing, (int(rows), int(columns)))
+    return ImagePlane.from_axes(middle, i_step / spacing[0], j_axis, spacing=spacing, shape=(int(rows), int(columns)))
 
 
 def load_lumbar_phantom(scene: Any = None, seed: int = 0) -> list[Any]:
@@ -53,7 +53,7 @@ def load_lumbar_phantom(scene: Any = None, seed: int = 0) -> list[Any]:
         for number, scan in enumerate(lumbar_scans(phantom), 1):
             images = acquire(phantom, scan, seed=number)
             node = volume_from_images(
-                [1000 * image for image in images], scan.planes, scene, name=f"Phantom {scan.name}"
+                [1000 * image for image in images], scan.planes, scene=scene, name=f"Phantom {scan.name}"
             )
             added.append(node)
             node.SetAttribute(PREFIX + "FrameOfReference", f"2.25.{seed + 1}")
@@ -61,5 +61,5 @@ def load_lumbar_phantom(scene: Any = None, seed: int = 0) -> list[Any]:
             display = node.GetDisplayNode()
             display.SetAutoWindowLevel(False)
             display.SetWindowLevelMinMax(0, 1200)
-        added.append(plane_to_node(phantom.disc_plane("L5-S1"), scene, "L5-S1"))
+        added.append(plane_to_node(phantom.disc_plane("L5-S1"), scene=scene, name="L5-S1"))
     return added

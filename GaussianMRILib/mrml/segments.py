@@ -25,6 +25,7 @@ _HARDLY_FLAT = 0.9
 def plane_from_segment(
     segmentation_node: Any,
     segment_id: str,
+    *,
     spacing: Spacing = None,
     thickness: float = 0.0,
     margin: float = 10.0,

@@ -34,7 +34,7 @@ SLICE_THICKNESS, FRAME_OF_REFERENCE, DICOM_MODALITY = "0018,0050", "0020,0052", 
 FLAT_MM = 0.02
 
 
-def stack_from_volume(volume_node: Any, thickness: float | None = None) -> SliceStack:
+def stack_from_volume(volume_node: Any, *, thickness: float | None = None) -> SliceStack:
     """The slices of a scalar volume node, where they are in the world: its transforms are applied.
 
     Slices lie across the axis with the coarsest spacing, except that a volume from DICOM keeps its own. Where
@@ -73,7 +73,7 @@ def stack_from_volume(volume_node: Any, thickness: float | None = None) -> Slice
     return SliceStack.from_array(
         np.array(pixels, dtype=np.float32, order="C"),
         to_world @ geometry,
-        thickness,
+        thickness=thickness,
         frame_of_reference=frame,
         name=volume_node.GetName() or "volume",
         notes=file_notes(volume_node),
@@ -192,6 +192,7 @@ def check_scalar(node: Any) -> None:
 def volume_from_images(
     images: Sequence[NDArray[np.float32]] | NDArray[np.float32],
     planes: Sequence[ImagePlane],
+    *,
     scene: Any = None,
     node: Any = None,
     name: str = "resampled",
@@ -251,7 +252,7 @@ def planes_of_volume(volume_node: Any) -> list[ImagePlane]:
     affine = matrix_to_world(volume_node) @ ijk_to_ras(volume_node)
     columns, rows, count = volume_node.GetImageData().GetDimensions()
     thickness = float(volume_node.GetAttribute(PREFIX + "SliceThickness") or 0)
-    return [ImagePlane(pose, (rows, columns), thickness) for pose in slice_poses(affine, count)]
+    return [ImagePlane(pose, (rows, columns), thickness=thickness) for pose in slice_poses(affine, count)]
 
 
 def copy_display(source: Any, target: Any) -> None:

@@ -126,6 +126,7 @@ class Phantom:
     def disc_plane(
         self,
         level: str = "L5-S1",
+        *,
         spacing: tuple[float, float] = (0.5, 0.5),
         shape: tuple[int, int] = (192, 224),
         thickness: float = 0.0,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,11 +28,12 @@ class Scan:
 
     name: str
     planes: tuple[ImagePlane, ...]
+    _: KW_ONLY
     noise: float = 0.0
     samples: int = 5
 
 
-def acquire(phantom: Phantom, scan: Scan, seed: int = 0) -> Floats:
+def acquire(phantom: Phantom, scan: Scan, *, seed: int = 0) -> Floats:
     """Image the phantom, (slices, rows, columns) float32, 1 about the signal of cerebrospinal fluid.
 
     Every slice averages the phantom over its thickness (box profile); the samples also spread over the area

@@ -20,7 +20,7 @@ AXIAL_SPACING, AXIAL_THICKNESS = 4.5, 4.0  # mm
 SAGITTAL_SPACING, SAGITTAL_THICKNESS = 4.4, 4.0  # mm
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PhantomFiles:
     """Where `write_lumbar_phantom` put what.
 
@@ -35,7 +35,7 @@ class PhantomFiles:
     plane: Path
 
 
-def lumbar_scans(phantom: Phantom, noise: float = 0.02) -> tuple[Scan, Scan, Scan]:
+def lumbar_scans(phantom: Phantom, *, noise: float = 0.02) -> tuple[Scan, Scan, Scan]:
     """The axial, sagittal and truth series of a phantom.
 
     The axial slices are straight, not aligned with the discs, 4 mm thick and 4.5 mm apart; the sagittal ones
@@ -58,13 +58,13 @@ def lumbar_scans(phantom: Phantom, noise: float = 0.02) -> tuple[Scan, Scan, Sca
     ).stack(13, SAGITTAL_SPACING)
     truth = phantom.disc_plane("L5-S1").stack(9, 2.0)
     return (
-        Scan("axial", tuple(axial), noise),
-        Scan("sagittal", tuple(sagittal), noise),
+        Scan("axial", tuple(axial), noise=noise),
+        Scan("sagittal", tuple(sagittal), noise=noise),
         Scan("truth", tuple(truth)),
     )
 
 
-def write_lumbar_phantom(folder: str | os.PathLike[str], seed: int = 0, noise: float = 0.02) -> PhantomFiles:
+def write_lumbar_phantom(folder: str | os.PathLike[str], *, seed: int = 0, noise: float = 0.02) -> PhantomFiles:
     """Write a synthetic lumbar MRI study that the ordinary DICOM reader understands.
 
     Args:
@@ -80,8 +80,14 @@ def write_lumbar_phantom(folder: str | os.PathLike[str], seed: int = 0, noise: f
     """
     root = Path(folder)
     phantom = Phantom(seed)
-    scans = lumbar_scans(phantom, noise)
-    files = PhantomFiles(root, root / "axial", root / "sagittal", root / "truth", root / "L5-S1.mrk.json")
+    scans = lumbar_scans(phantom, noise=noise)
+    files = PhantomFiles(
+        folder=root,
+        axial=root / "axial",
+        sagittal=root / "sagittal",
+        truth=root / "truth",
+        plane=root / "L5-S1.mrk.json",
+    )
     study = Study(f"lumbar phantom {seed} {noise}", seed)
     try:
         for number, (scan, path) in enumerate(

@@ -50,7 +50,7 @@ def network_prior(
     if network is None:
         raise GaussianMRIError("The prior network's weights are not installed; use the ridge prior.")
     factor = default_factor(stack) if factor is None else factor
-    base = upsample(stack, factor)
+    base = upsample(stack, factor=factor)
     columns = slice_columns(stack)
     if columns is None or len(stack.pixels) < 3 or factor == 1:
         return base
@@ -84,14 +84,14 @@ def network_prior(
             network, seen, condition, nearest, cosines, device, report
         ):
             target[:, rows, cols] += residual * ((high - low) / turns)
-    return enforce(Volume(pixels, base.ijk_to_ras, base.hull, base.order), stack)
+    return enforce(Volume(pixels, base.ijk_to_ras, hull=base.hull, order=base.order), stack)
 
 
 def _regular_slices(stack: SliceStack, positions: NDArray[np.float64]) -> tuple[NDArray[np.float32], float]:
     """Slices at equal steps of the median spacing, acquired where there is one, else interpolated; the first's position."""
     if stack.grid() is not None:
         return stack.pixels, 0.0
-    filled = upsample(stack, 1)
+    filled = upsample(stack, factor=1)
     normal = stack.ijk_to_ras[0, :3, 2]
     start = float((filled.ijk_to_ras[:3, 3] - stack.ijk_to_ras[0, :3, 3]) @ normal)
     at = start + float(filled.ijk_to_ras[:3, 2] @ normal) * np.arange(len(filled.pixels))

@@ -88,9 +88,9 @@ def ridge_prior(
             f"{stack.name} has {count} slices of {rows} x {columns} pixels; filters need 3 of 16 x 16."
         )
     factor = default_factor(stack) if factor is None else int(factor)
-    base = upsample(stack, factor)
+    base = upsample(stack, factor=factor)
     if factor == 1:
-        return enforce(base, stack, settings.strength)
+        return enforce(base, stack, strength=settings.strength)
     if stack.grid() is None:
         raise GaussianMRIError(
             f"The slices of {stack.name} are not equally spaced; use the spline with slice profile."
@@ -111,7 +111,7 @@ def ridge_prior(
         cubic = np.moveaxis(volume, (degraded, 0, sharp), (0, 1, 2))
         residual = _apply(filters, thick, cubic, factor, (step, sharp_mm), settings)
         result += np.moveaxis(residual, (0, 1, 2), (degraded, 0, sharp)) / 2
-    return enforce(replace(base, pixels=(volume + result) * scale), stack, settings.strength)
+    return enforce(replace(base, pixels=(volume + result) * scale), stack, strength=settings.strength)
 
 
 def _learn(
@@ -198,7 +198,7 @@ def _degrade(
     edge = start - pixel_mm / 2
     centers = edge + (np.arange(count) + 0.5) * spacing
     fine = edge + (np.arange(count * factor) + 0.5) * step
-    thick = _through(slice_operator(pixels, centers, stack.thickness, PROFILE_EDGE_MM), images)
+    thick = _through(slice_operator(pixels, centers, stack.thickness, edge_mm=PROFILE_EDGE_MM), images)
     degree = min(3, count - 1)
     upsampled = make_interp_spline(centers, np.eye(count), k=degree)(np.clip(fine, centers[0], centers[-1]))
     truth = make_interp_spline(pixels, np.eye(len(pixels)), k=3)(np.clip(fine, pixels[0], pixels[-1]))

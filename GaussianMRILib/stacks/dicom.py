@@ -293,7 +293,13 @@ def _stack(
     if is_label_map(pixels):
         notes.append(LABELS)
     stack = SliceStack.from_array(
-        pixels, poses, own, group[0].frame_of_reference, name, source_of(group, kind), notes
+        pixels,
+        poses,
+        thickness=own,
+        frame_of_reference=group[0].frame_of_reference,
+        name=name,
+        source=source_of(group, kind),
+        notes=notes,
     )
     for note in notes:
         logger.log(logging.WARNING if "missing" in note else logging.INFO, "%s: %s.", name, note)

@@ -20,6 +20,7 @@ logger = logging.getLogger("GaussianMRI")
 
 def read_stacks(
     path: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    *,
     thickness: float | None = None,
     progress: Progress | None = None,
     localizers: bool = False,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -59,6 +59,7 @@ class SliceStack:
     pixels: NDArray[np.float32]
     ijk_to_ras: NDArray[np.float64]
     slice_thickness: NDArray[np.float64]
+    _: KW_ONLY
     frame_of_reference: str | None = None
     name: str = "stack"
     source: dict[str, Any] = field(default_factory=dict)
@@ -77,7 +78,7 @@ class SliceStack:
                 f"{self.name}: slice {bad[0]} (counted from 0; {len(bad)} of {len(pixels)} slices) has "
                 "pixels that are NaN or infinite. Repair or leave out these slices."
             )
-        poses = check_affine(self.ijk_to_ras, f"{self.name}'s ijk_to_ras")
+        poses = check_affine(self.ijk_to_ras, what=f"{self.name}'s ijk_to_ras")
         if poses.shape != (len(pixels), 4, 4):
             raise GaussianMRIError(
                 f"{self.name}: {len(pixels)} slices need ({len(pixels)}, 4, 4) poses, got {poses.shape}."
@@ -99,6 +100,7 @@ class SliceStack:
         cls,
         pixels_kji: ArrayLike,
         ijk_to_ras: ArrayLike,
+        *,
         thickness: float | ArrayLike | None = None,
         frame_of_reference: str | None = None,
         name: str = "array",
@@ -125,7 +127,7 @@ class SliceStack:
             raise GaussianMRIError(f"{name}: pixels must be (slices, rows, columns), got {pixels.shape}.")
         if pixels.dtype.kind not in "biuf":
             raise GaussianMRIError(f"{name}: pixels must be real numbers, got {pixels.dtype}.")
-        matrix = check_affine(ijk_to_ras, f"{name}'s ijk_to_ras")
+        matrix = check_affine(ijk_to_ras, what=f"{name}'s ijk_to_ras")
         if matrix.ndim == 2:
             gap = float(abs(slice_normal(matrix) @ matrix[:3, 2]))
             check_spacing(gap, f"spacing between slices of {name}")
@@ -137,7 +139,13 @@ class SliceStack:
                 raise GaussianMRIError(f"{name}: one slice has no spacing; give its thickness in mm.")
             thickness = usual_spacing(matrix, pixels.shape)
         return cls(
-            pixels, matrix, np.asarray(thickness), frame_of_reference, name, source or {}, tuple(notes)
+            pixels,
+            matrix,
+            np.asarray(thickness),
+            frame_of_reference=frame_of_reference,
+            name=name,
+            source=source or {},
+            notes=tuple(notes),
         )
 
     def __repr__(self) -> str:
@@ -171,7 +179,7 @@ class SliceStack:
     def normal(self) -> NDArray[np.float64]:
         """Mean unit normal (3,) towards increasing k, RAS."""
         mean: NDArray[np.float64] = self.ijk_to_ras[:, :3, 2].mean(axis=0)
-        return unit_vector(mean, "mean normal")
+        return unit_vector(mean, what="mean normal")
 
     @property
     def positions(self) -> NDArray[np.float64]:
@@ -200,7 +208,7 @@ class SliceStack:
 
     def plane(self, k: int) -> ImagePlane:
         """Slice `k` as a plane, with its thickness."""
-        return ImagePlane(self.ijk_to_ras[k], self.shape[1:], float(self.slice_thickness[k]))
+        return ImagePlane(self.ijk_to_ras[k], self.shape[1:], thickness=float(self.slice_thickness[k]))
 
     def planes(self) -> list[ImagePlane]:
         """Every slice as a plane."""
@@ -234,7 +242,7 @@ class SliceStack:
         poses[:, :3, 3] += columns.start * poses[:, :3, 0] + rows.start * poses[:, :3, 1]
         return replace(self, pixels=self.pixels[:, rows, columns], ijk_to_ras=poses)
 
-    def grid(self, tolerance: float = GRID_TOLERANCE_MM) -> NDArray[np.float64] | None:
+    def grid(self, *, tolerance: float = GRID_TOLERANCE_MM) -> NDArray[np.float64] | None:
         """`ijk_to_ras` (4, 4) of the regular volume these slices make, or None. Column 2 is the step.
 
         Regular: all slices are translates of each other with one constant step, to within `tolerance` mm at
@@ -304,7 +312,7 @@ def hulls_of(stacks: Sequence[SliceStack]) -> tuple[NDArray[np.float64], ...]:
     return tuple(hull for stack in stacks for hull in stack.hulls())
 
 
-def slice_columns(stack: SliceStack, tolerance: float | None = None) -> SliceColumns | None:
+def slice_columns(stack: SliceStack, *, tolerance: float | None = None) -> SliceColumns | None:
     """The columns of a stack whose slices are parallel, in order and on one line; else None.
 
     Args:

@@ -125,19 +125,15 @@ def _byte_order(data: bytes) -> str | None:
 
 def _qform(data: bytes, order: str, scale: float) -> Affine:
     """Method 2 of nifti1.h: a quaternion, an offset and pixdim."""
+    from scipy.spatial.transform import Rotation
+
     b, c, d, *offset = struct.unpack_from(order + "6f", data, 256)
     pixdim = struct.unpack_from(order + "4f", data, 76)
     length = np.sqrt(b * b + c * c + d * d)
     if length > 1:  # half a turn, and a rounding
         b, c, d = b / length, c / length, d / length
     a = np.sqrt(max(0.0, 1 - b * b - c * c - d * d))
-    turn = np.array(
-        [
-            [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
-            [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
-            [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - c * c - b * b],
-        ]
-    )
+    turn = Rotation.from_quat([b, c, d, a]).as_matrix()
     affine = np.eye(4)
     affine[:3, :3] = turn * np.array(pixdim[1:]) * [1, 1, -1 if pixdim[0] < 0 else 1] * scale
     affine[:3, 3] = np.array(offset) * scale

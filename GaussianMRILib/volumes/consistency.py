@@ -33,6 +33,7 @@ def slice_operator(
     z_positions_mm: ArrayLike,
     slice_positions_mm: ArrayLike,
     thickness_mm: ArrayLike,
+    *,
     edge_mm: float = PROFILE_EDGE_MM,
 ) -> NDArray[np.float64]:
     """A of s = A x: the slice profile, a box with soft edges, integrated over each sub-slice. Rows sum to 1.
@@ -70,7 +71,7 @@ def default_factor(stack: SliceStack) -> int:
     return int(np.clip(round(stack.spacing / min(stack.pixel_spacing)), 1, LARGEST_FACTOR))
 
 
-def upsample(stack: SliceStack, factor: int | None = None, order: int = 3) -> Volume:
+def upsample(stack: SliceStack, *, factor: int | None = None, order: int = 3) -> Volume:
     """Interpolate a parallel stack by a spline along its columns, which ignores the slice profile.
 
     A regular stack of K slices becomes K * factor sub-slices, sub-slice f of slice k at
@@ -101,11 +102,11 @@ def upsample(stack: SliceStack, factor: int | None = None, order: int = 3) -> Vo
     z = start + step * np.arange(count, dtype=np.float64)
     interpolation = _interpolation(positions, z, order)
     pixels = _apply(interpolation, stack.pixels)
-    return Volume(pixels, columns.volume_affine(start, step), tuple(stack.hulls()), order)
+    return Volume(pixels, columns.volume_affine(start, step), hull=tuple(stack.hulls()), order=order)
 
 
 def enforce(
-    volume: Volume, stack: SliceStack, strength: float = 0.1, edge_mm: float = PROFILE_EDGE_MM
+    volume: Volume, stack: SliceStack, *, strength: float = 0.1, edge_mm: float = PROFILE_EDGE_MM
 ) -> Volume:
     """The volume closest to `volume` that agrees with the slices of `stack`, up to noise.
 
@@ -119,7 +120,7 @@ def enforce(
     Raises:
         GaussianMRIError: the slices have no common columns, or the volume is not on them.
     """
-    _, operator = volume_operator(volume, stack, edge_mm)
+    _, operator = volume_operator(volume, stack, edge_mm=edge_mm)
     gram = operator @ operator.T
     gram += (strength + 1e-9) * np.trace(gram) / len(gram) * np.eye(len(gram))
     correction = operator.T @ np.linalg.inv(gram)  # (Z, K)
@@ -132,7 +133,7 @@ def enforce(
 
 
 def spline_volume(
-    stack: SliceStack, order: int = 3, slice_profile: bool = True, strength: float = 0.1
+    stack: SliceStack, *, order: int = 3, slice_profile: bool = True, strength: float = 0.1
 ) -> Volume:
     """A cubic (or linear, `order` 1) spline through parallel slices on one line.
 
@@ -141,15 +142,15 @@ def spline_volume(
         strength: of `enforce`.
     """
     if slice_profile:
-        return enforce(upsample(stack, order=order), stack, strength)
+        return enforce(upsample(stack, order=order), stack, strength=strength)
     grid = stack.grid()
     if grid is None:  # irregular along the normal: the spline is made there, on a fine grid
         return upsample(stack, order=order)
-    return Volume(stack.pixels, grid, tuple(stack.hulls()), order)
+    return Volume(stack.pixels, grid, hull=tuple(stack.hulls()), order=order)
 
 
 def volume_operator(
-    volume: Volume, stack: SliceStack, edge_mm: float = PROFILE_EDGE_MM
+    volume: Volume, stack: SliceStack, *, edge_mm: float = PROFILE_EDGE_MM
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Sub-slice positions (Z,), mm from the first slice, and A (K, Z) of a volume on a stack's columns."""
     columns = _columns(stack)
@@ -162,7 +163,7 @@ def volume_operator(
             f"The volume does not lie on the columns of {stack.name}; make it with upsample()."
         )
     z: NDArray[np.float64] = start + step * np.arange(len(volume.pixels), dtype=np.float64)
-    return z, slice_operator(z, columns.positions, stack.slice_thickness, edge_mm)
+    return z, slice_operator(z, columns.positions, stack.slice_thickness, edge_mm=edge_mm)
 
 
 def _columns(stack: SliceStack) -> SliceColumns:

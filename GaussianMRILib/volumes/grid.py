@@ -50,7 +50,7 @@ class Grid:
         return transform_points(self.ijk_to_ras, index[..., ::-1])
 
 
-def isotropic_grid(stacks: Sequence[SliceStack], spacing: float | None = None) -> Grid:
+def isotropic_grid(stacks: Sequence[SliceStack], *, spacing: float | None = None) -> Grid:
     """Cubic voxels along the axes of the first stack that enclose every stack's slab.
 
     Args:

@@ -35,6 +35,7 @@ SMOOTHNESS = 0.04  # the maximum of PSNR is flat: 0.01 to 0.06 lose less than 0.
 def solve(
     stacks: Sequence[SliceStack],
     grid: Grid,
+    *,
     prior: NDArray[np.float32] | None = None,
     smoothness: float = SMOOTHNESS,
     prior_weight: float = 0.0,

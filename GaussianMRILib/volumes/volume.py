@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ class Volume:
 
     pixels: NDArray[np.float32]
     ijk_to_ras: NDArray[np.float64]
+    _: KW_ONLY
     hull: NDArray[np.float64] | tuple[NDArray[np.float64], ...] | None = None
     order: int = 3
     name: str = ""
@@ -93,7 +94,7 @@ class Volume:
         )
 
 
-def thickness_offsets(thickness: float, step: float = 0.8) -> NDArray[np.float64]:
+def thickness_offsets(thickness: float, *, step: float = 0.8) -> NDArray[np.float64]:
     """Midpoints, mm along the normal, of equal parts of a thickness, each about `step` mm; [0] if thin."""
     count = max(round(thickness / step), 3) if thickness > 0 else 1
     return ((np.arange(count) + 0.5) / count - 0.5) * thickness

@@ -44,6 +44,7 @@ def write_dicom_series(
     folder: str | os.PathLike[str],
     images: ArrayLike,
     planes: ImagePlane | Sequence[ImagePlane],
+    *,
     source: Source | Sequence[Source] | None = None,
     description: str = "GaussianMRI",
     derivation: str = "Resampled on oblique planes from 3D Gaussians fitted to the source slices",

@@ -18,6 +18,7 @@ from .images import default_window
 def write_png(
     path: str | os.PathLike[str],
     image: ArrayLike,
+    *,
     plane: ImagePlane | None = None,
     window: tuple[float, float] | None = None,
 ) -> Path:

@@ -27,6 +27,7 @@ def write_volume(
     path: str | os.PathLike[str],
     images: ArrayLike,
     planes: ImagePlane | Sequence[ImagePlane],
+    *,
     fill: float | None = None,
     compress: bool = True,
 ) -> Path:

@@ -2,10 +2,10 @@
 
 The whole chain is run: a path-traced data set, one training for each method, and the scores on frames that no training
 has seen, path-traced with 256 samples and not denoised. The scans are shared ones: the Visible Human head, for all
-methods; a cardiac CT angiography and a head MR, half the frames and iterations, for four. The default is the preset
+methods; a cardiac CT angiography and a head MR, half the frames and iterations, for four. The default is the quality
 "quick" (256 x 256 pixels), about an hour on two processor cores for the head; `--full` is the paper's setting (800 x 800
 pixels, 1,000 frames, 100,000 splats, 40,000 iterations) and needs a CUDA GPU. All methods have the same number of
-iterations. All but two start from the same 20,000 random splats: "default" is the preset's own training, "face" the same
+iterations. All but two start from the same 20,000 random splats: "default" is the quality's own training, "face" the same
 splats behind the volume's own cut faces, as users see the model. Interrupted, it goes on where it was.
 """
 
@@ -33,7 +33,7 @@ BRAIN = SHARED / "mr_dicom" / "studyforrest_t1_0p67mm.tar.xz"
 LABELS = {name: METHOD_LABELS[name] for name in ("lt", "aam", "aam+ht", "aam+lt", "analytic")}
 LABELS["default"] = "analytic cut, start in the volume"
 LABELS["face"] = "the same, cut faces of the volume"
-#: The paper's start and densification in the size of the preset "quick", for all but the last.
+#: The paper's start and densification in the size of the quality "quick", for all but the last.
 PAPER_START = {"start": "random", "splats": 20_000, "cap": 20_000, "opacity_reset": 3_000}
 
 
@@ -95,9 +95,9 @@ def run(folder: Path, size: str, scene: Scene, device: str, methods: list[str]) 
     """Data set, trainings and scores of a scene; `size` is "tiny", "quick" or "full"."""
     from GaussianMRILib.cinematic.dataset import DatasetOptions, make_dataset
     from GaussianMRILib.cinematic.evaluate import HEADER, ColourLpips, evaluate_model
+    from GaussianMRILib.cinematic.looks import find_look
     from GaussianMRILib.cinematic.model_files import load_model, model_bytes, save_model
     from GaussianMRILib.cinematic.options import TrainOptions
-    from GaussianMRILib.cinematic.presets import find_preset
     from GaussianMRILib.cinematic.train import Trainer
     from GaussianMRILib.cli.app import table
     from GaussianMRILib.device import choose_device
@@ -112,7 +112,7 @@ def run(folder: Path, size: str, scene: Scene, device: str, methods: list[str]) 
     started = time.perf_counter()
     target = choose_device(device)
     dataset = make_dataset(
-        folder / "pictures", volume, affine, find_preset(scene.look), frames, device=target.type
+        folder / "pictures", volume, affine, look=find_look(scene.look), options=frames, device=target.type
     )
     assert dataset is not None
     seconds = time.perf_counter() - started
@@ -133,14 +133,14 @@ def run(folder: Path, size: str, scene: Scene, device: str, methods: list[str]) 
         changes = {} if method in ("default", "face") else {"method": method, **PAPER_START}
         if size == "full" and changes:
             changes |= {"densify": "3dgs", "splats": 100_000, "cap": 100_000}
-        options = TrainOptions.preset("default" if size == "full" else "quick", **changes)
+        options = TrainOptions.of_quality("default" if size == "full" else "quick", **changes)
         if size == "tiny":
-            options = options.scaled(2000, 200)
+            options = options.scaled(splats=2000, iterations=200)
         elif scene.share < 1:
             options = options.scaled(iterations=round(options.iterations * scene.share))
         path = folder / f"{'default' if method == 'face' else method}.ply"
         if not path.with_suffix(".json").is_file():
-            trainer = Trainer(dataset, options, path.with_suffix(".ckpt"), target)
+            trainer = Trainer(dataset, options=options, checkpoint=path.with_suffix(".ckpt"), device=target)
             for report in trainer:
                 if report.iteration % 1000 == 0:
                     print(
@@ -149,11 +149,11 @@ def run(folder: Path, size: str, scene: Scene, device: str, methods: list[str]) 
                     )
             save_model(path, replace(trainer.model, face=None))
             path.with_suffix(".ckpt").unlink()
-        model = load_model(path, target)
+        model = load_model(path, device=target)
         if method == "face":
-            model.face = dataset.face(target)
+            model.face = dataset.face(device=target)
             path = save_model(folder / "face.ply", model)
-        score = evaluate_model(model, dataset.test, model_bytes(path), lpips)
+        score = evaluate_model(model, dataset.test, storage=model_bytes(path), lpips=lpips)
         rows.append(score.row(LABELS[method]))
         results["methods"][method] = {
             "label": LABELS[method],

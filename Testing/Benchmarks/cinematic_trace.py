@@ -32,7 +32,7 @@ def measure(size: int, samples: int, threads: int, peer: bool) -> list[dict[str,
     import torch
 
     from GaussianMRILib.cinematic.clip import ClipPlane
-    from GaussianMRILib.cinematic.presets import find_preset
+    from GaussianMRILib.cinematic.looks import find_look
     from GaussianMRILib.cinematic.tracer import PathTracer
 
     torch.set_num_threads(threads)
@@ -40,13 +40,13 @@ def measure(size: int, samples: int, threads: int, peer: bool) -> list[dict[str,
     rows = []
     for name in ("CT soft tissue", "CT bone"):
         start = time.perf_counter()
-        tracer = PathTracer(volume, matrix, find_preset(name), HEAD_ROI)
+        tracer = PathTracer(volume, matrix, find_look(name), roi=HEAD_ROI)
         prepare = time.perf_counter() - start
         cut = ClipPlane.from_point(tracer.centre, (1.0, 0.15, 0.0))
-        camera = tracer.camera(-60, 12, size, zoom=1.5)
+        camera = tracer.camera(azimuth=-60, elevation=12, size=size, zoom=1.5)
         for what, clips in (("cut", [cut]), ("whole", [])):
             wall, processor = time.perf_counter(), time.process_time()
-            render = tracer.render(camera, clips, samples)
+            render = tracer.render(camera, clips=clips, samples=samples)
             wall, processor = time.perf_counter() - wall, time.process_time() - processor
             inside = render.alpha > 0.9
             rows.append(
@@ -81,7 +81,7 @@ def mitsuba_scene(mitsuba: Any, tracer: Any, camera: Any, cut: Any) -> dict[str,
     """The tracer's volume, lights and camera; everything relative to the volume's middle, as in the tracer."""
     from GaussianMRILib.cinematic.tracer_volume import LEVELS
 
-    volume, preset = tracer._volume, tracer.preset
+    volume, look = tracer._volume, tracer.look
     table = volume.table.numpy()
     level = (volume.values.numpy() * ((LEVELS - 1) / 65535) + 0.5).astype(np.int64)
     to_ras = volume.ijk_to_ras
@@ -109,7 +109,7 @@ def mitsuba_scene(mitsuba: Any, tracer: Any, camera: Any, cut: Any) -> dict[str,
         "type": "scene",
         "integrator": {
             "type": "volpath",
-            "max_depth": preset.scatterings + 1,
+            "max_depth": look.scatterings + 1,
             "rr_depth": 1,
             "hide_emitters": True,
         },
@@ -124,7 +124,7 @@ def mitsuba_scene(mitsuba: Any, tracer: Any, camera: Any, cut: Any) -> dict[str,
                 "rfilter": {"type": "box"},
             },
         },
-        "dome": {"type": "constant", "radiance": {"type": "rgb", "value": list(preset.horizon)}},
+        "dome": {"type": "constant", "radiance": {"type": "rgb", "value": list(look.horizon)}},
         "volume": {
             "type": "cube",
             "to_world": world(box),
@@ -137,12 +137,12 @@ def mitsuba_scene(mitsuba: Any, tracer: Any, camera: Any, cut: Any) -> dict[str,
             },
         },
     }
-    for number, light in enumerate(preset.lights):
+    for number, light in enumerate(look.lights):
         distance, half = light.distance * tracer.radius, light.size * tracer.radius / 2
         radiance = np.asarray(light.colour) * light.intensity * np.pi * distance**2 / (4 * half * half)
         scene[f"light{number}"] = {
             "type": "rectangle",
-            "to_world": world().look_at((light.direction * distance).tolist(), [0, 0, 0], [0, 0, 1])
+            "to_world": world().look_at((light.direction * distance).tolist(), [0, 0, 0], up=[0, 0, 1])
             @ world().scale(half),
             "emitter": {"type": "area", "radiance": {"type": "rgb", "value": radiance.tolist()}},
         }
@@ -161,7 +161,7 @@ def main() -> int:
         print("needs the shared public scans in ../shared/data", file=sys.stderr)
         return 1
     rows = measure(256, options.samples // (4 if options.quick else 1), options.threads, options.mitsuba)
-    print(f"{'preset':16} {'view':6} {'wall s':>7} {'cpu s':>7} {'covered':>8} {'noise':>6} {'prepare s':>9}")
+    print(f"{'look':16} {'view':6} {'wall s':>7} {'cpu s':>7} {'covered':>8} {'noise':>6} {'prepare s':>9}")
     for row in rows:
         print(
             f"{row['preset']:16} {row['view']:6} {row['wall_s']:7.2f} {row['processor_s']:7.2f} "

@@ -126,9 +126,9 @@ def _warm(panel: Any) -> None:
     """A first import of torch and a first build of the kernels are not part of a picture."""
     import numpy as np
 
-    from GaussianMRILib.cinematic import LivePicture, find_preset
+    from GaussianMRILib.cinematic import LivePicture, find_look
 
-    live = LivePicture(np.random.default_rng(0).random((8, 8, 8)), np.eye(4), find_preset("MR head"))
+    live = LivePicture(np.random.default_rng(0).random((8, 8, 8)), np.eye(4), find_look("MR head"))
     live.look(live.camera(size=32))
     panel.logic.packagesMissing()
 
@@ -138,7 +138,7 @@ def _faces() -> Any:
     import numpy as np
 
     from GaussianMRILib.cinematic.cut_face import CutFace
-    from GaussianMRILib.cinematic.presets import find_preset
+    from GaussianMRILib.cinematic.looks import find_look
     from GaussianMRILib.cinematic.tracer import PathTracer
 
     side = np.arange(-110.0, 111.0)
@@ -148,7 +148,7 @@ def _faces() -> Any:
     matrix[:3, 3] = side[0]
     return CutFace.of(
         PathTracer(
-            np.where(distance < 100, tissue, -1000).astype(np.int16), matrix, find_preset("CT soft tissue")
+            np.where(distance < 100, tissue, -1000).astype(np.int16), matrix, find_look("CT soft tissue")
         )
     )
 

@@ -1,7 +1,7 @@
-"""Does resampling help grading? The experiment on graded phantoms, reduced: `python -m Testing.Benchmarks.experiment`.
+"""Does resampling help grading? The experiment on phantoms, reduced: `python -m Testing.Benchmarks.experiment`.
 
-The same as `gaussianmri experiment phantom --reduced`, an hour on two processor cores; interrupted, it goes on where it
-was. Its report is in the folder, its figures in `results/`.
+The same as `python -m GaussianMRILib experiment phantom --reduced`, an hour on two processor cores; interrupted, it goes on
+where it was. Its report is in the folder, its figures in `results/`.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=RESULTS / "experiment.json", help="file for the figures")
     arguments = parser.parse_args()
 
-    from GaussianMRILib.grading.experiment import run_experiment
-    from GaussianMRILib.grading.experiment_options import ExperimentOptions
+    from Testing.Experiment.options import ExperimentOptions
+    from Testing.Experiment.run import run_experiment
 
     sizes = {"train": 12, "validation": 6, "test": 10} if arguments.quick else {}
     folder = arguments.folder / ("quick" if arguments.quick else "reduced")

@@ -67,7 +67,7 @@ def fit_once(folder: Path, size: tuple[int, int, int] | None, device: str) -> di
 
     middle = stack.plane(stack.shape[0] // 2)
     tilted = gm.ImagePlane.from_normal(
-        middle.center, middle.normal + 0.3 * middle.j_axis, (0.5, 0.5), (224, 224)
+        middle.center, middle.normal + 0.3 * middle.j_axis, spacing=(0.5, 0.5), shape=(224, 224)
     )
     field.render(tilted)
     times = []

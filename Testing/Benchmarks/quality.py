@@ -152,7 +152,7 @@ def pair(scans: Sequence[str], methods: Sequence[str], planes: int, judge: Judge
     """An axial and a sagittal stack of each isotropic scan, on the same planes and pixels."""
     results = {}
     for name in scans:
-        case = evaluation.quality_case(name, SHARED_DATA, ("axial", "sagittal"), planes, judge.seed)
+        case = evaluation.quality_case(name, SHARED_DATA, directions=("axial", "sagittal"), planes=planes, seed=judge.seed)
         views = {"thin": (case.planes, case.thin), "thick": (case.thick_planes, case.thick)}
         _title(f"{name}: axial and sagittal stack", views)
         rows = []
@@ -177,8 +177,8 @@ def disturbed(scans: Sequence[str], cases: Sequence[str], planes: int, judge: Ju
 
     results = {}
     for name in scans:
-        case = evaluation.quality_case(name, SHARED_DATA, ("axial", "sagittal"), planes, judge.seed)
-        axial, clean = case.stacks[0], evaluation.simulate_stack(case.scan, "sagittal", noise=0)
+        case = evaluation.quality_case(name, SHARED_DATA, directions=("axial", "sagittal"), planes=planes, seed=judge.seed)
+        axial, clean = case.stacks[0], evaluation.simulate_stack(case.scan, direction="sagittal", noise=0)
         # The larger stack keeps place and intensities, and the truth has those of the axial one.
         assert axial.pixels.size >= clean.pixels.size
         views = {"thin": (case.planes, case.thin), "thick": (case.thick_planes, case.thick)}
@@ -299,7 +299,7 @@ def sparse_stack(name: str) -> SliceStack:
     poses[:, :3, 3] += (columns.start or 0) * poses[:, :3, 0] + (rows.start or 0) * poses[:, :3, 1]
     pixels = stack.pixels[box]
     pixels = pixels / np.percentile(pixels, 99.9)
-    return SliceStack.from_array(pixels, poses, stack.slice_thickness[slices], name=name)
+    return SliceStack.from_array(pixels, poses, thickness=stack.slice_thickness[slices], name=name)
 
 
 def _merged(earlier: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

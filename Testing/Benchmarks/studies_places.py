@@ -115,7 +115,7 @@ def found_plane(render: Render, held: Held, start: ImagePlane) -> ImagePlane:
     matrix = start.ijk_to_ras.copy()
     matrix[:3, :2] *= stride
     pixels, valid = held.pixels[::stride, ::stride], held.valid[::stride, ::stride]
-    coarse = ImagePlane(matrix, pixels.shape, start.thickness)
+    coarse = ImagePlane(matrix, pixels.shape, thickness=start.thickness)
     axes = np.stack([start.i_axis, start.j_axis, start.normal], axis=1)
     units = np.r_[np.full(3, STEP_MM), np.full(3, np.deg2rad(STEP_DEGREES))]
 

@@ -347,7 +347,7 @@ def row_of(
         replace(stack, pixels=(stack.pixels - m) / s) for stack, (m, s) in zip(moved, scales, strict=True)
     ]
     started = time.process_time()
-    renders["Tikhonov"] = baselines.SuperResolution(scaled, TIKHONOV_MM).render
+    renders["Tikhonov"] = baselines.SuperResolution(scaled, spacing=TIKHONOV_MM).render
     result["tikhonov_cpu_seconds"] = round(time.process_time() - started, 1)
     oriented = best_oriented(moved, planes[0])
     renders["spline"] = baselines.SplineInterpolator([moved[oriented]], slice_profile=False).render

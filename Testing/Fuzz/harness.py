@@ -79,7 +79,6 @@ def warm() -> None:
     import GaussianMRILib.cinematic.train
     import GaussianMRILib.cli
     import GaussianMRILib.fitting
-    import GaussianMRILib.grading.experiment
     import GaussianMRILib.grading.network
     import GaussianMRILib.grading.resample_studies
     import GaussianMRILib.grading.train
@@ -87,6 +86,8 @@ def warm() -> None:
 
     try:
         import monai.networks.nets  # noqa: F401
+
+        import Testing.Experiment.run  # noqa: F401
     except ImportError:
         pass
     os.environ["OMP_NUM_THREADS"] = "1"

@@ -116,8 +116,8 @@ def _experiment(_seeds: Path, folder: Path) -> None:
     sys.path.insert(0, str(TESTS))
     import graded_scenes
 
-    from GaussianMRILib.grading.experiment import run_experiment
-    from GaussianMRILib.grading.phantom import cohort
+    from Testing.Experiment import cohort
+    from Testing.Experiment.run import run_experiment
 
     for name, value in graded_scenes.COARSE.items():
         setattr(cohort, name, value)
@@ -129,7 +129,7 @@ def _check_experiment(folder: Path, before: dict[str, bytes]) -> None:
 
     from GaussianMRILib.cohort.report import CohortReport
     from GaussianMRILib.grading.crops import CropSet
-    from GaussianMRILib.grading.experiment import STEPS
+    from Testing.Experiment.run import STEPS
 
     kept = {}
     for path in (folder / "x").rglob("*"):
@@ -176,7 +176,7 @@ def _series(_seeds: Path, folder: Path) -> None:
 
     import GaussianMRILib as gm
 
-    planes = gm.ImagePlane.from_normal((0, 0, 0), (0, 0, 1), (1, 1), (32, 32)).stack(12, 2.0)
+    planes = gm.ImagePlane.from_normal((0, 0, 0), (0, 0, 1), spacing=(1, 1), shape=(32, 32)).stack(12, 2.0)
     images = np.random.default_rng(0).uniform(0, 1000, (12, 32, 32)).astype(np.float32)
     for _ in range(4):
         gm.write_dicom_series(folder / "series", images, planes, overwrite=True)

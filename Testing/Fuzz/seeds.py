@@ -124,7 +124,7 @@ def _planes(folder: Path) -> None:
 def _cinematic(folder: Path) -> None:
     import SimpleITK as sitk
 
-    from GaussianMRILib.cinematic.presets import find_preset
+    from GaussianMRILib.cinematic.looks import find_look
     from GaussianMRILib.cinematic.transfer import write_volume_property
 
     folder.mkdir()
@@ -133,8 +133,8 @@ def _cinematic(folder: Path) -> None:
     volume = sitk.GetImageFromArray(np.where(away < 8, 60 + 20 * np.sin(i / 2), -900).astype(np.int16))
     volume.SetSpacing((2.0, 2.0, 2.5))
     sitk.WriteImage(volume, str(folder / "vol.nii.gz"))
-    look = find_preset("CT soft tissue")
-    (folder / "p.json").write_text(json.dumps({"presets": [look.to_dict()]}))
+    look = find_look("CT soft tissue")
+    (folder / "p.json").write_text(json.dumps({"looks": [look.to_dict()]}))
     write_volume_property(folder / "x.vp", look.transfer)
     transfer = look.transfer
     component = {
@@ -145,12 +145,12 @@ def _cinematic(folder: Path) -> None:
     }  # fmt: skip
     (folder / "x.vp.json").write_text(json.dumps({"volumeProperties": [{"components": [component]}]}))
     run(
-        "cinematic", "dataset", str(folder / "vol.nii.gz"), "-o", str(folder / "set"), "--preset", str(folder / "p.json"),
+        "cinematic", "dataset", str(folder / "vol.nii.gz"), "-o", str(folder / "set"), "--look", str(folder / "p.json"),
         "--train", "6", "--test", "2", "--size", "16", "--samples", "2", "--test-samples", "2",
     )  # fmt: skip
     for name, method in (("m", "analytic"), ("c", "aam+lt")):
         run(
-            "cinematic", "train", str(folder / "set"), "-o", str(folder / f"{name}.ply"), "--preset", "quick", "--splats",
+            "cinematic", "train", str(folder / "set"), "-o", str(folder / f"{name}.ply"), "--quality", "quick", "--splats",
             "60", "--iterations", "12", "--method", method, "--checkpoint", str(folder / f"{name}.ckpt"), "--device", "cpu",
         )  # fmt: skip
 

@@ -31,7 +31,7 @@ class Target:
 _PLANE = ("--center", "1", "-15", "30", "--normal", "0", ".2", "1", "--size", "24", "24", "--spacing", "1")
 _OUTPUTS = ("-o", "o.nrrd", "--png", "o.png", "--distance", "dist.nrrd", "--support", "s.nrrd")
 _LOOK = ("--train", "1", "--test", "0", "--size", "16", "--samples", "1", "--test-samples", "1", "-o", "made")
-_QUICK = ("--preset", "quick", "--splats", "60", "--iterations", "12", "--device", "cpu")
+_QUICK = ("--quality", "quick", "--splats", "60", "--iterations", "12", "--device", "cpu")
 _CUT = ("--clip", "0", "0", "1", "30")
 _PARTS = tuple(f"s{k}.raw" for k in range(6))
 
@@ -82,8 +82,8 @@ TARGETS = (
     ),
     *(
         Target(
-            f"preset {name}", (f"cine/{name}",), (name,),
-            ("cinematic", "dataset", "{seeds}/cine/vol.nii.gz", "--preset", name, *_LOOK),
+            f"look {name}", (f"cine/{name}",), (name,),
+            ("cinematic", "dataset", "{seeds}/cine/vol.nii.gz", "--look", name, *_LOOK),
         )
         for name in ("p.json", "x.vp", "x.vp.json")
     ),

@@ -75,4 +75,7 @@ def test_it_runs_with_its_prebuilt_kernels(environment: Path, tmp_path: Path) ->
     assert facts["Kernels"] == "native (a prebuilt library is installed)"
     library = Path(facts["Library"])
     assert library.name == library_name() and library.is_relative_to(environment.parent)
+    command = [environment / "gaussianmri", "experiment", "phantom", "--folder", "x"]
+    done = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "comes with the source code and is not installed" in done.stderr
     assert facts["GaussianMRI"] == gm.__version__ and "absent" not in facts["Prior network"]

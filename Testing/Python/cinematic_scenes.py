@@ -46,7 +46,7 @@ def ball_views(count: int, size: int, seed: int) -> list[tuple[Camera, ClipPlane
     for _ in range(count):
         direction = rng.normal(size=3)
         eye = CENTER + 4 * RADIUS * direction / np.linalg.norm(direction)
-        camera = Camera.look_at(eye, CENTER, (0.1, 0.2, 1.0), 35, size)
+        camera = Camera.look_at(eye, CENTER, up=(0.1, 0.2, 1.0), fov_degrees=35, size=size)
         normal = rng.normal(size=3)
         point = CENTER + normal / np.linalg.norm(normal) * rng.uniform(-0.8, 1.0) * RADIUS
         views.append((camera, ClipPlane.from_point(point, normal)))

@@ -33,7 +33,7 @@ def troubled(item: str) -> object:
         raise MemoryError
     if item == "remark":
         logging.getLogger("GaussianMRI").warning("the segment is not flat")
-        return Outcome("value", ("two axial series",))
+        return Outcome("value", lines=("two axial series",))
     return "value"
 
 

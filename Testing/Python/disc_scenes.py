@@ -84,7 +84,7 @@ def linear_scan(
     matrix = grid_around(np.asarray(center), *steps, (count, *shape))
     k, j, i = np.meshgrid(*[np.arange(n) for n in (count, *shape)], indexing="ij")
     ras = np.stack([i, j, k], axis=-1) @ matrix[:3, :3].T + matrix[:3, 3]
-    return SliceStack.from_array(linear_signal(ras), matrix, 4.0, name="axial")
+    return SliceStack.from_array(linear_signal(ras), matrix, thickness=4.0, name="axial")
 
 
 def linear_signal(ras: np.ndarray) -> np.ndarray:

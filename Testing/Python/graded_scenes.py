@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from GaussianMRILib.grading.experiment_options import ExperimentOptions
 from GaussianMRILib.grading.labels import TASKS, Task
 from GaussianMRILib.grading.options import GradingOptions, NetworkOptions
-from GaussianMRILib.grading.phantom import cohort as graded_cohort
-from GaussianMRILib.grading.phantom.graded import GradedPhantom
 from GaussianMRILib.grading.roi import RegionOptions
+from Testing.Experiment import cohort as graded_cohort
+from Testing.Experiment.graded import GradedPhantom
+from Testing.Experiment.options import ExperimentOptions
 
 RECESS = {side: Task("subarticular_stenosis", side) for side in ("left", "right")}
 FORAMEN = {side: Task("neural_foraminal_narrowing", side) for side in ("left", "right")}

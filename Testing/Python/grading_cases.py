@@ -18,7 +18,7 @@ LEFT = Task("subarticular_stenosis", "left")
 RIGHT = LEFT.mirrored
 SHAPE = (3, 16, 32)
 TINY = NetworkOptions(slices=3, layers=1, feed_forward=16, dropout=0.1, widen=1 / 16)
-STILL = AugmentOptions(0, 0, 0, 0, 0, 0)
+STILL = AugmentOptions(rotation=0, scale=0, shift=0, slice_shift=0, offset=0, flip_slices=0)
 QUICK = GradingOptions(
     epochs=8, window=3, learning_rate=3e-3, network=TINY, precision="float32",
     augment=AugmentOptions(rotation=5, shift=4, slice_shift=1, offset=0.02),

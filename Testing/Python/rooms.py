@@ -86,14 +86,14 @@ ROOMS: Mapping[str, Room] = {
     ),
     "cinematic": _room(
         "path tracer, splats that a plane cuts open, their training, files and films",
-        "errors device files tensor_files geometry stacks native/splats native/paths native metrics",
+        "errors interruption device files tensor_files geometry stacks native/splats native/paths native metrics",
     ),
     "cohort": _room("many studies on any executor, one line of report each", "errors files"),
     "phantom": _room("a synthetic lumbar spine that is scanned into DICOM", "errors files geometry stacks"),
     "grading": _room(
-        "discs, regions, networks, RSNA's layout, reports, and the experiment on graded phantoms",
+        "discs, regions, networks, their evaluation, RSNA's layout, reports",
         "errors version interruption device files tensor_files geometry stacks volumes gaussians baselines "
-        "methods metrics evaluation fitting writers labels cohort phantom",
+        "methods fitting writers labels cohort",
     ),
     "mrml": _room(
         "Slicer's scene: nodes to stacks, planes and regions; fields and images to nodes",

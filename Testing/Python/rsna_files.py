@@ -34,7 +34,7 @@ def axial_planes(
     """Slices whose backs are turned down by `tilt` degrees (as those of L5/S1 are turned up: negative there)."""
     a = np.radians(tilt)
     plane = ImagePlane.from_axes(
-        center, LEFT, (0, -np.cos(a), -np.sin(a)), (spacing, spacing), shape, thickness
+        center, LEFT, (0, -np.cos(a), -np.sin(a)), spacing=(spacing, spacing), shape=shape, thickness=thickness
     )
     return plane.stack(count, step)
 
@@ -42,7 +42,7 @@ def axial_planes(
 def sagittal_planes(
     center: Sequence[float] = (0, 0, 0), count: int = 5, step: float = 4.0, shape: tuple[int, int] = (60, 30)
 ) -> list[ImagePlane]:
-    return ImagePlane.from_axes(center, BACK, DOWN, (2.0, 2.0), shape, 3.0).stack(count, step)
+    return ImagePlane.from_axes(center, BACK, DOWN, spacing=(2.0, 2.0), shape=shape, thickness=3.0).stack(count, step)
 
 
 def values(planes: Sequence[ImagePlane]) -> np.ndarray:
@@ -148,7 +148,7 @@ def scans() -> dict[str, tuple[list[ImagePlane], np.ndarray]]:
     middle = body.frame.to_ras(0, -12, 0)
     right, front, _ = body.frame.axes(0).T
     straight = axial_planes(middle, 11, 4.5, 0, (36, 60), 2.0, 4.0)
-    aligned = ImagePlane.from_axes(middle, -right, -front, (2.0, 2.0), (36, 60), 4.0).stack(9, 4.5)
+    aligned = ImagePlane.from_axes(middle, -right, -front, spacing=(2.0, 2.0), shape=(36, 60), thickness=4.0).stack(9, 4.5)
     sagittal = sagittal_planes(body.frame.to_ras(0, -12, 16), 11, 4.4, (56, 45))
     found = {}
     for name, planes in (("aligned", aligned), ("straight", straight), ("sagittal", sagittal)):

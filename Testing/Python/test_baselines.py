@@ -28,7 +28,7 @@ AFFINE = np.array([[1.1, 0, 0, -12], [0, 0.9, 0, -9], [0, 0, 4.0, -20], [0, 0, 0
 
 def ramp_stack(affine=AFFINE, shape=(11, 24, 22), thickness=None, **keywords) -> SliceStack:
     """Slices through a space whose intensity is linear in position."""
-    stack = SliceStack.from_array(np.zeros(shape), affine, thickness, **keywords)
+    stack = SliceStack.from_array(np.zeros(shape), affine, thickness=thickness, **keywords)
     points = np.stack([plane.points() for plane in stack.planes()])
     return replace(stack, pixels=(points @ GRADIENT).astype(np.float32))
 
@@ -48,7 +48,7 @@ def turn(angle: float, axis: int = 0) -> np.ndarray:
 
 def oblique(stack: SliceStack, shape=(9, 9), thickness=0.0) -> ImagePlane:
     center = stack.plane(stack.shape[0] // 2).center
-    return ImagePlane.from_normal(center, (0.3, -0.2, 1), (0.7, 0.7), shape, thickness)
+    return ImagePlane.from_normal(center, (0.3, -0.2, 1), spacing=(0.7, 0.7), shape=shape, thickness=thickness)
 
 
 SHEARED = AFFINE + np.array([[0, 0, 1.2, 0], [0, 0, -0.8, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
@@ -102,7 +102,7 @@ def test_slice_profile_makes_thick_planes_agree_with_the_slices() -> None:
 
 def test_voxel_interpolation_is_the_weighted_mean_of_the_nearest_voxels() -> None:
     stack = noise_stack((6, 9, 8), np.diag([1, 1, 1, 1.0]))  # isotropic already: voxels are the pixels
-    plane = ImagePlane.from_normal((3.6, 3.9, 2.7), (0.4, -0.3, 1), (0.8, 0.8), (3, 4))
+    plane = ImagePlane.from_normal((3.6, 3.9, 2.7), (0.4, -0.3, 1), spacing=(0.8, 0.8), shape=(3, 4))
     voxels = np.array(list(np.ndindex(6, 9, 8)))[:, ::-1]
     for k, power in ((1, 1.0), (4, 1.0), (8, 2.0)):
         expected = []
@@ -110,7 +110,7 @@ def test_voxel_interpolation_is_the_weighted_mean_of_the_nearest_voxels() -> Non
             distance = np.linalg.norm(voxels - point, axis=1)
             nearest = np.argsort(distance)[:k]
             expected.append(np.average(stack.pixels.ravel()[nearest], weights=distance[nearest] ** -power))
-        image = voxel_interpolation(stack, plane, k, power)
+        image = voxel_interpolation(stack, plane, k=k, power=power)
         np.testing.assert_allclose(image.ravel(), expected, atol=1e-4)
     with pytest.raises(GaussianMRIError, match="k >= 1"):
         voxel_interpolation(stack, plane, k=0)
@@ -161,11 +161,11 @@ def test_angled_blocks_are_interpolated_block_by_block() -> None:
     assert [group.shape[0] for group in groups] == [4, 4, 4]
     assert groups[0].blocks() == [groups[0]]
     middle = groups[0].plane(2)
-    inside = ImagePlane.from_normal(middle.center, middle.normal, (0.7, 0.7), (9, 9)).offset(-1.3)
+    inside = ImagePlane.from_normal(middle.center, middle.normal, spacing=(0.7, 0.7), shape=(9, 9)).offset(-1.3)
     for method in (LinearInterpolator, SplineInterpolator, VoxelInterpolator):
         image = method(stack).render(inside)
         np.testing.assert_allclose(image, inside.points() @ GRADIENT, atol=0.02)
-    across = ImagePlane.from_normal(stack.plane(6).center, (1, 0, 0), (1, 1), (100, 10))
+    across = ImagePlane.from_normal(stack.plane(6).center, (1, 0, 0), spacing=(1, 1), shape=(100, 10))
     image = LinearInterpolator(stack).render(across)
     # 18 mm between the slices of two blocks, 4 mm within a block: nothing was scanned there.
     expected = np.any([inside_hull(group.hull(), across.points()) for group in groups], axis=0)
@@ -177,7 +177,7 @@ def test_angled_blocks_are_interpolated_block_by_block() -> None:
 def test_the_wedge_between_neighbouring_blocks_is_filled() -> None:
     stack = blocks(apart=20.0)
     assert [len(block.pixels) for block in stack.blocks()] == [4, 4, 4] and len(stack.hulls()) == 1
-    across = ImagePlane.from_normal(stack.plane(6).center, (1, 0, 0), (1, 1), (100, 10))
+    across = ImagePlane.from_normal(stack.plane(6).center, (1, 0, 0), spacing=(1, 1), shape=(100, 10))
     image = LinearInterpolator(stack).render(across)
     expected = inside_hull(stack.hull(), across.points())
     np.testing.assert_array_equal(np.isfinite(image), expected)
@@ -193,7 +193,7 @@ def test_radial_slices_are_interpolated_between_the_two_nearest() -> None:
     stack = SliceStack.from_array(np.zeros((9, 25, 31)), poses, thickness=3)
     points = np.stack([plane.points() for plane in stack.planes()])
     stack = replace(stack, pixels=(points @ GRADIENT).astype(np.float32))
-    plane = ImagePlane.from_normal((0, 0, 0), (0, 0, 1), (1, 1), (15, 15))
+    plane = ImagePlane.from_normal((0, 0, 0), (0, 0, 1), spacing=(1, 1), shape=(15, 15))
     for method in (LinearInterpolator, SplineInterpolator):
         np.testing.assert_allclose(method(stack).render(plane), plane.points() @ GRADIENT, atol=0.02)
     on_slice = replace(stack.plane(3), thickness=0.0)

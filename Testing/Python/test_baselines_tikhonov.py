@@ -28,7 +28,7 @@ def scan(size: int = 32, seed: int = 0, affine=TURNED) -> Volume:
 def small_stacks() -> list[SliceStack]:
     source = scan(10)
     return [
-        simulate_stack(source, direction, 3.0, 3.0, seed=n)
+        simulate_stack(source, direction=direction, thickness=3.0, spacing=3.0, seed=n)
         for n, direction in enumerate(("axial", "sagittal"))
     ]
 
@@ -37,12 +37,12 @@ def test_grid_is_isotropic_and_holds_every_pixel() -> None:
     stacks = small_stacks()
     grid = isotropic_grid(stacks)
     assert grid.spacing == pytest.approx((1, 1, 1))
-    assert isotropic_grid(stacks, 0.5).shape == tuple(2 * n for n in grid.shape)
+    assert isotropic_grid(stacks, spacing=0.5).shape == tuple(2 * n for n in grid.shape)
     for stack in stacks:
         sums = np.asarray(acquisition_operator(stack, grid).sum(axis=1)).ravel()
         np.testing.assert_allclose(sums, 1, atol=1e-5)
     with pytest.raises(GaussianMRIError, match="voxels"):
-        isotropic_grid(stacks, 0.001)
+        isotropic_grid(stacks, spacing=0.001)
 
 
 def test_operator_measures_a_ramp_where_each_pixel_is() -> None:
@@ -84,7 +84,7 @@ def test_solution_is_the_minimum_of_the_sum_of_squares() -> None:
             matrix += curvature * mu * np.eye(number.size)
             right = right + curvature * (0.1 * gradient.T @ gradient @ p.ravel() + mu * p.ravel())
         expected = np.linalg.solve(matrix, right).reshape(grid.shape)
-        result = solve(stacks, grid, p, smoothness=0.1, prior_weight=mu, iterations=500, tolerance=1e-6)
+        result = solve(stacks, grid, prior=p, smoothness=0.1, prior_weight=mu, iterations=500, tolerance=1e-6)
         np.testing.assert_allclose(result, expected, atol=2e-3)
 
 
@@ -95,13 +95,13 @@ def test_a_prior_that_agrees_with_the_slices_stays() -> None:
     measured = [
         replace(s, pixels=(acquisition_operator(s, grid) @ prior.ravel()).reshape(s.shape)) for s in stacks
     ]
-    np.testing.assert_allclose(solve(measured, grid, prior), prior, atol=1e-4)
+    np.testing.assert_allclose(solve(measured, grid, prior=prior), prior, atol=1e-4)
 
 
 def test_two_directions_see_what_one_cannot() -> None:
     source = scan()
-    stacks = [simulate_stack(source, direction, seed=n) for n, direction in enumerate(("axial", "sagittal"))]
-    plane = ImagePlane.from_normal(stacks[0].plane(4).center, (0.3, 0.5, 1), (1, 1), (21, 21))
+    stacks = [simulate_stack(source, direction=direction, seed=n) for n, direction in enumerate(("axial", "sagittal"))]
+    plane = ImagePlane.from_normal(stacks[0].plane(4).center, (0.3, 0.5, 1), spacing=(1, 1), shape=(21, 21))
     truth = source.at(plane.points())
 
     def error(given: list[SliceStack]) -> float:
@@ -113,7 +113,7 @@ def test_two_directions_see_what_one_cannot() -> None:
 def test_outside_every_slab_is_empty() -> None:
     stacks = small_stacks()
     method = SuperResolution(stacks)
-    plane = ImagePlane.from_normal(stacks[0].plane(1).center, (0, 0, 1), (1, 1), (40, 40))
+    plane = ImagePlane.from_normal(stacks[0].plane(1).center, (0, 0, 1), spacing=(1, 1), shape=(40, 40))
     image = method.render(plane)
     assert (
         np.isfinite(image[18:22, 18:22]).all() and np.isnan(image[0]).all() and np.isnan(image[:, -1]).all()
@@ -124,7 +124,7 @@ def test_misuse_is_named() -> None:
     stacks = small_stacks()
     grid = isotropic_grid(stacks)
     with pytest.raises(GaussianMRIError, match="on the grid"):
-        solve(stacks, grid, np.zeros((2, 2, 2), np.float32))
+        solve(stacks, grid, prior=np.zeros((2, 2, 2), np.float32))
     with pytest.raises(GaussianMRIError, match="smoothness"):
         solve(stacks, grid, smoothness=0)
     far = grid.ijk_to_ras.copy()

@@ -30,7 +30,7 @@ def _flat(value: float = 1.0) -> SliceStack:
 
 def test_nothing_disturbed_is_what_the_protocol_simulates() -> None:
     scan = Volume(np.random.default_rng(0).random((20, 24, 28)).astype(np.float32), np.eye(4))
-    clean, expected = (simulate_stack(scan, "sagittal", seed=1, **noise) for noise in ({"noise": 0}, {}))
+    clean, expected = (simulate_stack(scan, direction="sagittal", seed=1, **noise) for noise in ({"noise": 0}, {}))
     same = disturbed(clean, CASES["none"], seed=1)
     assert same.pixels == pytest.approx(expected.pixels, abs=1e-6)
     assert np.array_equal(same.ijk_to_ras, expected.ijk_to_ras)

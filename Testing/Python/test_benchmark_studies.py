@@ -25,7 +25,7 @@ def _blocks() -> SliceStack:
     """Five parallel slices and three tilted ones, in one stack."""
     one, other = _stack(5), _stack(3, 0.3, 30.0)
     return SliceStack.from_array(
-        np.concatenate([one.pixels, other.pixels]), np.concatenate([one.ijk_to_ras, other.ijk_to_ras]), 4.0
+        np.concatenate([one.pixels, other.pixels]), np.concatenate([one.ijk_to_ras, other.ijk_to_ras]), thickness=4.0
     )
 
 
@@ -98,7 +98,7 @@ def test_a_slice_that_moved_on_its_own_is_found() -> None:
         x, y, z = np.moveaxis(plane.points(), -1, 0)
         return np.sin(x / 5) + np.cos(y / 6 + z / 9) + np.sin((x - 2 * z) / 11)
 
-    start = ImagePlane.from_normal((2, 3, 4), (0.1, 0.2, 1), (1, 1), (40, 44), thickness=3.0)
+    start = ImagePlane.from_normal((2, 3, 4), (0.1, 0.2, 1), spacing=(1, 1), shape=(40, 44), thickness=3.0)
     motion = np.eye(4)
     motion[:3, :3] = Rotation.from_rotvec(np.deg2rad([3, -2, 1])).as_matrix()
     motion[:3, 3] = [1.2, -0.8, 2.1]

@@ -42,7 +42,7 @@ def ball(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = train(folder, output)
     assert done.exit_code == 0, done.output
     assert "3DGS + analytic cut" in done.output and "90 of 90" in done.output and str(output) in done.output
-    assert load_model(output).facts["options"]["width"] == 64  # the preset "quick", as there is no GPU
+    assert load_model(output).facts["options"]["width"] == 64  # the look "quick", as there is no GPU
     assert sorted(p.name for p in output.parent.iterdir()) == [
         "ball.json",
         "ball.ply",

@@ -30,12 +30,12 @@ from GaussianMRILib.stacks import SliceStack
 
 pytestmark = pytest.mark.usefixtures("needs_kernels")
 
-VOLUME, MATRIX, PRESET = blob(), affine(shape=(20, 24, 28)), plain(0.6, (0.9, 0.4, 0.2))
+VOLUME, MATRIX, LOOK = blob(), affine(shape=(20, 24, 28)), plain(0.6, (0.9, 0.4, 0.2))
 OPTIONS = DatasetOptions(train=5, test=2, size=24, samples=2, test_samples=4, seed=3)
 
 
 def make(folder: Path, **changes: object) -> CinematicDataset | None:
-    values = {"volume": VOLUME, "ijk_to_ras": MATRIX, "preset": PRESET, "options": OPTIONS, **changes}
+    values = {"volume": VOLUME, "ijk_to_ras": MATRIX, "look": LOOK, "options": OPTIONS, **changes}
     return make_dataset(folder, **values)
 
 
@@ -44,7 +44,7 @@ def test_a_data_set_is_what_the_tracer_renders(tmp_path: Path) -> None:
     made = make(tmp_path / "set", progress=lambda done, total, path: seen.append((done, total)))
     assert made is not None and seen == [(n, 7) for n in range(1, 8)]
     assert len(made.train) == 5 and len(made.test) == 2 and made.frames == (*made.train, *made.test)
-    tracer = PathTracer(VOLUME, MATRIX, PRESET)
+    tracer = PathTracer(VOLUME, MATRIX, LOOK)
     for index, frame in enumerate(made.frames):
         camera, plane = draw_view(tracer, OPTIONS, index)
         assert np.allclose(frame.camera.world_to_camera, camera.world_to_camera, atol=1e-9)
@@ -52,7 +52,7 @@ def test_a_data_set_is_what_the_tracer_renders(tmp_path: Path) -> None:
         assert np.allclose(frame.plane.normal, plane.normal) and frame.plane.offset == pytest.approx(
             plane.offset
         )
-        render = tracer.render(camera, [plane], 2 if index < 5 else 4, seed=3 * 7919 + index)
+        render = tracer.render(camera, clips=[plane], samples=2 if index < 5 else 4, seed=3 * 7919 + index)
         assert np.abs(frame.image() - render.image).max() < 1.5 / 255
         assert np.abs(frame.pixels()[..., 3] - render.alpha).max() <= 0.5 / 255 + 1e-6
     white = dataclasses.replace(made.frames[0], background=(1.0, 1.0, 1.0)).image()
@@ -74,7 +74,7 @@ def test_layout_is_that_of_nerf(tmp_path: Path) -> None:
 
 
 def test_planes_and_cameras_are_spread() -> None:
-    tracer = PathTracer(VOLUME, MATRIX, PRESET)
+    tracer = PathTracer(VOLUME, MATRIX, LOOK)
     views = [draw_view(tracer, OPTIONS, n) for n in range(400)]
     towards = np.array([(c.eye - tracer.centre) / np.linalg.norm(c.eye - tracer.centre) for c, _ in views])
     normals = np.array([p.normal for _, p in views])
@@ -163,10 +163,10 @@ def test_other_settings_are_refused(tmp_path: Path) -> None:
     for change in (
         {"options": dataclasses.replace(OPTIONS, size=32)},
         {"volume": VOLUME * 0.9},
-        {"preset": dataclasses.replace(PRESET, density=2.0)},
+        {"look": dataclasses.replace(LOOK, density=2.0)},
         {"roi": ((-5, -10, 0), (12, 9, 15))},
     ):
-        with pytest.raises(GaussianMRIError, match="another volume, preset or other settings"):
+        with pytest.raises(GaussianMRIError, match="another volume, look or other settings"):
             make(tmp_path, **change)
     assert first.fingerprint == read_dataset(tmp_path).fingerprint
     strange = tmp_path / "strange"
@@ -224,10 +224,10 @@ def test_denoised_images_are_nearer_to_the_truth() -> None:
     pytest.importorskip("pyoidn")
     from GaussianMRILib.cinematic.denoise import denoise
 
-    tracer = PathTracer(VOLUME, MATRIX, PRESET)
-    camera, clip = tracer.camera(20, 10, size=96), ClipPlane.from_point(tracer.centre, (1, 0, 0))
-    truth = tracer.render(camera, [clip], samples=1024, seed=1)
-    noisy = tracer.render(camera, [clip], samples=4)
+    tracer = PathTracer(VOLUME, MATRIX, LOOK)
+    camera, clip = tracer.camera(azimuth=20, elevation=10, size=96), ClipPlane.from_point(tracer.centre, (1, 0, 0))
+    truth = tracer.render(camera, clips=[clip], samples=1024, seed=1)
+    noisy = tracer.render(camera, clips=[clip], samples=4)
     clean = denoise(noisy)
     inside = truth.alpha > 0
     errors = [((r.image - truth.image)[inside] ** 2).mean() for r in (noisy, clean)]
@@ -252,12 +252,12 @@ def test_command(tmp_path: Path) -> None:
     from GaussianMRILib.writers import write_volume
 
     write_volume(tmp_path / "bump.nrrd", VOLUME, SliceStack.from_array(VOLUME, MATRIX).planes())
-    write_volume_property(tmp_path / "look.vp", PRESET.transfer)
+    write_volume_property(tmp_path / "look.vp", LOOK.transfer)
     arguments = [
         str(tmp_path / "bump.nrrd"),
         "-o",
         str(tmp_path / "set"),
-        "--preset",
+        "--preset",  # the name of version 0.1
         str(tmp_path / "look.vp"),
     ]
     arguments += "--train 2 --test 1 --size 16 --samples 1 --test-samples 2 --planes axial -q".split()

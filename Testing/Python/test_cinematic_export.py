@@ -109,7 +109,7 @@ def test_turned_splats_look_the_same_to_a_turned_camera() -> None:
     assert np.linalg.det(RAS_TO_Y_UP) == pytest.approx(1)
     pose = CAMERA.world_to_camera.copy()
     pose[:3, :3] = pose[:3, :3] @ RAS_TO_Y_UP.T
-    camera = Camera(pose, CAMERA.fx, CAMERA.fy, CAMERA.cx, CAMERA.cy, CAMERA.width, CAMERA.height)
+    camera = Camera(pose, fx=CAMERA.fx, fy=CAMERA.fy, cx=CAMERA.cx, cy=CAMERA.cy, width=CAMERA.width, height=CAMERA.height)
     assert torch.allclose(rasterise(turned, camera)[0], rasterise(splats, CAMERA)[0], atol=2e-4)
 
 
@@ -213,14 +213,14 @@ def test_gltf(tmp_path: Path) -> None:
 
 def test_export_under_a_plane_needs_no_plane_afterwards(tmp_path: Path) -> None:
     whole = model(random_ball(60, 1), "learned", adjust=True)
-    path = export_splats(tmp_path / "cut.ply", whole, PLANE)
+    path = export_splats(tmp_path / "cut.ply", whole, plane=PLANE)
     cut = load_model(path)
     assert cut.visibility == "none" and cut.adjustment is None
     assert cut.facts["baked_for"] == PLANE.to_dict()
     assert torch.allclose(cut.render(CAMERA).image, whole.render(CAMERA, PLANE).image, atol=1e-5)
     assert set(read_ply(path)[1]) == set()
     with pytest.raises(GaussianMRIError, match="removes every splat"):
-        export_splats(tmp_path / "no.spz", model(random_ball(5, 0)), type(PLANE)(PLANE.normal, -1e4))
+        export_splats(tmp_path / "no.spz", model(random_ball(5, 0)), plane=type(PLANE)(PLANE.normal, -1e4))
     with pytest.raises(GaussianMRIError, match="must end in one of"):
         export_splats(tmp_path / "a.obj", whole)
 
@@ -229,17 +229,21 @@ def test_export_under_a_plane_needs_no_plane_afterwards(tmp_path: Path) -> None:
 
 
 def test_turntable_goes_once_round_from_the_front() -> None:
-    shots = turntable(CENTER, 200, 4, PLANE, elevation_degrees=0, size=(60, 40))
+    shots = turntable(CENTER, 200, 4, plane=PLANE, elevation_degrees=0, size=(60, 40))
     offsets = np.array([camera.eye - CENTER for camera, _ in shots])
     assert np.allclose(offsets, [[0, 200, 0], [-200, 0, 0], [0, -200, 0], [200, 0, 0]], atol=1e-9)
     assert all(plane is PLANE and (camera.width, camera.height) == (60, 40) for camera, plane in shots)
 
 
 def test_sweep_comes_back() -> None:
-    offsets = [plane.offset for _, plane in clip_sweep(CAMERA, (0, 0, 2), -10, 30, 8) if plane]
+    offsets = [plane.offset for _, plane in clip_sweep(CAMERA, (0, 0, 2), lowest=-10, highest=30, count=8) if plane]
     side = 20 * 0.5**0.5
     assert offsets == pytest.approx([30, 10 + side, 10, 10 - side, -10, 10 - side, 10, 10 + side])
-    there = [plane.offset for _, plane in clip_sweep(CAMERA, (0, 0, 1), -10, 30, 5, back=False) if plane]
+    there = [
+        plane.offset
+        for _, plane in clip_sweep(CAMERA, (0, 0, 1), lowest=-10, highest=30, count=5, back=False)
+        if plane
+    ]
     assert there == pytest.approx([30, 20, 10, 0, -10])
 
 
@@ -247,9 +251,9 @@ def test_frames_are_pictures_of_the_shots(tmp_path: Path) -> None:
     from PIL import Image
 
     whole = model(random_ball(50, 1))
-    shots = clip_sweep(CAMERA, PLANE.normal, PLANE.offset - 20, PLANE.offset + 20, 3)
+    shots = clip_sweep(CAMERA, PLANE.normal, lowest=PLANE.offset - 20, highest=PLANE.offset + 20, count=3)
     done: list[float] = []
-    files = write_frames(tmp_path / "film", render_shots(whole, shots, done.append))
+    files = write_frames(tmp_path / "film", render_shots(whole, shots, progress=done.append))
     assert [f.name for f in files] == ["frame-0000.png", "frame-0001.png", "frame-0002.png"]
     assert done == pytest.approx([1 / 3, 2 / 3, 1])
     for file, (camera, plane) in zip(files, shots, strict=True):

@@ -19,9 +19,9 @@ from GaussianMRILib.cinematic import live as live_module
 from GaussianMRILib.cinematic.clip import ClipPlane
 from GaussianMRILib.cinematic.denoise import blurred
 from GaussianMRILib.cinematic.live import FADE, LivePicture
+from GaussianMRILib.cinematic.looks import default_look
 from GaussianMRILib.cinematic.model import CinematicModel
 from GaussianMRILib.cinematic.picture import render_picture
-from GaussianMRILib.cinematic.presets import default_look
 from GaussianMRILib.cinematic.splats import SH_C0, Splats
 from GaussianMRILib.cinematic.tracer import PathTracer
 from GaussianMRILib.cli import main
@@ -31,7 +31,7 @@ DENSE = plain(0.9, (0.9, 0.5, 0.2))
 
 def finish(live: LivePicture, most: int = 10_000) -> np.ndarray:
     for _ in range(most):
-        live.refine(0.01)
+        live.refine(patience=0.01)
         if live.finished and live.ready:
             picture = live.picture()
             assert picture is not None
@@ -62,7 +62,7 @@ def test_the_finished_picture_is_the_path_tracer_s() -> None:
 
 def test_bands_of_rows_see_what_the_whole_picture_sees() -> None:
     tracer = PathTracer(blob() + 0.2, affine(shape=(20, 24, 28)), DENSE)
-    camera = tracer.camera(30, 20, (40, 48))
+    camera = tracer.camera(azimuth=30, elevation=20, size=(40, 48))
     sums = tracer.blank(camera)
     for low in range(0, 48, 16):
         tracer.add_samples(sums, camera, (), first=0, count=48, rows=(low, low + 16))
@@ -75,7 +75,7 @@ def test_bands_of_rows_see_what_the_whole_picture_sees() -> None:
         assert np.abs(ours - expected)[inside].mean() < 0.02 * expected[inside].mean()
     # A band that repeated the first one's numbers would have its noise.
     flat = PathTracer(np.ones((8, 8, 8)), np.diag([4.0, 4.0, 4.0, 1.0]), plain(0.9, (0.5, 0.5, 0.5)))
-    view = flat.camera(0, 0, (16, 32), zoom=6.0)
+    view = flat.camera(azimuth=0, elevation=0, size=(16, 32), zoom=6.0)
     two = flat.blank(view)
     for low in (0, 16):
         flat.add_samples(two, view, (), first=0, count=1, rows=(low, low + 16))
@@ -92,7 +92,7 @@ def test_a_movement_ends_the_refinement_and_starts_it_anew() -> None:
     second = finish(live)
     assert live.done == 16 and np.abs(second - first).mean() > 0.01
     version = live.version
-    assert not live.refine(0.01) and live.version == version  # there is nothing left to do
+    assert not live.refine(patience=0.01) and live.version == version  # there is nothing left to do
 
 
 def test_a_band_that_was_under_way_is_not_shown_for_another_view() -> None:
@@ -119,7 +119,7 @@ def test_the_refined_picture_fades_in(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = []
     version = live.version
     while not live.finished:
-        live.refine(0.01)
+        live.refine(patience=0.01)
         if live.version != version:
             version = live.version
             picture = live.picture()
@@ -152,7 +152,7 @@ def test_a_large_volume_is_shown_at_once_and_whole_later(monkeypatch: pytest.Mon
     spacing = np.linalg.norm(live._tracer._volume.ijk_to_ras[:3, :3], axis=0)
     assert spacing.max() / spacing.min() < 1.6
     whole = PathTracer(values, matrix, DENSE)
-    camera = whole.camera(30, 10, 48)
+    camera = whole.camera(azimuth=30, elevation=10, size=48)
     coarse = live.look(camera)
     finish(live)
     assert live.ready and live._tracer._volume.values.shape == values.shape
@@ -195,7 +195,7 @@ def test_splats_move_and_paths_rest() -> None:
     rest = finish(live)
     assert rest[20, 20, 0] > rest[20, 20, 2]  # the volume's own colour
     across = ClipPlane.from_point(live.centre, (1, 0, 0)), ClipPlane.from_point(live.centre, (0, 0, 1))
-    assert live.look(camera, across)[..., 2].max() < 0.9  # two planes: no splats
+    assert live.look(camera, clips=across)[..., 2].max() < 0.9  # two planes: no splats
 
 
 def test_a_model_of_another_place_is_refused() -> None:
@@ -208,13 +208,13 @@ def test_planes_that_leave_nothing_are_known() -> None:
     camera = live.camera(size=40)
     live.look(camera)
     assert not live.nothing
-    live.look(camera, [ClipPlane.from_point(live.centre - 100, (0, 0, 1))])
+    live.look(camera, clips=[ClipPlane.from_point(live.centre - 100, (0, 0, 1))])
     assert live.nothing
 
 
 def test_the_blur_keeps_light_and_takes_noise() -> None:
     tracer = PathTracer(np.ones((12, 12, 12)), np.diag([4.0, 4.0, 4.0, 1.0]), plain(0.9, (0.5, 0.5, 0.5)))
-    camera = tracer.camera(0, 0, 64, zoom=4.0)
+    camera = tracer.camera(azimuth=0, elevation=0, size=64, zoom=4.0)
     noisy = tracer.render(camera, samples=2)
     clean = tracer.render(camera, samples=256)
     smooth = blurred(noisy)
@@ -231,11 +231,16 @@ def test_one_call_makes_what_the_tracer_does() -> None:
     values, matrix = blob() + 0.2, affine(shape=(20, 24, 28))
     cut = ClipPlane.from_point((5, -3, 8), (1, 0, 0))
     found = render_picture(
-        values, matrix, DENSE, [cut], size=40, samples=8, azimuth=10, elevation=5, zoom=1.5, denoised=False,
+        values, matrix, look=DENSE, clips=[cut], size=40, samples=8, azimuth=10, elevation=5, zoom=1.5, denoised=False,
         background=(0, 0, 1),
     )  # fmt: skip
     tracer = PathTracer(values, matrix, DENSE)
-    expected = tracer.render(tracer.camera(10, 5, 40, zoom=1.5), [cut], 8, background=(0, 0, 1))
+    expected = tracer.render(
+        tracer.camera(azimuth=10, elevation=5, size=40, zoom=1.5),
+        clips=[cut],
+        samples=8,
+        background=(0, 0, 1),
+    )
     np.testing.assert_allclose(found.image, expected.image, atol=1e-6)
     assert found.samples == 8
 
@@ -276,7 +281,7 @@ def live_camera():  # type: ignore[no-untyped-def]
 )
 def test_volumes_without_a_picture_are_refused(values: np.ndarray, words: str) -> None:
     with pytest.raises(GaussianMRIError, match=words):
-        render_picture(values, np.eye(4), DENSE)
+        render_picture(values, np.eye(4), look=DENSE)
     with pytest.raises(GaussianMRIError, match=words):
         LivePicture(values, np.eye(4), DENSE)
 
@@ -285,14 +290,14 @@ def test_planes_and_regions_that_leave_nothing_are_refused() -> None:
     values, matrix = blob() + 0.2, affine(shape=(20, 24, 28))
     beyond = ClipPlane(np.array([0.0, 0, 1]), -500.0)
     with pytest.raises(GaussianMRIError, match="leaves nothing of the volume"):
-        render_picture(values, matrix, DENSE, [beyond], size=16, samples=1)
+        render_picture(values, matrix, look=DENSE, clips=[beyond], size=16, samples=1)
     apart = [ClipPlane(np.array([0.0, 0, 1]), 0.0), ClipPlane(np.array([0.0, 0, -1]), -16.0)]  # below 0, above 16
     with pytest.raises(GaussianMRIError, match="planes leave nothing"):
-        render_picture(values, matrix, DENSE, apart, size=16, samples=1)
+        render_picture(values, matrix, look=DENSE, clips=apart, size=16, samples=1)
     with pytest.raises(GaussianMRIError, match="outside"):
-        render_picture(values, matrix, DENSE, roi=((500, 500, 500), (510, 510, 510)), size=16, samples=1)
+        render_picture(values, matrix, look=DENSE, roi=((500, 500, 500), (510, 510, 510)), size=16, samples=1)
     with pytest.raises(GaussianMRIError, match="At most"):
-        render_picture(values, matrix, DENSE, [ClipPlane(np.array([0.0, 0, 1]), 8.0)] * 11, size=16, samples=1)
+        render_picture(values, matrix, look=DENSE, clips=[ClipPlane(np.array([0.0, 0, 1]), 8.0)] * 11, size=16, samples=1)
 
 
 def test_the_look_follows_the_modality() -> None:
@@ -364,10 +369,10 @@ def test_bad_input_is_a_sentence_and_writes_nothing(file: Path, tmp_path: Path) 
     sitk.WriteImage(sitk.GetImageFromArray(np.full((6, 6, 6), 300, np.int16)), str(flat))
     for arguments, words in (
         ((colour,), "3 values in each voxel"),
-        ((flat, "--preset", "CT bone"), "one value only"),
+        ((flat, "--look", "CT bone"), "one value only"),
         ((file, "--clip", 0, 0, 1, -500), "leaves nothing"),
         ((file, "--roi", 900, 910, 0, 10, 0, 10), "outside"),
-        ((file, "--preset", "nobody's"), "no preset"),
+        ((file, "--look", "nobody's"), "no look"),
         ((tmp_path / "none.nii.gz",), "none.nii.gz"),
     ):
         done = run(*arguments, "-o", output, *SMALL)

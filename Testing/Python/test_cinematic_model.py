@@ -42,7 +42,7 @@ def model(
         network = Adjustment(torch.from_numpy(CENTER), RADIUS, AdjustmentShape(2, 16, 3, 2))
         for head in network.heads.values():
             torch.nn.init.normal_(head[-1].weight, std=0.02)
-    return CinematicModel(splats, CENTER, RADIUS, visibility, offsets, network)
+    return CinematicModel(splats, CENTER, RADIUS, visibility=visibility, offsets=offsets, adjustment=network)
 
 
 def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -120,11 +120,11 @@ def test_a_plane_beyond_the_model_changes_nothing_and_one_before_it_removes_all(
 def test_a_model_refuses_what_does_not_fit() -> None:
     splats = random_ball(5, 0)
     with pytest.raises(GaussianMRIError, match="no visibility 'soft'"):
-        CinematicModel(splats, CENTER, RADIUS, "soft")
+        CinematicModel(splats, CENTER, RADIUS, visibility="soft")
     with pytest.raises(GaussianMRIError, match="if, and only if"):
-        CinematicModel(splats, CENTER, RADIUS, "learned")
+        CinematicModel(splats, CENTER, RADIUS, visibility="learned")
     with pytest.raises(GaussianMRIError, match="as many learned offsets"):
-        CinematicModel(splats, CENTER, RADIUS, "learned", torch.zeros(4))
+        CinematicModel(splats, CENTER, RADIUS, visibility="learned", offsets=torch.zeros(4))
 
 
 def test_quaternions_of_rotations() -> None:

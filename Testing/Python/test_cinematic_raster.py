@@ -81,7 +81,7 @@ def test_one_splat_by_hand() -> None:
     """A sphere of 2 mm, opacity 1/2, 100 mm before a camera of 100 pixels per unit: sigma^2 = 4.3 square pixels."""
     pose = np.eye(4)
     pose[2, 3] = 100
-    camera = Camera(pose, 100, 100, 8.5, 8.5, 17, 17)
+    camera = Camera(pose, fx=100, fy=100, cx=8.5, cy=8.5, width=17, height=17)
     image, alpha, depth = rasterise(one_splat(), camera, background=(0.0, 1.0, 0.5))
     assert alpha[8, 8].item() == pytest.approx(0.5)
     assert alpha[8, 11].item() == pytest.approx(0.5 * math.exp(-9 / (2 * 4.3)), rel=1e-5)

@@ -14,8 +14,8 @@ from trace_scenes import affine, plain
 from GaussianMRILib.cinematic import worker
 from GaussianMRILib.cinematic.clip import ClipPlane
 from GaussianMRILib.cinematic.dataset import POINTS, DatasetOptions, make_dataset
+from GaussianMRILib.cinematic.looks import looks
 from GaussianMRILib.cinematic.options import TrainOptions
-from GaussianMRILib.cinematic.presets import presets
 from GaussianMRILib.cinematic.start import sample_points
 from GaussianMRILib.cinematic.tracer import PathTracer
 from GaussianMRILib.cinematic.train import Trainer
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("needs_kernels")
 SHAPE = (40, 44, 48)
 MATRIX = affine(shape=SHAPE)
 RED, BLUE = (0.9, 0.2, 0.1), (0.1, 0.2, 0.9)
-PRESET = dataclasses.replace(
+LOOK = dataclasses.replace(
     plain(),
     transfer=TransferFunction(
         [[100, *RED], [200, *RED], [201, *BLUE], [300, *BLUE]], [[50, 0], [100, 0.95]], unit_distance=1.0
@@ -45,7 +45,7 @@ def shell() -> np.ndarray:
 
 def test_points_lie_in_what_is_shown_and_have_its_colour() -> None:
     volume = shell()
-    tracer = PathTracer(volume, MATRIX, PRESET)
+    tracer = PathTracer(volume, MATRIX, LOOK)
     cloud = sample_points(tracer, 4000, seed=1)
     ijk = transform_points(np.linalg.inv(MATRIX), cloud["points"])
     away = np.linalg.norm(ijk - (np.array(SHAPE[::-1]) - 1) / 2, axis=1)
@@ -57,16 +57,16 @@ def test_points_lie_in_what_is_shown_and_have_its_colour() -> None:
     again = sample_points(tracer, 4000, seed=1)
     assert np.array_equal(cloud["points"], again["points"])
     low = np.array([-100.0, -100, 0]) + tracer.centre * [1, 1, 1]
-    half = sample_points(PathTracer(volume, MATRIX, PRESET, roi=(low, tracer.centre + 100)), 500)
+    half = sample_points(PathTracer(volume, MATRIX, LOOK, roi=(low, tracer.centre + 100)), 500)
     assert half["points"][:, 2].min() > tracer.centre[2] - 2
 
 
 def test_a_cut_shows_the_inside_before_any_picture_has_shown_it(tmp_path: Path) -> None:
     options = DatasetOptions(train=2, test=1, size=32, samples=2, test_samples=2)
-    made = make_dataset(tmp_path / "set", shell(), MATRIX, PRESET, options)
-    quick = TrainOptions.preset("quick").scaled(3000, 10)
-    trainer = Trainer(made, quick)
-    tracer = PathTracer(shell(), MATRIX, PRESET)
+    made = make_dataset(tmp_path / "set", shell(), MATRIX, look=LOOK, options=options)
+    quick = TrainOptions.of_quality("quick").scaled(splats=3000, iterations=10)
+    trainer = Trainer(made, options=quick)
+    tracer = PathTracer(shell(), MATRIX, LOOK)
     camera = tracer.camera(azimuth=0, size=48)
     image = trainer.model.render(camera, ClipPlane.from_point(tracer.centre, (0, 1, 0))).image.numpy()
     assert image[24, 24, 2] > 2 * image[24, 24, 0]  # blue in the middle
@@ -81,15 +81,15 @@ def test_a_cut_shows_the_inside_before_any_picture_has_shown_it(tmp_path: Path) 
 
 def test_a_data_set_without_points_says_what_to_do(tmp_path: Path) -> None:
     options = DatasetOptions(train=2, test=1, size=32, samples=2, test_samples=2)
-    made = make_dataset(tmp_path / "set", shell(), MATRIX, PRESET, options)
+    made = make_dataset(tmp_path / "set", shell(), MATRIX, look=LOOK, options=options)
     points = made.folder / POINTS
     points.write_bytes(points.read_bytes()[:1000])
     with pytest.raises(GaussianMRIError, match=r"points.npz is not a file of points.*same settings"):
-        Trainer(made, TrainOptions.preset("quick").scaled(100, 10))
+        Trainer(made, options=TrainOptions.of_quality("quick").scaled(splats=100, iterations=10))
     points.unlink()
-    made = make_dataset(tmp_path / "set", shell(), MATRIX, PRESET, options)
+    made = make_dataset(tmp_path / "set", shell(), MATRIX, look=LOOK, options=options)
     with pytest.raises(GaussianMRIError, match="points for 300000 splats"):
-        Trainer(made, TrainOptions.preset("quick").scaled(300_000, 10))
+        Trainer(made, options=TrainOptions.of_quality("quick").scaled(splats=300_000, iterations=10))
     with pytest.raises(GaussianMRIError, match="no start 'middle'"):
         TrainOptions(start="middle")
 
@@ -100,7 +100,7 @@ def test_a_job_for_a_device_that_is_not_there_makes_no_pictures(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     np.savez(tmp_path / "volume.npz", pixels=shell(), ijk_to_ras=np.eye(4))
     job = {
-        "volume": str(tmp_path / "volume.npz"), "preset": next(iter(presets().values())).to_dict(),
+        "volume": str(tmp_path / "volume.npz"), "look": next(iter(looks().values())).to_dict(),
         "folder": str(tmp_path / "set"), "model": str(tmp_path / "model.ply"), "device": "cuda",
     }  # fmt: skip
     (tmp_path / "job.json").write_text(json.dumps(job), encoding="utf-8")

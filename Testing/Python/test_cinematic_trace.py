@@ -12,7 +12,7 @@ from trace_scenes import BLACK, WHITE, BruteForce, affine, blob, plain
 
 from GaussianMRILib.cinematic.camera import Camera
 from GaussianMRILib.cinematic.clip import ClipPlane
-from GaussianMRILib.cinematic.presets import Light
+from GaussianMRILib.cinematic.looks import Light
 from GaussianMRILib.cinematic.tracer import PathTracer, srgb_to_linear, tone_map
 from GaussianMRILib.errors import GaussianMRIError
 from GaussianMRILib.native.paths.arguments import CELL
@@ -34,7 +34,7 @@ def test_white_furnace(changes: dict) -> None:
     volume = random_volume(1)
     tracer = PathTracer(volume, affine(shape=volume.shape), plain(0.3, scatterings=4000, **changes))
     clip = ClipPlane.from_point(tracer.centre, (0.3, 0.9, -0.2))
-    render = tracer.render(tracer.camera(20, 30, size=24), [clip], samples=200)
+    render = tracer.render(tracer.camera(azimuth=20, elevation=30, size=24), clips=[clip], samples=200)
     inside = render.alpha > 0.2
     assert inside.sum() > 60
     assert abs(render.radiance[inside].mean() - 1) < 0.01
@@ -60,8 +60,8 @@ LIGHTS = (
 def test_single_scattering_equals_quadrature(changes: dict, clipped: bool) -> None:
     volume = blob()
     matrix = affine((1.1, 0.9, 1.3), volume.shape)
-    preset = plain(0.3, (0.9, 0.6, 0.3), scatterings=1, **changes)
-    tracer = PathTracer(volume, matrix, preset)
+    look = plain(0.3, (0.9, 0.6, 0.3), scatterings=1, **changes)
+    tracer = PathTracer(volume, matrix, look)
     # A narrow view, so that a pixel is all but a ray; the cut is behind what the camera sees, but shadows pass it.
     camera = Camera.look_at(
         tracer.centre + np.array([30.0, 380.0, 60.0]),
@@ -70,8 +70,8 @@ def test_single_scattering_equals_quadrature(changes: dict, clipped: bool) -> No
         size=3,
     )
     clips = [ClipPlane.from_point(tracer.centre, (0.2, -0.95, 0.1))] if clipped else []
-    render = tracer.render(camera, clips, samples=40_000, seed=3)
-    truth = BruteForce(volume, matrix, preset, tracer)
+    render = tracer.render(camera, clips=clips, samples=40_000, seed=3)
+    truth = BruteForce(volume, matrix, look, tracer)
     for row, column in ((0, 0), (1, 1), (2, 0)):
         expected = truth.pixel(camera, row, column, clips)
         found = np.append(render.radiance[row, column] * render.alpha[row, column], render.alpha[row, column])
@@ -89,7 +89,7 @@ def test_opacity_of_a_slab() -> None:
     normal = matrix[:3, 1]
     camera = Camera.look_at(tracer.centre + normal * 900, tracer.centre, fov_degrees=0.2, size=8)
     whole = tracer.render(camera, samples=4000).alpha.mean()
-    half = tracer.render(camera, [ClipPlane.from_point(tracer.centre, normal)], samples=4000).alpha.mean()
+    half = tracer.render(camera, clips=[ClipPlane.from_point(tracer.centre, normal)], samples=4000).alpha.mean()
     assert abs(whole - (1 - 0.95**19)) < 0.004 and abs(half - (1 - 0.95**9.5)) < 0.004
 
 
@@ -100,16 +100,16 @@ def test_a_cut_face_has_its_voxels_colour(scatterings: int) -> None:
     volume = np.zeros((24, 24, 24), dtype=np.float32)
     volume[:, :, :12], volume[:, :, 12:] = 0.2, 1.0
     matrix = np.diag([1.0, 1.0, 1.0, 1.0])
-    preset = plain(0.99, scatterings=scatterings)
+    look = plain(0.99, scatterings=scatterings)
     transfer = dataclasses.replace(
-        preset.transfer,
+        look.transfer,
         colour=[[0.2, *colours[0]], [0.6, *colours[0]], [0.60001, *colours[1]], [1, *colours[1]]],
         opacity=[[0, 0.99], [1, 0.99]],
     )
-    tracer = PathTracer(volume, matrix, dataclasses.replace(preset, transfer=transfer))
+    tracer = PathTracer(volume, matrix, dataclasses.replace(look, transfer=transfer))
     plane = ClipPlane.from_point((0, 12.3, 0), (0.1, 1, -0.1))
     camera = Camera.look_at((11.5, 300, 11.5), (11.5, 12, 11.5), fov_degrees=3, size=16)
-    render = tracer.render(camera, [plane], samples=400)
+    render = tracer.render(camera, clips=[plane], samples=400)
     own = srgb_to_linear(colours)
     rows = slice(4, 12)
     # From the front, the patient's left (large index here) is at the left of the image.
@@ -129,22 +129,22 @@ def test_gradient_opacity() -> None:
     """With gradients below a threshold transparent, a cube is a shell; without, it is solid."""
     volume = np.zeros((30, 30, 30), dtype=np.float32)
     volume[6:24, 6:24, 6:24] = 1.0
-    preset = plain(0.5)
-    shell = dataclasses.replace(preset.transfer, gradient_opacity=[[0.2, 0], [0.4, 1]])
+    look = plain(0.5)
+    shell = dataclasses.replace(look.transfer, gradient_opacity=[[0.2, 0], [0.4, 1]])
     camera_of = lambda tracer: Camera.look_at((14.5, 800, 14.5), (14.5, 0, 14.5), fov_degrees=0.3, size=6)  # noqa: E731
     cut = ClipPlane((0, 1, 0), 15.0)
     alphas = []
-    for transfer in (preset.transfer, shell):
-        tracer = PathTracer(volume, np.eye(4), dataclasses.replace(preset, transfer=transfer))
-        alphas.append(tracer.render(camera_of(tracer), [cut], samples=2000).alpha.mean())
+    for transfer in (look.transfer, shell):
+        tracer = PathTracer(volume, np.eye(4), dataclasses.replace(look, transfer=transfer))
+        alphas.append(tracer.render(camera_of(tracer), clips=[cut], samples=2000).alpha.mean())
     # The cut is in the middle of the cube, where nothing changes: only the far wall (2 voxels of 0.5) is left.
     assert alphas[0] > 0.98 and 0.2 < alphas[1] < 0.9
 
 
 def test_majorants_bound_the_extinction() -> None:
     volume = random_volume(5, (19, 33, 26))
-    preset = plain(0.4)
-    tracer = PathTracer(volume, affine(shape=volume.shape), preset)
+    look = plain(0.4)
+    tracer = PathTracer(volume, affine(shape=volume.shape), look)
     v = tracer._volume
     from scipy.ndimage import map_coordinates
 
@@ -165,7 +165,7 @@ def test_empty_cells_are_skipped_without_loss() -> None:
     tracer = PathTracer(volume, np.eye(4), plain(0.5))
     cells = tracer._volume
     assert int(cells.skips.max()) >= 5 and torch.equal(cells.skips == 0, cells.majorants > 0)
-    camera = tracer.camera(25, 35, size=40)
+    camera = tracer.camera(azimuth=25, elevation=35, size=40)
     quick = tracer.render(camera, samples=64)
     cells.skips.clamp_(max=1)
     slow = tracer.render(camera, samples=64)
@@ -174,9 +174,9 @@ def test_empty_cells_are_skipped_without_loss() -> None:
 
 def test_same_seed_same_image(threads) -> None:
     volume = blob()
-    preset = plain(0.5, (0.8, 0.5, 0.4), surface=0.1, reflectance=0.1, lights=LIGHTS)
-    tracer = PathTracer(volume, affine(shape=volume.shape), preset)
-    camera = tracer.camera(10, 20, size=(37, 21))
+    look = plain(0.5, (0.8, 0.5, 0.4), surface=0.1, reflectance=0.1, lights=LIGHTS)
+    tracer = PathTracer(volume, affine(shape=volume.shape), look)
+    camera = tracer.camera(azimuth=10, elevation=20, size=(37, 21))
     images = []
     for count in (1, 2, 5):
         threads(count)
@@ -207,7 +207,7 @@ def test_kernels_equal_the_reference(gradients: object, seed: int) -> None:
     from GaussianMRILib.native.paths.arguments import SUMS, TraceScene
 
     volume = blob()
-    preset = plain(
+    look = plain(
         0.6,
         (0.9, 0.6, 0.4),
         surface=0.1,
@@ -217,11 +217,11 @@ def test_kernels_equal_the_reference(gradients: object, seed: int) -> None:
         lights=LIGHTS,
         scatterings=5,
     )
-    transfer = dataclasses.replace(preset.transfer, gradient_opacity=gradients)
-    preset = dataclasses.replace(preset, transfer=transfer, zenith=(0.3, 0.4, 0.6), nadir=(0.2, 0.1, 0.1))
-    tracer = PathTracer(volume, affine((1.1, 0.9, 1.3), volume.shape), preset)
+    transfer = dataclasses.replace(look.transfer, gradient_opacity=gradients)
+    look = dataclasses.replace(look, transfer=transfer, zenith=(0.3, 0.4, 0.6), nadir=(0.2, 0.1, 0.1))
+    tracer = PathTracer(volume, affine((1.1, 0.9, 1.3), volume.shape), look)
     clip = ClipPlane.from_point(tracer.centre + np.array([0, 3, 0]), (0.4, 1, 0.2))
-    scene = tracer._volume.scene(tracer.camera(25, 15, size=80), [clip], tracer.preset)
+    scene = tracer._volume.scene(tracer.camera(azimuth=25, elevation=15, size=80), [clip], tracer.look)
     ours, theirs = torch.zeros(80, 80, SUMS), torch.zeros(80, 80, SUMS)
     torch.ops.gaussianmri.trace_(ours, scene, *tracer._volume.tensors(), seed, 0, 500)
     reference.trace_(theirs, TraceScene(scene, *tracer._volume.tensors(), seed, 0, 16))
@@ -259,7 +259,7 @@ def test_cancel_and_progress() -> None:
 def test_a_plane_that_removes_everything_leaves_the_background() -> None:
     tracer = PathTracer(blob(), affine(shape=(20, 24, 28)), plain())
     away = ClipPlane.from_point(tracer.centre + np.array([0, 0, -500]), (0, 0, 1))
-    render = tracer.render(tracer.camera(size=8), [away], samples=4, background=(0.1, 0.2, 0.3))
+    render = tracer.render(tracer.camera(size=8), clips=[away], samples=4, background=(0.1, 0.2, 0.3))
     assert render.alpha.max() == 0 and np.allclose(render.image, (0.1, 0.2, 0.3))
     assert render.depth.max() == 0 and np.allclose(render.over((0.5, 0, 0)), (0.6, 0.2, 0.3))
 
@@ -284,7 +284,7 @@ def test_region_of_interest() -> None:
     ],
 )
 def test_bad_volumes(change: dict, words: str) -> None:
-    values = {"volume": blob(), "ijk_to_ras": affine(shape=(20, 24, 28)), "preset": plain(), **change}
+    values = {"volume": blob(), "ijk_to_ras": affine(shape=(20, 24, 28)), "look": plain(), **change}
     with pytest.raises(GaussianMRIError, match=words):
         PathTracer(**values)
 
@@ -295,7 +295,7 @@ def test_bad_renders() -> None:
     with pytest.raises(GaussianMRIError, match="at least one sample"):
         tracer.render(camera, samples=0)
     with pytest.raises(GaussianMRIError, match="At most"):
-        tracer.render(camera, [ClipPlane((0, 0, 1), 0.0)] * 11)
+        tracer.render(camera, clips=[ClipPlane((0, 0, 1), 0.0)] * 11)
 
 
 def test_missing_values_are_the_smallest() -> None:

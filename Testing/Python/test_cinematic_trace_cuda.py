@@ -11,7 +11,7 @@ from cuda_support import scalar_against_emulation
 from trace_scenes import affine, blob, plain
 
 from GaussianMRILib.cinematic.clip import ClipPlane
-from GaussianMRILib.cinematic.presets import Light
+from GaussianMRILib.cinematic.looks import Light
 from GaussianMRILib.cinematic.tracer import PathTracer
 from GaussianMRILib.native.paths import operators  # noqa: F401  registers them
 from GaussianMRILib.native.paths.arguments import SCENE, SUMS, TraceScene
@@ -21,13 +21,13 @@ from GaussianMRILib.native.support.backend import kernels
 
 def arguments(tracer: PathTracer, size: tuple[int, int], clip: ClipPlane) -> tuple[torch.Tensor, ...]:
     volume = tracer._volume
-    return (volume.scene(tracer.camera(25, 15, size=size), [clip], tracer.preset), *volume.tensors())
+    return (volume.scene(tracer.camera(azimuth=25, elevation=15, size=size), [clip], tracer.look), *volume.tensors())
 
 
 def shiny(gradient_opacity: object = ()) -> PathTracer:
     import dataclasses
 
-    preset = plain(
+    look = plain(
         0.6,
         (0.9, 0.5, 0.3),
         surface=0.1,
@@ -35,9 +35,9 @@ def shiny(gradient_opacity: object = ()) -> PathTracer:
         anisotropy=0.3,
         lights=(Light(30, 40), Light(-90, 0)),
     )
-    transfer = dataclasses.replace(preset.transfer, gradient_opacity=gradient_opacity)
+    transfer = dataclasses.replace(look.transfer, gradient_opacity=gradient_opacity)
     volume = blob()
-    return PathTracer(volume, affine(shape=volume.shape), dataclasses.replace(preset, transfer=transfer))
+    return PathTracer(volume, affine(shape=volume.shape), dataclasses.replace(look, transfer=transfer))
 
 
 @pytest.mark.parametrize("gradients", [(), [[0, 0.2], [0.1, 1]]], ids=["plain", "gradients"])
@@ -60,7 +60,7 @@ def test_emulated_kernel_equals_the_processors(gradients: object) -> None:
 def gpu(needs_kernels: None) -> Callable[[PathTracer], PathTracer]:
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA GPU")
-    return lambda tracer: PathTracer(blob(), affine(shape=(20, 24, 28)), tracer.preset, device="cuda")
+    return lambda tracer: PathTracer(blob(), affine(shape=(20, 24, 28)), tracer.look, device="cuda")
 
 
 @pytest.mark.gpu
@@ -68,8 +68,8 @@ def test_gpu_equals_the_processor(gpu: Callable[[PathTracer], PathTracer]) -> No
     tracer = shiny()
     other = gpu(tracer)
     clip = ClipPlane.from_point(tracer.centre, (0.3, 1, 0.2))
-    camera = tracer.camera(25, 15, size=(130, 90))
-    ours, theirs, again = (t.render(camera, [clip], samples=256, seed=4) for t in (tracer, other, other))
+    camera = tracer.camera(azimuth=25, elevation=15, size=(130, 90))
+    ours, theirs, again = (t.render(camera, clips=[clip], samples=256, seed=4) for t in (tracer, other, other))
     assert np.array_equal(theirs.image, again.image)
     inside = ours.alpha > 0.9
     assert inside.sum() > 500

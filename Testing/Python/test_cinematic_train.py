@@ -18,20 +18,20 @@ from GaussianMRILib.cinematic.checkpoint import read_checkpoint, write_checkpoin
 from GaussianMRILib.cinematic.clip import ClipPlane
 from GaussianMRILib.cinematic.dataset import CinematicDataset
 from GaussianMRILib.cinematic.evaluate import HEADER, ColourLpips, evaluate_model
-from GaussianMRILib.cinematic.options import METHODS, TrainOptions
+from GaussianMRILib.cinematic.options import CLIPPINGS, TrainOptions
 from GaussianMRILib.cinematic.start import random_splats
 from GaussianMRILib.cinematic.train import Trainer, channel_ssim, photometric_loss, train_model
 from GaussianMRILib.metrics import Lpips, ssim
 from GaussianMRILib.native.planes import reference
 
-QUICK = TrainOptions.preset("quick", ssim_weight=0.2, degree=1, width=16, depth=2)
+QUICK = TrainOptions.of_quality("quick", ssim_weight=0.2, degree=1, width=16, depth=2)
 
 
 def options(
     method: str = "analytic", densify: str = "mcmc", iterations: int = 40, splats: int = 60
 ) -> TrainOptions:
     small = dataclasses.replace(QUICK, method=method, densify=densify, start="random").scaled(
-        splats, iterations
+        splats=splats, iterations=iterations
     )
     return dataclasses.replace(small, densify_from=0, densify_until=iterations, opacity_reset=iterations + 1)
 
@@ -41,9 +41,9 @@ def data_set(tmp_path_factory: pytest.TempPathFactory) -> CinematicDataset:
     return ball_data_set(tmp_path_factory.mktemp("ball") / "set", train=12, test=3, size=24)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", CLIPPINGS)
 def test_every_method_learns(data_set: CinematicDataset, method: str) -> None:
-    trainer = Trainer(data_set, options(method, iterations=150, splats=150))
+    trainer = Trainer(data_set, options=options(method, iterations=150, splats=150))
     before = evaluate_model(trainer.model, data_set.test)
     reports = list(trainer)
     after = evaluate_model(trainer.model, data_set.test)
@@ -51,7 +51,7 @@ def test_every_method_learns(data_set: CinematicDataset, method: str) -> None:
     assert np.mean(after.psnr) > 15
     assert reports[-1].iteration == 150 and reports[-1].fraction == 1
     assert reports[-1].loss < 0.7 * reports[0].loss
-    visibility, adjust = METHODS[method]
+    visibility, adjust = CLIPPINGS[method]
     model = trainer.model
     assert model.visibility == visibility and (model.adjustment is not None) == adjust
     assert model.facts["method"] == method and model.facts["iterations"] == 150
@@ -71,11 +71,11 @@ def test_a_stopped_training_goes_on_bit_for_bit(
     o = dataclasses.replace(
         options(method, densify, iterations=260), densify_from=90, first_step=130, second_step=130
     )
-    whole = train_model(data_set, o)
+    whole = train_model(data_set, options=o)
     path = tmp_path / "ball.ckpt"
-    first = train_model(data_set, o, path, progress=lambda report: report.iteration < 150)
+    first = train_model(data_set, options=o, checkpoint=path, progress=lambda report: report.iteration < 150)
     assert first.facts["iterations"] == 150 and path.is_file()
-    trainer = Trainer(data_set, o, path)
+    trainer = Trainer(data_set, options=o, checkpoint=path)
     assert trainer.iteration == 150
     for _ in trainer:
         pass
@@ -86,9 +86,9 @@ def test_a_stopped_training_goes_on_bit_for_bit(
     if whole.adjustment is not None:
         other = again.adjustment.state_dict()
         assert all(torch.equal(v, other[k]) for k, v in whole.adjustment.state_dict().items())
-    assert Trainer(data_set, o, path).iteration == 260  # the end is saved as well
+    assert Trainer(data_set, options=o, checkpoint=path).iteration == 260  # the end is saved as well
     longer = dataclasses.replace(o, second_step=150)
-    assert train_model(data_set, longer, path).facts["iterations"] == 280
+    assert train_model(data_set, options=longer, checkpoint=path).facts["iterations"] == 280
 
 
 def test_a_killed_training_loses_what_came_after_its_last_checkpoint(
@@ -96,22 +96,22 @@ def test_a_killed_training_loses_what_came_after_its_last_checkpoint(
 ) -> None:
     monkeypatch.setattr(Trainer, "SAVE", -1.0)  # at every report
     path, o = tmp_path / "ball.ckpt", options(iterations=40)
-    trainer = Trainer(data_set, o, path)
+    trainer = Trainer(data_set, options=o, checkpoint=path)
     next(iter(trainer))
     for _ in range(7):
         trainer._iterate()
-    again = Trainer(data_set, o, path)
+    again = Trainer(data_set, options=o, checkpoint=path)
     assert trainer.iteration == 17 and again.iteration == 10
     for _ in again:
         pass
-    assert torch.equal(again.model.splats.means, train_model(data_set, o).splats.means)
+    assert torch.equal(again.model.splats.means, train_model(data_set, options=o).splats.means)
 
 
 def test_a_full_disk_leaves_the_checkpoint_before(
     data_set: CinematicDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "ball.ckpt"
-    train_model(data_set, options(iterations=10), path)
+    train_model(data_set, options=options(iterations=10), checkpoint=path)
     whole = path.read_bytes()
 
     def full(_state: object, file: IO[bytes]) -> None:
@@ -120,23 +120,23 @@ def test_a_full_disk_leaves_the_checkpoint_before(
 
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(GaussianMRIError, match=r"ball\.ckpt cannot be written.*write failed.*free space"):
-        Trainer(data_set, options(iterations=10), path).save()
+        Trainer(data_set, options=options(iterations=10), checkpoint=path).save()
     assert path.read_bytes() == whole and list(tmp_path.iterdir()) == [path]
 
 
 def test_a_checkpoint_of_something_else_is_refused(data_set: CinematicDataset, tmp_path: Path) -> None:
     path = tmp_path / "ball.ckpt"
-    train_model(data_set, options(iterations=10), path)
+    train_model(data_set, options=options(iterations=10), checkpoint=path)
     with pytest.raises(GaussianMRIError, match=r"other options \(method\)"):
-        Trainer(data_set, dataclasses.replace(options(iterations=10), method="lt"), path)
+        Trainer(data_set, options=dataclasses.replace(options(iterations=10), method="lt"), checkpoint=path)
     other = ball_data_set(tmp_path / "other", train=4, test=1, size=16)
     with pytest.raises(GaussianMRIError, match="belongs to another data set"):
-        Trainer(other, options(iterations=10), path)
+        Trainer(other, options=options(iterations=10), checkpoint=path)
     whole = path.read_bytes()
     for part in (0, 100, len(whole) // 2, len(whole) - 30):
         path.write_bytes(whole[:part])
         with pytest.raises(GaussianMRIError, match="truncated"):
-            Trainer(data_set, options(iterations=10), path)
+            Trainer(data_set, options=options(iterations=10), checkpoint=path)
     torch.save({"a": 1}, path)
     with pytest.raises(GaussianMRIError, match="another kind of file"):
         read_checkpoint(path)
@@ -167,7 +167,7 @@ def test_training_stops_when_nothing_is_gained(data_set: CinematicDataset) -> No
     o = dataclasses.replace(
         options(iterations=60), patience=2, check_every=5, first_step=10, second_step=1000
     )
-    trainer = Trainer(data_set, o)
+    trainer = Trainer(data_set, options=o)
     trainer.growing.optimiser.step = lambda: None  # nothing can be gained
     trainer._control = None
     reports = list(trainer)
@@ -189,14 +189,14 @@ def test_frames_without_anything_and_without_a_plane_are_frames(
     )
     whole = dataclasses.replace(frame, plane=None)
     odd = dataclasses.replace(data_set, frames=(nothing, whole))
-    model = train_model(odd, options(method, densify, iterations=12))
+    model = train_model(odd, options=options(method, densify, iterations=12))
     assert all(bool(torch.isfinite(value).all()) for value in model.splats.tensors().values())
     assert float(model.render(nothing.camera, nothing.plane).image.max()) == 0
 
 
 def test_seed_decides(data_set: CinematicDataset) -> None:
     one, same, other = (
-        train_model(data_set, dataclasses.replace(options(iterations=5), seed=seed)).splats.means
+        train_model(data_set, options=dataclasses.replace(options(iterations=5), seed=seed)).splats.means
         for seed in (0, 0, 1)
     )
     assert torch.equal(one, same) and not torch.equal(one, other)
@@ -240,7 +240,7 @@ def test_the_reference_s_gradient_of_ssim_is_autograd_s() -> None:
 
 
 def test_scores_are_of_the_test_frames(data_set: CinematicDataset) -> None:
-    model = train_model(data_set, options(iterations=20))
+    model = train_model(data_set, options=options(iterations=20))
     score = evaluate_model(model, data_set.test, storage=2_500_000)
     for frame, value, similarity in zip(data_set.test, score.psnr, score.ssim, strict=True):
         image = model.render(frame.camera, frame.plane).image.clamp(0, 1).numpy()
@@ -269,7 +269,7 @@ def test_colour_lpips_of_grey_images_is_lpips(tmp_path: Path) -> None:
         )
         weights[f"features.{layer}.bias"] = torch.randn(shape[0], generator=generator) * 0.1
     torch.save(weights, tmp_path / "trunk.pth")
-    colour, grey = (kind(tmp_path / "trunk.pth", verify=False) for kind in (ColourLpips, Lpips))
+    colour, grey = (kind(trunk=tmp_path / "trunk.pth", verify=False) for kind in (ColourLpips, Lpips))
     if not colour.available:
         pytest.skip(colour.reason)
     rng = np.random.default_rng(0)
@@ -282,8 +282,8 @@ def test_colour_lpips_of_grey_images_is_lpips(tmp_path: Path) -> None:
     assert colour(*(x[:30] for x in three)) is None
 
 
-def test_presets_and_wrong_options() -> None:
-    seed = TrainOptions.preset("seed")
+def test_qualities_and_wrong_options() -> None:
+    seed = TrainOptions.of_quality("seed")
     assert (seed.first_step, seed.second_step, seed.splats, seed.densify) == (7000, 33000, 100_000, "3dgs")
     assert (seed.method, seed.ssim_weight, seed.width, seed.depth) == ("aam+lt", 0.2, 128, 4)
     assert TrainOptions().iterations == 40_000 and TrainOptions().method == "analytic"
@@ -298,6 +298,6 @@ def test_presets_and_wrong_options() -> None:
         ({"patience": 0}, "patience"),
     ):
         with pytest.raises(GaussianMRIError, match=message):
-            TrainOptions.preset("default", **wrong)
-    with pytest.raises(GaussianMRIError, match="no preset"):
-        TrainOptions.preset("slow")
+            TrainOptions.of_quality("default", **wrong)
+    with pytest.raises(GaussianMRIError, match="no quality"):
+        TrainOptions.of_quality("slow")

@@ -1,4 +1,4 @@
-"""Transfer functions, Slicer's files of them, presets, cameras and planes."""
+"""Transfer functions, Slicer's files of them, looks, cameras and planes."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from GaussianMRILib.cinematic import presets as module
+from GaussianMRILib.cinematic import looks as module
 from GaussianMRILib.cinematic.camera import Camera
 from GaussianMRILib.cinematic.clip import ClipPlane
-from GaussianMRILib.cinematic.presets import Light, Preset, find_preset, read_presets
+from GaussianMRILib.cinematic.looks import Light, Look, find_look, read_looks
 from GaussianMRILib.cinematic.transfer import TransferFunction, read_volume_property, write_volume_property
 from GaussianMRILib.errors import GaussianMRIError
 
@@ -50,7 +50,12 @@ def test_visible_range() -> None:
 
 
 def test_rescaled_and_json() -> None:
-    transfer = TransferFunction([[0, 1, 1, 1], [1, 0, 0, 0]], [[0.5, 0], [1, 1]], [[0, 0], [0.1, 1]], None)
+    transfer = TransferFunction(
+        [[0, 1, 1, 1], [1, 0, 0, 0]],
+        [[0.5, 0], [1, 1]],
+        gradient_opacity=[[0, 0], [0.1, 1]],
+        unit_distance=None,
+    )
     moved = transfer.rescaled(-100, 300)
     assert moved.opacity[:, 0].tolist() == [100, 300] and moved.colour[:, 0].tolist() == [-100, 300]
     assert moved.gradient_opacity[:, 0].tolist() == [0, 40]
@@ -70,13 +75,13 @@ def test_rescaled_and_json() -> None:
         ((COLOUR, [[0, 0], [1, 2]]), "outside 0 to 1"),
         ((COLOUR, [[0, 0], [1, float("nan")]]), "not finite"),
         ((COLOUR, [[0, 0, 1]]), "2 numbers"),
-        ((COLOUR, OPACITY, (), 0.0), "unit distance"),
-        ((COLOUR, OPACITY, [[0, 0], [5, 0]]), "nothing to see"),
+        ((COLOUR, OPACITY, {"unit_distance": 0.0}), "unit distance"),
+        ((COLOUR, OPACITY, {"gradient_opacity": [[0, 0], [5, 0]]}), "nothing to see"),
     ],
 )
 def test_bad_functions(arguments: tuple, words: str) -> None:
     with pytest.raises(GaussianMRIError, match=words):
-        TransferFunction(*arguments)
+        TransferFunction(*arguments[:2], **dict(*arguments[2:]))
 
 
 def test_slicer_volume_property(tmp_path: Path) -> None:
@@ -92,8 +97,8 @@ def test_slicer_volume_property(tmp_path: Path) -> None:
     assert found.transfer.opacity[2].tolist() == [166.222, 0.686275]
     assert found.transfer.colour[3].tolist() == [214.389, 1, 1, 1]
     assert not len(found.transfer.gradient_opacity) and found.transfer.unit_distance is None
-    preset = find_preset(path)
-    assert preset.name == "CT-Bone" and np.array_equal(preset.transfer.opacity, found.transfer.opacity)
+    look = find_look(path)
+    assert look.name == "CT-Bone" and np.array_equal(look.transfer.opacity, found.transfer.opacity)
     again = tmp_path / "again.vp"
     write_volume_property(again, found.transfer)
     assert np.array_equal(read_volume_property(again).transfer.colour, found.transfer.colour)
@@ -113,7 +118,7 @@ def test_bad_volume_properties(tmp_path: Path, text: str, words: str) -> None:
     path = tmp_path / "broken.vp"
     path.write_text(text)
     with pytest.raises(GaussianMRIError, match=words):
-        find_preset(path)
+        find_look(path)
     with pytest.raises(GaussianMRIError, match="cannot be read"):
         read_volume_property(tmp_path / "missing.vp")
 
@@ -134,48 +139,65 @@ def test_slicer_volume_property_as_json(tmp_path: Path) -> None:
     content = {"volumeProperties": [{"components": [component]}]}
     path = tmp_path / "bone.vp.json"
     path.write_text(json.dumps(content))
-    preset = find_preset(path)
-    assert preset.name == "bone" and preset.transfer.unit_distance == 2.5 and preset.shininess == 30
-    assert preset.transfer.opacity.tolist() == [[150.0, 0.0], [400.0, 0.8]]
-    assert preset.transfer.colour[1].tolist() == [600.0, 1.0, 0.75, 0.5]
-    assert preset.transfer.gradient_opacity.tolist() == [[0.0, 0.5], [100.0, 1.0]]
+    look = find_look(path)
+    assert look.name == "bone" and look.transfer.unit_distance == 2.5 and look.shininess == 30
+    assert look.transfer.opacity.tolist() == [[150.0, 0.0], [400.0, 0.8]]
+    assert look.transfer.colour[1].tolist() == [600.0, 1.0, 0.75, 0.5]
+    assert look.transfer.gradient_opacity.tolist() == [[0.0, 0.5], [100.0, 1.0]]
     component["disableGradientOpacity"] = True
     path.write_text(json.dumps(content))
-    assert not len(find_preset(path).transfer.gradient_opacity)
+    assert not len(find_look(path).transfer.gradient_opacity)
     del component["scalarOpacity"]
     path.write_text(json.dumps(content))
     with pytest.raises(GaussianMRIError, match=r"not a usable volume property.*scalarOpacity"):
-        find_preset(path)
+        find_look(path)
 
 
-def test_built_in_presets() -> None:
-    found = read_presets(module.BUILT_IN)
+def test_built_in_looks() -> None:
+    found = read_looks(module.BUILT_IN)
     assert {"CT bone", "CT soft tissue", "MR head"} <= set(found)
-    for preset in found.values():
-        again = Preset.from_dict(json.loads(json.dumps(preset.to_dict())))
-        assert again.to_dict() == preset.to_dict() and preset.description
+    for look in found.values():
+        again = Look.from_dict(json.loads(json.dumps(look.to_dict())))
+        assert again.to_dict() == look.to_dict() and look.description
     bone, soft = found["CT bone"].transfer, found["CT soft tissue"].transfer
     # Hounsfield units: air, fat, muscle, cortical bone.
     assert np.allclose(bone.opacity_at([-1000, -100, 50]), 0) and bone.opacity_at(1000) > 0.8
     assert soft.opacity_at(-1000) == 0 and soft.opacity_at(50) > 0.8
 
 
-def test_users_presets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_looks_of_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "mine.json"
-    mine = dataclasses.replace(find_preset("CT bone"), name="mine", exposure=2.0)
+    mine = dataclasses.replace(find_look("CT bone"), name="mine", exposure=2.0)
     shadowing = dataclasses.replace(mine, name="CT bone")
-    path.write_text(json.dumps({"presets": [mine.to_dict(), shadowing.to_dict()]}))
-    monkeypatch.setenv("GAUSSIANMRI_PRESETS", str(path))
-    assert find_preset("mine").exposure == 2.0 and find_preset("CT bone").exposure == 2.0
-    assert find_preset(path).name == "mine"
+    path.write_text(json.dumps({"looks": [mine.to_dict(), shadowing.to_dict()]}))
+    monkeypatch.setenv("GAUSSIANMRI_LOOKS", str(path))
+    assert find_look("mine").exposure == 2.0 and find_look("CT bone").exposure == 2.0
+    assert find_look(path).name == "mine"
     with pytest.raises(GaussianMRIError, match="Choose one of CT bone"):
-        find_preset("wax")
-    path.write_text('{"presets": [{"name": "x"}]}')
+        find_look("wax")
+    path.write_text('{"looks": [{"name": "x"}]}')
     with pytest.raises(GaussianMRIError, match="no transfer function"):
-        find_preset("mine")
+        find_look("mine")
     path.write_text("[]")
-    with pytest.raises(GaussianMRIError, match="no list 'presets'"):
-        find_preset("mine")
+    with pytest.raises(GaussianMRIError, match="no list 'looks'"):
+        find_look("mine")
+
+
+def test_looks_of_users_from_version_0_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("GAUSSIANMRI_LOOKS", "GAUSSIANMRI_PRESETS")
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    folder = tmp_path / ".gaussianmri"
+    folder.mkdir()
+    own = dataclasses.replace(find_look("CT bone"), name="own").to_dict()
+    (folder / "presets.json").write_text(json.dumps({"presets": [own]}))
+    assert module.user_file() == folder / "presets.json" and find_look("own").name == "own"
+    (folder / "looks.json").write_text(json.dumps({"looks": []}))
+    assert module.user_file() == folder / "looks.json" and "own" not in module.looks()
+    for name in reversed(names):
+        monkeypatch.setenv(name, str(tmp_path / name))
+        assert module.user_file() == tmp_path / name
 
 
 @pytest.mark.parametrize(
@@ -193,25 +215,25 @@ def test_users_presets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ({"name": ""}, "name"),
     ],
 )
-def test_bad_presets(change: dict, words: str) -> None:
+def test_bad_looks(change: dict, words: str) -> None:
     with pytest.raises(GaussianMRIError, match=words):
-        Preset.from_dict({**find_preset("CT bone").to_dict(), **change})
+        Look.from_dict({**find_look("CT bone").to_dict(), **change})
 
 
-def test_relative_presets_follow_the_scan() -> None:
+def test_relative_looks_follow_the_scan() -> None:
     """The same scan with other numbers looks the same; air is not shown, tissue is."""
     generator = np.random.default_rng(4)
     scan = generator.rayleigh(4.0, (30, 30, 30))
     scan[8:22, 8:22, 8:22] = generator.normal(200, 40, (14, 14, 14))
-    preset = find_preset("MR head")
-    first, second = preset.fitted(scan), preset.fitted(scan * 3.5)
+    look = find_look("MR head")
+    first, second = look.fitted(scan), look.fitted(scan * 3.5)
     assert np.allclose(second.transfer.opacity[:, 0], 3.5 * first.transfer.opacity[:, 0], rtol=1e-6)
     assert second.surface == pytest.approx(3.5 * first.surface)
     assert first.transfer.opacity_at(8.0) < 0.05 and first.transfer.opacity_at(180.0) > 0.75
-    bone = find_preset("CT bone")
+    bone = find_look("CT bone")
     assert bone.fitted(scan) is bone
     with pytest.raises(GaussianMRIError, match="one value only"):
-        preset.fitted(np.ones((4, 4, 4)))
+        look.fitted(np.ones((4, 4, 4)))
 
 
 def test_light_directions() -> None:

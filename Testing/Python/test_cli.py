@@ -41,10 +41,10 @@ def study(tmp_path_factory: pytest.TempPathFactory, phantom: Phantom) -> Path:
             middle = len(scan.planes) // 2 - (3 if scan.name == "axial" else 0)
             focus = phantom.landmark("sac")
             planes = [_small(plane, focus) for plane in scan.planes[middle - 4 : middle + 5]]
-        small = Scan(scan.name, tuple(planes), scan.noise, samples=3)
+        small = Scan(scan.name, tuple(planes), noise=scan.noise, samples=3)
         (folder / scan.name).mkdir()
         write_series(
-            folder / scan.name, uids, number, small.planes, acquire(phantom, small, number), scan.name
+            folder / scan.name, uids, number, small.planes, acquire(phantom, small, seed=number), scan.name
         )
     return folder
 
@@ -373,7 +373,7 @@ def test_what_the_user_can_solve_is_status_1(
         os.mkfifo(tmp_path / "pipe.png")
         cases.append((("resample", field_file, "--plane", markups, "--png", tmp_path / "pipe.png"), "is a pipe or a device"))
     # The voxels of a header of text are an input too, whatever the name of their file.
-    plane = ImagePlane.from_normal((0, 0, 0), (0, 0, 1), (1, 1), (8, 8))
+    plane = ImagePlane.from_normal((0, 0, 0), (0, 0, 1), spacing=(1, 1), shape=(8, 8))
     gm.write_volume(tmp_path / "whole.nrrd", np.zeros((2, 8, 8)), plane.stack(2, 1.0))
     (tmp_path / "voxels.nrrd").write_bytes(bytes(2 * 8 * 8))
     fields = "NRRD0004\ntype: uint8\ndimension: 3\nsizes: 8 8 2\nspacings: 1 1 1\nencoding: raw\ndata file: voxels.nrrd\n"

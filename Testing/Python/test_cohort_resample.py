@@ -47,7 +47,9 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
 
 
 def test_planes_aligned_with_discs(copy: Copy, tmp_path: Path) -> None:
-    options = ResampleOptions(("voxel", "linear"), ("L5/S1",), "discs.json", count=3, step=3.0, picture=True)
+    options = ResampleOptions(
+        methods=("voxel", "linear"), levels=("L5/S1",), discs="discs.json", count=3, step=3.0, picture=True
+    )
     report = resample_cohort(copy.folder, tmp_path, options, workers=1)
     assert report.done == ["1", "2"] and report.failed == ["3"] and "no folder" in report.rows["3"].lines[0]
     names = {path.name for path in (tmp_path / "1").iterdir()}
@@ -65,7 +67,7 @@ def test_planes_aligned_with_discs(copy: Copy, tmp_path: Path) -> None:
 
 def test_planes_of_markups_in_a_folder_of_studies(copy: Copy, tmp_path: Path) -> None:
     """Without the RSNA layout: every folder is a study."""
-    options = ResampleOptions(("linear",), planes=str(copy.folder / "{study}.mrk.json"))
+    options = ResampleOptions(methods=("linear",), planes=str(copy.folder / "{study}.mrk.json"))
     report = resample_cohort(copy.images, tmp_path, options, workers=1)
     assert report.done == ["1"] and report.failed == ["2"] and "2.mrk.json" in report.rows["2"].lines[0]
     written = read_stacks(tmp_path / "1" / "my_plane-linear.nrrd", thickness=1.0)[0]
@@ -73,7 +75,7 @@ def test_planes_of_markups_in_a_folder_of_studies(copy: Copy, tmp_path: Path) ->
         written.ijk_to_ras[0][:3, :2], phantom().disc_plane("L5-S1").ijk_to_ras[:3, :2], atol=1e-4
     )
     sagittal = ResampleOptions(
-        ("linear",), planes=str(copy.folder / "1.mrk.json"), direction="sagittal", series="sag"
+        methods=("linear",), planes=str(copy.folder / "1.mrk.json"), direction="sagittal", series="sag"
     )
     with pytest.raises(GaussianMRIError, match="other settings"):
         resample_cohort(copy.images, tmp_path, sagittal, workers=1)
@@ -82,7 +84,7 @@ def test_planes_of_markups_in_a_folder_of_studies(copy: Copy, tmp_path: Path) ->
 
 
 def test_gaussians_are_fitted_around_the_planes(copy: Copy, tmp_path: Path) -> None:
-    options = ResampleOptions(("fast",), ("L5/S1",), "discs.json", count=1)
+    options = ResampleOptions(methods=("fast",), levels=("L5/S1",), discs="discs.json", count=1)
     report = resample_cohort(copy.folder, tmp_path, options, studies=["1"], workers=1)
     assert report.done == ["1"]
     pixels = read_stacks(tmp_path / "1" / "L5-S1-fast.nrrd", thickness=1.0)[0].pixels[0]
@@ -93,10 +95,10 @@ def test_gaussians_are_fitted_around_the_planes(copy: Copy, tmp_path: Path) -> N
 
 def test_planes_outside_the_scan(copy: Copy, tmp_path: Path) -> None:
     write_markups(tmp_path / "far.mrk.json", axial_planes((300, 0, 0))[0], "far")
-    options = ResampleOptions(("linear",), planes=str(tmp_path / "far.mrk.json"))
+    options = ResampleOptions(methods=("linear",), planes=str(tmp_path / "far.mrk.json"))
     report = resample_cohort(copy.images, tmp_path / "out", options, studies=["1"], workers=1)
     assert report.failed == ["1"] and "far.mrk.json) lies outside the scanned region" in report.rows["1"].lines[0]
-    both = ResampleOptions(("linear",), ("L5/S1",), "discs.json", str(tmp_path / "far.mrk.json"))
+    both = ResampleOptions(methods=("linear",), levels=("L5/S1",), discs="discs.json", planes=str(tmp_path / "far.mrk.json"))
     report = resample_cohort(copy.images, tmp_path / "both", both, studies=["1"], workers=1)
     told = f"far ({tmp_path / 'far.mrk.json'}) lies outside the scanned region"
     assert report.done == ["1"] and report.rows["1"].lines == (told,)
@@ -110,7 +112,7 @@ def test_a_disc_outside_the_scan_is_named_with_its_file(copy: Copy, tmp_path: Pa
     ends = [points + np.array([400, 0, 0]) for points in (true_disc().posterior, true_disc().anterior)]
     far = replace(true_disc(), frame=frame, posterior=ends[0], anterior=ends[1])
     path = write_discs(tmp_path / "far.json", {"L5/S1": far})
-    options = ResampleOptions(("linear",), ("L5/S1",), str(path))
+    options = ResampleOptions(methods=("linear",), levels=("L5/S1",), discs=str(path))
     report = resample_cohort(copy.images, tmp_path / "out", options, studies=["1"], workers=1)
     assert report.failed == ["1"]
     assert report.rows["1"].lines[0].startswith(f"L5-S1 ({path}) lies outside the scanned region")
@@ -121,7 +123,9 @@ def test_names_of_planes_differ_in_more_than_case(copy: Copy, tmp_path: Path) ->
     content = json.loads((tmp_path / "one.mrk.json").read_text())
     content["markups"] += [{**content["markups"][0], "name": name} for name in ("disc", "L5-S1")]
     (tmp_path / "one.mrk.json").write_text(json.dumps(content))
-    options = ResampleOptions(("linear",), ("L5/S1",), "discs.json", str(tmp_path / "one.mrk.json"))
+    options = ResampleOptions(
+        methods=("linear",), levels=("L5/S1",), discs="discs.json", planes=str(tmp_path / "one.mrk.json")
+    )
     assert resample_cohort(copy.images, tmp_path / "out", options, studies=["1"], workers=1).done == ["1"]
     names = sorted(path.name for path in (tmp_path / "out" / "1").iterdir())
     assert names == [f"{name}-linear.nrrd" for name in ("Disc", "L5-S1", "L5-S1_3", "disc_2")]
@@ -133,7 +137,7 @@ def test_a_cancelled_fit_stops(monkeypatch: pytest.MonkeyPatch, copy: Copy) -> N
     planes = {"a": [scans()["aligned"][0][4]]}
     for method in ("fast", "voxel"):
         with pytest.raises(GaussianMRIError, match="cancelled"):
-            resample_studies._rendered(method, stacks, planes, ResampleOptions((method,), ("L5/S1",)))
+            resample_studies._rendered(method, stacks, planes, ResampleOptions(methods=(method,), levels=("L5/S1",)))
 
 
 def test_what_cannot_be_asked_for(copy: Copy, tmp_path: Path) -> None:
@@ -145,10 +149,10 @@ def test_what_cannot_be_asked_for(copy: Copy, tmp_path: Path) -> None:
     ):
         with pytest.raises(GaussianMRIError, match=message):
             ResampleOptions(**{"levels": ("L5/S1",), **changes})
-    options = ResampleOptions(("linear",), ("L5/S1",))
+    options = ResampleOptions(methods=("linear",), levels=("L5/S1",))
     with pytest.raises(GaussianMRIError, match="need files of discs"):
         resample_cohort(copy.images, tmp_path / "a", options)
-    one = ResampleOptions(("linear",), ("L5/S1",), str(copy.images / "1" / "discs.json"))
+    one = ResampleOptions(methods=("linear",), levels=("L5/S1",), discs=str(copy.images / "1" / "discs.json"))
     with pytest.raises(GaussianMRIError, match="discs belong to one study"):
         resample_cohort(copy.folder, tmp_path / "a", one)
     with pytest.raises(GaussianMRIError, match="no study 9"):

@@ -118,11 +118,11 @@ def test_a_bend_that_is_too_tight_is_told_with_its_place() -> None:
     curve = Curve(arc())
     folded, _ = curve.tightest(25.0)
     assert abs(folded - 25 / RADIUS) < 5e-3
-    assert curve.folding(100) == "" and curve.folding(0, 200) == ""  # it is bent across, not aside
+    assert curve.folding(100) == "" and curve.folding(0, aside=200) == ""  # it is bent across, not aside
     assert "100 % of that width" not in curve.folding(150) and "80 % of that width" in curve.folding(150)
     kink = Curve([(0, 0, 0), (0, 0, 30), (0, 12, 60), (0, 40, 65), (0, 70, 65)])
-    folded, s = kink.tightest(20, 20)
-    assert folded > 1 and 55 < s < 80 and kink.folding(40, 40).startswith(f"{s:.0f} mm from its beginning")
+    folded, s = kink.tightest(20, aside=20)
+    assert folded > 1 and 55 < s < 80 and kink.folding(40, aside=40).startswith(f"{s:.0f} mm from its beginning")
 
 
 def test_a_point_beyond_the_centre_of_the_bend_is_nowhere_but_one_beside_it_is() -> None:

@@ -77,8 +77,8 @@ def test_a_straight_curve_gives_the_image_of_its_plane(slab: float) -> None:
     middle, half = beside_arc(*PLACES[1]), np.array([-5.0, 9, 29])
     begin, end = middle - half, middle + half
     made = gm.straighten(field(), [begin, middle, end], width=30, spacing=0.5)
-    plane = gm.ImagePlane(made.plane.ijk_to_ras, made.plane.shape, slab)
-    image, expected = made.image(slab), field().render(plane)
+    plane = gm.ImagePlane(made.plane.ijk_to_ras, made.plane.shape, thickness=slab)
+    image, expected = made.image(slab=slab), field().render(plane)
     assert np.array_equal(np.isnan(image), np.isnan(expected)) and np.nanmax(expected) > 100
     assert np.nanmax(np.abs(image - expected)) < 0.02  # of 300; places are rounded to micrometres
     assert np.allclose(plane.center, middle) and abs(plane.normal @ (end - begin)) < 1e-9
@@ -93,27 +93,27 @@ def test_a_slab_shows_its_largest_its_smallest_or_its_mean_value(monkeypatch: py
     stack = np.stack([
         made.render(made.plane.offset(mm)) for mm in np.linspace(-7, 7, 57)
     ])  # fmt: skip
-    largest, smallest = made.image(14, "max"), made.image(14, "min")
+    largest, smallest = made.image(slab=14, projection="max"), made.image(slab=14, projection="min")
     inside = np.isfinite(largest) & np.isfinite(stack).all(axis=0)
     assert inside.mean() > 0.5
     assert np.abs(largest - stack.max(axis=0))[inside].max() < 2
     assert np.abs(smallest - stack.min(axis=0))[inside].max() < 2
-    thick = made.image(14)
+    thick = made.image(slab=14)
     assert np.abs(thick - stack.mean(axis=0))[inside].max() < 4  # the profile's edges are soft
     assert largest[inside].max() > thick[inside].max() + 50
-    assert np.array_equal(made.image(0, "max"), made.image(0), equal_nan=True)
+    assert np.array_equal(made.image(slab=0, projection="max"), made.image(slab=0), equal_nan=True)
     monkeypatch.setattr(volume, "SLAB_PIXELS", 5000)  # in parts, as of a large image
-    assert np.array_equal(made.image(14, "max"), largest, equal_nan=True)
+    assert np.array_equal(made.image(slab=14, projection="max"), largest, equal_nan=True)
 
 
 def test_slabs_leave_out_what_was_not_scanned() -> None:
     """The box ends 22 mm beside the arc: a slab that reaches beyond it has the values that there are."""
     made = straight(width=20)
     edge = made.plane.offset(20.0)
-    image = made.render(gm.ImagePlane(edge.ijk_to_ras, edge.shape, 10.0), "min")
+    image = made.render(gm.ImagePlane(edge.ijk_to_ras, edge.shape, thickness=10.0), projection="min")
     assert np.isfinite(image).mean() > 0.5 and np.nanmin(image) >= 19
     beyond = made.plane.offset(25.0)
-    assert np.isnan(made.render(gm.ImagePlane(beyond.ijk_to_ras, beyond.shape, 10.0), "max")).all()
+    assert np.isnan(made.render(gm.ImagePlane(beyond.ijk_to_ras, beyond.shape, thickness=10.0), projection="max")).all()
 
 
 def test_an_image_may_lie_in_either_direction_along_the_curve() -> None:
@@ -126,7 +126,7 @@ def test_an_image_may_lie_in_either_direction_along_the_curve() -> None:
     with pytest.raises(gm.GaussianMRIError, match="along it and across it"):
         made.render(oblique)
     with pytest.raises(gm.GaussianMRIError, match="no projection 'median'"):
-        made.render(plane, "median")  # type: ignore[arg-type]
+        made.render(plane, projection="median")  # type: ignore[arg-type]
     several = made.render_many([plane, plane.offset(1.5)])
     assert np.array_equal(several[0], image, equal_nan=True) and not np.array_equal(several[1], image, equal_nan=True)
 
@@ -134,7 +134,7 @@ def test_an_image_may_lie_in_either_direction_along_the_curve() -> None:
 def test_plain_gaussians_give_the_same_image() -> None:
     made = straight(width=20)
     plain = gm.straighten(field().explicit(), made.curve, width=20, spacing=0.5)
-    difference = np.abs(plain.image(3.0) - made.image(3.0))
+    difference = np.abs(plain.image(slab=3.0) - made.image(slab=3.0))
     assert np.nanmax(difference) < 6  # 1 % of the contrast by the other cut, and three samples in a slab
 
 
@@ -224,7 +224,7 @@ def test_the_command_writes_volume_image_and_picture(folder: Path) -> None:
     turned = gm.straighten(field(), curve, width=30, spacing=0.5)
     pixels = sitk.GetArrayFromImage(sitk.ReadImage("i.nrrd"))
     assert pixels.shape[0] == 1
-    assert np.allclose(pixels[0], np.nan_to_num(turned.image(6, "max"), nan=0.0), atol=1e-3)
+    assert np.allclose(pixels[0], np.nan_to_num(turned.image(slab=6, projection="max"), nan=0.0), atol=1e-3)
 
 
 @pytest.mark.parametrize(

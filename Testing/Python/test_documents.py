@@ -120,7 +120,7 @@ def test_tutorials_name_what_the_panels_have() -> None:
         for text in re.findall(r"<string>([^<]*)</string>", panel)
     }
     shown |= set(texts(ROOT / "GaussianMRI")) | set(texts(ROOT / "GaussianMRILib"))
-    looks = (ROOT / "GaussianMRILib" / "cinematic" / "presets.json").read_text(encoding="utf-8")
+    looks = (ROOT / "GaussianMRILib" / "cinematic" / "looks.json").read_text(encoding="utf-8")
     shown |= set(re.findall(r'"name": "([^"]+)"', looks))
     shown |= {"Sample Data", "MRHead", "Volume Rendering"}  # Slicer's own
     shown.add("Phantom axial")  # a node of the sample, "Phantom " and the name of the scan

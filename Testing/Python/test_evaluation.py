@@ -42,12 +42,12 @@ def scan(shape=(16, 25, 20), affine=AFFINE, ramp=False, seed=0) -> Volume:
 )
 def test_slices_are_means_of_four_voxels_at_their_place(direction: str, axis: int, count: int) -> None:
     source = scan()
-    stack = simulate_stack(source, direction, noise=0)
+    stack = simulate_stack(source, direction=direction, noise=0)
     voxels = np.moveaxis(source.pixels, axis, 0)[: 4 * count]
     means = voxels.reshape(count, 4, *voxels.shape[1:]).mean(axis=1)
     np.testing.assert_allclose(stack.pixels, means, atol=1e-6)
     assert stack.thickness == stack.spacing == 4.0
-    ramp = simulate_stack(scan(ramp=True), direction, noise=0)
+    ramp = simulate_stack(scan(ramp=True), direction=direction, noise=0)
     for k in range(count):
         np.testing.assert_allclose(ramp.pixels[k], 3 + ramp.plane(k).points() @ GRADIENT, atol=1e-5)
 
@@ -55,7 +55,7 @@ def test_slices_are_means_of_four_voxels_at_their_place(direction: str, axis: in
 def test_gaps_overlaps_and_part_voxels() -> None:
     source = scan(ramp=True)
     for thickness, spacing in ((3.0, 5.0), (4.0, 2.0), (2.5, 2.5)):
-        stack = simulate_stack(source, "axial", thickness, spacing, noise=0)
+        stack = simulate_stack(source, direction="axial", thickness=thickness, spacing=spacing, noise=0)
         assert stack.spacing == pytest.approx(spacing) and stack.thickness == thickness
         # A part of a voxel counts as that part of its constant value, which is off by a fraction of a voxel.
         tolerance = 1e-5 if thickness % 1 == 0 else 0.1 * np.abs(GRADIENT).max()
@@ -80,8 +80,8 @@ def test_noise_is_rician_and_seeded() -> None:
 
 
 def test_planes_are_tilted_as_asked_and_lie_in_the_slab() -> None:
-    stack = simulate_stack(scan((40, 64, 60)), "axial")
-    planes = oblique_planes(stack, 9, (5, 30), seed=3)
+    stack = simulate_stack(scan((40, 64, 60)), direction="axial")
+    planes = oblique_planes(stack, count=9, tilt=(5, 30), seed=3)
     tilts = [np.degrees(np.arccos(abs(plane.normal @ stack.plane(0).normal))) for plane in planes]
     np.testing.assert_allclose(tilts, np.linspace(5, 30, 9), atol=1e-6)
     middle = stack.plane(8).center
@@ -90,7 +90,7 @@ def test_planes_are_tilted_as_asked_and_lie_in_the_slab() -> None:
             plane.shape == stack.shape[1:] and plane.spacing == pytest.approx((1, 1)) and plane.thickness == 0
         )
         assert abs((plane.center - middle) @ stack.plane(0).normal) < 20
-    again = oblique_planes(stack, 9, (5, 30), seed=3)
+    again = oblique_planes(stack, count=9, tilt=(5, 30), seed=3)
     np.testing.assert_array_equal(planes[4].ijk_to_ras, again[4].ijk_to_ras)
 
 
@@ -110,9 +110,9 @@ def test_truth_is_the_scan_thin_and_thick() -> None:
 
 def test_border_of_every_slab_is_not_judged() -> None:
     source = scan((24, 32, 28))
-    stacks = [simulate_stack(source, direction) for direction in ("axial", "sagittal")]
+    stacks = [simulate_stack(source, direction=direction) for direction in ("axial", "sagittal")]
     plane = stacks[0].plane(3)
-    one, both = truth(source, plane, False, stacks[:1]), truth(source, plane, False, stacks)
+    one, both = truth(source, plane, False, stacks=stacks[:1]), truth(source, plane, False, stacks=stacks)
     assert np.isfinite(one[2:-2, 2:-2]).all() and np.isnan(one[:1]).all() and np.isnan(one[:, -1:]).all()
     assert np.isfinite(both).sum() <= np.isfinite(one).sum()
     outer = ImagePlane(plane.ijk_to_ras, (60, 60))
@@ -162,7 +162,7 @@ def test_misuse_is_named(tmp_path: Path) -> None:
     with pytest.raises(GaussianMRIError, match="is not there"):
         load_isotropic("lumbar_t2", tmp_path)
     with pytest.raises(GaussianMRIError, match="direction"):
-        simulate_stack(scan(), "oblique")
+        simulate_stack(scan(), direction="oblique")
     with pytest.raises(GaussianMRIError, match="less than one"):
         simulate_stack(scan((4, 4, 4)), thickness=9)
 

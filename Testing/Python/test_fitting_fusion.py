@@ -11,7 +11,7 @@ from fit_scenes import SAGITTAL, intensity, scan
 
 import GaussianMRILib as gm
 from GaussianMRILib.fitting import memory
-from GaussianMRILib.fitting.fusion import METHODS, STEERED, Choice, Fuser, overlay_of, slice_terms
+from GaussianMRILib.fitting.fusion import FUSIONS, STEERED, Choice, Fuser, overlay_of, slice_terms
 from GaussianMRILib.fitting.lattice import lattice_of_volume
 from GaussianMRILib.fitting.left_out import Judge, Verdict, shared_centre
 from GaussianMRILib.fitting.parts import Part, in_mean_places, interpolating
@@ -65,7 +65,7 @@ def test_parts_come_to_one_scale(parts: list[Part]) -> None:
 def test_series_that_agree_are_better_together(parts: list[Part]) -> None:
     fuser = Fuser(parts, overlay_of(parts, 0))
     alone = [rms(fuser.fuse(Choice("alone", n)), parts[0]) for n in range(2)]
-    fused = {method: rms(fuser.fuse(Choice(method)), parts[0]) for method in (*METHODS, STEERED)}
+    fused = {method: rms(fuser.fuse(Choice(method)), parts[0]) for method in (*FUSIONS, STEERED)}
     assert fused[STEERED] < 0.85 * min(alone)
     # The layers of this scene are seen by one stack only: the plain mean halves them, and each way loses less.
     assert fused[STEERED] < fused["joint"] < fused["detail"] < fused["half"] < fused["mean"]
@@ -92,7 +92,7 @@ def test_the_choice_is_made_on_left_out_slices(pair: list[gm.SliceStack]) -> Non
 
 def test_a_fit_of_two_series_says_what_it_did(pair: list[gm.SliceStack]) -> None:
     field = gm.fit(pair, seed=1)
-    assert field.report["fusion"]["method"] in (*METHODS, STEERED, "alone")
+    assert field.report["fusion"]["method"] in (*FUSIONS, STEERED, "alone")
     assert "axial alone" in field.report["fusion"]["note"] and "dB" in field.report["fusion"]["note"]
     moves = [block for stack in field.report["registration"]["stacks"] for block in stack["blocks"]]
     assert all(np.linalg.norm(block["shift_mm_ras"]) < 0.5 for block in moves)

@@ -99,7 +99,7 @@ def test_planes_nodes_and_back_agree(lattice: GaussianLattice) -> None:
     torch.testing.assert_close(shared, values * gain + base)
     torch.testing.assert_close(part.own(shared, [plane]), values, atol=1e-5, rtol=1e-5)
     numbers, found = next(iter(part.level.at_nodes(lattice)))
-    points = lattice.points(numbers.numpy()[:1])[0].reshape(-1, 3)
+    points = lattice.points(bricks=numbers.numpy()[:1])[0].reshape(-1, 3)
     here = [gm.ImagePlane.from_axes(p, (1, 0, 0), (0, 1, 0), spacing=(1, 1), shape=(1, 1)) for p in points[::50]]
     torch.testing.assert_close(part.level.on_planes(here), found[:, 0].reshape(3, -1)[:, ::50], atol=1e-4, rtol=1e-4)
 

@@ -189,7 +189,7 @@ def test_shapes_are_learned_and_planes_between_slices_are_as_good_as_voxel_inter
     assert last.fraction == 1
     field, voxels = fitter.field, VoxelInterpolator(stack)
     found, baseline = [], []
-    for view in oblique_planes(stack, 6, seed=1):
+    for view in oblique_planes(stack, count=6, seed=1):
         points = view.points()
         truth = np.where(stack.inside(points), intensity(points), np.nan)
         found.append(gm.psnr(field.render(view), truth))

@@ -157,7 +157,7 @@ def at_place(slab, shift, seed):
     poses[:, :3, 3] += AXES[:, 2] * shift[2]
     pixels = []
     for pose in poses:
-        plane = gm.ImagePlane(pose, slab.shape[1:], 4.0)
+        plane = gm.ImagePlane(pose, slab.shape[1:], thickness=4.0)
         offsets = (np.arange(8) + 0.5) / 2 - 2
         pixels.append(np.mean([intensity(plane.offset(o).points()) for o in offsets], axis=0))
     noise = np.random.default_rng(seed).normal(0, 2, slab.shape)

@@ -53,7 +53,7 @@ def field_of(lattice: GaussianLattice, hull: np.ndarray, parameters: torch.Tenso
 def planes_through(hull: np.ndarray, rng: np.random.Generator, thickness: float = 0.0) -> list[gm.ImagePlane]:
     middle = hull_corners(hull).mean(axis=0)
     normals = rng.normal(size=(3, 3))
-    return [gm.ImagePlane.from_normal(middle, n, (0.6, 0.6), (21, 25), thickness) for n in normals]
+    return [gm.ImagePlane.from_normal(middle, n, spacing=(0.6, 0.6), shape=(21, 25), thickness=thickness) for n in normals]
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -95,7 +95,7 @@ def test_of_box_keeps_each_colour_at_its_node() -> None:
         first = corners[brick]
         part = tuple(slice(n, n + 8) for n in first[::-1])
         assert torch.equal(lattice.nodes[brick], colours[part])
-        assert np.allclose(lattice.points(slice(brick, brick + 1))[0], places[part], atol=1e-12)
+        assert np.allclose(lattice.points(bricks=slice(brick, brick + 1))[0], places[part], atol=1e-12)
     with pytest.raises(gm.GaussianMRIError, match="8 n"):
         GaussianLattice.of_box(torch.zeros(8, 8, 9), matrix)
 
@@ -133,7 +133,7 @@ def test_rounding_loses_half_a_step_at_most() -> None:
     coarse = lattice.with_nodes(lattice.nodes * -1e4).rounded(0.01)  # 16 bits are not enough for this step
     assert 0.01 < coarse.step < 0.4
     assert (coarse.nodes - lattice.nodes * -1e4).abs().max() <= coarse.step / 2 * 1.01
-    again = GaussianLattice.from_codes(rounded.codes, rounded.table.numpy(), rounded.node_to_ras, rounded.step)
+    again = GaussianLattice.from_codes(rounded.codes, rounded.table.numpy(), rounded.node_to_ras, step=rounded.step)
     assert torch.equal(again.nodes, rounded.nodes)
     assert GaussianLattice.of_box(torch.zeros(8, 8, 8), np.eye(4)).rounded(0.01).step == 0.01
     with pytest.raises(gm.GaussianMRIError, match="not rounded"):
@@ -168,7 +168,7 @@ def test_only_what_is_scanned_is_rendered() -> None:
     lattice, hull = filled(7)
     field = field_of(lattice, hull)
     for plane in planes_through(hull, np.random.default_rng(7)):
-        assert np.array_equal(np.isfinite(field.render(plane)), inside_hull(hull, plane.points(), 1e-4))
+        assert np.array_equal(np.isfinite(field.render(plane)), inside_hull(hull, plane.points(), tolerance=1e-4))
 
 
 def test_save_and_load_are_exact(tmp_path) -> None:

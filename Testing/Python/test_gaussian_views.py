@@ -37,7 +37,9 @@ def field_with(*views: SeriesView) -> gm.GaussianField:
 def plane(degrees: float) -> gm.ImagePlane:
     """Turned so far from axial, about the patient's left-right axis, through the middle."""
     angle = np.deg2rad(degrees)
-    return gm.ImagePlane.from_normal((0, 0, 0), (0, np.sin(angle), np.cos(angle)), (1, 1), (9, 11), thickness=1.0)
+    return gm.ImagePlane.from_normal(
+        (0, 0, 0), (0, np.sin(angle), np.cos(angle)), spacing=(1, 1), shape=(9, 11), thickness=1.0
+    )
 
 
 @pytest.mark.parametrize(
@@ -82,7 +84,7 @@ def test_two_views_of_one_direction_share_it() -> None:
 def test_where_a_view_has_nothing_the_field_stays() -> None:
     small = constant(OWN, nodes=8)  # to 7 mm beside the middle
     image = field_with(SeriesView(small, UP, 1.0, BETWEEN)).render(
-        gm.ImagePlane.from_normal((0, 0, 0), (0, 0, 1), (1, 1), (21, 21))
+        gm.ImagePlane.from_normal((0, 0, 0), (0, 0, 1), spacing=(1, 1), shape=(21, 21))
     )
     assert image[10, 10] == pytest.approx(OWN, abs=2e-3) and image[0] == pytest.approx(BODY, abs=2e-3)
     assert np.isfinite(image).all()
@@ -161,7 +163,7 @@ def test_a_view_is_the_series_inside_and_the_field_at_its_border() -> None:
     (view,) = series_views([part], [1.0], constant(BODY), 1e-4, lambda: None)
     assert abs(view.normal[2]) == pytest.approx(1) and view.share == 1.0
     assert view.places == pytest.approx([-8, -4, 0, 4, 8])
-    at = lambda z: gm.ImagePlane.from_normal((0, 0, z), (0, 0, 1), (1, 1), (5, 5))  # noqa: E731
+    at = lambda z: gm.ImagePlane.from_normal((0, 0, z), (0, 0, 1), spacing=(1, 1), shape=(5, 5))  # noqa: E731
     field = replace(field_with(view), hulls=(HULL,))
     for z in (-8, 0, 3, 8):
         assert field.render(at(z)) == pytest.approx(1.0, abs=0.05), z

@@ -35,7 +35,9 @@ def planes(draw: st.DrawFn) -> ImagePlane:
     turn = rotation(draw(directions), draw(degrees))
     shape = (draw(st.integers(1, 9)), draw(st.integers(1, 9)))
     spacing = (draw(spacings), draw(spacings))
-    return ImagePlane.from_axes(draw(vectors), turn[:, 0], turn[:, 1], spacing, shape, draw(st.floats(0, 10)))
+    return ImagePlane.from_axes(
+        draw(vectors), turn[:, 0], turn[:, 1], spacing=spacing, shape=shape, thickness=draw(st.floats(0, 10))
+    )
 
 
 def rigid(axis: tuple[float, float, float], degrees: float, shift: tuple[float, float, float]) -> np.ndarray:
@@ -77,7 +79,7 @@ def test_ras_round_trip_and_properties_agree(plane) -> None:
     np.testing.assert_allclose(back, np.stack([i, j, np.zeros_like(i)], axis=-1), atol=1e-6)
     np.testing.assert_allclose(plane.points().reshape(-1, 3).mean(axis=0), plane.center, atol=1e-9)
     again = ImagePlane.from_axes(
-        plane.center, plane.i_axis, plane.j_axis, plane.spacing, plane.shape, plane.thickness
+        plane.center, plane.i_axis, plane.j_axis, spacing=plane.spacing, shape=plane.shape, thickness=plane.thickness
     )
     np.testing.assert_allclose(again.ijk_to_ras, plane.ijk_to_ras, atol=1e-9)
 
@@ -96,7 +98,7 @@ def test_offset_and_stack_walk_along_the_normal(plane, mm, count, step) -> None:
 @settings(max_examples=60, deadline=None)
 @given(directions, vectors)
 def test_from_normal_keeps_the_normal_and_hangs_upright(normal, center) -> None:
-    plane = ImagePlane.from_normal(center, normal, (0.7, 0.9), (4, 6))
+    plane = ImagePlane.from_normal(center, normal, spacing=(0.7, 0.9), shape=(4, 6))
     unit = np.asarray(normal) / np.linalg.norm(normal)
     np.testing.assert_allclose(plane.normal, unit, atol=1e-9)
     np.testing.assert_allclose(plane.center, center, atol=1e-9)

@@ -135,7 +135,7 @@ def scan(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A volume of axial slices with a disc in it, and the file of the disc."""
     folder = tmp_path_factory.mktemp("scan")
     planes = [
-        ImagePlane.from_axes((0, -10, z), (-1, 0, 0), (0, -1, 0), (0.8, 0.8), (120, 160), 4.0)
+        ImagePlane.from_axes((0, -10, z), (-1, 0, 0), (0, -1, 0), spacing=(0.8, 0.8), shape=(120, 160), thickness=4.0)
         for z in np.arange(-8.0, 50.0, 4.5)
     ]
     generator = np.random.default_rng(0)

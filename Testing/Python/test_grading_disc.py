@@ -41,7 +41,7 @@ def sagittal_mask(level: str = "L5/S1", seed: int = 1) -> tuple[np.ndarray, np.n
 
 
 def stack_of(mask: np.ndarray, matrix: np.ndarray, name: str = "sagittal") -> SliceStack:
-    return SliceStack.from_array(mask.astype(np.float32), matrix, 4.0, name=name)
+    return SliceStack.from_array(mask.astype(np.float32), matrix, thickness=4.0, name=name)
 
 
 # ---- the class ---------------------------------------------------------------------------------------------
@@ -403,9 +403,11 @@ def marks(noise: float = 0.0, draw: int = 0) -> dict[tuple[str, str], np.ndarray
 def sagittal_scan() -> SliceStack:
     """Five sagittal slices around the phantom's L5/S1 and L4/L5 discs."""
     middle = phantom().frame.to_ras(0, -4, 12)
-    planes = ImagePlane.from_axes(middle, [0, -1, 0], [0, 0, -1], (1.0, 1.0), (118, 84), 4.0).stack(5, 4.4)
+    planes = ImagePlane.from_axes(
+        middle, [0, -1, 0], [0, 0, -1], spacing=(1.0, 1.0), shape=(118, 84), thickness=4.0
+    ).stack(5, 4.4)
     pixels = acquire(phantom(), Scan("sagittal", tuple(planes), noise=0.02, samples=3))
-    return SliceStack.from_array(pixels, np.stack([p.ijk_to_ras for p in planes]), 4.0, name="sagittal")
+    return SliceStack.from_array(pixels, np.stack([p.ijk_to_ras for p in planes]), thickness=4.0, name="sagittal")
 
 
 @pytest.mark.parametrize(("level", "canal", "refined"), [("L5/S1", 10.0, 2.0), ("L4/L5", 5.0, 2.5)])
@@ -441,7 +443,7 @@ def test_a_bright_nucleus_is_not_taken_for_marrow(shared_data: Path) -> None:
     turned[:3, :3] = np.stack([-matrix[:3, 1], -matrix[:3, 2], matrix[:3, 0]], axis=1)
     turned[:3, 3] = transform_points(matrix, [0, 256, 200])
     pixels = np.transpose(volume.pixels, (2, 0, 1))[:, ::-1, ::-1]
-    sagittal = SliceStack.from_array(pixels, turned, 1.0, name="sagittal")
+    sagittal = SliceStack.from_array(pixels, turned, thickness=1.0, name="sagittal")
     canal = {"L1/L2": (80, 99.5), "L2/L3": (86, 131.5), "L3/L4": (92.5, 164)}
     by_hand = {
         "L1/L2": ((462, 388), (357, 400)),

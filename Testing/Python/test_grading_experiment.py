@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,15 +18,15 @@ from graded_scenes import TINY, coarse
 from GaussianMRILib import GaussianMRIError
 from GaussianMRILib.cli import main
 from GaussianMRILib.grading.bootstrap import Interval
-from GaussianMRILib.grading.crops import CropSet
-from GaussianMRILib.grading.experiment import TRAININGS, ExperimentProgress, run_experiment
-from GaussianMRILib.grading.experiment_options import ExperimentOptions
-from GaussianMRILib.grading.experiment_plots import COLOURS, auroc_plot
-from GaussianMRILib.grading.experiment_report import Predictions, _verdict, compared, joined, read_predictions
-from GaussianMRILib.grading.experiment_steps import PREDICTIONS, image_scores
+from GaussianMRILib.grading.crops import Case, CropSet
 from GaussianMRILib.grading.labels import GRADES, INPUT_TYPES, TASKS
-from GaussianMRILib.grading.phantom.graded import GradedPhantom
 from GaussianMRILib.metrics import psnr
+from Testing.Experiment.graded import GradedPhantom
+from Testing.Experiment.options import ExperimentOptions
+from Testing.Experiment.plots import auroc_figure, example_figure
+from Testing.Experiment.report import Predictions, _Document, _verdict, compared, joined, read_predictions
+from Testing.Experiment.run import TRAININGS, ExperimentProgress, run_experiment
+from Testing.Experiment.steps import PREDICTIONS, image_scores
 
 __all__ = ["coarse"]  # a fixture
 pytest.importorskip("monai", reason="grading needs MONAI")
@@ -125,22 +128,65 @@ def test_whatever_comes_out_is_said(higher: int, clear: int, reverse: int, words
     assert words in _verdict("R-GS", "R-VI", higher, clear, reverse, 8)
 
 
-def test_a_plot_shows_values_at_their_height(tmp_path: Path) -> None:
-    from PIL import Image
+def test_a_plot_shows_values_and_intervals() -> None:
+    nothing = Interval(None, None, None, 0.95, 0)
+    rows = {
+        "A": {"N": nothing, "R-GS": Interval(0.61, 0.43, 0.7, 0.95, 9)},
+        "A+N": {"N": Interval(0.9, None, None, 0.95, 0), "R-GS": Interval(0.8, 0.75, 0.85, 0.95, 9)},
+    }
+    figure = auroc_figure("t", rows, ("N", "R-GS"))
+    (axes,), (legend,) = figure.axes, figure.legends
+    straight, gaussians = axes.lines
+    np.testing.assert_allclose(straight.get_xydata(), [[0.875, 0.9]])
+    np.testing.assert_allclose(gaussians.get_xydata(), [[0.125, 0.61], [1.125, 0.8]])
+    bars = [bar for each in axes.collections for bar in each.get_segments()]
+    np.testing.assert_allclose(bars, [[[0.125, 0.43], [0.125, 0.7]], [[1.125, 0.75], [1.125, 0.85]]])
+    assert axes.get_ylim() == pytest.approx((0.4, 1)) and straight.get_color() != gaussians.get_color()
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["trained on A", "trained on A+N"]
+    assert [text.get_text() for text in legend.get_texts()] == ["N", "R-GS"]
 
-    row = {kind: Interval(None, None, None, 0.95, 0) for kind in ("N", "R-VI", "A")}
-    heights = []
-    for value in (0.6, 0.9):
-        auroc_plot(
-            tmp_path / "a.png",
-            "t",
-            {"A": row | {"R-GS": Interval(value, value - 0.05, value + 0.05, 0.95, 9)}},
-            ["R-GS"],
-        )
-        pixels = np.asarray(Image.open(tmp_path / "a.png").convert("RGB"))[60:]
-        heights.append(float(np.argwhere((pixels == COLOURS["R-GS"]).all(axis=-1))[:, 0].mean()))
-    # From 0.5 to 1 in 308 pixels.
-    assert heights[0] - heights[1] == pytest.approx(0.3 / 0.5 * 308, abs=2)
+
+def test_examples_show_the_middle_slice_and_its_grades() -> None:
+    grades = dict.fromkeys((task.name for task in TASKS), GRADES[0]) | {TASKS[0].name: "Severe"}
+    cases = [
+        Case(f"{study}{kind}", study, study, "L5/S1", kind, "test", found, synthetic=True)
+        for study, found in (("1", grades), ("2", {task.name: GRADES[0] for task in TASKS}))
+        for kind in INPUT_TYPES
+    ]
+
+    def images(case: Case) -> tuple[np.ndarray, np.ndarray]:  # slices 1 to 3 exist
+        shown = (cases.index(case) + np.arange(5)[:, None, None] * np.ones((4, 8))) / 16
+        return shown, np.array([False, True, True, True, False])
+
+    crops: Any = SimpleNamespace(cases=cases, images=images)
+    figure = example_figure(crops, ["1", "2"])
+    kinds = ["A", "R-VI", "R-GS", "N"]
+    numbers = [[c.study_id + c.input_type for c in cases].index(s + k) for s in "12" for k in kinds]
+    assert [float(axes.images[0].get_array()[0, 0]) for axes in figure.axes] == [(n + 2) / 16 for n in numbers]
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    severe = f"{TASKS[0].side[0].upper()} {TASKS[0].condition.split('_')[0]} severe"
+    assert titles == [
+        f"{kind}, SYNTHETIC" + (f": {text}" if kind == "A" else "")
+        for text in (severe, "normal/mild")
+        for kind in kinds
+    ]
+
+
+def test_the_report_is_the_same_in_markdown_and_html() -> None:
+    document = _Document()
+    document.heading("Front & <title>")
+    document.text("A < B")
+    document.table(["", "a", "b"], [["x & y", "1", "2"], ["z", "3", "4"]])
+    document.heading("Second")
+    document.picture("p.png", "a picture")
+    assert document.markdown() == (
+        "# Front & <title>\n\nA < B\n\n|  | a | b |\n| --- | ---: | ---: |\n| x & y | 1 | 2 |\n| z | 3 | 4 |\n\n"
+        "## Second\n\n![a picture](p.png)\n"
+    )
+    page = document.html()
+    assert "<h1>Front &amp; &lt;title&gt;</h1>" in page and "<h2>Second</h2>" in page and "<p>A &lt; B</p>" in page
+    assert "<tr><td>x &amp; y</td><td>1</td><td>2</td></tr>" in page and "<th>b</th>" in page
+    assert '<img src="p.png" alt="a picture">' in page
 
 
 # ---- everything ----------------------------------------------------------------------------------------------------
@@ -244,6 +290,13 @@ def test_the_command_says_its_size_and_stops_where_it_is_told(coarse: None, tmp_
     assert not (tmp_path / "e" / "inputs").exists()
     again = CliRunner().invoke(main, [*arguments, "--seed", "1"])
     assert again.exit_code == 1 and "other settings (seed" in again.output
+
+
+def test_what_is_installed_says_where_the_experiment_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = sys.modules["GaussianMRILib.cli.experiment"]  # the name in the package is the command's
+    monkeypatch.setattr(program, "__file__", str(tmp_path / "site-packages" / "GaussianMRILib" / "cli" / "experiment.py"))
+    result = CliRunner().invoke(main, ["experiment", "phantom", "--folder", "x", "--reduced"])
+    assert result.exit_code == 1 and "comes with the source code and is not installed" in result.output
 
 
 def test_damaged_predictions_are_named(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_the_order_of_slices_does_not_matter() -> None:
     shuffled = stack.subset(np.random.default_rng(3).permutation(len(stack.pixels)))
     a, b = (acquired_input(made_disc(30), s, median=ONE) for s in (stack, shuffled))
     np.testing.assert_allclose(a.images, b.images, atol=1e-6)
-    flipped = SliceStack.from_array(stack.pixels[::-1], stack.ijk_to_ras[::-1], 4.0)
+    flipped = SliceStack.from_array(stack.pixels[::-1], stack.ijk_to_ras[::-1], thickness=4.0)
     np.testing.assert_allclose(a.images, acquired_input(made_disc(30), flipped, median=ONE).images, atol=1e-6)
 
 
@@ -90,7 +90,7 @@ def test_however_the_image_is_stored_left_is_at_larger_columns() -> None:
     poses = stack.ijk_to_ras.copy()
     poses[:, :3, 3] += poses[:, :3, 0] * 159
     poses[:, :3, 0] *= -1
-    mirrored = SliceStack.from_array(stack.pixels[:, :, ::-1], poses, 4.0)
+    mirrored = SliceStack.from_array(stack.pixels[:, :, ::-1], poses, thickness=4.0)
     np.testing.assert_allclose(
         acquired_input(made_disc(), mirrored, median=ONE).images, plain.images, atol=1e-5
     )
@@ -140,10 +140,14 @@ def test_slices_that_do_not_show_the_disc() -> None:
         acquired_input(far, linear_scan(0), median=ONE)
     near = RegionOptions(reach=5.0)
     assert acquired_input(made_disc(tilt=0, center=CENTER), linear_scan(0), near, median=ONE).count == 3
-    planes = ImagePlane.from_axes(CENTER, [0, -1, 0], [0, 0, -1], (1, 1), (60, 60)).stack(9, 4)
+    planes = ImagePlane.from_axes(CENTER, [0, -1, 0], [0, 0, -1], spacing=(1, 1), shape=(60, 60)).stack(9, 4)
     poses = np.stack([plane.ijk_to_ras for plane in planes])
     with pytest.raises(GaussianMRIError, match=r"L5/S1 \(d\.json\): The slice stands on the disc; only axial"):
-        acquired_input(made_disc(file="d.json"), SliceStack.from_array(np.zeros((9, 60, 60)), poses, 4.0), median=ONE)
+        acquired_input(
+            made_disc(file="d.json"),
+            SliceStack.from_array(np.zeros((9, 60, 60)), poses, thickness=4.0),
+            median=ONE,
+        )
 
 
 # ---- intensities -------------------------------------------------------------------------------------------
@@ -153,7 +157,7 @@ def vertebrae(disc: DiscGeometry, stack: SliceStack, above: float, below: float)
     """Disc 900, what lies above and below it two other values."""
     height = disc.local(np.stack([plane.points() for plane in stack.planes()]))[..., 2]
     pixels = np.where(np.abs(height) < 5, 900.0, np.where(height > 0, above, below))
-    return SliceStack.from_array(pixels, stack.ijk_to_ras, 4.0, name="slab")
+    return SliceStack.from_array(pixels, stack.ijk_to_ras, thickness=4.0, name="slab")
 
 
 @pytest.mark.parametrize("tilt", [0.0, 30.0])
@@ -183,7 +187,7 @@ def test_intensities_are_scaled_by_the_median() -> None:
     disc = made_disc(tilt=30)
     for gain in (1.0, 7.5):
         stack = vertebrae(disc, linear_scan(30), 200, 200)
-        scaled = SliceStack.from_array(stack.pixels * gain, stack.ijk_to_ras, 4.0)
+        scaled = SliceStack.from_array(stack.pixels * gain, stack.ijk_to_ras, thickness=4.0)
         result = acquired_input(disc, scaled)
         assert result.facts["vertebral_median"] == pytest.approx(200 * gain)
         assert result.images[0].max() == pytest.approx(0.25) and result.images[4].max() == pytest.approx(1.0)
@@ -297,7 +301,9 @@ def test_a_capsule_on_the_patients_left_is_at_larger_columns(tmp_path: Path) -> 
     )
     assert phantom.capsule[0] < -15, "left in RAS"
     middle = np.array([0.0, phantom.capsule[1] + 45, phantom.capsule[2] - 4])
-    planes = ImagePlane.from_axes(middle, [-1, 0, 0], [0, -1, 0], (1.4, 1.4), (92, 92), 4.0).stack(4, 8.0)
+    planes = ImagePlane.from_axes(
+        middle, [-1, 0, 0], [0, -1, 0], spacing=(1.4, 1.4), shape=(92, 92), thickness=4.0
+    ).stack(4, 8.0)
     scan = Scan("axial", tuple(planes), noise=0.01, samples=2)
     write_series(tmp_path, Study("left", 2), 1, scan.planes, acquire(phantom, scan), "axial")
     (stack,) = read_stacks(tmp_path)

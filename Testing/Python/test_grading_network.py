@@ -236,7 +236,7 @@ def test_random_changes_stay_in_their_ranges() -> None:
 
 def test_changes_reach_images_and_masks() -> None:
     x, mask = images(2, 3, 8, 224), torch.tensor([[True, True, False]] * 2)
-    still = AugmentOptions(0, 0, 0, 0, 0, 0)
+    still = AugmentOptions(rotation=0, scale=0, shift=0, slice_shift=0, offset=0, flip_slices=0)
     drawn = draw_changes(2, 3, replace(still, offset=0.1), torch.Generator().manual_seed(1))
     drawn.flip[1] = True
     drawn.shift[0, 1, 0] = 5

@@ -27,7 +27,7 @@ def sagittal() -> SliceStack:
     """Slices that are brighter in front."""
     matrix = sagittal_grid(np.array([3.0, -10.0, 20.0]), (9, 180, 180))
     ramp = np.broadcast_to(np.linspace(900, 100, 180), (9, 180, 180))
-    return SliceStack.from_array(ramp, matrix, 4.0, name="sagittal")
+    return SliceStack.from_array(ramp, matrix, thickness=4.0, name="sagittal")
 
 
 def places(picture: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:

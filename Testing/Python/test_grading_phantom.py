@@ -13,11 +13,11 @@ from GaussianMRILib import GaussianMRIError
 from GaussianMRILib.grading.disc_sources import read_discs
 from GaussianMRILib.grading.inputs import acquired_input, alignment_degrees
 from GaussianMRILib.grading.labels import GRADES, TASKS, Task
-from GaussianMRILib.grading.phantom import cohort as graded_cohort
-from GaussianMRILib.grading.phantom import graded
-from GaussianMRILib.grading.phantom.cohort import graded_scans, true_disc, write_rsna_cohort, write_rsna_study
-from GaussianMRILib.grading.phantom.graded import THRESHOLDS, GradedPhantom
 from GaussianMRILib.grading.rsna import RsnaDataset
+from Testing.Experiment import cohort as graded_cohort
+from Testing.Experiment import graded
+from Testing.Experiment.cohort import graded_scans, true_disc, write_rsna_cohort, write_rsna_study
+from Testing.Experiment.graded import THRESHOLDS, GradedPhantom
 
 __all__ = ["coarse"]  # a fixture
 SEED = 5

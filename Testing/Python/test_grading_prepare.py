@@ -27,7 +27,9 @@ WITHOUT_FIT = ("A", "N", "R-VI")
 def stack(name: str) -> SliceStack:
     planes, images = scans()[name]
     poses = np.stack([plane.ijk_to_ras for plane in planes])
-    return SliceStack.from_array(images * 1000, poses, 4.0, None, name, {"series_uid": name})
+    return SliceStack.from_array(
+        images * 1000, poses, thickness=4.0, frame_of_reference=None, name=name, source={"series_uid": name}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +57,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
 
 
 def test_a_cohort_is_prepared(copy: Copy, tmp_path: Path) -> None:
-    options = PrepareOptions(WITHOUT_FIT, ("L5/S1",), discs=str(copy.folder))
+    options = PrepareOptions(types=WITHOUT_FIT, levels=("L5/S1",), discs=str(copy.folder))
     crops, report = prepare(
         copy.folder, tmp_path / "out", options, fractions={"train": 0.5, "test": 0.5}, workers=1
     )
@@ -97,7 +99,7 @@ def test_a_cohort_is_prepared(copy: Copy, tmp_path: Path) -> None:
 
 
 def test_processes_make_the_same(copy: Copy, tmp_path: Path) -> None:
-    options = PrepareOptions(("A",), ("L5/S1",), discs=str(copy.folder))
+    options = PrepareOptions(types=("A",), levels=("L5/S1",), discs=str(copy.folder))
     sets = [
         prepare(
             copy.folder, tmp_path / str(workers), options, studies=["1", "2"], fractions={"test": 1.0},
@@ -113,7 +115,7 @@ def test_processes_make_the_same(copy: Copy, tmp_path: Path) -> None:
 def test_acquired_types_go_by_the_angle() -> None:
     disc, aligned, straight = true_disc(), stack("aligned"), stack("straight")
     assert alignment_degrees(disc, aligned) < 0.5 and alignment_degrees(disc, straight) > 20
-    inputs, problems = disc_inputs(disc, [straight, aligned], PrepareOptions(WITHOUT_FIT))
+    inputs, problems = disc_inputs(disc, [straight, aligned], PrepareOptions(types=WITHOUT_FIT))
     assert list(inputs) == list(WITHOUT_FIT) and problems == []
     assert inputs["R-VI"].facts["stacks"] == ["straight"]  # never from the aligned series, which is the truth
     only, problems = disc_inputs(disc, [aligned], PrepareOptions())
@@ -145,7 +147,7 @@ def test_left_is_left_from_the_files_to_the_input(copy: Copy, tmp_path: Path) ->
     rewrite(marked.images / "1" / "11" / f"{len(planes) - k}.dcm", brighten)
     marked.grade("1", left_subarticular_stenosis_l5_s1="Severe")
     write_discs(marked.images / "1" / "discs.json", {"L5/S1": disc})
-    options = PrepareOptions(("A",), ("L5/S1",), discs="discs.json", overlays=True)
+    options = PrepareOptions(types=("A",), levels=("L5/S1",), discs="discs.json", overlays=True)
     crops, report = prepare(marked.save(), tmp_path / "out", options, fractions={"test": 1.0}, workers=1)
     assert report.failed == [] and [case.case_id for case in crops] == ["1-L5S1-A"]
     with Image.open(tmp_path / "out" / "overlays" / "1-L5S1-A.png") as picture:
@@ -166,7 +168,7 @@ def test_left_is_left_from_the_files_to_the_input(copy: Copy, tmp_path: Path) ->
 
 def test_label_coordinates_give_discs(copy: Copy, tmp_path: Path) -> None:
     crops, report = prepare(
-        copy.folder, tmp_path / "out", PrepareOptions(("A", "N"), ("L4/L5", "L5/S1")), studies=["1", "2"],
+        copy.folder, tmp_path / "out", PrepareOptions(types=("A", "N"), levels=("L4/L5", "L5/S1")), studies=["1", "2"],
         fractions={"test": 1.0}, workers=1,
     )  # fmt: skip
     kinds = {(case.study_id, case.level, case.input_type) for case in crops}
@@ -180,12 +182,19 @@ def test_label_coordinates_give_discs(copy: Copy, tmp_path: Path) -> None:
 def test_slabs_of_the_neighbouring_level_are_not_taken() -> None:
     disc, aligned = true_disc(), stack("aligned")
     poses = _lifted(aligned.ijk_to_ras, disc.normal * 28)  # from 10 to 46 mm above the disc
-    up = SliceStack.from_array(aligned.pixels, poses, 4.0, None, "upper slab", {"series_uid": "x"})
-    inputs, problems = disc_inputs(disc, [up], PrepareOptions(("A",)))
+    up = SliceStack.from_array(
+        aligned.pixels,
+        poses,
+        thickness=4.0,
+        frame_of_reference=None,
+        name="upper slab",
+        source={"series_uid": "x"},
+    )
+    inputs, problems = disc_inputs(disc, [up], PrepareOptions(types=("A",)))
     assert inputs == {} and problems == ["upper slab: its slices end 10 mm from L5/S1"]
-    inputs, problems = disc_inputs(disc, [up, aligned], PrepareOptions(("A",)))
+    inputs, problems = disc_inputs(disc, [up, aligned], PrepareOptions(types=("A",)))
     assert inputs["A"].facts["stacks"] == ["aligned"] and problems == []
-    inputs, problems = disc_inputs(disc, [aligned], PrepareOptions(("A",), fewest_slices=10))
+    inputs, problems = disc_inputs(disc, [aligned], PrepareOptions(types=("A",), fewest_slices=10))
     assert inputs == {} and problems == ["aligned: only 9 slices are near L5/S1"]
 
 
@@ -193,12 +202,12 @@ def test_a_short_slab_takes_the_scale_of_its_series() -> None:
     """Three slices in the disc show no vertebra, but the series' other slab does."""
     disc, aligned = true_disc(), stack("aligned")
     inside, above = aligned.subset([3, 4, 5]), aligned.subset([6, 7, 8])
-    inputs, problems = disc_inputs(disc, [inside], PrepareOptions(("A",)))
+    inputs, problems = disc_inputs(disc, [inside], PrepareOptions(types=("A",)))
     assert inputs == {} and "vertebrae" in problems[0]
-    inputs, _ = disc_inputs(disc, [inside, above], PrepareOptions(("A",)))
+    inputs, _ = disc_inputs(disc, [inside, above], PrepareOptions(types=("A",)))
     images = inputs["A"]
     assert images.mask.sum() == 3 and images.facts["slices"] == 3
-    whole = disc_inputs(disc, [aligned], PrepareOptions(("A",)))[0]["A"]
+    whole = disc_inputs(disc, [aligned], PrepareOptions(types=("A",)))[0]["A"]
     assert images.facts["vertebral_median"] == pytest.approx(whole.facts["vertebral_median"], rel=0.2)
 
 
@@ -211,9 +220,9 @@ def _lifted(poses: np.ndarray, by: np.ndarray) -> np.ndarray:
 def test_a_region_outside_the_scan_is_left_out() -> None:
     disc, aligned = true_disc(), stack("aligned")
     narrow = aligned.window(slice(8, 20), slice(20, 42))
-    inputs, problems = disc_inputs(disc, [narrow], PrepareOptions(("A",)))
+    inputs, problems = disc_inputs(disc, [narrow], PrepareOptions(types=("A",)))
     assert inputs == {} and "lies outside the scan" in problems[0]
-    inputs, _ = disc_inputs(disc, [narrow], PrepareOptions(("A",), most_outside=0.9))
+    inputs, _ = disc_inputs(disc, [narrow], PrepareOptions(types=("A",), most_outside=0.9))
     assert 0.5 < inputs["A"].outside < 0.9
 
 
@@ -242,7 +251,7 @@ def test_a_label_map_gives_discs(tmp_path: Path) -> None:
     from GaussianMRILib.writers import write_volume
 
     disc = true_disc()
-    planes = ImagePlane.from_normal(disc.center, (0, 0, 1), (1.5, 1.5), (50, 50)).stack(32, 1.5)
+    planes = ImagePlane.from_normal(disc.center, (0, 0, 1), spacing=(1.5, 1.5), shape=(50, 50)).stack(32, 1.5)
     local = disc.local(np.stack([plane.points() for plane in planes]))
     inside = (local[..., 0] / 25) ** 2 + (local[..., 1] / 17) ** 2 < 1
     labels = np.where(inside & (np.abs(local[..., 2]) < 4.5), 100.0, 0.0)
@@ -258,12 +267,12 @@ def test_one_file_is_not_for_several_studies(copy: Copy, tmp_path: Path) -> None
     with pytest.raises(GaussianMRIError, match="discs belong to one study"):
         prepare(copy.folder, tmp_path / "out", PrepareOptions(discs=str(copy.folder / "1.json")), workers=1)
     with pytest.raises(GaussianMRIError, match="Input types are"):
-        PrepareOptions(("A", "B"))
+        PrepareOptions(types=("A", "B"))
     with pytest.raises(GaussianMRIError, match="are of one patient but in different splits"):
         prepare(
             copy.folder,
             tmp_path / "out",
-            PrepareOptions(("A",)),
+            PrepareOptions(types=("A",)),
             splits={"1": "train", "3": "test"},
             workers=1,
         )

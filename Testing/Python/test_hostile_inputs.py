@@ -17,9 +17,9 @@ import torch
 
 import GaussianMRILib as gm
 from GaussianMRILib import GaussianMRIError, read_stacks
+from GaussianMRILib.cinematic.looks import Light, Look
 from GaussianMRILib.cinematic.model import CinematicModel
 from GaussianMRILib.cinematic.model_files import load_model, save_model
-from GaussianMRILib.cinematic.presets import Light, Preset
 from GaussianMRILib.cinematic.tracer import PathTracer
 from GaussianMRILib.cinematic.transfer import TransferFunction
 from GaussianMRILib.native.support.build import check_private
@@ -221,7 +221,7 @@ LOOK = TransferFunction([[0, 1, 1, 1], [1, 1, 1, 1]], [[0, 0], [1, 0.9]])  # typ
 )  # fmt: skip
 def test_looks_that_cannot_be(values: dict[str, object]) -> None:
     with pytest.raises(GaussianMRIError, match="'a'"):
-        Preset.from_dict({"name": "a", "transfer": LOOK.to_dict(), **values})
+        Look.from_dict({"name": "a", "transfer": LOOK.to_dict(), **values})
     with pytest.raises(GaussianMRIError, match="elevation"):
         Light(0, float("nan"))
 
@@ -233,8 +233,8 @@ def test_absurd_density_is_bounded() -> None:
     volume[4:12, 4:12, 4:12] = 1.0
     pictures = []
     for density in (1e3, 1e6):
-        tracer = PathTracer(volume, np.diag([2.0, 2, 2, 1]), Preset("a", LOOK, density=density))
-        pictures.append(tracer.render(tracer.camera(30, 20, 24), samples=4).image)
+        tracer = PathTracer(volume, np.diag([2.0, 2, 2, 1]), Look("a", LOOK, density=density))
+        pictures.append(tracer.render(tracer.camera(azimuth=30, elevation=20, size=24), samples=4).image)
         assert float(tracer._volume.majorants.max()) <= 100 / 2 * 1.001
     assert abs(float(pictures[0].mean() - pictures[1].mean())) < 0.05 and pictures[0].max() > 0.2
 
@@ -242,7 +242,7 @@ def test_absurd_density_is_bounded() -> None:
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0])
 def test_majorants_that_would_never_end(value: float) -> None:
     volume = np.random.default_rng(0).uniform(0, 1, (9, 9, 9)).astype(np.float32)
-    tracer = PathTracer(volume, np.eye(4), Preset("a", LOOK))
+    tracer = PathTracer(volume, np.eye(4), Look("a", LOOK))
     tracer._volume.majorants[0, 0, 0] = value
     with pytest.raises(ValueError, match="majorants must be finite"):
         tracer.render(tracer.camera(size=8), samples=1)
@@ -273,7 +273,7 @@ def test_a_model_with_another_number_of_splats_or_without_its_description(tmp_pa
         path.write_bytes(whole.replace(b"vertex 50\n", f"vertex {count}\n".encode()))
         with pytest.raises(GaussianMRIError, match=rf"a\.ply is {word}: it has"):
             load_model(path)
-    learned = CinematicModel(random_ball(50, 1), CENTER, RADIUS, "learned", torch.zeros(50))
+    learned = CinematicModel(random_ball(50, 1), CENTER, RADIUS, visibility="learned", offsets=torch.zeros(50))
     path = save_model(tmp_path / "b.ply", learned)
     assert load_model(path).visibility == "learned"
     (tmp_path / "b.json").unlink()

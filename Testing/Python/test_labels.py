@@ -34,7 +34,7 @@ def in_volume(resampler, step=0.5, half=20.0):
     """Labels on an isotropic grid, and the places of its voxels."""
     count = int(2 * half / step)
     planes = [
-        ImagePlane.from_axes((0.13, 0.07, z), (1, 0, 0), (0, 1, 0), (step, step), (count, count))
+        ImagePlane.from_axes((0.13, 0.07, z), (1, 0, 0), (0, 1, 0), spacing=(step, step), shape=(count, count))
         for z in (np.arange(count) - (count - 1) / 2) * step
     ]
     return np.stack([resampler.render(p) for p in planes]), np.stack([p.points() for p in planes])
@@ -96,7 +96,7 @@ def test_an_outline_moves_between_slices_where_nearest_voxels_step():
     """A tilted cylinder, 8 mm in radius, that moves by 4 mm from slice to slice: cut along its axis it is a band."""
     axis = np.array([1.0, 0.0, 1.0]) / np.sqrt(2)
     labels, matrix = drawn(lambda x: (x**2).sum(-1) - (x @ axis) ** 2 <= 64)
-    plane = ImagePlane.from_axes((0, 0, 0), axis, (-axis[2], 0, axis[0]), (0.25, 0.25), (120, 80))
+    plane = ImagePlane.from_axes((0, 0, 0), axis, (-axis[2], 0, axis[0]), spacing=(0.25, 0.25), shape=(120, 80))
     worst = {}
     for boundaries in ("smooth", "nearest"):
         image = LabelResampler(labels, matrix, boundaries=boundaries).render(plane) > 0
@@ -118,7 +118,12 @@ def test_labels_are_where_they_were_on_an_oblique_plane():
         return values
 
     labels, matrix = drawn(boxes, turn=turn)
-    plane = ImagePlane.from_axes(centers.mean(axis=1), *np.linalg.qr(np.diff(centers, axis=1))[0].T, (0.4, 0.4), (140, 140))
+    plane = ImagePlane.from_axes(
+        centers.mean(axis=1),
+        *np.linalg.qr(np.diff(centers, axis=1))[0].T,
+        spacing=(0.4, 0.4),
+        shape=(140, 140),
+    )
     for boundaries in ("smooth", "nearest"):
         image = LabelResampler(labels, matrix, boundaries=boundaries).render(plane)
         assert image.dtype == labels.dtype and set(np.unique(image)) == {0, 1, 2, 3}
@@ -160,7 +165,10 @@ def test_names_of_segments_may_be_in_latin_1(tmp_path):
     """Text of other programs, which SimpleITK reads and cannot write."""
     voxels = np.zeros((4, 20, 20), np.uint8)
     voxels[1:3, 5:15, 5:15] = 1
-    path = write_labels(tmp_path / "l.seg.nrrd", LabelFile(voxels, affine_of(voxels.shape), {1: {"Name": "Wirbelkoerper"}}))
+    path = write_labels(
+        tmp_path / "l.seg.nrrd",
+        LabelFile(voxels, affine_of(voxels.shape), segments={1: {"Name": "Wirbelkoerper"}}),
+    )
     whole = path.read_bytes()
     for name, coding in (("Wirbelk\u00f6rper", "utf-8"), ("Wirbelk\u00f6rper", "latin-1")):
         path.write_bytes(whole.replace(b"Wirbelkoerper", name.encode(coding)))
@@ -189,11 +197,11 @@ def test_segments_go_from_file_to_file_with_names_and_colours(tmp_path):
     labels[2:5, 10:30, 8:30], labels[5, 10:30, 8:30] = 3, 8
     matrix = affine_of(labels.shape, turn=turned())
     source, onto, out = tmp_path / "l.seg.nrrd", tmp_path / "image.nrrd", tmp_path / "o.seg.nrrd"
-    write_labels(source, LabelFile(labels, matrix, SEGMENTS))
+    write_labels(source, LabelFile(labels, matrix, segments=SEGMENTS))
     again = read_labels(source)
     assert np.array_equal(again.voxels, labels) and np.allclose(again.ijk_to_ras, matrix, atol=1e-9)
     assert {v: {k: entry[k] for k in SEGMENTS[v]} for v, entry in again.segments.items()} == SEGMENTS
-    planes = ImagePlane.from_normal((0, 0, 0), (0.2, 0.3, 0.9), (0.5, 0.5), (70, 80)).stack(3, 1.0)
+    planes = ImagePlane.from_normal((0, 0, 0), (0.2, 0.3, 0.9), spacing=(0.5, 0.5), shape=(70, 80)).stack(3, 1.0)
     gm.write_volume(onto, np.zeros((3, 70, 80)), planes)
     done = CliRunner().invoke(main, ["labels", str(source), "--onto", str(onto), "-o", str(out)])
     assert not done.exit_code and "2 labels on 3 x 70 x 80 voxels" in done.output, done.output

@@ -80,23 +80,23 @@ def test_weighted_psnr_counts_pixels_as_often_as_they_weigh() -> None:
     image, truth = images()
     weight = np.random.default_rng(1).integers(0, 4, truth.shape)
     repeated = np.repeat((image - truth).ravel() ** 2, weight.ravel())
-    assert psnr(image, truth, weight, 1.0) == pytest.approx(10 * np.log10(1 / repeated.mean()))
+    assert psnr(image, truth, weight=weight, data_range=1.0) == pytest.approx(10 * np.log10(1 / repeated.mean()))
 
 
 def test_ssim_map_equals_one_window_at_a_time() -> None:
     image, truth = images((15, 18))
     image[:3, 4:9], truth[9, 9] = np.nan, np.nan
-    np.testing.assert_allclose(ssim_map(image, truth, 2.0), brute_force_ssim(image, truth, 2.0), atol=1e-9)
+    np.testing.assert_allclose(ssim_map(image, truth, data_range=2.0), brute_force_ssim(image, truth, 2.0), atol=1e-9)
 
 
 def test_ssim_is_the_weighted_mean_of_its_map() -> None:
     image, truth = images()
     image[:, :4] = np.nan
-    values = ssim_map(image, truth, 1.0)
+    values = ssim_map(image, truth, data_range=1.0)
     assert ssim(image, truth, data_range=1.0) == pytest.approx(np.nanmean(values))
     mask = gaussian_weight_mask(truth.shape, (12, 15), (3, 6))
     expected = np.nansum(values * mask) / mask[np.isfinite(values)].sum()
-    assert ssim(image, truth, mask, 1.0) == pytest.approx(expected)
+    assert ssim(image, truth, weight=mask, data_range=1.0) == pytest.approx(expected)
     assert ssim(truth, truth, data_range=1.0) == pytest.approx(1.0)
 
 
@@ -131,7 +131,7 @@ def test_misuse_is_named(change, message: str) -> None:
     image, truth, weight = change(*images())
     for metric in (psnr, ssim):
         with pytest.raises(GaussianMRIError, match=message):
-            metric(image, truth, weight)
+            metric(image, truth, weight=weight)
     with pytest.raises(GaussianMRIError, match="sigmas"):
         gaussian_weight_mask((4, 4), (1, 1), (0, 1))
 

@@ -38,7 +38,7 @@ def trunk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def metric(trunk: Path) -> Lpips:
-    result = Lpips(trunk, verify=False)
+    result = Lpips(trunk=trunk, verify=False)
     if "not installed" in result.reason:
         pytest.skip(result.reason)
     assert result.available, result.reason
@@ -116,12 +116,12 @@ def test_without_the_right_weights_there_is_a_reason_and_no_number(
     image, truth = pair()
     cases = [(None, "not on this computer"), (tmp_path / "absent.pth", "not a file"), (trunk, "checksum")]
     for chosen, message in cases:
-        result = Lpips(chosen)
+        result = Lpips(trunk=chosen)
         assert not result.available and message in result.reason
         assert result(image, truth) is None and lpips(image, truth, trunk=chosen) is None
     broken = tmp_path / "broken.pth"
     torch.save({"features.0.weight": torch.zeros(3)}, broken)
-    assert not Lpips(broken, verify=False).available
+    assert not Lpips(trunk=broken, verify=False).available
 
 
 def test_images_that_alexnet_cannot_take_are_refused(metric: Lpips) -> None:

@@ -48,7 +48,7 @@ def test_values_by_hand() -> None:
     frame = torch.tensor([[4.25, 4.5, 2.75, 1, 0, 0, 0, 1, 0, 0, 0, 1]])
     shapes = torch.tensor([[1, 1]], dtype=torch.int32)
     image, density = native.lattice_render(
-        nodes, table, to_node, frame, shapes, torch.zeros(1, 1), torch.ones(1, 1), 0.5
+        nodes, table, to_node, frame, shapes, torch.zeros(1, 1), torch.ones(1, 1), background=0.5
     )
 
     def e(d: float) -> torch.Tensor:

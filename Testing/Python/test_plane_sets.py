@@ -66,7 +66,7 @@ def test_radial_planes_hold_the_axis_and_are_evenly_turned(ends):
 
 
 def test_orthogonal_planes_are_perpendicular_to_the_plane_and_to_each_other():
-    plane = ImagePlane.from_normal((4, -8, 15), (0.3, 0.5, 0.8), (0.4, 0.6), (100, 220), 2.0)
+    plane = ImagePlane.from_normal((4, -8, 15), (0.3, 0.5, 0.8), spacing=(0.4, 0.6), shape=(100, 220), thickness=2.0)
     one, other = orthogonal_planes(plane)
     for normal, made in ((plane.i_axis, one), (plane.j_axis, other)):
         assert angle(made.normal, normal) == pytest.approx(0, abs=1e-5)

@@ -76,7 +76,7 @@ def test_upsampling_reproduces_a_ramp_at_the_right_place(positions) -> None:
     points = np.stack([plane.points() for plane in stack.planes()])
     stack = replace(stack, pixels=(points @ gradient).astype(np.float32))
     for factor in (1, 3, 4):
-        volume = upsample(stack, factor)
+        volume = upsample(stack, factor=factor)
         center = stack.plane(len(positions) // 2).center  # where the ends of the spline do not reach
         plane = ImagePlane.from_normal(center, (0.2, 0.3, 1), spacing=(0.5, 0.5), shape=(5, 6))
         tolerance = 1e-3 if factor > 1 else 0.02
@@ -93,13 +93,13 @@ def test_regular_stack_gets_whole_sub_slices() -> None:
     np.testing.assert_allclose(z, np.arange(20) - 1.5)
     assert operator.shape == (5, 20)
     with pytest.raises(GaussianMRIError, match="at least 1"):
-        upsample(stack, 0)
+        upsample(stack, factor=0)
 
 
 @pytest.mark.parametrize("positions", [np.arange(6) * 3.0, np.array([0, 3, 9, 14, 16, 21.0])])
 def test_enforce_is_the_least_squares_solution(positions) -> None:
     stack = stack_at(positions, noise((6, 3, 4)), thickness=[3, 3, 4, 3, 2, 3])
-    start = upsample(stack, 3)
+    start = upsample(stack, factor=3)
     start = replace(start, pixels=start.pixels + noise(start.pixels.shape, 1))
     _, operator = volume_operator(start, stack)
     strength = 0.3
@@ -108,9 +108,9 @@ def test_enforce_is_the_least_squares_solution(positions) -> None:
     x0 = start.pixels.reshape(len(start.pixels), -1).astype(float)
     right = np.vstack([stack.pixels.reshape(6, -1), weight * x0])
     expected = np.linalg.lstsq(system, right, rcond=None)[0]
-    result = enforce(start, stack, strength).pixels.reshape(expected.shape)
+    result = enforce(start, stack, strength=strength).pixels.reshape(expected.shape)
     np.testing.assert_allclose(result, expected, atol=1e-4)
-    exact = enforce(start, stack, 0.0).pixels.reshape(expected.shape)
+    exact = enforce(start, stack, strength=0.0).pixels.reshape(expected.shape)
     np.testing.assert_allclose(operator @ exact, stack.pixels.reshape(6, -1), atol=1e-3)
 
 
@@ -137,14 +137,14 @@ def test_volume_is_empty_outside_its_hull_and_thick_planes_are_means() -> None:
     affine = np.diag([1, 1, 1, 1.0])
     ramp = np.broadcast_to(np.arange(12.0)[:, None, None] ** 2, (12, 10, 10)).astype(np.float32)
     volume = Volume(ramp, affine)
-    plane = ImagePlane.from_axes((4.5, 4.5, 6), (1, 0, 0), (0, 1, 0), (1, 1), (14, 10))
+    plane = ImagePlane.from_axes((4.5, 4.5, 6), (1, 0, 0), (0, 1, 0), spacing=(1, 1), shape=(14, 10))
     image = volume.sample(plane)
     assert np.isnan(image[:2]).all() and np.isnan(image[-2:]).all() and np.isfinite(image[2:-2]).all()
     thick = volume.sample(replace(plane, thickness=4.0))
     # The mean of z^2 over 4 mm is z^2 + 16/12; five midpoints have 16/12 * (1 - 1/25).
     np.testing.assert_allclose(thick[5, 5] - image[5, 5], 16 / 12 * 24 / 25, rtol=0.02)
     half = np.array([[0.0, 1.0, 0.0, -4.2]])
-    union = Volume(ramp, affine, (half, -half + [[0, 0, 0, 2.4]])).sample(plane)
+    union = Volume(ramp, affine, hull=(half, -half + [[0, 0, 0, 2.4]])).sample(plane)
     assert np.isfinite(union[:, 3][[2, 6, 9]]).all()  # y = 0, 4 in the first; 7 in the second
     with pytest.raises(GaussianMRIError, match="slices, rows, columns"):
         Volume(np.zeros((3, 3), np.float32), affine)

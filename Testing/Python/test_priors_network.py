@@ -141,7 +141,7 @@ def test_residual_is_the_basis_at_each_sub_slice() -> None:
     network = FactorisedNetwork(8, 8, 8, 8, 8, 8).eval()
     pixels = random_slices((5, 20, 24)).numpy()
     stack = SliceStack.from_array(pixels, np.diag([1, 1, 4, 1]), thickness=4)
-    base = upsample(stack, 4)
+    base = upsample(stack, factor=4)
     slices = np.pad(pixels[None, None], ((0, 0), (0, 0), (2, 2), (8, 8), (8, 8)), mode="edge")
     noise = float(np.clip(application.noise_level(pixels), 0.003, 0.03))
     with torch.inference_mode():

@@ -49,14 +49,14 @@ def test_options_of_a_score() -> None:
     weight = gaussian_weight_mask(truth.shape, (12, 15), (4, 6))
     seen = []
 
-    def lpips(*given: np.ndarray) -> float:
-        seen.append(given)
+    def lpips(*given: np.ndarray, weight: np.ndarray) -> float:
+        seen.append((*given, weight))
         return 0.25
 
     found = score_image(image, truth, weight=weight, lpips=lpips, lpips_from=20)
     masked = np.where(np.isfinite(truth), image, np.nan)
-    assert found.psnr == pytest.approx(psnr(masked, truth, weight, data_range=1.0))
-    assert found.ssim == pytest.approx(ssim(masked, truth, weight, data_range=1.0))
+    assert found.psnr == pytest.approx(psnr(masked, truth, weight=weight, data_range=1.0))
+    assert found.ssim == pytest.approx(ssim(masked, truth, weight=weight, data_range=1.0))
     assert found.lpips == 0.25 and len(seen) == 1 and seen[0][2] is weight
     assert score_image(image, truth, lpips=lpips, lpips_from=21).lpips is None and len(seen) == 1
     image[10, 10] = np.nan

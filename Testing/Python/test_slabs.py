@@ -11,7 +11,7 @@ from fit_scenes import painted
 import GaussianMRILib as gm
 from GaussianMRILib.geometry import ImagePlane, slab_image
 
-PLANE = ImagePlane.from_normal((0.4, -0.3, 0.6), (0.3, -0.4, 0.87), (0.5, 0.5), (41, 45), 8.0)
+PLANE = ImagePlane.from_normal((0.4, -0.3, 0.6), (0.3, -0.4, 0.87), spacing=(0.5, 0.5), shape=(41, 45), thickness=8.0)
 
 
 def height(planes):
@@ -21,14 +21,21 @@ def height(planes):
 
 
 def test_a_slab_has_the_extremes_between_its_faces_and_the_mean_of_what_is_known():
-    assert np.allclose(slab_image(height, PLANE, "min", 0.5), -4.0, atol=1e-5)
-    assert np.allclose(slab_image(height, PLANE, "max", 0.5), 3.0, atol=1e-5)
+    assert np.allclose(slab_image(height, PLANE, projection="min", step=0.5), -4.0, atol=1e-5)
+    assert np.allclose(slab_image(height, PLANE, projection="max", step=0.5), 3.0, atol=1e-5)
     # From -4 to 3 mm: the mean of the samples within, each half a millimetre, of which the one at the face counts half.
-    assert np.allclose(slab_image(height, PLANE, "mean", 0.5), (sum(np.arange(-3.5, 3.1, 0.5)) - 2) / 14.5, atol=1e-5)
+    assert np.allclose(
+        slab_image(height, PLANE, projection="mean", step=0.5),
+        (sum(np.arange(-3.5, 3.1, 0.5)) - 2) / 14.5,
+        atol=1e-5,
+    )
     above = PLANE.offset(3.5)  # whose middle nobody knows
-    assert all(np.isnan(slab_image(height, above, name, 0.5)).all() for name in ("mean", "max", "min"))
+    assert all(np.isnan(slab_image(height, above, projection=name, step=0.5)).all() for name in ("mean", "max", "min"))
     thin = replace(PLANE, thickness=0.0).offset(1.25)
-    assert all(np.allclose(slab_image(height, thin, name, 0.5), 1.25, atol=1e-5) for name in ("mean", "max", "min"))
+    assert all(
+        np.allclose(slab_image(height, thin, projection=name, step=0.5), 1.25, atol=1e-5)
+        for name in ("mean", "max", "min")
+    )
 
 
 def test_a_vessel_that_crosses_the_slab_keeps_its_brightness_in_the_maximum():

@@ -118,7 +118,7 @@ def test_patients_and_studies_are_kept_apart_and_not_named(tmp_path: Path, tags,
     with pytest.raises(GaussianMRIError, match=rf"2 different {what}: A \| B") as error:
         pose(stacks, same_frame=True, any_contrast=True)
     assert "SECRET" not in str(error.value) and "OTHER-ID" not in str(error.value)
-    nifti = SliceStack.from_array(stacks[0].pixels, stacks[0].ijk_to_ras, 3.0)
+    nifti = SliceStack.from_array(stacks[0].pixels, stacks[0].ijk_to_ras, thickness=3.0)
     check_same_patient([stacks[0], nifti])
 
 

@@ -178,11 +178,11 @@ def test_one_missing_slice_is_no_wide_gap_and_three_are() -> None:
     assert len(gapped.hulls()) == 2 and [len(r.pixels) for r in gapped.regions()] == [4, 3]
     assert len(gapped.blocks()) == 1  # on one line all the same
     assert len(stack.subset([0, 4, 8]).hulls()) == 1  # sparse, not gapped
-    plane = ImagePlane.from_normal((3, 3, 20), (1, 0, 0), (1, 1), (60, 5))
+    plane = ImagePlane.from_normal((3, 3, 20), (1, 0, 0), spacing=(1, 1), shape=(60, 5))
     image = LinearInterpolator(gapped).render(plane)
     np.testing.assert_array_equal(np.isfinite(image), gapped.inside(plane.points()))
     assert np.isnan(image).any() and np.isfinite(image).any()
-    empty = ImagePlane.from_normal((3, 3, 20), (0, 0, 1), (1, 1), (5, 5))
+    empty = ImagePlane.from_normal((3, 3, 20), (0, 0, 1), spacing=(1, 1), shape=(5, 5))
     assert np.isnan(LinearInterpolator(gapped).render(empty)).all()
 
 
@@ -193,7 +193,7 @@ def test_slices_through_one_axis_are_one_region() -> None:
         c, s = np.cos(angle), np.sin(angle)
         pose[:3, :3] = [[c, 0, s], [s, 0, -c], [0, 1, 0]]
         pose[:3, 3] = pose[:3, :3] @ [-7.3, -4.1, 0]
-    stack = SliceStack.from_array(np.zeros((5, 9, 15)), poses, 3.0)
+    stack = SliceStack.from_array(np.zeros((5, 9, 15)), poses, thickness=3.0)
     assert len(stack.hulls()) == 1
 
 
@@ -216,7 +216,7 @@ def test_slices_moved_one_by_one_keep_their_spacing_and_one_region() -> None:
     for pose, angle in zip(poses, np.radians([1.0, 3, 1.5, 4, 2, 3.5]), strict=True):
         c, s = np.cos(angle), np.sin(angle)
         pose[:3, :3] = np.array([[1, 0, 0], [0, c, -s], [0, s, c]]) @ pose[:3, :3]
-    moved = SliceStack.from_array(stack.pixels, poses, 4.0)
+    moved = SliceStack.from_array(stack.pixels, poses, thickness=4.0)
     assert [len(part.pixels) for part in moved.blocks()] == [1] * 6
     assert moved.spacing == pytest.approx(4.0, abs=0.6) and len(moved.hulls()) == 1
 

@@ -18,7 +18,7 @@ from GaussianMRILib.phantom.dicom import Study, write_series
 
 LPS = np.array([-1.0, -1.0, 1.0])
 POINT = (4.0, -20.0, 11.0)
-PLANE = ImagePlane.from_axes((2, -14, 9), (-1, 0, 0), (0, -0.8, -0.6), (0.31, 0.31), (112, 224))
+PLANE = ImagePlane.from_axes((2, -14, 9), (-1, 0, 0), (0, -0.8, -0.6), spacing=(0.31, 0.31), shape=(112, 224))
 LEFT = ReportedGrade(
     Task("subarticular_stenosis", "left"),
     (0.25, 0.61, 0.14),
@@ -35,7 +35,9 @@ RIGHT = ReportedGrade(
 
 def series(folder: Path, study: str = "one", name: str = "T2") -> list[Path]:
     folder.mkdir()
-    planes = ImagePlane.from_axes((1, 2, 3), (-1, 0, 0), (0, -1, 0), (3, 3), (12, 16), 4).stack(4, 4.5)
+    planes = ImagePlane.from_axes(
+        (1, 2, 3), (-1, 0, 0), (0, -1, 0), spacing=(3, 3), shape=(12, 16), thickness=4
+    ).stack(4, 4.5)
     write_series(folder, Study(study, 1), 1, planes, np.full((4, 12, 16), 0.4, np.float32), name)
     return sorted(folder.iterdir())
 

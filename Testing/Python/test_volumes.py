@@ -27,4 +27,4 @@ def test_values_beyond_the_centres_and_beyond_the_edges() -> None:
     np.testing.assert_allclose(volume.values(points), [5, 30, 30, 30], atol=1e-5)
     np.testing.assert_allclose(volume.at(points), [5, 30, 26, np.nan], atol=1e-5)
     hull = np.array([[0, 0, 1, -10.0]])  # S <= 10 mm
-    np.testing.assert_allclose(Volume(pixels, MATRIX, hull, 1).at(points), [5, np.nan, np.nan, np.nan], atol=1e-5)
+    np.testing.assert_allclose(Volume(pixels, MATRIX, hull=hull, order=1).at(points), [5, np.nan, np.nan, np.nan], atol=1e-5)

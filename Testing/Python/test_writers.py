@@ -33,7 +33,7 @@ NORMAL_FILES = settings(
 
 def oblique(count: int = 3, thickness: float = 0.0) -> list[ImagePlane]:
     turn = rotation((1, 2, 3), 40)
-    plane = ImagePlane.from_axes((5, -7, 11), turn[:, 0], turn[:, 1], (0.5, 0.8), (7, 9), thickness)
+    plane = ImagePlane.from_axes((5, -7, 11), turn[:, 0], turn[:, 1], spacing=(0.5, 0.8), shape=(7, 9), thickness=thickness)
     return plane.stack(count, 2.0)
 
 
@@ -49,7 +49,7 @@ def pictures(count: int = 3, low: float = 0.0, high: float = 2500.0) -> np.ndarr
 @given(directions, degrees, vectors, st.integers(1, 4), st.sampled_from([-2.0, 0.7, 3.0]))
 def test_a_bright_pixel_in_a_volume(tmp_path: Path, suffix, axis, angle, center, count, step) -> None:
     turn = rotation(axis, angle)
-    stack = ImagePlane.from_axes(center, turn[:, 0], turn[:, 1], (0.5, 0.8), (7, 9)).stack(count, step)
+    stack = ImagePlane.from_axes(center, turn[:, 0], turn[:, 1], spacing=(0.5, 0.8), shape=(7, 9)).stack(count, step)
     images = np.zeros((count, 7, 9), np.float32)
     k, row, column = count - 1, 5, 2
     images[k, row, column] = 1000
@@ -95,7 +95,7 @@ def test_empty_pixels_are_filled(tmp_path: Path) -> None:
     [
         [*oblique(2), oblique(1)[0].offset(9)],
         [oblique(1)[0], oblique(1)[0]],
-        [oblique(1)[0], ImagePlane.from_normal((0, 0, 0), (0, 0, 1), (0.5, 0.8), (7, 9))],
+        [oblique(1)[0], ImagePlane.from_normal((0, 0, 0), (0, 0, 1), spacing=(0.5, 0.8), shape=(7, 9))],
         [
             ImagePlane.from_axes((0, 0, 0), (1, 0, 0), (0, 1, 0), shape=(7, 9)),
             ImagePlane.from_axes((1, 0, 2), (1, 0, 0), (0, 1, 0), shape=(7, 9)),
@@ -188,7 +188,7 @@ def test_png_has_square_pixels_and_the_window_asked_for(tmp_path: Path) -> None:
     image = np.full((7, 9), 50.0)
     image[:, 4:] = 150
     image[0, 0] = np.nan
-    path = write_png(tmp_path / "p.png", image, plane, window=(100, 200))
+    path = write_png(tmp_path / "p.png", image, plane=plane, window=(100, 200))
     levels = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
     assert levels.shape == (14, 9) and levels.dtype == np.uint8
     assert np.all(levels[:, :4] == 0) and np.all(levels[:, 4:] == 128)
@@ -201,7 +201,7 @@ def test_png_has_square_pixels_and_the_window_asked_for(tmp_path: Path) -> None:
 def test_png_stretches_about_the_pixel_edges(tmp_path: Path) -> None:
     ramp = np.repeat(np.arange(8.0)[:, None], 8, axis=1)
     plane = ImagePlane.from_axes((0, 0, 0), (1, 0, 0), (0, -1, 0), spacing=(1.0, 2.0), shape=(8, 8))
-    path = write_png(tmp_path / "p.png", ramp, plane, window=(0, 7))
+    path = write_png(tmp_path / "p.png", ramp, plane=plane, window=(0, 7))
     rows = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))[:, 0]
     expected = np.clip((np.arange(16) - 0.5) / 2, 0, 7) / 7 * 255
     np.testing.assert_allclose(rows, expected, atol=0.51)
@@ -220,7 +220,7 @@ def test_png_default_window_ignores_outliers_and_copes_with_nothing(tmp_path: Pa
     with pytest.raises(GaussianMRIError, match="one image"):
         write_png(tmp_path / "p.png", pictures())
     with pytest.raises(GaussianMRIError, match="its plane"):
-        write_png(tmp_path / "p.png", image, oblique(1)[0])
+        write_png(tmp_path / "p.png", image, plane=oblique(1)[0])
     with pytest.raises(GaussianMRIError, match=r"\.png"):
         write_png(tmp_path / "p.jpg", image)
 
@@ -250,7 +250,9 @@ def test_derived_series_reads_back_as_it_was_written(tmp_path: Path, plane, coun
 
 
 def test_derived_series_belongs_to_its_source(tmp_path: Path, source: SliceStack) -> None:
-    folder = write_dicom_series(tmp_path / "series", pictures(), oblique(thickness=4.0), source, "Oblique T2")
+    folder = write_dicom_series(
+        tmp_path / "series", pictures(), oblique(thickness=4.0), source=source, description="Oblique T2"
+    )
     files = sorted(folder.iterdir())
     assert [f.name for f in files] == ["IM0001.dcm", "IM0002.dcm", "IM0003.dcm"]
     tags = [pydicom.dcmread(f) for f in files]
@@ -284,7 +286,7 @@ def test_derived_series_belongs_to_its_source(tmp_path: Path, source: SliceStack
 
 
 def test_large_intensities_are_stored_as_they_are(tmp_path: Path, source: SliceStack) -> None:
-    folder = write_dicom_series(tmp_path / "a", pictures(1, 0, 4000), oblique(1), source)
+    folder = write_dicom_series(tmp_path / "a", pictures(1, 0, 4000), oblique(1), source=source)
     tags = pydicom.dcmread(folder / "IM0001.dcm")
     assert tags.RescaleSlope == 1 and tags.RescaleIntercept == 0
     np.testing.assert_array_equal(tags.pixel_array, np.rint(pictures(1, 0, 4000)[0]))
@@ -295,14 +297,14 @@ def test_provenance_survives_json_and_several_sources_are_all_referred_to(tmp_pa
     series(tmp_path / "other", SeriesInstanceUID="8.8")
     (other,) = read_stacks(tmp_path / "other")
     stored = json.loads(json.dumps(source.source))
-    folder = write_dicom_series(tmp_path / "out", pictures(), oblique(), [stored, other.subset([1])])
+    folder = write_dicom_series(tmp_path / "out", pictures(), oblique(), source=[stored, other.subset([1])])
     tags = pydicom.dcmread(folder / "IM0001.dcm")
     assert [s.SeriesInstanceUID for s in tags.ReferencedSeriesSequence] == ["1.2.3", "8.8"]
     assert len(tags.SourceImageSequence) == 5 and str(tags.PatientName) == "Müller^Änne"
     series(tmp_path / "elsewhere", FrameOfReferenceUID="1.2.99")
     with pytest.raises(GaussianMRIError, match="different frames"):
         write_dicom_series(
-            tmp_path / "no", pictures(), oblique(), [source, *read_stacks(tmp_path / "elsewhere")]
+            tmp_path / "no", pictures(), oblique(), source=[source, *read_stacks(tmp_path / "elsewhere")]
         )
 
 
@@ -310,7 +312,7 @@ def test_enhanced_source_is_referred_to_once_with_its_frames(tmp_path: Path) -> 
     frames = [{"position": (0, 0, 4.0 * k)} for k in range(3)]
     save(enhanced(np.zeros((3, 6, 5), np.uint16), frames), tmp_path / "e.dcm")
     (stack,) = read_stacks(tmp_path / "e.dcm")
-    folder = write_dicom_series(tmp_path / "out", pictures(1), oblique(1), stack)
+    folder = write_dicom_series(tmp_path / "out", pictures(1), oblique(1), source=stack)
     (item,) = pydicom.dcmread(folder / "IM0001.dcm").SourceImageSequence
     assert list(item.ReferencedFrameNumber) == [1, 2, 3]
     assert item.ReferencedSOPClassUID == "1.2.840.10008.5.1.4.1.1.4.1"
@@ -319,14 +321,14 @@ def test_enhanced_source_is_referred_to_once_with_its_frames(tmp_path: Path) -> 
 def test_ct_stays_ct_and_no_source_is_an_anonymous_study(tmp_path: Path) -> None:
     series(tmp_path / "ct", Modality="CT", RescaleIntercept=-1000)
     (stack,) = read_stacks(tmp_path / "ct")
-    folder = write_dicom_series(tmp_path / "a", pictures(1, -1000, 300), oblique(1), stack)
+    folder = write_dicom_series(tmp_path / "a", pictures(1, -1000, 300), oblique(1), source=stack)
     tags = pydicom.dcmread(folder / "IM0001.dcm")
     assert (
         tags.Modality == "CT" and tags.SOPClassUID == "1.2.840.10008.5.1.4.1.1.2" and tags.RescaleType == "HU"
     )
     np.testing.assert_allclose(read_stacks(folder)[0].pixels, pictures(1, -1000, 300), atol=0.02)
     folder = write_dicom_series(
-        tmp_path / "b", pictures(1), oblique(1), SliceStack.from_array(np.ones((2, 2, 2)), np.eye(4))
+        tmp_path / "b", pictures(1), oblique(1), source=SliceStack.from_array(np.ones((2, 2, 2)), np.eye(4))
     )
     tags = pydicom.dcmread(folder / "IM0001.dcm")
     assert tags.PatientName == "Anonymous" and "SourceImageSequence" not in tags and tags.StudyInstanceUID
@@ -334,10 +336,10 @@ def test_ct_stays_ct_and_no_source_is_an_anonymous_study(tmp_path: Path) -> None
 
 def test_planes_of_different_directions_are_one_series(tmp_path: Path, source: SliceStack) -> None:
     fan = [
-        ImagePlane.from_normal((0, 0, 0), (0, np.sin(a), np.cos(a)), (0.5, 0.8), (7, 9))
+        ImagePlane.from_normal((0, 0, 0), (0, np.sin(a), np.cos(a)), spacing=(0.5, 0.8), shape=(7, 9))
         for a in (0, 0.2, 0.4)
     ]
-    stacks = read_stacks(write_dicom_series(tmp_path / "fan", pictures(), fan, source))
+    stacks = read_stacks(write_dicom_series(tmp_path / "fan", pictures(), fan, source=source))
     assert [s.shape[0] for s in stacks] == [1, 1, 1]
     for stack, plane in zip(stacks, fan, strict=True):
         np.testing.assert_allclose(stack.plane(0).points(), plane.points(), atol=1e-6)
@@ -361,7 +363,7 @@ def test_derived_from_a_real_scan(tmp_path: Path, extracted: Callable[[str], Pat
     plane = ImagePlane.from_normal(stack.plane(27).center, (0.1, 0.3, 1), shape=(7, 9))
     images = pictures(1)
     images[0, 0] = np.nan
-    folder = write_dicom_series(tmp_path / "out", images, plane, stack)
+    folder = write_dicom_series(tmp_path / "out", images, plane, source=stack)
     (back,) = read_stacks(folder)
     assert back.frame_of_reference == stack.frame_of_reference
     np.testing.assert_allclose(back.plane(0).points(), plane.points(), atol=1e-6)
@@ -379,7 +381,7 @@ def test_odd_sources_give_conformant_series(tmp_path: Path, extracted: Callable[
     (stack,) = read_stacks(extracted("mr_dicom/studyforrest_t1_0p67mm.tar.xz"))
     assert "00101010" not in stack.source["attributes"]  # PatientAge "42"
     plane = ImagePlane.from_normal(stack.plane(27).center, (0.1, 0.3, 1), shape=(7, 9))
-    folder = write_dicom_series(tmp_path / "out", pictures(1) / 5000, plane, stack)
+    folder = write_dicom_series(tmp_path / "out", pictures(1) / 5000, plane, source=stack)
     written = pydicom.dcmread(folder / "IM0001.dcm")
     assert float(written.WindowWidth) < 1 and written.VOILUTFunction == "LINEAR_EXACT"
     assert ("Laterality" in written) != ("BodyPartExamined" in written)
@@ -389,7 +391,7 @@ def test_odd_sources_give_conformant_series(tmp_path: Path, extracted: Callable[
         "00120062": {"vr": "CS", "Value": ["YES"]},
     }
     attributes.pop("00180082", None), attributes.pop("00120063", None)
-    folder = write_dicom_series(tmp_path / "more", pictures(1), plane, {**stack.source, "attributes": attributes})
+    folder = write_dicom_series(tmp_path / "more", pictures(1), plane, source={**stack.source, "attributes": attributes})
     written = pydicom.dcmread(folder / "IM0001.dcm")
     assert "InversionTime" in written and written.DeidentificationMethod
 
@@ -408,7 +410,7 @@ def test_dciodvfy_finds_no_errors(tmp_path: Path, extracted: Callable[[str], Pat
         plane = ImagePlane.from_normal(stack.plane(0).center, (0.1, 0.3, 1), shape=(7, 9))
         images = pictures(1)
         images[0, 0] = np.nan
-        folder = write_dicom_series(tmp_path / f"{number}", images, plane, stack)
+        folder = write_dicom_series(tmp_path / f"{number}", images, plane, source=stack)
         found = subprocess.run(["dciodvfy", folder / "IM0001.dcm"], capture_output=True, text=True)
         errors = [line for line in (found.stdout + found.stderr).splitlines() if line.startswith("Error")]
         assert not errors

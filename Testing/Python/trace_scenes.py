@@ -10,7 +10,7 @@ import torch
 
 from GaussianMRILib.cinematic.camera import Camera
 from GaussianMRILib.cinematic.clip import ClipPlane
-from GaussianMRILib.cinematic.presets import Light, Preset
+from GaussianMRILib.cinematic.looks import Light, Look
 from GaussianMRILib.cinematic.tracer import PathTracer, srgb_to_linear
 from GaussianMRILib.cinematic.transfer import TransferFunction
 
@@ -18,15 +18,15 @@ WHITE = (1.0, 1.0, 1.0)
 BLACK = (0.0, 0.0, 0.0)
 
 
-def plain(opacity: float = 0.1, colour: Sequence[float] = WHITE, **changes: object) -> Preset:
-    """A preset whose extinction rises with the value from 0 to 1, one colour, a white dome and no lights."""
+def plain(opacity: float = 0.1, colour: Sequence[float] = WHITE, **changes: object) -> Look:
+    """A look whose extinction rises with the value from 0 to 1, one colour, a white dome and no lights."""
     transfer = TransferFunction(
         [[0, *colour], [1, *colour]], [[x, 1 - (1 - opacity) ** x] for x in np.linspace(0, 1, 101)]
     )
     values = {
         "surface": 1e6, "reflectance": 0.0, "lights": (), "zenith": WHITE, "horizon": WHITE, "nadir": WHITE
     }  # fmt: skip
-    return Preset("plain", transfer, **{**values, **changes})
+    return Look("plain", transfer, **{**values, **changes})
 
 
 def affine(spacing: Sequence[float] = (1.0, 1.0, 1.0), shape: Sequence[int] = (24, 24, 24)) -> np.ndarray:
@@ -49,15 +49,15 @@ def blob(shape: Sequence[int] = (20, 24, 28)) -> np.ndarray:
 class BruteForce:
     """Single scattering by quadrature in float64: every step of the ray, of every light ray, no random numbers.
 
-    It uses the volume and the preset themselves, not what the tracer made of them.
+    It uses the volume and the look themselves, not what the tracer made of them.
     """
 
     def __init__(
-        self, volume: np.ndarray, ijk_to_ras: np.ndarray, preset: Preset, tracer: PathTracer
+        self, volume: np.ndarray, ijk_to_ras: np.ndarray, look: Look, tracer: PathTracer
     ) -> None:
         self.volume = torch.from_numpy(volume).double()
         self.inverse = torch.from_numpy(np.linalg.inv(ijk_to_ras))
-        self.preset, self.tracer = preset, tracer
+        self.look, self.tracer = look, tracer
 
     def value(self, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Interpolated value, and whether the point is in the box, of RAS points (..., 3)."""
@@ -80,7 +80,7 @@ class BruteForce:
         value, inside = self.value(points)
         for clip in clips:
             inside &= points @ torch.from_numpy(clip.normal.copy()) < clip.offset
-        sigma = torch.from_numpy(self.preset.transfer.extinction_at(value.numpy())) * self.preset.density
+        sigma = torch.from_numpy(self.look.transfer.extinction_at(value.numpy())) * self.look.density
         return torch.where(inside, sigma, 0.0)
 
     def gradient(self, points: torch.Tensor) -> torch.Tensor:
@@ -106,19 +106,19 @@ class BruteForce:
         self, p: torch.Tensor, incoming: torch.Tensor, out: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Density of the outgoing directions (n, m, 3) at points (n, 3): what the albedo tints, and what is white."""
-        preset, g = self.preset, self.preset.anisotropy
+        look, g = self.look, self.look.anisotropy
         gradient = self.gradient(p)
         size = gradient.norm(dim=-1, keepdim=True)
         normal = gradient / size.clamp(min=1e-12)
         normal = torch.where((normal @ incoming)[:, None] > 0, -normal, normal)
-        surface = 1 - torch.exp(-size / preset.surface)
+        surface = 1 - torch.exp(-size / look.surface)
         phase = (1 - g * g) / (4 * math.pi * (1 + g * g - 2 * g * (out @ incoming)) ** 1.5)
         facing = -(normal @ incoming)[:, None]
-        f = preset.reflectance + (1 - preset.reflectance) * (1 - facing) ** 5 if preset.reflectance else 0.0
+        f = look.reflectance + (1 - look.reflectance) * (1 - facing) ** 5 if look.reflectance else 0.0
         mirror = incoming + 2 * facing * normal
         diffuse = (1 - f) * (normal[:, None] * out).sum(-1).clamp(min=0) / math.pi
         m = (mirror[:, None] * out).sum(-1).clamp(min=0)
-        lobe = f * (preset.shininess + 1) / (2 * math.pi) * m**preset.shininess
+        lobe = f * (look.shininess + 1) / (2 * math.pi) * m**look.shininess
         return surface * diffuse + (1 - surface) * phase, surface * lobe
 
     def lamp(self, light: Light, n: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
@@ -135,7 +135,7 @@ class BruteForce:
 
     def pixel(self, camera: Camera, row: int, column: int, clips: Sequence[ClipPlane] = ()) -> np.ndarray:
         """Radiance (3) and alpha of one pixel's middle ray, which must not meet a cut face."""
-        preset, radius, steps = self.preset, self.tracer.radius, 160
+        look, radius, steps = self.look, self.tracer.radius, 160
         direction, eye = torch.from_numpy(camera.rays()[row, column].copy()), torch.from_numpy(camera.eye)
         near = float((torch.from_numpy(self.tracer.centre) - eye).norm()) - radius
         dt = 2 * radius / steps
@@ -146,9 +146,9 @@ class BruteForce:
         alpha = float(weight.sum())
         keep = weight > 1e-6
         p, weight = points[keep], weight[keep]
-        colour = srgb_to_linear(preset.transfer.colour_at(self.value(p)[0].numpy()))
+        colour = srgb_to_linear(look.transfer.colour_at(self.value(p)[0].numpy()))
         radiance = torch.zeros(len(p), 3, dtype=torch.float64)
-        for light in preset.lights:
+        for light in look.lights:
             lamp, power = self.lamp(light)
             away = lamp - p[:, None]
             distance = away.norm(dim=-1)
@@ -157,7 +157,7 @@ class BruteForce:
             free = self.transmittance(p[:, None], out, 2 * radius, clips)
             tinted, white = (x * free * cosine / distance**2 for x in self.scatter(p, direction, out))
             radiance += (tinted.sum(1)[:, None] * torch.from_numpy(colour) + white.sum(1)[:, None]) * power
-        if max(preset.horizon) > 0:
+        if max(look.horizon) > 0:
             n = 500  # directions of a spherical Fibonacci lattice
             z = 1 - (2 * torch.arange(n, dtype=torch.float64) + 1) / n
             angle = torch.arange(n, dtype=torch.float64) * math.pi * (3 - math.sqrt(5))
@@ -168,7 +168,7 @@ class BruteForce:
             free = self.transmittance(p[:, None], out, 2 * radius, clips) * 4 * math.pi / n
             tinted, white = (x * free for x in self.scatter(p, direction, out))
             ends = [
-                torch.tensor(x, dtype=torch.float64) for x in (preset.horizon, preset.zenith, preset.nadir)
+                torch.tensor(x, dtype=torch.float64) for x in (look.horizon, look.zenith, look.nadir)
             ]
             dome = ends[0] + z.abs()[:, None] * (torch.where(z[:, None] > 0, ends[1], ends[2]) - ends[0])
             radiance += (tinted @ dome) * torch.from_numpy(colour) + white @ dome

@@ -43,7 +43,9 @@ def axial_planes(tilt: float = 0.0) -> list[ImagePlane]:
     """15 slices of 4 mm, hung as axial images are: columns to the patient's left, rows to the back."""
     angle = np.deg2rad(tilt)
     back = [0.0, -np.cos(angle), -np.sin(angle)]
-    middle = ImagePlane.from_axes(np.add(CENTER, [2, -14, 1]), (-1, 0, 0), back, (0.9, 0.9), (110, 150), 3.6)
+    middle = ImagePlane.from_axes(
+        np.add(CENTER, [2, -14, 1]), (-1, 0, 0), back, spacing=(0.9, 0.9), shape=(110, 150), thickness=3.6
+    )
     return middle.stack(15, 4.0)
 
 
@@ -89,7 +91,7 @@ def learned(folder: Path, sides: tuple[str, ...] = ("left", "right")) -> Path:
     planes = axial_planes()
     poses = np.stack([plane.ijk_to_ras for plane in planes])
     made = [
-        acquired_input(disc(), SliceStack.from_array(images_of(spine(*pair), planes), poses, 3.6, name="T2"))
+        acquired_input(disc(), SliceStack.from_array(images_of(spine(*pair), planes), poses, thickness=3.6, name="T2"))
         for pair in pairs
     ]
     size, options = (16, 32), NetworkOptions(layers=1, feed_forward=32, dropout=0.0, widen=1 / 16)

@@ -130,7 +130,7 @@ def take_head(folder: Path) -> None:
     from PIL import Image
 
     from GaussianMRILib.cinematic.clip import ClipPlane
-    from GaussianMRILib.cinematic.presets import find_preset
+    from GaussianMRILib.cinematic.looks import find_look
     from GaussianMRILib.cinematic.tracer import PathTracer
     from Testing.Benchmarks.cinematic import HEAD, head_volume
 
@@ -140,10 +140,10 @@ def take_head(folder: Path) -> None:
     volume, affine = head_volume()
     shown = []
     for name, normal, azimuth in (("CT bone", None, -30), ("CT soft tissue", (0.75, 0.65, 0.1), -40)):
-        tracer = PathTracer(volume, affine, find_preset(name), roi=((-100, -160, 0), (100, 130, 240)))
+        tracer = PathTracer(volume, affine, find_look(name), roi=((-100, -160, 0), (100, 130, 240)))
         clips = [] if normal is None else [ClipPlane.from_point(tracer.centre, normal)]
-        camera = tracer.camera(azimuth, 10, 440, zoom=1.35)
-        shown.append(tracer.render(camera, clips, samples=144, background=(0.05, 0.05, 0.06)).image)
+        camera = tracer.camera(azimuth=azimuth, elevation=10, size=440, zoom=1.35)
+        shown.append(tracer.render(camera, clips=clips, samples=144, background=(0.05, 0.05, 0.06)).image)
     picture = np.rint(np.concatenate(shown, axis=1) * 255).astype(np.uint8)
     Image.fromarray(picture).save(folder / "cinematic.png", optimize=True)
 
@@ -155,23 +155,23 @@ def take_cut(folder: Path) -> None:
 
     from GaussianMRILib.cinematic import load_model
     from GaussianMRILib.cinematic.clip import ClipPlane
-    from GaussianMRILib.cinematic.presets import find_preset
+    from GaussianMRILib.cinematic.looks import find_look
     from GaussianMRILib.cinematic.tracer import PathTracer
     from Testing.Benchmarks.cinematic import HEAD, head_volume
 
     if not (HEAD.is_file() and MODEL.is_file()):
         print(f"No picture of the cut: it needs {HEAD.name} and {MODEL.relative_to(ROOT)}.")
         return
-    tracer = PathTracer(*head_volume(), find_preset("CT soft tissue"))
-    camera = tracer.camera(25, 35, 400, zoom=1.45)
+    tracer = PathTracer(*head_volume(), find_look("CT soft tissue"))
+    camera = tracer.camera(azimuth=25, elevation=35, size=400, zoom=1.45)
     normal = np.array([0.3, 0.5, 1.0]) / np.linalg.norm([0.3, 0.5, 1.0])
     cut = ClipPlane.from_point(tracer.centre + 10 * normal, normal)
     behind = (0.05, 0.05, 0.06)
-    shown = [tracer.render(camera, [cut], samples=256, background=behind).image]
+    shown = [tracer.render(camera, clips=[cut], samples=256, background=behind).image]
     model = load_model(MODEL)
-    whole = model.render(camera, cut, behind, side=3).image.numpy()
+    whole = model.render(camera, cut, background=behind, side=3).image.numpy()
     model.face = None
-    shown += [model.render(camera, cut, behind).image.numpy(), whole]
+    shown += [model.render(camera, cut, background=behind).image.numpy(), whole]
     picture = np.rint(np.clip(np.concatenate(shown, axis=1), 0, 1) * 255).astype(np.uint8)
     Image.fromarray(picture).save(folder / "cinematic_cut.png", optimize=True)
 

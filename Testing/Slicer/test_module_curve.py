@@ -40,7 +40,7 @@ def add_curve(points: Any, name: str = "canal") -> Any:
 def parameters(app: Any, panel: Any) -> Any:
     """The panel's parameters with a fit, its volume and a curve, 30 mm wide and with pixels of 0.5 mm."""
     volume = bright_point(slicer.mrmlScene)
-    field = mrml.field_to_model(bright_points(beside_arc(*PLACES.T)), slicer.mrmlScene, volumes=[volume])
+    field = mrml.field_to_model(bright_points(beside_arc(*PLACES.T)), scene=slicer.mrmlScene, volumes=[volume])
     chosen = panel._parameterNode
     chosen.preview = False
     chosen.field, chosen.curveWidth, chosen.curveSpacing = field, 30.0, 0.5
@@ -81,12 +81,12 @@ def test_the_image_follows_the_points_and_the_options(app: Any, panel: Any, para
     panel.ui.curveTurnSlider.value = 20
     app.wait(0.2)
     assert panel.curveController.preview is preview  # nothing flickers
-    assert_shows(expected(parameters, across="left", fixed=True, turn=20).image(6.0, "max"))
+    assert_shows(expected(parameters, across="left", fixed=True, turn=20).image(slab=6.0, projection="max"))
     panel.ui.curveWidthSpinBox.value = 20
     panel.ui.curveSpacingSpinBox.value = 0.8
     app.wait(0.2)
     made = expected(parameters, across="left", fixed=True, turn=20, width=20, spacing=0.8)
-    assert_shows(made.image(6.0, "max"))
+    assert_shows(made.image(slab=6.0, projection="max"))
     panel.ui.curvePreviewCheckBox.checked = False
     assert not nodes_of_previews() and not composite_of(green).GetBackgroundVolumeID()
 
@@ -112,7 +112,7 @@ def test_image_and_volume_are_made_and_fill_the_chosen_volume(app: Any, panel: A
     panel.ui.curveImageButton.click()
     image = slicer.util.getNode("canal image")
     np.testing.assert_allclose(
-        slicer.util.arrayFromVolume(image)[0], np.nan_to_num(expected(parameters).image(5.0)), atol=0.02
+        slicer.util.arrayFromVolume(image)[0], np.nan_to_num(expected(parameters).image(slab=5.0)), atol=0.02
     )
     assert "canal image: " in panel.ui.curveLabel.text
     before = slicer.mrmlScene.GetNumberOfNodes()
@@ -210,7 +210,7 @@ def test_a_saved_scene_comes_back_with_its_curve(app: Any, panel: Any, parameter
 
 def test_the_planes_preview_and_the_curves_may_want_one_view(app: Any, panel: Any, parameters: Any) -> None:
     """The one that came last has it."""
-    parameters.plane = mrml.plane_to_node(expected(parameters).planes(10)[2][1], slicer.mrmlScene)
+    parameters.plane = mrml.plane_to_node(expected(parameters).planes(10)[2][1], scene=slicer.mrmlScene)
     parameters.preview = True
     assert len(nodes_of_previews()) == 2
     parameters.curveView = parameters.previewView

@@ -68,7 +68,7 @@ def red() -> Any:
 
 def assert_shows(panel: Any, field: Any) -> None:
     (preview,) = previews(panel)
-    image = field.render(mrml.plane_from_node(panel._parameterNode.plane, preview.facts.spacing))
+    image = field.render(mrml.plane_from_node(panel._parameterNode.plane, spacing=preview.facts.spacing))
     shown, inside = slicer.util.arrayFromVolume(preview.volume)[0], np.isfinite(image)
     assert np.ptp(image[inside]) > 20
     np.testing.assert_allclose(shown[inside], image[inside], rtol=1e-4, atol=0.05)
@@ -93,7 +93,7 @@ def test_the_guess_is_shown_at_once_and_the_fit_takes_its_place(app: Any, panel:
     assert tuple(view.GetFieldOfView())[:2] == (31.0, 29.0)
     assert "First guess" not in panel.ui.previewLabel.text and "outside the scan" in panel.ui.previewLabel.text
     assert_shows(panel, field)
-    plane = mrml.plane_from_node(panel._parameterNode.plane, 0.7)
+    plane = mrml.plane_from_node(panel._parameterNode.plane, spacing=0.7)
     assert np.nanmax(np.abs(field.render(plane) - guess.render(plane))) > 1  # another picture
     assert not app.messages
 

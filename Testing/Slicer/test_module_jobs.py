@@ -168,7 +168,7 @@ def close_when(app: Any, begun: Callable[[], bool]) -> Any:
 def test_a_scene_is_closed_while_a_console_waits(app: Any, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     panel = opened(app, "GaussianMRIResampling")
     scan = bright_point(app.scene)
-    field = mrml.field_to_model(lattice_field(), app.scene, volumes=[scan])
+    field = mrml.field_to_model(lattice_field(), scene=app.scene, volumes=[scan])
     begun = threading.Event()
 
     def work(job: Any, result: Any) -> Any:

@@ -39,7 +39,7 @@ def shows_its_plane(app: Any, panel: Any) -> None:
     """View, plane, image and label agree."""
     app.wait(0.05)
     (preview,) = previews(panel)
-    plane = mrml.plane_from_node(panel._parameterNode.plane, preview.facts.spacing)
+    plane = mrml.plane_from_node(panel._parameterNode.plane, spacing=preview.facts.spacing)
     np.testing.assert_allclose(right_handed(as_array(red().GetSliceToRAS())), facing(plane), atol=1e-6)
     image = mrml.field_from_model(panel._parameterNode.field).render(plane)
     shown = slicer.util.arrayFromVolume(preview.volume)[0]

@@ -29,7 +29,7 @@ START, END = np.add(POINT, [-3.0, 2.0, -9.0]), np.add(POINT, [2.0, -4.0, 9.0])
 
 @pytest.fixture
 def field(app: Any, panel: Any, scan: Any) -> Any:
-    node = mrml.field_to_model(lattice_field(), slicer.mrmlScene, volumes=[scan])
+    node = mrml.field_to_model(lattice_field(), scene=slicer.mrmlScene, volumes=[scan])
     panel._parameterNode.field = node
     return node
 
@@ -214,7 +214,9 @@ def test_slabs_live_and_resampled(app: Any, panel: Any, field: Any) -> None:
         np.testing.assert_array_equal(slicer.util.arrayFromVolume(panel._results[0])[0], images[name])
         projection = panel._results[0].GetAttribute("GaussianMRI.Projection")
         assert projection == {"Mean": None, "Maximum": "max", "Minimum": "min"}[name]
-    plane = mrml.plane_from_node(parameters.plane, panel.previewController.field(field).lattice and 0.7, 6.0)
+    plane = mrml.plane_from_node(
+        parameters.plane, spacing=panel.previewController.field(field).lattice and 0.7, thickness=6.0
+    )
     for name, projection in (("Maximum", "max"), ("Minimum", "min"), ("Mean", "mean")):
         expected = lattice_field().render(plane, projection=projection)
         inside = np.isfinite(expected)
@@ -227,7 +229,7 @@ def test_slabs_of_interpolations(app: Any, panel: Any, scan: Any) -> None:
     plane = oblique_plane_node(slicer.mrmlScene, POINT + 7 * rotation([2, -1, 3], 35)[:, 2])
     highest = {
         name: slicer.util.arrayFromVolume(
-            mrml.resample(scan, plane, "spline", spacing=1.0, thickness=thickness, projection=name)
+            mrml.resample(scan, plane, method="spline", spacing=1.0, thickness=thickness, projection=name)
         ).max()
         for name, thickness in (("mean", 0.0), ("max", 20.0), ("min", 20.0))
     }
@@ -284,7 +286,7 @@ def test_an_isotropic_volume_is_cancelled_closed_over_and_too_large(
     app.close_scene()
     assert not panel.sections[1].running and ui.isotropicLabel.text == ""
     assert not ui.isotropicButton.enabled and "Fit a volume first" in ui.isotropicButton.toolTip
-    panel._parameterNode.field = mrml.field_to_model(lattice_field(), slicer.mrmlScene)
+    panel._parameterNode.field = mrml.field_to_model(lattice_field(), scene=slicer.mrmlScene)
     monkeypatch.setattr(isotropic, "MOST_VOXELS", 1000)
     with pytest.raises(Exception, match="too much for the scene"):
         panel.sections[1]._start()

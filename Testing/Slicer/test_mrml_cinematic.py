@@ -20,8 +20,8 @@ from mrml_scenes import plane_node, put_under_warp, volume_node
 
 from GaussianMRILib import GaussianMRIError
 from GaussianMRILib.cinematic.cut_face import CutFace
+from GaussianMRILib.cinematic.looks import Look
 from GaussianMRILib.cinematic.model import CinematicModel
-from GaussianMRILib.cinematic.presets import Preset
 from GaussianMRILib.cinematic.splats import SH_C0, Splats
 from GaussianMRILib.cinematic.tracer import PathTracer
 from GaussianMRILib.cinematic.transfer import TransferFunction
@@ -29,13 +29,13 @@ from GaussianMRILib.mrml.cinematic import (
     CinematicView,
     camera_of_view,
     clip_of_node,
-    preset_of_display,
+    look_of_display,
     snapshot,
 )
 from GaussianMRILib.mrml.cinematic_live import (
     bring_into_view,
-    default_preset,
     live_picture,
+    look_of_volume,
     state_of,
     take_back,
 )
@@ -104,7 +104,7 @@ def test_a_cut_face_shows_voxels_where_they_are(app: Any, view: Any) -> None:
     for channel, place in enumerate(places.values()):
         volume = (np.linalg.norm(ras - place, axis=-1) < 9).astype(np.float32)
         colour = np.eye(3)[channel].tolist()
-        look = Preset("ball", TransferFunction([[0, *colour], [1, *colour]], [[0.4, 0], [0.6, 0.999]]))
+        look = Look("ball", TransferFunction([[0, *colour], [1, *colour]], [[0.4, 0], [0.6, 0.999]]))
         model = coloured({"red": (0.0, 60.0, 0.0)})  # cut away
         model.face = CutFace.of(PathTracer(volume, matrix, look))
         cinematic = CinematicView(view, model, plane, most_pixels=200 * 200)
@@ -198,10 +198,10 @@ def test_the_side_that_the_normal_points_to_is_cut_away(app: Any) -> None:
     np.testing.assert_allclose(clip_of_node(view, flipped=True).normal, -normal)
 
 
-def test_the_look_of_volume_rendering_becomes_a_preset(app: Any) -> None:
+def test_the_look_of_volume_rendering_becomes_a_look(app: Any) -> None:
     display = app.scene.AddNewNodeByClass("vtkMRMLGPURayCastVolumeRenderingDisplayNode")
     with pytest.raises(GaussianMRIError, match="no transfer functions"):
-        preset_of_display(display)
+        look_of_display(display)
     node = app.scene.AddNewNodeByClass("vtkMRMLVolumePropertyNode", "bone")
     display.SetAndObserveVolumePropertyNodeID(node.GetID())
     found = node.GetVolumeProperty()
@@ -213,7 +213,7 @@ def test_the_look_of_volume_rendering_becomes_a_preset(app: Any) -> None:
         opacity.AddPoint(value, share)
     colour.AddRGBPoint(100.0, 0.5, 0.25, 0.125)
     colour.AddRGBPoint(600.0, 1.0, 0.75, 0.5)
-    transfer = preset_of_display(display).transfer
+    transfer = look_of_display(display).transfer
     assert transfer.unit_distance == 2.5
     np.testing.assert_allclose(transfer.opacity_at([100, 275, 500]), [0, 0.4, 0.8], atol=1e-6)
     np.testing.assert_allclose(transfer.colour_at(350), [0.75, 0.5, 0.3125], atol=1e-6)
@@ -240,9 +240,9 @@ def rested(app: Any, cinematic: CinematicView, samples: int) -> np.ndarray:
 
 def test_a_volume_is_shown_at_once_and_refined_while_nothing_moves(app: Any, view: Any) -> None:
     volume = box(app.scene)
-    preset = default_preset(volume)
-    assert preset.name == "CT bone"
-    live = live_picture(volume, preset, samples=8)
+    look = look_of_volume(volume)
+    assert look.name == "CT bone"
+    live = live_picture(volume, look, samples=8)
     cinematic = CinematicView(view, None, most_pixels=120 * 120, live=live)
     first = cinematic.picture()
     assert first.max() > 60 and live.done == 0
@@ -264,7 +264,7 @@ def test_a_volume_is_shown_at_once_and_refined_while_nothing_moves(app: Any, vie
 
 
 def test_several_planes_keep_what_each_of_them_keeps(app: Any, view: Any) -> None:
-    live = live_picture(box(app.scene), default_preset(box(app.scene)), samples=16)
+    live = live_picture(box(app.scene), look_of_volume(box(app.scene)), samples=16)
     left = plane_node(app.scene, (0, 0, 0), (0, 1, 0), (0, 0, 1))  # normal to the right: that side goes
     up = plane_node(app.scene, (0, 0, 0), (1, 0, 0), (0, 1, 0))  # normal upwards
     cinematic = CinematicView(view, None, left, most_pixels=100 * 100, live=live, more_planes=[up])
@@ -289,7 +289,7 @@ def test_several_planes_keep_what_each_of_them_keeps(app: Any, view: Any) -> Non
 def test_a_stopped_view_ends_its_thread_and_so_does_the_end_of_the_module(app: Any, view: Any) -> None:
     volume = box(app.scene)
     for end in (lambda view: view.stop(), lambda view: end_jobs(5)):
-        cinematic = CinematicView(view, None, live=live_picture(volume, default_preset(volume), samples=4000))
+        cinematic = CinematicView(view, None, live=live_picture(volume, look_of_volume(volume), samples=4000))
         job = cinematic._job
         assert job is not None and job._thread.is_alive()
         end(cinematic)
@@ -328,24 +328,24 @@ def test_a_volume_under_a_transform_and_in_a_region_is_where_it_is_in_the_world(
     matrix.SetElement(0, 3, 50)
     transform.SetMatrixTransformToParent(matrix)
     volume.SetAndObserveTransformNodeID(transform.GetID())
-    np.testing.assert_allclose(live_picture(volume, default_preset(volume)).centre, (50, 0, 0), atol=4)
+    np.testing.assert_allclose(live_picture(volume, look_of_volume(volume)).centre, (50, 0, 0), atol=4)
     roi = app.scene.AddNewNodeByClass("vtkMRMLMarkupsROINode")
     roi.SetCenter(70, 0, 0)
     roi.SetSize(10, 10, 10)
-    live = live_picture(volume, default_preset(volume), roi)
+    live = live_picture(volume, look_of_volume(volume), roi)
     np.testing.assert_allclose(live.centre, (70, 0, 0), atol=8)
     roi.SetCenter(700, 0, 0)
     with pytest.raises(GaussianMRIError, match="outside"):
-        live_picture(volume, default_preset(volume), roi)
+        live_picture(volume, look_of_volume(volume), roi)
     put_under_warp(app.scene, volume)
     with pytest.raises(GaussianMRIError, match="not linear"):
-        live_picture(volume, default_preset(box(app.scene)))
+        live_picture(volume, look_of_volume(box(app.scene)))
 
 
 def test_a_camera_that_does_not_see_the_volume_is_moved_and_put_back(app: Any, view: Any) -> None:
-    near = live_picture(box(app.scene), default_preset(box(app.scene)))
+    near = live_picture(box(app.scene), look_of_volume(box(app.scene)))
     assert bring_into_view(view, near) is None
-    far = live_picture(box(app.scene, (0.0, 0.0, 400.0)), default_preset(box(app.scene)))
+    far = live_picture(box(app.scene, (0.0, 0.0, 400.0)), look_of_volume(box(app.scene)))
     camera = view.GetActiveCamera()
     before = camera.GetPosition(), camera.GetFocalPoint()
     moved = bring_into_view(view, far)

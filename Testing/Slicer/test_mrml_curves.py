@@ -128,7 +128,7 @@ def test_results_are_shown_and_listed_as_their_source(scene: Any) -> None:
     source = bright_point(scene)
     source.GetDisplayNode().SetAutoWindowLevel(False)
     source.GetDisplayNode().SetWindowLevel(123, 456)
-    model = mrml.field_to_model(field(), scene, volumes=[source])
+    model = mrml.field_to_model(field(), scene=scene, volumes=[source])
     volume = mrml.straighten(model, curve_node(scene), slab=0.0)
     assert (volume.GetDisplayNode().GetWindow(), volume.GetDisplayNode().GetLevel()) == (123, 456)
     assert volume.GetNodeReference("GaussianMRI.Source") is source
@@ -260,7 +260,7 @@ def test_the_view_follows_the_curve(scene: Any, view: Any) -> None:
     ):
         change()
         straight = mrml.straight_field(field(), node, width=30, spacing=0.5)
-        image, shown = straight.image(4, "max"), slicer.util.arrayFromVolume(preview.volume)[0]
+        image, shown = straight.image(slab=4, projection="max"), slicer.util.arrayFromVolume(preview.volume)[0]
         inside = np.isfinite(image)
         assert preview.facts is not None and preview.facts.shape == shown.shape == image.shape
         assert inside.mean() > 0.3 and np.array_equal(shown[inside], image[inside])

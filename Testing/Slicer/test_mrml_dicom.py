@@ -21,7 +21,7 @@ sys.path.append(str(Path(__file__).parents[1] / "Python"))
 from dicom_files import enhanced, save  # noqa: E402
 
 MOVE = rigid([0.2, 1, 0.4], 33, [7.5, -3.25, 11])
-MIDDLE = ImagePlane.from_normal((3, -4, 5), (0.3, -0.2, 1), (0.8, 0.9), (24, 20), thickness=2.5)
+MIDDLE = ImagePlane.from_normal((3, -4, 5), (0.3, -0.2, 1), spacing=(0.8, 0.9), shape=(24, 20), thickness=2.5)
 GAPS = {
     "regular": [0.0, 3, 6, 9, 12, 15],
     "a slice missing": [0.0, 3, 6, 12, 15, 18],
@@ -85,7 +85,7 @@ def test_slices_have_the_poses_of_their_files(
     assert (node.GetParentTransformNode() is not None) == (acquisition_transform and irregular)
     if series == "fanned" and not acquisition_transform:
         return  # its last slice is not where the volume has it
-    (stack,) = mrml.stacks_from_volume(node, "dicom")
+    (stack,) = mrml.stacks_from_volume(node, poses="dicom")
     assert np.allclose(by_brightness(stack), corners(SERIES[series]), atol=1e-6)
     assert stack.name == "T2" and set(stack.slice_thickness) == {2.5}
     assert stack.frame_of_reference == Study("test", 1).uid("frame of reference")
@@ -118,7 +118,7 @@ def test_linear_transforms_above_are_applied(
 ) -> None:
     node = database.load(scene, acquisition_transform)
     put_under(scene, node.GetParentTransformNode() or node, MOVE)
-    (stack,) = mrml.stacks_from_volume(node, "dicom")
+    (stack,) = mrml.stacks_from_volume(node, poses="dicom")
     assert np.allclose(by_brightness(stack), corners(SERIES["uneven"], MOVE), atol=1e-6)
     # What is elsewhere now is no longer in the scanner's frame of reference.
     assert stack.frame_of_reference is None and "00200052" not in stack.source["attributes"]
@@ -128,7 +128,7 @@ def test_linear_transforms_above_are_applied(
 def test_edited_pixels_count(scene: Any, database: Database) -> None:
     node = database.load(scene)
     slicer.util.arrayFromVolume(node)[:] = slicer.util.arrayFromVolume(node) // 2
-    (stack,) = mrml.stacks_from_volume(node, "dicom")
+    (stack,) = mrml.stacks_from_volume(node, poses="dicom")
     (original,) = mrml.stacks_from_series(Study("test", 1).uid("series T2"))
     assert np.array_equal(np.sort(stack.pixels, axis=None), np.sort(original.pixels // 2, axis=None))
 
@@ -154,7 +154,7 @@ def test_a_volume_that_is_no_longer_what_was_loaded_has_its_own_poses(scene: Any
         # Where it was moved to is not in the scanner's frame of reference; a part of it is.
         assert (stack.frame_of_reference is not None) == (node is cropped)
         with pytest.raises(GaussianMRIError, match=message):
-            mrml.stacks_from_volume(node, "dicom")
+            mrml.stacks_from_volume(node, poses="dicom")
     assert mrml.stack_from_volume(cropped).thickness == pytest.approx(mrml.stack_from_volume(cropped).spacing)
 
 
@@ -166,7 +166,7 @@ def test_what_bends_slices_is_refused(scene: Any, database: Database) -> None:
     for node in (bent, above):
         for poses in mrml.POSES:
             with pytest.raises(GaussianMRIError, match=r"'warp'.*not linear|moved or resampled"):
-                mrml.stacks_from_volume(node, poses)
+                mrml.stacks_from_volume(node, poses=poses)
 
 
 def test_missing_files_are_named(scene: Any, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,11 +174,11 @@ def test_missing_files_are_named(scene: Any, database: Database, monkeypatch: py
     Path(next(iter(database.headers.values())).filename).unlink()
     assert mrml.stacks_from_volume(node)[0].source == {}
     with pytest.raises(GaussianMRIError, match=r"'T2'.* not in Slicer's database; import them again"):
-        mrml.stacks_from_volume(node, "dicom")
+        mrml.stacks_from_volume(node, poses="dicom")
     with pytest.raises(GaussianMRIError, match=r"no series 9.9"):
         mrml.stacks_from_series("9.9")
     with pytest.raises(GaussianMRIError, match="no poses 'best'; choose one of auto, volume, dicom"):
-        mrml.stacks_from_volume(node, "best")
+        mrml.stacks_from_volume(node, poses="best")
     monkeypatch.delattr(slicer, "dicomDatabase")
     with pytest.raises(GaussianMRIError, match="no DICOM database"):
         mrml.stacks_from_series("9.9")
@@ -200,7 +200,7 @@ def test_frames_of_one_file_keep_their_poses(
     affine[:3, 3] = 10, 20, 0
     node = volume_node(scene, upwards.copy(), affine, "frames")
     node.SetAttribute("DICOM.instanceUIDs", next(iter(database.headers)))
-    (stack,) = mrml.stacks_from_volume(node, "dicom")
+    (stack,) = mrml.stacks_from_volume(node, poses="dicom")
     assert np.allclose(stack.ijk_to_ras[:, 2, 3], heights)
     assert np.array_equal(stack.pixels, upwards)
     assert stack.source["slice_frame_numbers"] == ([4, 3, 2, 1] if reverse else [1, 2, 3, 4])
@@ -219,7 +219,7 @@ def test_a_fit_sees_the_slices_where_they_are(scene: Any, database: Database) ->
     assert np.ptp(np.diff(field.slice_poses[:, 2, 3])) > 1
     third = SERIES["uneven"][2]
     for method in ("voxel", "spline"):
-        interpolator = mrml.resampler(node, method)
+        interpolator = mrml.resampler(node, method=method)
         assert np.nanmean(interpolator.render(third)) == pytest.approx(325, abs=8), method
 
 

@@ -17,7 +17,7 @@ from GaussianMRILib import GaussianMRIError, ImagePlane, mrml, read_stacks  # no
 from GaussianMRILib.phantom.dicom import Study, write_series  # noqa: E402
 
 STUDY = Study("export test", 1)
-MIDDLE = ImagePlane.from_normal((3, -4, 5), (0.3, -0.2, 1), (0.8, 0.9), (24, 20), thickness=2.5)
+MIDDLE = ImagePlane.from_normal((3, -4, 5), (0.3, -0.2, 1), spacing=(0.8, 0.9), shape=(24, 20), thickness=2.5)
 MOVE = rigid([0.2, 1, 0.4], 5, [7.5, -3.25, 11])
 
 
@@ -45,8 +45,8 @@ def small_planes(scene: Any) -> list[Any]:
 def test_series_stay_in_patient_study_and_frame(scene: Any, volume: Any, tmp_path: Path) -> None:
     planes = small_planes(scene)
     planes[1].SetName("L4/L5")
-    nodes = mrml.resample(volume, planes, "spline", count=3, step=1.5, thickness=3)
-    folders = mrml.export_dicom(nodes, tmp_path / "out", "Oblique")
+    nodes = mrml.resample(volume, planes, method="spline", count=3, step=1.5, thickness=3)
+    folders = mrml.export_dicom(nodes, tmp_path / "out", description="Oblique")
     assert [folder.name for folder in folders] == ["oblique_spline", "L4_L5_spline"]
     assert sorted((tmp_path / "out").iterdir()) == sorted(folders)
     for number, (node, folder) in enumerate(zip(nodes, folders, strict=True)):
@@ -66,10 +66,10 @@ def test_what_was_moved_is_not_in_the_frame(scene: Any, volume: Any, tmp_path: P
     put_under(scene, volume.GetParentTransformNode(), MOVE)
     (plane,) = small_planes(scene)[:1]
     put_under(scene, plane, MOVE)
-    of_moved = mrml.resample(volume, plane, "voxel")
+    of_moved = mrml.resample(volume, plane, method="voxel")
     volume.GetParentTransformNode().SetAndObserveTransformNodeID(None)
     plane.SetAndObserveTransformNodeID(None)
-    moved_later = mrml.resample(volume, plane, "voxel")
+    moved_later = mrml.resample(volume, plane, method="voxel")
     put_under(scene, moved_later, MOVE)
     folders = mrml.export_dicom([of_moved, moved_later], tmp_path / "out")
     frames = set()
@@ -85,7 +85,7 @@ def test_what_was_moved_is_not_in_the_frame(scene: Any, volume: Any, tmp_path: P
 
 
 def test_without_files_it_is_an_anonymous_study(scene: Any, tmp_path: Path) -> None:
-    node = mrml.resample(bright_point(scene), oblique_plane_node(scene), "spline")
+    node = mrml.resample(bright_point(scene), oblique_plane_node(scene), method="spline")
     (folder,) = mrml.export_dicom(node, tmp_path / "out")
     header = pydicom.dcmread(next(folder.iterdir()))
     assert header.PatientID == "ANONYMOUS" and "SourceImageSequence" not in header
@@ -95,7 +95,7 @@ def test_without_files_it_is_an_anonymous_study(scene: Any, tmp_path: Path) -> N
 def test_a_failed_export_leaves_nothing(scene: Any, volume: Any, tmp_path: Path) -> None:
     plane = small_planes(scene)[0]
     field = mrml.fit([volume], prior="spline", passes=2, blend=0.5)
-    image, distance = mrml.resample(field, plane), mrml.resample(field, plane, "distance")
+    image, distance = mrml.resample(field, plane), mrml.resample(field, plane, method="distance")
     out = tmp_path / "out"
     for call, message in (
         (lambda: mrml.export_dicom([], out), "no volume to export"),
@@ -108,7 +108,7 @@ def test_a_failed_export_leaves_nothing(scene: Any, volume: Any, tmp_path: Path)
     assert not out.exists()
     (first,) = mrml.export_dicom(image, out)
     uid = pydicom.dcmread(next(first.iterdir())).SeriesInstanceUID
-    other = mrml.resample(field, plane, "voxel")
+    other = mrml.resample(field, plane, method="voxel")
     with pytest.raises(GaussianMRIError, match="exists and is not empty"):
         mrml.export_dicom([other, image], out)
     assert list(out.iterdir()) == [first]

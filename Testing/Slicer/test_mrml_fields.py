@@ -27,7 +27,7 @@ MOVE = rigid([0.3, -1, 0.2], 51, [4, -9, 2.5])
 
 def test_a_field_survives_its_node(scene: Any) -> None:
     field = random_field()
-    node = mrml.field_to_model(field, scene, name="spine")
+    node = mrml.field_to_model(field, scene=scene, name="spine")
     assert mrml.is_field(node) and node.GetName() == "spine"
     assert not node.GetDisplayNode().GetVisibility()
     assert_same_field(mrml.field_from_model(node), field)
@@ -37,7 +37,7 @@ def test_a_field_survives_its_node(scene: Any) -> None:
 
 
 def test_the_field_does_not_share_memory_with_the_node(scene: Any) -> None:
-    node = mrml.field_to_model(random_field(), scene)
+    node = mrml.field_to_model(random_field(), scene=scene)
     field = mrml.field_from_model(node)
     slicer.util.arrayFromModelPointData(node, "colours")[:] = 0
     assert_same_field(field, random_field())
@@ -49,7 +49,7 @@ def test_a_field_survives_a_model_file(scene: Any, tmp_path: Path, suffix: str, 
     field = make()
     storage = scene.AddNewNodeByClass("vtkMRMLModelStorageNode")
     storage.SetFileName(str(tmp_path / f"field.{suffix}"))
-    assert storage.WriteData(mrml.field_to_model(field, scene))
+    assert storage.WriteData(mrml.field_to_model(field, scene=scene))
     again = scene.AddNewNodeByClass("vtkMRMLModelNode")
     assert storage.ReadData(again)
     assert_same_field(mrml.field_from_model(again), field)
@@ -59,7 +59,7 @@ def test_a_node_shows_the_bricks_of_a_lattice(scene: Any, monkeypatch: pytest.Mo
     field = lattice_field()
     lattice = field.lattice
     assert lattice is not None
-    node = mrml.field_to_model(field, scene)
+    node = mrml.field_to_model(field, scene=scene)
     points = slicer.util.arrayFromModelPoints(node)
     assert np.allclose(points, lattice.points().mean(axis=(1, 2, 3)), atol=1e-4)
     colours = slicer.util.arrayFromModelPointData(node, "colours")
@@ -76,7 +76,7 @@ def test_a_node_shows_the_bricks_of_a_lattice(scene: Any, monkeypatch: pytest.Mo
 
 def test_a_lattice_survives_a_bundle(host: Any, tmp_path: Path) -> None:
     field = lattice_field()
-    mrml.field_to_model(field, host.scene, name="spine")
+    mrml.field_to_model(field, scene=host.scene, name="spine")
     host.save(tmp_path / "scene.mrb")
     host.close()
     host.load(tmp_path / "scene.mrb")
@@ -115,13 +115,13 @@ def test_what_is_no_field_is_refused(scene: Any) -> None:
     empty = scene.AddNewNodeByClass("vtkMRMLModelNode", "bone")
     surface = scene.AddNewNodeByClass("vtkMRMLModelNode", "skin")
     surface.SetAndObserveMesh(vtk.vtkPolyData())
-    moved = mrml.field_to_model(random_field(), scene, name="moved")
+    moved = mrml.field_to_model(random_field(), scene=scene, name="moved")
     put_under(scene, moved, MOVE)
-    hardened = mrml.field_to_model(random_field(), scene, name="hardened")
+    hardened = mrml.field_to_model(random_field(), scene=scene, name="hardened")
     put_under(scene, hardened, MOVE, harden=True)
-    damaged = mrml.field_to_model(random_field(), scene, name="damaged")
+    damaged = mrml.field_to_model(random_field(), scene=scene, name="damaged")
     damaged.GetPolyData().GetPointData().RemoveArray("factors")
-    halved = mrml.field_to_model(lattice_field(), scene, name="halved")
+    halved = mrml.field_to_model(lattice_field(), scene=scene, name="halved")
     halved.GetPolyData().GetFieldData().RemoveArray("lattice_codes")
     for node, message in (
         (empty, "field is needed, got 'bone'"),

@@ -90,7 +90,7 @@ def test_each_side_keeps_its_grade_from_dicom_to_the_label(
         flip = -1.0 if worse == "left" else 1.0
         node = plane_node(scene, CENTER, (flip, 0, 0), (0, 1, 0), (100, 50))
         found = mrml.disc_from_plane_node(node, LEVEL)
-    plane = mrml.grade_disc([volume], found, checkpoints, "acquired")
+    plane = mrml.grade_disc([volume], found, checkpoints, input_type="acquired")
     other = "right" if worse == "left" else "left"
     assert graded(mrml.grades_of(plane)) == {worse: "Severe", other: "Normal/Mild"}
     label = plane.GetNthControlPointLabel(0)
@@ -111,7 +111,7 @@ def test_a_mirrored_anatomy_swaps_the_grades(scene: Any, study: Any, checkpoints
 def test_resampled_planes_keep_the_sides(scene: Any, study: Any, checkpoints: Path, method: str) -> None:
     volume = study(2, 0, tilt=20.0).load(scene)
     quick = {"passes": 2, "prior": "spline"} if method == "R-GS" else {}
-    plane = mrml.grade_disc([volume], disc(), checkpoints, method, **quick)
+    plane = mrml.grade_disc([volume], disc(), checkpoints, input_type=method, **quick)
     record = mrml.grades_of(plane)
     assert graded(record) == {"left": "Severe", "right": "Normal/Mild"}
     assert {grade["input_type"] for grade in record["grades"]} == {method}
@@ -244,7 +244,7 @@ def test_the_crops_are_in_place(scene: Any, graded_plane: Any) -> None:
     crops = plane.GetNodeReference("GaussianMRI.Crops")
     pixels = slicer.util.arrayFromVolume(crops)
     assert pixels.shape == (9, 112, 224) and 0 <= pixels.min() and pixels.max() <= 1
-    (cropped,) = mrml.stacks_from_volume(crops, "volume")
+    (cropped,) = mrml.stacks_from_volume(crops, poses="volume")
     (scan,) = mrml.stacks_from_volume(volume)
     # The same place has the same intensity, but for the scale: half of the vertebrae's median.
     middle = cropped.plane(4)
@@ -289,7 +289,7 @@ def test_what_does_not_fit_leaves_the_scene_as_it_was(
     for call, message in (
         (lambda: mrml.grade_disc([volume], disc(), twice), "both grade left subarticular"),
         (lambda: mrml.grade_disc([volume], disc(), tmp_path / "broken.pt"), "broken.pt"),
-        (lambda: mrml.grade_disc([volume], disc(), checkpoints, "R-XX"), "no input 'R-XX'"),
+        (lambda: mrml.grade_disc([volume], disc(), checkpoints, input_type="R-XX"), "no input 'R-XX'"),
         (lambda: mrml.grade_disc([], disc(), checkpoints), "no volume to grade"),
         (lambda: mrml.grade_disc([volume], far, checkpoints), "no slice lies within|nearest"),
         (lambda: mrml.grade_disc([volume], other_level, checkpoints), "cannot grade L3/L4"),

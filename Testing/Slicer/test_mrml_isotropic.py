@@ -20,7 +20,7 @@ from GaussianMRILib.mrml.scene import ijk_to_ras  # noqa: E402
 def field_of(scene: Any) -> tuple[Any, Any]:
     """A field's node and the volume that it is said to have been fitted to."""
     volume = bright_point(scene)
-    return mrml.field_to_model(cut_field(), scene, volumes=[volume]), volume
+    return mrml.field_to_model(cut_field(), scene=scene, volumes=[volume]), volume
 
 
 def cut_field() -> Any:

@@ -39,7 +39,13 @@ class StepwiseFit:
                     raise self.error
                 if self.cancelled:
                     raise GaussianMRIError("cancelled")
-                self.progress = Progress("fitting", n / self.steps, None, 21.5 if n else None, 0.0)
+                self.progress = Progress(
+                    stage="fitting",
+                    fraction=n / self.steps,
+                    loss=None,
+                    held_out_psnr=21.5 if n else None,
+                    elapsed=0.0,
+                )
                 yield self.progress
         finally:
             self.closed.set()
@@ -71,7 +77,7 @@ def test_a_fit_runs_while_the_caller_goes_on(scene: Any) -> None:
     assert polls > 3
     assert longest < 0.5  # a moment, not a step of the fit
     assert "100%" in job.describe()
-    model = mrml.field_to_model(job.field(), scene, volumes=[volume])
+    model = mrml.field_to_model(job.field(), scene=scene, volumes=[volume])
     assert mrml.resample(model, oblique_plane_node(scene)).GetScene() is scene
 
 

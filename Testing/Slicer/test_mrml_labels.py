@@ -35,8 +35,8 @@ def spine(scene: Any) -> Any:
 
 def isotropic(scene: Any, center: np.ndarray, step: float = 0.7, half: float = 24.0) -> Any:
     count = int(2 * half / step)
-    plane = ImagePlane.from_axes(center, (-1, 0, 0), (0, -1, 0), (step, step), (count, count))
-    return mrml.volume_from_images([np.zeros((count, count), np.float32)] * count, plane.stack(count, step), scene)
+    plane = ImagePlane.from_axes(center, (-1, 0, 0), (0, -1, 0), spacing=(step, step), shape=(count, count))
+    return mrml.volume_from_images([np.zeros((count, count), np.float32)] * count, plane.stack(count, step), scene=scene)
 
 
 @pytest.mark.parametrize("transformed", [False, True])
@@ -74,7 +74,7 @@ def test_a_segment_on_an_oblique_plane_has_its_cross_section(scene: Any, onto: s
     place = CENTER + 3 * TURN[:, 1]
     target = plane_node(scene, place, TURN[:, 0], TURN[:, 2], (60, 30))
     if onto == "volume":
-        target = mrml.resample(bright_point(scene, CENTER), target, "voxel", spacing=0.5)
+        target = mrml.resample(bright_point(scene, CENTER), target, method="voxel", spacing=0.5)
     made = mrml.resample_labels(node, target, spacing=0.5)
     mask, affine = mask_of_segment(made, "L4-L5")
     assert mask.shape[0] == 1

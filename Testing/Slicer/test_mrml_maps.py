@@ -26,10 +26,10 @@ def geometry(node: Any) -> tuple[Any, ...]:
 
 
 def test_maps_lie_on_the_image(scene: Any) -> None:
-    node = mrml.field_to_model(random_field(), scene)
+    node = mrml.field_to_model(random_field(), scene=scene)
     plane = oblique_plane_node(scene, size=(24, 60))  # beyond the slab
-    image, *maps = (mrml.resample(node, plane, method) for method in ("gaussians", *mrml.MAPS))
-    field, wanted = mrml.field_from_model(node), mrml.plane_from_node(plane, 0.7)
+    image, *maps = (mrml.resample(node, plane, method=method) for method in ("gaussians", *mrml.MAPS))
+    field, wanted = mrml.field_from_model(node), mrml.plane_from_node(plane, spacing=0.7)
     empty = np.isnan(field.render(wanted))
     assert 0.2 < empty.mean() < 0.9
     for result, expected, unit in zip(
@@ -49,7 +49,7 @@ def test_a_map_over_an_image_colours_the_scan_only(scene: Any, host: Any) -> Non
     volume = bright_point(scene)
     node = mrml.fit([volume], **TINY)
     plane = oblique_plane_node(scene, size=(60, 60))
-    image, distance = mrml.resample(node, plane), mrml.resample(node, plane, "distance")
+    image, distance = mrml.resample(node, plane), mrml.resample(node, plane, method="distance")
     shown = distance.GetDisplayNode()
     assert shown.GetColorNodeID() == "vtkMRMLColorTableNodeWarm1"
     assert shown.GetWindowLevelMin() == 0
@@ -88,14 +88,14 @@ def test_numbers_of_a_plane(scene: Any) -> None:
     assert (facts.mean_distance, facts.max_distance) == pytest.approx((1.5, 1.5), abs=1e-4)
     assert 0.3 < facts.mean_support <= 1
     half = ImagePlane.from_axes(
-        stack.plane(6).corners()[1], stack.plane(6).i_axis, stack.plane(6).j_axis, (0.5, 0.5), (20, 20)
+        stack.plane(6).corners()[1], stack.plane(6).i_axis, stack.plane(6).j_axis, spacing=(0.5, 0.5), shape=(20, 20)
     )
     assert mrml.plane_facts(node, half).outside == pytest.approx(0.75, abs=0.05)  # its middle is a corner
     nowhere = mrml.plane_facts(node, oblique_plane_node(scene, POINT + 300))
     assert nowhere.outside == 1 and np.isnan([nowhere.mean_distance, nowhere.mean_support]).all()
     plane = oblique_plane_node(scene)
     assert mrml.plane_facts(node, plane) == mrml.plane_facts(
-        mrml.field_from_model(node), mrml.plane_from_node(plane, 0.9)
+        mrml.field_from_model(node), mrml.plane_from_node(plane, spacing=0.9)
     )
 
 
@@ -103,9 +103,9 @@ def test_maps_need_a_field(scene: Any, host: Any) -> None:
     volume, plane = bright_point(scene), oblique_plane_node(scene)
     before = host.ids()
     for call, message in (
-        (lambda: mrml.resample(volume, plane, "distance"), "need a field; fit the volume first"),
-        (lambda: mrml.resample([volume], plane, "support"), "need a field; fit the volume first"),
-        (lambda: mrml.resampler(random_field(), "support"), "no method 'support' to render with"),
+        (lambda: mrml.resample(volume, plane, method="distance"), "need a field; fit the volume first"),
+        (lambda: mrml.resample([volume], plane, method="support"), "need a field; fit the volume first"),
+        (lambda: mrml.resampler(random_field(), method="support"), "no method 'support' to render with"),
         (lambda: mrml.map_image(random_field(), mrml.plane_from_node(plane), "depth"), "no map 'depth'"),
     ):
         with pytest.raises(GaussianMRIError, match=message):

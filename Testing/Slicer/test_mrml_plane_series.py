@@ -117,10 +117,10 @@ def test_rows_of_a_table(scene: Any) -> None:
 def test_nodes_of_several_planes_are_undone_together(scene: Any) -> None:
     named = mrml.planes_from(markup(scene, "Line", [START, END], "canal"), "radial", count=3, size=(30, 20))
     scene.SetUndoOn()
-    nodes = mrml.planes_to_nodes([p for _, p in named], [n for n, _ in named], scene)
+    nodes = mrml.planes_to_nodes([p for _, p in named], [n for n, _ in named], scene=scene)
     assert [node.GetName() for node in nodes] == [n for n, _ in named]
     for node, (_, plane) in zip(nodes, named, strict=True):
-        again = mrml.plane_from_node(node, plane.spacing)
+        again = mrml.plane_from_node(node, spacing=plane.spacing)
         assert np.allclose(again.ijk_to_ras, plane.ijk_to_ras, atol=1e-6) and again.shape == plane.shape
     scene.Undo()
     assert scene.GetNumberOfNodesByClass("vtkMRMLMarkupsPlaneNode") == 0
@@ -128,7 +128,7 @@ def test_nodes_of_several_planes_are_undone_together(scene: Any) -> None:
 
 
 def test_what_makes_no_planes_is_refused_by_name(scene: Any) -> None:
-    line, field = markup(scene, "Line", [START], "short"), mrml.field_to_model(lattice_field(), scene)
+    line, field = markup(scene, "Line", [START], "short"), mrml.field_to_model(lattice_field(), scene=scene)
     bent = markup(scene, "Line", [START, END], "bent")
     model = scene.AddNewNodeByClass("vtkMRMLModelNode", "nothing")
     moved_model = scene.AddNewNodeByClass("vtkMRMLModelNode", "warped")

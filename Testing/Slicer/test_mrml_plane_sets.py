@@ -65,12 +65,12 @@ def test_a_set_comes_back_as_it_was(scene: Any, tmp_path: Path, host: Any) -> No
     before = host.ids()
     path = mrml.save_planes(tmp_path / "discs.mrk.json", nodes)
     assert host.ids() == before
-    again = mrml.load_planes(path, scene)
+    again = mrml.load_planes(path, scene=scene)
     assert [node.GetName() for node in again] == [node.GetName() for node in nodes]
     for old, new in zip(nodes, again, strict=True):
         assert np.allclose(corners(new), corners(old), rtol=0, atol=1e-12), old.GetName()
         assert np.allclose(new.GetSize(), old.GetSizeWorld(), rtol=0, atol=1e-12)
-        theirs, ours = mrml.plane_from_node(old, 0.7), mrml.plane_from_node(new, 0.7)
+        theirs, ours = mrml.plane_from_node(old, spacing=0.7), mrml.plane_from_node(new, spacing=0.7)
         assert theirs.shape == ours.shape
         assert np.allclose(theirs.ijk_to_ras, ours.ijk_to_ras, rtol=0, atol=1e-12)
         assert new.GetParentTransformNode() is None
@@ -123,7 +123,7 @@ def test_the_command_line_reads_every_plane(scene: Any, tmp_path: Path) -> None:
     assert sorted(file.name for file in tmp_path.glob("a*")) == ["a-L5_S1_disc.nii.gz", "a-oblique.nii.gz"]
     for node, name in zip(nodes, ("oblique", "L5_S1_disc"), strict=True):
         (stack,) = read_stacks(tmp_path / f"a-{name}.nii.gz")
-        expected = field.render(mrml.plane_from_node(node, 0.5))
+        expected = field.render(mrml.plane_from_node(node, spacing=0.5))
         assert np.allclose(stack.pixels[0], np.nan_to_num(expected), atol=0.02)
 
 
@@ -144,9 +144,9 @@ def test_what_does_not_work_leaves_nothing(scene: Any, host: Any, tmp_path: Path
         (lambda: mrml.save_planes(kept, [good, later]), "'later' is not placed yet"),
         (lambda: mrml.save_planes(tmp_path / "set.txt", good), "set.txt is no name for a markups file"),
         (lambda: mrml.save_planes(tmp_path / "nowhere" / "a.mrk.json", good), "cannot be written"),
-        (lambda: mrml.load_planes(tmp_path / "none.mrk.json", scene), "none.mrk.json cannot be read"),
-        (lambda: mrml.load_planes(tmp_path / "line.mrk.json", scene), "no plane markup"),
-        (lambda: mrml.load_planes(tmp_path / "damaged.mrk.json", scene), "Slicer cannot read plane 1"),
+        (lambda: mrml.load_planes(tmp_path / "none.mrk.json", scene=scene), "none.mrk.json cannot be read"),
+        (lambda: mrml.load_planes(tmp_path / "line.mrk.json", scene=scene), "no plane markup"),
+        (lambda: mrml.load_planes(tmp_path / "damaged.mrk.json", scene=scene), "Slicer cannot read plane 1"),
     ):
         with pytest.raises(GaussianMRIError, match=message):
             call()
@@ -164,7 +164,7 @@ def test_planes_of_slicers_own_file_are_named_after_it(scene: Any, tmp_path: Pat
     storage.SetFileName(str(path))
     node = oblique_plane_node(scene)
     assert storage.WriteData(node)
-    (loaded,) = mrml.load_planes(path, scene)
+    (loaded,) = mrml.load_planes(path, scene=scene)
     assert loaded.GetName() == "disc"
     assert np.allclose(corners(loaded), corners(node), rtol=0, atol=1e-12)
     ((name, plane),) = ImagePlane.set_from_markups(path)

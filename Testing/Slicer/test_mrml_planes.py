@@ -44,18 +44,18 @@ def test_a_plane_node_is_the_plane_of_its_file(
     node = plane_node(scene, (5, -7, 11), turn @ [1, 0, 0], turn @ [0, 1, 0], (31, 22))
     node.SetPlaneBounds(-10, 21, -15, 7)  # the middle is not at the origin of its axes
     pair = (spacing, spacing) if isinstance(spacing, float) else spacing
-    from_file = ImagePlane.from_markups(saved(node, tmp_path / "plane.mrk.json"), pair, thickness=2)
-    assert same(mrml.plane_from_node(node, spacing, thickness=2), from_file)
+    from_file = ImagePlane.from_markups(saved(node, tmp_path / "plane.mrk.json"), spacing=pair, thickness=2)
+    assert same(mrml.plane_from_node(node, spacing=spacing, thickness=2), from_file)
     assert from_file.thickness == 2
 
 
 def test_a_new_image_plane_survives_the_way_through_a_node(scene: Any, tmp_path: Path) -> None:
     for normal in ((0.2, -0.5, 1), (1, 0.3, -0.2), (0.1, -1, 0.4), (-0.2, 0.3, -1)):
-        plane = ImagePlane.from_normal((1, 2, 3), normal, (0.5, 0.8), (40, 50))
-        node = mrml.plane_to_node(plane, scene)
-        assert same(mrml.plane_from_node(node, plane.spacing), plane)
+        plane = ImagePlane.from_normal((1, 2, 3), normal, spacing=(0.5, 0.8), shape=(40, 50))
+        node = mrml.plane_to_node(plane, scene=scene)
+        assert same(mrml.plane_from_node(node, spacing=plane.spacing), plane)
         path = saved(node, tmp_path / "again.mrk.json")
-        assert same(ImagePlane.from_markups(path, plane.spacing), plane)
+        assert same(ImagePlane.from_markups(path, spacing=plane.spacing), plane)
 
 
 @pytest.mark.parametrize("harden", [False, True])

@@ -30,7 +30,7 @@ def test_the_image_follows_the_plane_and_equals_a_fresh_one(scene: Any, view: An
     field = random_field()
     for shift in ([0, 0, 0], [1.5, 0, -2], [0, 4, 1]):
         plane.SetCenter(*(POINT + shift))
-        wanted = mrml.plane_from_node(plane, 0.7)
+        wanted = mrml.plane_from_node(plane, spacing=0.7)
         image = field.render(wanted)
         shown = slicer.util.arrayFromVolume(preview.volume)[0]
         outside = np.isnan(image)
@@ -171,7 +171,7 @@ def test_what_takes_long_has_larger_pixels_until_the_plane_rests(
     for n in range(4):
         move([0, 0.1 * n, 0.4])
         assert preview.facts.milliseconds == pytest.approx(50, rel=0.1) and preview.facts.shape[0] < 22
-    moved = mrml.plane_from_node(plane, preview.facts.spacing)
+    moved = mrml.plane_from_node(plane, spacing=preview.facts.spacing)
     shown, image = slicer.util.arrayFromVolume(preview.volume)[0], random_field().render(moved)
     np.testing.assert_array_equal(shown[np.isfinite(image)], image[np.isfinite(image)])
     assert len(resting) == 4
@@ -211,7 +211,7 @@ def test_show_volume_looks_at_the_middle_of_its_planes(scene: Any, view: Any) ->
     field = random_field()
     volume = mrml.resample(field, oblique_plane_node(scene), count=3, step=2.0)
     show_volume(view, volume)
-    wanted = mrml.plane_from_node(oblique_plane_node(scene), 0.7)
+    wanted = mrml.plane_from_node(oblique_plane_node(scene), spacing=0.7)
     direction = as_array(view.GetSliceToRAS())
     np.testing.assert_allclose(direction[:3, 3], wanted.center, atol=1e-6)
     np.testing.assert_allclose(direction[:3, 0], wanted.i_axis, atol=1e-6)

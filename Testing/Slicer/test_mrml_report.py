@@ -35,7 +35,7 @@ def test_fields_volumes_and_planes_have_rows(scene: Any) -> None:
     node = mrml.fit([volume], prior="spline", passes=2)  # measured on slices left out
     field = mrml.field_from_model(node)
     plane = oblique_plane_node(scene, size=(60, 60))
-    stack = mrml.resample(node, plane, "spline", count=3, step=2, thickness=1.5)
+    stack = mrml.resample(node, plane, method="spline", count=3, step=2, thickness=1.5)
     put_under(scene, stack, rigid([0, 0, 1], 3, [0, 1, 0]))
     table = mrml.report_rows(node, [stack, plane])
     assert len(table) == 4

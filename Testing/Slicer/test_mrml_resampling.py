@@ -41,7 +41,7 @@ def place_of(node: Any) -> np.ndarray:
     return (as_array(matrix) @ [*centre_of_brightness(pixels[0]), 0, 1])[:3]
 
 
-@pytest.mark.parametrize("method", mrml.METHODS)
+@pytest.mark.parametrize("method", mrml.RESAMPLERS)
 @pytest.mark.parametrize("transform", [None, "above", "hardened"])
 def test_a_bright_point_is_where_it_was_put(scene: Any, method: str, transform: str | None) -> None:
     volume, point = bright_point(scene), POINT
@@ -49,7 +49,7 @@ def test_a_bright_point_is_where_it_was_put(scene: Any, method: str, transform: 
         put_under(scene, volume, MOVE, harden=transform == "hardened")
         point = MOVE[:3, :3] @ POINT + MOVE[:3, 3]
     source = mrml.fit([volume], **TINY) if method == "gaussians" else volume
-    result = mrml.resample(source, oblique_plane_node(scene, point), method)
+    result = mrml.resample(source, oblique_plane_node(scene, point), method=method)
     assert np.linalg.norm(place_of(result) - point) < TENTH
     assert result.GetAttribute("GaussianMRI.Method") == method
     assert result.GetAttribute("GaussianMRI.OutsideFraction") == "0.000000"
@@ -58,7 +58,7 @@ def test_a_bright_point_is_where_it_was_put(scene: Any, method: str, transform: 
 def test_a_moved_plane_sees_the_same_place(scene: Any) -> None:
     volume, plane = bright_point(scene), oblique_plane_node(scene, np.linalg.inv(MOVE)[:3] @ [*POINT, 1])
     put_under(scene, plane, MOVE)
-    result = mrml.resample(volume, plane, "spline")
+    result = mrml.resample(volume, plane, method="spline")
     assert np.linalg.norm(place_of(result) - POINT) < TENTH
 
 
@@ -73,7 +73,7 @@ def test_slicers_slice_view_shows_it_there_too(
         point = MOVE[:3, :3] @ POINT + MOVE[:3, 3]
     source = mrml.fit([volume], **TINY) if method == "gaussians" else volume
     plane = oblique_plane_node(scene, point)
-    result = mrml.resample(source, plane, method)
+    result = mrml.resample(source, plane, method=method)
     image = mrml.plane_from_node(plane)
     logic = slicer.vtkMRMLSliceLogic()
     logic.SetMRMLApplicationLogic(host.application)
@@ -94,10 +94,10 @@ def test_slicers_slice_view_shows_it_there_too(
 
 def test_pixels_and_places_are_those_of_the_field(scene: Any) -> None:
     field = random_field()
-    node = mrml.field_to_model(field, scene)
+    node = mrml.field_to_model(field, scene=scene)
     plane = oblique_plane_node(scene, size=(24, 60))  # beyond the slab
     result = mrml.resample(node, plane, count=3, step=1.5, thickness=2, background=-5)
-    middle = mrml.plane_from_node(plane, 0.7, thickness=2)  # the field's slices have pixels of 0.7 mm
+    middle = mrml.plane_from_node(plane, spacing=0.7, thickness=2)  # the field's slices have pixels of 0.7 mm
     expected = np.stack(field.render_many(middle.stack(3, 1.5)))
     outside = np.isnan(expected)
     assert 0.2 < outside.mean() < 0.9
@@ -113,18 +113,18 @@ def test_pixels_and_places_are_those_of_the_field(scene: Any) -> None:
 
 
 def test_a_plane_outside_the_scan_is_empty(scene: Any) -> None:
-    node = mrml.field_to_model(random_field(), scene)
+    node = mrml.field_to_model(random_field(), scene=scene)
     result = mrml.resample(node, oblique_plane_node(scene, POINT + 300))
     assert result.GetAttribute("GaussianMRI.OutsideFraction") == "1.000000"
     assert not slicer.util.arrayFromVolume(result).any()
 
 
-@pytest.mark.parametrize("method", mrml.METHODS)
+@pytest.mark.parametrize("method", mrml.RESAMPLERS)
 def test_empty_pixels_look_the_same_by_every_method(scene: Any, method: str) -> None:
     volume, plane = bright_point(scene), oblique_plane_node(scene, size=(60, 60))
     slicer.util.arrayFromVolume(volume)[:] -= 50  # interpolation overshoots below 0 here, the scan does not
     volume.Modified()
-    result = mrml.resample(mrml.fit([volume], **TINY), plane, method)
+    result = mrml.resample(mrml.fit([volume], **TINY), plane, method=method)
     assert 0.1 < float(result.GetAttribute("GaussianMRI.OutsideFraction")) < 0.9
     assert float(result.GetAttribute("GaussianMRI.Background")) == 0
     assert slicer.util.arrayFromVolume(result)[0, 0, 0] == 0
@@ -154,18 +154,18 @@ def test_display_place_and_references_are_the_sources(scene: Any) -> None:
         assert result.GetNodeReference("GaussianMRI.Plane") is plane
         assert result.GetNodeReference("GaussianMRI.Source") is volume
     assert [result.GetName() for result in results] == ["oblique gaussians", "oblique gaussians_1"]
-    assert mrml.resample(node, planes[0], "voxel").GetNodeReference("GaussianMRI.Source") is volume
+    assert mrml.resample(node, planes[0], method="voxel").GetNodeReference("GaussianMRI.Source") is volume
 
 
 def test_a_failure_leaves_the_scene_alone(scene: Any, host: Any) -> None:
     volume, plane = bright_point(scene), oblique_plane_node(scene)
     unplaced = scene.AddNewNodeByClass("vtkMRMLMarkupsPlaneNode", "later")
-    node = mrml.field_to_model(random_field(), scene)
+    node = mrml.field_to_model(random_field(), scene=scene)
     before = host.ids()
     for call, message in (
-        (lambda: mrml.resample(node, plane, "magic"), "no method 'magic'"),
+        (lambda: mrml.resample(node, plane, method="magic"), "no method 'magic'"),
         (lambda: mrml.resample(volume, plane), "fit the volume first"),
-        (lambda: mrml.resample(node, plane, "voxel"), "needs the volume itself"),
+        (lambda: mrml.resample(node, plane, method="voxel"), "needs the volume itself"),
         (lambda: mrml.resample(plane, plane), "field is needed, got 'oblique'"),
         (lambda: mrml.resample(node, [plane, unplaced]), "'later' is not placed"),
         (lambda: mrml.resample(node, []), "no plane"),
@@ -179,7 +179,7 @@ def test_a_failure_leaves_the_scene_alone(scene: Any, host: Any) -> None:
 
 
 def test_a_field_without_a_node_and_a_plane_without_a_node_do(scene: Any) -> None:
-    plane = mrml.plane_from_node(oblique_plane_node(scene), 1.0)
+    plane = mrml.plane_from_node(oblique_plane_node(scene), spacing=1.0)
     result = mrml.resample(random_field(), plane, scene=scene)
     assert slicer.util.arrayFromVolume(result).shape == (1, *plane.shape)
     assert result.GetNumberOfNodeReferences("GaussianMRI.Field") == 0

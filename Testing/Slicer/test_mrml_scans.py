@@ -101,7 +101,7 @@ def test_from_scan_to_volumes_to_file_and_back(
         disc.AddControlPointWorld(*(center + point))
     images = mrml.resample(field_node, [oblique, disc], count=3, step=1.0)
     others = [
-        mrml.resample(field_node, oblique, method, count=3, step=2.0)
+        mrml.resample(field_node, oblique, method=method, count=3, step=2.0)
         for method in ("voxel", "spline", "distance")
     ]
     field = mrml.field_from_model(field_node)
@@ -113,7 +113,7 @@ def test_from_scan_to_volumes_to_file_and_back(
     # The images are of the patient, not empty or flat.
     for name, pixels in names.items():
         assert np.std(pixels) > (0.1 if "distance" in name else 20), name
-    previews = [field.render(mrml.plane_from_node(node, 0.8)) for node in (oblique, disc)]
+    previews = [field.render(mrml.plane_from_node(node, spacing=0.8)) for node in (oblique, disc)]
 
     host.save(tmp_path / "scene.mrb")
     host.close()
@@ -133,14 +133,14 @@ def test_from_scan_to_volumes_to_file_and_back(
     assert find("oblique distance").GetVoxelValueUnits().GetCodeValue() == "mm"
     renderer = mrml.resampler(again)
     for name, image in zip(("oblique", "disc"), previews, strict=True):
-        seen = renderer.render(mrml.plane_from_node(find(name), 0.8))
+        seen = renderer.render(mrml.plane_from_node(find(name), spacing=0.8))
         assert seen.shape == image.shape
         both = np.isfinite(seen) & np.isfinite(image)
         assert both.sum() > 0.99 * np.isfinite(image).sum() > 300
         assert np.abs(seen[both] - image[both]).max() < 1e-3 * np.ptp(image[both])
     source = again.GetNodeReference("GaussianMRI.Volume")
     assert (source.GetParentTransformNode() is not None) == moved
-    redone = mrml.resample(source, find("oblique"), "spline", count=3, step=2.0)
+    redone = mrml.resample(source, find("oblique"), method="spline", count=3, step=2.0)
     assert np.abs(slicer.util.arrayFromVolume(redone) - names["oblique spline"]).max() < 1
 
 
@@ -171,7 +171,7 @@ def test_irregular_series_keep_their_poses(
     (expected,) = read_stacks(tmp_path / folder, localizers=True)
     node = database.load(scene, acquisition_transform)
     assert (node.GetParentTransformNode() is not None) == acquisition_transform
-    (stack,) = mrml.stacks_from_volume(node, "dicom")
+    (stack,) = mrml.stacks_from_volume(node, poses="dicom")
     way = slice(None) if stack.normal @ expected.normal > 0 else slice(None, None, -1)
     poses = stack.ijk_to_ras[way].copy()
     poses[:, :3, 2] = expected.ijk_to_ras[:, :3, 2]

@@ -33,9 +33,9 @@ def test_one_undo_takes_back_one_fit_or_one_resampling(scene: Any, host: Any) ->
     states.append(host.ids())
     images = mrml.resample(node, planes)
     states.append(host.ids())
-    mrml.resample(volume, planes[0], "voxel")
+    mrml.resample(volume, planes[0], method="voxel")
     states.append(host.ids())
-    mrml.resample(node, planes[0], "distance", count=3)
+    mrml.resample(node, planes[0], method="distance", count=3)
     assert scene.GetNumberOfUndoLevels() == 4
     pixels = slicer.util.arrayFromVolume(images[1]).copy()
     names = [image.GetName() for image in images]
@@ -56,7 +56,7 @@ def test_one_undo_takes_back_one_fit_or_one_resampling(scene: Any, host: Any) ->
 def test_a_field_that_is_fitted_again_goes_back(scene: Any) -> None:
     scene.SetUndoOn()
     first, second = random_field(), random_field(20)
-    node = mrml.field_to_model(first, scene)
+    node = mrml.field_to_model(first, scene=scene)
     mrml.field_to_model(second, node=node)
     assert_same_field(mrml.field_from_model(node), second)
     scene.Undo()
@@ -70,16 +70,16 @@ def test_new_planes_go_back_and_foreign_nodes_stay(scene: Any, host: Any, tmp_pa
     theirs = plane_node(scene, (1, 2, 3), (1, 0, 0), (0, 1, 0))
     path = mrml.save_planes(tmp_path / "set.mrk.json", [theirs, theirs])
     before = host.ids()
-    assert len(mrml.load_planes(path, scene)) == 2
+    assert len(mrml.load_planes(path, scene=scene)) == 2
     scene.Undo()
     assert host.ids() == before
-    mrml.plane_to_node(ImagePlane.from_normal((0, 0, 0), (0, 0, 1)), scene)
+    mrml.plane_to_node(ImagePlane.from_normal((0, 0, 0), (0, 0, 1)), scene=scene)
     theirs.SetName("moved since")
     scene.Undo()
     assert host.ids() == before and theirs.GetName() == "moved since"
 
 
 def test_without_undo_nothing_is_recorded(scene: Any) -> None:
-    node = mrml.field_to_model(random_field(), scene)
+    node = mrml.field_to_model(random_field(), scene=scene)
     mrml.resample(node, oblique_plane_node(scene))
     assert scene.GetNumberOfUndoLevels() == 0 and not node.GetUndoEnabled()

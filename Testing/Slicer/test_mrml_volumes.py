@@ -102,10 +102,10 @@ def test_what_is_no_scalar_volume_is_refused(scene: Any) -> None:
 
 
 def test_images_become_a_volume_where_the_planes_are(scene: Any) -> None:
-    plane = ImagePlane.from_normal((3, 4, 5), (0.2, -0.5, 1), (0.7, 0.9), (6, 8), thickness=2.5)
+    plane = ImagePlane.from_normal((3, 4, 5), (0.2, -0.5, 1), spacing=(0.7, 0.9), shape=(6, 8), thickness=2.5)
     images = np.random.default_rng(0).random((3, 6, 8)).astype("f4")
     images[0, :2] = np.nan
-    node = mrml.volume_from_images(list(images), plane.stack(3, 1.5), scene, background=-7)
+    node = mrml.volume_from_images(list(images), plane.stack(3, 1.5), scene=scene, background=-7)
     stack = mrml.stack_from_volume(node)
     for listed, got in zip(plane.stack(3, 1.5), stack.planes(), strict=True):
         assert np.allclose(got.ijk_to_ras, listed.ijk_to_ras, atol=1e-12)
@@ -126,15 +126,15 @@ def node_facts() -> list[str]:
 
 
 def test_volumes_are_right_handed_as_slicer_makes_them(scene: Any, host: Any, tmp_path: Path) -> None:
-    turned = ImagePlane.from_axes((3, 4, 5), (1, 0, 0), (0, 1, 0), (0.5, 0.5), (6, 8))
-    seen = ImagePlane.from_normal((3, 4, 5), (0.2, -0.5, -1), (0.7, 0.9), (6, 8), thickness=2.5)
+    turned = ImagePlane.from_axes((3, 4, 5), (1, 0, 0), (0, 1, 0), spacing=(0.5, 0.5), shape=(6, 8))
+    seen = ImagePlane.from_normal((3, 4, 5), (0.2, -0.5, -1), spacing=(0.7, 0.9), shape=(6, 8), thickness=2.5)
     images = np.random.default_rng(0).random((3, 6, 8)).astype("f4")
     images[0, :2] = np.nan
     handed = set()
     for name, plane in (("turned", turned), ("seen", seen)):
         planes = plane.stack(3, 1.5)
         handed.add(np.linalg.det(plane.ijk_to_ras[:3, :3]) > 0)
-        node = mrml.volume_from_images(list(images), planes, scene, name=name)
+        node = mrml.volume_from_images(list(images), planes, scene=scene, name=name)
         stack = mrml.stack_from_volume(node)
         assert np.linalg.det(stack.grid()[:3, :3]) > 0
         way = slice(None, None, 1 if stack.normal @ plane.normal > 0 else -1)
@@ -155,7 +155,7 @@ def test_volumes_are_right_handed_as_slicer_makes_them(scene: Any, host: Any, tm
 
 def test_a_volume_is_filled_again(scene: Any, host: Any) -> None:
     plane = ImagePlane.from_axes((0, 0, 0), (1, 0, 0), (0, 1, 0), shape=(4, 5))
-    node = mrml.volume_from_images([np.ones((4, 5), "f4")], [plane], scene)
+    node = mrml.volume_from_images([np.ones((4, 5), "f4")], [plane], scene=scene)
     before = host.ids()
     moved = plane.offset(3)
     assert mrml.volume_from_images([np.full((4, 5), 2, "f4")], [moved], node=node) is node
@@ -163,8 +163,8 @@ def test_a_volume_is_filled_again(scene: Any, host: Any) -> None:
     assert np.array_equal(slicer.util.arrayFromVolume(node), np.full((1, 4, 5), 2))
     assert np.allclose(mrml.stack_from_volume(node).plane(0).origin, moved.origin)
     with pytest.raises(GaussianMRIError, match="do not fit"):
-        mrml.volume_from_images([np.ones((4, 4), "f4")], [plane], scene)
+        mrml.volume_from_images([np.ones((4, 4), "f4")], [plane], scene=scene)
     crooked = [plane, plane.offset(1), plane.offset(3)]
     with pytest.raises(GaussianMRIError, match="no regular volume"):
-        mrml.volume_from_images([np.ones((4, 5), "f4")] * 3, crooked, scene)
+        mrml.volume_from_images([np.ones((4, 5), "f4")] * 3, crooked, scene=scene)
     assert host.ids() == before

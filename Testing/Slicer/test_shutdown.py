@@ -41,10 +41,10 @@ LIVE = """
 import sys, time
 import numpy as np
 sys.path.insert(0, sys.argv[1])
-from GaussianMRILib.cinematic import LivePicture, find_preset
+from GaussianMRILib.cinematic import LivePicture, find_look
 from GaussianMRILib.mrml.jobs import Job, end_jobs
 volume = np.random.default_rng(0).gamma(2, 300, (200, 160, 160)).astype(np.float32)
-live = LivePicture(volume, np.eye(4), find_preset("MR head"))
+live = LivePicture(volume, np.eye(4), find_look("MR head"))
 live.look(live.camera(size=512))
 def work(job):
     while not job.cancelled:

@@ -71,29 +71,29 @@ class GaussianMRICinematicLogic(PanelLogic):
     MODEL, JOB, LOG = "model.ply", "job.json", "log.txt"
 
     def lookNames(self):
-        """Names of looks: by modality, that of Volume Rendering, and the presets."""
-        from GaussianMRILib.cinematic.presets import presets
+        """Names of looks: by modality, that of Volume Rendering, and those of files."""
+        from GaussianMRILib.cinematic.looks import looks
 
-        return [AUTOMATIC, FROM_DISPLAY, *sorted(presets())]
+        return [AUTOMATIC, FROM_DISPLAY, *sorted(looks())]
 
-    def preset(self, volumeNode, look):
-        """A look by its name as `GaussianMRILib.cinematic.presets.Preset`."""
-        from GaussianMRILib.cinematic.presets import find_preset
-        from GaussianMRILib.mrml.cinematic import preset_of_display
-        from GaussianMRILib.mrml.cinematic_live import default_preset, rendering_display
+    def lookOf(self, volumeNode, name):
+        """A look by its name as `GaussianMRILib.cinematic.looks.Look`."""
+        from GaussianMRILib.cinematic.looks import find_look
+        from GaussianMRILib.mrml.cinematic import look_of_display
+        from GaussianMRILib.mrml.cinematic_live import look_of_volume, rendering_display
 
-        if look == AUTOMATIC:
-            return default_preset(volumeNode)
-        if look != FROM_DISPLAY:
-            return find_preset(look)
+        if name == AUTOMATIC:
+            return look_of_volume(volumeNode)
+        if name != FROM_DISPLAY:
+            return find_look(name)
         display = rendering_display(volumeNode)
         if display is None:
             raise ValueError(
                 _(
-                    "'{name}' has no look in the Volume Rendering module yet; show it there first, or choose a preset."
+                    "'{name}' has no look in the Volume Rendering module yet; show it there first, or choose a look by name."
                 ).format(name=volumeNode.GetName())
             )
-        return preset_of_display(display)
+        return look_of_display(display)
 
     def makeModel(self, volumeNode, look, folder, **options):
         """Make a model and wait for it; the application stays responsive meanwhile.
@@ -138,7 +138,7 @@ class GaussianMRICinematicLogic(PanelLogic):
 
         if not folder:
             raise ValueError(_("Choose a folder for the pictures and the model."))
-        preset = self.preset(volumeNode, look)
+        found = self.lookOf(volumeNode, look)
         box = None if region is None else box_from_roi(region).T.tolist()
         check_scalar(volumeNode)
         affine = matrix_to_world(volumeNode) @ ijk_to_ras(volumeNode)
@@ -150,7 +150,7 @@ class GaussianMRICinematicLogic(PanelLogic):
         with open(path, "w", encoding="utf-8") as file:
             settings = {
                 "volume": volume,
-                "preset": preset.to_dict(),
+                "look": found.to_dict(),
                 "roi": box,
                 "quality": quality,
                 "frames": frames,
@@ -180,8 +180,8 @@ class GaussianMRICinematicLogic(PanelLogic):
         """
         from GaussianMRILib.mrml.cinematic_live import live_picture
 
-        preset = model.face.preset if model is not None and model.face else self.preset(volumeNode, look)
-        return live_picture(volumeNode, preset, region, model=model, samples=samples)
+        found = model.face.look if model is not None and model.face else self.lookOf(volumeNode, look)
+        return live_picture(volumeNode, found, region, model=model, samples=samples)
 
     def pictureState(self, volumeNode, look=AUTOMATIC, region=None):
         """What differs once `livePicture` of the same arguments would show something else."""
@@ -239,7 +239,7 @@ class GaussianMRICinematicLogic(PanelLogic):
         from GaussianMRILib.mrml.planes import show_handles
 
         spacing = (float(side) / 100, float(side) / 100)
-        plane = ImagePlane.from_axes(center, [-1, 0, 0], [0, 0, -1], spacing, (100, 100))
-        node = plane_to_node(plane, slicer.mrmlScene, _("Cut"))
+        plane = ImagePlane.from_axes(center, [-1, 0, 0], [0, 0, -1], spacing=spacing, shape=(100, 100))
+        node = plane_to_node(plane, scene=slicer.mrmlScene, name=_("Cut"))
         show_handles(node, fill=0.0)
         return node

@@ -90,7 +90,7 @@ class GaussianMRIGradingLogic(PanelLogic):
         """The disc that a segment shows; see `GaussianMRILib.mrml.disc_from_segment_node`."""
         from GaussianMRILib import mrml
 
-        return mrml.disc_from_segment_node(segmentationNode, segmentId, level, self._stack(sagittalNode))
+        return mrml.disc_from_segment_node(segmentationNode, segmentId, level, sagittal=self._stack(sagittalNode))
 
     def discFromPoints(self, pointsNodes, level):
         """The disc between its front and back, optionally its left and right border."""
@@ -134,7 +134,7 @@ class GaussianMRIGradingLogic(PanelLogic):
         from GaussianMRILib import mrml
 
         return mrml.grading_request(
-            list(volumeNodes), disc, [checkpoints] if checkpoints else [], inputType, **options
+            list(volumeNodes), disc, checkpoints=[checkpoints] if checkpoints else [], input_type=inputType, **options
         )
 
     @staticmethod
@@ -149,7 +149,7 @@ class GaussianMRIGradingLogic(PanelLogic):
         from GaussianMRILib import mrml
 
         before = [] if planeNode or not origin else self._planesOf(origin)
-        plane = mrml.show_grades(result, list(volumeNodes), planeNode, slicer.mrmlScene)
+        plane = mrml.show_grades(result, list(volumeNodes), plane_node=planeNode, scene=slicer.mrmlScene)
         if origin and planeNode is None:
             plane.SetAttribute(self.ORIGIN, origin)
         for node in before:

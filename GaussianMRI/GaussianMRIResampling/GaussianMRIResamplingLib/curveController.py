@@ -219,7 +219,7 @@ class CurveController(VTKObservationMixin):
 
             straight, slab = self._straight(), self._slab()
             nodes = parameters.field, parameters.curve, parameters.curveOutput
-            folding = straight.curve.folding(straight.width, slab["slab"])
+            folding = straight.curve.folding(straight.width, aside=slab["slab"])
             self._tell(self._keep(straight, *straight_images(straight, **slab), *nodes, folding)[1])
 
     def onVolume(self, checked=False):

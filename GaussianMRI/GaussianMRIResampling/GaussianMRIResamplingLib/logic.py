@@ -149,7 +149,7 @@ class GaussianMRIResamplingLogic(PanelLogic):
 
     TITLE = _("Gaussian MRI Resampling")
     PARAMETERS = GaussianMRIResamplingParameterNode
-    METHODS = ("gaussians", "spline", "voxel", "distance", "support")
+    IMAGES = ("gaussians", "spline", "voxel", "distance", "support")
 
     @staticmethod
     def fieldOf(volumeNodes, fieldNode):
@@ -193,7 +193,7 @@ class GaussianMRIResamplingLogic(PanelLogic):
         """A markups plane node, with handles to drag, where a `GaussianMRILib.ImagePlane` is."""
         from GaussianMRILib import mrml
 
-        node = mrml.plane_to_node(plane, slicer.mrmlScene, name)
+        node = mrml.plane_to_node(plane, scene=slicer.mrmlScene, name=name)
         self.showHandles(node)
         return node
 
@@ -235,7 +235,9 @@ class GaussianMRIResamplingLogic(PanelLogic):
         from GaussianMRILib import mrml
 
         named = mrml.planes_from(node, kind, **options)
-        nodes = mrml.planes_to_nodes([plane for _name, plane in named], [name for name, _plane in named], slicer.mrmlScene)
+        nodes = mrml.planes_to_nodes(
+            [plane for _name, plane in named], [name for name, _plane in named], scene=slicer.mrmlScene
+        )
         for plane in nodes:
             self.showHandles(plane)
             if plane is not nodes[0]:  # the views would be full of handles
@@ -283,7 +285,7 @@ class GaussianMRIResamplingLogic(PanelLogic):
         """Add the planes of a markups file to the scene; returns their nodes."""
         from GaussianMRILib import mrml
 
-        planes = mrml.load_planes(path, slicer.mrmlScene)
+        planes = mrml.load_planes(path, scene=slicer.mrmlScene)
         for node in planes:
             self.showHandles(node)
         return planes

@@ -169,7 +169,7 @@ class PreviewController:
 
         stamp, key = self.stamp(fieldNode), (fieldNode.GetID(), method)
         if self._renderers.get(key, (None,))[0] != stamp:
-            self._renderers[key] = stamp, mrml.resampler(fieldNode, method)
+            self._renderers[key] = stamp, mrml.resampler(fieldNode, method=method)
         return self._renderers[key][1]
 
     @staticmethod

@@ -19,7 +19,7 @@ _LOG = logging.getLogger("GaussianMRI")
 _CHOICES = ("native", "build", "reference")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BackendInfo:
     """The implementation in use.
 
@@ -145,4 +145,4 @@ def backend() -> BackendInfo:
     """
     name, library, reason = _selected()
     simd = library.simd if library else "torch"
-    return BackendInfo(name, library.path if library else None, simd, reason, _cuda_state())
+    return BackendInfo(name=name, path=library.path if library else None, simd=simd, reason=reason, cuda=_cuda_state())

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import csv
-import html
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..cohort import CohortReport
-from ..errors import GaussianMRIError
-from ..files import atomic_write, read_json, reading
-from .bootstrap import Interval, PairedBootstrap, paired_bootstrap
-from .calibration import calibration_error, reliability, reliability_plot
-from .crops import SPLITS, CropSet
-from .experiment_options import ExperimentOptions
-from .experiment_plots import auroc_plot, example_picture
-from .experiment_steps import PREDICTIONS, SCORES
-from .inputs import METHODS
-from .labels import CONDITIONS, DISCLAIMER, GRADES, INPUT_TYPES, SIDES, TASKS, Task
+from GaussianMRILib.cohort import CohortReport
+from GaussianMRILib.errors import GaussianMRIError
+from GaussianMRILib.files import atomic_write, read_json, reading
+from GaussianMRILib.grading.bootstrap import Interval, PairedBootstrap, paired_bootstrap
+from GaussianMRILib.grading.calibration import calibration_error, reliability, reliability_plot
+from GaussianMRILib.grading.crops import SPLITS, CropSet
+from GaussianMRILib.grading.inputs import RESAMPLED
+from GaussianMRILib.grading.labels import CONDITIONS, DISCLAIMER, GRADES, INPUT_TYPES, SIDES, TASKS, Task
+
+from .options import ExperimentOptions
+from .plots import auroc_figure, example_figure, save
+from .steps import PREDICTIONS, SCORES
 
 #: Columns of the paper's Table 2.
 TESTED = ("N", "R-VI", "R-GS", "A")
@@ -88,65 +89,64 @@ def compared(predictions: Predictions, resamples: int, seed: int) -> PairedBoots
     return paired_bootstrap(methods, predictions.labels, predictions.studies, resamples=resamples, seed=seed)
 
 
-@dataclass
+_HTML = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>{{ blocks[0].heading }}</title>
+<style>
+body { font: 15px sans-serif; max-width: 75em; margin: 2em auto; padding: 0 1em }
+table { border-collapse: collapse }
+td, th { border: 1px solid #ccc; padding: .25em .6em; text-align: right }
+td:first-child, th:first-child { text-align: left }
+img { max-width: 100% }
+</style></head>
+<body>
+{% for block in blocks %}
+{% if block.heading and loop.first %}<h1>{{ block.heading }}</h1>
+{% elif block.heading %}<h2>{{ block.heading }}</h2>
+{% elif block.picture %}<p><img src="{{ block.picture }}" alt="{{ block.text }}"></p>
+{% elif block.rows %}<table>
+<tr>{% for cell in block.header %}<th>{{ cell }}</th>{% endfor %}</tr>
+{% for row in block.rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}</table>
+{% else %}<p>{{ block.text }}</p>
+{% endif %}
+{% endfor %}
+</body></html>
+"""
+_MARKDOWN = """
+{%- for block in blocks %}
+{%- if block.heading %}{{ "#" if loop.first else "##" }} {{ block.heading }}
+{% elif block.picture %}![{{ block.text }}]({{ block.picture }})
+{% elif block.rows %}| {{ block.header | join(" | ") }} |
+| --- |{{ " ---: |" * (block.header | length - 1) }}
+{% for row in block.rows %}| {{ row | join(" | ") }} |
+{% endfor %}{% else %}{{ block.text }}
+{% endif %}{{ "" if loop.last else "\n" }}
+{%- endfor %}"""
+
+
 class _Document:
     """Paragraphs, tables and pictures, as Markdown and as HTML."""
 
-    blocks: list[tuple[str, Any]] = field(default_factory=list)
+    def __init__(self) -> None:
+        self._blocks: list[dict[str, Any]] = []
 
     def heading(self, text: str) -> None:
-        self.blocks.append(("heading", text))
+        self._blocks.append({"heading": text})
 
     def text(self, text: str) -> None:
-        self.blocks.append(("text", text))
+        self._blocks.append({"text": text})
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        self.blocks.append(("table", (header, rows)))
+        self._blocks.append({"header": header, "rows": rows})
 
     def picture(self, file: str, text: str) -> None:
-        self.blocks.append(("picture", (file, text)))
+        self._blocks.append({"picture": file, "text": text})
 
     def markdown(self) -> str:
-        lines: list[str] = []
-        for kind, content in self.blocks:
-            if kind == "heading":
-                lines.append(f"{'#' if not lines else '##'} {content}")
-            elif kind == "text":
-                lines.append(content)
-            elif kind == "picture":
-                lines.append(f"![{content[1]}]({content[0]})")
-            else:
-                header, rows = content
-                table = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
-                lines.append("\n".join("| " + " | ".join(row) + " |" for row in table))
-        return "\n\n".join(lines) + "\n"
+        return jinja2.Template(_MARKDOWN, trim_blocks=True).render(blocks=self._blocks)
 
     def html(self) -> str:
-        parts: list[str] = []
-        for kind, content in self.blocks:
-            if kind == "heading":
-                size = "h1" if not parts else "h2"
-                parts.append(f"<{size}>{html.escape(content)}</{size}>")
-            elif kind == "text":
-                parts.append(f"<p>{html.escape(content)}</p>")
-            elif kind == "picture":
-                parts.append(f'<p><img src="{html.escape(content[0])}" alt="{html.escape(content[1])}"></p>')
-            else:
-                header, rows = content
-                cells = [("th", header), *(("td", row) for row in rows)]
-                lines = ["".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row) for tag, row in cells]
-                parts.append("<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>")
-        style = (
-            "body{font:15px sans-serif;max-width:75em;margin:2em auto;padding:0 1em}table{border-collapse:collapse}"
-            "td,th{border:1px solid #ccc;padding:.25em .6em;text-align:right}td:first-child,th:first-child{text-align:left}"
-            "img{max-width:100%}"
-        )
-        title = html.escape(str(self.blocks[0][1]))
-        return (
-            f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-            f"<style>{style}</style></head>"
-            f"<body>\n{chr(10).join(parts)}\n</body></html>\n"
-        )
+        return jinja2.Template(_HTML, trim_blocks=True, autoescape=True).render(blocks=self._blocks)
 
 
 def write_report(
@@ -191,14 +191,13 @@ def write_report(
     for condition in CONDITIONS:
         rows = {name: both[name, condition].methods for name in trainings}
         file = f"auroc_{condition}.png"
-        auroc_plot(
-            root / file, f"SYNTHETIC: macro AUROC, {condition.replace('_', ' ')}, both sides", rows, TESTED
-        )
+        title = f"SYNTHETIC: macro AUROC, {condition.replace('_', ' ')}, both sides"
+        save(auroc_figure(title, rows, TESTED), root / file)
         document.picture(file, f"Macro AUROC with 95 % intervals, {condition.replace('_', ' ')}")
     _calibration(document, root, networks)
     examples = _examples(crops)
     if examples:
-        example_picture(root / "examples.png", crops, examples)
+        save(example_figure(crops, examples), root / "examples.png")
         document.picture(
             "examples.png",
             "The middle slice of test cases as A, R-VI, R-GS and N; the patient's left is on the right",
@@ -266,7 +265,7 @@ def _introduction(
         f"{training.batch}, learning rate {training.learning_rate:g}, class weights {weights}, chosen by the best "
         f"{training.window} epochs of validation; {options.views} views in testing. Fit: {dict(options.fit)}. Seed "
         f"{options.seed}; {options.resamples} bootstrap resamples of patients, 95 % intervals. The phantom's parameters are "
-        "in the documentation of GaussianMRILib.grading.phantom.graded."
+        "in the documentation of Testing/Experiment/graded.py."
     )
     if times:
         spent = ", ".join(f"{step} {seconds / 60:.1f} min" for step, seconds in times.items())
@@ -301,13 +300,13 @@ def _image_quality(root: Path, options: ExperimentOptions) -> dict[str, dict[str
     for path in paths:
         with reading(path, "the scores of a study", "Delete it to judge the study again."):
             row = read_json(path)
-            np.array([[row[kind][name] for name in SCORES] for kind in METHODS], dtype=np.float64)
+            np.array([[row[kind][name] for name in SCORES] for kind in RESAMPLED], dtype=np.float64)
             scores.append(row)
     generator = np.random.default_rng(options.seed)
     draws = generator.integers(0, len(scores), (options.resamples, len(scores)))
-    found: dict[str, dict[str, Interval]] = {kind: {} for kind in (*METHODS, "R-GS - R-VI")}
+    found: dict[str, dict[str, Interval]] = {kind: {} for kind in (*RESAMPLED, "R-GS - R-VI")}
     for name in SCORES:
-        values = {kind: np.array([row[kind][name] for row in scores], dtype=np.float64) for kind in METHODS}
+        values = {kind: np.array([row[kind][name] for row in scores], dtype=np.float64) for kind in RESAMPLED}
         values["R-GS - R-VI"] = values["R-GS"] - values["R-VI"]
         for kind, each in values.items():
             if not np.isfinite(each).all():

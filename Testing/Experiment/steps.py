@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..cohort import Outcome, stopping
-from ..errors import GaussianMRIError
-from ..files import atomic_write
-from ..stacks import SliceStack
-from .crops import Case, CropSet
-from .disc import DiscGeometry
-from .inputs import METHODS, GradingInput, acquired_input, resampled_input
-from .labels import GRADES, INPUT_TYPES, Task
-from .options import GradingOptions
-from .roi import COLUMNS, ROWS, RegionOptions
+from GaussianMRILib.cohort import Outcome, stopping
+from GaussianMRILib.errors import GaussianMRIError
+from GaussianMRILib.files import atomic_write
+from GaussianMRILib.grading.crops import Case, CropSet
+from GaussianMRILib.grading.disc import DiscGeometry
+from GaussianMRILib.grading.inputs import RESAMPLED, GradingInput, acquired_input, resampled_input
+from GaussianMRILib.grading.labels import GRADES, INPUT_TYPES, Task
+from GaussianMRILib.grading.options import GradingOptions
+from GaussianMRILib.grading.roi import COLUMNS, ROWS, RegionOptions
+from GaussianMRILib.stacks import SliceStack
 
 #: Standard deviations of the weights of pixels around the disc's back, in rows and columns of a crop (the paper's Fig. 9).
 WEIGHT_SIGMAS = (ROWS / 6, COLUMNS / 6)
@@ -43,8 +43,8 @@ class PrepareInputs:
     device: str
 
     def __call__(self, study_id: str) -> Outcome:
-        from .disc_sources import read_discs
-        from .rsna import opened
+        from GaussianMRILib.grading.disc_sources import read_discs
+        from GaussianMRILib.grading.rsna import opened
 
         study = opened(self.cohort, "train").study(study_id)
         discs = read_discs(Path(self.cohort) / "discs" / f"{study_id}.json")
@@ -55,7 +55,7 @@ class PrepareInputs:
                 name = f"{study_id}-{level.replace('/', '')}-{kind}"
                 case = Case(name, study_id, study_id, level, kind, "", grades, synthetic=study.synthetic)
                 found.append((case, images))
-        return Outcome(found, tuple(lines))
+        return Outcome(found, lines=tuple(lines))
 
     def inputs(self, disc: DiscGeometry, axial: Sequence[SliceStack]) -> dict[str, GradingInput]:
         """By type; without straight slices A only.
@@ -79,7 +79,7 @@ class PrepareInputs:
             straight, stack = acquired["N"]
             median = float(straight.facts["vertebral_median"])
             planes = [plane for plane, there in zip(aligned.planes, aligned.mask, strict=True) if there]
-            for method in METHODS:
+            for method in RESAMPLED:
                 # Gaussians know the slice profile; interpolation does not, and would blur twice.
                 chosen = planes if method == "R-GS" else [replace(plane, thickness=0.0) for plane in planes]
                 found[method] = resampled_input(
@@ -99,7 +99,7 @@ class ScoreImages:
         crops = _opened_crops(self.folder)
         cases = {case.input_type: case for case in crops.cases if case.study_id == study_id}
         truth = crops.images(cases["A"])
-        scores = {kind: image_scores(*crops.images(cases[kind]), *truth) for kind in METHODS}
+        scores = {kind: image_scores(*crops.images(cases[kind]), *truth) for kind in RESAMPLED}
         with atomic_write(Path(self.folder) / "metrics" / f"{study_id}.json") as temporary:
             temporary.write_text(json.dumps(scores) + "\n", encoding="utf-8")
 
@@ -119,8 +119,8 @@ def image_scores(
     Raises:
         GaussianMRIError: no slice exists in both.
     """
-    from ..evaluation import score_image
-    from ..metrics import gaussian_weight_mask, lpips
+    from GaussianMRILib.evaluation import score_image
+    from GaussianMRILib.metrics import gaussian_weight_mask, lpips
 
     both = np.flatnonzero(mask & truth_mask)
     if not len(both):
@@ -156,9 +156,9 @@ class TrainNetwork:
     device: str
 
     def __call__(self, item: tuple[str, tuple[str, ...], str]) -> Outcome:
-        from .model_card import load_grader
-        from .predict import grade_cases
-        from .train import GradingTrainer
+        from GaussianMRILib.grading.model_card import load_grader
+        from GaussianMRILib.grading.predict import grade_cases
+        from GaussianMRILib.grading.train import GradingTrainer
 
         name, types, task_name = item
         task = Task.named(task_name)
@@ -182,7 +182,7 @@ class TrainNetwork:
         with atomic_write(target / PREDICTIONS) as temporary, temporary.open("w", newline="") as file:
             csv.writer(file).writerows([["study_id", "input_type", "label", *GRADES], *rows])
         checkpoint.unlink(missing_ok=True)
-        return Outcome(None, ())
+        return Outcome(None, lines=())
 
 
 def _opened_crops(folder: str) -> CropSet:

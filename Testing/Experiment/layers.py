@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...phantom.bones import EXPONENT
-from ...phantom.frame import Floats, Points
-from ...phantom.layers import Layer, both
-from ...phantom.soft import ROOT_RADIUS, root_course
+from GaussianMRILib.phantom.bones import EXPONENT
+from GaussianMRILib.phantom.frame import Floats, Points
+from GaussianMRILib.phantom.layers import Layer, both
+from GaussianMRILib.phantom.soft import ROOT_RADIUS, root_course
 
 if TYPE_CHECKING:
-    from ...phantom.build import Build, Disc
+    from GaussianMRILib.phantom.build import Build, Disc
 
 _CLEARANCE = 0.2  # mm of fat that always stays between a root and what presses on it
 _FLATTEST = 1.1  # mm, least half-thickness of a root

@@ -16,15 +16,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..cohort import CohortReport, CohortRow, run_cohort
-from ..errors import GaussianMRIError
-from ..files import atomic_write, number, read_json, reading
-from .crops import Case, CropSet, preprocessing
-from .experiment_options import ExperimentOptions
-from .experiment_report import write_report
-from .experiment_steps import PrepareInputs, ScoreImages, TrainNetwork
-from .inputs import GradingInput
-from .labels import TASKS
+from GaussianMRILib.cohort import CohortReport, CohortRow, run_cohort
+from GaussianMRILib.errors import GaussianMRIError
+from GaussianMRILib.files import atomic_write, number, read_json, reading
+from GaussianMRILib.grading.crops import Case, CropSet, preprocessing
+from GaussianMRILib.grading.inputs import GradingInput
+from GaussianMRILib.grading.labels import TASKS
+
+from .options import ExperimentOptions
+from .report import write_report
+from .steps import PrepareInputs, ScoreImages, TrainNetwork
 
 #: Input types that networks learn from, by the name of the training set.
 TRAININGS: Mapping[str, tuple[str, ...]] = {
@@ -96,7 +97,7 @@ def run_experiment(
         GaussianMRIError: the folder holds an experiment with other settings, a step failed for all of its studies or for a
             network, or a file cannot be written.
     """
-    from .phantom.cohort import REGION, study_ids, write_rsna_cohort
+    from .cohort import REGION, study_ids, write_rsna_cohort
 
     options = options or ExperimentOptions()
     if until not in STEPS:

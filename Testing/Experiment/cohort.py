@@ -16,16 +16,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...cohort import CohortReport, CohortRow, run_cohort
-from ...errors import GaussianMRIError
-from ...files import atomic_write
-from ...geometry import ImagePlane
-from ...phantom.dicom import Study, write_series
-from ...phantom.frame import rotation
-from ...phantom.scanner import Scan, acquire
-from ..disc import DiscGeometry
-from ..labels import LEVELS, TASKS
-from ..rsna_tables import AXIAL, RSNA_CONDITIONS, SAGITTAL_T2
+from GaussianMRILib.cohort import CohortReport, CohortRow, run_cohort
+from GaussianMRILib.errors import GaussianMRIError
+from GaussianMRILib.files import atomic_write
+from GaussianMRILib.geometry import ImagePlane
+from GaussianMRILib.grading.disc import DiscGeometry
+from GaussianMRILib.grading.labels import LEVELS, TASKS
+from GaussianMRILib.grading.rsna_tables import AXIAL, RSNA_CONDITIONS, SAGITTAL_T2
+from GaussianMRILib.phantom.dicom import Study, write_series
+from GaussianMRILib.phantom.frame import rotation
+from GaussianMRILib.phantom.scanner import Scan, acquire
+
 from .graded import LEVEL, GradedPhantom
 
 THICKNESS = 4.0  # mm, of every slice
@@ -62,12 +63,12 @@ def graded_scans(phantom: GradedPhantom, paired: bool = True, region: float = RE
     shape = (int(np.ceil((region / 2 + 12) / PIXEL)), int(np.ceil((region + 12) / PIXEL)))
     pixels = (PIXEL, PIXEL)
     place = middle + up * generator.uniform(-1, 1)
-    aligned = ImagePlane.from_axes(place, turn[:, 0], turn[:, 1], pixels, shape, THICKNESS)
+    aligned = ImagePlane.from_axes(place, turn[:, 0], turn[:, 1], spacing=pixels, shape=shape, thickness=THICKNESS)
     spacing = THICKNESS + STRAIGHT_GAP
     tilt = np.arccos(up[2])
     height = (region / 4 + 1) * np.sin(tilt) + _HEIGHT * np.cos(tilt)
     place = middle + np.array([0, 0, generator.uniform(-0.5, 0.5) * spacing])
-    straight = ImagePlane.from_axes(place, left, back, pixels, shape, THICKNESS)
+    straight = ImagePlane.from_axes(place, left, back, spacing=pixels, shape=shape, thickness=THICKNESS)
     count = int(np.ceil(2 * height / spacing)) + 1
     # Sagittal images show the front on the left, so their normal points to the patient's right.
     sagittal = ImagePlane.from_axes(
@@ -79,9 +80,9 @@ def graded_scans(phantom: GradedPhantom, paired: bool = True, region: float = RE
         thickness=THICKNESS,
     ).stack(SAGITTAL_SLICES, THICKNESS + SAGITTAL_GAP)
     scans = [
-        Scan("sagittal", tuple(sagittal), NOISE, SAMPLES),
-        Scan("axial aligned", tuple(aligned.stack(ALIGNED_SLICES, THICKNESS + ALIGNED_GAP)), NOISE, SAMPLES),
-        Scan("axial straight", tuple(straight.stack(count, spacing)), NOISE, SAMPLES),
+        Scan("sagittal", tuple(sagittal), noise=NOISE, samples=SAMPLES),
+        Scan("axial aligned", tuple(aligned.stack(ALIGNED_SLICES, THICKNESS + ALIGNED_GAP)), noise=NOISE, samples=SAMPLES),
+        Scan("axial straight", tuple(straight.stack(count, spacing)), noise=NOISE, samples=SAMPLES),
     ]
     return tuple(scans if paired else scans[:2])
 
@@ -149,7 +150,7 @@ def write_rsna_study(
     Raises:
         GaussianMRIError: the folder cannot be written.
     """
-    from ..disc_sources import write_discs
+    from GaussianMRILib.grading.disc_sources import write_discs
 
     root = Path(folder)
     study = Study(f"graded phantom {study_id}", int(study_id))
@@ -247,8 +248,8 @@ def write_rsna_cohort(
         {study: (study, number >= unpaired) for number, study in enumerate(chosen)},
         functools.partial(_write_study, str(root.absolute()), region),
         root,
-        executor,
-        workers,
+        executor=executor,
+        workers=workers,
         settings={"phantom": "graded", "seed": seed, "unpaired": unpaired, "region": region},
         progress=progress,
         cancelled=cancelled,

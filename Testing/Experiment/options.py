@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ..errors import GaussianMRIError
-from .options import GradingOptions, NetworkOptions
-from .roi import RegionOptions
+from GaussianMRILib.errors import GaussianMRIError
+from GaussianMRILib.grading.options import GradingOptions, NetworkOptions
+from GaussianMRILib.grading.roi import RegionOptions
 
 
 @dataclass(frozen=True)

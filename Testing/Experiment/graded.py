@@ -42,11 +42,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import GaussianMRIError
-from ...phantom.anatomy import Phantom
-from ...phantom.frame import Floats
-from ...phantom.layers import Layer, Texture
-from ..labels import GRADES, SIDES, TASKS, Task
+from GaussianMRILib.errors import GaussianMRIError
+from GaussianMRILib.grading.labels import GRADES, SIDES, TASKS, Task
+from GaussianMRILib.phantom.anatomy import Phantom
+from GaussianMRILib.phantom.frame import Floats
+from GaussianMRILib.phantom.layers import Layer, Texture
+
 from .layers import Bulge, Displacement, with_stenosis
 
 LEVEL = "L5-S1"

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from ..errors import GaussianMRIError
 from ..files import finite, number, read_json, reading
 from .transfer import TransferFunction, read_volume_property
 
-BUILT_IN = Path(__file__).with_name("presets.json")
+BUILT_IN = Path(__file__).with_name("looks.json")
 Colour = tuple[float, float, float]
 
 
@@ -69,7 +69,7 @@ class Light:
 
 
 @dataclass(frozen=True)
-class Preset:
+class Look:
     """How a kind of volume is shown.
 
     Attributes:
@@ -80,7 +80,7 @@ class Preset:
         percentiles: of the air's values, which one is 0, and of the tissue's, which one is 1.
         density: factor of the extinction; more makes tissue look more like solid surfaces.
         smoothing: standard deviation (mm) of a Gaussian the volume is blurred by.
-        surface: change of the value per mm (relative presets: of 0..1) at which 63 % of collisions are with a surface
+        surface: change of the value per mm (relative looks: of 0..1) at which 63 % of collisions are with a surface
             instead of a particle.
         reflectance, shininess: white reflection of surfaces seen from above (0..1), and how narrow it is.
         anisotropy: Henyey-Greenstein's g of particles, -1 to 1.
@@ -91,6 +91,7 @@ class Preset:
 
     name: str
     transfer: TransferFunction
+    _: KW_ONLY
     description: str = ""
     relative: bool = False
     percentiles: tuple[float, float] = (50.0, 99.5)
@@ -128,10 +129,10 @@ class Preset:
         words = isinstance(self.name, str) and isinstance(self.description, str) and isinstance(self.relative, bool)
         _check(words, f"{self.name}: name and description are text, relative is true or false.")
 
-    def fitted(self, values: ArrayLike) -> Preset:
-        """The preset in the volume's own values.
+    def fitted(self, values: ArrayLike) -> Look:
+        """The look in the volume's own values.
 
-        A relative preset's 0 and 1 become `percentiles` of air and of tissue, which Otsu's threshold separates.
+        A relative look's 0 and 1 become `percentiles` of air and of tissue, which Otsu's threshold separates.
         """
         if not self.relative:
             return self
@@ -144,7 +145,7 @@ class Preset:
         air = _otsu(sample, low, high)
         bottom = float(np.percentile(sample[sample <= air], self.percentiles[0]))
         top = float(np.percentile(sample[sample > air], self.percentiles[1]))
-        _check(top > bottom, "The volume has too few values to fit the preset to.")
+        _check(top > bottom, "The volume has too few values to fit the look to.")
         return dataclasses.replace(
             self,
             transfer=self.transfer.rescaled(bottom, top),
@@ -159,24 +160,24 @@ class Preset:
         return result
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Preset:
-        """The preset that `to_dict` described; what is missing has its default.
+    def from_dict(cls, values: Mapping[str, Any]) -> Look:
+        """The look that `to_dict` described; what is missing has its default.
 
         Raises:
             GaussianMRIError: no name or transfer function, an unknown word, or a value out of range.
         """
         name = values.get("name")
-        _check(isinstance(name, str) and bool(name), "A preset needs a name.")
+        _check(isinstance(name, str) and bool(name), "A look needs a name.")
         known = {f.name for f in dataclasses.fields(cls)}
         unknown = sorted(set(values) - known)
-        _check(not unknown, f"Preset {name!r} has the unknown word {', '.join(unknown)}.")
-        _check(isinstance(values.get("transfer"), Mapping), f"Preset {name!r} has no transfer function.")
+        _check(not unknown, f"Look {name!r} has the unknown word {', '.join(unknown)}.")
+        _check(isinstance(values.get("transfer"), Mapping), f"Look {name!r} has no transfer function.")
         try:
             return cls(**{**values, "transfer": TransferFunction.from_dict(values["transfer"])})
         except (TypeError, ValueError) as error:
-            raise GaussianMRIError(f"Preset {name!r} cannot be understood: {error}.") from error
+            raise GaussianMRIError(f"Look {name!r} cannot be understood: {error}.") from error
         except GaussianMRIError as error:
-            raise GaussianMRIError(f"Preset {name!r}: {error}") from error
+            raise GaussianMRIError(f"Look {name!r}: {error}") from error
 
 
 def _otsu(sample: NDArray[np.float64], low: float, high: float) -> float:
@@ -192,41 +193,48 @@ def _otsu(sample: NDArray[np.float64], low: float, high: float) -> float:
 
 
 def user_file() -> Path:
-    """Where a user's own presets are looked for: GAUSSIANMRI_PRESETS, else `.gaussianmri/presets.json` at home."""
-    given = os.environ.get("GAUSSIANMRI_PRESETS")
-    return Path(given) if given else Path.home() / ".gaussianmri" / "presets.json"
+    """Where a user's own looks are: GAUSSIANMRI_LOOKS, else `.gaussianmri/looks.json` at home.
+
+    Version 0.1 called looks presets: GAUSSIANMRI_PRESETS and `.gaussianmri/presets.json` stand in for what is not there.
+    """
+    given = os.environ.get("GAUSSIANMRI_LOOKS") or os.environ.get("GAUSSIANMRI_PRESETS")
+    if given:
+        return Path(given)
+    file = Path.home() / ".gaussianmri" / "looks.json"
+    old = file.with_name("presets.json")
+    return old if old.is_file() and not file.is_file() else file
 
 
-def read_presets(path: str | os.PathLike[str]) -> dict[str, Preset]:
-    """The presets of a JSON file, by name: {"presets": [...]}, each as `Preset.to_dict` gives it.
+def read_looks(path: str | os.PathLike[str]) -> dict[str, Look]:
+    """The looks of a JSON file, by name: {"looks": [...]} ("presets" in version 0.1), each as `Look.to_dict` gives it.
 
     Raises:
-        GaussianMRIError: not readable, not such a file, or a preset in it is wrong.
+        GaussianMRIError: not readable, not such a file, or a look in it is wrong.
     """
     name = os.fspath(path)
-    with reading(path, "a file of presets"):
+    with reading(path, "a file of looks"):
         content = read_json(path)
-        entries = content.get("presets") if isinstance(content, Mapping) else None
+        entries = content.get("looks", content.get("presets")) if isinstance(content, Mapping) else None
         if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
-            raise GaussianMRIError(f"{name} is not a file of presets: it has no list 'presets' of objects.")
-        found = [Preset.from_dict(entry) for entry in entries]
-    return {preset.name: preset for preset in found}
+            raise GaussianMRIError(f"{name} is not a file of looks: it has no list 'looks' of objects.")
+        found = [Look.from_dict(entry) for entry in entries]
+    return {look.name: look for look in found}
 
 
-def presets() -> dict[str, Preset]:
-    """All presets by name: the built-in ones, and those of `user_file`, which replace built-in ones of the same name.
+def looks() -> dict[str, Look]:
+    """All looks by name: the built-in ones, and those of `user_file`, which replace built-in ones of the same name.
 
     Raises:
         GaussianMRIError: the user's file is wrong.
     """
-    result = read_presets(BUILT_IN)
+    result = read_looks(BUILT_IN)
     if user_file().is_file():
-        result.update(read_presets(user_file()))
+        result.update(read_looks(user_file()))
     return result
 
 
 def default_look(values: ArrayLike, modality: str = "") -> str:
-    """Name of the built-in preset for a scan that nobody has chosen a look for.
+    """Name of the built-in look for a scan that nobody has chosen a look for.
 
     Args:
         values: voxels; where `modality` says nothing, Hounsfield units are known by their air, below -500.
@@ -237,8 +245,8 @@ def default_look(values: ArrayLike, modality: str = "") -> str:
     return "CT bone" if float(np.nanmin(np.asarray(values))) < -500 else "MR head"
 
 
-def find_preset(name: str | os.PathLike[str]) -> Preset:
-    """A preset by its name, or from a file: a Slicer `.vp` or `.vp.json`, or a JSON file of presets (its first).
+def find_look(name: str | os.PathLike[str]) -> Look:
+    """A look by its name, or from a file: a Slicer `.vp` or `.vp.json`, or a JSON file of looks (its first).
 
     Raises:
         GaussianMRIError: there is none of that name, or the file is wrong.
@@ -248,18 +256,18 @@ def find_preset(name: str | os.PathLike[str]) -> Preset:
     if suffix == ".vp" or text.lower().endswith(".vp.json"):
         return from_volume_property(text)
     if suffix == ".json":
-        found = list(read_presets(text).values())
-        _check(bool(found), f"{text} has no preset.")
+        found = list(read_looks(text).values())
+        _check(bool(found), f"{text} has no look.")
         return found[0]
-    known = presets()
+    known = looks()
     if text not in known:
         raise GaussianMRIError(
-            f"There is no preset {text!r}. Choose one of {', '.join(sorted(known))}, or give a .vp, .vp.json or .json file."
+            f"There is no look {text!r}. Choose one of {', '.join(sorted(known))}, or give a .vp, .vp.json or .json file."
         )
     return known[text]
 
 
-def from_volume_property(path: str | os.PathLike[str]) -> Preset:
+def from_volume_property(path: str | os.PathLike[str]) -> Look:
     """The look of a Slicer `.vp` or `.vp.json` file: its transfer functions and highlights, our light.
 
     Slicer blends opacity along a straight ray; the path tracer needs denser tissue for the same impression, hence the
@@ -269,7 +277,7 @@ def from_volume_property(path: str | os.PathLike[str]) -> Preset:
     visible = found.transfer.opacity[:, 0]
     span = float(visible[-1] - visible[0]) or 1.0
     with reading(path, "a Slicer volume property"):
-        return Preset(
+        return Look(
             name=Path(path).name.removesuffix(".json").removesuffix(".vp"),
             transfer=found.transfer,
             description="Slicer volume property",
