@@ -133,7 +133,7 @@ import GaussianMRILib as gm
 from GaussianMRILib.native.support.backend import backend
 given = np.load({str(tmp_path / "scan.npz")!r})
 stack = gm.SliceStack(given["pixels"], given["poses"], given["thickness"])
-plane = gm.ImagePlane(given["plane"], {plane.shape}, {plane.thickness})
+plane = gm.ImagePlane(given["plane"], {plane.shape}, thickness={plane.thickness})
 np.save({str(tmp_path / "image.npy")!r}, gm.fit([stack], seed=0).render(plane))
 used = sorted(m.__file__ for n, m in sys.modules.items() if n.split(".")[0] == "GaussianMRILib")
 info = backend()
