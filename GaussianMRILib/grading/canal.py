@@ -122,7 +122,7 @@ class Canal:
         voxels = np.asarray(mask)
         if voxels.ndim != 3 or voxels.dtype != bool:
             raise GaussianMRIError(f"A canal is a mask (K, J, I), got {voxels.dtype} {voxels.shape}.")
-        affine = check_affine(ijk_to_ras, "the canal's ijk_to_ras")
+        affine = check_affine(ijk_to_ras, what="the canal's ijk_to_ras")
         whole, self._whole_matrix = voxels.shape, affine
         self._inside = inside or (lambda points: _in_grid(points, whole, self._whole_matrix))
         voxels, affine = stacked_along_coarsest_axis(voxels, affine)

@@ -58,8 +58,8 @@ def node_of(scene: Any, labels: Any, named: bool = True) -> Any:
 
 def volume_of(scene: Any, labels: Any, slices: slice = slice(None)) -> Any:
     poses = slice_poses(labels.ijk_to_ras, len(labels.voxels))[slices]
-    planes = [ImagePlane(pose, labels.voxels.shape[1:], 4.4) for pose in poses]
-    return mrml.volume_from_images([np.zeros(labels.voxels.shape[1:], np.float32)] * len(planes), planes, scene)
+    planes = [ImagePlane(pose, labels.voxels.shape[1:], thickness=4.4) for pose in poses]
+    return mrml.volume_from_images([np.zeros(labels.voxels.shape[1:], np.float32)] * len(planes), planes, scene=scene)
 
 
 @pytest.mark.parametrize("named", [True, False])
