@@ -226,7 +226,7 @@ class GradingJob(Job):
     """A grading in a thread of its own.
 
     Example:
-        >>> job = GradingJob(mrml.grading_request([volumeNode], disc, "checkpoints"))           # doctest: +SKIP
+        >>> job = GradingJob(mrml.grading_request([volumeNode], disc, checkpoints="models"))   # doctest: +SKIP
         >>> job.start()                                                                         # doctest: +SKIP
         >>> while not job.poll():                                                               # doctest: +SKIP
         ...     slicer.app.processEvents()
