@@ -145,7 +145,9 @@ def _maps(node: Any) -> dict[str, LabelFile]:
             values = np.array([0, *(int(found[1]) for found in numbers.values() if found)], np.uint16)
             voxels, names = values[voxels], {}
         title = node.GetName() if len(merged) == 1 else f"{node.GetName()}, grid {number}"
-        maps[title] = LabelFile(voxels, affine, segments={value: {"Name": text} for value, text in names.items()})
+        maps[title] = LabelFile(
+            voxels, affine, segments={value: {"Name": text} for value, text in names.items()}
+        )
     return {title: labels for title, labels in maps.items() if scheme_of(labels) is not None} or maps
 
 
