@@ -83,7 +83,7 @@ class LivePicture:
         GaussianMRIError: nothing to see of the volume, or the model shows another place.
 
     Example:
-        >>> live = LivePicture(volume, ijk_to_ras, find_look("CT bone"))           # doctest: +SKIP
+        >>> live = LivePicture(volume, ijk_to_ras, find_look("CT bone"))             # doctest: +SKIP
         >>> live.look(live.camera())                                                 # doctest: +SKIP
         >>> while live.refine():                                                     # doctest: +SKIP
         ...     show(live.picture())

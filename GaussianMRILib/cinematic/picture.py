@@ -84,7 +84,7 @@ def render_picture(
 
     Example:
         >>> cut = ClipPlane.from_point((0, 0, 40), (0, 0, 1))                        # doctest: +SKIP
-        >>> render_picture(volume, ijk_to_ras, "CT bone", [cut], size=1024).image    # doctest: +SKIP
+        >>> render_picture(volume, ijk_to_ras, look="CT bone", clips=[cut]).image    # doctest: +SKIP
     """
     values = check_volume(volume)
     if denoised:

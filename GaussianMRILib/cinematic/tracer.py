@@ -89,9 +89,9 @@ class PathTracer:
             or the region is empty.
 
     Example:
-        >>> tracer = PathTracer(volume, ijk_to_ras, find_look("CT bone"))          # doctest: +SKIP
+        >>> tracer = PathTracer(volume, ijk_to_ras, find_look("CT bone"))            # doctest: +SKIP
         >>> cut = ClipPlane.from_point(tracer.centre, (0, 0, 1))                      # doctest: +SKIP
-        >>> tracer.render(tracer.camera(azimuth=30), [cut], samples=64).image         # doctest: +SKIP
+        >>> tracer.render(tracer.camera(azimuth=30), clips=[cut], samples=64).image   # doctest: +SKIP
     """
 
     def __init__(

@@ -55,7 +55,8 @@ class Trainer:
     """A training as a loop: every few iterations report progress, and the model can be used whenever you stop.
 
     Example:
-        >>> trainer = Trainer(read_dataset("head"), TrainOptions.of_quality("quick"), "head.ckpt")  # doctest: +SKIP
+        >>> options = TrainOptions.of_quality("quick")
+        >>> trainer = Trainer(read_dataset("head"), options=options, checkpoint="head.ckpt")    # doctest: +SKIP
         >>> for progress in trainer:                                                            # doctest: +SKIP
         ...     print(f"{progress.stage} {progress.fraction:.0%}")
         >>> save_model("head.ply", trainer.model)                                               # doctest: +SKIP

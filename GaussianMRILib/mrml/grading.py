@@ -226,7 +226,7 @@ class GradingJob(Job):
     """A grading in a thread of its own.
 
     Example:
-        >>> job = GradingJob(mrml.grading_request([volumeNode], disc, "checkpoints", "R-GS"))   # doctest: +SKIP
+        >>> job = GradingJob(mrml.grading_request([volumeNode], disc, checkpoints="models"))   # doctest: +SKIP
         >>> job.start()                                                                         # doctest: +SKIP
         >>> while not job.poll():                                                               # doctest: +SKIP
         ...     slicer.app.processEvents()
@@ -262,7 +262,7 @@ def grade_disc(
 
     Example:
         >>> disc = mrml.disc_from_points_node(pointsNode, "L5/S1")                                # doctest: +SKIP
-        >>> plane = mrml.grade_disc([axialNode], disc, "checkpoints", "R-GS")                     # doctest: +SKIP
+        >>> plane = mrml.grade_disc([axialNode], disc, "checkpoints", input_type="R-GS")          # doctest: +SKIP
     """
     request = grading_request(volume_nodes, disc, checkpoints=checkpoints, input_type=input_type, **options)
     if not request.graders:

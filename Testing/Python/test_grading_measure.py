@@ -38,8 +38,10 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     labels = spine_map(grid=axial(3.0))
     write_labels(folder / "labels.nii.gz", labels)
     (folder / "dicom").mkdir()
-    poses = slice_poses(labels.ijk_to_ras, len(labels.voxels))
-    planes = [ImagePlane(pose, labels.voxels.shape[1:], thickness=3.0) for pose in poses]
+    planes = [
+        ImagePlane(pose, labels.voxels.shape[1:], thickness=3.0)
+        for pose in slice_poses(labels.ijk_to_ras, len(labels.voxels))
+    ]
     write_series(folder / "dicom", Study("one", 1), 1, planes, np.full(labels.voxels.shape, 0.4, np.float32), "T2")
     return folder
 
