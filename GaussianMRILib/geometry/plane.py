@@ -14,6 +14,7 @@ from ..errors import GaussianMRIError
 from ..files import reading
 from .affine import (
     LARGEST_SPACING_MM,
+    SMALLEST_SPACING_MM,
     check_affine,
     check_spacing,
     slice_normal,
@@ -33,7 +34,7 @@ class ImagePlane:
         ijk_to_ras: (4, 4) float64, mm, RAS. Column 0: step along increasing column index i; column 1: step
             along increasing row index j; column 2: unit normal; column 3: centre of pixel (row 0, column 0).
         shape: (rows, columns).
-        thickness: mm averaged along the normal; 0 is a thin plane.
+        thickness: mm averaged along the normal; 0, or less than a micrometre, is a thin plane.
 
     Example:
         >>> plane = ImagePlane.from_axes((0, 0, 0), (1, 0, 0), (0, -1, 0), spacing=(0.5, 0.5), shape=(3, 5))
@@ -70,7 +71,8 @@ class ImagePlane:
             raise GaussianMRIError(
                 f"The plane's thickness must be 0 to {LARGEST_SPACING_MM:g} mm, got {thickness}."
             )
-        object.__setattr__(self, "thickness", thickness)
+        # A micrometre is no slab, and no file's reader takes it for one.
+        object.__setattr__(self, "thickness", thickness if thickness >= SMALLEST_SPACING_MM else 0.0)
 
     # ---- constructors
 

@@ -277,3 +277,10 @@ def test_trilinear_weights_reproduce_what_is_linear_and_stay_at_the_border_beyon
     assert voxels.shape == weights.shape == (8, 4)
     np.testing.assert_allclose(weights.sum(axis=0), 1)
     np.testing.assert_allclose((values.ravel()[voxels] * weights).sum(axis=0), [0.6 - 1.45, 4 - 1.5, 3.0, -1.5])
+
+
+def test_a_plane_thinner_than_a_micrometre_is_thin() -> None:
+    thin, slab = (ImagePlane(np.eye(4), (2, 2), thickness=mm) for mm in (5e-324, 0.5))
+    assert thin.thickness == 0 and slab.thickness == 0.5
+    with pytest.raises(GaussianMRIError, match="thickness must be 0 to"):
+        ImagePlane(np.eye(4), (2, 2), thickness=-1e-9)
