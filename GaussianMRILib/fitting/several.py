@@ -32,13 +32,13 @@ class Decision:
     Attributes:
         choice: how the parts are put together.
         shading: whether their gains vary over the body.
-        shares: of each part on planes like its own slices; empty: none.
+        shares: of each part on planes like its own slices; None: it is the body, and needs no view; empty: none has one.
         on_slices: whether these planes show the part alone where it has a slice.
     """
 
     choice: Choice
     shading: bool = False
-    shares: tuple[float, ...] = ()
+    shares: tuple[float | None, ...] = ()
     on_slices: bool = True
 
 
@@ -101,7 +101,7 @@ class Several:
         if verdict is None:
             return Decision(Choice("mean"), shading)
         shares = verdict.shares[verdict.choice]
-        own = tuple(shares.get(n, 0.0) for n in range(len(problem.stacks)))
+        own = tuple(None if n == verdict.choice.part else shares.get(n, 0.0) for n in range(len(problem.stacks)))
         return Decision(verdict.choice, shading, own, verdict.on_slices)
 
     def _judge(self, prior: str, stacks: Sequence[SliceStack] | None = None) -> Judge | None:

@@ -22,7 +22,7 @@ SAME_PLACE = 1e-3
 
 def series_views(
     parts: Sequence[Part],
-    shares: Sequence[float],
+    shares: Sequence[float | None],
     fused: GaussianLattice,
     step: float,
     heard: Callable[[], object],
@@ -36,7 +36,7 @@ def series_views(
 
     Args:
         parts: fitted alone, in the shared scale; their lattices are used up.
-        shares: of the image on planes parallel to the part's slices, halfway between two, 0 to 1, one a part.
+        shares: of the image on planes parallel to the part's slices, halfway between two, 0 to 1, one a part; None: no view.
         fused: the field that they are added to.
         step: of the colours, see `GaussianLattice.rounded`.
         heard: called between the parts; it may raise to stop.
@@ -44,7 +44,7 @@ def series_views(
     """
     found = []
     for part, share in zip(parts, shares, strict=True):
-        if share <= 0 and not on_slices:
+        if share is None or (share <= 0 and not on_slices):
             continue
         for block in part.blocks:
             own = part.lattices.pop(0)  # a view of it is kept, and of a large exam that is much
