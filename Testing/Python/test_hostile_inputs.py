@@ -194,7 +194,7 @@ hull = np.array([[s * (a == b) for b in range(3)] + [-20.0] for a in range(3) fo
 lattice = GaussianLattice.of_box(torch.rand(24, 24, 24), np.diag([2.0, 2, 2, 1]))
 pose = np.eye(4)[None]
 field = gm.GaussianField(torch.zeros(11, 0), 0.0, 1.0, (hull,), pose, np.array([[9, 9]], np.int32), lattice=lattice)
-plane = gm.ImagePlane.from_normal((0, 0, 0), (0, 0.2, 1), (0.05, 0.05), (400, 400), 3.0)
+plane = gm.ImagePlane.from_normal((0, 0, 0), (0, 0.2, 1), spacing=(0.05, 0.05), shape=(400, 400), thickness=3.0)
 before = field.render(plane)
 child = os.fork()
 if child == 0:
