@@ -2,8 +2,11 @@
 #include "paths/kernels.h"
 
 #include "paths/face_math.h"
+#include "support/simd_math.h"
 
 namespace GM_ISA {
+
+constexpr int kFaceSpan = 16;  // rays of a row that are clipped together
 
 static void trace(const GmTraceScene& scene, const GmTraceVolume& volume, int column, int columns, int row, int rows,
                   uint32_t seed, int first, int count, float* sums) {
@@ -13,11 +16,134 @@ static void trace(const GmTraceScene& scene, const GmTraceVolume& volume, int co
                      sums + (static_cast<int64_t>(y) * scene.width + x) * kTraceSums);
 }
 
+// The curve of a screen, by a table: within 2e-5 of gm_trace_tone.
+struct ScreenCurve {
+  static constexpr int kSteps = 4096;
+  float values[kSteps + 2];
+  ScreenCurve() {
+    for (int i = 0; i <= kSteps + 1; ++i) values[i] = gm_trace_screen(static_cast<float>(i) / kSteps);
+  }
+  float operator()(float y) const {
+    const float place = y * kSteps;
+    const int step = static_cast<int>(place);
+    return gm_lerp(values[step], values[step + 1], place - static_cast<float>(step));
+  }
+};
+
+// 1 - exp(-x) of kFaceSpan numbers from 0 on.
+static inline void absorbed(float* x) {
+  for (int i = 0; i < kFaceSpan; i += kLanes)
+    store(x + i, sub(set(1.0f), exp_minus_half<4>(least(mul(load(x + i), set(2.0f)), set(22.0f)))));
+}
+
+// Rays next to each other in a row: directions are start + i step, i from 0.
+struct FaceSpan {
+  Vec3 start, step;
+  float from[3], along[3], change[3];  // voxels of the eye; voxels per unit of ray 0, and what each ray adds to that
+  alignas(64) float face[kFaceSpan], enter[kFaceSpan], leave[kFaceSpan];  // as gm_trace_clip has them
+
+  FaceSpan(const GmTraceScene& s, float x, float y) : start(s.corner + x * s.right + y * s.down), step(s.right) {
+    alignas(64) static const float lanes[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    for (int a = 0; a < 3; ++a) {
+      const float* const m = s.to_voxel + 4 * a;
+      from[a] = gm_dot(m, s.eye) + m[3], along[a] = gm_dot(m, start), change[a] = gm_dot(m, step);
+    }
+    const F zero = set(0.0f);
+    for (int i = 0; i < kFaceSpan; i += kLanes) {
+      F in = zero, out = set(3.0e38f), through = set(-1.0f);
+      for (int p = 0; p < s.planes; ++p) {
+        const float* const n = s.plane[p].voxel;
+        const F room = set(n[3] - gm_dot(n, from[0], from[1], from[2]));
+        const F rate =
+            fma(add(load(lanes), set(static_cast<float>(i))), set(gm_dot(n, change[0], change[1], change[2])),
+                set(gm_dot(n, along[0], along[1], along[2])));
+        const F t = div(room, rate);
+        const M leaves = less(zero, rate), enters = less(rate, zero), later = both(enters, less(in, t));
+        out = select(leaves, least(out, t), out);
+        in = select(later, t, in), through = select(later, set(static_cast<float>(p)), through);
+        const M outside = first_only(first_only(less(room, set(1e-30f)), leaves), enters);
+        out = select(outside, set(-1.0f), out);
+      }
+      store(face + i, through), store(enter + i, in), store(leave + i, out);
+    }
+  }
+
+  Vec3 direction(float i) const { return start + i * step; }
+
+  // Irradiance where the rays meet a plane: by a parabola through three of them where the light hardly bends.
+  Vec3 irradiance(const GmTraceScene& s, const float* dome, int plane, int i) {
+    if (plane != lit_) {
+      lit_ = plane, bends_ = false;
+      for (int k = 0; k < 3 && !bends_; ++k) {
+        const float at = 0.5f * static_cast<float>(k * kFaceSpan);
+        const float* const n = s.plane[plane].voxel;
+        const float rate = gm_dot(n, along[0] + at * change[0], along[1] + at * change[1], along[2] + at * change[2]);
+        const float room = n[3] - gm_dot(n, from[0], from[1], from[2]);
+        bends_ = !(rate < 0.0f && room < 0.0f);
+        if (!bends_) lit_at_[k] = gm_trace_irradiance(s, dome, plane, s.eye + (room / rate) * direction(at));
+      }
+      if (!bends_) {
+        bend_ = 2.0f * (lit_at_[0] + lit_at_[2] - 2.0f * lit_at_[1]);
+        const Vec3 bound = 0.02f * lit_at_[1];
+        bends_ = fabsf(bend_.x) > bound.x || fabsf(bend_.y) > bound.y || fabsf(bend_.z) > bound.z;
+      }
+    }
+    const float t = static_cast<float>(i) / kFaceSpan;
+    if (bends_) return gm_trace_irradiance(s, dome, plane, s.eye + enter[i] * direction(static_cast<float>(i)));
+    return lit_at_[0] + t * (lit_at_[2] - lit_at_[0]) + (t * (t - 1.0f)) * bend_;
+  }
+
+ private:
+  int lit_ = -1;
+  bool bends_ = false;
+  Vec3 lit_at_[3] = {}, bend_ = {};
+};
+
 static void trace_faces(const GmTraceScene& scene, const GmTraceVolume& volume, const float* dome, float exposure,
                         int side, int row, float* image, float* alpha, float* depth) {
-  for (int x = 0; x < scene.width; ++x) {
-    const int64_t pixel = static_cast<int64_t>(row) * scene.width + x;
-    gm_trace_face_pixel(scene, volume, dome, exposure, side, x, row, image + 3 * pixel, alpha + pixel, depth + pixel);
+  static const ScreenCurve curve;
+  const float part = 1.0f / static_cast<float>(side), weight = part * part;
+  for (int column = 0; column < scene.width; column += kFaceSpan) {
+    const int count = scene.width - column < kFaceSpan ? scene.width - column : kFaceSpan;
+    Vec3 colours[kFaceSpan] = {};
+    float covers[kFaceSpan] = {}, far[kFaceSpan] = {};
+    for (int ray = 0; ray < side * side; ++ray) {
+      FaceSpan span(scene, static_cast<float>(column) + (static_cast<float>(ray % side) + 0.5f) * part,
+                    static_cast<float>(row) + (static_cast<float>(ray / side) + 0.5f) * part);
+      alignas(64) float cover[kFaceSpan] = {}, light[3][kFaceSpan] = {};
+      bool any_face = false;
+      for (int i = 0; i < count; ++i) {
+        const int face = static_cast<int>(span.face[i]);
+        const float enter = span.enter[i], lane = static_cast<float>(i);
+        if (face < 0 || !(enter < span.leave[i])) continue;
+        float along[3], at[3];
+        for (int a = 0; a < 3; ++a) {
+          along[a] = span.along[a] + lane * span.change[a];
+          at[a] = span.from[a] + enter * along[a];
+        }
+        const Vec3 direction = span.direction(lane);
+        const float length = sqrtf(gm_dot(direction, direction));
+        Vec3 reflected;
+        cover[i] = gm_trace_face_depth(scene, volume, at, along, length, span.leave[i] - enter, &reflected);
+        if (cover[i] <= 0.0f) continue;
+        const Vec3 seen = exposure * (reflected * span.irradiance(scene, dome, face, i));
+        light[0][i] = seen.x, light[1][i] = seen.y, light[2][i] = seen.z;
+        any_face = true;
+      }
+      if (!any_face) continue;
+      absorbed(cover);
+      for (int c = 0; c < 3; ++c) absorbed(light[c]);
+      for (int i = 0; i < count; ++i) {
+        const float share = weight * cover[i];
+        if (share <= 0.0f) continue;
+        colours[i] = colours[i] + share * Vec3{curve(light[0][i]), curve(light[1][i]), curve(light[2][i])};
+        covers[i] += share, far[i] += share * span.enter[i];
+      }
+    }
+    for (int i = 0; i < count; ++i) {
+      const int64_t pixel = static_cast<int64_t>(row) * scene.width + column + i;
+      gm_trace_face_over(colours[i], covers[i], far[i], image + 3 * pixel, alpha + pixel, depth + pixel);
+    }
   }
 }
 

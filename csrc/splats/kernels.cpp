@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "splats/cut_math.h"
-#include "splats/simd.h"
+#include "support/simd_math.h"
 
 namespace GM_ISA {
 

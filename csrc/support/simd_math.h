@@ -1,4 +1,4 @@
-// Comparisons and the like for the rasteriser, on top of simd.h.
+// Comparisons, and functions of vectors by polynomials, on top of simd.h.
 #pragma once
 
 #include "support/simd.h"
