@@ -34,6 +34,8 @@ RUN := $(VENV)/bin/python
 # With OLDEST the lower bounds of pyproject.toml take the place of the pinned versions.
 BOUNDS := grep -oE '"[A-Za-z0-9_-]+(\[[a-z0-9]+\])?[>=]=[0-9.]+"' pyproject.toml | sed -E 's/"|\[[^]]*\]//g; s/>=/==/' | sort -u
 CONSTRAINTS = $(if $(OLDEST),$(BOUNDS),cat constraints.txt)
+# Files of tests side by side, each process with one thread of torch; a test that is about threads asks for them itself.
+TESTS := OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses=2 --dist=loadfile
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt
 CPP_FILES := find csrc Testing/Native -name '*.cpp' -o -name '*.h' -o -name '*.cuh'
 
@@ -45,10 +47,10 @@ demo: $(READY)
 	$(RUN) -m GaussianMRILib demo $(OUT)/demo
 
 test: $(READY) $(SLICER)
-	$(RUN) -m pytest -m "not slow" $(ARGS)
+	$(TESTS) -m "not slow" $(ARGS)
 
 test-all: $(READY) $(SLICER)
-	$(RUN) -m pytest $(ARGS)
+	$(TESTS) $(ARGS)
 
 test-oldest:
 	$(MAKE) test VENV=.venv-oldest PYTHON=python3.10 OLDEST=yes

@@ -25,9 +25,11 @@
 #pragma once
 
 #include "support/math.h"
+#if !defined(__CUDACC_RTC__)
+#include <string.h>
+#endif
 #if defined(__AVX2__) && !defined(__CUDACC__) && !defined(__CUDACC_RTC__)
 #include <immintrin.h>
-#include <string.h>
 #define GM_TRACE_AVX2
 #endif
 
@@ -86,6 +88,33 @@ GM_FUNCTION float gm_random(GmTraceRandom* r) {  // [0, 1)
   return gm_unit((mixed >> turn) | (mixed << ((32 - turn) & 31)));
 }
 
+// log(x) for a normal x > 0, error 2e-7: a minimax polynomial between sqrt(1/2) and sqrt(2). In the innermost loop a
+// call of the library's would put all registers aside.
+GM_FUNCTION float gm_log(float x) {
+  int bits;
+#if defined(__CUDA_ARCH__)
+  bits = __float_as_int(x);
+#else
+  memcpy(&bits, &x, 4);
+#endif
+  const int exponent = (bits - 0x3f3504f3) >> 23;
+  bits -= exponent * (1 << 23);
+#if defined(__CUDA_ARCH__)
+  x = __int_as_float(bits);
+#else
+  memcpy(&x, &bits, 4);
+#endif
+  const float f = x - 1.0f;
+  float p = -1.043441966e-01f;
+  p = p * f + 1.608034968e-01f;
+  p = p * f - 1.710210741e-01f;
+  p = p * f + 1.991821229e-01f;
+  p = p * f - 2.498344779e-01f;
+  p = p * f + 3.333435357e-01f;
+  p = p * f - 5.000008345e-01f;
+  return (float)exponent * 0.6931471806f + (f + f * f * p);
+}
+
 // Dimension d of a sample: 0, 1 pixel; 2 distance; 3, 4 light; 5, 6 and 7 direction and kind of scattering.
 GM_FUNCTION float gm_stratified(unsigned shift, unsigned sample, int d) {
   constexpr unsigned steps[8] = {0xebedeed9u, 0xd96eb1a8u, 0xc862b36du, 0xb8acd90cu,
@@ -138,6 +167,17 @@ GM_FUNCTION float gm_lerp(float a, float b, float t) { return a + t * (b - a); }
 
 // Voxel below each coordinate and the part beyond it; returns the voxel's index.
 GM_FUNCTION long long gm_trace_voxel(const GmTraceScene& s, const float* at, float* part) {
+#if defined(GM_TRACE_AVX2)
+  const __m128 p = _mm_set_ps(0.0f, at[2], at[1], at[0]);
+  const __m128i two = _mm_set1_epi32(2), size = _mm_loadu_si128(reinterpret_cast<const __m128i*>(s.size));
+  const __m128i i = _mm_min_epi32(_mm_max_epi32(_mm_cvttps_epi32(p), _mm_setzero_si128()), _mm_sub_epi32(size, two));
+  const __m128 f = _mm_sub_ps(p, _mm_cvtepi32_ps(i));
+  const int base[3] = {_mm_cvtsi128_si32(i), _mm_extract_epi32(i, 1), _mm_extract_epi32(i, 2)};
+  const __m128 within = _mm_min_ps(_mm_max_ps(f, _mm_setzero_ps()), _mm_set1_ps(1.0f));
+  part[0] = _mm_cvtss_f32(within);
+  part[1] = _mm_cvtss_f32(_mm_shuffle_ps(within, within, 1));
+  part[2] = _mm_cvtss_f32(_mm_shuffle_ps(within, within, 2));
+#else
   int base[3];
   for (int a = 0; a < 3; ++a) {
     const int last = s.size[a] - 2;
@@ -147,6 +187,7 @@ GM_FUNCTION long long gm_trace_voxel(const GmTraceScene& s, const float* at, flo
     part[a] = f < 0.0f ? 0.0f : (f > 1.0f ? 1.0f : f);
     base[a] = i;
   }
+#endif
   return ((long long)base[2] * s.size[1] + base[1]) * s.size[0] + base[0];
 }
 
@@ -231,11 +272,16 @@ GM_FUNCTION float gm_trace_collide(const GmTraceScene& s, const GmTraceVolume& v
         for (int a = 0; a < 3; ++a) at[a] = ray.from[a] + t * ray.along[a];
         const float extinction = gm_trace_extinction(s, v, at);
         if (extinction > 0.0f && gm_random(random) * majorant < extinction) return t;
-        tau = -logf(1.0f - gm_random(random));
+        tau = -gm_log(1.0f - gm_random(random));
       }
     }
     t = end > t ? end : t;
     if (out >= leave) return -1.0f;
+    if (reach == 0) {
+      cell[axis] += ray.along[axis] > 0.0f ? 1 : -1;
+      if (cell[axis] < 0 || cell[axis] >= s.cells[axis]) return -1.0f;
+      continue;
+    }
     for (int a = 0; a < 3; ++a) {
       if (a == axis) {
         cell[a] = ray.along[a] > 0.0f ? cell[a] + reach + 1 : cell[a] - reach - 1;
