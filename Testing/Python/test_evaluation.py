@@ -174,7 +174,7 @@ def test_the_papers_size(shared_data: Path) -> None:
     assert stack.shape == (22, 112, 224) and stack.spacing == pytest.approx(4)
 
 
-@pytest.mark.parametrize("name", ["lumbar_t2", "brain_t1"])
+@pytest.mark.parametrize("name", ["lumbar_t2", pytest.param("brain_t1", marks=pytest.mark.slow)])
 def test_classical_methods_rank_on_real_scans_as_they_should(shared_data: Path, name: str) -> None:
     case = quality_case(name, shared_data, planes=6)
     assert (

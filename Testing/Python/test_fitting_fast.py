@@ -169,6 +169,7 @@ def test_confidence_maps(stack, field):
     assert np.allclose(field.distance_to_slices(far).min(), 400 + 2 - 4 * 6, atol=0.1)
 
 
+@pytest.mark.slow
 def test_two_stacks_are_better_than_one():
     plane = oblique_plane()
     axial = scan(slices=12, side=(48, 56))
