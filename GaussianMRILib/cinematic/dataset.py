@@ -252,8 +252,9 @@ def make_dataset(
 ) -> CinematicDataset | None:
     """Render the frames of a data set; one that was stopped, killed or met a full disk goes on where it was.
 
-    The folder gets `images/` (a test frame's uncut view as well, with `samples` paths), `points.npz` (`start.sample_points`), `face.npz` (`CutFace`), `transforms_train.json` and
-    `transforms_test.json` (written last: without them the set is not complete), and `dataset.json` with the settings.
+    The folder gets `images/` (of a test frame the uncut view as well, with `samples` paths), `points.npz`
+    (`start.sample_points`), `face.npz` (`CutFace`), `transforms_train.json` and `transforms_test.json` (written last:
+    without them the set is not complete), and `dataset.json` with the settings.
 
     Args:
         volume, ijk_to_ras, look, roi, device: as for `PathTracer`.

@@ -1,5 +1,8 @@
-"""Quality, speed and size of a model on frames it has not seen: the columns of "ClipGS", tables 1 and 2, and what a picture's
-mean hides: the volume alone, the cut face, and light beyond the plane."""
+"""Quality, speed and size of a model on frames it has not seen.
+
+The columns are those of "ClipGS", tables 1 and 2, and what the mean over a picture hides: the volume alone, the cut face,
+and light beyond the plane.
+"""
 
 from __future__ import annotations
 
@@ -195,8 +198,8 @@ def evaluate_model(
         progress: called with the fraction done.
 
     Raises:
-        GaussianMRIError: no frames, none that shows the volume in `LEAST_COVERED` of its pixels, or a picture of another size
-            than its camera's.
+        GaussianMRIError: no frames, none that shows the volume in `LEAST_COVERED` of its pixels, or a picture of another
+            size than its camera's.
     """
     if not frames:
         raise GaussianMRIError(
@@ -233,7 +236,9 @@ def evaluate_model(
         if progress is not None:
             progress((number + 1) / len(frames))
     if not fidelity:
-        raise GaussianMRIError(f"No test frame shows the volume in {LEAST_COVERED:.0%} of its pixels; make a data set with other planes.")
+        raise GaussianMRIError(
+            f"No test frame shows the volume in {LEAST_COVERED:.0%} of its pixels; make a data set with other planes."
+        )
     known = [value for value in perceptual if value is not None]
     camera = frames[0].camera
     return ModelScore(

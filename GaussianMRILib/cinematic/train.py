@@ -37,7 +37,7 @@ EXTENT = 4.4 / 1.3
 
 MEANS_RATE, MEANS_RATE_END = 1.6e-4 * EXTENT, 1.6e-6 * EXTENT  # in half edges of the cube
 ADJUSTMENT_END = 0.1
-"""The rate of the adjustment network at its end, in parts of that at its beginning (4D Gaussian splatting, Wu et al. 2024)."""
+"""Of the rate of the adjustment network, what is left at the end (4D Gaussian splatting, Wu et al. 2024)."""
 
 RATES = {
     "quaternions": 1e-3,
@@ -117,8 +117,8 @@ class Trainer:
             self.options.densify_from, self.options.densify_until, reset=self.options.opacity_reset
         )
         if self.visibility == "none":
-            # In the first step neither a cut nor the network tells apart pictures that planes have cut open in other places. What
-            # a splat's opacity becomes is the part of the planes under which it shows: a low one is no reason to remove it, or
+            # In the first step neither a cut nor the network tells pictures apart that planes have cut open in other places.
+            # A splat's opacity becomes the part of the planes under which it shows: a low one is no reason to remove it, or
             # three quarters are gone before the network can move them out of sight.
             schedule.dead = 0.0
         self._control: AdaptiveControl | Relocation | None = None

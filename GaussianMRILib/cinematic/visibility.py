@@ -29,7 +29,7 @@ def hard_truncation(means: Tensor, plane: ClipPlane) -> Tensor:
 def learnable_truncation(
     means: Tensor, offsets: Tensor, plane: ClipPlane, unit: float, *, width: float = 1.0
 ) -> Tensor:
-    """(N,) 0 or 1 with the gradient of a sigmoid ("ClipGS", eq. 4): v = sigmoid((d + delta - n . mu) / width), 1[v > epsilon].
+    """(N,) 0 or 1 with the gradient of a sigmoid ("ClipGS", eq. 4): v = sigmoid((d + delta - n . mu) / width) > epsilon.
 
     The straight-through estimator stopgrad(1[v > epsilon] - v) + v: the value is the step's, the gradient the
     sigmoid's, and it goes to the offsets alone, not to the means.

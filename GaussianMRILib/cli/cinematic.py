@@ -293,9 +293,9 @@ def evaluate(
 ) -> None:
     """PSNR, SSIM, LPIPS, training time, frames a second and size of models, on the test frames of DATASET.
 
-    These are the columns of the ClipGS paper's tables 1 and 2; train each of its methods for the rows of table 2. Beside them:
-    PSNR of the pixels that show the volume; SSIM at the cut, in the band around the plane's face; and leak, how much of the
-    light that the plane has taken away a model still draws. Frames that show next to nothing are not counted.
+    These are the columns of the ClipGS paper's tables 1 and 2; train each of its methods for the rows of table 2. Beside
+    them: PSNR of the pixels that show the volume; SSIM at the cut, in the band around the plane's face; and leak, how much
+    of the light that the plane has taken away a model still draws. Frames that show next to nothing are not counted.
 
     \b
     Example:
@@ -336,7 +336,9 @@ def evaluate(
         f"Mean ± standard deviation over {counted} frames of {camera.width} x {camera.height} pixels{left_out}"
     )
     if not any(frame.uncut for frame in frames):
-        click.echo("Leak is not available: the data set has no uncut views. Make it again with the same settings; they are added.")
+        click.echo(
+            "Leak is not available: the data set has no uncut views. Make it again with the same settings; they are added."
+        )
     if not lpips.available:
         click.echo(f"LPIPS is not available: {lpips.reason}")
     if json_file is not None:

@@ -328,8 +328,9 @@ def cinematic_clipgs(summary: dict[str, Any]) -> str:
         )
     rates = ", ".join(f"{row['rate']:g}: {row['psnr']:.2f} dB" for row in results["validation"])
     parts.append(
-        f"{setting['train']} frames to learn from, {setting['size']} x {setting['size']} pixels, {setting['splats']:,} splats at "
-        f"most, {setting['iterations']:,} iterations. ClipGS on the validation scene by the rate of its network: {rates}."
+        f"{setting['train']} frames to learn from, {setting['size']} x {setting['size']} pixels, "
+        f"{setting['splats']:,} splats at most, {setting['iterations']:,} iterations. "
+        f"ClipGS on the validation scene by the rate of its network: {rates}."
     )
     return "\n\n".join(parts)
 
@@ -430,8 +431,8 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "quality": quality, "pair": pair, "disturbed": disturbed, "heldout": heldout, "recipe": recipe,
     "studies": studies, "fit": fit,
     "lattice": lattice, "kernels": kernels, "panel": panel, "reading": reading,
-    "cinematic": cinematic, "cinematic_clipgs": cinematic_clipgs, "cinematic_speed": cinematic_speed, "experiment": experiment, "grading": grading,
-    "machine": machine,
+    "cinematic": cinematic, "cinematic_clipgs": cinematic_clipgs, "cinematic_speed": cinematic_speed,
+    "experiment": experiment, "grading": grading, "machine": machine,
 }  # fmt: skip
 
 

@@ -65,7 +65,7 @@ def test_the_band_is_the_face_and_what_lies_beside_it() -> None:
     back = dataclasses.replace(frame, plane=plane.flipped())
     assert face_band(back, CutFace.of(tracer)) is None  # the face looks away
     assert face_band(dataclasses.replace(frame, plane=None), CutFace.of(tracer)) is None
-    beyond = ClipPlane.from_point(tracer.centre + [0, 0, 500], [0, 0, 1])
+    beyond = ClipPlane.from_point(np.add(tracer.centre, [0, 0, 500]), [0, 0, 1])
     above = dataclasses.replace(frame, plane=beyond)
     assert face_band(above, CutFace.of(tracer)) is None
 
