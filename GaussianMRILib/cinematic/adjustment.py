@@ -20,12 +20,14 @@ class AdjustmentShape:
     Attributes:
         depth, width: layers and their width.
         position_frequencies, plane_frequencies: octaves of the positional encoding of the means and of the plane.
+        scale_bound: a splat grows or shrinks by a factor of e^scale_bound at most, by a hyperbolic tangent.
     """
 
     depth: int = 4
     width: int = 128
     position_frequencies: int = 10
     plane_frequencies: int = 6
+    scale_bound: float = 2.0
 
 
 def positional_encoding(values: Tensor, frequencies: int) -> Tensor:
@@ -72,7 +74,7 @@ class Adjustment(nn.Module):
 
     def forward(self, splats: Splats, plane: ClipPlane) -> Splats:
         """The splats as they are under `plane`; their colours and opacities stay."""
-        dtype = splats.means.dtype
+        dtype, bound = splats.means.dtype, self.shape.scale_bound
         center = self.center.to(dtype)
         # The step of the means must not depend on how steep the encoding's highest octave is.
         where = (splats.means.detach() - center) / self.unit
@@ -92,7 +94,7 @@ class Adjustment(nn.Module):
             splats,
             means=splats.means + self.unit * self.heads["position"](feature),
             quaternions=nn.functional.normalize(splats.quaternions, dim=1) + self.heads["rotation"](feature),
-            log_scales=splats.log_scales + self.heads["scale"](feature),
+            log_scales=splats.log_scales + bound * torch.tanh(self.heads["scale"](feature) / bound),
         )
 
     def config(self) -> dict[str, Any]:
@@ -102,5 +104,8 @@ class Adjustment(nn.Module):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Adjustment:
         """An untrained network of the size that `config` described."""
-        sizes = {name: int(config[name]) for name in AdjustmentShape.__dataclass_fields__}
-        return cls(torch.tensor(config["center"]), float(config["unit"]), AdjustmentShape(**sizes))
+        names = ("depth", "width", "position_frequencies", "plane_frequencies")
+        sizes = {name: int(config[name]) for name in names}
+        # A file of a version whose scale head had no bound does not name one.
+        bound = float(config.get("scale_bound", 1e6))
+        return cls(torch.tensor(config["center"]), float(config["unit"]), AdjustmentShape(**sizes, scale_bound=bound))

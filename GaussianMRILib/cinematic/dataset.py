@@ -21,12 +21,13 @@ from ..geometry import check_affine
 from ..geometry.affine import LARGEST_POSITION_MM
 from .camera import Camera
 from .clip import ClipPlane
+from .dataset_pictures import is_complete, read_picture, write_picture
 from .looks import Look
 
 if TYPE_CHECKING:
     from ..stacks import SliceStack
     from .cut_face import CutFace
-    from .tracer import PathTracer, Render, Roi
+    from .tracer import PathTracer, Roi
 
 _LOG = logging.getLogger("GaussianMRI")
 SETTINGS, POINTS, FACE = "dataset.json", "points.npz", "face.npz"
@@ -94,6 +95,7 @@ class Frame:
         name: of its file, relative to the data set's folder.
         source: its file, or the picture itself: (H, W, 3), or (H, W, 4) with straight alpha; 0..1.
         background: what `image` puts behind it.
+        uncut: of a test frame the same view of the whole volume; None where the data set has none.
     """
 
     camera: Camera
@@ -102,6 +104,7 @@ class Frame:
     name: str
     source: Path | NDArray[np.floating[Any]]
     background: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    uncut: Frame | None = None
 
     def image(self) -> NDArray[np.float32]:
         """(H, W, 3) 0..1 as displayed, over the background.
@@ -116,9 +119,20 @@ class Frame:
         behind = np.asarray(self.background, dtype=np.float32) * (1 - alpha)
         return (pixels[..., :3] * alpha + behind).astype(np.float32)
 
+    def alpha(self) -> NDArray[np.float32]:
+        """(H, W) 0..1, the part of the light that meets the volume; of a picture without alpha 1 where it is not background.
+
+        Errors as `image`.
+        """
+        pixels = self.pixels()
+        if pixels.shape[2] == 4:
+            return pixels[..., 3]
+        shown = np.abs(pixels - np.asarray(self.background, dtype=np.float32)).max(axis=2)
+        return (shown > 2 / 255).astype(np.float32)
+
     def pixels(self) -> NDArray[np.float32]:
         """(H, W, 3 or 4) 0..1, colours not multiplied by alpha; errors as `image`."""
-        return _read_picture(self.source) if isinstance(self.source, Path) else self.source.astype(np.float32)
+        return read_picture(self.source) if isinstance(self.source, Path) else self.source.astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -238,8 +252,9 @@ def make_dataset(
 ) -> CinematicDataset | None:
     """Render the frames of a data set; one that was stopped, killed or met a full disk goes on where it was.
 
-    The folder gets `images/`, `points.npz` (`start.sample_points`), `face.npz` (`CutFace`), `transforms_train.json` and
-    `transforms_test.json` (written last: without them the set is not complete), and `dataset.json` with the settings.
+    The folder gets `images/` (of a test frame the uncut view as well, with `samples` paths), `points.npz`
+    (`start.sample_points`), `face.npz` (`CutFace`), `transforms_train.json` and `transforms_test.json` (written last:
+    without them the set is not complete), and `dataset.json` with the settings.
 
     Args:
         volume, ijk_to_ras, look, roi, device: as for `PathTracer`.
@@ -276,15 +291,21 @@ def make_dataset(
         camera, plane = draw_view(tracer, options, index)
         name = f"images/{split}_{index if split == 'train' else index - options.train:04d}.{options.format}"
         path = target / name
-        if not _is_complete(path):
+        seed = (options.seed * 7919 + index) & 0x7FFFFFFF
+        # Light that a model draws beyond a plane is known from what the plane has removed; nothing learns from that picture.
+        uncut = None if split == "train" else path.with_stem(f"{path.stem}_uncut")
+        for picture, clips in ((path, [plane]), (uncut, [])):
+            if picture is None or is_complete(picture):
+                continue
             if cancelled is not None and cancelled():
                 return None
-            samples = options.samples if split == "train" else options.test_samples
-            render = tracer.render(camera, clips=[plane], samples=samples, seed=(options.seed * 7919 + index) & 0x7FFFFFFF)
+            samples = options.test_samples if split == "test" and clips else options.samples
+            render = tracer.render(camera, clips=clips, samples=samples, seed=seed)
             if options.denoise and split == "train":
                 render = denoise(render, tracer.look.exposure)
-            _write_picture(path, render)
-        entries[split].append(_entry(name, camera, plane, tracer))
+            write_picture(picture, render)
+        entry = _entry(name, camera, plane, tracer)
+        entries[split].append(entry if uncut is None else entry | {"uncut_file_path": f"images/{uncut.name}"})
         if progress is not None:
             progress(index + 1, total, path)
     for split in SPLITS:
@@ -410,16 +431,14 @@ def _frames(
     for entry in content["frames"]:
         pose = np.linalg.inv(finite(entry["transform_matrix"], (4, 4), "frame's matrix", LARGEST_POSITION_MM) @ _OPENGL)
         plane = entry.get("clip_plane")
-        name = str(entry["file_path"])
-        if os.path.isabs(name) or ".." in Path(name).parts:
-            raise GaussianMRIError(f"The frame {name} does not lie in the data set.")
-        yield Frame(
-            Camera(pose.astype(np.float64), fx=fx, fy=fy, cx=cx, cy=cy, width=width, height=height),
-            None if plane is None else ClipPlane.from_dict(plane),
-            split,
-            name,
-            root / name,
-            background,
+        camera = Camera(pose.astype(np.float64), fx=fx, fy=fy, cx=cx, cy=cy, width=width, height=height)
+        names = [str(entry[key]) for key in ("file_path", "uncut_file_path") if key in entry]
+        for name in names:
+            if os.path.isabs(name) or ".." in Path(name).parts:
+                raise GaussianMRIError(f"The frame {name} does not lie in the data set.")
+        cut, *uncut = (Frame(camera, None, split, name, root / name, background) for name in names)
+        yield dataclasses.replace(
+            cut, plane=None if plane is None else ClipPlane.from_dict(plane), uncut=uncut[0] if uncut else None
         )
 
 
@@ -436,56 +455,3 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     with atomic_write(path) as partial:
         partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-
-
-# ---- pictures ----------------------------------------------------------------------------------------------
-
-
-def _straight(render: Render) -> NDArray[np.float32]:
-    """(H, W, 4) 0..1: displayed colours, not multiplied by alpha, and alpha; from an image over black."""
-    alpha = render.alpha[..., None]
-    colour = render.image / np.maximum(alpha, 1e-6)
-    return np.concatenate([np.clip(colour, 0, 1), alpha], axis=-1).astype(np.float32)
-
-
-def _write_picture(path: Path, render: Render) -> None:
-    pixels = _straight(render)
-    with atomic_write(path) as partial:
-        if path.suffix == ".npy":
-            np.save(partial, pixels.astype(np.float16))
-        else:
-            from PIL import Image
-
-            Image.fromarray(np.rint(pixels * 255).astype(np.uint8)).save(partial)
-
-
-def _read_picture(path: Path) -> NDArray[np.float32]:
-    hint = "Delete it and make the data set again with the same settings; only what is missing is rendered."
-    with reading(path, "a picture of a data set", hint):
-        if path.suffix == ".npy":
-            with open(path, "rb") as file:
-                pixels = np.lib.format.read_array(file, allow_pickle=False, max_header_size=10_000)
-        else:
-            from PIL import Image
-
-            with Image.open(path) as picture:
-                if picture.mode not in ("RGB", "RGBA"):
-                    raise ValueError(f"it is a picture of the kind {picture.mode}")
-                Camera.check_size(*picture.size)
-                pixels = np.asarray(picture, dtype=np.float32) / 255
-        if pixels.ndim != 3 or pixels.shape[2] not in (3, 4) or pixels.dtype.kind != "f":
-            raise ValueError(f"it has {pixels.dtype} {pixels.shape}")
-        pixels = np.asarray(finite(pixels, (None, None, None), "picture", 1e4), np.float32)
-    return pixels
-
-
-def _is_complete(path: Path) -> bool:
-    """Whether a picture is there and whole."""
-    if not path.is_file():
-        return False
-    try:
-        _read_picture(path)
-    except GaussianMRIError:
-        _LOG.warning("%s is broken and is rendered again.", path)
-        return False
-    return True

@@ -94,7 +94,7 @@ class CinematicModel:
     def __len__(self) -> int:
         return len(self.splats)
 
-    def cut(self, plane: ClipPlane | None, *, splats: Splats | None = None) -> Cut:
+    def cut(self, plane: ClipPlane | None, *, splats: Splats | None = None, width: float = 1.0) -> Cut:
         """What is left under `plane`, differentiable in the splats, offsets and network.
 
         Splats that a truncation hides have no gradient, so they are left out and neither adjusted nor drawn.
@@ -102,6 +102,7 @@ class CinematicModel:
         Args:
             plane: None for the whole model.
             splats: others than the model's own, one for one (fewer spherical harmonics, say).
+            width: of the sigmoid that the offsets learn by, in units of `unit`; what is left does not depend on it.
         """
         chosen = self.splats if splats is None else splats
         if plane is None:
@@ -111,7 +112,7 @@ class CinematicModel:
             index = torch.nonzero(hard_truncation(chosen.means.detach(), plane))[:, 0]
         elif self.visibility == "learned":
             assert self.offsets is not None
-            weights = learnable_truncation(chosen.means, self.offsets, plane, self.unit)
+            weights = learnable_truncation(chosen.means, self.offsets, plane, self.unit, width=width)
             index = torch.nonzero(weights.detach())[:, 0]
             weights = weights[index]
         if index is not None:

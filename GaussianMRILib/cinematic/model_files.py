@@ -176,6 +176,8 @@ def _unpack_network(header: dict[str, Any]) -> Adjustment:
         number(header[name], name, 0 if "frequencies" in name else 1, most)
     finite(header["center"], (3,), "network's center", LARGEST_POSITION_MM)
     number(header["unit"], "network's unit", 1e-6, LARGEST_POSITION_MM)
+    if "scale_bound" in header:
+        number(header["scale_bound"], "network's bound of scales", 1e-6, 1e6)
     unpacker = zlib.decompressobj()
     raw = unpacker.decompress(base64.b64decode(header["weights"]), _LARGEST_NETWORK)
     if unpacker.unconsumed_tail:

@@ -36,10 +36,8 @@ EXTENT = 4.4 / 1.3
 """3DGS's extent of a scene in half edges of its cube, as in the scenes of Blender that its settings come from."""
 
 MEANS_RATE, MEANS_RATE_END = 1.6e-4 * EXTENT, 1.6e-6 * EXTENT  # in half edges of the cube
-ADJUSTMENT_RATE, ADJUSTMENT_RATE_END = 1.6e-4, 1.6e-5  # 4D Gaussian splatting (Wu et al. 2024)
-OFFSETS_RATE = 1e-5
-"""In half edges of the cube. The paper does not say; every visible splat gets a gradient, however far from the plane, so
-that with a larger rate offsets wander beyond the size of a splat (1e-3 loses 1.3 dB on held-out frames, 1e-4 0.2 dB)."""
+ADJUSTMENT_END = 0.1
+"""Of the rate of the adjustment network, what is left at the end (4D Gaussian splatting, Wu et al. 2024)."""
 
 RATES = {
     "quaternions": 1e-3,
@@ -114,10 +112,15 @@ class Trainer:
                 torch.manual_seed(self.options.seed)
                 shape = AdjustmentShape(self.options.depth, self.options.width)
                 self.adjustment = Adjustment(torch.from_numpy(self.center), self.unit, shape).to(self.device)
-            self._adjuster = torch.optim.Adam(self.adjustment.parameters(), lr=ADJUSTMENT_RATE, eps=1e-15)
+            self._adjuster = torch.optim.Adam(self.adjustment.parameters(), lr=self.options.adjustment_rate, eps=1e-15)
         schedule = Schedule(
             self.options.densify_from, self.options.densify_until, reset=self.options.opacity_reset
         )
+        if self.visibility == "none":
+            # In the first step neither a cut nor the network tells pictures apart that planes have cut open in other places.
+            # A splat's opacity becomes the part of the planes under which it shows: a low one is no reason to remove it, or
+            # three quarters are gone before the network can move them out of sight.
+            schedule.dead = 0.0
         self._control: AdaptiveControl | Relocation | None = None
         if self.options.densify == "3dgs":
             self._control = AdaptiveControl(schedule, EXTENT * self.unit, self.options.cap)
@@ -217,7 +220,7 @@ class Trainer:
         return min(self.options.degree, self.iteration // self.options.degree_every)
 
     def _grow(self, splats: Splats, offsets: Tensor | None) -> GrowingSplats:
-        rates = {**RATES, "means": MEANS_RATE * self.unit, "offsets": OFFSETS_RATE}
+        rates = {**RATES, "means": MEANS_RATE * self.unit, "offsets": self.options.offsets_rate}
         return GrowingSplats(
             splats.to(self.device), rates, None if offsets is None else offsets.to(self.device)
         )
@@ -229,6 +232,8 @@ class Trainer:
         done = self.iteration / self.options.iterations
         rate = _decayed(MEANS_RATE, MEANS_RATE_END, done)
         self.growing.set_rate("means", rate * self.unit)
+        if self.visibility == "learned":
+            self.growing.set_rate("offsets", self.options.offsets_rate * rate / MEANS_RATE)
         splats = self.growing.splats(self._degree)
         adjusts = self.adjustment is not None and self.iteration >= self.options.first_step
         model = CinematicModel(
@@ -239,7 +244,7 @@ class Trainer:
             offsets=self.growing.offsets,
             adjustment=self.adjustment if adjusts else None,
         )
-        cut = model.cut(frame.plane)
+        cut = model.cut(frame.plane, width=self.options.truncation_width)
         self.iteration += 1
         control = self._control
         watch = isinstance(control, AdaptiveControl) and self.iteration < self.options.densify_until
@@ -266,8 +271,9 @@ class Trainer:
                 control.observe(len(self.growing), cut.kept, statistics.gradient_norms, statistics.radii)
         self.growing.optimiser.step()
         if adjusts:
+            first = self.options.adjustment_rate
             second = (self.iteration - self.options.first_step) / max(1, self.options.second_step)
-            self._adjuster.param_groups[0]["lr"] = _decayed(ADJUSTMENT_RATE, ADJUSTMENT_RATE_END, second)
+            self._adjuster.param_groups[0]["lr"] = _decayed(first, ADJUSTMENT_END * first, second)
             self._adjuster.step()
         if isinstance(control, AdaptiveControl):
             control.step(self.iteration, self.growing, self._generator)

@@ -26,8 +26,10 @@ def hard_truncation(means: Tensor, plane: ClipPlane) -> Tensor:
     return (kept_depth(means, plane, 1.0) > 0).to(means.dtype)
 
 
-def learnable_truncation(means: Tensor, offsets: Tensor, plane: ClipPlane, unit: float) -> Tensor:
-    """(N,) 0 or 1 with the gradient of a sigmoid: v = sigmoid(d + delta - n . mu), 1[v > epsilon] ("ClipGS", eq. 4).
+def learnable_truncation(
+    means: Tensor, offsets: Tensor, plane: ClipPlane, unit: float, *, width: float = 1.0
+) -> Tensor:
+    """(N,) 0 or 1 with the gradient of a sigmoid ("ClipGS", eq. 4): v = sigmoid((d + delta - n . mu) / width) > epsilon.
 
     The straight-through estimator stopgrad(1[v > epsilon] - v) + v: the value is the step's, the gradient the
     sigmoid's, and it goes to the offsets alone, not to the means.
@@ -35,7 +37,9 @@ def learnable_truncation(means: Tensor, offsets: Tensor, plane: ClipPlane, unit:
     Args:
         means: (N, 3) RAS mm.
         offsets: (N,) delta, in units of `unit` mm.
-        unit: mm, half the edge of the cube that holds the scene, so that the sigmoid is as wide as the scene.
+        unit: mm, half the edge of the cube that holds the scene.
+        width: of the sigmoid, in units of `unit`. With 1, as the paper writes it, every splat of the scene gets a gradient;
+            a narrow one leaves it to those that the plane touches, whose visibility is in question.
     """
-    v = torch.sigmoid(kept_depth(means.detach(), plane, unit) + offsets)
+    v = torch.sigmoid((kept_depth(means.detach(), plane, unit) + offsets) / width)
     return ((v > THRESHOLD).to(v.dtype) - v).detach() + v

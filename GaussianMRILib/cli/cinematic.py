@@ -293,7 +293,9 @@ def evaluate(
 ) -> None:
     """PSNR, SSIM, LPIPS, training time, frames a second and size of models, on the test frames of DATASET.
 
-    The columns are those of the ClipGS paper's tables 1 and 2; train each of its methods for the rows of table 2.
+    These are the columns of the ClipGS paper's tables 1 and 2; train each of its methods for the rows of table 2. Beside
+    them: PSNR of the pixels that show the volume; SSIM at the cut, in the band around the plane's face; and leak, how much
+    of the light that the plane has taken away a model still draws. Frames that show next to nothing are not counted.
 
     \b
     Example:
@@ -307,7 +309,8 @@ def evaluate(
 
     check_suffix(json_file, ".json")
     check_writable(json_file, inputs=(*files, *(file.with_suffix(".json") for file in files), *_files_of_set(folder)))
-    frames = read_dataset(folder).test
+    data = read_dataset(folder)
+    frames, face = data.test, data.face()
     target, lpips = choose_device(device), ColourLpips()
     rows, scores = [], {}
     for file in files:
@@ -319,6 +322,7 @@ def evaluate(
             score = evaluate_model(
                 model,
                 frames,
+                face=face,
                 storage=model_bytes(file),
                 lpips=lpips,
                 progress=functools.partial(advance, bar),
@@ -326,10 +330,15 @@ def evaluate(
         rows.append(score.row(f"{file.name}: {LABELS.get(method, model.visibility)}"))
         scores[str(file)] = {"method": method, **score.to_dict()}
     click.echo(table(HEADER, rows))
-    camera = frames[0].camera
+    camera, counted = frames[0].camera, len(score.psnr)
+    left_out = f"; {len(frames) - counted} that show next to nothing are not counted" if counted < len(frames) else ""
     click.echo(
-        f"Mean ± standard deviation over {len(score.psnr)} frames of {camera.width} x {camera.height} pixels"
+        f"Mean ± standard deviation over {counted} frames of {camera.width} x {camera.height} pixels{left_out}"
     )
+    if not any(frame.uncut for frame in frames):
+        click.echo(
+            "Leak is not available: the data set has no uncut views. Make it again with the same settings; they are added."
+        )
     if not lpips.available:
         click.echo(f"LPIPS is not available: {lpips.reason}")
     if json_file is not None:

@@ -2,8 +2,8 @@
 
 Each benchmark is a program of its own that prints its table and writes JSON into `results/`; here they run
 one after the other, and `results/summary.json` gets all of it with the name of the machine. `report.py` fills
-the tables of docs/ from it. `cinematic`, the training of every method, and `experiment`, grading on phantoms,
-take an hour each and run only when they are named.
+the tables of docs/ from it. `cinematic` and `cinematic_clipgs`, the training of every method, and `experiment`, grading
+on phantoms, take an hour each and run only when they are named.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ BENCHMARKS = (
 )
 
 
-LONG = ("cinematic", "experiment")
+LONG = ("cinematic", "cinematic_clipgs", "experiment")
 
 
 def machine() -> dict[str, Any]:

@@ -153,11 +153,10 @@ def run(folder: Path, size: str, scene: Scene, device: str, methods: list[str]) 
         if method == "face":
             model.face = dataset.face(device=target)
             path = save_model(folder / "face.ply", model)
-        score = evaluate_model(model, dataset.test, storage=model_bytes(path), lpips=lpips)
+        score = evaluate_model(model, dataset.test, face=dataset.face(), storage=model_bytes(path), lpips=lpips)
         rows.append(score.row(LABELS[method]))
         results["methods"][method] = {
             "label": LABELS[method],
-            "row": rows[-1],
             **score.to_dict(),
             "facts": model.facts,
         }

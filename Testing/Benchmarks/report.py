@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -247,23 +248,44 @@ def panel(summary: dict[str, Any]) -> str:
     )
 
 
+def _spread(values: Sequence[float | None], digits: int) -> str:
+    """Mean and standard deviation of what was measured."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return "not available"
+    deviation = statistics.stdev(known) if len(known) > 1 else 0.0
+    return f"{statistics.fmean(known):.{digits}f} ± {deviation:.{digits}f}"
+
+
+#: Measures of the frames of a model, by their names in results, with their heads and digits.
+FRAME_MEASURES = {
+    "psnr": ("PSNR, dB", 2), "covered_psnr": ("on the volume, dB", 2), "ssim": ("SSIM", 4), "band_ssim": ("at the cut", 3),
+    "leak": ("leak, %", 2), "lpips": ("LPIPS", 4),
+}  # fmt: skip
+
+
 def cinematic(summary: dict[str, Any]) -> str:
-    header = ["method", "PSNR", "SSIM", "LPIPS", "training", "frames/s", "size", "splats"]
     parts = []
     for scene in summary["cinematic"]["scenes"].values():
         methods = scene["methods"]
         first = next(iter(methods.values()))
+        measures = [name for name in FRAME_MEASURES if name in first]  # older results have fewer
+        header = [
+            "method", *(FRAME_MEASURES[name][0] for name in measures), "training", "frames/s", "size", "splats",
+        ]  # fmt: skip
         options, size = first["facts"]["options"], first["size"]
         best = max(score["psnr_mean"] for score in methods.values())
         rows = []
         for score in methods.values():
-            name, psnr, *cells = score["row"]
-            psnr = f"**{psnr}**" if score["psnr_mean"] == best else psnr
-            rows.append([name, psnr, *cells, f"{score['splats']:,}"])
+            cells = [_spread(score[name] or (), FRAME_MEASURES[name][1]) for name in measures]
+            cells[0] = f"**{cells[0]}**" if score["psnr_mean"] == best else cells[0]
+            cells += [f"{score['training_s'] / 60:.1f} min", f"{score['frames_per_second']:.1f}"]
+            rows.append([score["label"], *cells, f"{score['storage'] / 1e6:.1f} MB", f"{score['splats']:,}"])
         text = (
             f"{scene['title']}, look *{scene['look']}*: {scene['frames'][0]} frames to learn from, "
             f"{scene['frames'][1]} held out, {size[0]} x {size[1]} pixels, "
-            f"{options['first_step'] + options['second_step']:,} iterations.\n\n{markdown(header, rows)}"
+            f"{options['first_step'] + options['second_step']:,} iterations. Rows with LT or AAM: not the paper's setting."
+            f"\n\n{markdown(header, rows)}"
         )
         if "lt" in methods:
             base = methods["lt"]["psnr"]
@@ -277,6 +299,51 @@ def cinematic(summary: dict[str, Any]) -> str:
                     )
         parts.append(text)
     return "\n\n".join(parts)
+
+
+def cinematic_clipgs(summary: dict[str, Any]) -> str:
+    results = summary["cinematic_clipgs"]
+    setting = results["setting"]
+    measures = [name for name in FRAME_MEASURES if name != "lpips"]  # AlexNet wants larger pictures
+    header = ["method", *(FRAME_MEASURES[name][0] for name in measures), "against LT, dB", "splats"]
+    parts = []
+    for table in results["tables"]:
+        runs = table["runs"]
+        rows = []
+        best = max(statistics.fmean(run[m]["psnr_mean"] for run in runs) for m in runs[0])
+        for method in runs[0]:
+            cells = []
+            for name in measures:
+                cells.append(_spread([value for run in runs for value in run[method][name]], FRAME_MEASURES[name][1]))
+            if statistics.fmean(run[method]["psnr_mean"] for run in runs) == best:
+                cells[0] = f"**{cells[0]}**"
+            splats = statistics.fmean(run[method]["splats"] for run in runs)
+            cells += [_gain(runs, method, "lt"), f"{splats:,.0f}"]
+            rows.append([results["titles"][method], *cells])
+        planes = "along z" if table["planes"] == "axial" else "of any direction"
+        seeds = f"{len(runs)} seeds" if len(runs) > 1 else "one seed"
+        parts.append(
+            f"{table['title']}, look *{table['look']}*, planes {planes}, {seeds}, {len(runs[0]['lt']['psnr'])} of "
+            f"{setting['test']} held-out frames counted:\n\n{markdown(header, rows)}"
+        )
+    rates = ", ".join(f"{row['rate']:g}: {row['psnr']:.2f} dB" for row in results["validation"])
+    parts.append(
+        f"{setting['train']} frames to learn from, {setting['size']} x {setting['size']} pixels, "
+        f"{setting['splats']:,} splats at most, {setting['iterations']:,} iterations. "
+        f"ClipGS on the validation scene by the rate of its network: {rates}."
+    )
+    return "\n\n".join(parts)
+
+
+def _gain(runs: Sequence[dict[str, Any]], method: str, base: str) -> str:
+    """Mean difference in PSNR between frames of one seed, the range of the seeds' means, and how many frames gain."""
+    if method == base:
+        return ""
+    pairs = [list(zip(run[method]["psnr"], run[base]["psnr"], strict=True)) for run in runs]
+    means = [statistics.fmean(a - b for a, b in pair) for pair in pairs]
+    higher = sum(a > b for pair in pairs for a, b in pair)
+    span = f" ({min(means):+.2f} to {max(means):+.2f})" if len(means) > 1 else ""
+    return f"{statistics.fmean(means):+.2f}{span}, higher in {higher} of {sum(map(len, pairs))}"
 
 
 def cinematic_speed(summary: dict[str, Any]) -> str:
@@ -364,8 +431,8 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "quality": quality, "pair": pair, "disturbed": disturbed, "heldout": heldout, "recipe": recipe,
     "studies": studies, "fit": fit,
     "lattice": lattice, "kernels": kernels, "panel": panel, "reading": reading,
-    "cinematic": cinematic, "cinematic_speed": cinematic_speed, "experiment": experiment, "grading": grading,
-    "machine": machine,
+    "cinematic": cinematic, "cinematic_clipgs": cinematic_clipgs, "cinematic_speed": cinematic_speed,
+    "experiment": experiment, "grading": grading, "machine": machine,
 }  # fmt: skip
 
 

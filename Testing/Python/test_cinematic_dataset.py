@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from trace_scenes import affine, blob, plain
 
-from GaussianMRILib.cinematic import dataset as module
+from GaussianMRILib.cinematic import dataset_pictures as pictures_module
 from GaussianMRILib.cinematic.clip import ClipPlane
 from GaussianMRILib.cinematic.dataset import (
     CinematicDataset,
@@ -110,7 +110,7 @@ def test_stopped_broken_and_partial_files_are_made_good(tmp_path: Path) -> None:
     assert made is not None and (stopped / "images" / "train_0000.png").stat().st_mtime_ns == kept
     for frame in made.frames:
         assert (whole / frame.name).read_bytes() == (stopped / frame.name).read_bytes()
-    assert len(list((stopped / "images").iterdir())) == 7
+    assert len(list((stopped / "images").iterdir())) == 9  # two of them uncut
 
 
 def test_a_killed_process_loses_nothing(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_a_killed_process_loses_nothing(tmp_path: Path) -> None:
         process.wait()
     pictures = sorted(target.glob("images/train_*"))
     assert 3 <= len(pictures) < 400
-    assert all(module._is_complete(path) for path in pictures)
+    assert all(pictures_module.is_complete(path) for path in pictures)
     with pytest.raises(GaussianMRIError, match="not finished"):
         read_dataset(target)
 
@@ -149,11 +149,11 @@ def test_disk_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         real(path, pixels)
 
     options = dataclasses.replace(OPTIONS, format="npy")
-    monkeypatch.setattr(module.np, "save", full)
+    monkeypatch.setattr(pictures_module.np, "save", full)
     with pytest.raises(GaussianMRIError, match="No space left on device"):
         make(tmp_path, options=options)
     assert sorted(p.name for p in (tmp_path / "images").iterdir()) == ["train_0000.npy", "train_0001.npy"]
-    monkeypatch.setattr(module.np, "save", real)
+    monkeypatch.setattr(pictures_module.np, "save", real)
     made = make(tmp_path, options=options)
     assert made is not None and made.train[0].image().dtype == np.float32
 

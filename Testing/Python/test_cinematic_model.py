@@ -66,6 +66,34 @@ def test_learnable_truncation_is_a_step_with_a_sigmoids_gradient() -> None:
     z = torch.tensor([0.1, -0.1, 0.1, -0.1])
     assert torch.allclose(offsets.grad, torch.sigmoid(z) * (1 - torch.sigmoid(z)), atol=1e-6)
     assert means.grad is None
+    offsets.grad = None
+    narrow = learnable_truncation(means, offsets, ClipPlane(np.array([0, 0, 1.0]), 10.0), unit=20.0, width=0.02)
+    assert narrow.tolist() == visible.tolist()  # the width is the gradient's alone
+    narrow.sum().backward()
+    v = torch.sigmoid(z / 0.02)
+    assert torch.allclose(offsets.grad, v * (1 - v) / 0.02, atol=1e-6)
+    far = torch.zeros(1, requires_grad=True)
+    plane = ClipPlane(np.array([0, 0, 1.0]), 10.0)
+    learnable_truncation(torch.zeros(1, 3), far, plane, unit=20.0, width=0.02).sum().backward()
+    assert float(far.grad) < 1e-8  # far from the plane nothing is in question
+
+
+def test_the_scale_head_is_bounded() -> None:
+    network = Adjustment(torch.zeros(3), 1.0, AdjustmentShape(2, 16, 3, 2, scale_bound=1.5))
+    last = network.heads["scale"][-1]
+    splats, plane = random_ball(20, 4), ClipPlane(np.array([0, 0, 1.0]), 0.0)
+    for bias in (-40.0, 0.3, 40.0):
+        with torch.no_grad():
+            last.bias.fill_(bias)
+            change = network(splats, plane).log_scales - splats.log_scales
+        assert torch.allclose(change, torch.full_like(change, 1.5 * math.tanh(bias / 1.5)), atol=1e-5)
+    assert Adjustment.from_config(network.config()).shape == network.shape
+    before = {name: value for name, value in network.config().items() if name != "scale_bound"}
+    unbounded = Adjustment.from_config(before)  # as models of versions without a bound were trained
+    unbounded.load_state_dict(network.state_dict())
+    with torch.no_grad():
+        grown = unbounded(splats, plane).log_scales - splats.log_scales
+    assert torch.allclose(grown, torch.full_like(grown, 40.0), rtol=1e-4)
 
 
 @pytest.mark.parametrize(

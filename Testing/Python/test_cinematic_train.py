@@ -64,6 +64,48 @@ def test_every_method_learns(data_set: CinematicDataset, method: str) -> None:
     assert reports[-1].stage == ("splats and adjustment" if adjust else "splats")
 
 
+@pytest.mark.parametrize("densify", ["3dgs", "mcmc"])
+def test_low_opacities_are_no_reason_to_remove_splats_that_no_plane_hides(data_set: CinematicDataset, densify: str) -> None:
+    transparent = torch.arange(60) % 2 == 0
+    places = {}
+    for method in ("aam", "lt"):
+        o = dataclasses.replace(options(method, densify, iterations=10), densify_from=0, densify_until=1000)
+        trainer = Trainer(data_set, options=o)
+        leaves = trainer.growing.parameters
+        with torch.no_grad():
+            leaves["logit_opacities"][transparent] = -7.0
+        places[method] = leaves["means"].detach().clone()
+        control = trainer._control
+        control.schedule.every = 1
+        if densify == "3dgs":
+            control._sum = control._count = control._radius = torch.zeros(60)
+            control.step(1, trainer.growing, trainer._generator)
+            assert len(trainer.growing) == (60 if method == "aam" else 30)
+        else:
+            control.NOISE = 0.0
+            control.step(1, trainer.growing, trainer._generator, 0.0)
+            stayed = (trainer.growing.parameters["means"] == places[method]).all(dim=1)
+            assert torch.equal(stayed, torch.ones(60, dtype=torch.bool) if method == "aam" else ~transparent)
+
+
+def test_offsets_learn_at_their_rate_and_only_near_the_plane(data_set: CinematicDataset) -> None:
+    frame = dataclasses.replace(data_set.train[0], plane=ClipPlane([0, 0, 1], float(CENTER[2])))
+    one = dataclasses.replace(data_set, frames=(frame,))
+    moved = {}
+    for rate, width in ((1e-3, 0.02), (2e-3, 0.02), (1e-3, 1.0)):
+        o = dataclasses.replace(options("lt", "none", iterations=1), offsets_rate=rate, truncation_width=width)
+        trainer = Trainer(one, options=o)
+        depth = (CENTER[2] - trainer.growing.parameters["means"][:, 2].detach().numpy()) / RADIUS
+        list(trainer)
+        moved[rate, width] = np.abs(trainer.model.offsets.numpy()), depth
+    narrow, depth = moved[1e-3, 0.02]
+    assert narrow.max() == pytest.approx(1e-3, rel=1e-3)  # a first step of Adam is as long as its rate
+    assert moved[2e-3, 0.02][0].max() == pytest.approx(2e-3, rel=1e-3)
+    assert not narrow[depth < 0].any()  # what is hidden has no gradient
+    deep = depth > 0.85
+    assert deep.any() and narrow[deep].max() < 1e-5 and moved[1e-3, 1.0][0][deep].max() > 5e-4
+
+
 @pytest.mark.parametrize(("method", "densify"), [("analytic", "mcmc"), ("aam+lt", "3dgs")])
 def test_a_stopped_training_goes_on_bit_for_bit(
     data_set: CinematicDataset, tmp_path: Path, method: str, densify: str
@@ -250,11 +292,11 @@ def test_scores_are_of_the_test_frames(data_set: CinematicDataset) -> None:
         )
     row = dict(zip(HEADER, score.row("ball"), strict=True))
     assert row["method"] == "ball" and row["storage"] == "2.5 MB"
-    assert row["PSNR"] == f"{np.mean(score.psnr):.2f} ± {np.std(score.psnr, ddof=1):.2f}"
+    assert row["PSNR, dB"] == f"{np.mean(score.psnr):.2f} ± {np.std(score.psnr, ddof=1):.2f}"
     assert float(row["FPS"]) == pytest.approx(1 / sorted(score.seconds)[1], rel=0.05)
     blank = dataclasses.replace(data_set.test[0], source=np.zeros((24, 24, 3), np.float32))
     assert evaluate_model(model, [blank, *data_set.test]).psnr == pytest.approx(score.psnr)
-    with pytest.raises(GaussianMRIError, match="No test frame shows anything"):
+    with pytest.raises(GaussianMRIError, match="No test frame shows the volume in 2% of its pixels"):
         evaluate_model(model, [blank])
     with pytest.raises(GaussianMRIError, match="no frames"):
         evaluate_model(model, [])
@@ -296,6 +338,8 @@ def test_qualities_and_wrong_options() -> None:
         ({"degree": 4}, "Degree"),
         ({"speed": 1}, "speed"),
         ({"patience": 0}, "patience"),
+        ({"truncation_width": 0.0}, "truncation_width"),
+        ({"adjustment_rate": float("nan")}, "adjustment_rate"),
     ):
         with pytest.raises(GaussianMRIError, match=message):
             TrainOptions.of_quality("default", **wrong)

@@ -199,6 +199,29 @@ def test_report_has_the_seeds_of_the_recipe_beside_each_other() -> None:
     assert "| paper | 21.00 / 21.25 | 0.750 / 0.750 | 0.50 / 0.50 | 90,000 / 90,000 | 1,234 / 1,234 |" in text
 
 
+def test_report_pairs_the_frames_of_one_seed() -> None:
+    def score(*psnr: float, **more: object) -> dict[str, object]:
+        measures = {"covered_psnr": psnr, "ssim": (0.9, 0.8), "band_ssim": (0.5, None), "leak": (None, None)}
+        return {"psnr": psnr, "psnr_mean": sum(psnr) / 2, **measures, "splats": 1999, **more}
+
+    runs = [
+        {"lt": score(20.0, 30.0), "aam+lt": score(21.0, 29.5)},
+        {"lt": score(22.0, 30.0), "aam+lt": score(22.5, 31.0, splats=1997)},
+    ]
+    results = {
+        "setting": {"size": 64, "train": 320, "test": 3, "splats": 2000, "iterations": 4000},
+        "titles": {"lt": "LT", "aam+lt": "ClipGS"},
+        "validation": [{"rate": 1e-3, "psnr": 29.468}],
+        "tables": [{"title": "Head", "look": "CT", "planes": "axial", "runs": runs}],
+    }
+    text = _report().cinematic_clipgs({"cinematic_clipgs": json.loads(json.dumps(results))})
+    assert "planes along z, 2 seeds, 2 of 3 held-out frames counted" in text
+    # (1 - .5) / 2 and (.5 + 1) / 2 dB
+    assert "| +0.50 (+0.25 to +0.75), higher in 3 of 4 | 1,998 |" in text
+    assert "| ClipGS | **26.00 ± 4.98** | 26.00 ± 4.98 | 0.8500 ± 0.0577 | 0.500 ± 0.000 | not available |" in text
+    assert "| LT | 25.50 ±" in text and "0.001: 29.47 dB" in text
+
+
 def test_report_says_what_a_disturbed_stack_costs() -> None:
     report = _report()
     score = {"psnr": 30.0, "ssim": 0.9, "lpips": None}
