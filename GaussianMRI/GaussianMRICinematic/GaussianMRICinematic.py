@@ -184,9 +184,9 @@ class GaussianMRICinematicWidget(Panel):
         if view is not None:
             plane = parameters.plane or parameters.sliceView
             view.most_pixels = parameters.pixels**2
-            more = list(parameters.morePlanes)
-            if (view.plane_node, view.flipped, view.more_planes) != (plane, parameters.flip, more):
-                view.follow(plane, parameters.flip, more)
+            cut = (plane, parameters.flip, list(parameters.morePlanes), parameters.clipType.name, parameters.clipNode)
+            if (view.plane_node, view.flipped, view.more_planes, view.clip_type, view.clip_node) != cut:
+                view.follow(*cut)
             self._report()
         self.ui.snapshotButton.enabled = view is not None
         self.ui.addPlaneButton.enabled = view is not None and bool(view.live or view.model is not None)
@@ -222,6 +222,8 @@ class GaussianMRICinematicWidget(Panel):
                 parameters.pixels,
                 self._report,
                 morePlanes=list(parameters.morePlanes),
+                clipType=parameters.clipType.name,
+                clipNode=parameters.clipNode,
             )
         except Exception as error:
             self.ui.viewLabel.text = str(error)

@@ -20,13 +20,13 @@ from ..files import atomic_write, finite, read_arrays, read_json, reading
 from ..geometry import check_affine
 from ..geometry.affine import LARGEST_POSITION_MM
 from .camera import Camera
-from .clip import ClipPlane
+from .clip import ClipPlane, Roi, box_corners, box_to_ras
 from .looks import Look
 
 if TYPE_CHECKING:
     from ..stacks import SliceStack
     from .cut_face import CutFace
-    from .tracer import PathTracer, Render, Roi
+    from .tracer import PathTracer, Render
 
 _LOG = logging.getLogger("GaussianMRI")
 SETTINGS, POINTS, FACE = "dataset.json", "points.npz", "face.npz"
@@ -300,11 +300,12 @@ def _settings(
     corners = tracer.corners
     box = [corners.min(axis=0), corners.max(axis=0)]
     if roi is not None:
-        box = [np.maximum(box[0], roi[0]), np.minimum(box[1], roi[1])]
+        ends = box_corners(box_to_ras(roi))
+        box = [np.maximum(box[0], ends.min(axis=0)), np.minimum(box[1], ends.max(axis=0))]
     settings: dict[str, Any] = {
         "format": "GaussianMRI cinematic data set 1",
         "volume": digest[:32],
-        "roi": None if roi is None else [np.asarray(x, dtype=float).tolist() for x in roi],
+        "roi": None if roi is None else np.asarray(roi, dtype=float).tolist(),
         "bounds": [np.asarray(x).tolist() for x in box],
         "preset": look.to_dict(),
         "options": dataclasses.asdict(options),

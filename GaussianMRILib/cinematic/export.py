@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..errors import GaussianMRIError
 from ..files import atomic_write
 from ..native.splats.reference import sh_basis
-from .clip import ClipPlane
+from .clip import Cutting, convex_planes
 from .model import CinematicModel, quaternions_of
 from .model_files import save_model, suffixed
 from .splats import SH_C0, Splats, rotation_matrices
@@ -29,7 +29,7 @@ RAS_TO_Y_UP = np.array([[-1.0, 0, 0], [0, 0, 1], [0, 1, 0]])
 
 
 def export_splats(
-    path: str | os.PathLike[str], model: CinematicModel, *, plane: ClipPlane | None = None
+    path: str | os.PathLike[str], model: CinematicModel, *, plane: Cutting = None
 ) -> Path:
     """Write splats for other programs, the format by the suffix: .ply (RAS, mm), .spz (y up, mm) or .glb (y up, metres).
 
@@ -44,13 +44,13 @@ def export_splats(
     target = Path(path)
     if target.suffix.lower() not in SUFFIXES:
         raise GaussianMRIError(f"{target} must end in one of {', '.join(SUFFIXES)}.")
-    if plane is not None:
-        splats = model.bake(plane)
+    planes = convex_planes(plane)
+    if planes:
+        splats = model.bake(planes)
         if not len(splats):
-            raise GaussianMRIError(
-                f"{plane.file or 'The plane'} removes every splat; nothing is left to export. Move or flip it."
-            )
-        facts = {**model.facts, "baked_for": plane.to_dict()}
+            said = "The planes remove" if len(planes) > 1 else f"{planes[0].file or 'The plane'} removes"
+            raise GaussianMRIError(f"{said} every splat; nothing is left to export. Move or flip what cuts.")
+        facts = {**model.facts, "baked_for": [plane.to_dict() for plane in planes]}
         model = replace(
             model, splats=splats, visibility="none", offsets=None, adjustment=None, facts=facts, face=None
         )

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import GaussianMRIError
-from .clip import ClipPlane
+from .clip import ClipPlane, Roi, combined, is_hollow
 from .denoise import available, denoise, require
 from .looks import Look, default_look, find_look
-from .tracer import PathTracer, Render, Roi
+from .tracer import PathTracer, Render
 
 
 def check_volume(volume: ArrayLike) -> NDArray[Any]:
@@ -46,6 +46,7 @@ def render_picture(
     *,
     look: Look | str | None = None,
     clips: Sequence[ClipPlane] = (),
+    clip_type: str = "union",
     roi: Roi | None = None,
     size: int | tuple[int, int] = 512,
     samples: int = 64,
@@ -66,8 +67,9 @@ def render_picture(
         volume: (K, J, I), any real dtype.
         ijk_to_ras: (4, 4) mm; a shear and left-handed axes are allowed.
         look: the look, or its name; None: by the volume (`default_look`).
-        clips: planes whose kept sides are intersected; at most ten.
-        roi: box (RAS, mm): lowest and highest corner.
+        clips: planes; at most fourteen, six fewer with a region.
+        clip_type: "union": what any plane cuts away is cut away; "intersection": only what all of them cut away.
+        roi: box to show: lowest and highest corner (RAS, mm), or a (4, 4) matrix from a cube of -1 to 1 to RAS.
         size: pixels: one number for a square, or (width, height).
         samples: paths per pixel.
         azimuth: degrees from the patient's front towards the patient's left.
@@ -91,7 +93,8 @@ def render_picture(
         require()
     look = look if isinstance(look, Look) else find_look(look or default_look(values))
     tracer = PathTracer(values, ijk_to_ras, look, roi=roi, device=device)
-    for clip in clips:
+    clips = combined(clips, clip_type)
+    for clip in () if is_hollow(clips) else clips:
         along = tracer.corners @ clip.normal
         if along.min() >= clip.offset:
             raise GaussianMRIError(

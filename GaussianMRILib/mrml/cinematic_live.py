@@ -8,7 +8,7 @@ import numpy as np
 import slicer
 
 from ..errors import GaussianMRIError
-from .fitting import box_from_roi
+from .fitting import roi_to_world
 from .scene import ijk_to_ras, in_scene, matrix_to_world
 from .volumes import DICOM_MODALITY, check_scalar, dicom_value
 
@@ -48,7 +48,7 @@ def live_picture(
 
     Args:
         volume_node: vtkMRMLScalarVolumeNode. Its voxels are copied, so the node may change afterwards.
-        region_node: markups ROI outside which nothing is shown; the upright box round it.
+        region_node: markups ROI outside which nothing is shown.
         model: splats of this volume, shown while something moves.
         samples: paths per pixel of the finished picture.
 
@@ -59,7 +59,7 @@ def live_picture(
 
     check_scalar(volume_node)
     affine = matrix_to_world(volume_node) @ ijk_to_ras(volume_node)
-    roi = box_from_roi(region_node).T if in_scene(region_node) else None
+    roi = roi_to_world(region_node) if in_scene(region_node) else None
     values = np.array(slicer.util.arrayFromVolume(volume_node))  # the node may change while the thread reads them
     return LivePicture(values, affine, look, roi=roi, samples=samples, model=model)
 
@@ -69,7 +69,7 @@ def state_of(volume_node: Any, region_node: Any = None, display_node: Any = None
     image = volume_node.GetImageData()
     property_node = None if display_node is None else display_node.GetVolumePropertyNode()
     try:
-        box = box_from_roi(region_node).tobytes() if in_scene(region_node) else None
+        box = roi_to_world(region_node).tobytes() if in_scene(region_node) else None
         place = (matrix_to_world(volume_node) @ ijk_to_ras(volume_node)).tobytes()
     except GaussianMRIError as error:
         return (volume_node.GetID(), str(error))

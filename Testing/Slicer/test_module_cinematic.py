@@ -18,7 +18,7 @@ import slicer
 from mrml_scenes import plane_node, volume_node
 from test_mrml_cinematic import coloured
 
-from GaussianMRILib.mrml.cinematic import clip_of_node
+from GaussianMRILib.mrml.cinematic_clips import clip_of_node
 
 MODULE = (
     Path(__file__).resolve().parents[2] / "GaussianMRI" / "GaussianMRICinematic" / "GaussianMRICinematic.py"
@@ -208,6 +208,17 @@ def test_a_volume_is_shown_at_once_without_a_model(app: Any, panel: Any) -> None
     parameters.flip = True
     panel._view.refresh()
     assert "nothing is left" not in panel.ui.viewLabel.text
+    parameters.flip = False
+    panel.ui.clipTypeSelector.setCurrentText(panel.ui.clipTypeSelector.itemText(1))
+    assert parameters.clipType.name == "intersection" and [clip.joint for clip in panel._view._clips()] == [True, True]
+    assert "nothing is left" not in panel.ui.viewLabel.text  # the first plane cuts all, but only where the second does, too
+    node = app.scene.AddNewNodeByClass("vtkMRMLClipNode", "clip")
+    node.AddAndObserveClippingNodeID(plane_node(app.scene, (0, 0, 100), (1, 0, 0), (0, 1, 0)).GetID())
+    panel.ui.clipNodeSelector.setCurrentNode(node)
+    assert panel._view.clip_node is node and len(panel._view._clips()) == 3
+    panel._view.refresh()
+    assert "nothing is left" in panel.ui.viewLabel.text  # the clip node keeps what is above 100 mm
+    panel.ui.clipNodeSelector.setCurrentNode(None)
     panel.ui.showCheckBox.checked = False
     assert panel._view is None and not panel.ui.addPlaneButton.enabled and not panel._timer.active
 

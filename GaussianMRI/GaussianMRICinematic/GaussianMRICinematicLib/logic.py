@@ -9,6 +9,7 @@ import slicer
 from GaussianMRIPanelLib.jobController import finished
 from GaussianMRIPanelLib.logic import Menu, PanelLogic
 from slicer import (
+    vtkMRMLClipNode,
     vtkMRMLMarkupsPlaneNode,
     vtkMRMLMarkupsROINode,
     vtkMRMLScalarVolumeNode,
@@ -32,6 +33,13 @@ class Cuts(Menu):
     axial = "Along the body only, as published"
 
 
+class ClipType(Menu):
+    """In the words of Slicer's clip node, which are about what is cut away."""
+
+    union = "Union: cut away what any plane cuts away"
+    intersection = "Intersection: cut away only what all planes cut away"
+
+
 @parameterNodeWrapper
 class GaussianMRICinematicParameterNode:
     """What the user chose in the panel; saved with the scene, the path of the model included."""
@@ -52,6 +60,8 @@ class GaussianMRICinematicParameterNode:
     sliceView: vtkMRMLSliceNode
     flip: bool = False
     morePlanes: list[vtkMRMLMarkupsPlaneNode]
+    clipType: ClipType = ClipType.union
+    clipNode: vtkMRMLClipNode
     pixels: Annotated[int, WithinRange(64, 4096)] = 512
 
 
@@ -131,7 +141,7 @@ class GaussianMRICinematicLogic(PanelLogic):
         import numpy as np
 
         import GaussianMRILib
-        from GaussianMRILib.mrml import box_from_roi
+        from GaussianMRILib.mrml.fitting import roi_to_world
         from GaussianMRILib.mrml.process import ProcessJob
         from GaussianMRILib.mrml.scene import ijk_to_ras, matrix_to_world
         from GaussianMRILib.mrml.volumes import check_scalar
@@ -139,7 +149,7 @@ class GaussianMRICinematicLogic(PanelLogic):
         if not folder:
             raise ValueError(_("Choose a folder for the pictures and the model."))
         found = self.lookOf(volumeNode, look)
-        box = None if region is None else box_from_roi(region).T.tolist()
+        box = None if region is None else roi_to_world(region).tolist()
         check_scalar(volumeNode)
         affine = matrix_to_world(volumeNode) @ ijk_to_ras(volumeNode)
         folder = os.path.abspath(folder)
@@ -197,14 +207,26 @@ class GaussianMRICinematicLogic(PanelLogic):
         return self.showPicture(load_model(path), None, planeNode, flipped, mostPixels, changed, view)
 
     def showPicture(
-        self, model=None, live=None, planeNode=None, flipped=False, mostPixels=512, changed=None, view=0, morePlanes=()
+        self,
+        model=None,
+        live=None,
+        planeNode=None,
+        flipped=False,
+        mostPixels=512,
+        changed=None,
+        view=0,
+        morePlanes=(),
+        clipType="union",
+        clipNode=None,
     ):
         """Show a model or a volume in a 3D view, cut by a markups plane or slice view.
 
         :param live: what `livePicture` returned, or None; a timer has to call the view's `advance`.
         :param mostPixels: side of the square that has as many pixels as are drawn at most.
         :param view: number of the 3D view.
-        :param morePlanes: markups planes that cut as well; what all planes keep is shown.
+        :param morePlanes: markups planes that cut as well.
+        :param clipType: "union": what any plane cuts away is cut away; "intersection": only what all of them cut away.
+        :param clipNode: vtkMRMLClipNode that cuts away more, or None.
         :return: `GaussianMRILib.mrml.cinematic.CinematicView`; keep it, and `stop()` it.
         """
         from GaussianMRILib.mrml.cinematic import CinematicView
@@ -220,6 +242,8 @@ class GaussianMRICinematicLogic(PanelLogic):
             changed,
             live,
             morePlanes,
+            clipType,
+            clipNode,
         )
 
     @staticmethod
