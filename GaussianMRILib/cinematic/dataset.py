@@ -307,7 +307,7 @@ def _settings(
         "volume": digest[:32],
         "roi": None if roi is None else np.asarray(roi, dtype=float).tolist(),
         "bounds": [np.asarray(x).tolist() for x in box],
-        "preset": look.to_dict(),
+        "preset": {name: value for name, value in look.to_dict().items() if name != "modality"},  # as of earlier sets
         "options": dataclasses.asdict(options),
     }
     text = json.dumps(settings, sort_keys=True)

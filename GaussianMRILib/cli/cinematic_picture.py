@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import numpy as np
@@ -20,7 +21,22 @@ from .app import (
     progress_bar,
 )
 
+if TYPE_CHECKING:
+    from ..stacks import SliceStack
+
 AUTOMATIC = "auto"
+
+
+body_option = click.option(
+    "--body-only",
+    is_flag=True,
+    help="Leave out table, headrest and cables: keep the largest connected body, and others at least a third as large.",
+)
+
+
+def modality_of(stack: SliceStack) -> str:
+    """DICOM's modality, "" where the file does not say."""
+    return str((stack.source.get("contrast") or {}).get("modality") or "")
 
 
 def clip_planes(files: Sequence[Path], clips: Sequence[tuple[float, float, float, float]]) -> list[ClipPlane]:
@@ -36,6 +52,7 @@ def clip_planes(files: Sequence[Path], clips: Sequence[tuple[float, float, float
     help="Name of a look, a Slicer volume property (.vp, .vp.json), or a JSON file of looks. auto: CT bone for a CT, "
     "MR head for an MR.",
 )  # fmt: skip
+@body_option
 @click.option(
     "--plane", "plane_files", multiple=True, type=click.Path(path_type=Path), metavar="FILE",
     help="Cut by the first plane of this Slicer markups file (.mrk.json); the side its normal points to goes. Again for "
@@ -89,6 +106,7 @@ def picture(
     volume: Path,
     output: Path,
     look: str,
+    body_only: bool,
     plane_files: tuple[Path, ...],
     clips: tuple[tuple[float, float, float, float], ...],
     clip_type: str,
@@ -128,8 +146,9 @@ def picture(
     chosen = None if look == AUTOMATIC else find_look(look)
     stack = load_stacks([volume])[0]
     values, matrix = regular_volume(stack)
+    modality = modality_of(stack)
     if chosen is None:
-        chosen = find_look(default_look(values, str((stack.source.get("contrast") or {}).get("modality") or "")))
+        chosen = find_look(default_look(values, modality))
     box: Roi | None = None if roi is None else (roi[0::2], roi[1::2])
     if roi_file is not None:
         box = read_roi_markup(roi_file)
@@ -142,8 +161,8 @@ def picture(
             advance(bar, done / wanted)
 
         render = render_picture(
-            values, matrix, look=chosen, clips=planes, clip_type=clip_type, roi=box, size=size, samples=samples,
-            azimuth=azimuth, elevation=elevation, zoom=zoom, fov_degrees=fov, denoised=denoised,
+            values, matrix, look=chosen, modality=modality, body_only=body_only, clips=planes, clip_type=clip_type, roi=box,
+            size=size, samples=samples, azimuth=azimuth, elevation=elevation, zoom=zoom, fov_degrees=fov, denoised=denoised,
             background=background, seed=seed, device=choose_device(device).type, progress=tell,
         )  # fmt: skip
     write_picture(output, to_bytes(render.image))

@@ -130,7 +130,7 @@ def test_start_makes_a_model_in_the_background_and_shows_it(app: Any, panel: Any
     parameters.folder = str(tmp_path / "work")
     parameters.frames, parameters.size = 12, 64
     make = panel.logic.modelJob
-    panel.logic.modelJob = lambda *a: make(*a, iterations=40)
+    panel.logic.modelJob = lambda *a, **k: make(*a, **k, iterations=40)
     panel.ui.applyButton.click()
     assert panel.jobController.running and panel.ui.cancelButton.enabled
     seen = set()
@@ -221,6 +221,26 @@ def test_a_volume_is_shown_at_once_without_a_model(app: Any, panel: Any) -> None
     panel.ui.clipNodeSelector.setCurrentNode(None)
     panel.ui.showCheckBox.checked = False
     assert panel._view is None and not panel.ui.addPlaneButton.enabled and not panel._timer.active
+
+
+def test_a_look_of_another_modality_is_said_and_the_table_left_out(app: Any, panel: Any) -> None:
+    from_the_front()
+    parameters = panel._parameterNode
+    parameters.samples, parameters.pixels = 1, 64
+    volume = head(app.scene)
+    pixels = np.array(slicer.util.arrayFromVolume(volume))
+    pixels[:, 23, :] = 400  # a plate below the head, one voxel thick
+    slicer.util.updateVolumeFromArray(volume, pixels)
+    parameters.inputVolume = volume
+    app.wait(60, until=lambda: "1 of 1 paths" in panel.ui.viewLabel.text)
+    assert "made for" not in panel.ui.viewLabel.text
+    radius = panel._view.live.radius
+    panel.ui.bodyOnlyCheckBox.checked = True
+    app.wait(60, until=lambda: panel._view.live.radius < 0.9 * radius)
+    panel.ui.lookSelector.setCurrentText("MR head")
+    app.wait(60, until=lambda: "made for MR" in panel.ui.viewLabel.text)
+    panel.ui.lookSelector.setCurrentText("CT bone")
+    app.wait(60, until=lambda: "made for" not in panel.ui.viewLabel.text)
 
 
 def test_what_changes_in_the_scene_changes_the_picture(app: Any, panel: Any) -> None:
