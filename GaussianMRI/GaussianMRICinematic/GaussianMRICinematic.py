@@ -48,7 +48,7 @@ class GaussianMRICinematicWidget(Panel):
         Panel.__init__(self, parent)
         self._view = None
         self._shown = self._state = self._moved = None
-        self._note = ""
+        self._note = self._warning = ""
         self._timer = qt.QTimer()
         self._timer.setInterval(15)
         self._timer.connect("timeout()", self._advance)
@@ -127,6 +127,7 @@ class GaussianMRICinematicWidget(Panel):
                 parameters.frames,
                 parameters.size,
                 parameters.planes.name,
+                bodyOnly=parameters.bodyOnly,
             )
             self.jobController.begin(job, self._keep)
         self.onParametersChanged()
@@ -184,9 +185,9 @@ class GaussianMRICinematicWidget(Panel):
         if view is not None:
             plane = parameters.plane or parameters.sliceView
             view.most_pixels = parameters.pixels**2
-            more = list(parameters.morePlanes)
-            if (view.plane_node, view.flipped, view.more_planes) != (plane, parameters.flip, more):
-                view.follow(plane, parameters.flip, more)
+            cut = (plane, parameters.flip, list(parameters.morePlanes), parameters.clipType.name, parameters.clipNode)
+            if (view.plane_node, view.flipped, view.more_planes, view.clip_type, view.clip_node) != cut:
+                view.follow(*cut)
             self._report()
         self.ui.snapshotButton.enabled = view is not None
         self.ui.addPlaneButton.enabled = view is not None and bool(view.live or view.model is not None)
@@ -222,6 +223,8 @@ class GaussianMRICinematicWidget(Panel):
                 parameters.pixels,
                 self._report,
                 morePlanes=list(parameters.morePlanes),
+                clipType=parameters.clipType.name,
+                clipNode=parameters.clipNode,
             )
         except Exception as error:
             self.ui.viewLabel.text = str(error)
@@ -235,9 +238,14 @@ class GaussianMRICinematicWidget(Panel):
             return None
         parameters = self._parameterNode
         self._state = self._stateOf(volume)
-        self._note = ""
+        self._note = self._warning = ""
         try:
-            live = self.logic.livePicture(volume, parameters.look, parameters.region, parameters.samples, model)
+            with slicer.util.WaitCursor(parameters.bodyOnly):
+                live = self.logic.livePicture(
+                    volume, parameters.look, parameters.region, parameters.samples, model, parameters.bodyOnly
+                )
+            if model is None or not model.face:
+                self._warning = self.logic.lookWarning(volume, parameters.look)
         except Exception as error:
             self._note = str(error)
             self.ui.viewLabel.text = self._note
@@ -250,7 +258,8 @@ class GaussianMRICinematicWidget(Panel):
 
     def _stateOf(self, volume):
         parameters = self._parameterNode
-        return (parameters.samples, *self.logic.pictureState(volume, parameters.look, parameters.region))
+        state = self.logic.pictureState(volume, parameters.look, parameters.region)
+        return (parameters.samples, parameters.bodyOnly, *state)
 
     def _renew(self, volume):
         """Another volume, look, region or place: the same view with a new picture."""
@@ -290,7 +299,7 @@ class GaussianMRICinematicWidget(Panel):
             faces = _("cut faces of the volume") if view.model.face else _("cut faces of the splats")
             parts = [_("{count} splats").format(count=f"{len(view.model):,}"), faces]
         if view.live is not None and not view.problem:
-            parts.append(self._describe(view.live))
+            parts.extend([self._describe(view.live), self._warning])
         parts.append(_("{time:.0f} ms a picture while moving").format(time=view.milliseconds))
         self.ui.viewLabel.text = " · ".join(filter(None, parts))
 

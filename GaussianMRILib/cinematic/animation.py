@@ -16,10 +16,10 @@ from ..errors import GaussianMRIError
 from ..files import atomic_write
 from ..geometry import unit_vector
 from .camera import Camera
-from .clip import ClipPlane
+from .clip import ClipPlane, Cutting
 from .model import CinematicModel
 
-Shot = tuple[Camera, ClipPlane | None]
+Shot = tuple[Camera, Cutting]
 RAYS = 3  # a side of a pixel of cut faces
 
 
@@ -28,7 +28,7 @@ def turntable(
     distance: float,
     count: int,
     *,
-    plane: ClipPlane | None = None,
+    plane: Cutting = None,
     elevation_degrees: float = 10.0,
     start_degrees: float = 0.0,
     fov_degrees: float = 30.0,
@@ -39,7 +39,7 @@ def turntable(
     Args:
         center: (3,) RAS mm, what the cameras look at.
         distance: mm.
-        plane: the same cut for all.
+        plane: the same cut for all, by one plane or by several.
         elevation_degrees: above the axial plane.
         start_degrees: from the front towards the patient's left.
     """

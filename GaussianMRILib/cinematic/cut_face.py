@@ -1,8 +1,9 @@
 """What a plane cuts a volume open to, as the path tracer shows it, without tracing.
 
-What planes leave of a volume is convex, so nothing lies between a cut face and the lights: its light is in closed form,
-and so is its opacity (csrc/paths/face_math.h, `gm_trace_face`). In front of splats, it shows every voxel of the plane
-that the user moves, whatever pictures the splats were learned from.
+What planes leave of a volume is convex, unless their type is "intersection", which has no faces here. So nothing lies
+between a cut face and the lights: its light is in closed form, and so is its opacity (csrc/paths/face_math.h,
+`gm_trace_face`). In front of splats, it shows every voxel of the planes that the user moves, whatever pictures the splats
+were learned from.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from ..geometry.affine import LARGEST_POSITION_MM
 from ..native.paths import operators  # noqa: F401  registers them
 from ..native.paths.arguments import SCENE
 from .camera import Camera
-from .clip import ClipPlane
+from .clip import ClipPlane, Cutting, convex_planes
 from .looks import Look
 from .tracer_volume import LEVELS, TracerVolume
 
@@ -87,17 +88,21 @@ class CutFace:
         depth: Tensor,
         *,
         camera: Camera,
-        plane: ClipPlane | None,
+        plane: Cutting,
         side: int = 1,
     ) -> None:
         """Put the faces in front of a picture, in place. The volume's own border and that of its region have faces too.
 
         Args:
             image: (H, W, 3) float32 as displayed. alpha: (H, W). depth: (H, W) mm along the camera's z.
+            plane: one, or several of the type "union".
             side: side^2 rays for each pixel.
+
+        Raises:
+            GaussianMRIError: planes of the type "intersection", or too many.
         """
         volume = self.volume
-        scene = volume.scene(camera, [] if plane is None else [plane], self.look)
+        scene = volume.scene(camera, convex_planes(plane), self.look)
         dome = torch.from_numpy(_dome(np.frombuffer(scene.numpy().tobytes(), SCENE)[0])).to(image)
         torch.ops.gaussianmri.trace_faces_(
             image, alpha, depth, scene, volume.values, volume.gradients, volume.table, dome, self.look.exposure, side

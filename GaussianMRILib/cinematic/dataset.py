@@ -20,14 +20,14 @@ from ..files import atomic_write, finite, read_arrays, read_json, reading
 from ..geometry import check_affine
 from ..geometry.affine import LARGEST_POSITION_MM
 from .camera import Camera
-from .clip import ClipPlane
+from .clip import ClipPlane, Roi, box_corners, box_to_ras
 from .dataset_pictures import is_complete, read_picture, write_picture
 from .looks import Look
 
 if TYPE_CHECKING:
     from ..stacks import SliceStack
     from .cut_face import CutFace
-    from .tracer import PathTracer, Roi
+    from .tracer import PathTracer
 
 _LOG = logging.getLogger("GaussianMRI")
 SETTINGS, POINTS, FACE = "dataset.json", "points.npz", "face.npz"
@@ -321,13 +321,14 @@ def _settings(
     corners = tracer.corners
     box = [corners.min(axis=0), corners.max(axis=0)]
     if roi is not None:
-        box = [np.maximum(box[0], roi[0]), np.minimum(box[1], roi[1])]
+        ends = box_corners(box_to_ras(roi))
+        box = [np.maximum(box[0], ends.min(axis=0)), np.minimum(box[1], ends.max(axis=0))]
     settings: dict[str, Any] = {
         "format": "GaussianMRI cinematic data set 1",
         "volume": digest[:32],
-        "roi": None if roi is None else [np.asarray(x, dtype=float).tolist() for x in roi],
+        "roi": None if roi is None else np.asarray(roi, dtype=float).tolist(),
         "bounds": [np.asarray(x).tolist() for x in box],
-        "preset": look.to_dict(),
+        "preset": {name: value for name, value in look.to_dict().items() if name != "modality"},  # as of earlier sets
         "options": dataclasses.asdict(options),
     }
     text = json.dumps(settings, sort_keys=True)

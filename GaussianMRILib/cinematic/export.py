@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
 import struct
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,9 @@ from numpy.typing import NDArray
 from ..errors import GaussianMRIError
 from ..files import atomic_write
 from ..native.splats.reference import sh_basis
-from .clip import ClipPlane
+from .animation import to_bytes
+from .clip import Cutting, convex_planes
+from .export_faces import FacePicture, face_pictures, face_splats, joined, without_hidden
 from .model import CinematicModel, quaternions_of
 from .model_files import save_model, suffixed
 from .splats import SH_C0, Splats, rotation_matrices
@@ -29,14 +33,17 @@ RAS_TO_Y_UP = np.array([[-1.0, 0, 0], [0, 0, 1], [0, 1, 0]])
 
 
 def export_splats(
-    path: str | os.PathLike[str], model: CinematicModel, *, plane: ClipPlane | None = None
+    path: str | os.PathLike[str], model: CinematicModel, *, plane: Cutting = None
 ) -> Path:
     """Write splats for other programs, the format by the suffix: .ply (RAS, mm), .spz (y up, mm) or .glb (y up, metres).
 
-    A PLY gets a JSON file beside it, which viewers ignore and `load_model` reads.
+    A PLY gets a JSON file beside it, which viewers ignore and `load_model` reads. A model's cut faces (of planes, of its
+    region and of the volume's border) are flat splats in PLY and SPZ and textured rectangles in glTF; a PLY without a plane
+    has them in its own file.
 
     Args:
-        plane: the model as this plane cuts it (`CinematicModel.bake`); None: the whole model.
+        plane: the model as this plane cuts it, or as several of the type "union" do (`CinematicModel.bake`); None: the whole
+            model.
 
     Raises:
         GaussianMRIError: another suffix, a plane that removes everything, or a file that cannot be written.
@@ -44,19 +51,28 @@ def export_splats(
     target = Path(path)
     if target.suffix.lower() not in SUFFIXES:
         raise GaussianMRIError(f"{target} must end in one of {', '.join(SUFFIXES)}.")
-    if plane is not None:
-        splats = model.bake(plane)
+    planes = convex_planes(plane)
+    if planes:
+        splats = model.bake(planes)
         if not len(splats):
-            raise GaussianMRIError(
-                f"{plane.file or 'The plane'} removes every splat; nothing is left to export. Move or flip it."
-            )
-        facts = {**model.facts, "baked_for": plane.to_dict()}
-        model = replace(
-            model, splats=splats, visibility="none", offsets=None, adjustment=None, facts=facts, face=None
-        )
+            said = "The planes remove" if len(planes) > 1 else f"{planes[0].file or 'The plane'} removes"
+            raise GaussianMRIError(f"{said} every splat; nothing is left to export. Move or flip what cuts.")
+        facts = {**model.facts, "baked_for": [plane.to_dict() for plane in planes]}
+        face = model.face
+        model = replace(model, splats=splats, visibility="none", offsets=None, adjustment=None, facts=facts, face=None)
+    else:
+        face = None if target.suffix.lower() == ".ply" else model.face  # a PLY has its faces in a file beside it
+    faces: list[FacePicture] = []
+    if face is not None:
+        faces = face_pictures(face, planes)
+        model = replace(model, splats=without_hidden(model.splats.to("cpu"), faces))
+    if target.suffix.lower() == ".glb":
+        return write_gltf(target, model.splats, faces=faces)
+    if face is not None:
+        model = replace(model, splats=joined(model.splats, face_splats(face, planes, degree=model.splats.degree)))
     if target.suffix.lower() == ".ply":
         return save_model(target, model)
-    return (write_spz if target.suffix.lower() == ".spz" else write_gltf)(target, model.splats)
+    return write_spz(target, model.splats)
 
 
 def rotated(splats: Splats, rotation: NDArray[np.float64]) -> Splats:
@@ -141,13 +157,16 @@ def _smallest_three(quaternions: NDArray[np.float64]) -> NDArray[np.uint32]:
 # ---- glTF --------------------------------------------------------------------------------------------------------
 
 
-def write_gltf(path: str | os.PathLike[str], splats: Splats) -> Path:
+def write_gltf(path: str | os.PathLike[str], splats: Splats, *, faces: Sequence[FacePicture] = ()) -> Path:
     """Write splats as binary glTF with KHR_gaussian_splatting (Khronos, ratified 2026): metres, y up, z to the viewer.
 
     Programs without the extension show coloured points.
+
+    Args:
+        faces: cut faces, as rectangles with a texture that is shown as it is (KHR_materials_unlit); where a texture is less
+            than half opaque, nothing is drawn, so that programs need not sort them among the splats.
     """
     target, s = suffixed(path, ".glb"), _y_up(splats)
-    count = len(s)
     colours = np.clip(s.sh[:, 0].numpy() * SH_C0 + 0.5, 0, 1)
     rgba = np.rint(np.concatenate([colours, s.opacities.numpy()[:, None]], axis=1) * 255).astype(np.uint8)
     name = "KHR_gaussian_splatting"
@@ -162,23 +181,7 @@ def write_gltf(path: str | os.PathLike[str], splats: Splats) -> Path:
     for degree in range(s.degree + 1):
         for order in range(2 * degree + 1):
             attributes[f"{name}:SH_DEGREE_{degree}_COEF_{order}"] = s.sh[:, degree**2 + order].numpy()
-    accessors: list[dict[str, Any]] = []
-    views: list[dict[str, Any]] = []
-    body = b""
-    for key, values in attributes.items():
-        byte = values.dtype == np.uint8
-        data = np.ascontiguousarray(values if byte else values.astype("<f4"))
-        kind = {1: "SCALAR", 3: "VEC3", 4: "VEC4"}[data.shape[1]]
-        accessor: dict[str, Any] = {
-            "bufferView": len(views), "componentType": 5121 if byte else 5126, "count": count, "type": kind
-        }  # fmt: skip
-        if byte:
-            accessor["normalized"] = True
-        if key == "POSITION":
-            accessor |= {"min": data.min(axis=0).tolist(), "max": data.max(axis=0).tolist()}
-        views.append({"buffer": 0, "byteOffset": len(body), "byteLength": data.nbytes, "target": 34962})
-        accessors.append(accessor)
-        body += data.tobytes()
+    parts = _GltfParts()
     extension = {
         "kernel": "ellipse",
         "colorSpace": "srgb_rec709_display",
@@ -187,25 +190,89 @@ def write_gltf(path: str | os.PathLike[str], splats: Splats) -> Path:
     }
     primitive = {
         "mode": 0,
-        "attributes": {key: n for n, key in enumerate(attributes)},
+        "attributes": {key: parts.accessor(values, position=key == "POSITION") for key, values in attributes.items()},
         "extensions": {name: extension},
     }
-    content = {
+    content: dict[str, Any] = {
         "asset": {"version": "2.0", "generator": "GaussianMRI"},
-        "extensionsUsed": [name],
+        "extensionsUsed": [name, "KHR_materials_unlit"] if faces else [name],
         "scene": 0,
-        "scenes": [{"nodes": [0]}],
-        "nodes": [{"mesh": 0}],
+        "scenes": [{"nodes": [*range(1 + len(faces))]}],
+        "nodes": [{"mesh": n} for n in range(1 + len(faces))],
         "meshes": [{"primitives": [primitive]}],
-        "accessors": accessors,
-        "bufferViews": views,
-        "buffers": [{"byteLength": len(body)}],
     }
+    if faces:
+        pictures = [parts.view(_png(face.image)) for face in faces]
+        content |= {
+            "images": [{"bufferView": view, "mimeType": "image/png"} for view in pictures],
+            "samplers": [{"magFilter": 9729, "minFilter": 9987, "wrapS": 33071, "wrapT": 33071}],
+            "textures": [{"sampler": 0, "source": n} for n in range(len(faces))],
+            "materials": [_unlit(n) for n in range(len(faces))],
+        }
+        content["meshes"] += [{"name": "cut face", "primitives": [_quad(parts, f, n)]} for n, f in enumerate(faces)]
+    body = parts.body
+    content |= {"accessors": parts.accessors, "bufferViews": parts.views, "buffers": [{"byteLength": len(body)}]}
     text = json.dumps(content, separators=(",", ":")).encode("utf-8")
     text += b" " * (-len(text) % 4)
-    body += b"\0" * (-len(body) % 4)
     with atomic_write(target) as temporary, open(temporary, "wb") as file:
         file.write(struct.pack("<4sII", b"glTF", 2, 28 + len(text) + len(body)))
         file.write(struct.pack("<I4s", len(text), b"JSON") + text)
         file.write(struct.pack("<I4s", len(body), b"BIN\0") + body)
     return target
+
+
+class _GltfParts:
+    """The binary body of a glTF file, and what its header says of it."""
+
+    def __init__(self) -> None:
+        self.body = b""
+        self.views: list[dict[str, Any]] = []
+        self.accessors: list[dict[str, Any]] = []
+
+    def view(self, data: bytes, target: int | None = None) -> int:
+        view: dict[str, Any] = {"buffer": 0, "byteOffset": len(self.body), "byteLength": len(data)}
+        self.views.append(view if target is None else {**view, "target": target})
+        self.body += data + b"\0" * (-len(data) % 4)
+        return len(self.views) - 1
+
+    def accessor(self, values: NDArray[Any], *, position: bool = False, indices: bool = False) -> int:
+        """Of rows of numbers: bytes are colours, 16 bits the numbers of corners, all else 32-bit floats."""
+        whole = values.dtype.kind == "u"
+        data = np.ascontiguousarray(values if whole else values.astype("<f4"))
+        code = {1: 5121, 2: 5123}[data.dtype.itemsize] if whole else 5126
+        kind = "SCALAR" if indices else {1: "SCALAR", 2: "VEC2", 3: "VEC3", 4: "VEC4"}[data.shape[1]]
+        view = self.view(data.tobytes(), 34963 if indices else 34962)
+        accessor: dict[str, Any] = {"bufferView": view, "componentType": code, "count": len(data), "type": kind}
+        if code == 5121:
+            accessor["normalized"] = True
+        if position:
+            accessor |= {"min": data.min(axis=0).tolist(), "max": data.max(axis=0).tolist()}
+        self.accessors.append(accessor)
+        return len(self.accessors) - 1
+
+
+def _quad(parts: _GltfParts, face: FacePicture, material: int) -> dict[str, Any]:
+    """Two triangles, counter-clockwise as seen from the side that was cut away."""
+    signs = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
+    corners = (face.centre + signs @ np.stack([face.right, face.up])) @ RAS_TO_Y_UP.T / 1000
+    attributes = {
+        "POSITION": parts.accessor(corners, position=True),
+        "NORMAL": parts.accessor(np.tile(RAS_TO_Y_UP @ face.normal, (4, 1))),
+        "TEXCOORD_0": parts.accessor(np.stack([(signs[:, 0] + 1) / 2, (1 - signs[:, 1]) / 2], axis=1)),
+    }
+    corners_of = parts.accessor(np.array([0, 1, 2, 0, 2, 3], dtype="<u2"), indices=True)
+    return {"attributes": attributes, "indices": corners_of, "material": material}
+
+
+def _unlit(texture: int) -> dict[str, Any]:
+    colour = {"baseColorTexture": {"index": texture}, "metallicFactor": 0.0, "roughnessFactor": 1.0}
+    extensions: dict[str, Any] = {"KHR_materials_unlit": {}}
+    return {"pbrMetallicRoughness": colour, "alphaMode": "MASK", "alphaCutoff": 0.5, "extensions": extensions}
+
+
+def _png(image: NDArray[np.float32]) -> bytes:
+    from PIL import Image
+
+    data = io.BytesIO()
+    Image.fromarray(to_bytes(image)).save(data, format="PNG")
+    return data.getvalue()

@@ -16,11 +16,11 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import GaussianMRIError
 from ..geometry import check_affine
 from .camera import Camera
-from .clip import ClipPlane
+from .clip import ClipPlane, Roi
 from .denoise import available, blurred, denoise
 from .looks import Look
 from .picture import check_volume
-from .tracer import Image, PathTracer, Roi
+from .tracer import Image, PathTracer
 
 if TYPE_CHECKING:
     import torch
@@ -67,7 +67,7 @@ class LivePicture:
         volume: (K, J, I), any real dtype; it is read until `ready`.
         ijk_to_ras: (4, 4) mm.
         look: transfer functions, surfaces and light.
-        roi: box (RAS, mm) outside which nothing is shown.
+        roi: box outside which nothing is shown (`clip.Roi`).
         samples: paths per pixel of the finished picture.
         budget: seconds for a picture while something moves.
         model: splats of the same volume and look.
@@ -171,8 +171,8 @@ class LivePicture:
         """The picture at once, from another place or under other planes.
 
         Args:
-            clips: planes whose kept sides are intersected; at most ten. Splats know one: under several planes the
-                movement is path-traced as well.
+            clips: planes, as `clip.combined` makes them cut together; at most fourteen, six fewer with a region. Splats
+                do not know the type "intersection": under such planes the movement is path-traced as well.
         """
         planes = tuple(clips)
         started = time.perf_counter()
@@ -220,9 +220,9 @@ class LivePicture:
 
     def _moving(self, camera: Camera, clips: tuple[ClipPlane, ...]) -> Image:
         """The picture of a movement: splats, or a few paths for each of fewer pixels."""
-        if self.model is not None and len(clips) <= 1:
+        if self.model is not None and self.model.takes(clips):
             # Over black, as the path tracer's.
-            drawn = self.model.render(camera, clips[0] if clips else None, background=(0.0, 0.0, 0.0))
+            drawn = self.model.render(camera, clips, background=(0.0, 0.0, 0.0))
             self._nothing = not bool(drawn.alpha.any())
             return np.asarray(drawn.image.clamp(0, 1).cpu().numpy(), dtype=np.float32)
         pixels = self.budget / (self._cost * MOVING_SAMPLES)

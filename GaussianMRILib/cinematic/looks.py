@@ -74,6 +74,7 @@ class Look:
 
     Attributes:
         name, description: for people.
+        modality: "CT" or "MR" where the look is made for one; "" where it is not known.
         transfer: transfer functions; of values 0..1 where `relative`.
         relative: MR has no calibrated intensities: 0..1 of the functions is laid over the volume's own range (see
             `fitted`). Else values are the volume's own (HU for CT).
@@ -93,6 +94,7 @@ class Look:
     transfer: TransferFunction
     _: KW_ONLY
     description: str = ""
+    modality: str = ""
     relative: bool = False
     percentiles: tuple[float, float] = (50.0, 99.5)
     density: float = 1.0
@@ -126,8 +128,9 @@ class Look:
         ):  # fmt: skip
             value = number(getattr(self, name), f"{name} of {self.name}", low, high)
             object.__setattr__(self, name, int(value) if name == "scatterings" else value)
-        words = isinstance(self.name, str) and isinstance(self.description, str) and isinstance(self.relative, bool)
-        _check(words, f"{self.name}: name and description are text, relative is true or false.")
+        texts = (self.name, self.description, self.modality)
+        words = all(isinstance(text, str) for text in texts) and isinstance(self.relative, bool)
+        _check(words, f"{self.name}: name, description and modality are text, relative is true or false.")
 
     def fitted(self, values: ArrayLike) -> Look:
         """The look in the volume's own values.
@@ -142,7 +145,7 @@ class Look:
         _check(sample.size > 0, "The volume has no finite value.")
         low, high = np.percentile(sample, [0.0, 99.9])
         _check(high > low, "The volume has one value only, so there is nothing to see.")
-        air = _otsu(sample, low, high)
+        air = otsu(sample, low, high)
         bottom = float(np.percentile(sample[sample <= air], self.percentiles[0]))
         top = float(np.percentile(sample[sample > air], self.percentiles[1]))
         _check(top > bottom, "The volume has too few values to fit the look to.")
@@ -180,7 +183,7 @@ class Look:
             raise GaussianMRIError(f"Look {name!r}: {error}") from error
 
 
-def _otsu(sample: NDArray[np.float64], low: float, high: float) -> float:
+def otsu(sample: NDArray[np.float64], low: float, high: float) -> float:
     """The value that separates two kinds of values best (Otsu 1979)."""
     counts, edges = np.histogram(sample, bins=256, range=(low, high))
     middles = (edges[1:] + edges[:-1]) / 2
@@ -243,6 +246,26 @@ def default_look(values: ArrayLike, modality: str = "") -> str:
     if modality:
         return "CT bone" if modality == "CT" else "MR head"
     return "CT bone" if float(np.nanmin(np.asarray(values))) < -500 else "MR head"
+
+
+def modality_warning(look: Look, values: ArrayLike, modality: str = "") -> str:
+    """A sentence where a look is made for another modality than the volume's; "" where it fits, or nobody knows.
+
+    Args:
+        values: voxels; where `modality` says nothing, Hounsfield units are known by their air, below -500.
+        modality: DICOM's, as "CT" or "MR".
+    """
+    if not look.modality:
+        return ""
+    if modality:
+        fits, found = modality == look.modality, f"is {modality}"
+    else:
+        hounsfield = default_look(values).startswith("CT")
+        fits = hounsfield == (look.modality == "CT")
+        found = "has air below -500, as a CT has" if hounsfield else "has no air below -500, as a CT would have"
+    if fits:
+        return ""
+    return f"The look '{look.name}' is made for {look.modality}, but the volume {found}: what it shows may be anything."
 
 
 def find_look(name: str | os.PathLike[str]) -> Look:

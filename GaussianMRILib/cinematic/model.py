@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from ..errors import GaussianMRIError
 from .adjustment import Adjustment
 from .camera import Camera
-from .clip import ClipPlane
+from .clip import ClipPlane, Cutting, convex_planes, is_hollow
 from .cut_face import CutFace
 from .rasterise import rasterise
 from .splats import Splats
@@ -121,11 +122,28 @@ class CinematicModel:
             chosen = self.adjustment(chosen, plane)
         return Cut(chosen, weights, plane if self.visibility == "analytic" else None, index)
 
+    def takes(self, planes: Sequence[ClipPlane]) -> bool:
+        """Whether it can be cut by all of them: several only by the analytic cut, and if what they leave is convex."""
+        exact = self.visibility == "analytic" and self.adjustment is None
+        return not is_hollow(planes) and (len(planes) <= 1 or exact)
+
+    def _cut(self, plane: Cutting) -> Cut:
+        """`cut`, also by several planes: by the first as ever, after what the others leave has become Gaussians."""
+        planes = convex_planes(plane)
+        if not self.takes(planes):
+            raise GaussianMRIError(
+                "Only models with the analytic cut are cut by several planes; this one has learned one plane at a time."
+            )
+        splats = self.splats
+        for other in planes[1:]:
+            splats = _kept_parts(splats, other)
+        return self.cut(planes[0] if planes else None, splats=splats)
+
     @torch.no_grad()
     def render(
         self,
         camera: Camera,
-        plane: ClipPlane | None = None,
+        plane: Cutting = None,
         *,
         background: tuple[float, float, float] | None = None,
         side: int = 1,
@@ -133,10 +151,15 @@ class CinematicModel:
         """The picture a camera takes of the model as `plane` cuts it; without a plane, of the whole model.
 
         Args:
+            plane: one, or several of the type "union". The volume's cut faces are exact under all of them, the splats' own
+                cut by the first.
             background: colour 0..1; default: the model's own.
             side: side^2 rays for each pixel of the volume's cut faces: 1 while a plane moves, 3 for a film.
+
+        Raises:
+            GaussianMRIError: planes of the type "intersection", or several that this model does not take.
         """
-        splats, weights, clip, _ = self.cut(plane)
+        splats, weights, clip, _ = self._cut(plane)
         behind = self.background if background is None else background
         image, alpha, depth = rasterise(splats, camera, behind, weights=weights, clip=clip)[:3]
         if self.face is not None:
@@ -144,13 +167,13 @@ class CinematicModel:
         return Rendering(image, alpha, depth)
 
     @torch.no_grad()
-    def bake(self, plane: ClipPlane | None) -> Splats:
-        """Splats that show the model under one plane in any viewer, without the plane.
+    def bake(self, plane: Cutting) -> Splats:
+        """Splats that show the model under one plane, or several (see `render`), in any viewer, without the plane.
 
         Truncation and adjustment are exact. The analytic cut becomes approximate: splats beyond the plane go, and those
         that straddle it become the Gaussian with mean and covariance of the kept part.
         """
-        splats, _, clip, _ = self.cut(plane)
+        splats, _, clip, _ = self._cut(plane)
         if clip is None:
             return splats.map(lambda tensor: tensor.clone())
         return _kept_parts(splats, clip)

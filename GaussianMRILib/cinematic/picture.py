@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,10 +11,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import GaussianMRIError
-from .clip import ClipPlane
+from .body import keep_body
+from .clip import ClipPlane, Roi, combined, is_hollow
 from .denoise import available, denoise, require
-from .looks import Look, default_look, find_look
-from .tracer import PathTracer, Render, Roi
+from .looks import Look, default_look, find_look, modality_warning
+from .tracer import PathTracer, Render
+
+_LOG = logging.getLogger("GaussianMRI")
 
 
 def check_volume(volume: ArrayLike) -> NDArray[Any]:
@@ -45,7 +49,10 @@ def render_picture(
     ijk_to_ras: ArrayLike,
     *,
     look: Look | str | None = None,
+    modality: str = "",
+    body_only: bool = False,
     clips: Sequence[ClipPlane] = (),
+    clip_type: str = "union",
     roi: Roi | None = None,
     size: int | tuple[int, int] = 512,
     samples: int = 64,
@@ -66,8 +73,11 @@ def render_picture(
         volume: (K, J, I), any real dtype.
         ijk_to_ras: (4, 4) mm; a shear and left-handed axes are allowed.
         look: the look, or its name; None: by the volume (`default_look`).
-        clips: planes whose kept sides are intersected; at most ten.
-        roi: box (RAS, mm): lowest and highest corner.
+        modality: DICOM's, as "CT" or "MR", where it is known; a look of another one is warned of.
+        body_only: without table, headrest and cables (`body.keep_body`).
+        clips: planes; at most fourteen, six fewer with a region.
+        clip_type: "union": what any plane cuts away is cut away; "intersection": only what all of them cut away.
+        roi: box to show: lowest and highest corner (RAS, mm), or a (4, 4) matrix from a cube of -1 to 1 to RAS.
         size: pixels: one number for a square, or (width, height).
         samples: paths per pixel.
         azimuth: degrees from the patient's front towards the patient's left.
@@ -89,9 +99,15 @@ def render_picture(
     values = check_volume(volume)
     if denoised:
         require()
-    look = look if isinstance(look, Look) else find_look(look or default_look(values))
+    look = look if isinstance(look, Look) else find_look(look or default_look(values, modality))
+    warning = modality_warning(look, values, modality)
+    if warning:
+        _LOG.warning(warning)
+    if body_only:
+        values = keep_body(values, ijk_to_ras, modality=modality)
     tracer = PathTracer(values, ijk_to_ras, look, roi=roi, device=device)
-    for clip in clips:
+    clips = combined(clips, clip_type)
+    for clip in () if is_hollow(clips) else clips:
         along = tracer.corners @ clip.normal
         if along.min() >= clip.offset:
             raise GaussianMRIError(

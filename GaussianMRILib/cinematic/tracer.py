@@ -16,20 +16,18 @@ from ..errors import GaussianMRIError
 from ..geometry import check_affine
 from ..interruption import checkpoint
 from .camera import Camera
-from .clip import ClipPlane
+from .clip import ClipPlane, Roi
 from .looks import Look
 from .tracer_volume import TracerVolume, prepare, srgb_to_linear
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["PathTracer", "Render", "Roi", "srgb_to_linear", "tone_map"]
+__all__ = ["PathTracer", "Render", "srgb_to_linear", "tone_map"]
 
 _LOG = logging.getLogger("GaussianMRI")
 _PASS_SECONDS = 2.0
 Image = NDArray[np.float32]
-#: Axis-aligned box in RAS, mm: lowest and highest corner.
-Roi = tuple[ArrayLike, ArrayLike]
 
 
 def tone_map(radiance: ArrayLike, exposure: float = 1.0) -> Image:
@@ -81,7 +79,7 @@ class PathTracer:
         volume: (K, J, I), any real dtype; what is not finite is the smallest value.
         ijk_to_ras: (4, 4) mm.
         look: transfer functions, surfaces and light.
-        roi: box (RAS, mm) outside which nothing is shown.
+        roi: box outside which nothing is shown (`clip.Roi`).
         device: "cpu", or "cuda" for a GPU.
 
     Raises:
@@ -166,7 +164,7 @@ class PathTracer:
         The same arguments give the same image, bit for bit, whatever the number of threads and of passes.
 
         Args:
-            clips: planes whose kept sides are intersected; at most ten.
+            clips: planes, as `clip.combined` makes them cut together; at most fourteen, six fewer with a region.
             background: red, green, blue, as displayed.
             progress: called with samples done and wanted, some times a second.
             cancelled: asked between passes; when it says yes the image so far is returned.

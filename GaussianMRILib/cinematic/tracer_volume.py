@@ -13,7 +13,7 @@ from ..errors import GaussianMRIError
 from ..geometry import transform_points
 from ..interruption import checkpoint
 from .camera import Camera
-from .clip import ClipPlane
+from .clip import ClipPlane, Roi, box_corners, box_planes, box_to_ras
 from .looks import Look
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class TracerVolume:
 
         from ..native.paths.arguments import MAX_LIGHTS, MAX_PLANES, SCENE
 
-        clips = [*self.rois, *clips]
+        clips = [*self.rois, *sorted(clips, key=lambda plane: plane.joint)]
         if len(clips) > MAX_PLANES - 6:
             raise GaussianMRIError(f"At most {MAX_PLANES - 6} clip planes are possible, got {len(clips)}.")
         s = np.zeros(1, dtype=SCENE)[0]
@@ -109,7 +109,7 @@ class TracerVolume:
         )  # fmt: skip
         s["up"] = (0, 0, 1)
         s["zenith"], s["horizon"], s["nadir"] = look.zenith, look.horizon, look.nadir
-        s["planes"] = 6 + len(clips)
+        s["planes"], s["holes"] = 6 + len(clips), sum(plane.joint for plane in clips)
         for axis in range(3):
             outward = to_voxel[axis, :3] / np.linalg.norm(to_voxel[axis, :3])
             for side, sign in enumerate((-1.0, 1.0)):
@@ -143,7 +143,7 @@ class TracerVolume:
 
 
 def prepare(
-    volume: NDArray[Any], ijk_to_ras: NDArray[np.float64], look: Look, roi: Any, device: str
+    volume: NDArray[Any], ijk_to_ras: NDArray[np.float64], look: Look, roi: Roi | None, device: str
 ) -> TracerVolume:
     """Crop, smooth and quantise a volume for a look in its own units.
 
@@ -152,9 +152,10 @@ def prepare(
     """
     import torch
 
-    rois = _roi_planes(roi)
+    box = None if roi is None else box_to_ras(roi)
+    rois = () if box is None else box_planes(box)
     visible = look.transfer.visible_range()
-    first, last = _visible_voxels(volume, ijk_to_ras, visible, rois)
+    first, last = _visible_voxels(volume, ijk_to_ras, visible, box)
     spacings = np.linalg.norm(ijk_to_ras[:3, :3], axis=0)
     blur = look.smoothing / spacings if look.smoothing > 0 else np.zeros(3)
     margin = np.ceil(3 * blur).astype(int) + 1
@@ -205,6 +206,11 @@ def prepare(
             "The transfer function shows nothing of this volume. Raise its opacity over the volume's values, "
             f"{float(volume[finite_slice(volume)].min()):g} to {float(volume[finite_slice(volume)].max()):g}."
         )
+    for plane in rois:
+        seen &= _reaches(plane, affine, values.shape, seen.shape)
+    if not seen.any():
+        raise GaussianMRIError("The region lies outside what can be seen of the volume.")
+    majorants[~seen] = 0
     from ..native.paths.arguments import CELL
 
     where = [np.flatnonzero(seen.any(axis=tuple(a for a in range(3) if a != axis))) for axis in (2, 1, 0)]
@@ -237,25 +243,25 @@ def finite_slice(volume: NDArray[Any]) -> Any:
     return np.isfinite(volume) if volume.dtype.kind == "f" else np.ones(volume.shape, dtype=bool)
 
 
-def _roi_planes(roi: Any) -> tuple[ClipPlane, ...]:
-    if roi is None:
-        return ()
-    low, high = (np.asarray(x, dtype=np.float64) for x in roi)
-    if low.shape != (3,) or high.shape != (3,) or not np.all(high > low):
-        raise GaussianMRIError(f"The region from {low.tolist()} to {high.tolist()} (RAS, mm) is empty.")
-    axes = np.eye(3)
-    return tuple(
-        ClipPlane(sign * axes[a], float(sign * end[a]))
-        for a in range(3)
-        for sign, end in ((-1, low), (1, high))
-    )
+def _reaches(
+    plane: ClipPlane, ijk_to_ras: NDArray[np.float64], shape: Sequence[int], cells: Sequence[int]
+) -> NDArray[np.bool_]:
+    """Cells (ck, cj, ci) of which something lies on the plane's kept side."""
+    from ..native.paths.arguments import CELL
+
+    lowest = -plane.signed_distance(ijk_to_ras[:3, 3]) * np.ones(tuple(cells))
+    for axis, rate in enumerate(plane.normal @ ijk_to_ras[:3, [2, 1, 0]]):
+        first = np.arange(cells[axis]) * CELL
+        least = np.minimum(rate * first, rate * np.minimum(first + CELL, shape[axis] - 1))
+        lowest -= least.reshape([-1 if a == axis else 1 for a in range(3)])
+    return lowest > 0
 
 
 def _visible_voxels(
     volume: NDArray[Any],
     ijk_to_ras: NDArray[np.float64],
     visible: tuple[float, float],
-    rois: Sequence[ClipPlane],
+    box: NDArray[np.float64] | None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """First and last voxel (i, j, k) of the box of what can be seen."""
     spans: list[NDArray[np.bool_]] = [np.zeros(n, dtype=bool) for n in volume.shape]
@@ -268,12 +274,8 @@ def _visible_voxels(
             spans[2] |= shown.any(axis=0)
     first = np.array([int(np.argmax(s)) for s in spans[::-1]])
     last = np.array([len(s) - 1 - int(np.argmax(s[::-1])) for s in spans[::-1]])
-    if rois:
-        ends = np.array([[-plane.offset for plane in rois[::2]], [plane.offset for plane in rois[1::2]]])
-        corners = np.array(
-            [[ends[a, 0], ends[b, 1], ends[c, 2]] for a in (0, 1) for b in (0, 1) for c in (0, 1)]
-        )
-        ijk = transform_points(np.linalg.inv(ijk_to_ras), corners)
+    if box is not None:
+        ijk = transform_points(np.linalg.inv(ijk_to_ras), box_corners(box))
         first = np.maximum(first, np.floor(ijk.min(axis=0)).astype(int))
         last = np.minimum(last, np.ceil(ijk.max(axis=0)).astype(int))
         if np.any(last < first):

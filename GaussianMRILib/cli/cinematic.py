@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,7 +14,7 @@ import click
 from ..cinematic.options import CLIPPINGS, LABELS, QUALITIES, STARTS
 from .app import advance, check_suffix, check_writable, common_options, output_option, progress_bar, table
 from .cinematic_dataset import dataset
-from .cinematic_picture import picture
+from .cinematic_picture import clip_planes, picture
 
 if TYPE_CHECKING:
     from ..cinematic.animation import Shot
@@ -43,14 +43,16 @@ def cinematic() -> None:
 
 
 def plane_options(command: Command) -> Command:
-    """--plane and --clip."""
+    """--plane and --clip, each as often as wanted."""
     command = click.option(
-        "--plane", type=click.Path(path_type=Path), metavar="FILE",
-        help="Cut by the first plane of this Slicer markups file (.mrk.json); the side its normal points to goes.",
+        "--plane", "plane_files", multiple=True, type=click.Path(path_type=Path), metavar="FILE",
+        help="Cut by the first plane of this Slicer markups file (.mrk.json); the side its normal points to goes. Again for "
+        "more planes.",
     )(command)  # fmt: skip
     return click.option(
-        "--clip", nargs=4, type=float, default=None, metavar="R A S OFFSET",
-        help="Cut by the plane with this normal (RAS) and offset along it in mm.",
+        "--clip", "clips", multiple=True, nargs=4, type=float, metavar="R A S OFFSET",
+        help="Cut by the plane with this normal (RAS) and offset along it in mm; again for more planes: what all of them "
+        "keep is left.",
     )(command)  # fmt: skip
 
 
@@ -67,18 +69,6 @@ def _files_of_set(folder: Path) -> list[Path]:
     from ..cinematic.dataset import FACE, POINTS, SETTINGS, SPLITS
 
     return [folder / name for name in (SETTINGS, POINTS, FACE, *(f"transforms_{split}.json" for split in SPLITS))]
-
-
-def _plane(plane: Path | None, clip: tuple[float, ...] | None) -> ClipPlane | None:
-    import numpy as np
-
-    from ..cinematic.clip import ClipPlane
-
-    if plane is not None and clip is not None:
-        raise click.UsageError("Give either --plane or --clip.")
-    if plane is not None:
-        return ClipPlane.from_markups(plane)
-    return None if clip is None else ClipPlane(np.array(clip[:3]), clip[3])
 
 
 @click.command(short_help="Train a model on a data set.")
@@ -207,8 +197,8 @@ def train(
 def render(
     file: Path,
     output: Path,
-    plane: Path | None,
-    clip: tuple[float, ...] | None,
+    plane_files: tuple[Path, ...],
+    clips: tuple[tuple[float, float, float, float], ...],
     azimuth: float,
     elevation: float,
     distance: float | None,
@@ -236,12 +226,14 @@ def render(
         raise click.UsageError("Give either --turntable or --sweep.")
     moving = turntable is not None or sweep is not None
     if output.suffix.lower() in (".png", ".mp4"):
-        check_writable(output, inputs=(file, plane))
+        check_writable(output, inputs=(file, *plane_files))
         if moving != (output.suffix.lower() == ".mp4"):
             raise click.UsageError("One picture goes to .png; a film to .mp4, or to a folder.")
     elif not moving:
         raise click.UsageError("The picture's file must end in .png.")
-    cut = _plane(plane, clip)
+    cut = clip_planes(plane_files, clips)
+    if sweep is not None and len(cut) > 1:
+        raise click.UsageError("--sweep moves one plane; give --plane or --clip once.")
     model = load_model(file, device=choose_device(device))
     if without_face:
         model.face = None
@@ -269,13 +261,13 @@ def render(
     click.echo(f"Written       {output} ({len(shots)} frame{'s' if len(shots) > 1 else ''})")
 
 
-def _sweep(model: CinematicModel, shots: list[Shot], cut: ClipPlane | None, count: int) -> list[Shot]:
+def _sweep(model: CinematicModel, shots: list[Shot], cut: Sequence[ClipPlane], count: int) -> list[Shot]:
     """Shots of a plane that goes from one end of the splats to the other and back."""
     import numpy as np
 
     from ..cinematic.animation import clip_sweep
 
-    normal = np.array([0.0, 0.0, 1.0]) if cut is None else cut.normal
+    normal = cut[0].normal if cut else np.array([0.0, 0.0, 1.0])
     along = model.splats.means.double().cpu().numpy() @ normal
     low, high = np.percentile(along, [1, 99]) if len(along) else (-model.unit, model.unit)
     return clip_sweep(shots[0][0], normal, lowest=float(low), highest=float(high), count=count)
@@ -354,8 +346,13 @@ def evaluate(
 )  # fmt: skip
 @plane_options
 @common_options
-def export(file: Path, output: Path, plane: Path | None, clip: tuple[float, ...] | None) -> None:
-    """Write the splats of a model for viewers: whole, or as they are under one plane (--plane, --clip).
+def export(
+    file: Path,
+    output: Path,
+    plane_files: tuple[Path, ...],
+    clips: tuple[tuple[float, float, float, float], ...],
+) -> None:
+    """Write the splats of a model for viewers: whole, or as they are under planes (--plane, --clip).
 
     \b
     Examples:
@@ -367,8 +364,8 @@ def export(file: Path, output: Path, plane: Path | None, clip: tuple[float, ...]
 
     parts = [file.with_suffix(suffix) for suffix in (".ply", ".json", FACE)]
     outputs = [output.with_suffix(suffix) for suffix in (".json", FACE)] if output.suffix.lower() == ".ply" else []
-    check_writable(output, *outputs, inputs=(file, plane, *parts))
-    written = export_splats(output, load_model(file), plane=_plane(plane, clip))
+    check_writable(output, *outputs, inputs=(file, *plane_files, *parts))
+    written = export_splats(output, load_model(file), plane=clip_planes(plane_files, clips))
     click.echo(f"Written       {written} ({written.stat().st_size / 1e6:.1f} MB)")
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import click
 
 from .app import advance, common_options, load_stacks, progress_bar
+from .cinematic_picture import body_option, modality_of
 
 
 @click.command(short_help="Path-trace images of a volume, cut by planes.")
@@ -19,6 +21,7 @@ from .app import advance, common_options, load_stacks, progress_bar
     "--look", "--preset", "look", default="CT bone", show_default=True,
     help="Name of a look, a Slicer volume property (.vp, .vp.json), or a JSON file of looks. --preset is its old name.",
 )  # fmt: skip
+@body_option
 @click.option("--train", type=click.IntRange(min=1), default=1000, show_default=True, help="Training frames.")
 @click.option("--test", type=click.IntRange(min=0), default=100, show_default=True, help="Held-out frames.")
 @click.option("--size", type=click.IntRange(16, 8192), default=512, show_default=True, help="Pixels a side.")
@@ -51,6 +54,7 @@ def dataset(
     volume: Path,
     output: Path,
     look: str,
+    body_only: bool,
     train: int,
     test: int,
     size: int,
@@ -72,18 +76,25 @@ def dataset(
       gaussianmri cinematic dataset head.nii.gz -o head/
       gaussianmri cinematic dataset head.nii.gz --look "MR head" --size 256 --train 300 -o head/
     """
+    from ..cinematic.body import keep_body
     from ..cinematic.dataset import DatasetOptions, make_dataset, regular_volume
-    from ..cinematic.looks import find_look
+    from ..cinematic.looks import find_look, modality_warning
 
     options = DatasetOptions(
         train=train, test=test, size=size, samples=samples, test_samples=test_samples, planes=planes, denoise=denoise,
         zoom=zoom, background=background, format=kind, seed=seed,
     )  # fmt: skip
-    values, matrix = regular_volume(load_stacks([volume])[0])
+    stack, chosen = load_stacks([volume])[0], find_look(look)
+    values, matrix = regular_volume(stack)
+    warning = modality_warning(chosen, values, modality_of(stack))
+    if warning:
+        logging.getLogger("GaussianMRI").warning(warning)
+    if body_only:
+        values = keep_body(values, matrix, modality=modality_of(stack))
     box = None if roi is None else (roi[0::2], roi[1::2])
     with progress_bar("Rendering") as bar:
         made = make_dataset(
-            output, values, matrix, look=find_look(look), options=options, roi=box, device=device,
+            output, values, matrix, look=chosen, options=options, roi=box, device=device,
             progress=lambda done, total, _path: advance(bar, done / total),
         )  # fmt: skip
     assert made is not None

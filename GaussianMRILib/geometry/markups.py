@@ -1,4 +1,4 @@
-"""Planes and curves from 3D Slicer's markups files (`.mrk.json`)."""
+"""Planes, boxes and curves from 3D Slicer's markups files (`.mrk.json`)."""
 
 from __future__ import annotations
 
@@ -67,6 +67,33 @@ def read_line_markup(markups: str | os.PathLike[str] | Mapping[str, Any]) -> tup
         raise GaussianMRIError(
             f"{name} has no line markup with both its ends. Place a line in Slicer's Markups module and save it."
         )
+
+
+def read_roi_markup(markups: str | os.PathLike[str] | Mapping[str, Any]) -> NDArray[np.float64]:
+    """The first ROI box of a Slicer markups file (path) or of its parsed content.
+
+    Returns:
+        (4, 4): a cube of -1 to 1 to the box in RAS, mm.
+
+    Raises:
+        GaussianMRIError: not a markups file, no ROI in it, or an incomplete one.
+    """
+    name, content = load_markups(markups)
+    with reading(name, "a markups file"):
+        found = _of_kind(content, "ROI")
+        if not found:
+            raise GaussianMRIError(f"{name} has no ROI markup. Draw a box in Slicer's Markups module and save it.")
+        to_ras, box = _to_ras(name, found[0]), np.eye(4)
+        try:
+            axes = np.asarray(found[0].get("orientation", np.eye(3)), dtype=np.float64).reshape(3, 3)
+            half = np.asarray(found[0]["size"], dtype=np.float64).reshape(3) / 2
+            box[:3, :3] = to_ras @ axes * half
+            box[:3, 3] = to_ras @ np.asarray(found[0]["center"], dtype=np.float64).reshape(3)
+        except (KeyError, TypeError, ValueError) as error:
+            raise GaussianMRIError(f"The ROI in {name} is incomplete: it needs a center and a size.") from error
+        if not (np.all(np.abs(box) <= LARGEST_POSITION_MM) and np.all(half > 0)):  # or NaN
+            raise GaussianMRIError(f"The ROI in {name} has no extent, or lies far from any scanner.")
+    return box
 
 
 def read_curve_markup(markups: str | os.PathLike[str] | Mapping[str, Any]) -> Vector:

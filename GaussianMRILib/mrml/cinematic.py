@@ -17,8 +17,8 @@ from vtkmodules.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 from ..errors import GaussianMRIError
 from ..files import file_name
+from .cinematic_clips import clip_of_node, clips_of_clip_node
 from .jobs import Job
-from .planes import plane_from_slice_node, rectangle
 from .scene import all_or_nothing, described, in_scene, is_node, scene_of
 
 if TYPE_CHECKING:
@@ -58,30 +58,6 @@ def camera_of_view(renderer: Any, most_pixels: int = MOST_PIXELS) -> Camera:
         fov_degrees=float(np.clip(angle, 0.1, 170.0)),
         size=size,
     )
-
-
-def clip_of_node(node: Any, flipped: bool = False) -> ClipPlane:
-    """The clip plane that a markups plane or a slice view gives: the side that its normal points to is cut away.
-
-    Args:
-        flipped: cut away the other side.
-
-    Raises:
-        GaussianMRIError: no such node, a plane that is not placed, or a transform that is not linear.
-    """
-    from ..cinematic.clip import ClipPlane
-
-    if is_node(node, "vtkMRMLSliceNode"):
-        plane = plane_from_slice_node(node)
-        center, normal = plane.center, plane.normal
-    elif is_node(node, "vtkMRMLMarkupsPlaneNode"):
-        if not node.GetIsPlaneValid():
-            raise GaussianMRIError(f"The plane '{node.GetName()}' is not placed yet; place it in a view.")
-        center, x, y, _ = rectangle(node)
-        normal = np.cross(x, y)
-    else:
-        raise GaussianMRIError(f"A markups plane or a slice view is needed, got {described(node)}.")
-    return ClipPlane.from_point(center, -normal if flipped else normal)
 
 
 def look_of_display(display_node: Any) -> Look:
@@ -127,8 +103,10 @@ class CinematicView:
         plane_node: markups plane or slice node that cuts, or None.
         live: what `live_picture` returned, with or without a model of its own.
         flipped: cut away the other side of `plane_node`.
-        more_planes: markups planes that cut as well; what all of them keep is shown. Splats know one plane: under several
+        more_planes: markups planes that cut as well.
+        clip_type: how these planes cut together (`cinematic.clip.combined`). Splats know "union" only: under "intersection"
             the path tracer draws while something moves, too.
+        clip_node: vtkMRMLClipNode that cuts away more, in the way that it says.
         most_pixels: drawn at most; the picture is enlarged to the view.
         schedule: has the view drawn soon (its `scheduleRender`); default: at once.
         changed: called after every new picture.
@@ -149,7 +127,10 @@ class CinematicView:
         changed: Callable[[], object] | None = None,
         live: LivePicture | None = None,
         more_planes: Sequence[Any] = (),
+        clip_type: str = "union",
+        clip_node: Any = None,
     ) -> None:
+        self.clip_type, self.clip_node = clip_type, clip_node
         self.more_planes: list[Any] = []
         self.live: LivePicture | None = None
         self._job: Job | None = None
@@ -173,36 +154,50 @@ class CinematicView:
         renderer.SetBackgroundTexture(self._texture)
         renderer.SetTexturedBackground(True)
         self._observe(renderer, vtk.vtkCommand.StartEvent, lambda *_: self.refresh())
-        self.follow(plane_node, more_planes=more_planes)
+        self.follow(plane_node, more_planes=more_planes, clip_type=clip_type, clip_node=clip_node)
 
     @property
     def running(self) -> bool:
         return bool(self._observed)
 
-    def follow(self, plane_node: Any, flipped: bool | None = None, more_planes: Sequence[Any] = ()) -> None:
+    def follow(
+        self,
+        plane_node: Any,
+        flipped: bool | None = None,
+        more_planes: Sequence[Any] = (),
+        clip_type: str = "union",
+        clip_node: Any = None,
+    ) -> None:
         """Be cut by another plane (None: by none), and by these further ones."""
-        old, new = ([x, *more] for x, more in ((self.plane_node, self.more_planes), (plane_node, more_planes)))
+        old, new = [self.plane_node, self.clip_node, *self.more_planes], [plane_node, clip_node, *more_planes]
         before = [node for node in old if node is not None]
         for thing, tag in self._observed:
             if thing in before:
                 thing.RemoveObserver(tag)
         self._observed = [(thing, tag) for thing, tag in self._observed if thing not in before]
         self.plane_node, self.more_planes = plane_node, list(more_planes)
+        self.clip_type, self.clip_node = clip_type, clip_node
         self.flipped = self.flipped if flipped is None else flipped
         for node in dict.fromkeys(node for node in new if node is not None):
             # A slice view that moves does not make 3D views render where it is not shown in them.
             self._observe(node, vtk.vtkCommand.ModifiedEvent, lambda *_: self.render())
-            if is_node(node, "vtkMRMLMarkupsNode"):
-                self._observe(node, node.PointModifiedEvent, lambda *_: self.render())
+            for kind, event in (("vtkMRMLMarkupsNode", "PointModifiedEvent"), ("vtkMRMLClipNode", "ClipNodeModifiedEvent")):
+                if is_node(node, kind):
+                    self._observe(node, getattr(node, event), lambda *_: self.render())
         self.render()
 
     def _clips(self) -> list[ClipPlane]:
+        from ..cinematic.clip import combined, is_hollow
+
         first = [clip_of_node(self.plane_node, self.flipped)] if in_scene(self.plane_node) else []
         others = (node for node in self.more_planes if in_scene(node) and node is not self.plane_node)
-        clips = [*first, *map(clip_of_node, others)]
-        if self.live is None and len(clips) > 1:
-            raise GaussianMRIError("Splats alone are cut by one plane only; show the model's volume for several.")
-        return clips
+        clips = combined([*first, *map(clip_of_node, others)], self.clip_type)
+        more = clips_of_clip_node(self.clip_node) if in_scene(self.clip_node) else ()
+        if is_hollow(clips) and is_hollow(more):
+            raise GaussianMRIError(
+                f"The planes and '{self.clip_node.GetName()}' both leave what is not convex; choose Union for one of them."
+            )
+        return [*clips, *more]
 
     def show(self, live: LivePicture | None) -> None:
         """Show another volume, or the same one in another look."""
@@ -267,7 +262,7 @@ class CinematicView:
         self.problem = self._failed
         state = (
             camera.world_to_camera.tobytes(), camera.fx, camera.width, camera.height, id(self.model), id(self.live),
-            *((clip.normal.tobytes(), clip.offset) for clip in clips),
+            *((clip.normal.tobytes(), clip.offset, clip.joint) for clip in clips),
         )  # fmt: skip
         if state == self._drawn:
             return
@@ -276,7 +271,7 @@ class CinematicView:
             if self.live is not None:
                 self._fill(self.live.look(camera, clips=clips))
             elif self.model is not None:
-                self._fill(self.model.render(camera, clips[0] if clips else None).image.cpu().numpy())
+                self._fill(self.model.render(camera, clips).image.cpu().numpy())
         except GaussianMRIError as error:  # as of too many planes
             self.problem = str(error)
         self._drawn = state

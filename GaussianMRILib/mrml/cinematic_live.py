@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import slicer
+from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
-from .fitting import box_from_roi
+from .fitting import roi_to_world
 from .scene import ijk_to_ras, in_scene, matrix_to_world
 from .volumes import DICOM_MODALITY, check_scalar, dicom_value
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from ..cinematic.live import LivePicture
     from ..cinematic.looks import Look
     from ..cinematic.model import CinematicModel
+
+
+_last_body: tuple[tuple[Any, ...], NDArray[Any]] | None = None
 
 
 def rendering_display(volume_node: Any) -> Any:
@@ -36,6 +40,41 @@ def look_of_volume(volume_node: Any) -> Look:
     return find_look(default_look(slicer.util.arrayFromVolume(volume_node), dicom_value(volume_node, DICOM_MODALITY)))
 
 
+def look_warning(volume_node: Any, look: Look) -> str:
+    """A sentence where the look is made for another modality than the volume's, else ""."""
+    from ..cinematic.looks import modality_warning
+
+    check_scalar(volume_node)
+    return modality_warning(look, slicer.util.arrayFromVolume(volume_node), dicom_value(volume_node, DICOM_MODALITY))
+
+
+def voxels_of(volume_node: Any, *, body_only: bool = False) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """Voxels (K, J, I) of a volume node, a copy, and their (4, 4) to RAS mm in the world.
+
+    Args:
+        body_only: without table, headrest and cables (`cinematic.body.keep_body`), which takes seconds for a large volume;
+            that of the last volume is kept.
+
+    Raises:
+        GaussianMRIError: no scalar volume, no body in it, or a transform that is not linear.
+    """
+    global _last_body
+    check_scalar(volume_node)
+    affine = matrix_to_world(volume_node) @ ijk_to_ras(volume_node)
+    values: NDArray[Any] = np.array(slicer.util.arrayFromVolume(volume_node))
+    if not body_only:
+        _last_body = None
+        return values, affine
+    from ..cinematic.body import keep_body
+    from ..cinematic.picture import check_volume
+
+    state = (volume_node.GetID(), volume_node.GetImageData().GetMTime(), affine.tobytes())
+    if _last_body is None or _last_body[0] != state:
+        body = keep_body(check_volume(values), affine, modality=dicom_value(volume_node, DICOM_MODALITY))
+        _last_body = state, body
+    return _last_body[1], affine
+
+
 def live_picture(
     volume_node: Any,
     look: Look,
@@ -43,24 +82,24 @@ def live_picture(
     *,
     model: CinematicModel | None = None,
     samples: int = 64,
+    body_only: bool = False,
 ) -> LivePicture:
     """A volume node where it is in the world, for `CinematicView`.
 
     Args:
         volume_node: vtkMRMLScalarVolumeNode. Its voxels are copied, so the node may change afterwards.
-        region_node: markups ROI outside which nothing is shown; the upright box round it.
+        region_node: markups ROI outside which nothing is shown.
         model: splats of this volume, shown while something moves.
         samples: paths per pixel of the finished picture.
+        body_only: without table, headrest and cables.
 
     Raises:
         GaussianMRIError: no scalar volume, nothing to see of it, a region outside it, or a transform that is not linear.
     """
     from ..cinematic.live import LivePicture
 
-    check_scalar(volume_node)
-    affine = matrix_to_world(volume_node) @ ijk_to_ras(volume_node)
-    roi = box_from_roi(region_node).T if in_scene(region_node) else None
-    values = np.array(slicer.util.arrayFromVolume(volume_node))  # the node may change while the thread reads them
+    values, affine = voxels_of(volume_node, body_only=body_only)
+    roi = roi_to_world(region_node) if in_scene(region_node) else None
     return LivePicture(values, affine, look, roi=roi, samples=samples, model=model)
 
 
@@ -69,7 +108,7 @@ def state_of(volume_node: Any, region_node: Any = None, display_node: Any = None
     image = volume_node.GetImageData()
     property_node = None if display_node is None else display_node.GetVolumePropertyNode()
     try:
-        box = box_from_roi(region_node).tobytes() if in_scene(region_node) else None
+        box = roi_to_world(region_node).tobytes() if in_scene(region_node) else None
         place = (matrix_to_world(volume_node) @ ijk_to_ras(volume_node)).tobytes()
     except GaussianMRIError as error:
         return (volume_node.GetID(), str(error))

@@ -94,18 +94,30 @@ def box_from_roi(roi_node: Any) -> NDArray[np.float64]:
     Raises:
         GaussianMRIError: no ROI node, one that is not placed, or one under a non-linear transform.
     """
+    to_world = roi_to_world(roi_node)
+    axes = np.abs(to_world[:3, :3] / np.linalg.norm(to_world[:3, :3], axis=0))
+    if np.any(axes.max(axis=0) < 1 - 1e-6):
+        log.info("The ROI is turned against RAS; the upright box around it is fitted.")
+    signs = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
+    corners = transform_points(to_world, signs)
+    return np.stack([corners.min(axis=0), corners.max(axis=0)], axis=1)
+
+
+def roi_to_world(roi_node: Any) -> NDArray[np.float64]:
+    """(4, 4): a cube of -1 to 1 to the box of a ROI node in RAS, mm, its transforms included.
+
+    Raises:
+        GaussianMRIError: no ROI node, one that is not placed, or one under a non-linear transform.
+    """
     if not is_node(roi_node, "vtkMRMLMarkupsROINode"):
         raise GaussianMRIError(f"A markups ROI is needed, got {described(roi_node)}.")
     size = np.array(roi_node.GetSize())
     if roi_node.GetNumberOfDefinedControlPoints() < 1 or min(size) <= 0:
         raise GaussianMRIError(f"The ROI '{roi_node.GetName()}' is not placed yet; draw its box.")
-    to_world = matrix_to_world(roi_node) @ as_array(roi_node.GetObjectToNodeMatrix())
-    axes = np.abs(to_world[:3, :3] / np.linalg.norm(to_world[:3, :3], axis=0))
-    if np.any(axes.max(axis=0) < 1 - 1e-6):
-        log.info("The ROI is turned against RAS; the upright box around it is fitted.")
-    signs = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
-    corners = transform_points(to_world, signs * size / 2)
-    return np.stack([corners.min(axis=0), corners.max(axis=0)], axis=1)
+    to_world: NDArray[np.float64] = (
+        matrix_to_world(roi_node) @ as_array(roi_node.GetObjectToNodeMatrix()) @ np.diag([*size / 2, 1.0])
+    )
+    return to_world
 
 
 def _listed(nodes: Any) -> list[Any]:

@@ -141,7 +141,9 @@ def test_export(ball: Path, tmp_path: Path) -> None:
     nothing = run("export", ball, "-o", tmp_path / "b.spz", "--plane", plane)
     assert nothing.exit_code == 1 and f"{plane} removes every splat" in nothing.output
     both = run("export", ball, "-o", tmp_path / "b.spz", "--plane", plane, "--clip", 0, 0, 1, 0)
-    assert both.exit_code == 2 and "either --plane or --clip" in both.output
+    assert both.exit_code == 1 and "The planes remove every splat" in both.output
+    sweep = run("render", ball, "-o", tmp_path / "c", "--sweep", 4, "--clip", 0, 0, 1, 0, "--clip", 1, 0, 0, 0)
+    assert sweep.exit_code == 2 and "moves one plane" in sweep.output
 
 
 def test_what_is_not_there_is_named(tmp_path: Path, ball: Path) -> None:

@@ -216,7 +216,7 @@ def test_export_under_a_plane_needs_no_plane_afterwards(tmp_path: Path) -> None:
     path = export_splats(tmp_path / "cut.ply", whole, plane=PLANE)
     cut = load_model(path)
     assert cut.visibility == "none" and cut.adjustment is None
-    assert cut.facts["baked_for"] == PLANE.to_dict()
+    assert cut.facts["baked_for"] == [PLANE.to_dict()]
     assert torch.allclose(cut.render(CAMERA).image, whole.render(CAMERA, PLANE).image, atol=1e-5)
     assert set(read_ply(path)[1]) == set()
     with pytest.raises(GaussianMRIError, match="removes every splat"):

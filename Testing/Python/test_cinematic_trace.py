@@ -297,7 +297,7 @@ def test_bad_renders() -> None:
     with pytest.raises(GaussianMRIError, match="at least one sample"):
         tracer.render(camera, samples=0)
     with pytest.raises(GaussianMRIError, match="At most"):
-        tracer.render(camera, clips=[ClipPlane((0, 0, 1), 0.0)] * 11)
+        tracer.render(camera, clips=[ClipPlane((0, 0, 1), 0.0)] * 15)
 
 
 def test_missing_values_are_the_smallest() -> None:

@@ -18,7 +18,7 @@ import slicer
 from mrml_scenes import plane_node, volume_node
 from test_mrml_cinematic import coloured
 
-from GaussianMRILib.mrml.cinematic import clip_of_node
+from GaussianMRILib.mrml.cinematic_clips import clip_of_node
 
 MODULE = (
     Path(__file__).resolve().parents[2] / "GaussianMRI" / "GaussianMRICinematic" / "GaussianMRICinematic.py"
@@ -130,7 +130,7 @@ def test_start_makes_a_model_in_the_background_and_shows_it(app: Any, panel: Any
     parameters.folder = str(tmp_path / "work")
     parameters.frames, parameters.size = 12, 64
     make = panel.logic.modelJob
-    panel.logic.modelJob = lambda *a: make(*a, iterations=40)
+    panel.logic.modelJob = lambda *a, **k: make(*a, **k, iterations=40)
     panel.ui.applyButton.click()
     assert panel.jobController.running and panel.ui.cancelButton.enabled
     seen = set()
@@ -208,8 +208,39 @@ def test_a_volume_is_shown_at_once_without_a_model(app: Any, panel: Any) -> None
     parameters.flip = True
     panel._view.refresh()
     assert "nothing is left" not in panel.ui.viewLabel.text
+    parameters.flip = False
+    panel.ui.clipTypeSelector.setCurrentText(panel.ui.clipTypeSelector.itemText(1))
+    assert parameters.clipType.name == "intersection" and [clip.joint for clip in panel._view._clips()] == [True, True]
+    assert "nothing is left" not in panel.ui.viewLabel.text  # the first plane cuts all, but only where the second does, too
+    node = app.scene.AddNewNodeByClass("vtkMRMLClipNode", "clip")
+    node.AddAndObserveClippingNodeID(plane_node(app.scene, (0, 0, 100), (1, 0, 0), (0, 1, 0)).GetID())
+    panel.ui.clipNodeSelector.setCurrentNode(node)
+    assert panel._view.clip_node is node and len(panel._view._clips()) == 3
+    panel._view.refresh()
+    assert "nothing is left" in panel.ui.viewLabel.text  # the clip node keeps what is above 100 mm
+    panel.ui.clipNodeSelector.setCurrentNode(None)
     panel.ui.showCheckBox.checked = False
     assert panel._view is None and not panel.ui.addPlaneButton.enabled and not panel._timer.active
+
+
+def test_a_look_of_another_modality_is_said_and_the_table_left_out(app: Any, panel: Any) -> None:
+    from_the_front()
+    parameters = panel._parameterNode
+    parameters.samples, parameters.pixels = 1, 64
+    volume = head(app.scene)
+    pixels = np.array(slicer.util.arrayFromVolume(volume))
+    pixels[:, 23, :] = 400  # a plate below the head, one voxel thick
+    slicer.util.updateVolumeFromArray(volume, pixels)
+    parameters.inputVolume = volume
+    app.wait(60, until=lambda: "1 of 1 paths" in panel.ui.viewLabel.text)
+    assert "made for" not in panel.ui.viewLabel.text
+    radius = panel._view.live.radius
+    panel.ui.bodyOnlyCheckBox.checked = True
+    app.wait(60, until=lambda: panel._view.live.radius < 0.9 * radius)
+    panel.ui.lookSelector.setCurrentText("MR head")
+    app.wait(60, until=lambda: "made for MR" in panel.ui.viewLabel.text)
+    panel.ui.lookSelector.setCurrentText("CT bone")
+    app.wait(60, until=lambda: "made for" not in panel.ui.viewLabel.text)
 
 
 def test_what_changes_in_the_scene_changes_the_picture(app: Any, panel: Any) -> None:

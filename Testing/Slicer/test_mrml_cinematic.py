@@ -28,10 +28,10 @@ from GaussianMRILib.cinematic.transfer import TransferFunction
 from GaussianMRILib.mrml.cinematic import (
     CinematicView,
     camera_of_view,
-    clip_of_node,
     look_of_display,
     snapshot,
 )
+from GaussianMRILib.mrml.cinematic_clips import clip_of_node, clips_of_clip_node
 from GaussianMRILib.mrml.cinematic_live import (
     bring_into_view,
     live_picture,
@@ -281,8 +281,12 @@ def test_several_planes_keep_what_each_of_them_keeps(app: Any, view: Any) -> Non
     view.GetRenderWindow().Render()
     assert live.nothing
     cinematic.stop()
-    alone = CinematicView(view, coloured({"red": (0.0, 0.0, 0.0)}), left, more_planes=[up])
-    assert "one plane only" in (alone.problem or "")
+    up.SetCenter(0, 0, 60)
+    both = {"red": (10.0, 0.0, 20.0), "green": (-10.0, 0.0, 20.0), "blue": (-10.0, 0.0, -20.0)}
+    alone = CinematicView(view, coloured(both), left, more_planes=[up])  # right of the middle and above 60 mm is away
+    assert [alone.picture()[..., channel].max() > 200 for channel in range(3)] == [False, True, True]
+    up.SetCenter(0, 0, 0)
+    assert [alone.picture()[..., channel].max() > 200 for channel in range(3)] == [False, False, True]
     alone.stop()
 
 
@@ -370,3 +374,121 @@ def test_a_snapshot_is_a_volume_that_keeps_its_pixels(app: Any, tmp_path: Path) 
     app.load(tmp_path / "scene.mrb")
     loaded = slicer.util.arrayFromVolume(app.scene.GetFirstNodeByName(name))
     np.testing.assert_array_equal(loaded.reshape(30, 40, 3), picture)
+
+
+def turned_box(scene: Any, inside_out: bool = False) -> Any:
+    roi = scene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "box")
+    roi.SetCenter(0, 0, 0)
+    roi.SetSize(24, 30, 18)
+    matrix = vtk.vtkMatrix4x4()
+    transform = vtk.vtkTransform()
+    transform.RotateWXYZ(40, 0.3, 1, 0.5)
+    transform.Translate(4, -6, 2)
+    matrix.DeepCopy(transform.GetMatrix())
+    roi.SetAndObserveObjectToNodeMatrix(matrix)
+    roi.SetInsideOut(inside_out)
+    return roi
+
+
+def kept_by(clips: Any, points: np.ndarray) -> np.ndarray:
+    """Which points what `ClipPlane` says keeps."""
+    plain = [clip.signed_distance(points) < 0 for clip in clips if not clip.joint]
+    joint = [clip.signed_distance(points) < 0 for clip in clips if clip.joint]
+    return np.all([*plain, np.any(joint, axis=0) if joint else np.ones(len(points), bool)], axis=0)
+
+
+@pytest.mark.parametrize("union", [True, False])
+@pytest.mark.parametrize("states", ["++  ", "+-  ", "-+ -", "- ++", "  - "])
+def test_a_clip_node_keeps_what_slicer_s_clipping_keeps(app: Any, union: bool, states: str) -> None:
+    """Two planes, a turned box and a slice view, each kept on one side or off: against the node's own function."""
+    scene = app.scene
+    node = scene.AddNewNodeByClass("vtkMRMLClipNode")
+    node.SetClipType(node.ClipUnion if union else node.ClipIntersection)
+    red = scene.GetNodeByID("vtkMRMLSliceNodeRed")
+    first = plane_node(scene, (3, 2, 1), (1, 0.2, 0), (0, 1, 0.4))
+    things = (first, plane_node(scene, (-5, 4, 2), (0, 1, 0.3), (0.2, 0, 1)), turned_box(scene), red)
+    for thing, state in zip(things, states, strict=True):
+        node.AddAndObserveClippingNodeID(thing.GetID())
+        words = {"+": node.ClipPositiveSpace, "-": node.ClipNegativeSpace, " ": node.ClipOff}
+        node.SetClippingNodeState(thing, words[state])
+    points = np.random.default_rng(0).uniform(-30, 30, (4000, 3))
+    function = node.GetImplicitFunctionWorld()
+    expected = np.array([function.EvaluateFunction(point) > 0 for point in points])
+    assert 20 < expected.sum() < 3980
+    np.testing.assert_array_equal(kept_by(clips_of_clip_node(node), points), expected)
+
+
+def test_what_a_clip_node_cannot_be_shown_of_is_told(app: Any) -> None:
+    scene = app.scene
+    node = scene.AddNewNodeByClass("vtkMRMLClipNode", "clip")
+    assert clips_of_clip_node(node) == ()
+    out, back = turned_box(scene), turned_box(scene, inside_out=True)
+    node.AddAndObserveClippingNodeID(out.GetID())
+    outside = clips_of_clip_node(node)
+    assert len(outside) == 6 and all(clip.joint for clip in outside)
+    node.SetClippingNodeState(out, node.ClipOff)
+    node.AddAndObserveClippingNodeID(back.GetID())
+    assert not any(clip.joint for clip in clips_of_clip_node(node))
+    node.SetClippingNodeState(out, node.ClipPositiveSpace)
+    node.SetClippingNodeState(back, node.ClipNegativeSpace)
+    with pytest.raises(GaussianMRIError, match="2 boxes"):
+        clips_of_clip_node(node)
+    node.SetClipType(node.ClipIntersection)
+    with pytest.raises(GaussianMRIError, match="Choose Union"):
+        clips_of_clip_node(node)
+    model = scene.AddNewNodeByClass("vtkMRMLModelNode", "surface")
+    node.AddAndObserveClippingNodeID(model.GetID())
+    with pytest.raises(GaussianMRIError, match="'surface'"):
+        clips_of_clip_node(node)
+    with pytest.raises(GaussianMRIError, match="clip node is needed"):
+        clips_of_clip_node(model)
+
+
+def test_a_clip_node_cuts_the_picture_and_is_followed(app: Any, view: Any) -> None:
+    live = live_picture(box(app.scene), look_of_volume(box(app.scene)), samples=16)
+    plane = plane_node(app.scene, (0, 0, 0), (1, 0, 0), (0, 1, 0))  # normal upwards
+    node = app.scene.AddNewNodeByClass("vtkMRMLClipNode")
+    node.AddAndObserveClippingNodeID(plane.GetID())
+    cinematic = CinematicView(view, None, most_pixels=100 * 100, live=live, clip_node=node)
+    seen = rested(app, cinematic, 16).sum(-1) > 40
+    rows = len(seen)
+    assert seen[: rows // 2].any() and not seen[rows // 2 + 6 :].any()  # the positive side is kept
+    plane.SetCenter(0, 0, 15)
+    seen = rested(app, cinematic, 16).sum(-1) > 40
+    assert seen[: rows // 2].any() and not seen[rows // 2 - 4 :].any()
+    left = plane_node(app.scene, (0, 0, 0), (0, 1, 0), (0, 0, 1))
+    node.SetClippingNodeState(plane, node.ClipNegativeSpace)
+    wedge = {"more_planes": [plane_node(app.scene, (0, 0, 0), (1, 0, 0), (0, 1, 0))], "clip_type": "intersection"}
+    cinematic.follow(left, **wedge)
+    seen = rested(app, cinematic, 16).sum(-1) > 40
+    columns = seen.shape[1]
+    # Away is only what is to the right and above, seen on the left.
+    assert not seen[: rows // 2 - 6, : columns // 2 - 6].any()
+    assert seen[: rows // 2 - 6, columns // 2 + 6 :].any() and seen[rows // 2 + 6 :, : columns // 2 - 6].any()
+    cinematic.follow(left, clip_node=node, **wedge)
+    assert cinematic.problem is None
+    node.SetClipType(node.ClipIntersection)
+    node.AddAndObserveClippingNodeID(left.GetID())
+    view.GetRenderWindow().Render()
+    assert "both leave" in (cinematic.problem or "")
+    cinematic.stop()
+    alone = CinematicView(view, coloured({"red": (0.0, 0.0, 0.0)}), left, **wedge)
+    assert "path tracer" in (alone.problem or "")
+    alone.stop()
+
+
+def test_a_turned_region_is_shown_as_it_is(app: Any, view: Any) -> None:
+    volume = box(app.scene)
+    roi = app.scene.AddNewNodeByClass("vtkMRMLMarkupsROINode")
+    roi.SetCenter(0, 0, 0)
+    roi.SetSize(6, 100, 100)
+    rotation = app.scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    transform = vtk.vtkTransform()
+    transform.RotateY(45)
+    rotation.SetMatrixTransformToParent(transform.GetMatrix())
+    roi.SetAndObserveTransformNodeID(rotation.GetID())
+    live = live_picture(volume, look_of_volume(volume), roi, samples=8)
+    cinematic = CinematicView(view, None, most_pixels=100 * 100, live=live)
+    rows, columns = np.nonzero(rested(app, cinematic, 8).sum(-1) > 40)
+    assert len(rows) > 100 and abs(np.corrcoef(rows, columns)[0, 1]) > 0.95  # a slanted bar
+    cinematic.stop()

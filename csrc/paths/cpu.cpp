@@ -33,6 +33,7 @@ GmTraceScene checked(const float* scene, int64_t scene_floats, const GmTraceVolu
   require(v.values && v.table, "values or table is a null pointer");
   require(s.levels >= 2 && s.levels <= 65536, "the table needs 2 to 65536 levels");
   require(s.planes >= 6 && s.planes <= kTracePlanes, "there are too many clip planes, or the box is missing");
+  require(s.holes >= 0 && s.holes <= s.planes - 6, "the planes of the hole are among those of the box");
   require(s.lights >= 0 && s.lights <= kTraceLights, "there are too many lights");
   require(s.events >= 1, "a path needs at least one scattering");
   require(s.width >= 1 && s.height >= 1 && s.width <= 16384 && s.height <= 16384,
@@ -81,6 +82,7 @@ int gaussianmri_trace_faces(const float* scene, int64_t scene_floats, const uint
     require(threads >= 1, "the number of threads must be at least 1");
     const GmTraceVolume v{values, gradients, nullptr, nullptr, table};
     const GmTraceScene s = checked(scene, scene_floats, v);
+    require(s.holes == 0, "what is left by a hole is not convex, so its faces have no closed form");
     const PathKernels& kernels = gm_path_kernels();
     parallel_for(s.height, threads, [&](int64_t row, int) {
       kernels.trace_faces(s, v, dome, exposure, side, static_cast<int>(row), image, alpha, depth);

@@ -47,16 +47,17 @@ GM_FUNCTION float gm_trace_face_depth(const GmTraceScene& s, const GmTraceVolume
 }
 
 // The face of what is left that one ray enters through, where there is one: colour as displayed and depth (mm along
-// the camera's z), both times its opacity, which is returned. What planes leave is convex, so a face is lit by all
-// of every light before it, and its light is in closed form; its opacity is that of the `face` mm behind it.
+// the camera's z), both times its opacity, which is returned. What planes leave without a hole is convex, so a face is
+// lit by all of every light before it, and its light is in closed form; its opacity is that of the `face` mm behind it.
 GM_FUNCTION float gm_trace_face(const GmTraceScene& s, const GmTraceVolume& v, const float* dome, float exposure,
                                 float x, float y, Vec3* colour, float* depth) {
   float at[3];
   const Vec3 direction = s.corner + x * s.right + y * s.down;
   const GmTraceRay ray = gm_trace_ray(s, s.eye, direction);  // distances along it are depths
-  float enter = 0.0f, leave = 3.0e38f;
-  const int face = gm_trace_clip(s, ray, &enter, &leave);
-  if (face < 0 || !(enter < leave)) return 0.0f;
+  const GmTraceSpans spans = gm_trace_clip(s, ray, false, 3.0e38f);
+  if (spans.count == 0 || spans.face[0] < 0) return 0.0f;
+  const int face = spans.face[0];
+  const float enter = spans.enter[0], leave = spans.leave[0];
   for (int a = 0; a < 3; ++a) at[a] = ray.from[a] + enter * ray.along[a];
   Vec3 reflected;
   const float length = sqrtf(gm_dot(direction, direction));

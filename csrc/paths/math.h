@@ -11,9 +11,10 @@
 // with the albedo. Every lobe is a normalised density of the outgoing direction and F depends on the incoming one
 // only, so nothing is lost or gained: a white medium in a white dome is invisible.
 //
-// The medium ends at half-spaces, those of the volume's box among them. A collision in the first `face` mm behind the
-// plane through which the camera's ray enters is moved onto that plane, and is one with a diffuse surface of the
-// voxel's own colour and the plane's normal. So a cut face is exactly where the plane is, and lit from the side that
+// The medium ends at half-spaces, those of the volume's box among them, and at a hole: what lies beyond all of the last
+// `holes` planes. A collision in the first `face` mm behind the plane through which the camera's ray enters, or any ray
+// enters again after the hole, is moved onto that plane, and is one with a diffuse surface of the voxel's own colour and
+// the plane's normal. So a cut face is exactly where the plane is, and lit from the side that
 // was cut away; how much of the light comes through does not change.
 //
 // Light: rectangles that shine to one side are sampled at each collision; the dome is met by the paths that leave.
@@ -33,7 +34,7 @@
 #define GM_TRACE_AVX2
 #endif
 
-constexpr int kTraceCell = 4, kTracePlanes = 16, kTraceLights = 4, kTraceSums = 12;
+constexpr int kTraceCell = 4, kTracePlanes = 20, kTraceLights = 4, kTraceSums = 12;
 
 struct GmTracePlane {
   float voxel[4];  // kept: voxel[0..2] . (i, j, k) < voxel[3]
@@ -50,7 +51,8 @@ struct GmTraceLight {
 // Four-byte members only: Python packs it (GaussianMRILib/native/paths). World: mm, axes as RAS, any origin.
 struct GmTraceScene {
   int size[3], cells[3];                              // voxels and cells along i, j, k
-  int planes, lights, levels, events, width, height;  // levels: entries of the table; events: scatterings at most
+  int planes, holes;                                  // the last `holes` of the planes bound the hole
+  int lights, levels, events, width, height;          // levels: entries of the table; events: scatterings at most
   float to_voxel[12];                                 // world to (i, j, k), row-major (3, 4)
   Vec3 eye, corner, right, down;                      // a ray's direction is corner + column right + row down
   float value_scale;                                  // stored values to entries of the table
@@ -139,28 +141,57 @@ GM_FUNCTION GmTraceRay gm_trace_ray(const GmTraceScene& s, const Vec3& position,
   return ray;
 }
 
-// The part [enter, leave] of the ray inside all half-spaces; the number of the plane it enters through, -1 if it
-// starts inside.
-GM_FUNCTION int gm_trace_clip(const GmTraceScene& s, const GmTraceRay& ray, float* enter, float* leave) {
-  int face = -1;
+// The parts of a ray that are left: none, one, or two with the hole between. face: number of the plane that each enters
+// through, -1 where it starts inside.
+struct GmTraceSpans {
+  int count, face[2];
+  float enter[2], leave[2];
+};
+
+// inside: the ray starts in what is left, or on a face and leaves.
+GM_FUNCTION GmTraceSpans gm_trace_clip(const GmTraceScene& s, const GmTraceRay& ray, bool inside, float distance) {
+  GmTraceSpans spans;
+  int face = -1, back = -1;
+  float enter = 0.0f, leave = distance, from = -3.0e38f, to = 3.0e38f;  // from, to: the hole
   for (int p = 0; p < s.planes; ++p) {
     const float* const n = s.plane[p].voxel;
     const float rate = gm_dot(n, ray.along[0], ray.along[1], ray.along[2]);
     const float room = n[3] - gm_dot(n, ray.from[0], ray.from[1], ray.from[2]);
-    if (rate > 0.0f) {
-      const float t = room / rate;
-      *leave = t < *leave ? t : *leave;
+    const float t = rate != 0.0f ? room / rate : 0.0f;
+    if (p >= s.planes - s.holes) {
+      if (rate > 0.0f) {
+        from = t > from ? t : from;
+      } else if (rate < 0.0f) {
+        if (t < to) {
+          to = t;
+          back = p;
+        }
+      } else if (room > 0.0f) {
+        to = -3.0e38f;
+      }
+    } else if (rate > 0.0f) {
+      leave = t < leave ? t : leave;
     } else if (rate < 0.0f) {
-      const float t = room / rate;
-      if (t > *enter) {
-        *enter = t;
+      if (t > enter && !inside) {
+        enter = t;
         face = p;
       }
     } else if (room <= 0.0f) {
-      *leave = -1.0f;
+      leave = -1.0f;
     }
   }
-  return face;
+  const bool hollow = s.holes > 0 && from < to && from < leave && to > enter;
+  const float end = hollow ? from : leave;
+  spans.count = 0;
+  if (enter < end) {
+    spans.enter[0] = enter, spans.leave[0] = end, spans.face[0] = face;
+    spans.count = 1;
+  }
+  if (hollow && to < leave) {
+    spans.enter[spans.count] = to, spans.leave[spans.count] = leave, spans.face[spans.count] = back;
+    spans.count += 1;
+  }
+  return spans;
 }
 
 GM_FUNCTION float gm_lerp(float a, float b, float t) { return a + t * (b - a); }
@@ -379,10 +410,12 @@ GM_FUNCTION Vec3 gm_trace_dome(const GmTraceScene& s, const Vec3& direction) {
 GM_FUNCTION bool gm_trace_free(const GmTraceScene& s, const GmTraceVolume& v, const Vec3& position,
                                const Vec3& direction, float distance, GmTraceRandom* random) {
   const GmTraceRay ray = gm_trace_ray(s, position, direction);
-  float enter = 0.0f, leave = distance;
-  gm_trace_clip(s, ray, &enter, &leave);
-  if (leave <= 0.0f) return true;
-  return gm_trace_collide(s, v, ray, 0.0f, leave, -logf(1.0f - gm_random(random)), random) < 0.0f;
+  const GmTraceSpans spans = gm_trace_clip(s, ray, true, distance);
+  for (int k = 0; k < spans.count; ++k) {
+    const float tau = -logf(1.0f - gm_random(random));
+    if (gm_trace_collide(s, v, ray, spans.enter[k], spans.leave[k], tau, random) >= 0.0f) return false;
+  }
+  return true;
 }
 
 GM_FUNCTION Vec3 gm_trace_light(const GmTraceScene& s, const GmTraceVolume& v, const GmTraceEvent& e,
@@ -418,12 +451,13 @@ GM_FUNCTION void gm_trace_once(const GmTraceScene& s, const GmTraceVolume& v, in
   Vec3 through = {1.0f, 1.0f, 1.0f}, radiance = {0.0f, 0.0f, 0.0f};
   for (int event = 0;; ++event) {
     const GmTraceRay ray = gm_trace_ray(s, position, direction);
-    float enter = 0.0f, leave = 3.0e38f, t = -1.0f;
-    int face = gm_trace_clip(s, ray, &enter, &leave);
-    if (event > 0) face = -1, enter = 0.0f;  // it starts inside, or on a face and leaves
-    if (enter < leave) {
-      const float u = event == 0 ? gm_stratified(shift, sample, 2) : gm_random(&random);
-      t = gm_trace_collide(s, v, ray, enter, leave, -logf(1.0f - u), &random);
+    const GmTraceSpans spans = gm_trace_clip(s, ray, event > 0, 3.0e38f);
+    float enter = 0.0f, t = -1.0f;
+    int face = -1;
+    for (int k = 0; k < spans.count && t < 0.0f; ++k) {
+      const float u = event + k == 0 ? gm_stratified(shift, sample, 2) : gm_random(&random);
+      enter = spans.enter[k], face = spans.face[k];
+      t = gm_trace_collide(s, v, ray, enter, spans.leave[k], -logf(1.0f - u), &random);
     }
     if (t < 0.0f) {
       if (event == 0) break;

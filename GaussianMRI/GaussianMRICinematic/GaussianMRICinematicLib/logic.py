@@ -9,6 +9,7 @@ import slicer
 from GaussianMRIPanelLib.jobController import finished
 from GaussianMRIPanelLib.logic import Menu, PanelLogic
 from slicer import (
+    vtkMRMLClipNode,
     vtkMRMLMarkupsPlaneNode,
     vtkMRMLMarkupsROINode,
     vtkMRMLScalarVolumeNode,
@@ -32,6 +33,13 @@ class Cuts(Menu):
     axial = "Along the body only, as published"
 
 
+class ClipType(Menu):
+    """In the words of Slicer's clip node, which are about what is cut away."""
+
+    union = "Union: cut away what any plane cuts away"
+    intersection = "Intersection: cut away only what all planes cut away"
+
+
 @parameterNodeWrapper
 class GaussianMRICinematicParameterNode:
     """What the user chose in the panel; saved with the scene, the path of the model included."""
@@ -39,6 +47,7 @@ class GaussianMRICinematicParameterNode:
     inputVolume: vtkMRMLScalarVolumeNode
     look: str = AUTOMATIC
     region: vtkMRMLMarkupsROINode
+    bodyOnly: bool = False
     quality: Quality = Quality.quick
     frames: Annotated[int, WithinRange(10, 10000)] = 330
     size: Annotated[int, WithinRange(64, 2048)] = 256
@@ -52,6 +61,8 @@ class GaussianMRICinematicParameterNode:
     sliceView: vtkMRMLSliceNode
     flip: bool = False
     morePlanes: list[vtkMRMLMarkupsPlaneNode]
+    clipType: ClipType = ClipType.union
+    clipNode: vtkMRMLClipNode
     pixels: Annotated[int, WithinRange(64, 4096)] = 512
 
 
@@ -113,6 +124,7 @@ class GaussianMRICinematicLogic(PanelLogic):
         size=256,
         planes="any",
         iterations=None,
+        bodyOnly=False,
     ):
         """A process that renders pictures of a volume and learns a model from them: its files are there, it is not started.
 
@@ -126,26 +138,25 @@ class GaussianMRICinematicLogic(PanelLogic):
         :param size: side of the pictures, pixels.
         :param planes: "any" or "axial".
         :param iterations: of the training, with all schedules in proportion; default: of the quality.
+        :param bodyOnly: without table, headrest and cables.
         :return: `GaussianMRILib.mrml.process.ProcessJob`, whose result is the path of the model in this folder.
         """
         import numpy as np
 
         import GaussianMRILib
-        from GaussianMRILib.mrml import box_from_roi
+        from GaussianMRILib.mrml.cinematic_live import voxels_of
+        from GaussianMRILib.mrml.fitting import roi_to_world
         from GaussianMRILib.mrml.process import ProcessJob
-        from GaussianMRILib.mrml.scene import ijk_to_ras, matrix_to_world
-        from GaussianMRILib.mrml.volumes import check_scalar
 
         if not folder:
             raise ValueError(_("Choose a folder for the pictures and the model."))
         found = self.lookOf(volumeNode, look)
-        box = None if region is None else box_from_roi(region).T.tolist()
-        check_scalar(volumeNode)
-        affine = matrix_to_world(volumeNode) @ ijk_to_ras(volumeNode)
+        box = None if region is None else roi_to_world(region).tolist()
+        pixels, affine = voxels_of(volumeNode, body_only=bodyOnly)
         folder = os.path.abspath(folder)
         os.makedirs(folder, exist_ok=True)
         volume = os.path.join(folder, "volume.npz")
-        np.savez(volume, pixels=slicer.util.arrayFromVolume(volumeNode), ijk_to_ras=affine)
+        np.savez(volume, pixels=pixels, ijk_to_ras=affine)
         path = os.path.join(folder, self.JOB)
         with open(path, "w", encoding="utf-8") as file:
             settings = {
@@ -169,19 +180,26 @@ class GaussianMRICinematicLogic(PanelLogic):
             command, Path(folder, self.LOG), Path(folder, self.MODEL), environment={"PYTHONPATH": paths}
         )
 
-    def livePicture(self, volumeNode, look=AUTOMATIC, region=None, samples=64, model=None):
+    def lookWarning(self, volumeNode, name):
+        """A sentence where a look, by its name, is made for another modality than the volume's, else ""."""
+        from GaussianMRILib.mrml.cinematic_live import look_warning
+
+        return look_warning(volumeNode, self.lookOf(volumeNode, name))
+
+    def livePicture(self, volumeNode, look=AUTOMATIC, region=None, samples=64, model=None, bodyOnly=False):
         """A volume as a path-traced picture that is there at once and becomes finer while nothing moves.
 
         :param look: name of a look, see `lookNames`; a model with the volume's cut faces has its own.
         :param region: markups ROI node outside which nothing is shown, or None.
         :param samples: paths per pixel of the finished picture.
         :param model: `GaussianMRILib.cinematic.CinematicModel` of this volume, shown while something moves.
+        :param bodyOnly: without table, headrest and cables.
         :return: `GaussianMRILib.cinematic.LivePicture` for `showPicture`.
         """
         from GaussianMRILib.mrml.cinematic_live import live_picture
 
         found = model.face.look if model is not None and model.face else self.lookOf(volumeNode, look)
-        return live_picture(volumeNode, found, region, model=model, samples=samples)
+        return live_picture(volumeNode, found, region, model=model, samples=samples, body_only=bodyOnly)
 
     def pictureState(self, volumeNode, look=AUTOMATIC, region=None):
         """What differs once `livePicture` of the same arguments would show something else."""
@@ -197,14 +215,26 @@ class GaussianMRICinematicLogic(PanelLogic):
         return self.showPicture(load_model(path), None, planeNode, flipped, mostPixels, changed, view)
 
     def showPicture(
-        self, model=None, live=None, planeNode=None, flipped=False, mostPixels=512, changed=None, view=0, morePlanes=()
+        self,
+        model=None,
+        live=None,
+        planeNode=None,
+        flipped=False,
+        mostPixels=512,
+        changed=None,
+        view=0,
+        morePlanes=(),
+        clipType="union",
+        clipNode=None,
     ):
         """Show a model or a volume in a 3D view, cut by a markups plane or slice view.
 
         :param live: what `livePicture` returned, or None; a timer has to call the view's `advance`.
         :param mostPixels: side of the square that has as many pixels as are drawn at most.
         :param view: number of the 3D view.
-        :param morePlanes: markups planes that cut as well; what all planes keep is shown.
+        :param morePlanes: markups planes that cut as well.
+        :param clipType: "union": what any plane cuts away is cut away; "intersection": only what all of them cut away.
+        :param clipNode: vtkMRMLClipNode that cuts away more, or None.
         :return: `GaussianMRILib.mrml.cinematic.CinematicView`; keep it, and `stop()` it.
         """
         from GaussianMRILib.mrml.cinematic import CinematicView
@@ -220,6 +250,8 @@ class GaussianMRICinematicLogic(PanelLogic):
             changed,
             live,
             morePlanes,
+            clipType,
+            clipNode,
         )
 
     @staticmethod

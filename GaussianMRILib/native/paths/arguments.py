@@ -14,7 +14,7 @@ from ..support.operators import check, check_tensor
 
 CELL = 4  # voxels along each side of a cell
 SUMS = 12  # floats per pixel
-MAX_PLANES, MAX_LIGHTS = 16, 4  # the six of the box among the planes
+MAX_PLANES, MAX_LIGHTS = 20, 4  # the six of the box among the planes
 GRADIENT_LEVELS = 256
 
 _VECTOR = (np.float32, 3)
@@ -25,7 +25,7 @@ _LIGHT = np.dtype(
 #: GmTraceScene, member by member.
 SCENE = np.dtype(
     [("size", np.int32, 3), ("cells", np.int32, 3)]
-    + [(name, np.int32) for name in ("planes", "lights", "levels", "events", "width", "height")]
+    + [(name, np.int32) for name in ("planes", "holes", "lights", "levels", "events", "width", "height")]
     + [("to_voxel", np.float32, (3, 4))]
     + [(name, *_VECTOR) for name in ("eye", "corner", "right", "down")]
     + [(name, np.float32) for name in ("value_scale", "gradient_scale", "face")]
@@ -111,6 +111,7 @@ class FaceScene(_Medium):
     def check(self, image: Tensor, alpha: Tensor, depth: Tensor, device: str) -> None:
         """Raise a ValueError unless everything fits together and is on the device."""
         self._check(self.table, device, image=image, alpha=alpha, depth=depth, dome=self.dome)
+        check(int(self.header["holes"]) == 0, "the faces of what a hole leaves have no closed form.")
         size = self.picture_size
         check_tensor("image", image, (*size, 3), torch.float32, device)
         check_tensor("alpha", alpha, size, torch.float32, device)

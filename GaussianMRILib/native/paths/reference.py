@@ -36,6 +36,7 @@ class _Volume:
         self.origin = torch.from_numpy(scene["to_voxel"][:, 3].copy())
         planes = scene["plane"][: int(scene["planes"])]
         self.planes = torch.from_numpy(planes["voxel"].copy())
+        self.solid = len(planes) - int(scene["holes"])
         self.normals = torch.from_numpy(planes["normal"].copy())
 
     def sample(self, volume: Tensor, at: Tensor) -> Tensor:
@@ -72,10 +73,8 @@ class _Volume:
         return torch.stack(parts, dim=-1) @ self.matrix
 
     def clip(self, p: Tensor, d: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Where rays enter and leave, and the plane they enter through (-1: they start inside)."""
-        start, along = p @ self.matrix.T + self.origin, d @ self.matrix.T
-        rate = along @ self.planes[:, :3].T
-        room = self.planes[:, 3] - start @ self.planes[:, :3].T
+        """Where rays enter and leave the half-spaces, and the plane they enter through (-1: they start inside)."""
+        rate, room = self._crossings(p, d, slice(0, self.solid))
         t = room / torch.where(rate == 0, 1.0, rate)
         outside = ((rate == 0) & (room <= 0)).any(dim=1)
         leave = torch.where(rate > 0, t, _FAR).amin(dim=1)
@@ -83,11 +82,30 @@ class _Volume:
         face = torch.where(enter > 0, face, -1)
         return enter.clamp(min=0), torch.where(outside, -1.0, leave), face
 
+    def hole(self, p: Tensor, d: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Where rays are in the hole, and the plane they leave it through; nowhere: from 1e30 to -1e30."""
+        if self.solid == len(self.planes):
+            never = torch.full((len(p),), _FAR)
+            return never, -never, torch.full((len(p),), -1)
+        rate, room = self._crossings(p, d, slice(self.solid, None))
+        t = room / torch.where(rate == 0, 1.0, rate)
+        missed = ((rate == 0) & (room > 0)).any(dim=1)
+        start = torch.where(rate > 0, t, -_FAR).amax(dim=1)
+        end, face = torch.where(rate < 0, t, _FAR).min(dim=1)
+        missed |= start >= end
+        return torch.where(missed, _FAR, start), torch.where(missed, -_FAR, end), face + self.solid
+
+    def _crossings(self, p: Tensor, d: Tensor, which: slice) -> tuple[Tensor, Tensor]:
+        start, along = p @ self.matrix.T + self.origin, d @ self.matrix.T
+        planes = self.planes[which]
+        return along @ planes[:, :3].T, planes[:, 3] - start @ planes[:, :3].T
+
     def collide(
         self, p: Tensor, d: Tensor, enter: Tensor, leave: Tensor, generator: torch.Generator
     ) -> Tensor:
-        """Distance (N) of each ray's first collision, -1 where there is none."""
+        """Distance (N) of each ray's first collision outside the hole, -1 where there is none."""
         result = torch.full((len(p),), -1.0)
+        first, last, _ = self.hole(p, d)
         start, along = p @ self.matrix.T + self.origin, d @ self.matrix.T
         t = enter.clone()
         active = torch.nonzero(enter < leave).reshape(-1)
@@ -96,7 +114,11 @@ class _Volume:
             t[active] -= torch.log1p(-u[:, 0]) / self.majorant
             inside = t[active] < leave[active]
             active, u = active[inside], u[inside]
-            hit = u[:, 1] * self.majorant < self.extinction(start[active] + t[active, None] * along[active])
+            hollow = (t[active] > first[active]) & (t[active] < last[active])
+            t[active[hollow]] = last[active[hollow]]  # exponential steps forget where they began
+            active, u, hollow = (x[t[active] < leave[active]] for x in (active, u, hollow))
+            extinction = self.extinction(start[active] + t[active, None] * along[active])
+            hit = ~hollow & (u[:, 1] * self.majorant < extinction)
             result[active[hit]] = t[active[hit]]
             active = active[~hit]
         return result
@@ -149,6 +171,9 @@ class _Paths:
             if event:
                 enter, face = torch.zeros_like(enter), torch.full_like(face, -1)
             t = v.collide(p, d, enter, leave, self.generator)
+            first, last, back = v.hole(p, d)
+            again = (first < last) & (last > enter) & (t >= last)
+            enter, face = torch.where(again, last, enter), torch.where(again, back, face)
             away = t < 0
             if event:
                 sums[alive[away], :3] += (through * self.dome(d))[away]
