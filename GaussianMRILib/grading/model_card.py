@@ -14,7 +14,7 @@ from ..files import number, reading
 from ..tensor_files import read_state, tensor, write_state
 from .calibration import Calibration
 from .crops import preprocessing
-from .labels import GRADES, Task
+from .labels import AXIAL_TYPES, GRADES, Task, is_sagittal
 from .options import NetworkOptions
 
 if TYPE_CHECKING:
@@ -65,6 +65,11 @@ class ModelCard:
     training: Mapping[str, Any] = field(default_factory=dict)
     version: str = ""
     calibration: Calibration | None = None
+
+    @property
+    def sees(self) -> tuple[str, ...]:
+        """Kinds of images that it can be shown: any axial ones, but of sagittal ones only those it was trained on."""
+        return self.input_types if is_sagittal(self.input_types) else AXIAL_TYPES
 
     @property
     def trained_on(self) -> str:

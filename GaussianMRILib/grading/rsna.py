@@ -11,7 +11,7 @@ import functools
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +24,7 @@ from ..errors import GaussianMRIError
 from ..geometry import transform_points
 from ..stacks import SliceStack
 from ..stacks.dicom_frames import read_header
-from .labels import LEVELS, TASKS
+from .labels import LEVELS, STENOSES
 from .rsna_series import RsnaSeries, is_synthetic, read_series
 from .rsna_tables import AXIAL, DESCRIPTIONS, SAGITTAL_T1, SAGITTAL_T2, LabelPoint, RsnaTables
 
@@ -64,8 +64,7 @@ class RsnaStudy:
 
     def grades_at(self, level: str) -> dict[str, str]:
         """Grades of one level by `Task.name`."""
-        columns = {task.name: task.column(level) for task in TASKS}
-        return {name: self.grades[column] for name, column in columns.items() if column in self.grades}
+        return _at(self.grades, level)
 
 
 class RsnaDataset:
@@ -101,6 +100,20 @@ class RsnaDataset:
 
     def __len__(self) -> int:
         return len(self.studies)
+
+    @property
+    def graded(self) -> bool:
+        """Whether there is a table of grades at all."""
+        return self.tables.graded
+
+    @property
+    def words(self) -> str:
+        """What the data are, for models that are trained on them."""
+        return f"RSNA 2024 lumbar spine, {self.part} part"
+
+    def grades_at(self, study_id: str, level: str) -> dict[str, str]:
+        """Grades of one level of a study by `Task.name`."""
+        return _at(self.tables.grades.get(study_id, {}), level)
 
     def identity(self, study_id: str) -> tuple[str, bool]:
         """Who a study is of (Patient ID of its first readable image, else the study's id), and whether it is a phantom."""
@@ -217,6 +230,11 @@ class RsnaDataset:
             del places[key]
         study.problems += [f"{problem} ({Path(study.coordinates_file).name})" for problem in problems]
         return places
+
+
+def _at(grades: Mapping[str, str], level: str) -> dict[str, str]:
+    columns = {task.name: task.column(level) for task in STENOSES}
+    return {name: grades[column] for name, column in columns.items() if column in grades}
 
 
 def _words(key: tuple[str, str]) -> str:

@@ -162,7 +162,7 @@ class GaussianMRIGradingLogic(PanelLogic):
 
     def grade(self, volumeNodes, disc, checkpoints, inputType="acquired", planeNode=None, **options):
         """Grade and wait for the plane with the labels; the application stays responsive."""
-        from GaussianMRILib.mrml.grading import NO_CHECKPOINT
+        from GaussianMRILib.grading.checkpoints import NO_CHECKPOINT
 
         if not checkpoints:
             raise ValueError(NO_CHECKPOINT)
@@ -180,7 +180,7 @@ class GaussianMRIGradingLogic(PanelLogic):
     def describeCheckpoints(path):
         """Names of the checkpoints at a path, or where one comes from."""
         from GaussianMRILib import GaussianMRIError
-        from GaussianMRILib.mrml.grading import find_checkpoints
+        from GaussianMRILib.grading.checkpoints import find_checkpoints
 
         try:
             names = [file.name for file in find_checkpoints(path)]
