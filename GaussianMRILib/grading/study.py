@@ -181,17 +181,16 @@ def grade_study(
         stopped = progress is not None and progress((len(rows) + part) / len(jobs), stage) is False
         return not stopped
 
-    for level, task, grader in jobs:
-        if grader is None or level in problems:
-            reason = problems.get(level, NO_NETWORK)
-            rows.append(StudyGrade(level, task, None, grader, None, (reason,)))
+    for level, task, one in jobs:
+        if one is None or level in problems:
+            rows.append(StudyGrade(level, task, None, one, None, (problems.get(level, NO_NETWORK),)))
         else:
             try:
-                rows.append(_row(work, found[level], grader, notes.get(level, []), tell))
+                rows.append(_row(work, found[level], one, notes.get(level, []), tell))
             except GaussianMRIError as error:
                 if stopped:
                     raise
-                rows.append(StudyGrade(level, task, None, grader, None, (str(error),)))
+                rows.append(StudyGrade(level, task, None, one, None, (str(error),)))
         if not tell(0.0, f"{level} {task.title}"):
             raise GaussianMRIError("Grading was stopped.")
     return StudyGrades(tuple(rows), tuple(remarks))
