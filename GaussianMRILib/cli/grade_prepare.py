@@ -112,7 +112,7 @@ def prepare(
     chosen: tuple[str, ...],
     workers: int | None,
 ) -> None:
-    """Make inputs of networks (9 x 112 x 224 around each disc) from FOLDER, a copy of the RSNA 2024 lumbar spine data.
+    """Make inputs of networks (9 x 112 x 224 around each disc) from FOLDER, a copy of the RSNA 2024 or SPIDER data.
 
     Splits are by patient and stratified by grade. What cannot be used is a line in report.csv.
 

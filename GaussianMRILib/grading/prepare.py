@@ -1,7 +1,8 @@
-"""From studies in the RSNA layout to a folder of network inputs: discs, planes of every wanted type, splits."""
+"""From studies of the RSNA or SPIDER data to a folder of network inputs: discs, planes of every wanted type, splits."""
 
 from __future__ import annotations
 
+import functools
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +32,23 @@ from .roi import RegionOptions, region_of
 from .rsna import RsnaDataset, RsnaStudy, opened
 from .rsna_tables import AXIAL, SAGITTAL_T1, SAGITTAL_T2
 from .sagittal import sagittal_input
+from .spider import TABLE, SpiderDataset
 from .split import stratified_split
+
+
+def data_in(folder: str, part: str = "train") -> RsnaDataset | SpiderDataset:
+    """The data in a folder, whichever they are; tables are read once in each process.
+
+    Raises:
+        GaussianMRIError: neither layout is there.
+    """
+    return _spider(folder) if (Path(folder) / TABLE).is_file() else opened(folder, part)
+
+
+@functools.lru_cache(maxsize=1)
+def _spider(folder: str) -> SpiderDataset:
+    return SpiderDataset(folder)
+
 
 Inputs = list[tuple[Case, GradingInput]]
 
@@ -92,13 +109,13 @@ def prepare(
     progress: Callable[[int, int, CohortRow], object] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> tuple[CropSet, CohortReport]:
-    """Make the inputs of networks from a copy of the RSNA data; a run that was stopped goes on.
+    """Make the inputs of networks from a copy of the RSNA or SPIDER data; a run that was stopped goes on.
 
     `output` becomes a `CropSet` with `report.csv` beside it: a study that cannot be used is a line there, and so is a disc,
     a series or a type of input that is left out although the study has a grade for it.
 
     Args:
-        folder, part: see `RsnaDataset`.
+        folder, part: see `RsnaDataset`, or the folder of `SpiderDataset`, which has no parts.
         studies: only these.
         fractions: share of the patients by split ("train", "validation", "test"); stratified by grade, see
             `stratified_split`. By default .7, .15, .15; everything is "test" in the part "test".
@@ -111,7 +128,7 @@ def prepare(
         GaussianMRIError: no such data, too few patients to split, or `output` holds something else.
     """
     options = options or PrepareOptions()
-    source = opened(str(folder), part)
+    source = data_in(str(folder), part)
     chosen = list(source.studies if studies is None else studies)
     if not chosen:
         raise GaussianMRIError(f"There is no study in {folder}.")
@@ -169,7 +186,7 @@ def splits_hash(splits: Mapping[str, str]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _patients(source: RsnaDataset, studies: Sequence[str]) -> tuple[dict[str, str], bool]:
+def _patients(source: RsnaDataset | SpiderDataset, studies: Sequence[str]) -> tuple[dict[str, str], bool]:
     """Study -> the first study of the same patient, which stands for the patient; and whether a phantom is among them.
 
     Patient IDs of the images do not leave the data.
@@ -186,7 +203,7 @@ def _patients(source: RsnaDataset, studies: Sequence[str]) -> tuple[dict[str, st
 
 
 def _labels(
-    source: RsnaDataset, patients: Mapping[str, str], levels: Sequence[str]
+    source: RsnaDataset | SpiderDataset, patients: Mapping[str, str], levels: Sequence[str]
 ) -> dict[str, Counter[str]]:
     found: dict[str, Counter[str]] = {patient: Counter() for patient in patients.values()}
     for study, patient in patients.items():
@@ -218,7 +235,8 @@ class _PrepareStudy:
     output: str
 
     def __call__(self, study_id: str) -> Outcome:
-        types, source = self.options.types, opened(self.folder, self.part)
+        source = data_in(self.folder, self.part)
+        types = [kind for kind in self.options.types if kind in source.types]
         study = source.study(study_id, (AXIAL, SAGITTAL_T2, *([SAGITTAL_T1] if "S-T1" in types else [])))
         lines = list(study.problems)
         grades = {level: study.grades_at(level) for level in self.options.levels}
@@ -292,6 +310,9 @@ def study_discs(
             if level not in found and not problems
         ]
         return found, problems
+    if study.labels is not None:
+        named, reasons = study.labels.discs(levels, study.sagittal_t2)
+        return named, [f"{level}: {reason}" for level, reason in reasons.items()]
     discs: dict[str, DiscGeometry] = {}
     problems = []
     for level in levels:

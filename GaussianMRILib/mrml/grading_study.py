@@ -45,7 +45,7 @@ class StudyGradingJob(Job):
         volume_nodes: axial T2, sagittal T1 and T2; which is which is found out.
         checkpoints: files or folders, one network for each condition and side.
         kind: what axial networks are shown, of `AXIAL_KINDS`; None: what each was trained on.
-        device: "cpu", "cuda" or "auto".
+        device: for Gaussians: "cpu", "cuda" or "auto".
 
     Raises:
         GaussianMRIError: no segmentation, volume or checkpoint, a segmentation without discs, unusable volumes.
@@ -70,7 +70,7 @@ class StudyGradingJob(Job):
         self._labels = name, maps[name]
         self._stacks = stacks_of(self._volumes)
         paths = list(checkpoints) if isinstance(checkpoints, (list, tuple)) else [checkpoints]
-        self._graders = load_graders(paths, device=device)
+        self._graders = load_graders(paths)
         if not self._graders:
             raise GaussianMRIError(NO_CHECKPOINT)
         self._kind, self._device = kind, device
