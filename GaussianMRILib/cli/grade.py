@@ -20,6 +20,7 @@ from .app import (
     progress_bar,
 )
 from .grade_evaluate import calibrate, evaluate
+from .grade_import import import_network
 from .grade_measure import measure
 from .grade_predict import predict
 from .grade_prepare import prepare, validate
@@ -187,5 +188,5 @@ def _processes(device: str) -> Iterator[tuple[str, bool]]:
         distributed.destroy_process_group()
 
 
-for command in (prepare, validate, train, calibrate, predict, evaluate, measure):
+for command in (prepare, validate, train, calibrate, predict, evaluate, measure, import_network):
     grade.add_command(command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ import torch
 from grading_cases import card
 
 from GaussianMRILib import ImagePlane
+from GaussianMRILib.grading.foreign import CARD_FORMAT, import_network, known_input
 from GaussianMRILib.grading.label_schemes import TOTALSPINESEG
-from GaussianMRILib.grading.labels import LEVELS, STENOSES, Task
+from GaussianMRILib.grading.labels import GRADES, LEVELS, STENOSES, Task
 from GaussianMRILib.grading.model_card import Grader
 from GaussianMRILib.labels import LabelFile, write_labels
 from GaussianMRILib.phantom.dicom import Study, write_series
@@ -150,3 +152,16 @@ class ProbeNetwork:
 
     def classify(self, features: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         return self.module(features)
+
+
+def import_probe(task: Task, folder: Path, output: Path, **changes: Any) -> None:
+    """Write a probe as TorchScript with its card, and import both."""
+    module = torch.jit.script(probe(task))
+    torch.jit.save(module, folder / "probe.ts")
+    known = torch.softmax(module(torch.from_numpy(known_input())[None]), dim=1)[0].tolist()
+    content = {
+        "format": CARD_FORMAT, "version": 1, "task": task.name, "input_types": [KINDS[task]], "classes": list(GRADES),
+        "spacing": 0.47, "data": "nothing", "licence": "invented", "known": known, **changes,
+    }  # fmt: skip
+    (folder / "card.json").write_text(json.dumps(content))
+    import_network(folder / "probe.ts", folder / "card.json", output)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from grading_cases import QUICK, Input, card
-from study_scenes import KINDS, probe_graders, stenosed_left, write_study
+from study_scenes import KINDS, import_probe, probe_graders, stenosed_left, write_study
 
+from GaussianMRILib.cli import main
 from GaussianMRILib.errors import GaussianMRIError
 from GaussianMRILib.grading.crops import Case, CropSet
 from GaussianMRILib.grading.labels import GRADES, LEVELS, STENOSES, Task
@@ -66,12 +69,28 @@ def test_25_grades_and_the_side(study: Study, tmp_path: Path) -> None:
 
 
 def test_the_mirror_image_has_it_on_the_right(tmp_path: Path) -> None:
-    stacks, labels = read(write_study(tmp_path, stenosed_left(mirrored=True)))
-    found = grade_study(probe_graders(), stacks, labels=labels, views=1)
-    assert {(row.level, row.task.name) for row in found.rows if row.grade and row.grade.label == "Severe"} == {
-        ("L5/S1", "right_subarticular_stenosis"), ("L5/S1", "right_neural_foraminal_narrowing"),
-    }  # fmt: skip
-    assert sum(row.grade is not None for row in found.rows) == 25
+    """From DICOM and a label map to the table in one call, by networks from elsewhere."""
+    write_study(tmp_path, stenosed_left(mirrored=True))
+    models = tmp_path / "models"
+    models.mkdir()
+    for task in STENOSES:
+        import_probe(task, tmp_path, models / f"{task.name}.pt")
+    done = CliRunner().invoke(
+        main,
+        ["grade", "predict", "--study", str(tmp_path / "dicom"), "--labels", str(tmp_path / "labels.nii.gz"), "--views", "1",
+         "-o", str(tmp_path / "table.csv"), "--json", str(tmp_path / "grades.json"), "--device", "cpu", "-q"],
+        env={"GAUSSIANMRI_GRADERS": str(models)}, catch_exceptions=False,
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    with open(tmp_path / "table.csv", encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 25 and all(row["grade"] and not row["remarks"] for row in rows)
+    assert [(row["level"], row["side"], row["condition"]) for row in rows if row["grade"] == "Severe"] == [
+        ("L5/S1", "right", "subarticular stenosis"), ("L5/S1", "right", "neural foraminal narrowing"),
+    ]  # fmt: skip
+    assert "L5/S1 right subarticular: severe" in done.output and "licence: invented" in done.output
+    grades = json.loads((tmp_path / "grades.json").read_text(encoding="utf-8"))["grades"]
+    assert [f"{grade['probabilities']['Severe']:.3f}" for grade in grades] == [row["P severe"] for row in rows]
 
 
 def test_what_is_missing_is_said(study: Study) -> None:
