@@ -65,6 +65,9 @@ class GaussianMRIGradingWidget(Panel):
         self.canalController = JobController(
             self.statusLine.show, self.onMeasured, _("The canal was not measured.")
         )
+        self.studyController = JobController(
+            self.statusLine.show, self.onMeasured, _("The discs were not graded.")
+        )
         ui.pointsSelector.connect("nodeAddedByUser(vtkMRMLNode*)", self.onPointsAddedByUser)
         ui.lineSelector.connect("nodeAddedByUser(vtkMRMLNode*)", self.onPointsAddedByUser)
         ui.discPlaneSelector.connect("nodeAddedByUser(vtkMRMLNode*)", self.onPlaneAddedByUser)
@@ -72,6 +75,7 @@ class GaussianMRIGradingWidget(Panel):
         self.connectButtons(
             (ui.checkButton, self.onCheck),
             (ui.gradeButton, self.onGrade),
+            (ui.gradeAllButton, self.onGradeAll),
             (ui.measureButton, self.onMeasure),
             (ui.cancelButton, self.onCancel),
             (ui.tableButton, self.onTable),
@@ -84,6 +88,7 @@ class GaussianMRIGradingWidget(Panel):
     def cleanup(self):
         Panel.cleanup(self)
         self.canalController.cancel()
+        self.studyController.cancel()
         self.gradeController.end()
 
     # Scene and parameters
@@ -118,7 +123,8 @@ class GaussianMRIGradingWidget(Panel):
         parameters, ui = self._parameterNode, self.ui
         if parameters is None:
             return
-        running = self.gradeController.running or self.canalController.running
+        controllers = (self.gradeController, self.canalController, self.studyController)
+        running = any(controller.running for controller in controllers)
         ready = any(parameters.inputVolumes) and self._hasDisc()
         text, found = self.logic.describeCheckpoints(parameters.checkpoints)
         ui.checkpointLabel.text = text
@@ -133,6 +139,7 @@ class GaussianMRIGradingWidget(Panel):
         ui.gradeButton.toolTip = hint
         segmentation = parameters.discSource.name == "segment" and ui.segmentSelector.currentNode()
         ui.measureButton.enabled = bool(segmentation) and not running
+        ui.gradeAllButton.enabled = bool(segmentation) and bool(self._volumes()) and found and not running
         self.statusLine.update(running)
         graded = bool(parameters.gradedPlane and parameters.gradedPlane.GetAttribute(self.logic.GRADES))
         for button in (ui.cropsButton, ui.reportButton, ui.removeButton):
@@ -235,20 +242,42 @@ class GaussianMRIGradingWidget(Panel):
         return parameters.gradedPlane, text
 
     def onCancel(self, checked=False):
-        self.gradeController.cancel()
-        self.canalController.cancel()
+        for controller in (self.gradeController, self.canalController, self.studyController):
+            controller.cancel()
         self.statusLine.showCancelled()
         self.updateButtons()
 
-    # Canal
+    # All discs of a segmentation
+
+    def _volumes(self):
+        """The volumes of the study that are chosen."""
+        parameters = self._parameterNode
+        return [node for node in (parameters.sagittalVolume, *parameters.inputVolumes) if node]
+
+    def onGradeAll(self, checked=False):
+        parameters = self._parameterNode
+        with slicer.util.tryWithErrorDisplay(_("Packages are missing.")):
+            self.logic.ensurePackages(cuda=parameters.device.name != "cpu")
+        with slicer.util.tryWithErrorDisplay(_("The discs cannot be graded."), waitCursor=True):
+            job = self.logic.studyJob(
+                self.ui.segmentSelector.currentNode(),
+                self._volumes(),
+                parameters.checkpoints,
+                parameters.inputType.name,
+                parameters.device.name,
+            )
+            self.studyController.begin(job, self._keepStudy)
+        self.updateButtons()
+
+    def _keepStudy(self, job):
+        table = job.node(slicer.mrmlScene)
+        return table, self.logic.describeStudy(table)
 
     def onMeasure(self, checked=False):
-        parameters = self._parameterNode
         with slicer.util.tryWithErrorDisplay(_("Packages are missing.")):
             self.logic.ensurePackages()
         with slicer.util.tryWithErrorDisplay(_("The canal cannot be measured."), waitCursor=True):
-            volumes = [node for node in (parameters.sagittalVolume, *parameters.inputVolumes) if node]
-            job = self.logic.canalJob(self.ui.segmentSelector.currentNode(), volumes)
+            job = self.logic.canalJob(self.ui.segmentSelector.currentNode(), self._volumes())
             self.canalController.begin(job, self._keepMeasures)
         self.updateButtons()
 

@@ -105,6 +105,14 @@ def common_options(command: Command) -> Command:
     )(command)  # fmt: skip
 
 
+def stack_option(command: Command) -> Command:
+    """--stack, for `load_stacks`."""
+    return click.option(
+        "--stack", "chosen", type=click.IntRange(1), multiple=True, metavar="N",
+        help="Only this stack of the scan, numbered as `gaussianmri inspect` does; may be repeated.",
+    )(command)  # fmt: skip
+
+
 def output_option(metavar: str) -> Callable[[Command], Command]:
     """--output, one file, which has to be named."""
     return click.option(

@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from ..errors import GaussianMRIError
 from ..grading.labels import INPUT_TYPES, LEVELS, TASKS
 from .app import (
     advance,
     check_suffix,
     check_writable,
     common_options,
-    load_stacks,
     output_option,
     progress_bar,
-    table,
 )
 from .grade_evaluate import calibrate, evaluate
+from .grade_import import import_network
 from .grade_measure import measure
+from .grade_predict import predict
 from .grade_prepare import prepare, validate
-
-if TYPE_CHECKING:
-    from ..grading.inputs import GradingInput
-    from ..grading.model_card import Grader
-    from ..stacks import SliceStack
 
 
 @click.group(short_help="Grades of spinal stenosis on planes.")
@@ -40,12 +33,12 @@ def grade() -> None:
     No network comes with this software, and without one there is no grade.
 
     \b
-    Example, from a copy of the RSNA 2024 lumbar spine data to the grades of one scan:
+    Example, from a copy of the RSNA 2024 lumbar spine data to the grades of a study:
       gaussianmri grade validate rsna/
       gaussianmri grade prepare rsna/ -o inputs/ --level L5/S1
       gaussianmri grade train inputs/ -o left.pt --task left_subarticular_stenosis --type A --type R-GS
       gaussianmri grade evaluate inputs/ left.pt
-      gaussianmri grade predict left.pt --scan dicom/ --discs discs.json --level L5/S1 --type R-GS
+      gaussianmri grade predict *.pt --study dicom/ --labels segmentation.nii.gz -o table.csv
     """
 
 
@@ -195,101 +188,5 @@ def _processes(device: str) -> Iterator[tuple[str, bool]]:
         distributed.destroy_process_group()
 
 
-@click.command(short_help="Grade a disc of a scan.")
-@click.argument("models", metavar="MODEL.pt...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--scan", "inputs", multiple=True, required=True, metavar="INPUT", type=click.Path(path_type=Path),
-    help="Folder of DICOM or a volume file; axial slices, and sagittal ones where --discs needs them.",
-)  # fmt: skip
-@click.option(
-    "--stack", "chosen", type=click.IntRange(1), multiple=True, metavar="N",
-    help="Only this stack of the scan, numbered as `gaussianmri inspect` does; may be repeated.",
-)  # fmt: skip
-@click.option(
-    "--discs", required=True, type=click.Path(path_type=Path), metavar="FILE",
-    help="JSON of discs, SpineNet's exported detections, or a label map of TotalSpineSeg or SPINEPS (seg-vert).",
-)  # fmt: skip
-@click.option("--level", required=True, type=click.Choice(LEVELS))
-@click.option(
-    "--type", "kind", type=click.Choice(["acquired", "R-VI", "R-GS"]), default="acquired", show_default=True,
-    help="Acquired slices, or planes aligned with the disc by voxel interpolation or Gaussians.",
-)  # fmt: skip
-@click.option(
-    "--views", type=click.IntRange(1, 16), default=16, show_default=True, help="Views that are averaged."
-)
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the grades to a file.")
-@click.option("--device", default="auto", show_default=True, help="cpu, cuda, or auto.")
-@common_options
-def predict(
-    models: tuple[Path, ...],
-    inputs: tuple[Path, ...],
-    chosen: tuple[int, ...],
-    discs: Path,
-    level: str,
-    kind: str,
-    views: int,
-    json_file: Path | None,
-    device: str,
-) -> None:
-    """Grade one disc of a scan with each MODEL. Research use only, not for diagnosis.
-
-    \b
-    Example:
-      gaussianmri grade predict left.pt right.pt --scan dicom/ --discs discs.json --level L5/S1 --type R-GS
-    """
-    from ..device import choose_device
-    from ..files import atomic_write
-    from ..grading.model_card import load_grader
-    from ..grading.predict import grade as grade_disc
-
-    check_suffix(json_file, ".json")
-    check_writable(json_file, inputs=(*models, *inputs, discs))
-    target = choose_device(device)
-    graders = [load_grader(model, device=target) for model in models]
-    seen = _input(graders, load_stacks(inputs, chosen), discs, level, kind, str(target))
-    with progress_bar("Grading") as bar:
-        grades = grade_disc(graders, seen, views, level, progress=lambda part: advance(bar, part))
-    names = grades[0].to_dict()["probabilities"]
-    rows = [[g.text, *(f"{p:.3f}" for p in g.probabilities), g.checkpoint[:12]] for g in grades]
-    click.echo(table(["grade", *names, "checkpoint"], rows))
-    for line in dict.fromkeys(line for found in grades for line in found.notes):
-        click.echo(line)
-    if json_file is not None:
-        with atomic_write(json_file) as temporary:
-            content = [found.to_dict() | {"input": seen.facts} for found in grades]
-            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-def _input(
-    graders: list[Grader], stacks: list[SliceStack], discs: Path, level: str, kind: str, device: str
-) -> GradingInput:
-    """What the networks see of a disc, its region as they know it."""
-    from ..grading.crops import region_options
-    from ..grading.disc_files import read_disc_file
-    from ..grading.inputs import resampled_input
-    from ..grading.prepare import PrepareOptions, disc_inputs
-    from ..grading.rsna_series import slabs
-
-    sagittal = next((stack for stack in stacks if stack.is_sagittal), None)
-    axial = [slab for stack in stacks if not stack.is_sagittal for slab in slabs(stack)]
-    found, problems = read_disc_file(discs, sagittal, [level])
-    if level not in found:
-        reason = f": {'; '.join(problems)}" if problems else ""
-        raise GaussianMRIError(f"{discs} has no disc {level}{reason}. Give a file that has it.")
-    if not axial:
-        raise GaussianMRIError("The scan has no axial slices; give them with --scan.")
-    region = region_options(graders[0].card.preprocessing)
-    if kind == "acquired":
-        types = PrepareOptions(types=("A", "N"), region=region)
-        inputs, problems = disc_inputs(found[level], axial, types)
-        if not inputs:
-            raise GaussianMRIError(f"{level} cannot be graded on acquired slices: {'; '.join(problems)}.")
-        return next(iter(inputs.values()))
-    with progress_bar("Resampling") as bar:
-        return resampled_input(
-            found[level], axial, kind, region, device, progress=lambda part, _what: advance(bar, part)
-        )
-
-
-for command in (prepare, validate, train, calibrate, predict, evaluate, measure):
+for command in (prepare, validate, train, calibrate, predict, evaluate, measure, import_network):
     grade.add_command(command)

@@ -18,6 +18,7 @@ from .app import (
     common_options,
     load_stacks,
     progress_bar,
+    stack_option,
     table,
 )
 
@@ -36,10 +37,7 @@ from .app import (
     "--scan", "inputs", multiple=True, metavar="INPUT", type=click.Path(path_type=Path),
     help="The segmented images, DICOM or volumes: labels have to lie on them, a canal cut by their edge is not measured.",
 )  # fmt: skip
-@click.option(
-    "--stack", "chosen", type=click.IntRange(1), multiple=True, metavar="N",
-    help="Only this stack of the scan, numbered as `gaussianmri inspect` does; may be repeated.",
-)  # fmt: skip
+@stack_option
 @click.option(
     "--level", "levels", type=click.Choice(LEVELS), multiple=True, default=LEVELS,
     help="Only this level; may be repeated.  [default: all]",

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from ..errors import GaussianMRIError
-from ..grading.labels import LEVELS
+from ..grading.labels import INPUT_TYPES, LEVELS
 from .app import FAILED, advance, check_writable, common_options, progress_bar
 from .cohort import discs_option, show_report
 
@@ -72,9 +72,9 @@ def validate(
     help="Folder of the inputs; the same command goes on with an unfinished one.",
 )  # fmt: skip
 @click.option(
-    "--type", "types", type=click.Choice(["A", "N", "R-VI", "R-GS"]), multiple=True,
-    default=("A", "N", "R-VI", "R-GS"), show_default=True,
-    help="Acquired slices, aligned or not; those that are not, resampled by interpolation or Gaussians. May be repeated.",
+    "--type", "types", type=click.Choice(INPUT_TYPES), multiple=True, default=INPUT_TYPES, show_default=True,
+    help="Acquired axial slices, aligned (A) or not (N); those that are not, resampled by interpolation (R-VI) or Gaussians "
+    "(R-GS); sagittal slices (S-T1, S-T2). May be repeated.",
 )  # fmt: skip
 @click.option(
     "--level", "levels", type=click.Choice(LEVELS), multiple=True, default=LEVELS, show_default=True
@@ -112,7 +112,7 @@ def prepare(
     chosen: tuple[str, ...],
     workers: int | None,
 ) -> None:
-    """Make inputs of networks (9 x 112 x 224 around each disc) from FOLDER, a copy of the RSNA 2024 lumbar spine data.
+    """Make inputs of networks (9 x 112 x 224 around each disc) from FOLDER, a copy of the RSNA 2024 or SPIDER data.
 
     Splits are by patient and stratified by grade. What cannot be used is a line in report.csv.
 

@@ -145,6 +145,9 @@ def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
     return torch.nn.functional.interpolate(flat, tuple(size), mode="area").reshape(*images.shape[:-2], *size)
 
 
-def mirrored(images: Tensor) -> Tensor:
-    """Images (..., W) with left and right exchanged: what they show is then the other side's."""
-    return images.flip(-1)
+def mirrored(images: Tensor, sagittal: bool = False) -> Tensor:
+    """Images (..., S, H, W), or masks (..., S) of sagittal ones, with left and right exchanged.
+
+    What they show is then the other side's. Sagittal slices run from right to left, so they come in reverse order.
+    """
+    return images.flip(-1 if not sagittal or images.dtype == torch.bool else -3)

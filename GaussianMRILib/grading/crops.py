@@ -137,7 +137,7 @@ class Case:
             row["level"],
             row["input_type"],
             row["split"],
-            {task.name: row[task.name] for task in TASKS if row[task.name]},
+            {task.name: row[task.name] for task in TASKS if row.get(task.name)},
             float(row["outside"]),
             row["synthetic"] == "yes",
         )
@@ -162,7 +162,7 @@ class CropSet:
     def __init__(self, folder: Path, facts: dict[str, Any], cases: Iterable[Case]) -> None:
         self.folder, self.facts = folder, facts
         self._cases = {case.case_id: case for case in cases}
-        self._torn = False  # the table ends in half a row
+        self._torn = False  # no row can be added to the table as it is
 
     # ---- making one
 
@@ -284,13 +284,15 @@ class CropSet:
         with reading(target / "cases.csv", "a table of cases"):
             cases = cls._parsed(target / "cases.csv", whole)
         read = cls(target, facts, cases)
-        read._torn = len(whole) < len(text)
+        # Also a table that knew fewer conditions: the next row has more cells.
+        read._torn = len(whole) < len(text) or not text.startswith(_lines([list(COLUMNS)]))
         return read
 
     @staticmethod
     def _parsed(path: Path, text: str) -> list[Case]:
         rows = csv.DictReader(io.StringIO(text))
-        if tuple(rows.fieldnames or ()) != COLUMNS:
+        names = tuple(rows.fieldnames or ())
+        if names[: len(_FIXED)] != _FIXED or not set(names) <= set(COLUMNS):
             raise GaussianMRIError(f"{path} does not have the columns {', '.join(COLUMNS)}.")
         cases, splits = [], dict[str, str]()
         for row in rows:

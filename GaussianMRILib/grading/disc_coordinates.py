@@ -23,7 +23,7 @@ from .disc import (
     level_name,
     series_depth,
 )
-from .labels import CONDITIONS, LEVELS, SIDES
+from .labels import LATERAL, LEVELS, SIDES
 
 logger = logging.getLogger("GaussianMRI")
 
@@ -122,7 +122,7 @@ def disc_from_coordinates(
 
 def _middle(marks: Mapping[tuple[str, str], Vector], level: str) -> Vector | None:
     """The canal point; in its place or for its lateral position the middle between the subarticular points."""
-    sides = [marks.get((f"{side}_{CONDITIONS[0]}", level)) for side in SIDES]
+    sides = [marks.get((f"{side}_{LATERAL[0]}", level)) for side in SIDES]
     between = None if sides[0] is None or sides[1] is None else (sides[0] + sides[1]) / 2
     canal = marks.get((CANAL, level))
     if canal is None or between is None:
@@ -132,7 +132,7 @@ def _middle(marks: Mapping[tuple[str, str], Vector], level: str) -> Vector | Non
 
 def _left_right(marks: Mapping[tuple[str, str], Vector], level: str) -> Vector:
     total = np.zeros(3)
-    for condition in CONDITIONS:
+    for condition in LATERAL:
         left, right = (marks.get((f"{side}_{condition}", level)) for side in SIDES)
         if left is not None and right is not None:
             if left[0] >= right[0]:

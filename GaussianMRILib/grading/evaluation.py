@@ -204,7 +204,7 @@ def evaluate(
         if grader.card.calibration is not None:
             grader.card.calibration.check_views(views)
         for name, where, part in cohorts:
-            found = {kind: _cases(where, grader, part, [kind]) for kind in INPUT_TYPES}
+            found = {kind: _cases(where, grader, part, [kind]) for kind in grader.card.sees}
             if part is None and not any(found.values()):
                 raise GaussianMRIError(
                     f"{where.folder} has no case that {Path(model).name} can grade; see its cases.csv."

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 ALIGNED_DEGREES = 10.0
 #: Input types that are resampled: by voxel interpolation and by Gaussians.
 RESAMPLED = ("R-VI", "R-GS")
+#: What axial networks can be shown: acquired slices as they are (A or N, by their angle), or planes aligned with the disc.
+AXIAL_KINDS = ("acquired", *RESAMPLED)
 #: Changes whenever the same disc and scan give other images: a network is good for one version only.
 PREPROCESSING_VERSION = 1
 MEDIAN_LEVEL, BRIGHTEST = 0.5, 2.0
@@ -40,7 +42,7 @@ class GradingInput:
 
     Attributes:
         images: (9, 112, 224) float32, 0 to 1, from inferior to superior; columns run to the patient's left, rows to the
-            back. What lies outside the scan is 0.
+            back (sagittal ones: see `sagittal_input`). What lies outside the scan is 0.
         mask: (9,) bool: False where there is no slice and the image is padding.
         planes: where each image lies; those of padding repeat a neighbour's.
         input_type: one of `INPUT_TYPES`.
@@ -125,7 +127,7 @@ def vertebral_median(stacks: SliceStack | Sequence[SliceStack], disc: DiscGeomet
             )
             values.append(pixels[inside])
     found = np.concatenate(values) if values else np.empty(0)
-    names = ", ".join(stack.name for stack in stacks)
+    names = ", ".join(dict.fromkeys(stack.name for stack in stacks))
     if len(found) < _FEWEST:
         raise GaussianMRIError(
             f"{names}: only {len(found)} pixels show the vertebrae beside {disc.named}, too few to scale the "
@@ -185,13 +187,13 @@ def acquired_input(
             f"{np.abs(height).min():.0f} mm away. Choose a series that shows this level."
         )
     order = order[np.argsort(height[order], kind="stable")]
-    images = np.stack([_crop(stack, k, planes[k]) for k in order])
-    outside = _share_outside(images, stack.name, disc)
+    images = np.stack([crop_slice(stack, k, planes[k]) for k in order])
+    outside = share_outside(images, stack.name, disc)
     near = int(np.argmin(np.abs(height[order])))
     nearest = stack.subset(order[[near]])  # blocks of one stack have angles of their own
     angle = alignment_degrees(disc, nearest)
     median = vertebral_median(stack, disc) if median is None else float(median)
-    facts = _facts(disc, region, options, [nearest], median) | {
+    facts = input_facts(disc, region, options, [nearest], median) | {
         "spacing_mm": round(stack.spacing, 3),
         "thickness_mm": round(stack.thickness, 3),
         "nearest_mm": round(float(np.abs(height[order]).min()), 3),
@@ -200,7 +202,7 @@ def acquired_input(
     return _padded(normalised(images, median), [planes[k] for k in order], near, kind, outside, facts)
 
 
-def _crop(stack: SliceStack, k: int, plane: ImagePlane) -> NDArray[np.float32]:
+def crop_slice(stack: SliceStack, k: int, plane: ImagePlane) -> NDArray[np.float32]:
     """Slice `k` on `plane`, which lies in it, by cubic spline; NaN outside its pixels."""
     from scipy.ndimage import map_coordinates
 
@@ -243,7 +245,12 @@ def _padded(
     )
 
 
-def _share_outside(images: NDArray[np.float32], name: str, disc: DiscGeometry) -> float:
+def share_outside(images: NDArray[np.float32], name: str, disc: DiscGeometry) -> float:
+    """Share of NaN in images of a region.
+
+    Raises:
+        GaussianMRIError: there is nothing else.
+    """
     outside = float(np.isnan(images).mean())
     if outside > _EMPTY:
         raise GaussianMRIError(
@@ -253,9 +260,10 @@ def _share_outside(images: NDArray[np.float32], name: str, disc: DiscGeometry) -
     return outside
 
 
-def _facts(
+def input_facts(
     disc: DiscGeometry, region: Region, options: RegionOptions, stacks: Sequence[SliceStack], median: float
 ) -> dict[str, Any]:
+    """How images were made: what every `GradingInput` has among its facts."""
     return {
         "preprocessing": PREPROCESSING_VERSION,
         "level": disc.level,
@@ -327,11 +335,11 @@ def resampled_input(
         if progress:
             progress(0.9 + 0.1 * (number + 1) / len(planes), "resampling planes")
     found = np.stack(images)
-    outside = _share_outside(found, ", ".join(stack.name for stack in stacks), disc)
+    outside = share_outside(found, ", ".join(stack.name for stack in stacks), disc)
     height = [abs(float((plane.center - region.reference) @ region.axes[:, 2])) for plane in planes]
     # A plane wholly outside the scan is as good as none.
     seen = np.array([np.isfinite(image).any() for image in found])
-    facts = _facts(disc, region, options, stacks, median) | {
+    facts = input_facts(disc, region, options, stacks, median) | {
         "spacing_mm": round(_step(planes), 3),
         "thickness_mm": round(planes[0].thickness, 3),
         "nearest_mm": round(min(height), 3),

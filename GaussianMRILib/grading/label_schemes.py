@@ -70,6 +70,14 @@ SPINEPS_REGIONS = Scheme(
     "SPINEPS seg-spine", {"S1": 26}, canal=(61, 60), sides=((43, 44), (45, 46), (47, 48))
 )
 
+#: Masks of the SPIDER data, numbered from the lowest vertebra and disc up.
+SPIDER = Scheme(
+    "SPIDER",
+    {name: 1 + n for n, name in enumerate(reversed(_USUAL[:-1]))},
+    {f"{a}/{b}": 201 + n for n, (a, b) in enumerate(zip(_USUAL[-2::-1], _USUAL[:0:-1], strict=True))},
+    (100,),
+)
+
 _VERTEBRA_NAME = re.compile(r"(?:vertebrae?[ _-])?([CTL]\d{1,2}|S1?|sacrum)", re.IGNORECASE)
 _DISC_NAME = re.compile(
     r"(?:disc[ _-])?([CTL]\d{1,2})[ _/-]*([CTL]\d{1,2}|S1?)(?:[ _-](?:disc|ivd))?|([CTL]\d{1,2})[ _-]ivd", re.IGNORECASE
@@ -120,8 +128,8 @@ def scheme_of(labels: LabelFile) -> Scheme | None:
         return SPINEPS_REGIONS
     if values & set(range(101, 129)):
         return replace(SPINEPS_VERTEBRAE, discs=spineps_discs(values))
-    if values & set(range(201, 225)):
-        return TOTALSPINESEG_2024
+    if values & set(range(201, 225)):  # both have such discs, of other levels
+        return SPIDER if values & set(range(1, 18)) and 200 not in values else TOTALSPINESEG_2024
     if values & (set(_TSS_DISCS.values()) | {50}):
         return TOTALSPINESEG
     return None

@@ -14,16 +14,18 @@ from ..files import number, reading
 from ..tensor_files import read_state, tensor, write_state
 from .calibration import Calibration
 from .crops import preprocessing
-from .labels import GRADES, Task
+from .labels import AXIAL_TYPES, GRADES, Task, is_sagittal
 from .options import NetworkOptions
 
 if TYPE_CHECKING:
     import torch
 
+    from .foreign import ForeignNetwork
     from .network import GradingNetwork
 
 FORMAT = "GaussianMRI grader"
-VERSION = 2  # 2 has a calibration; without one 1 is written, which older versions read
+#: 2 has a calibration, 3 a network from elsewhere (`foreign`); without either 1 is written, which older versions read.
+VERSION = FOREIGN_VERSION = 3
 WHERE_FROM = (
     "No checkpoint comes with this software: train one on data that you have (`gaussianmri grade train`), or take one "
     "that somebody trained with it."
@@ -65,6 +67,11 @@ class ModelCard:
     training: Mapping[str, Any] = field(default_factory=dict)
     version: str = ""
     calibration: Calibration | None = None
+
+    @property
+    def sees(self) -> tuple[str, ...]:
+        """Kinds of images that it can be shown: any axial ones, but of sagittal ones only those it was trained on."""
+        return self.input_types if is_sagittal(self.input_types) else AXIAL_TYPES
 
     @property
     def trained_on(self) -> str:
@@ -117,12 +124,12 @@ class Grader:
     """A network that is ready to grade, and its card.
 
     Attributes:
-        network: in evaluation mode, batch normalisation folded into the convolutions.
+        network: in evaluation mode, batch normalisation folded into the convolutions; or one from elsewhere.
         sha256: of the checkpoint's file, 64 hexadecimal digits.
         name: of the file.
     """
 
-    network: GradingNetwork
+    network: GradingNetwork | ForeignNetwork
     card: ModelCard
     sha256: str
     name: str = ""
@@ -158,13 +165,16 @@ def save_calibrated(
     state, _ = _read(path)
     with reading(path, "a whole checkpoint", "Take a copy of it."):
         card, weights = ModelCard.from_dict(state["card"]), dict(state["weights"])
-    _write(output, replace(card, calibration=calibration), weights)
+    foreign = {name: state[name] for name in ("foreign",) if name in state}
+    _write(output, replace(card, calibration=calibration), weights, foreign)
     return Path(output)
 
 
-def _write(path: str | os.PathLike[str], card: ModelCard, weights: dict[str, torch.Tensor]) -> None:
-    version = 1 if card.calibration is None else VERSION
-    write_state(path, {"format": FORMAT, "version": version, "card": card.to_dict(), "weights": weights})
+def _write(
+    path: str | os.PathLike[str], card: ModelCard, weights: dict[str, torch.Tensor], foreign: Mapping[str, Any] | None = None
+) -> None:
+    version = FOREIGN_VERSION if foreign else 1 if card.calibration is None else 2
+    write_state(path, {"format": FORMAT, "version": version, "card": card.to_dict(), "weights": weights, **(foreign or {})})
 
 
 def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], str]:
@@ -176,7 +186,7 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], str]:
 def load_grader(
     path: str | os.PathLike[str], task: Task | None = None, device: torch.device | str = "cpu"
 ) -> Grader:
-    """Read a checkpoint, without running any code from it.
+    """Read a checkpoint. No Python code in it is run; one from elsewhere (`foreign`) is a TorchScript or ONNX program.
 
     Args:
         task: what it has to be for; None for any.
@@ -185,19 +195,16 @@ def load_grader(
     Raises:
         GaussianMRIError: no such file, one that is truncated, of another kind or version, or for another task.
     """
-    import torch
-
-    from .network import GradingNetwork, for_inference
-
     state, sha256 = _read(path)
     with reading(path, "a whole checkpoint", "Take a copy of it."):
         card = ModelCard.from_dict(state["card"])
-        weights = state["weights"]
-        with torch.device("meta"):  # no random weights that are replaced at once
-            network = GradingNetwork(card.network)
-        for name, value in network.state_dict().items():
-            tensor(weights[name], value.shape, f"weights {name}", value.dtype)
-        network.load_state_dict(weights, assign=True)
+        network: Any
+        if "foreign" in state:
+            from .foreign import from_state
+
+            network = from_state(state, Path(path).name, device)
+        else:
+            network = _own(card, state["weights"], device)
     if card.classes != GRADES:
         raise GaussianMRIError(
             f"{path} tells apart {', '.join(card.classes)}, not {', '.join(GRADES)}; take another."
@@ -206,5 +213,17 @@ def load_grader(
         raise GaussianMRIError(
             f"{path} grades {card.task.title}, not {task.title}. Take the checkpoint of that condition and side."
         )
-    network = for_inference(network).to(device)
     return Grader(network, card, sha256, Path(path).name)
+
+
+def _own(card: ModelCard, weights: Mapping[str, torch.Tensor], device: torch.device | str) -> GradingNetwork:
+    import torch
+
+    from .network import GradingNetwork, for_inference
+
+    with torch.device("meta"):  # no random weights that are replaced at once
+        network = GradingNetwork(card.network)
+    for name, value in network.state_dict().items():
+        tensor(weights[name], value.shape, f"weights {name}", value.dtype)
+    network.load_state_dict(dict(weights), assign=True)
+    return for_inference(network).to(device)

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import GaussianMRIError
 from ..files import number
-from .labels import GRADES, INPUT_TYPES, LEVELS
+from .labels import GRADES, INPUT_TYPES, LEVELS, SAGITTAL_TYPES, is_sagittal
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 
@@ -57,7 +57,7 @@ class AugmentOptions:
         shift: pixels, at most, in each direction, of all slices together.
         slice_shift: the same for every slice on its own.
         offset: added to the intensities (0 to 1), at most, either way.
-        flip_slices: how often the slices come in reverse order; left stays left.
+        flip_slices: how often axial slices come in reverse order; left stays left. Never done to sagittal ones.
     """
 
     rotation: float = 15.0
@@ -82,7 +82,7 @@ class GradingOptions:
         input_types: kinds of images to learn from (and to validate with), of `INPUT_TYPES`.
         levels: discs to learn from, of `LEVELS`; None: all.
         input_size: (rows, columns) that crops are averaged down to; None: as they are.
-        mirror: learn from mirrored images of the other side too, which doubles the cases.
+        mirror: learn from mirrored images (with the other side's grade) too, which doubles the cases.
         epochs: times through all cases.
         window: epochs of validation whose mean macro AUROC chooses the model (section 4.1); it is the one at the end of
             the best such window.
@@ -122,6 +122,8 @@ class GradingOptions:
                 f"Cannot train on {', '.join(wrong) or 'nothing'}; input types are {', '.join(INPUT_TYPES)}, levels "
                 f"{', '.join(LEVELS)}."
             )
+        if is_sagittal(self.input_types) and not set(self.input_types) <= set(SAGITTAL_TYPES):
+            raise GaussianMRIError("One network cannot learn from axial and sagittal images; train one for each.")
         if min(self.epochs, self.window, self.batch) < 1 or self.learning_rate <= 0 or self.weight_decay < 0:
             raise GaussianMRIError("epochs, window and batch are at least 1, rates are positive.")
         if len(self.class_weights) != len(GRADES) or min(self.class_weights) <= 0:

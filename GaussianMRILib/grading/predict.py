@@ -14,7 +14,7 @@ from torch import Tensor
 from ..errors import GaussianMRIError
 from .augment import VIEWS, resize, view_images
 from .crops import Case, CropSet, check_images, preprocessing_of
-from .labels import DISCLAIMER, GRADES, NOT_CALIBRATED, Task
+from .labels import DISCLAIMER, GRADES, NOT_CALIBRATED, Task, is_sagittal
 from .model_card import Grader
 from .network import mixed_precision
 
@@ -69,7 +69,8 @@ class Grade:
     @property
     def text(self) -> str:
         """For a label in an image: "L5/S1 left subarticular: moderate 0.61"; a synthetic network's says so."""
-        place = self.task.title.rsplit(" ", 1)[0]
+        title = self.task.title
+        place = title.rsplit(" ", 1)[0] if self.task.side else title
         mark = " SYNTHETIC" if self.synthetic else ""
         return f"{self.level} {place}: {self.label.lower()} {self.probability:.2f}{mark}".strip()
 
@@ -143,7 +144,7 @@ def grade(
     level = level or str(facts.get("level", ""))
     check_images(images, mask, "The images")
     for grader in chosen:
-        check_fits(grader, images.shape, facts, level)
+        check_fits(grader, images.shape, facts, level, kind)
         if grader.card.calibration is not None:
             grader.card.calibration.check_views(views)
     results = []
@@ -175,24 +176,29 @@ def grade_cases(
             "preprocessing": crops.facts["preprocessing"]["version"],
             "options": crops.facts["preprocessing"],
         }
-        check_fits(grader, images.shape, facts, case.level)
+        check_fits(grader, images.shape, facts, case.level, case.input_type)
         tensor = torch.from_numpy(images.astype(np.float32))
         rows.append(_probabilities(grader, tensor, torch.from_numpy(mask), views, precision, stages))
     return np.array(rows, dtype=np.float64).reshape(-1, len(GRADES))
 
 
-def check_fits(grader: Grader, shape: Sequence[int], facts: dict[str, Any], level: str) -> None:
+def check_fits(grader: Grader, shape: Sequence[int], facts: dict[str, Any], level: str, kind: str = "") -> None:
     """Refuse a network that was trained on images made otherwise, or on other discs.
 
     Args:
         shape: (S, H, W) of the images.
         facts: of the `GradingInput`.
         level: of the disc, "" where it is not known.
+        kind: of `INPUT_TYPES`, "" where it is not known.
 
     Raises:
         GaussianMRIError: what does not fit.
     """
     card, name = grader.card, grader.name or grader.card.task.title
+    if kind and kind not in card.sees:
+        raise GaussianMRIError(
+            f"{name} was trained on {', '.join(card.input_types)} and cannot be shown {kind}. Use a checkpoint for {kind}."
+        )
     if tuple(shape) != card.shape:
         raise GaussianMRIError(
             f"{name} was trained on {' x '.join(map(str, card.shape))} images, these are "
@@ -230,8 +236,9 @@ def _probabilities(
     if not 1 <= views <= len(VIEWS):
         raise GaussianMRIError(f"views is 1 to {len(VIEWS)}, not {views}.")
     network, device = grader.network, grader.device
-    chosen = VIEWS[:views]
-    # Slices in reverse order have the same features: only the transformer has to see them.
+    # Slices in reverse order have the same features: only the transformer has to see them. The order of sagittal ones is
+    # left and right, so that this is no view of theirs.
+    chosen = [view for view in VIEWS[:views] if not (view.flip and is_sagittal(grader.card.input_types))]
     unlike = tuple(view for view in chosen if not view.flip)
     shown = resize(view_images(images, mask, unlike), grader.card.input_size).to(device)
     masks = mask.to(device).expand(len(unlike), -1)
@@ -243,7 +250,7 @@ def _probabilities(
             parts.append(network.encode(shown[part], masks[part]))
             stages.advance(len(parts[-1]) / len(unlike))
         features = torch.cat(parts)
-        if len(unlike) < views:
+        if len(unlike) < len(chosen):
             features = torch.cat([features, features[:1].flip(1)])
             masks = torch.cat([masks, masks[:1].flip(1)])
         logits = network.classify(features, masks)

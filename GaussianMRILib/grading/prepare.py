@@ -1,7 +1,8 @@
-"""From studies in the RSNA layout to a folder of network inputs: discs, planes of every wanted type, splits."""
+"""From studies of the RSNA or SPIDER data to a folder of network inputs: discs, planes of every wanted type, splits."""
 
 from __future__ import annotations
 
+import functools
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -26,11 +27,28 @@ from .inputs import (
     resampled_input,
     vertebral_median,
 )
-from .labels import INPUT_TYPES, LEVELS, TASKS
+from .labels import AXIAL_TYPES, INPUT_TYPES, LEVELS, SAGITTAL_TYPES
 from .roi import RegionOptions, region_of
 from .rsna import RsnaDataset, RsnaStudy, opened
-from .rsna_tables import AXIAL, SAGITTAL_T2
+from .rsna_tables import AXIAL, SAGITTAL_T1, SAGITTAL_T2
+from .sagittal import sagittal_input
+from .spider import TABLE, SpiderDataset
 from .split import stratified_split
+
+
+def data_in(folder: str, part: str = "train") -> RsnaDataset | SpiderDataset:
+    """The data in a folder, whichever they are; tables are read once in each process.
+
+    Raises:
+        GaussianMRIError: neither layout is there.
+    """
+    return _spider(folder) if (Path(folder) / TABLE).is_file() else opened(folder, part)
+
+
+@functools.lru_cache(maxsize=1)
+def _spider(folder: str) -> SpiderDataset:
+    return SpiderDataset(folder)
+
 
 Inputs = list[tuple[Case, GradingInput]]
 
@@ -41,7 +59,7 @@ class PrepareOptions:
 
     Attributes:
         types: of `INPUT_TYPES`: acquired slices, aligned ("A") and not ("N"), and those resampled from slices that are
-            not aligned ("R-VI", "R-GS"), as in "Rendering Novel Views of MRI", section 4.
+            not aligned ("R-VI", "R-GS"), as in "Rendering Novel Views of MRI", section 4; sagittal slices ("S-T1", "S-T2").
         levels: of `LEVELS`.
         region: see `RegionOptions`.
         discs: where discs are, see `find_disc_file`; None for the data's label coordinates.
@@ -91,13 +109,13 @@ def prepare(
     progress: Callable[[int, int, CohortRow], object] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> tuple[CropSet, CohortReport]:
-    """Make the inputs of networks from a copy of the RSNA data; a run that was stopped goes on.
+    """Make the inputs of networks from a copy of the RSNA or SPIDER data; a run that was stopped goes on.
 
     `output` becomes a `CropSet` with `report.csv` beside it: a study that cannot be used is a line there, and so is a disc,
     a series or a type of input that is left out although the study has a grade for it.
 
     Args:
-        folder, part: see `RsnaDataset`.
+        folder, part: see `RsnaDataset`, or the folder of `SpiderDataset`, which has no parts.
         studies: only these.
         fractions: share of the patients by split ("train", "validation", "test"); stratified by grade, see
             `stratified_split`. By default .7, .15, .15; everything is "test" in the part "test".
@@ -110,7 +128,7 @@ def prepare(
         GaussianMRIError: no such data, too few patients to split, or `output` holds something else.
     """
     options = options or PrepareOptions()
-    source = RsnaDataset(folder, part)
+    source = data_in(str(folder), part)
     chosen = list(source.studies if studies is None else studies)
     if not chosen:
         raise GaussianMRIError(f"There is no study in {folder}.")
@@ -125,7 +143,7 @@ def prepare(
     crops = CropSet.create(
         output,
         {
-            "data": data or ("SYNTHETIC phantoms" if synthetic else f"RSNA 2024 lumbar spine, {part} part"),
+            "data": data or ("SYNTHETIC phantoms" if synthetic else source.words),
             "synthetic": synthetic,
             "preprocessing": preprocessing(options.region),
             "aligned_degrees": options.aligned_degrees,
@@ -168,7 +186,7 @@ def splits_hash(splits: Mapping[str, str]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _patients(source: RsnaDataset, studies: Sequence[str]) -> tuple[dict[str, str], bool]:
+def _patients(source: RsnaDataset | SpiderDataset, studies: Sequence[str]) -> tuple[dict[str, str], bool]:
     """Study -> the first study of the same patient, which stands for the patient; and whether a phantom is among them.
 
     Patient IDs of the images do not leave the data.
@@ -185,15 +203,13 @@ def _patients(source: RsnaDataset, studies: Sequence[str]) -> tuple[dict[str, st
 
 
 def _labels(
-    source: RsnaDataset, patients: Mapping[str, str], levels: Sequence[str]
+    source: RsnaDataset | SpiderDataset, patients: Mapping[str, str], levels: Sequence[str]
 ) -> dict[str, Counter[str]]:
     found: dict[str, Counter[str]] = {patient: Counter() for patient in patients.values()}
     for study, patient in patients.items():
-        grades = source.tables.grades.get(study, {})
         for level in levels:
-            for task in TASKS:
-                if task.column(level) in grades:
-                    found[patient][f"{task.name} {grades[task.column(level)]}"] += 1
+            for name, grade in source.grades_at(study, level).items():
+                found[patient][f"{name} {grade}"] += 1
     return found
 
 
@@ -219,15 +235,23 @@ class _PrepareStudy:
     output: str
 
     def __call__(self, study_id: str) -> Outcome:
-        study = opened(self.folder, self.part).study(study_id, (AXIAL, SAGITTAL_T2))
-        graded = opened(self.folder, self.part).tables.graded
+        source = data_in(self.folder, self.part)
+        types = [kind for kind in self.options.types if kind in source.types]
+        study = source.study(study_id, (AXIAL, SAGITTAL_T2, *([SAGITTAL_T1] if "S-T1" in types else [])))
         lines = list(study.problems)
         grades = {level: study.grades_at(level) for level in self.options.levels}
-        levels = [level for level in self.options.levels if grades[level] or not graded]
+        levels = [level for level in self.options.levels if grades[level] or not source.graded]
         if not levels:
             return Outcome([], lines=(*lines, "none of its discs has a grade"))
-        if not study.axial:
-            raise GaussianMRIError("; ".join([*lines, "no axial series can be used"]))
+        sagittal = {"S-T1": study.sagittal_t1, "S-T2": study.sagittal_t2}
+        seen = {kind: stack for kind, stack in sagittal.items() if kind in types and stack is not None}
+        wanted = [kind for kind in SAGITTAL_TYPES if kind in types]
+        absent = [f"no sagittal {kind[2:]} series can be used" for kind in wanted if kind not in seen]
+        if not study.axial and set(types) & set(AXIAL_TYPES):
+            absent.insert(0, "no axial series can be used")
+        lines += absent
+        if not study.axial and not seen:
+            raise GaussianMRIError("; ".join(lines))
         discs, problems = study_discs(
             study, levels, self.options.discs, Path(self.folder) / f"{self.part}_images"
         )
@@ -236,7 +260,7 @@ class _PrepareStudy:
             raise GaussianMRIError("; ".join([*lines, "no disc is known"]))
         found: Inputs = []
         for level, disc in discs.items():
-            inputs, problems = disc_inputs(disc, study.axial, self.options)
+            inputs, problems = study_inputs(disc, study.axial, seen, self.options)
             lines += [f"{level}: {problem}" for problem in problems]
             for kind, images in inputs.items():
                 name = file_name(f"{study_id}-{level.replace('/', '')}-{kind}", "case")
@@ -286,6 +310,9 @@ def study_discs(
             if level not in found and not problems
         ]
         return found, problems
+    if study.labels is not None:
+        named, reasons = study.labels.discs(levels, study.sagittal_t2)
+        return named, [f"{level}: {reason}" for level, reason in reasons.items()]
     discs: dict[str, DiscGeometry] = {}
     problems = []
     for level in levels:
@@ -296,6 +323,30 @@ def study_discs(
         except GaussianMRIError as error:
             problems.append(f"{level}: {study.coordinates_file}: {error}")
     return discs, problems
+
+
+def study_inputs(
+    disc: DiscGeometry, axial: Sequence[SliceStack], sagittal: Mapping[str, SliceStack], options: PrepareOptions
+) -> tuple[dict[str, GradingInput], list[str]]:
+    """Inputs of one disc by type, of axial and sagittal series, and what is wrong with the others.
+
+    Args:
+        sagittal: series by "S-T1" and "S-T2".
+    """
+    found: dict[str, GradingInput] = {}
+    problems: list[str] = []
+    if axial and set(options.types) & set(AXIAL_TYPES):
+        found, problems = disc_inputs(disc, axial, options)
+    for kind in SAGITTAL_TYPES:
+        if kind in options.types and kind in sagittal:
+            try:
+                images = sagittal_input(disc, sagittal[kind], kind, options.region)
+                _check_outside(images, kind, disc, options)
+            except GaussianMRIError as error:
+                problems.append(str(error))
+                continue
+            found[kind] = images
+    return found, problems
 
 
 def disc_inputs(
@@ -346,11 +397,12 @@ def disc_inputs(
                     raise
                 problems.append(f"{method}: {error}")
                 continue
-            if found[method].outside > options.most_outside:
-                problems.append(
-                    f"{method}: {found.pop(method).outside:.0%} of the region of {disc.named} lies outside the scan"
-                )
-    return {kind: found[kind] for kind in INPUT_TYPES if kind in found}, problems
+            try:
+                _check_outside(found[method], method, disc, options)
+            except GaussianMRIError as error:
+                del found[method]
+                problems.append(str(error))
+    return {kind: found[kind] for kind in AXIAL_TYPES if kind in found}, problems
 
 
 def _rank(images: GradingInput) -> tuple[int, float]:
@@ -363,10 +415,12 @@ def _check_shows(images: GradingInput, stack: SliceStack, disc: DiscGeometry, op
         raise GaussianMRIError(f"{stack.name}: its slices end {nearest:.0f} mm from {disc.named}")
     if count < options.fewest_slices:
         raise GaussianMRIError(f"{stack.name}: only {count} slices are near {disc.named}")
+    _check_outside(images, stack.name, disc, options)
+
+
+def _check_outside(images: GradingInput, name: str, disc: DiscGeometry, options: PrepareOptions) -> None:
     if images.outside > options.most_outside:
-        raise GaussianMRIError(
-            f"{stack.name}: {images.outside:.0%} of the region of {disc.named} lies outside the scan"
-        )
+        raise GaussianMRIError(f"{name}: {images.outside:.0%} of the region of {disc.named} lies outside the scan")
 
 
 def _median(disc: DiscGeometry, stack: SliceStack, axial: Sequence[SliceStack]) -> float:

@@ -11,10 +11,11 @@ import functools
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +25,12 @@ from ..errors import GaussianMRIError
 from ..geometry import transform_points
 from ..stacks import SliceStack
 from ..stacks.dicom_frames import read_header
-from .labels import LEVELS, TASKS
+from .labels import INPUT_TYPES, LEVELS, TASKS
 from .rsna_series import RsnaSeries, is_synthetic, read_series
 from .rsna_tables import AXIAL, DESCRIPTIONS, SAGITTAL_T1, SAGITTAL_T2, LabelPoint, RsnaTables
+
+if TYPE_CHECKING:
+    from .spine_labels import SpineLabels
 
 Vector = NDArray[np.float64]
 #: A level's points lie above those of the next level by at least this (mm).
@@ -49,6 +53,7 @@ class RsnaStudy:
         coordinates_file: the table that has them.
         problems: sentences for people, without names of patients.
         synthetic: images of a computed phantom.
+        labels: label map with the discs, of data that have one.
     """
 
     study_id: str
@@ -61,11 +66,11 @@ class RsnaStudy:
     coordinates_file: str = ""
     problems: list[str] = field(default_factory=list)
     synthetic: bool = False
+    labels: SpineLabels | None = None
 
     def grades_at(self, level: str) -> dict[str, str]:
         """Grades of one level by `Task.name`."""
-        columns = {task.name: task.column(level) for task in TASKS}
-        return {name: self.grades[column] for name, column in columns.items() if column in self.grades}
+        return _at(self.grades, level)
 
 
 class RsnaDataset:
@@ -101,6 +106,23 @@ class RsnaDataset:
 
     def __len__(self) -> int:
         return len(self.studies)
+
+    #: Kinds of images that can be made of a study.
+    types = INPUT_TYPES
+
+    @property
+    def graded(self) -> bool:
+        """Whether there is a table of grades at all."""
+        return self.tables.graded
+
+    @property
+    def words(self) -> str:
+        """What the data are, for models that are trained on them."""
+        return f"RSNA 2024 lumbar spine, {self.part} part"
+
+    def grades_at(self, study_id: str, level: str) -> dict[str, str]:
+        """Grades of one level of a study by `Task.name`."""
+        return _at(self.tables.grades.get(study_id, {}), level)
 
     def identity(self, study_id: str) -> tuple[str, bool]:
         """Who a study is of (Patient ID of its first readable image, else the study's id), and whether it is a phantom."""
@@ -217,6 +239,11 @@ class RsnaDataset:
             del places[key]
         study.problems += [f"{problem} ({Path(study.coordinates_file).name})" for problem in problems]
         return places
+
+
+def _at(grades: Mapping[str, str], level: str) -> dict[str, str]:
+    columns = {task.name: task.column(level) for task in TASKS}
+    return {name: grades[column] for name, column in columns.items() if column in grades}
 
 
 def _words(key: tuple[str, str]) -> str:

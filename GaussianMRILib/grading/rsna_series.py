@@ -25,6 +25,7 @@ _SAME_LINE_MM = 0.5
 _GAP = 1.5
 #: Slices whose axes differ by less belong to one orientation (0.1 degrees), as for the reader.
 _SAME_ORIENTATION = 2e-3
+_ONE_DEGREE = 0.9998  # its cosine
 #: Smallest cosine between a stack's normal and the axis that its description names: within 60 degrees of axial (a disc
 #: at L5/S1 tilts by up to 45), within 45 of sagittal.
 _AXIAL_COSINE, _SAGITTAL_COSINE = 0.5, 0.7
@@ -230,6 +231,19 @@ def _as_described(stack: SliceStack, description: str) -> bool:
     if description == AXIAL:
         return bool(normal[2] >= _AXIAL_COSINE and normal[0] < _SAGITTAL_COSINE)
     return bool(normal[0] >= _SAGITTAL_COSINE)
+
+
+def oriented_slabs(stack: SliceStack) -> list[SliceStack]:
+    """Slabs of a series whose blocks of slices have angles of their own: slices of one orientation each, without gaps."""
+    groups: list[list[int]] = []
+    for k, normal in enumerate(stack.ijk_to_ras[:, :3, 2]):
+        for group in groups:
+            if abs(normal @ stack.ijk_to_ras[group[0], :3, 2]) > _ONE_DEGREE:
+                group.append(k)
+                break
+        else:
+            groups.append([k])
+    return [slab for group in groups for slab in slabs(stack.subset(group))]
 
 
 def slabs(stack: SliceStack) -> list[SliceStack]:

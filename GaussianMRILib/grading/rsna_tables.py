@@ -10,18 +10,12 @@ from pathlib import Path
 
 from ..errors import GaussianMRIError
 from ..files import reading
-from .labels import GRADES, LEVELS
+from .labels import GRADES, LEVELS, STENOSES
 
 AXIAL, SAGITTAL_T2, SAGITTAL_T1 = "Axial T2", "Sagittal T2/STIR", "Sagittal T1"
 DESCRIPTIONS = (AXIAL, SAGITTAL_T2, SAGITTAL_T1)
 #: Conditions as the columns of grades name them; coordinates have them as words with capitals.
-RSNA_CONDITIONS = (
-    "spinal_canal_stenosis",
-    "left_neural_foraminal_narrowing",
-    "right_neural_foraminal_narrowing",
-    "left_subarticular_stenosis",
-    "right_subarticular_stenosis",
-)
+RSNA_CONDITIONS = tuple(task.name for task in STENOSES)
 _COLUMNS = {f"{c}_{level.lower().replace('/', '_')}" for c in RSNA_CONDITIONS for level in LEVELS}
 
 

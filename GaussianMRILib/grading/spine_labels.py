@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ..stacks import SliceStack
 
 _SHARE = 0.2  # of a label, from which on a part of it is no speck
+_COVERED = 0.95  # share of the discs' voxels in a series that crosses them
 _APART = 15.0  # mm along the body between two vertebrae, or discs, of one label
 
 
@@ -157,6 +158,12 @@ class SpineLabels:
                 continue
             found[level] = replace(disc, file=self.name)
         return found, problems
+
+    def lie_in(self, stack: SliceStack) -> bool:
+        """Whether the discs lie in a series from side to side, so that its slices say how wide they are."""
+        there = np.argwhere(np.isin(self.labels.voxels, list(self.scheme.discs.values())))[:, ::-1]
+        points = transform_points(self.labels.ijk_to_ras, there[:: max(1, len(there) // 4000)].astype(np.float64))
+        return bool(len(points)) and bool(stack.inside(points).mean() >= _COVERED)
 
     def remarks(self, level: str) -> list[str]:
         """What has to stand beside anything that is said of a level of this map."""
@@ -297,6 +304,12 @@ def check_on_scan(labels: LabelFile, stacks: Sequence[SliceStack], name: str) ->
             f"{1 - inside.mean():.0%} of {name} lies outside the scan: it is of another scan or frame of reference. Give "
             "the label map that was made from this scan."
         )
+
+
+def lies_on_grid(labels: LabelFile, stack: SliceStack) -> bool:
+    """Whether a label map has the grid of a series, wherever its first voxel is."""
+    grid = stack.grid()
+    return grid is not None and _same_corners(_corners(labels), _box(grid, stack.pixels.shape))
 
 
 def _corners(labels: LabelFile) -> NDArray[np.float64]:

@@ -42,7 +42,12 @@ _SEVERITY_CODES = {
     "Moderate": ("6736007", "SCT", "Moderate"),
     "Severe": ("24484000", "SCT", "Severe"),
 }
-_CONDITION_CODES = {"subarticular_stenosis": "SUBARTICULAR", "neural_foraminal_narrowing": "FORAMINAL"}
+_CONDITION_CODES = {
+    "subarticular_stenosis": "SUBARTICULAR",
+    "neural_foraminal_narrowing": "FORAMINAL",
+    "spinal_canal_stenosis": "CANAL",
+    "disc_degeneration": "DEGENERATION",
+}
 _PROBABILITY_CODES = {"Normal/Mild": "P_NORMAL_MILD", "Moderate": "P_MODERATE", "Severe": "P_SEVERE"}
 _TITLE = "Stenosis grades (research)"
 #: The same in every report: the device is this program.
@@ -207,7 +212,7 @@ def _report(
     )  # fmt: skip
     groups = [plane]
     for grade in grades:
-        side = coded(SIDE_CODES[grade.task.side][0], "SCT", SIDE_CODES[grade.task.side][1])
+        side = coded(SIDE_CODES[grade.task.side][0], "SCT", SIDE_CODES[grade.task.side][1]) if grade.task.side else None
         condition = grade.task.condition
         suffix, word = ("_C", "calibrated") if grade.calibrated else ("", "uncalibrated")
         shown = [

@@ -11,7 +11,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from ..tensor_files import load_optimiser, load_weights, read_state, write_state
 from ..version import __version__
 from .augment import change, draw_changes, mirrored, resize
 from .crops import Case, CropSet
-from .labels import GRADES, Task
+from .labels import GRADES, Task, is_sagittal
 from .measures import class_aurocs, macro_mean
 from .model_card import ModelCard, save_grader
 from .network import GradingNetwork, mixed_precision
@@ -103,6 +103,8 @@ class GradingTrainer:
         self.log = None if log is None else Path(log)
         self.device = choose_device(device)
         o = self.options
+        self._sagittal = is_sagittal(o.input_types)  # their order is left and right
+        self._augment = replace(o.augment, flip_slices=0.0) if self._sagittal else o.augment
         self._world, self._rank = 1, 0
         if distributed.is_available() and distributed.is_initialized():
             self._world, self._rank = distributed.get_world_size(), distributed.get_rank()
@@ -213,7 +215,7 @@ class GradingTrainer:
         epoch, place = divmod(self.step, self.steps_per_epoch)
         order = torch.randperm(len(self.examples), generator=self._generator(epoch, 1)).tolist()
         numbers = order[place * o.batch : (place + 1) * o.batch]
-        changes = draw_changes(len(numbers), self.shape[0], o.augment, self._generator(self.step, 2))
+        changes = draw_changes(len(numbers), self.shape[0], self._augment, self._generator(self.step, 2))
         labels = torch.tensor([self.examples[n].label for n in numbers])
         total = self._weights[labels].sum()
         mine = slice(self._rank, None, self._world)
@@ -260,8 +262,11 @@ class GradingTrainer:
         pairs = [self._images(example.case) for example in examples]
         images = torch.stack([pair[0] for pair in pairs]).to(self.device).float()
         flip = torch.tensor([example.mirror for example in examples], device=self.device)
-        images = torch.where(flip[:, None, None, None], mirrored(images), images)
-        return images, torch.stack([pair[1] for pair in pairs]).to(self.device)
+        mask = torch.stack([pair[1] for pair in pairs]).to(self.device)
+        images = torch.where(flip[:, None, None, None], mirrored(images, self._sagittal), images)
+        if self._sagittal:
+            mask = torch.where(flip[:, None], mirrored(mask, True), mask)
+        return images, mask
 
     def _images(self, case: Case) -> tuple[Tensor, Tensor]:
         if case.case_id in self._known:

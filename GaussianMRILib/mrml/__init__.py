@@ -22,6 +22,7 @@ from .grading_discs import disc_from_plane_node, disc_from_points_node, disc_fro
 from .grading_report import export_structured_report
 from .grading_results import show_grades
 from .grading_state import grades_of, staleness
+from .grading_study import grade_study
 from .grading_watch import GradeWatcher
 from .inputs import input_warnings
 from .isotropic import isotropic_volume
@@ -55,6 +56,7 @@ __all__ = [
     "fit",
     "fitter_from_nodes",
     "grade_disc",
+    "grade_study",
     "grades_of",
     "grading_request",
     "input_warnings",

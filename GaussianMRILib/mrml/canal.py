@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import vtk
 from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
-from ..grading.canal import CUTOFFS_TEXT, CanalMeasure
+from ..grading.canal import CUTOFFS_TEXT
 from ..grading.label_schemes import scheme_of
 from ..grading.labels import DISCLAIMER, LEVELS
 from ..labels import LabelFile
@@ -19,6 +18,7 @@ from .dicom import stacks_of
 from .jobs import Job
 from .scene import PREFIX, all_or_nothing, as_list, in_scene, place_beside, scene_of
 from .segments import LabelLayer, label_layers
+from .tables import fill_table
 
 if TYPE_CHECKING:
     from ..grading.canal_study import StudyMeasures
@@ -56,7 +56,7 @@ class CanalJob(Job):
         self._nodes, self._volumes = as_list(segmentation_nodes), as_list(volume_nodes)
         if not self._nodes:
             raise GaussianMRIError("There is no segmentation; choose one of TotalSpineSeg or SPINEPS.")
-        self._maps = {name: labels for node in self._nodes for name, labels in _maps(node).items()}
+        self._maps = {name: labels for node in self._nodes for name, labels in spine_maps(node).items()}
         self._stacks = stacks_of(self._volumes) if self._volumes else []
 
     def _measure(self) -> StudyMeasures:
@@ -82,7 +82,7 @@ class CanalJob(Job):
             added.append(node)
             node.SetAttribute(_KIND, _TABLE)
             node.SetNodeReferenceID(SEGMENTATION_ROLE, self._nodes[0].GetID())
-            _fill(node, found.measures)
+            fill_table(node, [measure.cells() for measure in found.measures], _DESCRIPTIONS)
             node.SetDescription("\n".join([*found.remarks, CUTOFFS_TEXT, DISCLAIMER]))
             place_beside(node, self._nodes[0])
         return node
@@ -115,8 +115,8 @@ def describe_measures(table_node: Any) -> str:
     return f"Canal measured at {measured} of {len(LEVELS)} discs.\n{table_node.GetDescription()}"
 
 
-def _maps(node: Any) -> dict[str, LabelFile]:
-    """A segmentation as label maps: one, where its layers lie on one grid, as Slicer's usually do."""
+def spine_maps(node: Any) -> dict[str, LabelFile]:
+    """A segmentation of a spine as label maps: one, where its layers lie on one grid, as Slicer's usually do."""
     segmentation = node.GetSegmentation()
     merged: list[tuple[NDArray[np.float64], list[LabelLayer]]] = []
     for layer in label_layers(node):
@@ -158,23 +158,3 @@ def _offset(matrix: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[
     if not np.allclose(inner[:3, :3], np.eye(3), atol=1e-4) or np.abs(inner[:3, 3] - start).max() > 0.01:
         return None
     return start[::-1].astype(np.int64)
-
-
-def _fill(node: Any, measures: Sequence[CanalMeasure]) -> None:
-    table = vtk.vtkTable()
-    rows = [measure.cells() for measure in measures]
-    for title in rows[0]:
-        name, _, unit = title.partition(" (")
-        column: Any = vtk.vtkDoubleArray() if unit else vtk.vtkStringArray()
-        column.SetName(name)
-        for row in rows:
-            column.InsertNextValue(float(row[title] or "nan") if unit else row[title])
-        table.AddColumn(column)
-    node.SetAndObserveTable(table)
-    for title, description in zip(rows[0], _DESCRIPTIONS, strict=True):
-        name, _, unit = title.partition(" (")
-        node.SetColumnDescription(name, description)
-        node.SetColumnTitle(name, title)
-        if unit:
-            node.SetColumnUnitLabel(name, unit.rstrip(")"))
-    node.SetUseColumnTitleAsColumnHeader(True)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import GaussianMRIError
+from ..grading.checkpoints import NO_CHECKPOINT, load_graders
 from ..grading.crops import region_options
 from ..grading.disc import DiscGeometry
-from ..grading.labels import INPUT_TYPES
+from ..grading.inputs import AXIAL_KINDS
+from ..grading.labels import INPUT_TYPES, is_sagittal
 from ..grading.roi import RegionOptions, region_of
 from .dicom import stacks_of
 from .fields import field_from_model, is_field
@@ -22,60 +22,9 @@ from .jobs import Job
 from .scene import as_list
 
 if TYPE_CHECKING:
-    from ..grading.model_card import Grader
     from ..grading.predict import Grade
     from ..stacks import SliceStack
 
-#: What a network is shown: the acquired slices as they are (A or N, by their angle), or planes aligned with the disc.
-INPUTS = ("acquired", "R-GS", "R-VI")
-CHECKPOINT_SUFFIX = ".pt"
-_SAME_ORIENTATION = 0.9998  # cosine of a degree
-NO_CHECKPOINT = (
-    "No grade without a checkpoint, and none comes with this software. Train one on data that you have, such as the RSNA "
-    "2024 lumbar data set (non-commercial use), with the command gaussianmri grade train, or take one that a colleague "
-    "trained with this software; the experiment on phantoms in the source code trains some on drawings, whose grades are "
-    "marked SYNTHETIC. Then choose its file, or a folder with one file for each condition and side."
-)
-
-
-def find_checkpoints(path: str | os.PathLike[str]) -> list[Path]:
-    """The checkpoints that a path stands for: a file, or every *.pt file in a folder.
-
-    Raises:
-        GaussianMRIError: no path, no such file, or a folder without checkpoints; says where they come from.
-    """
-    if not str(path):
-        raise GaussianMRIError(NO_CHECKPOINT)
-    place = Path(path)
-    if place.is_file():
-        return [place]
-    if not place.is_dir():
-        raise GaussianMRIError(f"{place} does not exist. {NO_CHECKPOINT}")
-    found = sorted(place.glob("*" + CHECKPOINT_SUFFIX))
-    if not found:
-        raise GaussianMRIError(f"{place} has no checkpoint (*{CHECKPOINT_SUFFIX}). {NO_CHECKPOINT}")
-    return found
-
-
-def load_graders(paths: Any, device: str = "cpu") -> list[Grader]:
-    """The networks of a file, a folder or several files, one for each condition and side.
-
-    Raises:
-        GaussianMRIError: see `find_checkpoints` and `grading.model_card.load_grader`; two networks for the same
-            condition and side.
-    """
-    from ..grading.model_card import load_grader
-
-    graders: dict[Any, Grader] = {}
-    for path in as_list(paths):
-        for file in find_checkpoints(path):
-            grader = load_grader(file, device=device)
-            other = graders.setdefault(grader.card.task, grader)
-            if other is not grader:
-                raise GaussianMRIError(
-                    f"{other.name} and {grader.name} both grade {grader.card.task.title}; leave one of them."
-                )
-    return [graders[task] for task in sorted(graders)]
 
 
 def grading_request(
@@ -109,14 +58,21 @@ def grading_request(
     Raises:
         GaussianMRIError: unusable volumes, checkpoints or an unknown input.
     """
-    if input_type not in INPUTS:
-        raise GaussianMRIError(f"There is no input '{input_type}'; choose one of {', '.join(INPUTS)}.")
+    if input_type not in AXIAL_KINDS:
+        raise GaussianMRIError(f"There is no input '{input_type}'; choose one of {', '.join(AXIAL_KINDS)}.")
     nodes = as_list(volume_nodes)
     if not nodes:
         raise GaussianMRIError("There is no volume to grade; choose the axial series.")
     listed = list(checkpoints) if isinstance(checkpoints, (list, tuple)) else [checkpoints]
     graders = [item for item in listed if hasattr(item, "card")]
     graders += load_graders([item for item in listed if not hasattr(item, "card")])
+    axial = [grader for grader in graders if not is_sagittal(grader.card.input_types)]
+    if graders and not axial:
+        raise GaussianMRIError(
+            f"{', '.join(grader.name for grader in graders)} were trained on sagittal slices, and one disc is graded on "
+            "axial ones. Grade all discs of a segmentation, or choose other checkpoints."
+        )
+    graders = axial
     if is_field(gaussians):
         gaussians = field_from_model(gaussians)
     return GradingRequest(
@@ -196,6 +152,7 @@ def carry_out(
 def _nearest_slab(request: GradingRequest) -> SliceStack:
     """Of all slabs of all series, the one best aligned of those with a slice at the disc, else the nearest."""
     from ..grading.inputs import alignment_degrees
+    from ..grading.rsna_series import oriented_slabs
 
     reference = region_of(request.disc, request.options).reference
 
@@ -204,22 +161,7 @@ def _nearest_slab(request: GradingRequest) -> SliceStack:
         at_disc = nearest <= max(stack.spacing, stack.thickness)
         return (0.0 if at_disc else nearest, alignment_degrees(request.disc, stack))
 
-    return min((slab for stack in request.stacks for slab in _slabs(stack)), key=rank)
-
-
-def _slabs(stack: SliceStack) -> list[SliceStack]:
-    """Slabs of a series that was loaded as one volume: slices of one orientation each, without gaps."""
-    from ..grading.rsna_series import slabs
-
-    groups: list[list[int]] = []
-    for k, normal in enumerate(stack.ijk_to_ras[:, :3, 2]):
-        for group in groups:
-            if abs(normal @ stack.ijk_to_ras[group[0], :3, 2]) > _SAME_ORIENTATION:
-                group.append(k)
-                break
-        else:
-            groups.append([k])
-    return [slab for group in groups for slab in slabs(stack.subset(group))]
+    return min((slab for stack in request.stacks for slab in oriented_slabs(stack)), key=rank)
 
 
 class GradingJob(Job):
@@ -278,5 +220,7 @@ def kinds_of_input() -> dict[str, str]:
         "acquired slices, not aligned with the disc",
         "planes by voxel interpolation",
         "planes by Gaussians",
+        "sagittal T1 slices",
+        "sagittal T2 slices",
     )
     return dict(zip(INPUT_TYPES, meanings, strict=True))

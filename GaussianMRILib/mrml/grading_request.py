@@ -27,7 +27,7 @@ class GradingRequest:
         disc: where it is, RAS mm.
         stacks: axial series, copied from their nodes.
         graders: none to look at the region only.
-        input_type: one of `INPUTS`.
+        input_type: one of `AXIAL_KINDS`.
         sagittal: for the picture; None for no such series.
         gaussians: a fit of the axial series to use for "R-GS"; None to fit around the disc.
         options: of the region; those of the graders' training where there are graders.

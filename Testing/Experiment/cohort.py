@@ -21,7 +21,7 @@ from GaussianMRILib.errors import GaussianMRIError
 from GaussianMRILib.files import atomic_write
 from GaussianMRILib.geometry import ImagePlane
 from GaussianMRILib.grading.disc import DiscGeometry
-from GaussianMRILib.grading.labels import LEVELS, TASKS
+from GaussianMRILib.grading.labels import LATERAL_TASKS, LEVELS
 from GaussianMRILib.grading.rsna_tables import AXIAL, RSNA_CONDITIONS, SAGITTAL_T2
 from GaussianMRILib.phantom.dicom import Study, write_series
 from GaussianMRILib.phantom.frame import rotation
@@ -192,7 +192,7 @@ def _points(
     """Rows of the label coordinates: recesses on the aligned series, foramina on the sagittal one."""
     s = phantom.build.disc(LEVEL).s
     rows: list[list[Any]] = []
-    for task in TASKS:
+    for task in LATERAL_TASKS:
         sign = -1 if task.side == "left" else 1
         recess = task.condition == "subarticular_stenosis"
         place = phantom.frame.to_ras(*((sign * 10, -21, s) if recess else (sign * 20, -17, s)))
@@ -266,7 +266,7 @@ def _write_study(folder: str, region: float, item: tuple[str, bool]) -> None:
 def _write_tables(root: Path, studies: Sequence[str]) -> None:
     records = [json.loads((root / "phantoms" / f"{s}.json").read_text(encoding="utf-8")) for s in studies]
     columns = [f"{c}_{level.lower().replace('/', '_')}" for c in RSNA_CONDITIONS for level in LEVELS]
-    graded = {task.name: task.column(GRADED_LEVEL) for task in TASKS}
+    graded = {task.name: task.column(GRADED_LEVEL) for task in LATERAL_TASKS}
     grades: list[Mapping[str, Any]] = [
         {"study_id": r["facts"]["study_id"], **{graded[name]: r["facts"][name] for name in graded}}
         for r in records

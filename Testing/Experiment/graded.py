@@ -43,7 +43,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from GaussianMRILib.errors import GaussianMRIError
-from GaussianMRILib.grading.labels import GRADES, SIDES, TASKS, Task
+from GaussianMRILib.grading.labels import GRADES, LATERAL_TASKS, SIDES, Task
 from GaussianMRILib.phantom.anatomy import Phantom
 from GaussianMRILib.phantom.frame import Floats
 from GaussianMRILib.phantom.layers import Layer, Texture
@@ -114,19 +114,19 @@ class GradedPhantom(Phantom):
         super().__init__(seed)
         generator = np.random.default_rng([seed, 0x1ABE1])
         found = {}
-        for task in TASKS:
+        for task in LATERAL_TASKS:
             room = self._room(task)
             grade = int(sum(room < limit for limit in THRESHOLDS[task.condition]))
             label = _reported(grade, generator)
             found[task.mirrored if mirrored else task] = Stenosis(
                 self._bulges[task].depth, room, grade, label
             )
-        self.stenoses: dict[Task, Stenosis] = {task: found[task] for task in TASKS}
+        self.stenoses: dict[Task, Stenosis] = {task: found[task] for task in LATERAL_TASKS}
 
     def _layers(self, textures: dict[str, Texture]) -> list[Layer]:
         generator = np.random.default_rng([self.seed, 0xB01D])
         disc = self.build.disc(LEVEL)
-        self._bulges = {task: _draw_bulge(task, disc.s, generator, self._wanted) for task in TASKS}
+        self._bulges = {task: _draw_bulge(task, disc.s, generator, self._wanted) for task in LATERAL_TASKS}
         whole = Bulge(
             0, 0.0, float(generator.uniform(0, 1.2)), 40.0, float(generator.uniform(1.8, 3)), disc.s
         )

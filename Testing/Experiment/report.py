@@ -21,7 +21,7 @@ from GaussianMRILib.grading.bootstrap import Interval, PairedBootstrap, paired_b
 from GaussianMRILib.grading.calibration import calibration_error, reliability, reliability_plot
 from GaussianMRILib.grading.crops import SPLITS, CropSet
 from GaussianMRILib.grading.inputs import RESAMPLED
-from GaussianMRILib.grading.labels import CONDITIONS, DISCLAIMER, GRADES, INPUT_TYPES, SIDES, TASKS, Task
+from GaussianMRILib.grading.labels import AXIAL_TYPES, DISCLAIMER, GRADES, LATERAL, LATERAL_TASKS, SIDES, Task
 
 from .options import ExperimentOptions
 from .plots import auroc_figure, example_figure, save
@@ -58,7 +58,7 @@ def read_predictions(path: Path) -> Predictions:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-        found: dict[str, dict[str, list[float]]] = {kind: {} for kind in INPUT_TYPES}
+        found: dict[str, dict[str, list[float]]] = {kind: {} for kind in AXIAL_TYPES}
         labels: dict[str, int] = {}
         for row in rows:
             found[row["input_type"]][row["study_id"]] = [float(row[grade]) for grade in GRADES]
@@ -67,10 +67,10 @@ def read_predictions(path: Path) -> Predictions:
         raise GaussianMRIError(
             f"{path} cannot be read ({error}); delete its folder to make it again."
         ) from error
-    studies = sorted(study for study in labels if all(study in found[kind] for kind in INPUT_TYPES))
+    studies = sorted(study for study in labels if all(study in found[kind] for kind in AXIAL_TYPES))
     if not studies:
         raise GaussianMRIError(f"{path}: no test study has inputs of all types.")
-    probabilities = {kind: np.array([found[kind][study] for study in studies]) for kind in INPUT_TYPES}
+    probabilities = {kind: np.array([found[kind][study] for study in studies]) for kind in AXIAL_TYPES}
     return Predictions(studies, np.array([labels[study] for study in studies]), probabilities)
 
 
@@ -79,7 +79,7 @@ def joined(parts: Sequence[Predictions]) -> Predictions:
     return Predictions(
         [study for part in parts for study in part.studies],
         np.concatenate([part.labels for part in parts]),
-        {kind: np.concatenate([part.probabilities[kind] for part in parts]) for kind in INPUT_TYPES},
+        {kind: np.concatenate([part.probabilities[kind] for part in parts]) for kind in AXIAL_TYPES},
     )
 
 
@@ -170,13 +170,13 @@ def write_report(
     networks = {
         (name, task): read_predictions(root / "networks" / f"{name}-{task.name}" / PREDICTIONS)
         for name in trainings
-        for task in TASKS
+        for task in LATERAL_TASKS
     }
     one = {key: compared(found, options.resamples, options.seed) for key, found in networks.items()}
     sides = {
         (name, condition): joined([networks[name, Task(condition, side)] for side in SIDES])
         for name in trainings
-        for condition in CONDITIONS
+        for condition in LATERAL
     }
     both = {key: compared(found, options.resamples, options.seed) for key, found in sides.items()}
     quality = _image_quality(root, options)
@@ -188,7 +188,7 @@ def write_report(
     _table_2(document, one, both, sides)
     _conclusions(document, both, quality)
     _against_truth(document, networks, truth, trainings, options)
-    for condition in CONDITIONS:
+    for condition in LATERAL:
         rows = {name: both[name, condition].methods for name in trainings}
         file = f"auroc_{condition}.png"
         title = f"SYNTHETIC: macro AUROC, {condition.replace('_', ' ')}, both sides"
@@ -272,14 +272,14 @@ def _introduction(
         document.text(f"Time: {spent}; together {sum(times.values()) / 60:.1f} min.")
     rows = []
     for split in SPLITS:
-        for kind in INPUT_TYPES:
+        for kind in AXIAL_TYPES:
             cases = crops.chosen(split, [kind])
             row = [f"{split} {kind}", str(len(cases))]
-            for condition in CONDITIONS:
+            for condition in LATERAL:
                 count = Counter(c.label(Task(condition, side)) for c in cases for side in SIDES)
                 row.append(" / ".join(str(count[n]) for n in range(len(GRADES))))
             rows.append(row)
-    header = ["Cases", "studies", *(f"{c.replace('_', ' ')}: {' / '.join(GRADES)}" for c in CONDITIONS)]
+    header = ["Cases", "studies", *(f"{c.replace('_', ' ')}: {' / '.join(GRADES)}" for c in LATERAL)]
     document.table(header, rows)
 
 
@@ -355,13 +355,13 @@ def _table_2(
             f"{task.title}, trained on {name}",
             *(_number(found.methods[kind], 3, "undefined") for kind in TESTED),
         ]
-        for (name, task), found in sorted(one.items(), key=lambda item: TASKS.index(item[0][1]))
+        for (name, task), found in sorted(one.items(), key=lambda item: LATERAL_TASKS.index(item[0][1]))
     ]
     document.table(["Condition and training set", *(f"tested on {kind}" for kind in TESTED)], rows)
     document.heading("Both sides together")
     document.text("Cases of the left and of the right networks; a patient's two sides are drawn together.")
     rows, differences = [], []
-    for (name, condition), found in sorted(both.items(), key=lambda item: CONDITIONS.index(item[0][1])):
+    for (name, condition), found in sorted(both.items(), key=lambda item: LATERAL.index(item[0][1])):
         first = f"{condition.replace('_', ' ')}, trained on {name}"
         cases = str(len(sides[name, condition].labels))
         rows.append([first, cases, *(_number(found.methods[kind], 3, "undefined") for kind in TESTED)])
@@ -408,7 +408,7 @@ def _true_grades(root: Path) -> dict[tuple[str, str], int]:
     with (root / "cohort" / "truth.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     return {
-        (row["study_id"], task.name): GRADES.index(row[f"{task.name}_true"]) for row in rows for task in TASKS
+        (row["study_id"], task.name): GRADES.index(row[f"{task.name}_true"]) for row in rows for task in LATERAL_TASKS
     }
 
 
@@ -431,7 +431,7 @@ def _against_truth(
         "same probabilities are judged by the phantom's true grades, both sides together."
     )
     rows = []
-    for condition in CONDITIONS:
+    for condition in LATERAL:
         for name in trainings:
             parts = []
             for side in SIDES:
@@ -462,7 +462,7 @@ def _calibration(document: _Document, root: Path, networks: Mapping[tuple[str, T
 def _examples(crops: CropSet) -> list[str]:
     """Up to three test studies: only a severe left recess, only a severe right foramen, only normal grades."""
     found = []
-    narrow = [Task(condition, side).name for condition, side in zip(CONDITIONS, SIDES, strict=True)]
+    narrow = [Task(condition, side).name for condition, side in zip(LATERAL, SIDES, strict=True)]
     for wanted in (*({name: "Severe"} for name in narrow), {}):
         for case in crops.chosen("test", ["R-GS"]):
             if {name: grade for name, grade in case.grades.items() if grade != GRADES[0]} == wanted:

@@ -21,7 +21,7 @@ from GaussianMRILib.errors import GaussianMRIError
 from GaussianMRILib.files import atomic_write, number, read_json, reading
 from GaussianMRILib.grading.crops import Case, CropSet, preprocessing
 from GaussianMRILib.grading.inputs import GradingInput
-from GaussianMRILib.grading.labels import TASKS
+from GaussianMRILib.grading.labels import LATERAL_TASKS
 
 from .options import ExperimentOptions
 from .report import write_report
@@ -147,7 +147,7 @@ def run_experiment(
 
     def train_networks() -> CohortReport:
         items = {
-            f"{name}-{task.name}": (name, TRAININGS[name], task.name) for task in TASKS for name in TRAININGS
+            f"{name}-{task.name}": (name, TRAININGS[name], task.name) for task in LATERAL_TASKS for name in TRAININGS
         }
         work = TrainNetwork(str(root), replace(options.training, seed=options.seed), options.views, device)
         return run_cohort(

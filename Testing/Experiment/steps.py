@@ -19,7 +19,7 @@ from GaussianMRILib.files import atomic_write
 from GaussianMRILib.grading.crops import Case, CropSet
 from GaussianMRILib.grading.disc import DiscGeometry
 from GaussianMRILib.grading.inputs import RESAMPLED, GradingInput, acquired_input, resampled_input
-from GaussianMRILib.grading.labels import GRADES, INPUT_TYPES, Task
+from GaussianMRILib.grading.labels import AXIAL_TYPES, GRADES, Task
 from GaussianMRILib.grading.options import GradingOptions
 from GaussianMRILib.grading.roi import COLUMNS, ROWS, RegionOptions
 from GaussianMRILib.stacks import SliceStack
@@ -86,7 +86,7 @@ class PrepareInputs:
                     disc, stack, method, self.region, self.device, self.fit,
                     cancelled=stopping, planes=chosen, median=median,
                 )  # fmt: skip
-        return {kind: found[kind] for kind in INPUT_TYPES if kind in found}
+        return {kind: found[kind] for kind in AXIAL_TYPES if kind in found}
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ class TrainNetwork:
                 raise GaussianMRIError("The training was stopped; the same command goes on with it.")
         grader = load_grader(trainer.export(target / "grader.pt"), task, self.device)
         rows = []
-        for kind in INPUT_TYPES:
+        for kind in AXIAL_TYPES:
             cases = crops.chosen("test", [kind], task=task)
             for case, p in zip(cases, grade_cases(grader, crops, cases, self.views), strict=True):
                 rows.append([case.study_id, kind, GRADES[case.label(task) or 0], *(f"{v:.6f}" for v in p)])

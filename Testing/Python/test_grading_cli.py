@@ -25,6 +25,7 @@ from GaussianMRILib.grading.model_card import load_grader, save_grader
 from GaussianMRILib.grading.network import GradingNetwork
 from GaussianMRILib.grading.options import NetworkOptions
 from GaussianMRILib.grading.predict import grade, grade_cases
+from GaussianMRILib.grading.study import NO_NETWORK
 from GaussianMRILib.grading.train import train_grader
 from GaussianMRILib.stacks import read_stacks
 
@@ -156,7 +157,9 @@ def test_prediction(scan: tuple[Path, Path], tmp_path: Path) -> None:
     (stack,) = read_stacks([volume])
     inputs = acquired_input(made_disc(tilt=4.0), stack)
     expected = grade([load_grader(model) for model in models], inputs, 3)
-    content = json.loads((tmp_path / "grades.json").read_text())
+    rows = json.loads((tmp_path / "grades.json").read_text())["grades"]
+    assert [row["remarks"] for row in rows if row["grade"] is None] == [[NO_NETWORK]] * 3
+    content = [row for row in rows if row["grade"]]
     for found, mine in zip(content, expected, strict=True):
         assert found["text"] == mine.text and mine.text in done.output
         assert list(found["probabilities"].values()) == pytest.approx(list(mine.probabilities), abs=1e-4)
@@ -184,17 +187,19 @@ def test_predictions_that_cannot_be(scan: tuple[Path, Path], tmp_path: Path) -> 
     model = full_network(tmp_path / "left.pt")
     common = ("--scan", volume, "--discs", discs, "--views", 1, "--device", "cpu")
     other = run("predict", model, *common, "--level", "L4/L5")
-    assert other.exit_code == 1 and "no disc L4/L5" in other.output
+    assert other.exit_code == 1 and "no such disc in the file" in other.output
     lower = full_network(tmp_path / "lower.pt", levels=("L3/L4",))
     refused = run("predict", lower, *common, "--level", "L5/S1")
     assert (
         refused.exit_code == 1 and "cannot grade L5/S1" in refused.output and "moderate" not in refused.output
     )
     missing = run("predict", tmp_path / "none.pt", *common, "--level", "L5/S1")
-    assert missing.exit_code == 1 and "No checkpoint comes with this software" in missing.output
+    assert missing.exit_code == 1 and "none comes with this software" in missing.output
+    nothing = run("predict", *common)
+    assert nothing.exit_code == 2 and "none comes with this software" in nothing.output
     far = write_discs(tmp_path / "far.json", {"L5/S1": made_disc(tilt=4.0, center=(3.0, -10.0, 300.0))})
     outside = run("predict", model, "--scan", volume, "--discs", far, "--level", "L5/S1", "--device", "cpu")
-    assert outside.exit_code == 1 and "cannot be graded on acquired slices" in outside.output
+    assert outside.exit_code == 1 and "No grade: " in outside.output and "within 30 mm" in outside.output
 
 
 def test_the_group_lists_its_commands() -> None:

@@ -19,7 +19,7 @@ from GaussianMRILib import GaussianMRIError
 from GaussianMRILib.cli import main
 from GaussianMRILib.grading.bootstrap import Interval
 from GaussianMRILib.grading.crops import Case, CropSet
-from GaussianMRILib.grading.labels import GRADES, INPUT_TYPES, TASKS
+from GaussianMRILib.grading.labels import AXIAL_TYPES, GRADES, LATERAL_TASKS
 from GaussianMRILib.metrics import psnr
 from Testing.Experiment.graded import GradedPhantom
 from Testing.Experiment.options import ExperimentOptions
@@ -89,7 +89,7 @@ def _predictions(sharpness: dict[str, float], studies: int = 250, seed: int = 0)
     generator = np.random.default_rng(seed)
     labels = generator.integers(0, 3, studies)
     found = {}
-    for kind in INPUT_TYPES:
+    for kind in AXIAL_TYPES:
         logits = sharpness[kind] * np.eye(3)[labels] + generator.normal(size=(studies, 3))
         found[kind] = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     return Predictions([str(n) for n in range(studies)], labels, found)
@@ -147,11 +147,11 @@ def test_a_plot_shows_values_and_intervals() -> None:
 
 
 def test_examples_show_the_middle_slice_and_its_grades() -> None:
-    grades = dict.fromkeys((task.name for task in TASKS), GRADES[0]) | {TASKS[0].name: "Severe"}
+    grades = dict.fromkeys((task.name for task in LATERAL_TASKS), GRADES[0]) | {LATERAL_TASKS[0].name: "Severe"}
     cases = [
         Case(f"{study}{kind}", study, study, "L5/S1", kind, "test", found, synthetic=True)
-        for study, found in (("1", grades), ("2", {task.name: GRADES[0] for task in TASKS}))
-        for kind in INPUT_TYPES
+        for study, found in (("1", grades), ("2", {task.name: GRADES[0] for task in LATERAL_TASKS}))
+        for kind in AXIAL_TYPES
     ]
 
     def images(case: Case) -> tuple[np.ndarray, np.ndarray]:  # slices 1 to 3 exist
@@ -164,7 +164,7 @@ def test_examples_show_the_middle_slice_and_its_grades() -> None:
     numbers = [[c.study_id + c.input_type for c in cases].index(s + k) for s in "12" for k in kinds]
     assert [float(axes.images[0].get_array()[0, 0]) for axes in figure.axes] == [(n + 2) / 16 for n in numbers]
     titles = [axes.get_title(loc="left") for axes in figure.axes]
-    severe = f"{TASKS[0].side[0].upper()} {TASKS[0].condition.split('_')[0]} severe"
+    severe = f"{LATERAL_TASKS[0].side[0].upper()} {LATERAL_TASKS[0].condition.split('_')[0]} severe"
     assert titles == [
         f"{kind}, SYNTHETIC" + (f": {text}" if kind == "A" else "")
         for text in (severe, "normal/mild")
@@ -200,7 +200,7 @@ def test_the_whole_experiment_runs_stops_and_goes_on(coarse: None, tmp_path: Pat
     assert run_experiment(tmp_path, TINY, workers=1, progress=states.append, cancelled=stop) is None
     assert [s.step for s in states if s.done == s.total] == ["cohort", "inputs", "metrics"]
     assert states[-1].total == 16 and states[-1].remaining is not None and states[-1].remaining >= 0
-    first = tmp_path / "networks" / f"A-{TASKS[0].name}" / PREDICTIONS
+    first = tmp_path / "networks" / f"A-{LATERAL_TASKS[0].name}" / PREDICTIONS
     before = first.read_bytes(), first.stat().st_mtime_ns
     report = run_experiment(tmp_path, TINY, workers=1)
     assert report == tmp_path / "report.md"
@@ -208,16 +208,16 @@ def test_the_whole_experiment_runs_stops_and_goes_on(coarse: None, tmp_path: Pat
 
     # Inputs: unpaired studies have A alone; R lie on the planes of A; grades are the reported ones.
     crops = CropSet.read(tmp_path / "inputs")
-    counts = {(s, k): len(crops.chosen(s, [k])) for s in ("train", "validation", "test") for k in INPUT_TYPES}
+    counts = {(s, k): len(crops.chosen(s, [k])) for s in ("train", "validation", "test") for k in AXIAL_TYPES}
     paired = {"train": 3, "validation": 2, "test": 5}
     whole = {"train": 6, "validation": 3, "test": 5}
-    assert counts == {(s, k): (whole if k == "A" else paired)[s] for s in whole for k in INPUT_TYPES}
+    assert counts == {(s, k): (whole if k == "A" else paired)[s] for s in whole for k in AXIAL_TYPES}
     by_type = {case.input_type: case for case in crops.chosen("test") if case.study_id == "100300009"}
     planes = {}
     for kind, case in by_type.items():
         phantom = GradedPhantom(int(case.study_id))
         assert (
-            case.grades == {task.name: GRADES[phantom.stenoses[task].label] for task in TASKS}
+            case.grades == {task.name: GRADES[phantom.stenoses[task].label] for task in LATERAL_TASKS}
             and case.synthetic
         )
         with np.load(tmp_path / "inputs" / case.file) as content:
@@ -237,9 +237,9 @@ def test_the_whole_experiment_runs_stops_and_goes_on(coarse: None, tmp_path: Pat
     found = read_predictions(first)
     assert len(found.studies) == 5 and np.allclose(found.probabilities["N"].sum(axis=1), 1, atol=1e-5)
     results = json.loads((tmp_path / "results.json").read_text())
-    assert set(results["auroc"]) == {f"{name} {task.name}" for name in TRAININGS for task in TASKS}
+    assert set(results["auroc"]) == {f"{name} {task.name}" for name in TRAININGS for task in LATERAL_TASKS}
     values = compared(found, 50, 3).methods["N"].value
-    assert results["auroc"][f"A {TASKS[0].name}"]["auroc"]["N"]["value"] == values
+    assert results["auroc"][f"A {LATERAL_TASKS[0].name}"]["auroc"]["N"]["value"] == values
     quality = [json.loads(p.read_text())["R-GS"]["psnr"] for p in (tmp_path / "metrics").glob("1003*.json")]
     assert len(quality) == 5 and results["images"]["R-GS"]["psnr"]["value"] == pytest.approx(np.mean(quality))
     text, page = report.read_text(), (tmp_path / "report.html").read_text()

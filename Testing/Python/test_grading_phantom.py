@@ -12,7 +12,7 @@ from graded_scenes import FORAMEN, RECESS, coarse, stenosed
 from GaussianMRILib import GaussianMRIError
 from GaussianMRILib.grading.disc_sources import read_discs
 from GaussianMRILib.grading.inputs import acquired_input, alignment_degrees
-from GaussianMRILib.grading.labels import GRADES, TASKS, Task
+from GaussianMRILib.grading.labels import GRADES, LATERAL_TASKS, Task
 from GaussianMRILib.grading.rsna import RsnaDataset
 from Testing.Experiment import cohort as graded_cohort
 from Testing.Experiment import graded
@@ -32,7 +32,7 @@ def _signal(phantom: GradedPhantom, u: float, v: float) -> float:
 # ---- grades ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+@pytest.mark.parametrize("task", LATERAL_TASKS, ids=lambda task: task.name)
 def test_a_deeper_bulge_leaves_less_room_and_a_worse_grade(task: Task) -> None:
     depths = np.linspace(0, graded.DEEPEST[task.condition], 8)
     found = [stenosed(SEED, (task, float(depth))).stenoses[task] for depth in depths]
@@ -51,7 +51,7 @@ def test_a_deeper_bulge_leaves_less_room_and_a_worse_grade(task: Task) -> None:
 def test_grades_of_a_cohort_are_spread() -> None:
     phantoms = [GradedPhantom(seed) for seed in range(40)]
     assert 20 < min(p.tilt for p in phantoms) and max(p.tilt for p in phantoms) < 42
-    shares = np.bincount([p.stenoses[task].grade for p in phantoms for task in TASKS], minlength=3) / 160
+    shares = np.bincount([p.stenoses[task].grade for p in phantoms for task in LATERAL_TASKS], minlength=3) / 160
     assert np.all(shares > (0.4, 0.12, 0.1)) and np.all(shares < (0.75, 0.4, 0.4))
 
 
@@ -206,7 +206,7 @@ def test_a_cohort_is_read_as_it_was_written(coarse: None, tmp_path: Path) -> Non
     for number, study_id in enumerate(report.done):
         study, phantom = data.study(study_id), GradedPhantom(int(study_id))
         assert study.problems == [] and study.synthetic
-        assert study.grades == {t.column("L5/S1"): GRADES[phantom.stenoses[t].label] for t in TASKS}
+        assert study.grades == {t.column("L5/S1"): GRADES[phantom.stenoses[t].label] for t in LATERAL_TASKS}
         assert (
             truth[study_id]["left_subarticular_stenosis_true"]
             == GRADES[phantom.stenoses[RECESS["left"]].grade]
@@ -215,7 +215,7 @@ def test_a_cohort_is_read_as_it_was_written(coarse: None, tmp_path: Path) -> Non
         angles = sorted(alignment_degrees(disc, stack) for stack in study.axial)
         assert len(angles) == (1 if number == 0 else 2) and angles[0] < 10 and all(a > 10 for a in angles[1:])
         assert {condition for condition, level in study.coordinates if level == "L5/S1"} == {
-            t.name for t in TASKS
+            t.name for t in LATERAL_TASKS
         }
         for (condition, _), place in study.coordinates.items():
             u = (-1 if condition.startswith("left") else 1) * (10 if "subarticular" in condition else 20)

@@ -18,7 +18,7 @@ from torch import nn
 from GaussianMRILib import GaussianMRIError
 from GaussianMRILib.grading.augment import VIEWS, resize, view_images
 from GaussianMRILib.grading.crops import preprocessing
-from GaussianMRILib.grading.labels import DISCLAIMER, GRADES, TASKS
+from GaussianMRILib.grading.labels import DISCLAIMER, GRADES, LATERAL_TASKS
 from GaussianMRILib.grading.model_card import ModelCard, load_grader, save_grader, write_state
 from GaussianMRILib.grading.network import GradingNetwork
 from GaussianMRILib.grading.predict import Grade, grade, grade_cases
@@ -81,7 +81,7 @@ def test_checkpoints_that_cannot_be_used(network: GradingNetwork, path: Path, tm
     for change, message in (
         ({"format": "another"}, "another kind of file"),
         ({"version": 9}, "newer version"),
-        ({"card": {**state["card"], "task": "left_knee"}}, "'left knee' is not graded"),
+        ({"card": {**state["card"], "task": "left_knee"}}, "'left_knee' is not graded"),
         ({"card": {**state["card"], "classes": ("no", "yes")}}, "tells apart no, yes, not Normal/Mild"),
         ({"card": {}}, "is not a whole checkpoint, or it is damaged"),
         (
@@ -125,11 +125,11 @@ def test_probabilities_are_the_mean_over_the_views(network: GradingNetwork, path
 def test_a_grade_comes_with_all_that_must_be_shown(network: GradingNetwork, tmp_path: Path) -> None:
     graders = [
         load_grader(save_grader(tmp_path / f"{n}.pt", random_network(n), card(task, synthetic=n == 1)))
-        for n, task in enumerate(TASKS)
+        for n, task in enumerate(LATERAL_TASKS)
     ]
     done: list[float] = []
     grades = grade(graders, disc(), progress=done.append)
-    assert [found.task for found in grades] == list(TASKS)
+    assert [found.task for found in grades] == list(LATERAL_TASKS)
     assert done == sorted(done) and done[-1] == pytest.approx(1) and len(done) >= 4
     assert len({found.probabilities for found in grades}) == 4
     for found, grader in zip(grades, graders, strict=True):
@@ -140,7 +140,7 @@ def test_a_grade_comes_with_all_that_must_be_shown(network: GradingNetwork, tmp_
         assert found.probability == max(found.probabilities)
     known = replace(grades[0], probabilities=(0.2, 0.61, 0.19))
     assert known.text == "L5/S1 left subarticular: moderate 0.61"
-    assert replace(known, task=TASKS[3]).text == "L5/S1 right neural foraminal: moderate 0.61"
+    assert replace(known, task=LATERAL_TASKS[3]).text == "L5/S1 right neural foraminal: moderate 0.61"
     assert replace(known, synthetic=True).text == "L5/S1 left subarticular: moderate 0.61 SYNTHETIC"
     notes = "\n".join(known.notes)
     for part in (

@@ -211,6 +211,29 @@ def test_the_canal_of_a_segmentation(app: Any, panel: Any, scan: Any) -> None:
     assert "There is no spinal canal in TotalSpineSeg" in str(app.messages.pop())
 
 
+def test_all_discs_of_a_segmentation_by_one_press(app: Any, panel: Any, checkpoints: Path) -> None:
+    from test_mrml_canal import node_of, spine_map
+    from test_mrml_study import sagittal_volume
+
+    labels = spine_map()
+    node = node_of(app.scene, labels)
+    panel._parameterNode.sagittalVolume = sagittal_volume(app.scene, labels, "SAG T2")
+    choose(panel, "discSource", "segment")
+    panel.ui.segmentSelector.setCurrentNode(node)
+    panel.ui.segmentSelector.setCurrentSegmentID("disc_L4_L5")
+    assert not panel.ui.gradeAllButton.enabled, "there are no checkpoints yet"
+    panel._parameterNode.checkpoints = str(checkpoints)
+    assert panel.ui.gradeAllButton.enabled
+    panel.ui.gradeAllButton.click()
+    assert not panel.ui.gradeAllButton.enabled and panel.ui.cancelButton.enabled
+    app.wait(300, until=lambda: not panel.studyController.running)
+    assert not app.messages, app.messages
+    (table,) = [t for t in slicer.util.getNodesByClass("vtkMRMLTableNode") if "grades" in t.GetName()]
+    remarks = {table.GetTable().GetValueByName(row, "remarks").ToString() for row in range(25)}
+    assert remarks == {"no network for it", "the study has no axial T2 series"}
+    assert panel.ui.statusLabel.text.startswith("0 of 25 graded")
+
+
 def test_a_moved_plane_is_stale_in_view_panel_and_table(
     app: Any, panel: Any, scan: Any, checkpoints: Path
 ) -> None:

@@ -17,8 +17,9 @@ from grading_scenes import CENTER, LEVEL, disc, graded, write_study  # noqa: E40
 from mrml_scenes import Database, plane_node, put_under, rigid  # noqa: E402
 
 from GaussianMRILib import GaussianMRIError, mrml  # noqa: E402
+from GaussianMRILib.grading.checkpoints import NO_CHECKPOINT  # noqa: E402
 from GaussianMRILib.grading.labels import DISCLAIMER, GRADES  # noqa: E402
-from GaussianMRILib.mrml.grading import NO_CHECKPOINT, carry_out  # noqa: E402
+from GaussianMRILib.mrml.grading import carry_out  # noqa: E402
 from GaussianMRILib.mrml.grading_results import (  # noqa: E402
     STALE,
     VALID,

@@ -63,6 +63,7 @@ class GaussianMRIGradingLogic(PanelLogic):
       print(logic.describe(plane))                          # labels, and all that has to stand beside them
       print(plane.GetAttribute("GaussianMRI.Grades"))       # the same as JSON
       logic.exportReport(plane, "/path/to/report.dcm")      # DICOM SR, for volumes that came from DICOM
+      logic.gradeStudy(segmentationNode, [axialNode, t1Node, t2Node], "/path/to/checkpoints")  # table: level x condition
       logic.measureCanal(segmentationNode, [sagittalNode])  # table: canal area (mm²) and diameter (mm) at every disc
 
     Everything here is also in `GaussianMRILib.mrml`: `grade_disc`, `show_grades`, `staleness`, ...
@@ -124,6 +125,27 @@ class GaussianMRIGradingLogic(PanelLogic):
 
         return describe_measures(tableNode)
 
+    # Study
+
+    @staticmethod
+    def studyJob(segmentationNodes, volumeNodes, checkpoints, inputType=None, device="cpu"):
+        """Grades of all discs that are not made yet; see `GaussianMRILib.mrml.grading_study.StudyGradingJob`."""
+        from GaussianMRILib.mrml.grading_study import StudyGradingJob
+
+        return StudyGradingJob(segmentationNodes, volumeNodes, checkpoints, kind=inputType, device=device)
+
+    def gradeStudy(self, segmentationNodes, volumeNodes, checkpoints, inputType=None):
+        """Grade all discs of a segmentation and wait for the table; the application stays responsive."""
+        job = self.studyJob(segmentationNodes, volumeNodes, checkpoints, inputType)
+        return finished(job).node(slicer.mrmlScene)
+
+    @staticmethod
+    def describeStudy(tableNode):
+        """What was graded, and what has to stand beside it."""
+        from GaussianMRILib.mrml.grading_study import describe_study
+
+        return describe_study(tableNode)
+
     # Grades
 
     def request(self, volumeNodes, disc, checkpoints="", inputType="acquired", **options):
@@ -162,7 +184,7 @@ class GaussianMRIGradingLogic(PanelLogic):
 
     def grade(self, volumeNodes, disc, checkpoints, inputType="acquired", planeNode=None, **options):
         """Grade and wait for the plane with the labels; the application stays responsive."""
-        from GaussianMRILib.mrml.grading import NO_CHECKPOINT
+        from GaussianMRILib.grading.checkpoints import NO_CHECKPOINT
 
         if not checkpoints:
             raise ValueError(NO_CHECKPOINT)
@@ -180,7 +202,7 @@ class GaussianMRIGradingLogic(PanelLogic):
     def describeCheckpoints(path):
         """Names of the checkpoints at a path, or where one comes from."""
         from GaussianMRILib import GaussianMRIError
-        from GaussianMRILib.mrml.grading import find_checkpoints
+        from GaussianMRILib.grading.checkpoints import find_checkpoints
 
         try:
             names = [file.name for file in find_checkpoints(path)]
