@@ -22,7 +22,7 @@ _HOMES = {
     "render_picture": "picture",
     "CutFace": "cut_face",
     "CinematicDataset": "dataset",
-    "DatasetOptions": "dataset",
+    "DatasetOptions": "dataset_views",
     "make_dataset": "dataset",
     "read_dataset": "dataset",
     "CinematicModel": "model",

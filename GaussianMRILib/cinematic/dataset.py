@@ -22,6 +22,7 @@ from ..geometry.affine import LARGEST_POSITION_MM
 from .camera import Camera
 from .clip import ClipPlane, Roi, box_corners, box_to_ras
 from .dataset_pictures import is_complete, read_picture, write_picture
+from .dataset_views import DatasetOptions, clips_of, draw_view, extent, seconds_needed
 from .looks import Look
 
 if TYPE_CHECKING:
@@ -35,53 +36,6 @@ SPLITS = ("train", "test")
 #: NeRF's cameras look along -z with y up, ours along +z with y down.
 _AGAIN = "Make the data set again."
 _OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
-
-
-@dataclass(frozen=True, kw_only=True)
-class DatasetOptions:
-    """What to render; the defaults are those of "ClipGS" (MICCAI 2025) but for the image's size.
-
-    Attributes:
-        train, test: frames.
-        size: pixels, of a square image.
-        samples, test_samples: paths per pixel. Test images are never denoised.
-        planes: "axial": normal along superior, as in the paper; "any": every direction.
-        denoise: run the training images through the denoiser.
-        fov_degrees, zoom: of the cameras, which lie on a sphere; at zoom 1 the volume's bounding sphere fills the image.
-        background: red, green, blue behind the volume, as displayed; images keep their alpha.
-        format: "png" (8 bit) or "npy" (float16).
-        seed: of cameras, planes and paths.
-    """
-
-    train: int = 1000
-    test: int = 100
-    size: int = 512
-    samples: int = 32
-    test_samples: int = 256
-    planes: str = "any"
-    denoise: bool = False
-    fov_degrees: float = 30.0
-    zoom: float = 1.3
-    background: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    format: str = "png"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "background", tuple(float(x) for x in self.background))
-        for condition, message in (
-            (self.train >= 1 and self.test >= 0, "A data set needs at least one training frame."),
-            (16 <= self.size <= 8192, f"Images must have 16 to 8192 pixels a side, got {self.size}."),
-            (self.samples >= 1 and self.test_samples >= 1, "Images need at least one sample per pixel."),
-            (self.planes in ("axial", "any"), f"Planes must be 'axial' or 'any', got {self.planes!r}."),
-            (self.format in ("png", "npy"), f"The format must be 'png' or 'npy', got {self.format!r}."),
-            (0.1 <= self.zoom <= 10, f"The zoom must be 0.1 to 10, got {self.zoom}."),
-            (
-                len(self.background) == 3 and all(0 <= x <= 1 for x in self.background),
-                "The background needs three numbers from 0 to 1.",
-            ),
-        ):
-            if not condition:
-                raise GaussianMRIError(message)
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,33 +165,6 @@ def regular_volume(stack: SliceStack) -> tuple[NDArray[np.float32], NDArray[np.f
 # ---- what is rendered --------------------------------------------------------------------------------------
 
 
-def draw_view(tracer: PathTracer, options: DatasetOptions, index: int) -> tuple[Camera, ClipPlane]:
-    """Camera and plane of frame `index`: the view's direction is uniform on the sphere, and so is the normal of a plane
-    with any direction; its offset is uniform over the extent of what can be seen along the normal.
-    """
-    generator = np.random.default_rng([options.seed, index])
-    height, azimuth = generator.uniform(-1, 1), generator.uniform(-180, 180)
-    camera = tracer.camera(
-        azimuth=azimuth,
-        elevation=float(np.degrees(np.arcsin(height))),
-        size=options.size,
-        fov_degrees=options.fov_degrees,
-        zoom=options.zoom,
-    )
-    normal = np.array([0.0, 0.0, 1.0])
-    if options.planes == "any":
-        normal = generator.normal(size=3)
-        normal /= np.linalg.norm(normal)
-    low, high = _extent(tracer, normal)
-    return camera, ClipPlane(normal, low + generator.uniform(0.05, 1.0) * (high - low))
-
-
-def _extent(tracer: PathTracer, normal: NDArray[np.float64]) -> tuple[float, float]:
-    """Where along a direction what can be seen begins and ends, mm: of its box and its sphere the smaller."""
-    box, middle = tracer.corners @ normal, float(tracer.centre @ normal)
-    return max(float(box.min()), middle - tracer.radius), min(float(box.max()), middle + tracer.radius)
-
-
 def make_dataset(
     folder: str | os.PathLike[str],
     volume: ArrayLike,
@@ -247,6 +174,7 @@ def make_dataset(
     options: DatasetOptions | None = None,
     roi: Roi | None = None,
     device: str = "cpu",
+    estimated: Callable[[float], None] | None = None,
     progress: Callable[[int, int, Path], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> CinematicDataset | None:
@@ -258,6 +186,7 @@ def make_dataset(
 
     Args:
         volume, ijk_to_ras, look, roi, device: as for `PathTracer`.
+        estimated: called before the first frame with the seconds that the missing ones will take, about.
         progress: called after each frame with frames done, frames in all, and the picture's file.
         cancelled: asked before each frame; when it says yes, None is returned.
 
@@ -285,16 +214,19 @@ def make_dataset(
     if not (target / FACE).is_file():
         CutFace.of(tracer).save(target / FACE)
     total = options.train + options.test
+    if estimated is not None:
+        done = sum(is_complete(target / _picture_name(options, index)) for index in range(total))
+        estimated(seconds_needed(tracer, options, total - done) if done < total else 0.0)
     entries: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
     for index in range(total):
         split = "train" if index < options.train else "test"
         camera, plane = draw_view(tracer, options, index)
-        name = f"images/{split}_{index if split == 'train' else index - options.train:04d}.{options.format}"
+        name = _picture_name(options, index)
         path = target / name
         seed = (options.seed * 7919 + index) & 0x7FFFFFFF
         # Light that a model draws beyond a plane is known from what the plane has removed; nothing learns from that picture.
         uncut = None if split == "train" else path.with_stem(f"{path.stem}_uncut")
-        for picture, clips in ((path, [plane]), (uncut, [])):
+        for picture, clips in ((path, clips_of(plane)), (uncut, [])):
             if picture is None or is_complete(picture):
                 continue
             if cancelled is not None and cancelled():
@@ -357,14 +289,18 @@ def _claim(folder: Path, settings: Mapping[str, Any]) -> None:
         part.unlink(missing_ok=True)
 
 
-def _entry(name: str, camera: Camera, plane: ClipPlane, tracer: PathTracer) -> dict[str, Any]:
-    low, high = _extent(tracer, plane.normal)
-    return {
-        "file_path": name,
-        "transform_matrix": (camera.camera_to_world @ _OPENGL).tolist(),
-        "clip_plane": plane.to_dict(),
-        "time": (plane.offset - low) / (high - low),
-    }
+def _picture_name(options: DatasetOptions, index: int) -> str:
+    if index < options.train:
+        return f"images/train_{index:04d}.{options.format}"
+    return f"images/test_{index - options.train:04d}.{options.format}"
+
+
+def _entry(name: str, camera: Camera, plane: ClipPlane | None, tracer: PathTracer) -> dict[str, Any]:
+    entry = {"file_path": name, "transform_matrix": (camera.camera_to_world @ _OPENGL).tolist()}
+    if plane is None:
+        return entry
+    low, high = extent(tracer, plane.normal)
+    return {**entry, "clip_plane": plane.to_dict(), "time": (plane.offset - low) / (high - low)}
 
 
 def _transforms(

@@ -134,19 +134,22 @@ class PathTracer:
         size: int | tuple[int, int] = 512,
         fov_degrees: float = 30.0,
         zoom: float = 1.0,
+        target: ArrayLike | None = None,
     ) -> Camera:
         """A camera on a sphere round the volume, superior up, that sees all of it at zoom 1.
 
         Args:
             azimuth: degrees from the patient's front towards the patient's left.
             elevation: degrees upwards.
+            target: (3,) RAS mm that it looks at, the middle of its sphere; default: the volume's.
         """
         azimuth, elevation = math.radians(azimuth), math.radians(elevation)
         level = math.cos(elevation)
         outward = np.array([-level * math.sin(azimuth), level * math.cos(azimuth), math.sin(elevation)])
         up = (0.0, 0.0, 1.0) if abs(outward[2]) < 0.999 else (0.0, 1.0, 0.0)
         distance = self.radius / math.sin(math.radians(fov_degrees) / 2) / zoom
-        return Camera.look_at(self.centre + outward * distance, self.centre, up=up, fov_degrees=fov_degrees, size=size)
+        middle = self.centre if target is None else np.asarray(target, dtype=np.float64)
+        return Camera.look_at(middle + outward * distance, middle, up=up, fov_degrees=fov_degrees, size=size)
 
     def render(
         self,

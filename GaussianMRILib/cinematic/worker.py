@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..durations import duration, time_left
 from ..errors import GaussianMRIError
 
 #: Rendering's part of the whole, for the bar.
@@ -32,7 +34,8 @@ def run(job: dict[str, Any]) -> None:
         GaussianMRIError: see `choose_device`, `make_dataset`, `Trainer` and `save_model`; or the description is incomplete.
     """
     from ..device import choose_device
-    from .dataset import DatasetOptions, make_dataset
+    from .dataset import make_dataset
+    from .dataset_views import DatasetOptions
     from .looks import Look
     from .model_files import save_model
     from .options import TrainOptions
@@ -53,10 +56,18 @@ def run(job: dict[str, Any]) -> None:
         size=int(job.get("size", 256)),
         planes=str(job.get("planes", "any")),
     )
-    tracing = choose_device(device).type
+    tracing, began, first = choose_device(device).type, time.monotonic(), 0
+
+    def estimated(seconds: float) -> None:
+        if seconds > 60:
+            report("pictures", 0.0, f"the pictures take about {duration(seconds)}, and the training comes then")
 
     def rendered(done: int, total: int, path: Path) -> None:
-        report("pictures", PICTURES * done / total, f"picture {done} of {total}", picture=str(path))
+        nonlocal began, first
+        if time.monotonic() - began < 0.02 * (done - first):  # it was there already
+            began, first = time.monotonic(), done
+        left = time_left(time.monotonic() - began, (done - first) / (total - first)) if done < total else ""
+        report("pictures", PICTURES * done / total, f"picture {done} of {total}{left}", picture=str(path))
 
     dataset = make_dataset(
         folder / "dataset",
@@ -66,6 +77,7 @@ def run(job: dict[str, Any]) -> None:
         options=options,
         roi=job.get("roi"),
         device=tracing,
+        estimated=estimated,
         progress=rendered,
     )
     assert dataset is not None
@@ -74,7 +86,8 @@ def run(job: dict[str, Any]) -> None:
     )
     trainer = Trainer(dataset, options=training, checkpoint=folder / "checkpoint.pt", device=device)
     for now in trainer:
-        text = f"{now.stage}: iteration {now.iteration} of {now.iterations}, {now.splats} splats, loss {now.loss:.4f}"
+        left = time_left(now.elapsed, now.fraction)
+        text = f"{now.stage}: iteration {now.iteration} of {now.iterations}{left}, {now.splats} splats, loss {now.loss:.4f}"
         report("training", PICTURES + (1 - PICTURES) * now.fraction, text)
     save_model(model, trainer.model)
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from ..stacks import SliceStack
 
 FAILED, CANCELLED = 1, 130
+#: Seconds between lines of progress where no bar can move.
+LINES_EVERY = 30.0
 _logger = logging.getLogger("GaussianMRI")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -171,16 +173,34 @@ def fit_options(command: Command) -> Command:
 
 @contextlib.contextmanager
 def progress_bar(what: str) -> Iterator[tqdm[Any]]:
-    """A bar from 0 to 100 % on stderr; silent with --quiet, and where stderr is not a terminal."""
+    """A bar from 0 to 100 % on stderr, with the time that is left; silent with --quiet.
+
+    Where stderr is not a terminal, a line every `LINES_EVERY` seconds.
+    """
     from tqdm import tqdm
 
-    context = click.get_current_context(silent=True)
-    quiet = context is not None and context.meta.get("quiet", False)
-    layout = "{desc}: {percentage:3.0f}% |{bar}| {elapsed}{postfix}"
-    with tqdm(
-        total=100, desc=what, bar_format=layout, disable=True if quiet else None, leave=False, file=sys.stderr
-    ) as bar:
+    class Lines(tqdm):
+        def display(self, msg: str | None = None, pos: int | None = None) -> None:
+            if msg is None:  # else it is to be wiped
+                self.fp.write(f"{self}\n")
+
+    quiet, live = _quiet(), sys.stderr.isatty()
+    layout = "{desc}: {percentage:3.0f}%" + (" |{bar}|" if live else ",") + " {elapsed}, about {remaining} left{postfix}"
+    pace = {} if live else {"mininterval": LINES_EVERY, "delay": LINES_EVERY, "miniters": 0}
+    kind = tqdm if live else Lines
+    with kind(total=100, desc=what, bar_format=layout, disable=quiet, leave=False, file=sys.stderr, **pace) as bar:
         yield bar
+
+
+def _quiet() -> bool:
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.meta.get("quiet", False))
+
+
+def announce(sentence: str) -> None:
+    """Say on stderr what comes; nothing with --quiet."""
+    if not _quiet():
+        click.echo(sentence, err=True)
 
 
 def advance(bar: tqdm[Any], fraction: float) -> None:

@@ -93,7 +93,8 @@ SCENES = {
 
 def run(folder: Path, size: str, scene: Scene, device: str, methods: list[str]) -> dict[str, Any]:
     """Data set, trainings and scores of a scene; `size` is "tiny", "quick" or "full"."""
-    from GaussianMRILib.cinematic.dataset import DatasetOptions, make_dataset
+    from GaussianMRILib.cinematic.dataset import make_dataset
+    from GaussianMRILib.cinematic.dataset_views import DatasetOptions
     from GaussianMRILib.cinematic.evaluate import HEADER, ColourLpips, evaluate_model
     from GaussianMRILib.cinematic.looks import find_look
     from GaussianMRILib.cinematic.model_files import load_model, model_bytes, save_model
@@ -107,7 +108,10 @@ def run(folder: Path, size: str, scene: Scene, device: str, methods: list[str]) 
         "quick": DatasetOptions(train=160, test=20, size=256, samples=64),
         "full": DatasetOptions(train=1000, test=100, size=800, samples=128),
     }[size]
-    frames = replace(frames, train=round(frames.train * scene.share), test=round(frames.test * scene.share))
+    # As in the paper, all cameras have one distance and every picture is cut.
+    frames = replace(
+        frames, train=round(frames.train * scene.share), test=round(frames.test * scene.share), nearest=None, uncut=0.0
+    )
     volume, affine = scene.volume()
     started = time.perf_counter()
     target = choose_device(device)

@@ -42,10 +42,13 @@ TABLES = (Table("head", "axial", 3), Table("heart", "axial", 1), Table("brain", 
 
 def frames_of(folder: Path, scene: str, planes: str, seed: int, small: bool) -> Any:
     """The data set of a scene, made at its first use."""
-    from GaussianMRILib.cinematic.dataset import DatasetOptions, make_dataset
+    from GaussianMRILib.cinematic.dataset import make_dataset
+    from GaussianMRILib.cinematic.dataset_views import DatasetOptions
     from GaussianMRILib.cinematic.looks import find_look
 
-    options = DatasetOptions(train=TRAIN, test=TEST, size=SIZE, test_samples=128, planes=planes, seed=seed)
+    options = DatasetOptions(
+        train=TRAIN, test=TEST, size=SIZE, test_samples=128, planes=planes, seed=seed, nearest=None, uncut=0.0
+    )
     if small:
         options = replace(options, train=12, test=4, samples=4, test_samples=8)
     made = make_dataset(folder / "pictures", *SCENES[scene].volume(), look=find_look(SCENES[scene].look), options=options)

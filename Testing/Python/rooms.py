@@ -39,6 +39,7 @@ ROOMS: Mapping[str, Room] = {
     "version": _room("the library's version", ""),
     "interruption": _room("how long work hears a cancel", ""),
     "device": _room("where torch computes", "errors"),
+    "durations": _room("how long things take, in words", ""),
     "files": _room("reading, with what is wrong in one sentence; writing, whole or not at all", "errors"),
     "tensor_files": _room("checkpoints of torch", "errors files"),
     "geometry": _room(
@@ -86,7 +87,7 @@ ROOMS: Mapping[str, Room] = {
     ),
     "cinematic": _room(
         "path tracer, splats that a plane cuts open, their training, files and films",
-        "errors interruption device files tensor_files geometry stacks native/splats native/paths native metrics",
+        "errors interruption device durations files tensor_files geometry stacks native/splats native/paths native metrics",
     ),
     "cohort": _room("many studies on any executor, one line of report each", "errors files"),
     "phantom": _room("a synthetic lumbar spine that is scanned into DICOM", "errors files geometry stacks"),
@@ -102,7 +103,7 @@ ROOMS: Mapping[str, Room] = {
     ),
     "cli": _room(
         "the command",
-        "errors version device files geometry stacks volumes native gaussians priors methods metrics "
+        "errors version device durations files geometry stacks volumes native gaussians priors methods metrics "
         "evaluation fitting writers labels cinematic cohort phantom grading",
     ),
     "__main__": _room("the same as `python -m GaussianMRILib`", "cli"),

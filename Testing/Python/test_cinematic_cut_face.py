@@ -17,7 +17,8 @@ from trace_scenes import affine, blob, plain
 from GaussianMRILib import GaussianMRIError
 from GaussianMRILib.cinematic.clip import ClipPlane
 from GaussianMRILib.cinematic.cut_face import CutFace, _dome
-from GaussianMRILib.cinematic.dataset import FACE, DatasetOptions, make_dataset
+from GaussianMRILib.cinematic.dataset import FACE, make_dataset
+from GaussianMRILib.cinematic.dataset_views import DatasetOptions
 from GaussianMRILib.cinematic.looks import Light
 from GaussianMRILib.cinematic.model import CinematicModel
 from GaussianMRILib.cinematic.model_files import load_model, model_bytes, save_model

@@ -17,13 +17,8 @@ from trace_scenes import affine, blob, plain
 
 from GaussianMRILib.cinematic import dataset_pictures as pictures_module
 from GaussianMRILib.cinematic.clip import ClipPlane
-from GaussianMRILib.cinematic.dataset import (
-    CinematicDataset,
-    DatasetOptions,
-    draw_view,
-    make_dataset,
-    read_dataset,
-)
+from GaussianMRILib.cinematic.dataset import CinematicDataset, make_dataset, read_dataset
+from GaussianMRILib.cinematic.dataset_views import DatasetOptions, draw_view, seconds_needed
 from GaussianMRILib.cinematic.tracer import PathTracer
 from GaussianMRILib.errors import GaussianMRIError
 from GaussianMRILib.stacks import SliceStack
@@ -75,19 +70,52 @@ def test_layout_is_that_of_nerf(tmp_path: Path) -> None:
 
 def test_planes_and_cameras_are_spread() -> None:
     tracer = PathTracer(VOLUME, MATRIX, LOOK)
-    views = [draw_view(tracer, OPTIONS, n) for n in range(400)]
+    sphere = dataclasses.replace(OPTIONS, nearest=None, uncut=0.0)
+    views = [draw_view(tracer, sphere, n) for n in range(400)]
+    planes = [plane for _, plane in views if plane is not None]
+    assert len(planes) == 400
     towards = np.array([(c.eye - tracer.centre) / np.linalg.norm(c.eye - tracer.centre) for c, _ in views])
-    normals = np.array([p.normal for _, p in views])
+    normals = np.array([p.normal for p in planes])
     for directions in (towards, normals):  # uniform on the sphere: mean 0, second moments 1/3
         assert np.abs(directions.mean(axis=0)).max() < 0.1
         assert np.abs(directions.T @ directions / 400 - np.eye(3) / 3).max() < 0.06
     inside = [
-        np.any(p.signed_distance(tracer.corners) < 0) and abs(p.signed_distance(tracer.centre))
-        for _, p in views
+        np.any(p.signed_distance(tracer.corners) < 0) and abs(p.signed_distance(tracer.centre)) for p in planes
     ]
     assert all(inside) and max(inside) < tracer.radius
-    axial = [draw_view(tracer, dataclasses.replace(OPTIONS, planes="axial"), n)[1] for n in range(20)]
-    assert all(p.normal.tolist() == [0, 0, 1] for p in axial) and np.ptp([p.offset for p in axial]) > 5
+    axial = [draw_view(tracer, dataclasses.replace(sphere, planes="axial"), n)[1] for n in range(20)]
+    assert all(p.normal.tolist() == [0, 0, 1] for p in axial if p)
+    assert np.ptp([p.offset for p in axial if p]) > 5
+
+
+def test_cameras_come_near_and_some_frames_are_uncut() -> None:
+    tracer = PathTracer(VOLUME, MATRIX, LOOK)
+    options = dataclasses.replace(OPTIONS, train=300, test=100, zoom=1.3, nearest=2.6, uncut=0.1)
+    views = [draw_view(tracer, options, n) for n in range(400)]
+    far = tracer.radius / np.sin(np.radians(options.fov_degrees / 2)) / 1.3
+    forward = np.array([c.world_to_camera[2, :3] for c, _ in views])
+    eyes = np.array([c.eye for c, _ in views]) - tracer.centre
+    # What a camera looks at lies within what its picture leaves of the sphere, so that it shows the volume to its edges.
+    along = -(eyes * forward).sum(axis=1)
+    off = np.linalg.norm(eyes + along[:, None] * forward, axis=1)
+    assert off.max() < 0.5 * tracer.radius + 1e-6 and np.mean(off > 0.1 * tracer.radius) > 0.4
+    assert along.min() > 0.3 * far and along.max() < 1.01 * far and np.median(along) == pytest.approx(far / 2**0.5, rel=0.1)
+    uncut = [plane is None for _, plane in views]
+    assert 15 < sum(uncut[:300]) < 45 and not any(uncut[300:])
+
+
+def test_the_time_that_frames_take_is_told_before(tmp_path: Path) -> None:
+    told: list[float] = []
+    began = time.perf_counter()
+    make(tmp_path / "set", estimated=told.append)
+    took = time.perf_counter() - began
+    assert len(told) == 1 and 0 < told[0] < 20 * took
+    make(tmp_path / "set", estimated=told.append)
+    assert told[1] == 0
+    tracer = PathTracer(VOLUME, MATRIX, LOOK)
+    twice = dataclasses.replace(OPTIONS, size=2 * OPTIONS.size, samples=64, test_samples=64)
+    one, other = seconds_needed(tracer, OPTIONS, 10), seconds_needed(tracer, twice, 20)
+    assert other > 4 * one  # eight times the paths, and 64 samples instead of fewer
 
 
 def test_stopped_broken_and_partial_files_are_made_good(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from trace_scenes import affine, plain
 from GaussianMRILib.cinematic.camera import Camera
 from GaussianMRILib.cinematic.clip import ClipPlane
 from GaussianMRILib.cinematic.cut_face import CutFace
-from GaussianMRILib.cinematic.dataset import DatasetOptions, Frame, make_dataset
+from GaussianMRILib.cinematic.dataset import Frame, make_dataset
+from GaussianMRILib.cinematic.dataset_views import DatasetOptions
 from GaussianMRILib.cinematic.evaluate import evaluate_model, face_band, leaked_light
 from GaussianMRILib.cinematic.model import CinematicModel, Rendering
 from GaussianMRILib.cinematic.tracer import PathTracer

@@ -13,7 +13,8 @@ from trace_scenes import affine, plain
 
 from GaussianMRILib.cinematic import worker
 from GaussianMRILib.cinematic.clip import ClipPlane
-from GaussianMRILib.cinematic.dataset import POINTS, DatasetOptions, make_dataset
+from GaussianMRILib.cinematic.dataset import POINTS, make_dataset
+from GaussianMRILib.cinematic.dataset_views import DatasetOptions
 from GaussianMRILib.cinematic.looks import looks
 from GaussianMRILib.cinematic.options import TrainOptions
 from GaussianMRILib.cinematic.start import sample_points
