@@ -181,8 +181,9 @@ class Judge:
                 if progress is not None:
                     progress((done + (n + 1) / len(choices)) / len(self.tests))
             for choice in choices:
+                flattery = (MOVED_FLATTERY_DB if self.moved else FLATTERY_DB).get(choice.method, 0.0)
                 for n, say in self._witnesses(choice, test):
-                    share = _share(images[choice], images[Choice("alone", n)], test.views, say)
+                    share = _share(images[choice], images[Choice("alone", n)], test.views, say, flattery)
                     found[choice].setdefault(n, []).append(share)
         shares = {choice: {n: float(np.mean(some)) for n, some in own.items()} for choice, own in found.items()}
         return Verdict.of(scores, sum(len(test.views) for test in self.tests), shares, self.moved)
@@ -313,7 +314,7 @@ def _score(images: Images, views: Sequence[_View]) -> float:
     return float(np.mean(found)) if found else float("nan")
 
 
-def _share(fused: Images, own: Images, views: Sequence[_View], say: float | None) -> float:
+def _share(fused: Images, own: Images, views: Sequence[_View], say: float | None, flattery: float) -> float:
     """The share of a part's own fit, beside the fused one, that is best halfway between its slices; 0 to `LARGEST_SHARE`.
 
     That is the least-squares one, with the errors that both have with all of the part's slices (see `CLOSER`); those that
@@ -322,6 +323,8 @@ def _share(fused: Images, own: Images, views: Sequence[_View], say: float | None
     Args:
         fused, own: pixels of each left-out slice by the fused fit and by the part alone.
         say: of the part in the fused fit, 0 to 1; None: none of the part's slices was left out.
+        flattery: dB by which first guesses flatter the fused fit; it counts where none of the part's slices was left out,
+            since the part is then as it is in the fit.
     """
     f, s, truth = (
         np.concatenate([image - image.mean() for image in images])
@@ -331,8 +334,11 @@ def _share(fused: Images, own: Images, views: Sequence[_View], say: float | None
         return 0.0
     slope = (f @ truth) / (f @ f)
     error, alone = truth - slope * f, truth - slope * np.sqrt((f @ f) / (s @ s)) * s
-    closer = alone if say is None else np.sqrt(CLOSER) * alone
-    error = error - (say or 0.0) * (alone - closer)
+    if say is None:
+        closer, error = alone, error * 10 ** (flattery / 20)
+    else:
+        closer = np.sqrt(CLOSER) * alone
+        error = error - say * (alone - closer)
     apart = error - closer
     if not apart @ apart > 1e-9 * (truth @ truth):  # one and the same image
         return 0.0

@@ -75,7 +75,8 @@ def add_views(
 ) -> torch.Tensor:
     """A field's normalised image (total,) of planes with the views that lie nearly as they do.
 
-    Where several views show a pixel they share what the strongest of them would have.
+    Where several views show a pixel their odds against the field, share / (1 - share), add up: these are ratios of
+    expected squared errors, by whose inverse independent witnesses are weighted.
     """
     sizes = [int(np.prod(plane.shape)) for plane in planes]
     firsts = np.concatenate([[0], np.cumsum(sizes)])
@@ -83,16 +84,16 @@ def add_views(
     shares_of = [(view, shares) for view, shares in shares_of if any(shares)]
     if not shares_of:
         return image
-    change, total, most = (torch.zeros_like(image) for _ in range(3))
+    change, total = torch.zeros_like(image), torch.ones_like(image)
     for view, shares in shares_of:
         chosen = [n for n, share in enumerate(shares) if share > 0]
         step = float(view.lattice.pitch.max()) / 2
         batch = PlaneBatch.from_planes([planes[n] for n in chosen], device=image.device, step=step)
         own, weight = view.lattice.render(batch, background=background)
         at = torch.cat([torch.arange(firsts[n], firsts[n + 1]) for n in chosen]).to(image.device)
-        share = torch.cat([torch.full((sizes[n],), shares[n]) for n in chosen]).to(image.device)
-        share *= weight > 0.5 * FULL_DENSITY
-        change[at] += share * (own - image[at])
-        total[at] += share
-        most[at] = torch.maximum(most[at], share)
-    return image + change * (most / total.clamp(min=1e-6))
+        odds = [share / max(1 - share, 1e-4) for share in shares]
+        say = torch.cat([torch.full((sizes[n],), odds[n]) for n in chosen]).to(image.device)
+        say *= weight > 0.5 * FULL_DENSITY
+        change[at] += say * (own - image[at])
+        total[at] += say
+    return image + change / total
