@@ -76,9 +76,11 @@ def test_a_volume_shows_the_same_from_every_direction() -> None:
     assert voxels == pytest.approx(BODY, abs=2e-3)
 
 
-def test_two_views_of_one_direction_share_it() -> None:
-    views = [SeriesView(constant(value), UP, share, BETWEEN) for value, share in ((0.6, 0.5), (1.0, 0.5))]
-    assert field_with(*views).render(plane(0)) == pytest.approx(0.2 + 0.5 * (0.8 - 0.2), abs=3e-3)
+@pytest.mark.parametrize(("shares", "weights"), [((0.5, 0.5), (1 / 3, 1 / 3)), ((0.2, 0.75), (0.25 / 4.25, 3 / 4.25))])
+def test_two_views_of_one_direction_add_their_odds(shares: tuple[float, float], weights: tuple[float, float]) -> None:
+    views = [SeriesView(constant(value), UP, share, BETWEEN) for value, share in zip((0.6, 1.0), shares, strict=True)]
+    expected = 0.2 + weights[0] * 0.4 + weights[1] * 0.8
+    assert field_with(*views).render(plane(0)) == pytest.approx(expected, abs=3e-3)
 
 
 def test_where_a_view_has_nothing_the_field_stays() -> None:
@@ -134,9 +136,9 @@ def test_the_share_is_the_one_that_will_predict_best() -> None:
     truth, other, mine = rng.normal(0, 1, (3, 200, 200))
     view = _View(plane(0), 50 + 20 * truth, np.ones((200, 200), bool))
 
-    def share(fused_error: np.ndarray, own_error: np.ndarray, say: float) -> float:
+    def share(fused_error: np.ndarray, own_error: np.ndarray, say: float | None, flattery: float = 0.0) -> float:
         fused, own = ((30 + 7 * (truth + error)).reshape(-1) for error in (fused_error, own_error))
-        return _share([fused], [own], [view], say)
+        return _share([fused], [own], [view], say, flattery)
 
     # Errors small enough for the slope of a line through the images to be 1.
     assert share(0.1 * other, 0.1 * mine, 0.0) == pytest.approx(1 / (1 + CLOSER), abs=0.02)
@@ -146,6 +148,9 @@ def test_the_share_is_the_one_that_will_predict_best() -> None:
     own = np.array([0.0, e * k])
     expected = fused @ (fused - own) / ((fused - own) @ (fused - own))
     assert share(0.5 * e * (other + mine), e * mine, 0.5) == pytest.approx(expected, abs=0.02)
+    # None of its slices was left out: its error stays, and the fused one is larger in the fit than it looks.
+    assert share(0.1 * other, 0.1 * mine, None) == pytest.approx(1 / 2, abs=0.02)
+    assert share(0.1 * other, 0.1 * mine, None, 3.01) == pytest.approx(2 / 3, abs=0.02)
     # What does not help, and one and the same image, get nothing.
     assert share(0.1 * other, 3 * mine, 0.0) == 0
     assert share(0.1 * other, 0.1 * other, 1.0) == 0
