@@ -13,6 +13,7 @@ import pytest
 import torch
 from scipy.ndimage import map_coordinates
 from test_cinematic_cut_face import tracer_of
+from trace_scenes import affine, blob
 
 from GaussianMRILib.cinematic.camera import Camera
 from GaussianMRILib.cinematic.clip import ClipPlane
@@ -63,6 +64,27 @@ def test_exported_splats_look_as_the_model_does(
     assert with_face > own - 2 and with_face > without + 2, (own, with_face, without)
     again = load_model(export_splats(tmp_path / "spz.ply", model, plane=planes))
     assert torch.equal(again.splats.means, baked.splats.means)
+
+
+@pytest.mark.parametrize("grid", ["left-handed", "sheared"])
+def test_faces_of_other_grids_are_exported_where_they_are(grid: str) -> None:
+    volume = 0.5 + 0.5 * blob()
+    matrix = affine((1.0, 1.2, 2.0), volume.shape)
+    if grid == "left-handed":
+        matrix[:3, 3] += matrix[:3, 0] * (volume.shape[2] - 1)
+        matrix[:3, 0] *= -1
+    else:
+        matrix[:3, 2] += 0.3 * matrix[:3, 0]
+    other = PathTracer(volume, matrix, tracer_of().look)
+    camera, planes = view(other, "three")
+    face = CutFace.of(other)
+    truth = other.render(camera, clips=planes, samples=128).image
+    shown = rasterise(face_splats(face, planes, degree=0), camera)[0].numpy()
+    black = psnr(np.zeros_like(truth), truth)
+    assert psnr(shown, truth) > 22 > black + 6, (psnr(shown, truth), black)
+    for picture in face_pictures(face, planes):
+        outward = picture.centre + 0.5 * picture.normal
+        assert (outward - other.centre) @ picture.normal > 0  # to the side that is cut away
 
 
 def test_face_splats_are_flat_opaque_and_on_their_planes(tracer: PathTracer, model: CinematicModel) -> None:

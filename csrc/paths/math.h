@@ -13,9 +13,9 @@
 //
 // The medium ends at half-spaces, those of the volume's box among them, and at a hole: what lies beyond all of the last
 // `holes` planes. A collision in the first `face` mm behind the plane through which the camera's ray enters, or any ray
-// enters again after the hole, is moved onto that plane, and is one with a diffuse surface of the voxel's own colour and
-// the plane's normal. So a cut face is exactly where the plane is, and lit from the side that
-// was cut away; how much of the light comes through does not change.
+// enters again after the hole, is moved onto that plane, and is one with a diffuse surface of the voxel's own colour
+// and the plane's normal. So a cut face is exactly where the plane is, and lit from the side that was cut away; how
+// much of the light comes through does not change.
 //
 // Light: rectangles that shine to one side are sampled at each collision; the dome is met by the paths that leave.
 // Neither is seen by the camera, whose rays that meet nothing leave alpha 0.
@@ -48,15 +48,15 @@ struct GmTraceLight {
 
 // Four-byte members only: Python packs it (GaussianMRILib/native/paths). World: mm, axes as RAS, any origin.
 struct GmTraceScene {
-  int size[3], cells[3];                              // voxels and cells along i, j, k
-  int planes, holes;                                  // the last `holes` of the planes bound the hole
-  int lights, levels, events, width, height;          // levels: entries of the table; events: scatterings at most
-  float to_voxel[12];                                 // world to (i, j, k), row-major (3, 4)
-  Vec3 eye, corner, right, down;                      // a ray's direction is corner + column right + row down
-  float value_scale;                                  // stored values to entries of the table
-  float gradient_scale, face, anisotropy;             // stored value / mm, mm, Henyey-Greenstein's g
-  float reflectance, shininess;                       // Schlick's F at normal incidence, Phong's exponent
-  Vec3 up, zenith, horizon, nadir;                    // dome
+  int size[3], cells[3];                      // voxels and cells along i, j, k
+  int planes, holes;                          // the last `holes` of the planes bound the hole
+  int lights, levels, events, width, height;  // levels: entries of the table; events: scatterings at most
+  float to_voxel[12];                         // world to (i, j, k), row-major (3, 4)
+  Vec3 eye, corner, right, down;              // a ray's direction is corner + column right + row down
+  float value_scale;                          // stored values to entries of the table
+  float gradient_scale, face, anisotropy;     // stored value / mm, mm, Henyey-Greenstein's g
+  float reflectance, shininess;               // Schlick's F at normal incidence, Phong's exponent
+  Vec3 up, zenith, horizon, nadir;            // dome
   GmTracePlane plane[kTracePlanes];
   GmTraceLight light[kTraceLights];
 };
