@@ -18,10 +18,10 @@ from trace_scenes import affine, blob
 from GaussianMRILib.cinematic.camera import Camera
 from GaussianMRILib.cinematic.clip import ClipPlane
 from GaussianMRILib.cinematic.cut_face import CutFace
-from GaussianMRILib.cinematic.export import RAS_TO_Y_UP, export_splats
+from GaussianMRILib.cinematic.export import RAS_TO_Y_UP, export_splats, rotated
 from GaussianMRILib.cinematic.export_faces import face_pictures, face_splats
 from GaussianMRILib.cinematic.model import CinematicModel
-from GaussianMRILib.cinematic.model_files import load_model
+from GaussianMRILib.cinematic.model_files import load_model, read_ply
 from GaussianMRILib.cinematic.rasterise import rasterise
 from GaussianMRILib.cinematic.splats import SH_C0, Splats
 from GaussianMRILib.cinematic.start import sample_points, volume_splats
@@ -242,7 +242,7 @@ def test_spz_and_ply_are_read_by_splat_transform(tracer: PathTracer, model: Cine
     program = shutil.which("splat-transform")
     if program is None:
         pytest.skip("needs splat-transform, which is not installed")
-    planes = view(tracer, "one")[1]
+    camera, planes = view(tracer, "one")
     tables = {}
     for suffix in ("ply", "spz"):
         path = export_splats(tmp_path / f"cut.{suffix}", model, plane=planes)
@@ -261,3 +261,8 @@ def test_spz_and_ply_are_read_by_splat_transform(tracer: PathTracer, model: Cine
     turned = means @ RAS_TO_Y_UP.T * (1, -1, -1)
     for table, places in ((tables["ply"], means), (tables["spz"], turned)):
         np.testing.assert_allclose(np.stack([table[axis] for axis in "xyz"], axis=1), places, atol=2e-3)
+    subprocess.run([program, "-q", "-w", str(tmp_path / "cut.spz"), str(tmp_path / "spz.ply")], check=True, timeout=300)
+    back = rotated(read_ply(tmp_path / "spz.ply")[0], (np.diag([1.0, -1, -1]) @ RAS_TO_Y_UP).T)
+    truth = tracer.render(camera, clips=planes, samples=256).image
+    own = psnr(model.render(camera, planes, side=3).image.numpy(), truth)
+    assert psnr(rasterise(back, camera)[0].numpy(), truth) > own - 2
