@@ -12,6 +12,8 @@ from typing import Any
 _HOMES = {
     "Camera": "camera",
     "ClipPlane": "clip",
+    "combined": "clip",
+    "keep_body": "body",
     "Splats": "splats",
     "TransferFunction": "transfer",
     "Look": "looks",

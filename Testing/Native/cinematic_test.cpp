@@ -131,6 +131,16 @@ void test_tracer(std::mt19937& random, const std::string& simd) {
   trace(m, 1, GAUSSIANMRI_INVALID);
   faces(m, 1, 1, GAUSSIANMRI_INVALID);
   m.scene.planes = 6;
+  m.scene.holes = 1;  // one of the box's planes
+  trace(m, 1, GAUSSIANMRI_INVALID);
+  m.scene.planes = 8;
+  m.scene.holes = 2;
+  const std::vector<float> hollow = trace(m, 1);
+  check(hollow == trace(m, 3), simd + ": a hole depends on the thread count");
+  for (float x : hollow) check(std::isfinite(x), simd + ": a value beside a hole is not finite");
+  faces(m, 1, 1, GAUSSIANMRI_INVALID);
+  m.scene.planes = 6;
+  m.scene.holes = 0;
   faces(m, 17, 1, GAUSSIANMRI_INVALID);
   faces(m, 1, 0, GAUSSIANMRI_INVALID);
 }

@@ -19,8 +19,9 @@ from trace_scenes import affine, blob, plain
 
 from GaussianMRILib import GaussianMRIError
 from GaussianMRILib.cinematic.camera import Camera
-from GaussianMRILib.cinematic.clip import ClipPlane, box_planes, box_to_ras, combined
+from GaussianMRILib.cinematic.clip import ClipPlane, box_corners, box_planes, box_to_ras, combined
 from GaussianMRILib.cinematic.cut_face import CutFace
+from GaussianMRILib.cinematic.dataset import POINTS, DatasetOptions, make_dataset
 from GaussianMRILib.cinematic.looks import Light
 from GaussianMRILib.cinematic.picture import render_picture
 from GaussianMRILib.cinematic.tracer import PathTracer
@@ -168,6 +169,24 @@ def test_an_upright_box_is_the_same_by_corners_and_by_matrix() -> None:
     a, b = solid((low, high)), solid(matrix)
     camera = a.camera(azimuth=20, elevation=20, size=24)
     assert np.array_equal(a.render(camera, samples=4).image, b.render(camera, samples=4).image)
+
+
+def test_a_data_set_of_a_turned_box_learns_from_it(tmp_path: Path) -> None:
+    side, matrix = 40, np.eye(4)
+    matrix[:3, 3] = -(side - 1) / 2
+    options = DatasetOptions(train=2, test=1, size=24, samples=2, test_samples=2)
+    volume = np.ones((side, side, side), np.float32)
+    made = make_dataset(tmp_path, volume, matrix, look=DENSE, options=options, roi=TURNED.tolist())
+    assert made is not None
+    corners = box_corners(TURNED)
+    np.testing.assert_allclose(made.bounds, [corners.min(axis=0), corners.max(axis=0)], atol=1e-9)
+    with np.load(tmp_path / POINTS) as cloud:
+        local = (cloud["points"] - TURNED[:3, 3]) @ np.linalg.inv(TURNED[:3, :3]).T
+    assert np.abs(local).max() < 1.3 and np.abs(local).max(axis=0).min() > 0.9
+    again = make_dataset(tmp_path, volume, matrix, look=DENSE, options=options, roi=TURNED)
+    assert again is not None and again.fingerprint == made.fingerprint
+    with pytest.raises(GaussianMRIError, match="other settings"):
+        make_dataset(tmp_path, volume, matrix, look=DENSE, options=options)
 
 
 def test_boxes_that_are_none_or_show_nothing_are_refused() -> None:

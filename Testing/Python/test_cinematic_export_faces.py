@@ -13,14 +13,15 @@ import pytest
 import torch
 from scipy.ndimage import map_coordinates
 from test_cinematic_cut_face import tracer_of
+from trace_scenes import affine, blob
 
 from GaussianMRILib.cinematic.camera import Camera
 from GaussianMRILib.cinematic.clip import ClipPlane
 from GaussianMRILib.cinematic.cut_face import CutFace
-from GaussianMRILib.cinematic.export import RAS_TO_Y_UP, export_splats
+from GaussianMRILib.cinematic.export import RAS_TO_Y_UP, export_splats, rotated
 from GaussianMRILib.cinematic.export_faces import face_pictures, face_splats
 from GaussianMRILib.cinematic.model import CinematicModel
-from GaussianMRILib.cinematic.model_files import load_model
+from GaussianMRILib.cinematic.model_files import load_model, read_ply
 from GaussianMRILib.cinematic.rasterise import rasterise
 from GaussianMRILib.cinematic.splats import SH_C0, Splats
 from GaussianMRILib.cinematic.start import sample_points, volume_splats
@@ -63,6 +64,27 @@ def test_exported_splats_look_as_the_model_does(
     assert with_face > own - 2 and with_face > without + 2, (own, with_face, without)
     again = load_model(export_splats(tmp_path / "spz.ply", model, plane=planes))
     assert torch.equal(again.splats.means, baked.splats.means)
+
+
+@pytest.mark.parametrize("grid", ["left-handed", "sheared"])
+def test_faces_of_other_grids_are_exported_where_they_are(grid: str) -> None:
+    volume = 0.5 + 0.5 * blob()
+    matrix = affine((1.0, 1.2, 2.0), volume.shape)
+    if grid == "left-handed":
+        matrix[:3, 3] += matrix[:3, 0] * (volume.shape[2] - 1)
+        matrix[:3, 0] *= -1
+    else:
+        matrix[:3, 2] += 0.3 * matrix[:3, 0]
+    other = PathTracer(volume, matrix, tracer_of().look)
+    camera, planes = view(other, "three")
+    face = CutFace.of(other)
+    truth = other.render(camera, clips=planes, samples=128).image
+    shown = rasterise(face_splats(face, planes, degree=0), camera)[0].numpy()
+    black = psnr(np.zeros_like(truth), truth)
+    assert psnr(shown, truth) > 22 > black + 6, (psnr(shown, truth), black)
+    for picture in face_pictures(face, planes):
+        outward = picture.centre + 0.5 * picture.normal
+        assert (outward - other.centre) @ picture.normal > 0  # to the side that is cut away
 
 
 def test_face_splats_are_flat_opaque_and_on_their_planes(tracer: PathTracer, model: CinematicModel) -> None:
@@ -220,7 +242,7 @@ def test_spz_and_ply_are_read_by_splat_transform(tracer: PathTracer, model: Cine
     program = shutil.which("splat-transform")
     if program is None:
         pytest.skip("needs splat-transform, which is not installed")
-    planes = view(tracer, "one")[1]
+    camera, planes = view(tracer, "one")
     tables = {}
     for suffix in ("ply", "spz"):
         path = export_splats(tmp_path / f"cut.{suffix}", model, plane=planes)
@@ -239,3 +261,8 @@ def test_spz_and_ply_are_read_by_splat_transform(tracer: PathTracer, model: Cine
     turned = means @ RAS_TO_Y_UP.T * (1, -1, -1)
     for table, places in ((tables["ply"], means), (tables["spz"], turned)):
         np.testing.assert_allclose(np.stack([table[axis] for axis in "xyz"], axis=1), places, atol=2e-3)
+    subprocess.run([program, "-q", "-w", str(tmp_path / "cut.spz"), str(tmp_path / "spz.ply")], check=True, timeout=300)
+    back = rotated(read_ply(tmp_path / "spz.ply")[0], (np.diag([1.0, -1, -1]) @ RAS_TO_Y_UP).T)
+    truth = tracer.render(camera, clips=planes, samples=256).image
+    own = psnr(model.render(camera, planes, side=3).image.numpy(), truth)
+    assert psnr(rasterise(back, camera)[0].numpy(), truth) > own - 2

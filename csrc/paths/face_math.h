@@ -54,10 +54,9 @@ GM_FUNCTION float gm_trace_face(const GmTraceScene& s, const GmTraceVolume& v, c
   float at[3];
   const Vec3 direction = s.corner + x * s.right + y * s.down;
   const GmTraceRay ray = gm_trace_ray(s, s.eye, direction);  // distances along it are depths
-  const GmTraceSpans spans = gm_trace_clip(s, ray, false, 3.0e38f);
-  if (spans.count == 0 || spans.face[0] < 0) return 0.0f;
-  const int face = spans.face[0];
-  const float enter = spans.enter[0], leave = spans.leave[0];
+  float enter = 0.0f, leave = 3.0e38f;
+  const int face = gm_trace_clip(s, s.planes, ray, &enter, &leave);
+  if (face < 0 || !(enter < leave)) return 0.0f;
   for (int a = 0; a < 3; ++a) at[a] = ray.from[a] + enter * ray.along[a];
   Vec3 reflected;
   const float length = sqrtf(gm_dot(direction, direction));

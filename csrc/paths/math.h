@@ -141,6 +141,30 @@ GM_FUNCTION GmTraceRay gm_trace_ray(const GmTraceScene& s, const Vec3& position,
   return ray;
 }
 
+// The part [enter, leave] of the ray inside the first `planes` half-spaces; the number of the plane it enters through,
+// -1 if it starts inside.
+GM_FUNCTION int gm_trace_clip(const GmTraceScene& s, int planes, const GmTraceRay& ray, float* enter, float* leave) {
+  int face = -1;
+  for (int p = 0; p < planes; ++p) {
+    const float* const n = s.plane[p].voxel;
+    const float rate = gm_dot(n, ray.along[0], ray.along[1], ray.along[2]);
+    const float room = n[3] - gm_dot(n, ray.from[0], ray.from[1], ray.from[2]);
+    if (rate > 0.0f) {
+      const float t = room / rate;
+      *leave = t < *leave ? t : *leave;
+    } else if (rate < 0.0f) {
+      const float t = room / rate;
+      if (t > *enter) {
+        *enter = t;
+        face = p;
+      }
+    } else if (room <= 0.0f) {
+      *leave = -1.0f;
+    }
+  }
+  return face;
+}
+
 // The parts of a ray that are left: none, one, or two with the hole between. face: number of the plane that each enters
 // through, -1 where it starts inside.
 struct GmTraceSpans {
@@ -149,39 +173,32 @@ struct GmTraceSpans {
 };
 
 // inside: the ray starts in what is left, or on a face and leaves.
-GM_FUNCTION GmTraceSpans gm_trace_clip(const GmTraceScene& s, const GmTraceRay& ray, bool inside, float distance) {
-  GmTraceSpans spans;
-  int face = -1, back = -1;
-  float enter = 0.0f, leave = distance, from = -3.0e38f, to = 3.0e38f;  // from, to: the hole
-  for (int p = 0; p < s.planes; ++p) {
+GM_FUNCTION GmTraceSpans gm_trace_spans(const GmTraceScene& s, const GmTraceRay& ray, bool inside, float distance) {
+  float enter = 0.0f, leave = distance;
+  int face = gm_trace_clip(s, s.planes - s.holes, ray, &enter, &leave);
+  if (inside) face = -1, enter = 0.0f;
+  float from = -3.0e38f, to = s.holes > 0 ? 3.0e38f : -3.0e38f;  // the hole
+  int back = -1;
+  for (int p = s.planes - s.holes; p < s.planes; ++p) {
     const float* const n = s.plane[p].voxel;
     const float rate = gm_dot(n, ray.along[0], ray.along[1], ray.along[2]);
     const float room = n[3] - gm_dot(n, ray.from[0], ray.from[1], ray.from[2]);
-    const float t = rate != 0.0f ? room / rate : 0.0f;
-    if (p >= s.planes - s.holes) {
-      if (rate > 0.0f) {
-        from = t > from ? t : from;
-      } else if (rate < 0.0f) {
-        if (t < to) {
-          to = t;
-          back = p;
-        }
-      } else if (room > 0.0f) {
-        to = -3.0e38f;
-      }
-    } else if (rate > 0.0f) {
-      leave = t < leave ? t : leave;
+    if (rate > 0.0f) {
+      const float t = room / rate;
+      from = t > from ? t : from;
     } else if (rate < 0.0f) {
-      if (t > enter && !inside) {
-        enter = t;
-        face = p;
+      const float t = room / rate;
+      if (t < to) {
+        to = t;
+        back = p;
       }
-    } else if (room <= 0.0f) {
-      leave = -1.0f;
+    } else if (room > 0.0f) {
+      to = -3.0e38f;
     }
   }
-  const bool hollow = s.holes > 0 && from < to && from < leave && to > enter;
+  const bool hollow = from < to && from < leave && to > enter;
   const float end = hollow ? from : leave;
+  GmTraceSpans spans;
   spans.count = 0;
   if (enter < end) {
     spans.enter[0] = enter, spans.leave[0] = end, spans.face[0] = face;
@@ -410,7 +427,7 @@ GM_FUNCTION Vec3 gm_trace_dome(const GmTraceScene& s, const Vec3& direction) {
 GM_FUNCTION bool gm_trace_free(const GmTraceScene& s, const GmTraceVolume& v, const Vec3& position,
                                const Vec3& direction, float distance, GmTraceRandom* random) {
   const GmTraceRay ray = gm_trace_ray(s, position, direction);
-  const GmTraceSpans spans = gm_trace_clip(s, ray, true, distance);
+  const GmTraceSpans spans = gm_trace_spans(s, ray, true, distance);
   for (int k = 0; k < spans.count; ++k) {
     const float tau = -logf(1.0f - gm_random(random));
     if (gm_trace_collide(s, v, ray, spans.enter[k], spans.leave[k], tau, random) >= 0.0f) return false;
@@ -451,7 +468,7 @@ GM_FUNCTION void gm_trace_once(const GmTraceScene& s, const GmTraceVolume& v, in
   Vec3 through = {1.0f, 1.0f, 1.0f}, radiance = {0.0f, 0.0f, 0.0f};
   for (int event = 0;; ++event) {
     const GmTraceRay ray = gm_trace_ray(s, position, direction);
-    const GmTraceSpans spans = gm_trace_clip(s, ray, event > 0, 3.0e38f);
+    const GmTraceSpans spans = gm_trace_spans(s, ray, event > 0, 3.0e38f);
     float enter = 0.0f, t = -1.0f;
     int face = -1;
     for (int k = 0; k < spans.count && t < 0.0f; ++k) {
