@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ..errors import GaussianMRIError
 from ..files import number, read_json, reading
-from ..tensor_files import write_state
+from ..tensor_files import check_archive, write_state
 from ..version import __version__
 from .crops import preprocessing
 from .labels import GRADES, INPUT_TYPES, LEVELS, SAGITTAL_TYPES, Task
@@ -231,6 +231,7 @@ def _readable(what: str) -> Iterator[None]:
 
 
 def _torchscript(model: bytes, device: torch.device) -> Callable[..., Any]:
+    check_archive(model)
     network = torch.jit.load(io.BytesIO(model), map_location=device).eval()
 
     def run(*given: Tensor) -> Any:

@@ -1,8 +1,9 @@
 """One network for each condition and side, or one for all: `python -m Testing.Benchmarks.grading_tasks`.
 
-Both are trained by one loop on coarse graded phantoms (axial slices aligned with L5-S1, reported grades) and tested on others
-(true grades). A network for all has one encoder and transformer and a head for each task; it is trained as many steps as one
-of the others, and as many as all of them together. Small networks: the figures compare the two ways, and are no others'.
+Both are trained by one loop on coarse graded phantoms (axial slices aligned with L5-S1, reported grades) and tested on
+others (true grades). A network for all has one encoder and transformer and a head for each task; it is trained as
+many steps as one of the others, and as many as all of them together. The networks are small: the figures compare the two
+ways and nothing else.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from Testing.Experiment import cohort
 from Testing.Experiment.graded import GradedPhantom
 
 RESULTS = Path(__file__).resolve().parent / "results"
-SIZE, BATCH, RATE, WEIGHTS = (56, 112), 16, 2e-3, torch.tensor([1.0, 2.0, 4.0])
+SIZE, BATCH, RATE, WEIGHTS = (28, 56), 16, 2e-3, torch.tensor([1.0, 2.0, 4.0])
+AUGMENT = AugmentOptions(rotation=5, shift=4, slice_shift=1, offset=0.05)
 COARSE = {"PIXEL": 0.86, "SAMPLES": 1, "SAGITTAL_PIXEL": 5.0, "SAGITTAL_FIELD": (20, 20)}
 
 
@@ -69,7 +71,7 @@ def trained(tasks: Sequence[Task], data: Any, steps: int, seed: int, options: Ne
         flip = torch.rand(BATCH, generator=generator) < 0.5
         shown = torch.where(flip[:, None, None, None], mirrored(images[chosen]), images[chosen])
         target = torch.where(flip[:, None], labels[chosen][:, other], labels[chosen][:, own])
-        changes = draw_changes(BATCH, shown.shape[1], AugmentOptions(), generator)
+        changes = draw_changes(BATCH, shown.shape[1], AUGMENT, generator)
         logits = network(*change(shown, masks[chosen], changes)).reshape(BATCH, len(tasks), 3)
         loss = nn.functional.cross_entropy(logits.flatten(0, 1), target.flatten(), WEIGHTS)
         optimiser.zero_grad()
@@ -91,10 +93,10 @@ def aurocs(network: GradingNetwork, tasks: Sequence[Task], data: Any) -> dict[st
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--train", type=int, default=240)
-    parser.add_argument("--test", type=int, default=160)
-    parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--train", type=int, default=200)
+    parser.add_argument("--test", type=int, default=120)
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--widen", type=float, default=0.125)
     o = parser.parse_args()
     options = NetworkOptions(widen=o.widen, layers=1, feed_forward=128)
