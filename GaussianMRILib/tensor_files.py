@@ -54,7 +54,7 @@ def read_state(
 
     with reading(path, what, damaged, missing):
         raw = Path(path).read_bytes()
-        _check_archive(raw)
+        check_archive(raw)
         state = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
         if not isinstance(state, dict) or state.get("format") != kind:
             raise ValueError("it is another kind of file")
@@ -68,7 +68,7 @@ def read_state(
     return state, hashlib.sha256(raw).hexdigest()
 
 
-def _check_archive(raw: bytes) -> None:
+def check_archive(raw: bytes) -> None:
     """Refuse an archive with a flipped bit, which torch reads without a word, or one that is larger unpacked.
 
     Raises:

@@ -24,7 +24,7 @@ def import_network(model: Path, card: Path, output: Path) -> None:
     Example:
       gaussianmri grade import theirs.onnx card.json -o left.pt
     """
-    from ..grading.foreign import import_network as check
+    from ..grading.foreign_import import import_network as check
     from ..grading.labels import DISCLAIMER, GRADES
 
     check_suffix(output, ".pt")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,9 +24,12 @@ from .app import (
 )
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
     from ..grading.disc import DiscGeometry
+    from ..grading.heatmap import HeatMap
     from ..grading.spine_labels import SpineLabels
-    from ..grading.study import StudyGrades
+    from ..grading.study import StudyGrade, StudyGrades
     from ..stacks import SliceStack
 
 
@@ -61,6 +65,10 @@ if TYPE_CHECKING:
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), metavar="TABLE.csv", help="Write the table to a file."
 )
+@click.option(
+    "--report", type=click.Path(path_type=Path), metavar="PAGE.html",
+    help="Write a page with each crop and, beside it, where the network looked; takes some four times as long as grading.",
+)  # fmt: skip
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the grades to a file.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, or auto.")
 @common_options
@@ -74,6 +82,7 @@ def predict(
     kind: str | None,
     views: int,
     output: Path | None,
+    report: Path | None,
     json_file: Path | None,
     device: str,
 ) -> int:
@@ -90,13 +99,15 @@ def predict(
     from ..device import choose_device
     from ..files import all_or_none, atomic_write
     from ..grading.checkpoints import NO_CHECKPOINT, find_checkpoints
+    from ..grading.heatmap import write_report
     from ..grading.labels import DISCLAIMER
     from ..grading.model_card import load_grader
     from ..grading.study import grade_study, write_grades
 
     check_suffix(output, ".csv")
     check_suffix(json_file, ".json")
-    check_writable(output, json_file, inputs=(*models, *inputs, labels, discs))
+    check_suffix(report, ".html")
+    check_writable(output, report, json_file, inputs=(*models, *inputs, labels, discs))
     if not models:
         raise click.UsageError(NO_CHECKPOINT)
     if labels is None and discs is None:
@@ -116,7 +127,10 @@ def predict(
             progress=tell,
         )  # fmt: skip
     _show(found)
+    maps = [] if report is None else _maps(found)
     with all_or_none():
+        if report is not None:
+            write_report(report, found, maps)
         if output is not None:
             write_grades(output, found)
         if json_file is not None:
@@ -144,6 +158,27 @@ def _discs(
     if discs is not None:
         given, _ = read_disc_file(discs, next((stack for stack in stacks if stack.is_sagittal), None), levels)
     return (None if labels is None else read_spine_labels(labels)), given
+
+
+def _maps(found: StudyGrades) -> list[tuple[StudyGrade, HeatMap]]:
+    """Where each network looked, with a line for each."""
+    from ..grading.heatmap import heat_map
+
+    graded = [row for row in found.rows if row.grader is not None and row.inputs is not None]
+    maps: list[tuple[StudyGrade, HeatMap]] = []
+    with progress_bar("Heat-maps") as bar:
+        for row in graded:
+            assert row.grader is not None and row.inputs is not None
+            done = len(maps)
+            tell = functools.partial(_tell, bar, done, len(graded))
+            maps.append((row, heat_map(row.grader, row.inputs, progress=tell)))
+    for row, one in maps:
+        click.echo(f"{row.level} {row.task.title}: {one.text}")
+    return maps
+
+
+def _tell(bar: tqdm[Any], done: int, whole: int, part: float) -> None:
+    advance(bar, (done + part) / whole)
 
 
 def _show(found: StudyGrades) -> None:

@@ -1,17 +1,14 @@
 """Networks that were trained elsewhere: a TorchScript or ONNX file and a card in JSON become a checkpoint like any other.
 
-The card says what goes in and comes out. Before a checkpoint is written the network answers a known input, and the answer
-has to be the one that the card's author got: an exchanged axis, another scale or order of classes is then found.
+The card says what goes in and comes out; `foreign_import` checks both and writes the checkpoint.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
-import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -20,17 +17,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import GaussianMRIError
-from ..files import number, read_json, reading
-from ..tensor_files import write_state
-from ..version import __version__
-from .crops import preprocessing
+from ..files import number
+from ..tensor_files import check_archive
 from .labels import GRADES, INPUT_TYPES, LEVELS, SAGITTAL_TYPES, Task
-from .model_card import FOREIGN_VERSION, FORMAT, ModelCard
-from .roi import COLUMNS, COUNT, ROWS, RegionOptions
+from .roi import COLUMNS, COUNT, ROWS
 
 CARD_FORMAT = "GaussianMRI foreign network"
 KINDS = {".pt": "TorchScript", ".pth": "TorchScript", ".ts": "TorchScript", ".onnx": "ONNX"}
-_TOLERANCE = 1e-3  # of a probability, between two computers
+TOLERANCE = 1e-3  # of a probability, between two computers
 _INSTALL = "Install it with `pip install onnxruntime`, or export the network as TorchScript."
 
 
@@ -99,7 +93,7 @@ class ForeignCard:
             raise GaussianMRIError(f"classes have to be {list(GRADES)}, got {list(self.classes)}; order outputs by them.")
         if len(set(self.outputs)) != len(GRADES) or not all(isinstance(n, int) and n >= 0 for n in self.outputs):
             raise GaussianMRIError(f"outputs are {len(GRADES)} different numbers from 0 on, got {list(self.outputs)}.")
-        if len(self.known) != len(GRADES) or abs(sum(number(p, "known", 0, 1) for p in self.known) - 1) > _TOLERANCE:
+        if len(self.known) != len(GRADES) or abs(sum(number(p, "known", 0, 1) for p in self.known) - 1) > TOLERANCE:
             raise GaussianMRIError(f"known has {len(GRADES)} probabilities that sum to 1, got {list(self.known)}.")
         if not all(isinstance(word, str) and word for word in (self.data, self.licence)):
             raise GaussianMRIError("data and licence say in words what it was trained on, and how it may be used.")
@@ -127,20 +121,6 @@ class ForeignCard:
     def width(self) -> float:
         """mm of the region that its input is cut out of, which is twice as wide as high."""
         return self.spacing * max(self.columns, 2 * self.rows)
-
-    def model_card(self) -> ModelCard:
-        """The same as what a checkpoint says of itself."""
-        return ModelCard(
-            Task.named(self.task),
-            (COUNT, ROWS, COLUMNS),
-            (ROWS, COLUMNS),
-            preprocessing=preprocessing(RegionOptions(width=self.width)),
-            levels=self.levels,
-            input_types=self.input_types,
-            data=f"{self.data}; licence: {self.licence}; trained elsewhere",
-            synthetic=self.synthetic,
-            version=__version__,
-        )
 
 
 def known_input() -> NDArray[np.float32]:
@@ -210,7 +190,7 @@ class ForeignNetwork:
             raise GaussianMRIError(f"{self.name} gives no finite numbers. Export it again, or correct its card.")
         if card.output == "logits":
             return chosen
-        if (chosen < 0).any() or abs(float(chosen.sum()) - 1) > _TOLERANCE:
+        if (chosen < 0).any() or abs(float(chosen.sum()) - 1) > TOLERANCE:
             raise GaussianMRIError(
                 f"{self.name} gives {[round(v, 4) for v in chosen.tolist()]}, which are no probabilities. Correct output or "
                 "outputs of its card."
@@ -231,6 +211,7 @@ def _readable(what: str) -> Iterator[None]:
 
 
 def _torchscript(model: bytes, device: torch.device) -> Callable[..., Any]:
+    check_archive(model)
     network = torch.jit.load(io.BytesIO(model), map_location=device).eval()
 
     def run(*given: Tensor) -> Any:
@@ -255,58 +236,6 @@ def _onnx(model: bytes) -> Callable[..., Any]:
     return run
 
 
-def import_network(
-    model: str | os.PathLike[str], card: str | os.PathLike[str], output: str | os.PathLike[str]
-) -> tuple[ModelCard, tuple[float, ...]]:
-    """Check a network from elsewhere on the known input and write it as a checkpoint for `load_grader`.
-
-    TorchScript and ONNX hold no Python code, but read files only from those whom you trust.
-
-    Args:
-        model: TorchScript (.pt, .pth, .ts) or ONNX (.onnx).
-        card: JSON, see `ForeignCard`.
-
-    Returns:
-        what the checkpoint says of itself, and the probabilities of the known input.
-
-    Raises:
-        GaussianMRIError: files that cannot be read, a card that cannot be, or another answer than the card's.
-    """
-    path = Path(model)
-    kind = KINDS.get(path.suffix.lower())
-    if kind is None:
-        raise GaussianMRIError(f"{path} is neither TorchScript nor ONNX by its name; it ends in {', '.join(KINDS)}.")
-    with reading(card, "the card of a network"):
-        content = read_json(Path(card))
-        known = ForeignCard.from_dict(content)
-    with reading(path, f"a network in {kind}"):
-        raw = path.read_bytes()
-    network = ForeignNetwork(raw, kind, known, name=path.name)
-    images, mask = torch.from_numpy(known_input())[None], torch.ones(1, COUNT, dtype=torch.bool)
-    answers = [torch.softmax(network.classify(images, mask)[0], dim=0) for _ in range(2)]
-    found = tuple(round(p, 6) for p in answers[0].tolist())
-    if not torch.equal(*answers):
-        raise GaussianMRIError(f"{path} answers the same input in two ways. Export it in evaluation mode, without dropout.")
-    if max(abs(a - b) for a, b in zip(found, known.known, strict=True)) > _TOLERANCE:
-        raise GaussianMRIError(
-            f"{path} gives {list(found)} for the known input, its card says {list(known.known)}. Correct layout, outputs, "
-            "mean, std or spacing of the card, or its known."
-        )
-    made = known.model_card()
-    model_bytes = torch.frombuffer(bytearray(raw), dtype=torch.uint8)
-    write_state(
-        output,
-        {
-            "format": FORMAT,
-            "version": FOREIGN_VERSION,
-            "card": made.to_dict(),
-            "weights": {"model": model_bytes},
-            "foreign": {"kind": kind, "card": {"format": CARD_FORMAT, "version": 1, **asdict(known)}},
-        },
-    )
-    return made, found
-
-
 def from_state(state: Mapping[str, Any], name: str, device: torch.device | str) -> ForeignNetwork:
     """The network in a checkpoint that `import_network` wrote; see `load_grader`."""
     foreign = state["foreign"]
@@ -314,6 +243,3 @@ def from_state(state: Mapping[str, Any], name: str, device: torch.device | str) 
     if foreign["kind"] not in KINDS.values():
         raise ValueError("it holds a network of an unknown kind")
     return ForeignNetwork(model, foreign["kind"], ForeignCard.from_dict(foreign["card"]), name=name, device=device)
-
-
-__all__ = ["ForeignCard", "ForeignNetwork", "from_state", "import_network", "known_input"]

@@ -128,6 +128,12 @@ def vertebral_median(stacks: SliceStack | Sequence[SliceStack], disc: DiscGeomet
             values.append(pixels[inside])
     found = np.concatenate(values) if values else np.empty(0)
     names = ", ".join(dict.fromkeys(stack.name for stack in stacks))
+    nearest = min(float(np.abs(stack.distances(disc.center)).min()) for stack in stacks)
+    if not len(found) and nearest > half + 16:
+        raise GaussianMRIError(
+            f"{names}: no slice lies at {disc.named}; the nearest is {nearest:.0f} mm away. Choose a series that shows this "
+            "level."
+        )
     if len(found) < _FEWEST:
         raise GaussianMRIError(
             f"{names}: only {len(found)} pixels show the vertebrae beside {disc.named}, too few to scale the "

@@ -32,7 +32,7 @@ def measure(threads: int, repeats: int) -> dict[str, Any]:
     import numpy as np
     import torch
 
-    from GaussianMRILib.grading.labels import TASKS
+    from GaussianMRILib.grading.labels import LATERAL_TASKS
     from GaussianMRILib.grading.model_card import ModelCard, load_grader, save_grader
     from GaussianMRILib.grading.network import GradingNetwork, multiplies_bfloat16
     from GaussianMRILib.grading.predict import grade
@@ -43,7 +43,7 @@ def measure(threads: int, repeats: int) -> dict[str, Any]:
     mask = np.ones(SHAPE[0], bool)
     with tempfile.TemporaryDirectory() as folder:
         paths = []
-        for task in TASKS:
+        for task in LATERAL_TASKS:
             card = ModelCard(task, SHAPE, SHAPE[1:])
             paths.append(save_grader(Path(folder) / f"{task.name}.pt", GradingNetwork(), card))
         started = time.perf_counter()

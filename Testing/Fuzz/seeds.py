@@ -23,6 +23,8 @@ def make(folder: Path) -> None:
     _cinematic(folder / "cine")
     _rsna(folder)
     _grading(folder / "grade")
+    _foreign(folder / "grade")
+    _spider(folder / "spider")
     _cohort(folder)
 
 
@@ -174,6 +176,33 @@ def _grading(folder: Path) -> None:
     card = grading_cases.card(shape=whole, input_size=(16, 32))
     save_grader(folder / "disc.pt", GradingNetwork(replace(grading_cases.TINY, slices=9)), card)
     write_discs(folder / "discs.json", {"L5/S1": rsna_files.true_disc()})
+
+
+def _foreign(folder: Path) -> None:
+    import json
+
+    import torch
+
+    from GaussianMRILib.grading.foreign import CARD_FORMAT, known_input
+    from GaussianMRILib.grading.labels import GRADES
+
+    torch.manual_seed(0)
+    layers = torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(9, 3)
+    network = torch.jit.script(torch.nn.Sequential(*layers).eval())
+    torch.jit.save(network, folder / "foreign.ts")
+    with torch.inference_mode():
+        known = torch.softmax(network(torch.from_numpy(known_input())[None]), dim=1)[0].tolist()
+    content = {
+        "format": CARD_FORMAT, "version": 1, "task": "left_subarticular_stenosis", "input_types": ["A"],
+        "classes": list(GRADES), "spacing": 0.5, "data": "none", "licence": "none", "known": known,
+    }  # fmt: skip
+    (folder / "foreign.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def _spider(folder: Path) -> None:
+    import spider_files
+
+    spider_files.write_spider(folder, {"1": [1, 2, 3, 4, 5]})
 
 
 def _rsna(folder: Path) -> None:

@@ -124,6 +124,14 @@ TARGETS = (
         ("grade", "predict", "{seeds}/grade/disc.pt", "--scan", "{seeds}/rsna/train_images/101", "--discs", "discs.json",
          "--level", "L5/S1", "--type", "R-VI", "--views", "1", "--device", "cpu"),
     ),
+    Target(
+        "network from elsewhere", ("grade/foreign.json", "grade/foreign.ts"), ("foreign.json", "foreign.ts"),
+        ("grade", "import", "foreign.ts", "foreign.json", "-o", "made.pt"),
+    ),
+    Target(
+        "spider table", ("spider",), ("spider/radiological_gradings.csv",),
+        ("grade", "prepare", "spider", "-o", "made", "--workers", "1", "--split", "1", "0", "0", "--level", "L5/S1"),
+    ),
     Target("rsna tables", ("rsna",), ("rsna/*.csv",), ("grade", "validate", "rsna", "--workers", "1")),
     Target(
         "cohort", ("done", "studies"), ("done/report.csv", "done/cohort.json"),

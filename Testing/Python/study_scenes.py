@@ -13,7 +13,8 @@ import torch
 from grading_cases import card
 
 from GaussianMRILib import ImagePlane
-from GaussianMRILib.grading.foreign import CARD_FORMAT, import_network, known_input
+from GaussianMRILib.grading.foreign import CARD_FORMAT, known_input
+from GaussianMRILib.grading.foreign_import import import_network
 from GaussianMRILib.grading.label_schemes import TOTALSPINESEG
 from GaussianMRILib.grading.labels import GRADES, LEVELS, STENOSES, Task
 from GaussianMRILib.grading.model_card import Grader

@@ -18,6 +18,7 @@ from grading_cases import LEFT, QUICK, RIGHT, TINY, card, make_set
 from GaussianMRILib import ImagePlane, write_volume
 from GaussianMRILib.cli import main
 from GaussianMRILib.grading.disc_sources import write_discs
+from GaussianMRILib.grading.heatmap import NOTICE
 from GaussianMRILib.grading.inputs import acquired_input
 from GaussianMRILib.grading.labels import DISCLAIMER, GRADES
 from GaussianMRILib.grading.measures import macro_auroc
@@ -152,8 +153,10 @@ def test_prediction(scan: tuple[Path, Path], tmp_path: Path) -> None:
         full_network(tmp_path / "right.pt", 1, task=RIGHT, synthetic=True),
     ]
     common = ("--scan", volume, "--discs", discs, "--level", "L5/S1", "--views", 3, "--device", "cpu")
-    done = run("predict", *models, *common, "--json", tmp_path / "grades.json")
+    page = tmp_path / "page.html"
+    done = run("predict", *models, *common, "--json", tmp_path / "grades.json", "--report", page)
     assert done.exit_code == 0, done.output
+    assert page.read_text(encoding="utf-8").count("data:image/png") == 2 and done.output.count(NOTICE) == 2
     (stack,) = read_stacks([volume])
     inputs = acquired_input(made_disc(tilt=4.0), stack)
     expected = grade([load_grader(model) for model in models], inputs, 3)
@@ -199,7 +202,7 @@ def test_predictions_that_cannot_be(scan: tuple[Path, Path], tmp_path: Path) -> 
     assert nothing.exit_code == 2 and "none comes with this software" in nothing.output
     far = write_discs(tmp_path / "far.json", {"L5/S1": made_disc(tilt=4.0, center=(3.0, -10.0, 300.0))})
     outside = run("predict", model, "--scan", volume, "--discs", far, "--level", "L5/S1", "--device", "cpu")
-    assert outside.exit_code == 1 and "No grade: " in outside.output and "within 30 mm" in outside.output
+    assert outside.exit_code == 1 and "No grade: " in outside.output and "no slice lies at L5/S1" in outside.output
 
 
 def test_the_group_lists_its_commands() -> None:

@@ -16,13 +16,8 @@ from study_scenes import Probe, import_probe, probe
 
 from GaussianMRILib.cli import main
 from GaussianMRILib.errors import GaussianMRIError
-from GaussianMRILib.grading.foreign import (
-    CARD_FORMAT,
-    ForeignCard,
-    ForeignNetwork,
-    import_network,
-    known_input,
-)
+from GaussianMRILib.grading.foreign import CARD_FORMAT, ForeignCard, ForeignNetwork, known_input
+from GaussianMRILib.grading.foreign_import import import_network
 from GaussianMRILib.grading.labels import GRADES, Task
 from GaussianMRILib.grading.model_card import load_grader
 from GaussianMRILib.grading.predict import grade

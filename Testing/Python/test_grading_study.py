@@ -115,7 +115,7 @@ def test_what_is_missing_is_said(study: Study) -> None:
     only_low = grade_study(graders[1:2], [low, t2, t1], labels=labels, views=1)
     recess = [row for row in only_low.rows if row.task == graders[1].card.task]
     assert [row.grade is not None for row in recess] == [False] * 4 + [True]
-    assert "beside L1/L2" in recess[0].remarks[0]
+    assert "no slice lies at L1/L2" in recess[0].remarks[0]
     with pytest.raises(GaussianMRIError, match="stopped"):
         grade_study(graders, stacks, labels=labels, views=1, progress=lambda part, _: part < 0.1)
     trained_elsewhere = replace(graders[0], card=replace(graders[0].card, levels=("L1/L2",)))
