@@ -101,13 +101,6 @@ struct FaceSpan {
 
 static void trace_faces(const GmTraceScene& scene, const GmTraceVolume& volume, const float* dome, float exposure,
                         int side, int row, float* image, float* alpha, float* depth) {
-  if (scene.holes > 0) {  // what is left is not convex, and rays are looked at one by one
-    for (int x = 0; x < scene.width; ++x) {
-      const int64_t pixel = static_cast<int64_t>(row) * scene.width + x;
-      gm_trace_face_pixel(scene, volume, dome, exposure, side, x, row, image + 3 * pixel, alpha + pixel, depth + pixel);
-    }
-    return;
-  }
   static const ScreenCurve curve;
   const float part = 1.0f / static_cast<float>(side), weight = part * part;
   for (int column = 0; column < scene.width; column += kFaceSpan) {
