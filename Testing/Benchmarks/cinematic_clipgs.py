@@ -99,8 +99,9 @@ def scores(folder: Path, dataset: Any, seed: int, small: bool) -> dict[str, Any]
         name = "analytic" if method == "face" else method
         model = trained(folder / f"{name}_{seed}.ply", dataset, options_of(name, seed, small))
         model.face = face if method == "face" else None
-        results[method] = evaluate_model(model, dataset.test, face=face).to_dict()
-        row = results[method]
+        row = evaluate_model(model, dataset.test, face=face).to_dict()
+        del row["seconds"], row["frames_per_second"]  # pictures this small say nothing of the speed
+        results[method] = row
         print(f"  seed {seed}, {TITLES[method]}: {row['psnr_mean']:.2f} dB, {row['splats']} splats", flush=True)
     return results
 

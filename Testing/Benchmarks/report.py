@@ -285,8 +285,10 @@ def cinematic(summary: dict[str, Any]) -> str:
             f"{scene['title']}, look *{scene['look']}*: {scene['frames'][0]} frames to learn from, "
             f"{scene['frames'][1]} held out, {size[0]} x {size[1]} pixels, "
             f"{options['first_step'] + options['second_step']:,} iterations. Rows with LT or AAM: not the paper's setting."
-            f"\n\n{markdown(header, rows)}"
         )
+        if "leak" not in measures:
+            text += " Measured with frames that show next to nothing, which make the large standard deviations."
+        text += f"\n\n{markdown(header, rows)}"
         if "lt" in methods:
             base = methods["lt"]["psnr"]
             for name in ("analytic", "default", "face"):
@@ -327,11 +329,11 @@ def cinematic_clipgs(summary: dict[str, Any]) -> str:
             f"{setting['test']} held-out frames counted:\n\n{markdown(header, rows)}"
         )
     rates = ", ".join(f"{row['rate']:g}: {row['psnr']:.2f} dB" for row in results["validation"])
-    parts.append(
+    text = (
         f"{setting['train']} frames to learn from, {setting['size']} x {setting['size']} pixels, "
-        f"{setting['splats']:,} splats at most, {setting['iterations']:,} iterations. "
-        f"ClipGS on the validation scene by the rate of its network: {rates}."
+        f"{setting['splats']:,} splats at most, {setting['iterations']:,} iterations."
     )
+    parts.append(f"{text} ClipGS on the validation scene by the rate of its network: {rates}." if rates else text)
     return "\n\n".join(parts)
 
 
