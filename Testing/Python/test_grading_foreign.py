@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,16 @@ def test_a_checkpoint_of_one(tmp_path: Path) -> None:
     )
     assert done.exit_code == 0 and "as its card says" in done.output and "left subarticular stenosis" in done.output
     assert (tmp_path / "again.pt").read_bytes() == (tmp_path / "left.pt").read_bytes()
+
+
+def test_the_example_of_the_documentation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "grading.md").read_text(encoding="utf-8")
+    (code,) = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "known_input" in block]
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    done = CliRunner().invoke(main, ["grade", "import", "theirs.ts", "card.json", "-o", "left.pt"])
+    assert done.exit_code == 0 and "our 300 studies; licence: CC BY 4.0" in done.output, done.output
+    assert load_grader(tmp_path / "left.pt").card.preprocessing["width"] == 112.0
 
 
 def test_cards_and_files_that_cannot_be(tmp_path: Path) -> None:
