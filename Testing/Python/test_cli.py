@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,8 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 import GaussianMRILib as gm
-from GaussianMRILib.cli import main
+from GaussianMRILib.cli import app, main
+from GaussianMRILib.durations import duration, time_left
 from GaussianMRILib.geometry import ImagePlane
 from GaussianMRILib.phantom import Phantom, lumbar_scans
 from GaussianMRILib.phantom.dicom import Study, write_series
@@ -394,3 +397,33 @@ def test_every_command_has_help_with_an_example() -> None:
     for name in main.commands:
         text = run(name, "--help").stdout
         assert f"  gaussianmri {name}" in text and "Example" in text
+
+
+def test_without_a_terminal_progress_is_lines_that_tell_the_time_left(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "LINES_EVERY", 0.02)
+    with app.progress_bar("Rendering") as bar:
+        for done in (0.1, 0.2, 0.4):
+            time.sleep(0.05)
+            app.advance(bar, done)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) >= 2 and "\r" not in "".join(lines)
+    assert re.fullmatch(r"Rendering:  \d0%, \d\d:\d\d, about \d\d:\d\d left", lines[-1]), lines
+    monkeypatch.setattr(app, "LINES_EVERY", 30.0)
+    with app.progress_bar("Rendering") as bar:  # short work needs no line
+        app.advance(bar, 0.5)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.4, "0 s"), (59.4, "59 s"), (61, "1 min"), (3540, "59 min"), (3600, "1 h"), (7830, "2 h 10 min")],
+)
+def test_durations_in_words(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
+
+
+def test_time_left_is_told_once_it_means_something() -> None:
+    assert time_left(1, 0.5) == time_left(100, 0) == time_left(100, 0.99) == time_left(100, 1) == ""
+    assert time_left(30, 0.25) == ", about 2 min left"
