@@ -140,15 +140,16 @@ def face_band(frame: Frame, face: CutFace) -> NDArray[np.bool_] | None:
     camera, plane = frame.camera, frame.plane
     if plane is None or plane.signed_distance(camera.eye) <= 0:
         return None
-    shape = (camera.height, camera.width)
-    alpha, depth = torch.zeros(shape), torch.zeros(shape)
-    face.to("cpu").paint(torch.zeros(*shape, 3), alpha, depth, camera=camera, plane=plane)
+    shape, device = (camera.height, camera.width), face.volume.values.device
+    painted = [torch.zeros(size, device=device) for size in ((*shape, 3), shape, shape)]
+    face.paint(*painted, camera=camera, plane=plane)
+    alpha, depth = (tensor.cpu().numpy() for tensor in painted[1:])
     rays = camera.rays()
     axis = camera.world_to_camera[2, :3]
-    places = camera.eye + rays * (depth.numpy() / (rays @ axis))[..., None]
+    places = camera.eye + rays * (depth / (rays @ axis))[..., None]
     # The border of the volume has faces as well; depths are of 32 bits.
     on_plane = np.abs(plane.signed_distance(places)) < 1e-4 * max(1.0, float(depth.max()))
-    shown = (alpha.numpy() > 0.5) & on_plane
+    shown = (alpha > 0.5) & on_plane
     if shown.mean() < LEAST_PIXELS:
         return None
     reach = max(1, round(BAND * max(shape)))
@@ -222,10 +223,12 @@ def evaluate_model(
         _wait(device)
         seconds.append(time.perf_counter() - started)
         shown = image.cpu().numpy()
-        if shown.shape != truth.shape:
-            raise GaussianMRIError(
-                f"Picture {frame.name} is {truth.shape[1::-1]} pixels, its camera has {shown.shape[1::-1]}."
-            )
+        for picture in (frame, frame.uncut):
+            if picture is not None and picture.alpha().shape != shown.shape[:2]:
+                sizes = [" x ".join(map(str, size[1::-1])) for size in (picture.alpha().shape, shown.shape)]
+                raise GaussianMRIError(
+                    f"Picture {picture.name} is {sizes[0]} pixels, its camera has {sizes[1]}. Make the data set again."
+                )
         fidelity.append(psnr(shown, truth, data_range=1.0))
         structure.append(float(channel_ssim(image, torch.from_numpy(truth).to(device))))
         covered_fidelity.append(psnr(shown[covered], truth[covered], data_range=1.0))

@@ -10,6 +10,7 @@ import pytest
 import torch
 from trace_scenes import affine, plain
 
+from GaussianMRILib import GaussianMRIError
 from GaussianMRILib.cinematic.camera import Camera
 from GaussianMRILib.cinematic.clip import ClipPlane
 from GaussianMRILib.cinematic.cut_face import CutFace
@@ -119,6 +120,9 @@ def test_scores_at_the_cut_and_on_the_volume() -> None:
     uncut = evaluate_model(Drawn([frame.uncut.image()]), [frame], face=face)
     assert uncut.leak == [pytest.approx(100)] and uncut.band_ssim[0] < 0.8
     assert uncut.to_dict()["leak_mean"] == uncut.leak[0]
+    other = dataclasses.replace(frame, uncut=dataclasses.replace(frame.uncut, source=pictures[1][:50]))
+    with pytest.raises(GaussianMRIError, match="Picture b is 60 x 50 pixels, its camera has 60 x 60"):
+        evaluate_model(Drawn([truth]), [other], face=face)
     bare = evaluate_model(Drawn([truth]), [dataclasses.replace(frame, uncut=None)])
     assert bare.band_ssim == bare.leak == [None] and bare.to_dict()["leak_mean"] is None
     assert bare.row("x").count("not available") == 2 + (bare.lpips is None)
