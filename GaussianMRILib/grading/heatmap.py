@@ -55,8 +55,8 @@ class HeatMap:
 
     @property
     def slice(self) -> int:
-        """Number of the slice that matters most."""
-        return int(np.nanargmax(self.slices))
+        """Number of the slice that matters most; the middle one of those that exist where none matters."""
+        return _most(self.slices)
 
     @property
     def text(self) -> str:
@@ -132,10 +132,17 @@ def heat_map(
         total[r : r + SQUARE, c : c + SQUARE] += drop
         count[r : r + SQUARE, c : c + SQUARE] += 1
     r, c = corners[int(np.argmax(drops))]
-    plane = inputs.planes[int(np.nanargmax(slices))]
+    plane = inputs.planes[_most(slices)]
     half = (SQUARE - 1) / 2
     place = plane.origin + (c + half) * plane.spacing[0] * plane.i_axis + (r + half) * plane.spacing[1] * plane.j_axis
     return HeatMap(GRADES[index], float(base[index]), np.asarray(total / np.maximum(count, 1), np.float32), slices, place)
+
+
+def _most(slices: NDArray[np.float32]) -> int:
+    there = np.flatnonzero(~np.isnan(slices))
+    if np.ptp(slices[there]) < 1e-4:
+        return int(there[len(there) // 2])
+    return int(np.nanargmax(slices))
 
 
 def _starts(size: int, step: int) -> list[int]:

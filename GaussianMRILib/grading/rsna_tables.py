@@ -14,8 +14,8 @@ from .labels import GRADES, LEVELS, STENOSES
 
 AXIAL, SAGITTAL_T2, SAGITTAL_T1 = "Axial T2", "Sagittal T2/STIR", "Sagittal T1"
 DESCRIPTIONS = (AXIAL, SAGITTAL_T2, SAGITTAL_T1)
-#: Conditions as the columns of grades name them; coordinates have them as words with capitals.
-RSNA_CONDITIONS = tuple(task.name for task in STENOSES)
+#: Conditions as the columns of grades name them, in their order; coordinates have them as words with capitals.
+RSNA_CONDITIONS = tuple(task.name for task in (STENOSES[0], *STENOSES[3:], *STENOSES[1:3]))
 _COLUMNS = {f"{c}_{level.lower().replace('/', '_')}" for c in RSNA_CONDITIONS for level in LEVELS}
 
 

@@ -9,10 +9,8 @@ ways and nothing else.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,7 +28,6 @@ from GaussianMRILib.stacks import SliceStack
 from Testing.Experiment import cohort
 from Testing.Experiment.graded import GradedPhantom
 
-RESULTS = Path(__file__).resolve().parent / "results"
 SIZE, BATCH, RATE, WEIGHTS = (28, 56), 16, 2e-3, torch.tensor([1.0, 2.0, 4.0])
 AUGMENT = AugmentOptions(rotation=5, shift=4, slice_shift=1, offset=0.05)
 COARSE = {"PIXEL": 0.86, "SAMPLES": 1, "SAGITTAL_PIXEL": 5.0, "SAGITTAL_FIELD": (20, 20)}
@@ -103,7 +100,6 @@ def main() -> None:
     started = time.perf_counter()
     train, test = phantoms(o.train, 7_000_000), phantoms(o.test, 8_000_000)
     print(f"{o.train} + {o.test} phantoms in {time.perf_counter() - started:.0f} s", flush=True)
-    results: dict[str, Any] = {"arguments": vars(o), "runs": []}
     ways = {
         "several": ([[task] for task in LATERAL_TASKS], o.steps),
         "one, as many steps as one of several": ([list(LATERAL_TASKS)], o.steps),
@@ -115,10 +111,8 @@ def main() -> None:
             for tasks in groups:
                 found |= aurocs(trained(tasks, train, steps, seed, options), tasks, test)
             seconds, mean = time.perf_counter() - started, float(np.mean(list(found.values())))
-            results["runs"].append({"seed": seed, "way": name, "seconds": round(seconds), "mean": mean, **found})
             values = "  ".join(f"{value:.3f}" for value in found.values())
             print(f"seed {seed}  {name:40} macro AUROC {mean:.3f}  ({values})  {seconds:.0f} s", flush=True)
-            (RESULTS / "grading_tasks.json").write_text(json.dumps(results, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -17,10 +17,11 @@ from study_scenes import Probe, import_probe, probe
 
 from GaussianMRILib.cli import main
 from GaussianMRILib.errors import GaussianMRIError
+from GaussianMRILib.grading.calibration import Calibration
 from GaussianMRILib.grading.foreign import CARD_FORMAT, ForeignCard, ForeignNetwork, known_input
 from GaussianMRILib.grading.foreign_import import import_network
 from GaussianMRILib.grading.labels import GRADES, Task
-from GaussianMRILib.grading.model_card import load_grader
+from GaussianMRILib.grading.model_card import load_grader, save_calibrated
 from GaussianMRILib.grading.predict import grade
 
 LEFT = Task("subarticular_stenosis", "left")
@@ -84,6 +85,12 @@ def test_a_checkpoint_of_one(tmp_path: Path) -> None:
     network: Any = grader.network
     found = network.classify(torch.from_numpy(images)[None], torch.ones(1, 9, dtype=torch.bool))
     assert torch.allclose(found, logits, atol=1e-4)
+    facts = dict.fromkeys(GRADES, 5), 12, ("A",), ("L5/S1",), "spots", "ab", 0.9, 0.8, 0.02, 0.1
+    save_calibrated(tmp_path / "left.pt", tmp_path / "calibrated.pt", Calibration(2.0, 0.4, "a rule", 2, *facts))
+    calibrated = load_grader(tmp_path / "calibrated.pt")
+    assert calibrated.card.calibration is not None and calibrated.card.calibration.temperature == 2.0
+    again: Any = calibrated.network
+    assert torch.equal(again.classify(torch.from_numpy(images)[None], torch.ones(1, 9, dtype=torch.bool)), found)
     done = CliRunner().invoke(
         main, ["grade", "import", str(tmp_path / "probe.ts"), str(tmp_path / "card.json"), "-o", str(tmp_path / "again.pt")]
     )

@@ -58,6 +58,7 @@ def test_the_map_is_hot_where_the_network_looks() -> None:
     away[60 - SQUARE : 70 + SQUARE, 150 - SQUARE : 160 + SQUARE] = False
     assert np.abs(found.drop[away]).max() < 1e-3
     assert np.isnan(found.slices[0]) and np.nanmax(np.abs(found.slices)) < 1e-6  # this probe does not heed the mask
+    assert found.slice == 5, "the middle of the eight that exist"
     plane = inputs.planes[found.slice]
     local = (found.place - plane.origin) @ np.stack([plane.i_axis, plane.j_axis], axis=1) / 0.5
     assert np.abs(local - [154.5, 64.5]).max() <= SQUARE / 2

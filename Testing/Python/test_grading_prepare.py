@@ -78,6 +78,7 @@ def test_a_cohort_is_prepared(copy: Copy, tmp_path: Path) -> None:
             "right_subarticular_stenosis": "Moderate",
             "left_neural_foraminal_narrowing": "Normal/Mild",
             "right_neural_foraminal_narrowing": "Normal/Mild",
+            "spinal_canal_stenosis": "Normal/Mild",
         }
         assert case.synthetic and case.level == "L5/S1" and case.outside < 0.2
         images, mask = crops.images(case)

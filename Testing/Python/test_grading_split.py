@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from GaussianMRILib.errors import GaussianMRIError
-from GaussianMRILib.grading.labels import GRADES, TASKS
+from GaussianMRILib.grading.labels import GRADES, LATERAL_TASKS
 from GaussianMRILib.grading.split import FRACTIONS, stratified_split
 
 
@@ -21,7 +21,7 @@ def patients(count: int, seed: int = 0) -> dict[str, Counter[str]]:
         tendency = generator.uniform(0.2, 2.5)
         weights = np.array([0.78, 0.16 * tendency, 0.06 * tendency])
         own: Counter[str] = Counter()
-        for task in TASKS:
+        for task in LATERAL_TASKS:
             for grade in generator.choice(GRADES, discs, p=weights / weights.sum()):
                 own[f"{task.name} {grade}"] += 1
         found[f"p{n:04d}"] = own
