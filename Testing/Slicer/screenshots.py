@@ -22,7 +22,7 @@ from host.application import Application  # noqa: E402
 MODULE = ROOT / "GaussianMRI" / "GaussianMRIResampling" / "GaussianMRIResampling.py"
 CINEMATIC = ROOT / "GaussianMRI" / "GaussianMRICinematic" / "GaussianMRICinematic.py"
 GRADING = ROOT / "GaussianMRI" / "GaussianMRIGrading" / "GaussianMRIGrading.py"
-#: Made by `python -m Testing.Benchmarks.cinematic`.
+#: Made by `python -m Testing.Benchmarks.cinematic`; for one picture in docs.
 MODEL = ROOT / "out" / "cinematic" / "quick" / "head" / "face.ply"
 SIZE = (1280, 800)
 
@@ -93,14 +93,15 @@ def take_grading(app: Any, folder: Path) -> None:
 
 
 def take_cinematic(app: Any, folder: Path) -> None:
-    """The head of the benchmark, cut open in the 3D view."""
+    """A head CT in the 3D view, cut open by two planes, without a model."""
     import numpy as np
     import slicer
 
-    if not MODEL.is_file():
-        print(
-            f"No picture of the Cinematic module: {MODEL.name} is made by the benchmark of cinematic models."
-        )
+    from GaussianMRILib.mrml.scene import as_matrix
+    from Testing.Benchmarks.cinematic import HEAD, head_volume
+
+    if not HEAD.is_file():
+        print(f"No picture of the Cinematic module: {HEAD.name} is not in the shared scans.")
         return
     app.close_scene()
     app.load_module(CINEMATIC)
@@ -110,17 +111,33 @@ def take_cinematic(app: Any, folder: Path) -> None:
     view = manager.threeDWidget(0).threeDView()
     view.mrmlViewNode().SetBoxVisible(False)
     view.mrmlViewNode().SetAxisLabelsVisible(False)
+    voxels, affine = head_volume()
+    volume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "head CT")
+    slicer.util.updateVolumeFromArray(volume, voxels)
+    volume.SetIJKToRASMatrix(as_matrix(affine))
+    parameters = panel._parameterNode
+    parameters.look, parameters.bodyOnly, parameters.pixels = "CT soft tissue", True, 700
+    parameters.inputVolume = volume
+    corners = affine @ np.array([*np.array(voxels.shape[::-1]) / 2, 1.0])
+    center = corners[:3]
     camera = view.cameraNode().GetCamera()
-    panel._parameterNode.modelPath = str(MODEL)
-    center = panel._view.model.center
     camera.SetFocalPoint(*center)
-    camera.SetPosition(*np.add(center, [470.0, 600.0, 260.0]))
+    camera.SetPosition(*np.add(center, [430.0, 560.0, 230.0]))
     camera.SetViewUp(0, 0, 1)
-    plane = panel._parameterNode.plane
-    plane.SetNormal(0.2, 0.25, 1.0)
-    plane.SetCenter(*np.add(center, [0.0, 5.0, 35.0]))
-    plane.SetSize(230, 260)
-    app.wait(1.0)
+    planes = []
+    for name, normal, away in (("top", (0.1, 0.1, 1.0), 40.0), ("front", (0.5, 1.0, 0.0), 20.0)):
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsPlaneNode", name)
+        direction = np.array(normal) / np.linalg.norm(normal)
+        node.SetNormal(*direction)
+        node.SetCenter(*(center + away * direction))
+        node.SetSize(230, 260)
+        planes.append(node)
+    parameters.plane, parameters.morePlanes, parameters.clipType = (
+        planes[0], planes[1:], type(parameters.clipType)["intersection"],
+    )  # fmt: skip
+    view.forceRender()
+    finished = f"{parameters.samples} of {parameters.samples} paths"
+    app.wait(1800, until=lambda: finished in str(panel.ui.viewLabel.text))
     app.screenshot(folder / "cinematic_module.png", size=SIZE)
 
 
@@ -179,9 +196,13 @@ def take_cut(folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=ROOT / "Resources" / "Screenshots")
+    parser.add_argument("--only", choices=("pictures", "modules"), help="path-traced pictures, or those of the modules")
     options = parser.parse_args()
-    take_head(options.folder)
-    take_cut(options.folder)
+    if options.only != "modules":
+        take_head(options.folder)
+        take_cut(options.folder)
+    if options.only == "pictures":
+        return
     with tempfile.TemporaryDirectory() as scratch:
         app = Application(Path(scratch))
         try:
