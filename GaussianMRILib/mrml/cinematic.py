@@ -19,7 +19,8 @@ from ..errors import GaussianMRIError
 from ..files import file_name
 from .cinematic_clips import clip_of_node, clips_of_clip_node
 from .jobs import Job
-from .scene import all_or_nothing, described, in_scene, is_node, scene_of
+from .planes import filled_as_before, outline_only
+from .scene import all_or_nothing, described, in_scene, is_node, own_display_nodes, scene_of
 
 if TYPE_CHECKING:
     from ..cinematic.camera import Camera
@@ -90,7 +91,8 @@ def look_of_display(display_node: Any) -> Look:
 class CinematicView:
     """A cinematic model, or a volume by path tracing, in a 3D view; drawn anew when the view is and something has changed.
 
-    The picture is the view's background: markups and other actors of the scene are drawn over it. A path-traced picture
+    The picture is the view's background: markups and other actors of the scene are drawn over it, markups planes that cut
+    as outlines. A path-traced picture
     (`live`) is coarse at first; a thread refines it while nothing moves, and a timer that calls `advance` shows that.
 
     Example:
@@ -144,6 +146,7 @@ class CinematicView:
         self._schedule = schedule or self._render_now
         self._drawn: Any = None
         self._observed: list[tuple[Any, int]] = []
+        self._outlined: list[Any] = []
         self._image = vtk.vtkImageData()
         self._texture = vtk.vtkTexture()
         self._texture.SetInputData(self._image)
@@ -178,13 +181,26 @@ class CinematicView:
         self.plane_node, self.more_planes = plane_node, list(more_planes)
         self.clip_type, self.clip_node = clip_type, clip_node
         self.flipped = self.flipped if flipped is None else flipped
+        outlined: list[Any] = []
         for node in dict.fromkeys(node for node in new if node is not None):
             # A slice view that moves does not make 3D views render where it is not shown in them.
             self._observe(node, vtk.vtkCommand.ModifiedEvent, lambda *_: self.render())
+            if is_node(node, "vtkMRMLMarkupsPlaneNode"):
+                outlined += own_display_nodes(node)
             for kind, event in (("vtkMRMLMarkupsNode", "PointModifiedEvent"), ("vtkMRMLClipNode", "ClipNodeModifiedEvent")):
                 if is_node(node, kind):
                     self._observe(node, getattr(node, event), lambda *_: self.render())
+        self._outline(outlined)
         self.render()
+
+    def _outline(self, displays: list[Any]) -> None:
+        """Draw these display nodes of planes as outlines, and no others."""
+        for display in self._outlined:
+            if display not in displays:
+                filled_as_before(display)
+        for display in displays:
+            outline_only(display)
+        self._outlined = displays
 
     def _clips(self) -> list[ClipPlane]:
         from ..cinematic.clip import combined, is_hollow
@@ -300,6 +316,7 @@ class CinematicView:
         observed, self._observed = self._observed, []
         for thing, tag in observed:
             thing.RemoveObserver(tag)
+        self._outline([])
         self._renderer.SetBackgroundTexture(self._before[0])
         self._renderer.SetTexturedBackground(self._before[1])
         self._schedule()

@@ -13,6 +13,7 @@ from ..errors import GaussianMRIError
 from ..geometry import ImagePlane, unit_vector
 from ..geometry.plane_sets import DEFAULT_SIZE, Spacing, hung, pair_of
 from .scene import (
+    PREFIX,
     all_or_nothing,
     as_array,
     as_matrix,
@@ -22,6 +23,8 @@ from .scene import (
     own_display_nodes,
     scene_of,
 )
+
+_FILL_BEFORE = PREFIX + "FillBefore"
 
 
 def plane_from_node(plane_node: Any, *, spacing: Spacing = None, thickness: float = 0.0) -> ImagePlane:
@@ -163,6 +166,24 @@ def show_handles(plane_node: Any, fill: float = 0.1) -> None:
     display.SetHandlesInteractive(True)
     display.SetFillOpacity(fill)
     display.SetPropertiesLabelVisibility(False)
+
+
+def outline_only(display: Any) -> None:
+    """Draw a plane without its filling, which would tint what it shows or cuts.
+
+    What was drawn before is kept in the display node: a scene that was saved meanwhile knows it, too.
+    """
+    if display.GetAttribute(_FILL_BEFORE) is None:
+        display.SetAttribute(_FILL_BEFORE, str(int(display.GetFillVisibility())))
+    display.SetFillVisibility(False)
+
+
+def filled_as_before(display: Any) -> None:
+    """Undo `outline_only`."""
+    before = display.GetAttribute(_FILL_BEFORE)
+    if before is not None:
+        display.SetFillVisibility(before != "0")
+        display.RemoveAttribute(_FILL_BEFORE)
 
 
 def fill_plane_node(

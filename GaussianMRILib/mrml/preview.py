@@ -16,9 +16,9 @@ from vtkmodules.util.numpy_support import vtk_to_numpy
 from ..errors import GaussianMRIError
 from ..geometry import ImagePlane
 from .maps import MAP_OUTSIDE, map_image, native_spacing, scan_corners, show_map
-from .planes import Spacing, frame_of, move_plane, plane_of
+from .planes import Spacing, filled_as_before, frame_of, move_plane, outline_only, plane_of
 from .resampling import empty_value, images_of
-from .scene import PREFIX, as_array, as_matrix, in_scene
+from .scene import PREFIX, as_array, as_matrix, in_scene, own_display_nodes
 from .views import ViewState, composite_of, face_plane, facing, nodes_of, right_handed
 from .volumes import copy_display, volume_from_images
 
@@ -33,7 +33,7 @@ MOST_PIXELS = 512 * 512
 WHEEL_MM = 1.0
 #: Images that take longer than so many milliseconds have larger pixels while things move, up to so many times as large.
 LONGEST_MS, COARSEST = 50.0, 3.0
-_VIEWS_BEFORE, _FILL_BEFORE = PREFIX + "ViewsBefore", PREFIX + "FillBefore"
+_VIEWS_BEFORE = PREFIX + "ViewsBefore"
 
 
 @dataclass(frozen=True)
@@ -282,18 +282,11 @@ class Preview:
                 self._changed()
 
     def _hide_markup(self) -> None:
-        """Draw the plane's markup in every view but this one, as an outline.
-
-        What was drawn before is kept in the display node: a scene that was saved meanwhile knows it, too.
-        """
-        for number in range(self._plane.GetNumberOfDisplayNodes()):
-            display = self._plane.GetNthDisplayNode(number)
-            if display is None:
-                continue
+        """Draw the plane's markup in every view but this one, as an outline; see `outline_only`."""
+        for display in own_display_nodes(self._plane):
             if display.GetAttribute(_VIEWS_BEFORE) is None:
                 display.SetAttribute(_VIEWS_BEFORE, " ".join(display.GetViewNodeIDs()))
-                display.SetAttribute(_FILL_BEFORE, str(int(display.GetFillVisibility())))
-            display.SetFillVisibility(False)
+            outline_only(display)
             self._hidden.append(display)
             views = nodes_of(self._scene, "vtkMRMLAbstractViewNode")
             shown = [view.GetID() for view in views if display.IsDisplayableInView(view.GetID())]
@@ -305,9 +298,8 @@ class Preview:
             before = display.GetAttribute(_VIEWS_BEFORE)
             if before is not None:
                 display.SetViewNodeIDs(before.split())
-                display.SetFillVisibility(display.GetAttribute(_FILL_BEFORE) != "0")
                 display.RemoveAttribute(_VIEWS_BEFORE)
-                display.RemoveAttribute(_FILL_BEFORE)
+            filled_as_before(display)
 
     def _image_plane(self) -> ImagePlane:
         plane = plane_of(self._plane, self._spacing, self._thickness)

@@ -135,7 +135,8 @@ def take_cinematic(app: Any, folder: Path) -> None:
     parameters.plane, parameters.morePlanes, parameters.clipType = (
         planes[0], planes[1:], type(parameters.clipType)["intersection"],
     )  # fmt: skip
-    view.forceRender()
+    app.process()
+    view.forceRender()  # from here on nothing moves
     finished = f"{parameters.samples} of {parameters.samples} paths"
     app.wait(1800, until=lambda: finished in str(panel.ui.viewLabel.text))
     app.screenshot(folder / "cinematic_module.png", size=SIZE)

@@ -162,6 +162,28 @@ def test_it_follows_camera_and_plane_and_draws_nothing_twice(app: Any, view: Any
     cinematic.stop()
 
 
+def test_planes_that_cut_are_outlines_until_they_no_longer_do(app: Any, view: Any) -> None:
+    """A user's own plane is filled, and would tint the picture that it cuts."""
+    nodes = [plane_node(app.scene, (0, 0, away), (1, 0, 0), (0, 1, 0)) for away in (10, 20)]
+    for node in nodes:
+        node.CreateDefaultDisplayNodes()
+    filled = [node.GetDisplayNode() for node in nodes]
+    filled[1].SetFillVisibility(False)
+
+    def seen() -> list[bool]:
+        return [bool(display.GetFillVisibility()) for display in filled]
+
+    assert seen() == [True, False]
+    cinematic = CinematicView(view, coloured({"red": (0, 0, 0)}), nodes[0], more_planes=[nodes[1]])
+    assert seen() == [False, False]
+    cinematic.follow(nodes[1])
+    assert seen() == [True, False]
+    cinematic.follow(nodes[0])
+    assert seen() == [False, False]
+    cinematic.stop()
+    assert seen() == [True, False] and filled[0].GetAttributeNames().__len__() == 0
+
+
 def test_a_plane_that_is_removed_no_longer_cuts(app: Any, view: Any) -> None:
     plane = plane_node(app.scene, (0, 0, 0), (1, 0, 0), (0, 1, 0))
     cinematic = CinematicView(view, coloured({"red": (0.0, 0.0, 20.0)}), plane)
