@@ -174,7 +174,7 @@ def test_planes_that_cut_are_outlines_until_they_no_longer_do(app: Any, view: An
         return [bool(display.GetFillVisibility()) for display in filled]
 
     assert seen() == [True, False]
-    cinematic = CinematicView(view, coloured({"red": (0, 0, 0)}), nodes[0], more_planes=[nodes[1]])
+    cinematic = CinematicView(view, coloured({"red": (0.0, 0.0, 0.0)}), nodes[0], more_planes=[nodes[1]])
     assert seen() == [False, False]
     cinematic.follow(nodes[1])
     assert seen() == [True, False]
