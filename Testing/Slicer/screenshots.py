@@ -135,8 +135,7 @@ def take_cinematic(app: Any, folder: Path) -> None:
     parameters.plane, parameters.morePlanes, parameters.clipType = (
         planes[0], planes[1:], type(parameters.clipType)["intersection"],
     )  # fmt: skip
-    app.process()
-    view.forceRender()  # from here on nothing moves
+    app.screenshot(folder / "cinematic_module.png", size=SIZE)  # the view has its size; from here on nothing moves
     finished = f"{parameters.samples} of {parameters.samples} paths"
     app.wait(1800, until=lambda: finished in str(panel.ui.viewLabel.text))
     app.screenshot(folder / "cinematic_module.png", size=SIZE)
@@ -197,9 +196,11 @@ def take_cut(folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=ROOT / "Resources" / "Screenshots")
-    parser.add_argument("--only", choices=("pictures", "modules"), help="path-traced pictures, or those of the modules")
+    parser.add_argument(
+        "--only", choices=("pictures", "modules", "cinematic"), help="path-traced pictures, or those of modules"
+    )
     options = parser.parse_args()
-    if options.only != "modules":
+    if options.only in (None, "pictures"):
         take_head(options.folder)
         take_cut(options.folder)
     if options.only == "pictures":
@@ -208,6 +209,8 @@ def main() -> None:
         app = Application(Path(scratch))
         try:
             take_cinematic(app, options.folder)
+            if options.only == "cinematic":
+                return
             take_grading(app, options.folder)
             take(app, options.folder)
         finally:
