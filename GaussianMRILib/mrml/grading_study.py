@@ -9,17 +9,14 @@ from ..errors import GaussianMRIError
 from ..grading.checkpoints import NO_CHECKPOINT, load_graders
 from ..grading.label_schemes import scheme_of
 from ..grading.labels import DISCLAIMER, GRADES
-from .canal import SEGMENTATION_ROLE, spine_maps
+from .canal import segmentation_table, spine_maps
 from .dicom import stacks_of
-from .grading_state import SOURCE_ROLE
 from .jobs import Job
-from .scene import PREFIX, all_or_nothing, as_list, in_scene, place_beside, scene_of
-from .tables import fill_table
+from .scene import as_list, in_scene
 
 if TYPE_CHECKING:
     from ..grading.study import StudyGrades
 
-_KIND, _TABLE = PREFIX + "Kind", "study grades"
 _P = tuple(f"P {name.lower()}" for name in GRADES)
 _DESCRIPTIONS = (
     "Disc.",
@@ -99,19 +96,11 @@ class StudyGradingJob(Job):
         found: StudyGrades = self.result()
         if not all(in_scene(node) for node in (*self._nodes, *self._volumes)):
             raise GaussianMRIError("The segmentation or a volume was removed while it was graded; nothing is kept.")
-        scene = scene_of(self._nodes[0], scene=scene)
-        with all_or_nothing(scene, undo=True) as added:
-            name = scene.GenerateUniqueName(f"{self._nodes[0].GetName()} grades")
-            node = scene.AddNewNodeByClass("vtkMRMLTableNode", name)
-            added.append(node)
-            node.SetAttribute(_KIND, _TABLE)
-            node.SetNodeReferenceID(SEGMENTATION_ROLE, self._nodes[0].GetID())
-            for volume in self._volumes:
-                node.AddNodeReferenceID(SOURCE_ROLE, volume.GetID())
-            fill_table(node, [row.cells() for row in found.rows], _DESCRIPTIONS, numbers=_P)
-            node.SetDescription("\n".join([*found.remarks, *found.notes] or [DISCLAIMER]))
-            place_beside(node, self._nodes[0])
-        return node
+        return segmentation_table(
+            self._nodes[0], "grades", [row.cells() for row in found.rows], _DESCRIPTIONS,
+            [*found.remarks, *found.notes] or [DISCLAIMER],
+            kind="study grades", numbers=_P, volumes=self._volumes, scene=scene,
+        )  # fmt: skip
 
 
 def grade_study(
