@@ -108,6 +108,15 @@ def test_files_of_version_1_load(tmp_path):
     assert len(again.hulls) == 2 and np.array_equal(again.hulls[0], field.hulls[0])
 
 
+@pytest.mark.parametrize("spacing", [[], "4", None, -1.0, float("inf")])
+def test_a_report_without_a_distance_between_slices_is_refused(tmp_path, spacing):
+    random_field(report={"stacks": [{"name": "axial", "spacing_mm": 4.0}]}).save(tmp_path / "f.npz")
+    gm.GaussianField.load(tmp_path / "f.npz")
+    random_field(report={"stacks": [{"name": "axial", "spacing_mm": spacing}]}).save(tmp_path / "f.npz")
+    with pytest.raises(gm.GaussianMRIError, match=r"f\.npz.*distance between the slices of 'axial'"):
+        gm.GaussianField.load(tmp_path / "f.npz")
+
+
 def bright_at(point):
     """A field of one bright narrow Gaussian on a dark ground; the ground is the background's black."""
     field = random_field(1)
