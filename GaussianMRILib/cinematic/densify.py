@@ -120,14 +120,12 @@ class Schedule:
     Attributes:
         start, stop, every: from, until and how often.
         reset: how often opacities are reset (3DGS only); None: never.
-        dead: opacity below which a splat is of no use and goes (3DGS) or moves to others (MCMC); 0: none is.
     """
 
     start: int = 500
     stop: int = 15_000
     every: int = 100
     reset: int | None = 3_000
-    dead: float = 0.005
 
 
 class AdaptiveControl:
@@ -140,6 +138,7 @@ class AdaptiveControl:
 
     GRADIENT = 2e-4  # of the loss, per unit of normalised device coordinates
     DENSE = 0.01  # of the extent: what is larger is split, what is smaller is cloned
+    LOWEST_OPACITY = 0.005
     LARGEST_PIXELS, LARGEST_WORLD = 20, 0.1
 
     def __init__(self, schedule: Schedule, extent: float, cap: int | None = None) -> None:
@@ -210,7 +209,7 @@ class AdaptiveControl:
         copies = growing.rows(clone)
         radius = self._radius
         growing.append({name: torch.cat([copies[name], halves[name]]) for name in copies})
-        keep = torch.sigmoid(growing.parameters["logit_opacities"].detach()) >= self.schedule.dead
+        keep = torch.sigmoid(growing.parameters["logit_opacities"].detach()) >= self.LOWEST_OPACITY
         keep[split] = False
         if prune_large:
             scale = growing.parameters["log_scales"].detach().exp().amax(dim=1)
@@ -229,7 +228,7 @@ class Relocation:
         cap: splats at most.
     """
 
-    LOWEST_OPACITY = 0.005
+    DEAD = 0.005
     GROWTH = 1.05
     NOISE = 5e5
     REGULARISER = 0.01
@@ -258,8 +257,8 @@ class Relocation:
 
     def _relocate(self, growing: GrowingSplats, generator: torch.Generator) -> None:
         opacities = torch.sigmoid(growing.parameters["logit_opacities"].detach())
-        dead = torch.nonzero(opacities <= self.schedule.dead)[:, 0]
-        alive = torch.nonzero(opacities > self.schedule.dead)[:, 0]
+        dead = torch.nonzero(opacities <= self.DEAD)[:, 0]
+        alive = torch.nonzero(opacities > self.DEAD)[:, 0]
         if len(dead) and len(alive):
             source = alive[_draw(opacities[alive], len(dead), generator)]
             growing.overwrite(dead, self._share(growing, source))
@@ -277,7 +276,7 @@ class Relocation:
         shared = growing.rows(touched)
         number = (copies[touched] + 1).clamp_max(self.MOST_COPIES)
         opacities, factor = shared_opacity(torch.sigmoid(shared["logit_opacities"]), number)
-        shared["logit_opacities"] = torch.logit(opacities.clamp(self.LOWEST_OPACITY, 1 - 1e-6))
+        shared["logit_opacities"] = torch.logit(opacities.clamp(self.DEAD, 1 - 1e-6))
         shared["log_scales"] += factor.log()[:, None]
         growing.overwrite(touched, shared)
         return growing.rows(source)

@@ -36,6 +36,11 @@ EXTENT = 4.4 / 1.3
 """3DGS's extent of a scene in half edges of its cube, as in the scenes of Blender that its settings come from."""
 
 MEANS_RATE, MEANS_RATE_END = 1.6e-4 * EXTENT, 1.6e-6 * EXTENT  # in half edges of the cube
+LEAST_OPACITY = 0.05
+"""Of splats that no plane hides (adaptive adjustment alone). In the first step neither a cut nor the network tells pictures
+apart that planes have cut open in other places, so that opacities fall to the part of the planes under which a splat shows.
+Left to fall, three quarters are pruned; kept without a bound, nine of ten end below the 1/255 that is drawn, and have no
+gradient for ever. A head CT, planes along z, 64 x 64 pixels, 2,000 splats: 26.5 dB, with a bound of .005 27.0, .05 27.1."""
 ADJUSTMENT_END = 0.1
 """Of the rate of the adjustment network, what is left at the end (4D Gaussian splatting, Wu et al. 2024)."""
 
@@ -116,11 +121,6 @@ class Trainer:
         schedule = Schedule(
             self.options.densify_from, self.options.densify_until, reset=self.options.opacity_reset
         )
-        if self.visibility == "none":
-            # In the first step neither a cut nor the network tells pictures apart that planes have cut open in other places.
-            # A splat's opacity becomes the part of the planes under which it shows: a low one is no reason to remove it, or
-            # three quarters are gone before the network can move them out of sight.
-            schedule.dead = 0.0
         self._control: AdaptiveControl | Relocation | None = None
         if self.options.densify == "3dgs":
             self._control = AdaptiveControl(schedule, EXTENT * self.unit, self.options.cap)
@@ -270,6 +270,10 @@ class Trainer:
                 assert statistics.radii is not None
                 control.observe(len(self.growing), cut.kept, statistics.gradient_norms, statistics.radii)
         self.growing.optimiser.step()
+        if self.visibility == "none":
+            with torch.no_grad():
+                least = math.log(LEAST_OPACITY / (1 - LEAST_OPACITY))
+                self.growing.parameters["logit_opacities"].clamp_(min=least)
         if adjusts:
             first = self.options.adjustment_rate
             second = (self.iteration - self.options.first_step) / max(1, self.options.second_step)
