@@ -203,7 +203,8 @@ def _checked_report(report: Any) -> dict[str, Any]:
     if not isinstance(stacks, list) or not all(isinstance(s, dict) and isinstance(s.get("name"), str) for s in stacks):
         raise GaussianMRIError("The report's stacks have no names.")
     for stack in stacks:
-        number(stack.get("spacing_mm", 0.0), f"distance between the slices of '{stack['name'][:40]}'", 0.0, LARGEST_POSITION_MM)
+        what = f"distance between the slices of '{stack['name'][:40]}'"
+        number(stack.get("spacing_mm", 0.0), what, 0.0, LARGEST_POSITION_MM)
     return report
 
 
