@@ -72,12 +72,22 @@ class Splats:
     @property
     def scales(self) -> Tensor:
         """(N, 3) standard deviations along the principal axes, mm."""
-        return self.log_scales.exp()
+        return self._kept("scales", self.log_scales, torch.exp)
 
     @property
     def opacities(self) -> Tensor:
         """(N,) opacity at the centre, in (0, 1)."""
-        return torch.sigmoid(self.logit_opacities)
+        return self._kept("opacities", self.logit_opacities, torch.sigmoid)
+
+    def _kept(self, name: str, tensor: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+        """A function of a tensor; computed once for all frames of a model, while it stays and no gradient is asked for."""
+        if tensor.requires_grad:
+            return function(tensor)
+        of, version, value = self.__dict__.get(f"_{name}", (None, None, tensor))
+        if of is not tensor or version != tensor._version:
+            value = function(tensor)
+            self.__dict__[f"_{name}"] = tensor, tensor._version, value
+        return value
 
     @property
     def rotations(self) -> Tensor:

@@ -312,3 +312,20 @@ def test_noise_moves_the_transparent_along_their_axes() -> None:
     gate = 1 / (1 + math.exp(100 / (1 + math.exp(9)) - 0.5))
     expected = torch.tensor([1.0, 0.25, 0.0625]) * 1e-4 * 5e5 * 1e-4 * RADIUS * gate
     assert torch.allclose(step.std(dim=0), expected, rtol=0.1)
+
+
+def test_scales_and_opacities_are_computed_once_until_their_tensors_change() -> None:
+    splats = Splats(
+        torch.zeros(2, 3), torch.tensor([[1.0, 0, 0, 0]] * 2), torch.zeros(2, 3), torch.zeros(2, 1, 3), torch.zeros(2)
+    )
+    assert splats.scales is splats.scales and splats.opacities is splats.opacities
+    splats.log_scales[0, 0] = 1.0
+    splats.logit_opacities += 2.0
+    assert float(splats.scales[0, 0]) == pytest.approx(np.e)
+    assert float(splats.opacities[1]) == pytest.approx(0.8808, abs=1e-4)
+    splats.logit_opacities = torch.zeros(2)
+    assert float(splats.opacities[1]) == 0.5
+    leaves = splats.map(lambda tensor: tensor.clone().requires_grad_())
+    for _ in range(2):  # each with a graph of its own
+        (leaves.scales.sum() + leaves.opacities.sum()).backward()
+    assert leaves.log_scales.grad is not None and leaves.logit_opacities.grad is not None
