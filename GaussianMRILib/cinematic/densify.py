@@ -134,6 +134,7 @@ class AdaptiveControl:
     Args:
         extent: mm, 3DGS's extent of the scene.
         cap: no growth beyond this many splats; None: none.
+        least: nothing is removed beyond this number; the most transparent go first.
     """
 
     GRADIENT = 2e-4  # of the loss, per unit of normalised device coordinates
@@ -141,8 +142,8 @@ class AdaptiveControl:
     LOWEST_OPACITY = 0.005
     LARGEST_PIXELS, LARGEST_WORLD = 20, 0.1
 
-    def __init__(self, schedule: Schedule, extent: float, cap: int | None = None) -> None:
-        self.schedule, self.extent, self.cap = schedule, extent, cap
+    def __init__(self, schedule: Schedule, extent: float, cap: int | None = None, *, least: int = 0) -> None:
+        self.schedule, self.extent, self.cap, self.least = schedule, extent, cap, least
         self._sum = self._count = self._radius = torch.zeros(0)
 
     def observe(self, count: int, index: Tensor | None, gradients: Tensor, radii: Tensor) -> None:
@@ -209,12 +210,19 @@ class AdaptiveControl:
         copies = growing.rows(clone)
         radius = self._radius
         growing.append({name: torch.cat([copies[name], halves[name]]) for name in copies})
-        keep = torch.sigmoid(growing.parameters["logit_opacities"].detach()) >= self.LOWEST_OPACITY
+        opacities = torch.sigmoid(growing.parameters["logit_opacities"].detach())
+        keep = opacities >= self.LOWEST_OPACITY
         keep[split] = False
         if prune_large:
             scale = growing.parameters["log_scales"].detach().exp().amax(dim=1)
             keep &= scale <= self.LARGEST_WORLD * self.extent
             keep[: len(radius)] &= radius <= self.LARGEST_PIXELS
+        short = self.least - int(keep.sum())
+        if short > 0:
+            gone = torch.where(keep, -1.0, opacities)
+            gone[split] = -1.0  # their halves are there
+            back = torch.topk(gone, min(short, int((gone >= 0).sum()))).indices
+            keep = keep.index_fill(0, back, True)
         if keep.any():
             growing.select(keep)
 

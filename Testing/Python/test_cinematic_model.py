@@ -254,6 +254,18 @@ def test_adaptive_control_clones_splits_and_prunes() -> None:
     assert float(torch.sigmoid(leaves["logit_opacities"].detach()).max()) == pytest.approx(0.01, abs=1e-6)
 
 
+@pytest.mark.parametrize(("least", "left"), [(0, [4, 5]), (4, [0, 2, 4, 5]), (6, [0, 1, 2, 3, 4, 5])])
+def test_adaptive_control_keeps_the_least_transparent(least: int, left: list[int]) -> None:
+    splats = random_ball(6, 0)
+    splats.log_scales[:] = math.log(0.1)
+    splats.logit_opacities[:] = torch.tensor([-6.0, -9.0, -7.0, -8.0, 0.0, 1.0])
+    growing = GrowingSplats(splats, RATES)
+    control = AdaptiveControl(Schedule(start=0, stop=1000, every=10), extent=100.0, least=least)
+    control.observe(6, None, torch.zeros(6), torch.full((6,), 5))
+    control.step(10, growing, torch.Generator().manual_seed(0))
+    assert torch.equal(growing.parameters["means"], splats.means[left])
+
+
 def test_adaptive_control_takes_the_steepest_below_its_cap() -> None:
     splats = random_ball(6, 0)
     splats.log_scales[:] = math.log(0.1)
