@@ -216,7 +216,7 @@ def run_fit(fitter: Fitter, what: str = "Fitting") -> GaussianField:
             facts = {} if report.loss is None else {"loss": f"{report.loss:.4f}"}
             if report.held_out_psnr is not None:
                 facts["held out"] = f"{report.held_out_psnr:.2f} dB"
-            bar.set_description(f"{what}: {report.stage}", refresh=False)
+            bar.set_description_str(f"{what}: {report.stage}", refresh=False)
             bar.set_postfix(facts, refresh=False)
             advance(bar, report.fraction)
     return fitter.field

@@ -147,7 +147,7 @@ def train(
     trainer = Trainer(read_dataset(folder), options=options, checkpoint=kept, device=target)
     with progress_bar("Training") as bar:
         for report in trainer:
-            bar.set_description(f"Training: {report.stage}", refresh=False)
+            bar.set_description_str(f"Training: {report.stage}", refresh=False)
             facts = {"loss": f"{report.loss:.4f}", "splats": report.splats}
             if report.held_out_psnr is not None:
                 facts["kept out"] = f"{report.held_out_psnr:.2f} dB"

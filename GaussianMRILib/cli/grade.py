@@ -136,7 +136,7 @@ def train(
         trainer = GradingTrainer(CropSet.read(folder), Task.named(task), options, kept, target, log)
         with progress_bar("Training") as bar, _kept(trainer):
             for report in trainer:
-                bar.set_description(f"Training: epoch {report.epoch} of {report.epochs}", refresh=False)
+                bar.set_description_str(f"Training: epoch {report.epoch} of {report.epochs}", refresh=False)
                 facts = {"loss": f"{report.loss:.4f}"}
                 if report.validation_auroc is not None:
                     facts["AUROC"] = f"{report.validation_auroc:.3f}"

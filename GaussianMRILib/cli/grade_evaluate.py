@@ -88,7 +88,7 @@ def evaluate(
     with progress_bar("Grading") as bar:
 
         def show(part: float, what: str) -> None:
-            bar.set_description(what, refresh=False)
+            bar.set_description_str(what, refresh=False)
             advance(bar, part)
 
         found = judge(

@@ -53,7 +53,7 @@ def labels(label_file: Path, onto: Path, boundaries: str, output: Path) -> None:
         resampler = LabelResampler(
             given.voxels, given.ijk_to_ras, boundaries=boundaries, progress=lambda part: advance(bar, part / 2)
         )
-        bar.set_description("Labels")
+        bar.set_description_str("Labels")
         voxels = np.empty(image.shape, given.voxels.dtype)
         for k, plane in enumerate(planes):
             voxels[k] = resampler.render(plane)

@@ -67,7 +67,7 @@ def write_slabs(
                 advance(bar, (first + len(slab)) / grid.shape[0])
 
         with spooled(shown(), grid.shape) as voxels:
-            bar.set_description("Writing")
+            bar.set_description_str("Writing")
             fill = fill_of(voxels)
             if fill is None:
                 raise GaussianMRIError("No voxel lies in what was scanned; use a smaller spacing.")

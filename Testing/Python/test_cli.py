@@ -406,10 +406,11 @@ def test_without_a_terminal_progress_is_lines_that_tell_the_time_left(
     with app.progress_bar("Rendering") as bar:
         for done in (0.1, 0.2, 0.4):
             time.sleep(0.05)
+            bar.set_description_str("Rendering: frames", refresh=False)
             app.advance(bar, done)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) >= 2 and "\r" not in "".join(lines)
-    assert re.fullmatch(r"Rendering:  \d0%, \d\d:\d\d, about \d\d:\d\d left", lines[-1]), lines
+    assert re.fullmatch(r"Rendering: frames:  \d0%, \d\d:\d\d, about \d\d:\d\d left", lines[-1]), lines
     monkeypatch.setattr(app, "LINES_EVERY", 30.0)
     with app.progress_bar("Rendering") as bar:  # short work needs no line
         app.advance(bar, 0.5)
