@@ -41,7 +41,7 @@ LEAST_OPACITY, LEAST_KEPT = 0.0045, 0.9
 
 In the first step neither a cut nor the network tells pictures apart that planes have cut open in other places, so opacities
 fall to the part of the planes under which a splat shows, which says nothing of its use. Left to fall, three quarters are
-pruned; all kept, nine of ten fall below the 1/255 that is drawn, and have no gradient for ever. So they fall to what is drawn
+pruned; all kept, nine of ten fall below the 1/255 that is drawn, and never have a gradient again. They fall to what is drawn
 and no further, and densification takes a tenth of them at once for places that need more. On a head CT, planes along z,
 64 x 64 pixels, 2,000 splats: 26.5 dB with all kept, 28.1 with these two.
 """
