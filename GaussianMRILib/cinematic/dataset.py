@@ -174,7 +174,7 @@ def make_dataset(
     options: DatasetOptions | None = None,
     roi: Roi | None = None,
     device: str = "cpu",
-    estimated: Callable[[float], None] | None = None,
+    estimated: Callable[[float, int], None] | None = None,
     progress: Callable[[int, int, Path], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> CinematicDataset | None:
@@ -186,7 +186,8 @@ def make_dataset(
 
     Args:
         volume, ijk_to_ras, look, roi, device: as for `PathTracer`.
-        estimated: called before the first frame with the seconds that the missing ones will take, about.
+        estimated: called before the first frame with the seconds that the missing ones will take, about, and how many
+            are there.
         progress: called after each frame with frames done, frames in all, and the picture's file.
         cancelled: asked before each frame; when it says yes, None is returned.
 
@@ -214,20 +215,20 @@ def make_dataset(
     if not (target / FACE).is_file():
         CutFace.of(tracer).save(target / FACE)
     total = options.train + options.test
+    paths = [target / _picture_name(options, index) for index in range(total)]
+    # Light that a model draws beyond a plane is known from what the plane has removed; nothing learns from that picture.
+    uncut_paths = [None] * options.train + [path.with_stem(f"{path.stem}_uncut") for path in paths[options.train :]]
+    there = {path for path in (*paths, *uncut_paths) if path is not None and is_complete(path)}
     if estimated is not None:
-        done = sum(is_complete(target / _picture_name(options, index)) for index in range(total))
-        estimated(seconds_needed(tracer, options, total - done) if done < total else 0.0)
+        done = sum(path in there for path in paths)
+        estimated(seconds_needed(tracer, options, total - done) if done < total else 0.0, done)
     entries: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
-    for index in range(total):
+    for index, (path, uncut) in enumerate(zip(paths, uncut_paths, strict=True)):
         split = "train" if index < options.train else "test"
         camera, plane = draw_view(tracer, options, index)
-        name = _picture_name(options, index)
-        path = target / name
         seed = (options.seed * 7919 + index) & 0x7FFFFFFF
-        # Light that a model draws beyond a plane is known from what the plane has removed; nothing learns from that picture.
-        uncut = None if split == "train" else path.with_stem(f"{path.stem}_uncut")
         for picture, clips in ((path, clips_of(plane)), (uncut, [])):
-            if picture is None or is_complete(picture):
+            if picture is None or picture in there:
                 continue
             if cancelled is not None and cancelled():
                 return None
@@ -236,7 +237,7 @@ def make_dataset(
             if options.denoise and split == "train":
                 render = denoise(render, tracer.look.exposure)
             write_picture(picture, render)
-        entry = _entry(name, camera, plane, tracer)
+        entry = _entry(_picture_name(options, index), camera, plane, tracer)
         entries[split].append(entry if uncut is None else entry | {"uncut_file_path": f"images/{uncut.name}"})
         if progress is not None:
             progress(index + 1, total, path)

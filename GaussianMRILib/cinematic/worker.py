@@ -58,15 +58,14 @@ def run(job: dict[str, Any]) -> None:
     )
     tracing, began, first = choose_device(device).type, time.monotonic(), 0
 
-    def estimated(seconds: float) -> None:
+    def estimated(seconds: float, there: int) -> None:
+        nonlocal began, first
+        began, first = time.monotonic(), there
         if seconds > 60:
             report("pictures", 0.0, f"the pictures take about {duration(seconds)}, and the training comes then")
 
     def rendered(done: int, total: int, path: Path) -> None:
-        nonlocal began, first
-        if time.monotonic() - began < 0.02 * (done - first):  # it was there already
-            began, first = time.monotonic(), done
-        left = time_left(time.monotonic() - began, (done - first) / (total - first)) if done < total else ""
+        left = time_left(time.monotonic() - began, (done - first) / max(1, total - first))
         report("pictures", PICTURES * done / total, f"picture {done} of {total}{left}", picture=str(path))
 
     dataset = make_dataset(

@@ -97,7 +97,7 @@ def dataset(
     from ..device import choose_device
 
     target = choose_device(device).type
-    sizes = {"train": 300, "test": 30, "size": 256} if target == "cpu" else {"train": 1000, "test": 100, "size": 512}
+    sizes = {} if target == "cpu" else {"train": 1000, "test": 100, "size": 512}
     given = {"train": train, "test": test, "size": size}
     sizes.update({name: value for name, value in given.items() if value is not None})
     options = DatasetOptions(
@@ -113,7 +113,7 @@ def dataset(
         values = keep_body(values, matrix, modality=modality_of(stack))
     box = None if roi is None else (roi[0::2], roi[1::2])
 
-    def announced(seconds: float) -> None:
+    def announced(seconds: float, _there: int) -> None:
         if seconds > 60:
             announce(f"This takes about {duration(seconds)}. Ctrl-C stops it, and the same command goes on.")
 

@@ -6,7 +6,7 @@ part: ways to fuse are told apart well there, for a small share of the fit's tim
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -48,6 +48,11 @@ CLOSER = 0.35
 LARGEST_SHARE = 0.8
 
 
+def flattery_of(moved: bool) -> Mapping[str, float]:
+    """By way to fuse; `moved`: slices were moved one by one."""
+    return MOVED_FLATTERY_DB if moved else FLATTERY_DB
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What left-out slices say.
@@ -82,7 +87,7 @@ class Verdict:
         A way that gains on one part's slices what it loses on another's is no gain for who looks at the other: it has to be
         as good as the plain mean, if that was tried, on the slices of every part. See also `FLATTERY_DB`.
         """
-        flattery = MOVED_FLATTERY_DB if moved else FLATTERY_DB
+        flattery = flattery_of(moved)
         psnr = {choice: float(np.mean(values)) for choice, values in scores.items()}
         mean = np.array(scores.get(PLAINEST, [-np.inf]))
         fair = [c for c in psnr if c.part is None and np.all(np.array(scores[c]) >= mean - AS_GOOD_DB)]
@@ -181,7 +186,7 @@ class Judge:
                 if progress is not None:
                     progress((done + (n + 1) / len(choices)) / len(self.tests))
             for choice in choices:
-                flattery = (MOVED_FLATTERY_DB if self.moved else FLATTERY_DB).get(choice.method, 0.0)
+                flattery = flattery_of(self.moved).get(choice.method, 0.0)
                 for n, say in self._witnesses(choice, test):
                     share = _share(images[choice], images[Choice("alone", n)], test.views, say, flattery)
                     found[choice].setdefault(n, []).append(share)

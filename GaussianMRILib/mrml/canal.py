@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,17 +15,14 @@ from ..grading.label_schemes import scheme_of
 from ..grading.labels import DISCLAIMER, LEVELS
 from ..labels import LabelFile
 from .dicom import stacks_of
-from .grading_state import SOURCE_ROLE
 from .jobs import Job
-from .scene import PREFIX, all_or_nothing, as_list, in_scene, place_beside, scene_of
+from .scene import as_list, in_scene
 from .segments import LabelLayer, label_layers
-from .tables import fill_table
+from .tables import segmentation_table
 
 if TYPE_CHECKING:
     from ..grading.canal_study import StudyMeasures
 
-SEGMENTATION_ROLE = PREFIX + "Segmentation"
-_KIND = PREFIX + "Kind"
 #: What Slicer calls the segments of a label map without names: by their values.
 _NUMBERED = re.compile(r"(?:Segment|Label)[ _](\d+)", re.IGNORECASE)
 _DESCRIPTIONS = (
@@ -79,42 +76,6 @@ class CanalJob(Job):
         rows = [measure.cells() for measure in found.measures]
         lines = [*found.remarks, CUTOFFS_TEXT, DISCLAIMER]
         return segmentation_table(self._nodes[0], "canal", rows, _DESCRIPTIONS, lines, scene=scene)
-
-
-def segmentation_table(
-    segmentation: Any,
-    name: str,
-    rows: Sequence[Mapping[str, str]],
-    descriptions: Sequence[str],
-    lines: Sequence[str],
-    *,
-    kind: str | None = None,
-    numbers: Collection[str] = (),
-    volumes: Sequence[Any] = (),
-    scene: Any = None,
-) -> Any:
-    """A new table node of what was found in a segmentation, which undo takes back.
-
-    Args:
-        name: what is added to the segmentation's name.
-        rows, descriptions, numbers: see `fill_table`.
-        lines: of the node's description.
-        kind: of the table, for whom looks for it; default: `name`.
-        volumes: that it is of as well.
-    """
-    scene = scene_of(segmentation, scene=scene)
-    with all_or_nothing(scene, undo=True) as added:
-        title = scene.GenerateUniqueName(f"{segmentation.GetName()} {name}")
-        node = scene.AddNewNodeByClass("vtkMRMLTableNode", title)
-        added.append(node)
-        node.SetAttribute(_KIND, kind or name)
-        node.SetNodeReferenceID(SEGMENTATION_ROLE, segmentation.GetID())
-        for volume in volumes:
-            node.AddNodeReferenceID(SOURCE_ROLE, volume.GetID())
-        fill_table(node, rows, descriptions, numbers=numbers)
-        node.SetDescription("\n".join(lines))
-        place_beside(node, segmentation)
-    return node
 
 
 def measure_canal(

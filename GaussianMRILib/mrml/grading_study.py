@@ -9,10 +9,11 @@ from ..errors import GaussianMRIError
 from ..grading.checkpoints import NO_CHECKPOINT, load_graders
 from ..grading.label_schemes import scheme_of
 from ..grading.labels import DISCLAIMER, GRADES
-from .canal import segmentation_table, spine_maps
+from .canal import spine_maps
 from .dicom import stacks_of
 from .jobs import Job
 from .scene import as_list, in_scene
+from .tables import segmentation_table
 
 if TYPE_CHECKING:
     from ..grading.study import StudyGrades

@@ -1,4 +1,4 @@
-"""Speed and noise of the path tracer on the shared scans: `python -m Testing.Benchmarks.cinematic_trace`.
+"""Speed of the path tracer and of cut faces on the shared scans: `python -m Testing.Benchmarks.cinematic_trace`.
 
 The head is the Visible Human's (public/texture of GalMunGral/visible-human-volume, 234 slices of 512 x 512), its grey
 values taken as HU = 16 grey - 1000 and its voxels as 1 mm, as the folder's description suggests.
@@ -58,7 +58,23 @@ def measure(size: int, samples: int, threads: int, peer: bool) -> list[dict[str,
             )  # fmt: skip
             if peer and what == "cut" and name == "CT soft tissue":
                 rows[-1]["mitsuba_s"] = mitsuba_seconds(tracer, camera, cut, samples, threads)
+        rows[-2]["faces_processor_ms"] = faces_milliseconds(tracer, cut)
     return rows
+
+
+def faces_milliseconds(tracer: Any, cut: Any, size: int = 512, repeats: int = 20) -> float:
+    """Least processor time, ms, to paint the cut's face into a picture."""
+    import torch
+
+    from GaussianMRILib.cinematic.cut_face import CutFace
+
+    face, camera = CutFace.of(tracer), tracer.camera(azimuth=-60, elevation=12, size=size, zoom=1.5)
+    picture, times = (torch.zeros(size, size, 3), torch.zeros(size, size), torch.zeros(size, size)), []
+    for _ in range(repeats):
+        before = time.process_time()
+        face.paint(*picture, camera=camera, plane=cut)
+        times.append(time.process_time() - before)
+    return 1e3 * min(times)
 
 
 def mitsuba_seconds(tracer: Any, camera: Any, cut: Any, samples: int, threads: int) -> float:
@@ -166,6 +182,7 @@ def main() -> int:
         print(
             f"{row['preset']:16} {row['view']:6} {row['wall_s']:7.2f} {row['processor_s']:7.2f} "
             f"{row['covered']:8.2f} {row['noise']:6.3f} {row['prepare_s']:9.2f}"
+            + (f"; cut face at 512^2 {row['faces_processor_ms']:.1f} cpu ms" if "faces_processor_ms" in row else "")
             + (f"; Mitsuba 3 {row['mitsuba_s']:.1f} s" if "mitsuba_s" in row else "")
         )
     if options.json:

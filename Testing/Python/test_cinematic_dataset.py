@@ -106,12 +106,18 @@ def test_cameras_come_near_and_some_frames_are_uncut() -> None:
 
 def test_the_time_that_frames_take_is_told_before(tmp_path: Path) -> None:
     told: list[float] = []
+    there: list[int] = []
+
+    def estimated(seconds: float, count: int) -> None:
+        told.append(seconds)
+        there.append(count)
+
     began = time.perf_counter()
-    make(tmp_path / "set", estimated=told.append)
+    make(tmp_path / "set", estimated=estimated)
     took = time.perf_counter() - began
     assert len(told) == 1 and 0 < told[0] < 20 * took
-    make(tmp_path / "set", estimated=told.append)
-    assert told[1] == 0
+    make(tmp_path / "set", estimated=estimated)
+    assert told[1] == 0 and there == [0, 7]
     tracer = PathTracer(VOLUME, MATRIX, LOOK)
     twice = dataclasses.replace(OPTIONS, size=2 * OPTIONS.size, samples=64, test_samples=64)
     one, other = seconds_needed(tracer, OPTIONS, 10), seconds_needed(tracer, twice, 20)

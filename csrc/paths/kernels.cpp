@@ -2,7 +2,7 @@
 #include "paths/kernels.h"
 
 #include "paths/face_math.h"
-#include "support/simd_math.h"
+#include "support/simd_functions.h"
 
 namespace GM_ISA {
 
@@ -43,7 +43,6 @@ struct FaceSpan {
   alignas(64) float face[kFaceSpan], enter[kFaceSpan], leave[kFaceSpan];  // as gm_trace_clip has them
 
   FaceSpan(const GmTraceScene& s, float x, float y) : start(s.corner + x * s.right + y * s.down), step(s.right) {
-    alignas(64) static const float lanes[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     for (int a = 0; a < 3; ++a) {
       const float* const m = s.to_voxel + 4 * a;
       from[a] = gm_dot(m, s.eye) + m[3], along[a] = gm_dot(m, start), change[a] = gm_dot(m, step);
@@ -55,7 +54,7 @@ struct FaceSpan {
         const float* const n = s.plane[p].voxel;
         const F room = set(n[3] - gm_dot(n, from[0], from[1], from[2]));
         const F rate =
-            fma(add(load(lanes), set(static_cast<float>(i))), set(gm_dot(n, change[0], change[1], change[2])),
+            fma(add(load(kLaneNumbers), set(static_cast<float>(i))), set(gm_dot(n, change[0], change[1], change[2])),
                 set(gm_dot(n, along[0], along[1], along[2])));
         const F t = div(room, rate);
         const M leaves = less(zero, rate), enters = less(rate, zero), later = both(enters, less(in, t));

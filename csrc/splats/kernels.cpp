@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "splats/cut_math.h"
-#include "support/simd_math.h"
+#include "support/simd_functions.h"
 
 namespace GM_ISA {
 
@@ -47,7 +47,6 @@ static inline F splat_kept(F z, F* density) {
 // Calls each(row, x, X, Y, q) for every group of kLanes pixels of the live rows that the splat meets.
 template <typename Each>
 static inline void splat_groups(const GmSplat& splat, int left, int top, unsigned live, const Each& each) {
-  alignas(64) static const float lanes[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
   int first, end, first_x = 0, end_x = kTile;
   splat_range(splat.y, splat.half_y, top, kTile, &first, &end);
   if (kLanes < kTile) {
@@ -61,7 +60,7 @@ static inline void splat_groups(const GmSplat& splat, int left, int top, unsigne
     const float Y = y0 + static_cast<float>(row);
     const F rest = set(splat.D * Y * Y), shift = set(x0 + splat.shear * Y);
     for (int x = first_x; x < end_x; x += kLanes) {
-      const F X = add(load(lanes + x), shift);
+      const F X = add(load(kLaneNumbers + x), shift);
       const F q = fma(mul(X, A), X, rest);
       const M inside = less(q, q_max);
       if (any(inside)) each(row * kTile + x, X, Y, q, inside);

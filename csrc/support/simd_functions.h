@@ -67,6 +67,9 @@ static inline F root(F x) { return sqrtf(x); }
 static inline F magnitude(F x) { return fabsf(x); }
 #endif
 
+// Of pixels next to each other, as many as the widest vectors hold.
+alignas(64) static const float kLaneNumbers[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+
 static inline F subtract_product(F a, F b, F c) { return sub(c, mul(a, b)); }  // c - a b
 
 // The operations by name, for what is written once for floats and vectors.

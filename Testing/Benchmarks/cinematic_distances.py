@@ -1,0 +1,70 @@
+"""What near and uncut views bring a cinematic model: `python -m Testing.Benchmarks.cinematic_distances`, some ten minutes.
+
+Two models of the head CT learn from as many pictures: all of one distance and cut, or as the defaults have it. Both are
+scored on held-out views of that distance, of half of it, and of the whole volume; small enough for two processor cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from .cinematic import HEAD, head_volume
+
+ITERATIONS, SPLATS = 2_500, 8_000
+
+
+def run(folder: Path) -> None:
+    """Makes the data sets, trains and prints the scores, dB."""
+    import torch
+
+    from GaussianMRILib.cinematic.dataset import make_dataset
+    from GaussianMRILib.cinematic.dataset_views import DatasetOptions
+    from GaussianMRILib.cinematic.evaluate import evaluate_model
+    from GaussianMRILib.cinematic.looks import find_look
+    from GaussianMRILib.cinematic.options import TrainOptions
+    from GaussianMRILib.cinematic.train import Trainer
+    from GaussianMRILib.metrics import psnr
+
+    torch.set_num_threads(1)
+    mixed = DatasetOptions(train=150, test=12, size=160, samples=16, test_samples=64)
+    far = replace(mixed, nearest=None, uncut=0.0)
+    half = replace(far, train=1, zoom=2 * far.zoom, seed=9)
+    volume, look = head_volume(), find_look("CT soft tissue")
+    sets = {}
+    for name, options in (("one distance, cut", far), ("several distances, a tenth uncut", mixed), ("half", half)):
+        sets[name] = made = make_dataset(folder / name, *volume, look=look, options=options)
+        assert made is not None
+    distant, near = sets["one distance, cut"].test, sets.pop("half").test
+    for name, frames in sets.items():
+        trainer = Trainer(frames, options=TrainOptions.of_quality("quick").scaled(splats=SPLATS, iterations=ITERATIONS))
+        for _ in trainer:
+            pass
+        model = replace(trainer.model, face=None)
+        scores = [float(np.mean(evaluate_model(model, test).psnr)) for test in (distant, near)]
+        whole = [frame.uncut for frame in distant if frame.uncut is not None]
+        images = [model.render(frame.camera, None).image.clamp(0, 1).numpy() for frame in whole]
+        scores.append(float(np.mean([psnr(i, f.image(), data_range=1.0) for i, f in zip(images, whole, strict=True)])))
+        there, nearer, uncut = scores
+        print(f"{name:34} the distance {there:.2f} dB, half of it {nearer:.2f} dB, uncut {uncut:.2f} dB", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--folder", type=Path, help="keeps the data sets; default: a temporary one")
+    options = parser.parse_args()
+    if not HEAD.is_file():
+        print(f"Not run, needs {HEAD.name} in ../shared/data.")
+    elif options.folder is not None:
+        run(options.folder)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            run(Path(folder))
+
+
+if __name__ == "__main__":
+    main()
