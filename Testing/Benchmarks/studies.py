@@ -45,6 +45,8 @@ QUICK = (
     ("prostate_b", "sag_t2", True),
     ("lumbar_hitachi T2", "sag_t2", False),
 )
+#: Of the rows, and of the full-size fits.
+STUDIES = list(dict.fromkeys([*CASES, *FULL]))
 RIVALS = {"best single": None, "mean": "mean", "Tikhonov": "Tikhonov", "spline": "spline"}
 
 
@@ -102,7 +104,7 @@ def print_summary(found: dict[str, Any]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--studies", nargs="+", choices=list(CASES), default=list(CASES))
+    parser.add_argument("--studies", nargs="+", choices=STUDIES, default=STUDIES)
     parser.add_argument("--stacks", nargs="+", metavar="STACK", help="leave out these only")
     parser.add_argument("--only", choices=("rows", "full"), help="one section; the other stays as it was")
     parser.add_argument("--whole", action="store_true", help="rows of whole studies, not of a box of 100 mm")
@@ -147,9 +149,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             print_summary(results["summary"])
         if options.only != "rows" and not options.quick:
             print("\nFull size")
-            results["full"] = []
+            results["full"] = [row for row in results["full"] if row["study"] not in options.studies]
             for avx2 in (False, True):
-                for name in FULL:
+                for name in (study for study in FULL if study in options.studies):
                     results["full"].append(measure(name, Path(folder), avx2, options.pictures))
                     print_full(results["full"][-1])
                     _save(options.json, results)
@@ -160,7 +162,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _rows(options: argparse.Namespace, folder: Path, results: dict[str, Any]) -> None:
     picture = partial(save_picture, options.pictures) if options.pictures else None
     done = {row["label"] for row in results["rows"]}
-    for name in options.studies:
+    for name in (study for study in options.studies if study in CASES):
         study, singles = study_of(name, folder, options.whole), Singles()
         for whole in (False, True) if CASES[name].whole else (False,):
             for number, stack in enumerate(study.stacks):
