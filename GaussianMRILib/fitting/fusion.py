@@ -32,6 +32,9 @@ from .steered import Effort, SteeredFit
 BLUR = 0.35
 #: Planes in which a part is compared, apart by so many of these standard deviations, and how far the blur reaches.
 PLANES_PER_BLUR, REACH = 1.5, 2.2
+#: The blur's samples are so many pitches apart. A field of lumbar series with one pitch takes a third more time and differs
+#: by .002 dB on left-out slices.
+BLUR_STEP = 2.0
 DETAIL = Regularisation(smoothness=0.3, edge=0.03, pull=0.05, robust=False)
 JOINT = Regularisation(smoothness=0.03, edge=0.01, pull=0.01, robust=False)
 ROUNDS, ITERATIONS = 2, 6
@@ -209,7 +212,7 @@ def detail_terms(parts: Sequence[Part], lattice: GaussianLattice, says: Sequence
 def _blurred(planes: Sequence[ImagePlane], sigma: float, step: float) -> PlaneBatch:
     """Planes, each blurred across by a Gaussian."""
     batch = PlaneBatch.from_planes(planes)
-    count = max(3, int(np.ceil(2 * REACH * sigma / step)))
+    count = max(3, int(np.ceil(2 * REACH * sigma / (BLUR_STEP * step))))
     offsets = ((np.arange(count) + 0.5) / count - 0.5) * 2 * REACH * sigma
     weights = np.exp(-0.5 * (offsets / sigma) ** 2)
     return replace(

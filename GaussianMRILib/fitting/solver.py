@@ -82,10 +82,15 @@ def solve_lattice(
     nodes = (start.nodes if first is None else first).clone()
     for number in range(rounds):
         guide = nodes.clone()
-        weights = [_weights(start.with_nodes(nodes), term, regularisation.robust) for term in terms]
+        weights, residual = [], pull * (start.nodes - nodes)
         diagonal = torch.full_like(nodes, pull + 6 * smooth * float(np.mean(np.square(scales))))
-        for term, weight in zip(terms, weights, strict=True):
+        for term in terms:
+            weight, missed = _weighed(start.with_nodes(nodes), term, regularisation.robust)
             diagonal += start.adjoint(weight, term.batch)
+            residual += start.adjoint(missed.mul_(weight), term.batch)
+            weights.append(weight)
+        if smooth > 0:
+            residual -= smooth * native.lattice_smooth(nodes, guide, start.table, scales, regularisation.edge)
 
         def normal(x: torch.Tensor, guide: torch.Tensor = guide, weights: list[torch.Tensor] = weights) -> torch.Tensor:
             result = pull * x
@@ -97,25 +102,22 @@ def solve_lattice(
                 result += lattice.adjoint(image.mul_(weight), term.batch)
             return result
 
-        right = pull * start.nodes
-        for term, weight in zip(terms, weights, strict=True):
-            right += start.adjoint(weight * term.target, term.batch)
-        for n in conjugate_gradients(normal, right, nodes, 1 / diagonal, iterations):
+        for n in conjugate_gradients(normal, residual, nodes, diagonal.reciprocal_(), iterations):
             if progress is not None:
                 progress((number + n / iterations) / rounds)
     return start.with_nodes(nodes)
 
 
-def _weights(lattice: GaussianLattice, term: SliceTerm, robust: bool) -> torch.Tensor:
-    """(total,): volume times robust weight; 0 where the lattice has no node."""
+def _weighed(lattice: GaussianLattice, term: SliceTerm, robust: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """(total,) volume times robust weight, 0 where the lattice has no node; and (total,) target less image."""
     image, density = lattice.render(term.batch)
     seen = density > 100 * BACKGROUND
     weight = torch.where(seen, 1.0, 0.0) * term.volume
+    residual = term.target - image
     if robust:
-        residual = image - term.target
         spread = 1.4826 * float(_median(residual[seen].abs())) + 1e-6
         weight /= 1 + (residual / (ROBUST * spread)) ** 2
-    return weight
+    return weight, residual
 
 
 def _median(values: torch.Tensor) -> torch.Tensor:
@@ -126,16 +128,15 @@ def _median(values: torch.Tensor) -> torch.Tensor:
 
 def conjugate_gradients(
     normal: Callable[[torch.Tensor], torch.Tensor],
-    right: torch.Tensor,
+    residual: torch.Tensor,
     x: torch.Tensor,
     precondition: torch.Tensor,
     iterations: int,
 ) -> Iterator[int]:
     """Solve normal(x) = right in place for a symmetric positive definite `normal`; yields the number of steps done.
 
-    scipy's are for NumPy arrays: these leave tensors on their device.
+    scipy's are for NumPy arrays: these leave tensors on their device. `residual`: right - normal(x), which is consumed.
     """
-    residual = right - normal(x)
     direction = precondition * residual
     power = _dot(residual, direction)
     for n in range(iterations):
