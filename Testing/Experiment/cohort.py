@@ -44,7 +44,9 @@ MISALIGNED = (
 _HEIGHT = 12.0  # mm along the disc's normal from its back that straight slices cover
 GRADED_LEVEL = "L5/S1"
 #: Where a condition is marked: mm from the midline, v in mm, number of the series.
-_MARKED = {"subarticular_stenosis": (10, -21, 1), "neural_foraminal_narrowing": (20, -17, 0), "spinal_canal_stenosis": (0, -23, 0)}
+_MARKED = {
+    "subarticular_stenosis": (10, -21, 1), "neural_foraminal_narrowing": (20, -17, 0), "spinal_canal_stenosis": (0, -23, 0),
+}  # fmt: skip
 
 
 def graded_scans(phantom: GradedPhantom, paired: bool = True, region: float = REGION) -> tuple[Scan, ...]:

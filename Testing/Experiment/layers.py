@@ -1,4 +1,4 @@
-"""Disc material behind the disc, and what it does to fat, roots, joints and the thecal sac: changes to the phantom's layers."""
+"""Disc material behind the disc, and what it does to fat, roots, joints and sac: changes to the phantom's layers."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ class ExperimentOptions:
             network=NetworkOptions(widen=0.5, feed_forward=1024),
         )
         settings: dict[str, Any] = {
-            "train": 200, "validation": 50, "test": 250, "paired": 0.5, "views": 2, "training": training,
+            "train": 200, "validation": 60, "test": 150, "paired": 0.25, "views": 2, "training": training,
             "region": RegionOptions(width=64.0),
         }  # fmt: skip
         return cls(**(settings | changes))
