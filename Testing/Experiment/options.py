@@ -52,18 +52,19 @@ class ExperimentOptions:
 
     @classmethod
     def reduced(cls, **changes: Any) -> ExperimentOptions:
-        """An experiment of an hour on two processor cores.
+        """An experiment of an hour on one processor core.
 
-        Fewer training patients, narrower regions (which still hold recesses, foramina and facets), small networks and
-        images, few views.
+        Fewer patients, narrower regions (which still hold recesses, foramina and facets), small networks and images, few
+        views; every network is trained to convergence.
         """
         training = GradingOptions(
-            input_size=(56, 112),
-            epochs=12,
+            input_size=(40, 80),
+            epochs=40,
+            patience=10,
             window=4,
-            learning_rate=5e-4,
-            warmup=0.1,
-            network=NetworkOptions(widen=0.5, feed_forward=1024),
+            learning_rate=1e-3,
+            warmup=0.05,
+            network=NetworkOptions(widen=0.25, feed_forward=512),
         )
         settings: dict[str, Any] = {
             "train": 200, "validation": 60, "test": 150, "paired": 0.25, "views": 2, "training": training,
