@@ -204,7 +204,7 @@ def test_the_whole_experiment_runs_stops_and_goes_on(coarse: None, tmp_path: Pat
     assert run_experiment(tmp_path, TINY, workers=1, progress=states.append, cancelled=stop) is None
     assert [s.step for s in states if s.done == s.total] == ["cohort", "inputs", "metrics"]
     assert states[-1].total == 20 and states[-1].remaining is not None and states[-1].remaining >= 0
-    first = tmp_path / "networks" / f"A-{LATERAL_TASKS[0].name}" / PREDICTIONS
+    first = tmp_path / "networks" / f"A-{STENOSES[0].name}" / PREDICTIONS
     before = first.read_bytes(), first.stat().st_mtime_ns
     report = run_experiment(tmp_path, TINY, workers=1)
     assert report == tmp_path / "report.md"
@@ -248,7 +248,7 @@ def test_the_whole_experiment_runs_stops_and_goes_on(coarse: None, tmp_path: Pat
     assert set(results["training"]) == set(results["auroc"])
     assert list(results["training"].values()) == [{"steps": 3, "limit": 3, "converged": False}] * 20
     values = compared(found, 50, 3).methods["N"].value
-    assert results["auroc"][f"A {LATERAL_TASKS[0].name}"]["auroc"]["N"]["value"] == values
+    assert results["auroc"][f"A {STENOSES[0].name}"]["auroc"]["N"]["value"] == values
     quality = [json.loads(p.read_text())["R-GS"]["psnr"] for p in (tmp_path / "metrics").glob("1003*.json")]
     assert len(quality) == 5 and results["images"]["R-GS"]["psnr"]["value"] == pytest.approx(np.mean(quality))
     text, page = report.read_text(), (tmp_path / "report.html").read_text()
