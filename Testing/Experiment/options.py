@@ -59,8 +59,8 @@ class ExperimentOptions:
         """
         training = GradingOptions(
             input_size=(40, 80),
-            epochs=40,
-            patience=10,
+            epochs=32,
+            patience=8,
             window=4,
             learning_rate=1e-3,
             warmup=0.05,
