@@ -68,7 +68,8 @@ def grade() -> None:
 )  # fmt: skip
 @click.option(
     "--patience", type=click.IntRange(1), default=None,
-    help="End after so many epochs of validation without a better network.  [default: train all epochs]",
+    help="End after so many epochs of validation without a better network, counted from half of --epochs at the earliest.  "
+    "[default: train all epochs]",
 )  # fmt: skip
 @click.option(
     "--window", type=click.IntRange(1), default=10, show_default=True,

@@ -85,7 +85,8 @@ class GradingOptions:
         mirror: learn from mirrored images (with the other side's grade) too, which doubles the cases.
         epochs: times through all cases, at most where there is a `patience`.
         epoch_steps: batches of an epoch, whatever the number of cases; None: as many as it takes to go through all of them.
-        patience: epochs without a better window (see there) after which a training ends; None: it never ends early.
+        patience: epochs without a better window (see there) after which a training ends, counted from half of `epochs` at
+            the earliest, since a network can stay at chance for long before it begins to learn; None: it never ends early.
         window: epochs of validation whose mean macro AUROC chooses the model (section 4.1); it is the one at the end of
             the best such window.
         batch, learning_rate, weight_decay: of AdamW; the rate falls to 0 as a cosine over all steps of `epochs`.

@@ -181,8 +181,9 @@ class GradingTrainer:
     @property
     def converged(self) -> bool:
         """None of the last `patience` epochs brought a better network."""
-        patience = self.options.patience
-        return patience is not None and self._best is not None and len(self.history) - self._best_epoch >= patience
+        o = self.options
+        waited = len(self.history) - max(self._best_epoch, o.epochs // 2)
+        return o.patience is not None and self._best is not None and waited >= o.patience
 
     @property
     def finished(self) -> bool:

@@ -406,7 +406,7 @@ def experiment(summary: dict[str, Any]) -> str:
         f"straight slices too, and {options['test']} test patients; two sides each but for the canal; inputs of {size} "
         f"pixels. Steps: of the left and the right network, at most {training['epochs'] * training['epoch_steps']:,} for "
         f"each, validated every {training['epoch_steps']}; a training ended after {training['patience']} validations "
-        f"without a better mean macro AUROC of {training['window']}:\n\n{markdown(header, rows)}\n\n"
+        f"without a better mean macro AUROC of {training['window']}, counted from half of the limit:\n\n{markdown(header, rows)}\n\n"
         "Images against the aligned slices, which have noise of their own:\n\n"
         f"{markdown(['', 'PSNR (dB)', 'SSIM'], images)}"
     )

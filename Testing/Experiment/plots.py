@@ -62,7 +62,7 @@ def example_figure(crops: CropSet, studies: Sequence[str]) -> Figure:
             axes.imshow(images[there[len(there) // 2]].astype(np.float32), cmap="gray", vmin=0, vmax=1)
             axes.set_title(f"{kind}, SYNTHETIC", fontsize="small", loc="left")
             axes.set_axis_off()
-        line[0].set_title(f"{kinds[0]}, SYNTHETIC: {_grades(cases[study, kinds[0]])}", fontsize="small", loc="left")
+        line[0].set_title(f"{kinds[0]}, SYNTHETIC:\n{_grades(cases[study, kinds[0]])}", fontsize="small", loc="left")
     return figure
 
 

@@ -135,7 +135,8 @@ def write_report(
     for condition in GRADED:
         rows = {name: both[name, condition].methods for name in trainings}
         file = f"auroc_{condition}.png"
-        title = f"SYNTHETIC: macro AUROC, {condition.replace('_', ' ')}, both sides"
+        both_sides = ", both sides" if len(GRADED[condition]) > 1 else ""
+        title = f"SYNTHETIC: macro AUROC, {condition.replace('_', ' ')}{both_sides}"
         save(auroc_figure(title, rows, TESTED), root / file)
         document.picture(file, f"Macro AUROC with 95 % intervals, {condition.replace('_', ' ')}")
     _calibration(document, root, networks)
@@ -204,7 +205,7 @@ def _introduction(
     region = "twice the depth of the disc's sagittal slices" if width is None else f"{width:g} mm"
     patience = "none ended early"
     if training.patience is not None:
-        patience = f"ended after {training.patience} without a better network"
+        patience = f"ended after {training.patience} without a better network, counted from half of them"
     weights = "/".join(f"{weight:g}" for weight in training.class_weights)
     document.text(
         f"Settings: {options.train} training, {options.validation} validation and {options.test} test patients; "
@@ -430,12 +431,14 @@ def _calibration(document: Document, root: Path, networks: Mapping[tuple[str, Ta
 
 
 def _examples(crops: CropSet) -> list[str]:
-    """Up to four test studies: a severe canal, right recess or left foramen and nothing else, and only normal grades."""
+    """Up to four test studies: a severe canal, right recess and left foramen with little else, and only normal grades."""
+    narrowed = {
+        case.study_id: {name: grade for name, grade in case.grades.items() if grade != GRADES[0]}
+        for case in crops.chosen("test", ["R-GS"])
+    }
     found = []
-    narrow = [tasks[n % len(tasks)].name for n, tasks in enumerate(GRADED.values())]
-    for wanted in (*({name: "Severe"} for name in narrow), {}):
-        for case in crops.chosen("test", ["R-GS"]):
-            if {name: grade for name, grade in case.grades.items() if grade != GRADES[0]} == wanted:
-                found.append(case.study_id)
-                break
-    return found
+    for name in (tasks[n % len(tasks)].name for n, tasks in enumerate(GRADED.values())):
+        severe = [study for study, grades in narrowed.items() if grades.get(name) == GRADES[-1]]
+        found += sorted(severe, key=lambda study: len(narrowed[study]))[:1]
+    found += [study for study, grades in narrowed.items() if not grades][:1]
+    return list(dict.fromkeys(found))

@@ -170,7 +170,7 @@ def test_examples_show_the_middle_slice_and_its_grades() -> None:
     assert [float(axes.images[0].get_array()[0, 0]) for axes in figure.axes] == [(n + 2) / 16 for n in numbers]
     titles = [axes.get_title(loc="left") for axes in figure.axes]
     assert titles == [
-        f"{kind}, SYNTHETIC" + (f": {text}" if kind == "A" else "")
+        f"{kind}, SYNTHETIC" + (f":\n{text}" if kind == "A" else "")
         for text in ("left subarticular severe", "normal/mild")
         for kind in kinds
     ]
