@@ -405,8 +405,9 @@ def experiment(summary: dict[str, Any]) -> str:
         f"{options['train']} training and {options['validation']} validation patients, {options['paired']:.0%} of them with "
         f"straight slices too, and {options['test']} test patients; two sides each but for the canal; inputs of {size} "
         f"pixels. Steps: of the left and the right network, at most {training['epochs'] * training['epoch_steps']:,} for "
-        f"each, validated every {training['epoch_steps']}; a training ended after {training['patience']} validations "
-        f"without a better mean macro AUROC of {training['window']}, counted from half of the limit:\n\n{markdown(header, rows)}\n\n"
+        f"each, validated every {training['epoch_steps']}; a training ended after {training['patience']} validations, "
+        f"counted from half of them, without a better mean macro AUROC of {training['window']}:\n\n"
+        f"{markdown(header, rows)}\n\n"
         "Images against the aligned slices, which have noise of their own:\n\n"
         f"{markdown(['', 'PSNR (dB)', 'SSIM'], images)}"
     )

@@ -73,7 +73,7 @@ def _grades(case: Case) -> str:
         for task in STENOSES
         if case.grades.get(task.name, GRADES[0]) != GRADES[0]
     ]
-    return ", ".join(found) or GRADES[0].lower()
+    return ",\n".join(found) or GRADES[0].lower()
 
 
 def save(figure: Figure, path: Path) -> None:
