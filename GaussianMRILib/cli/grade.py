@@ -58,7 +58,19 @@ def grade() -> None:
 @click.option(
     "--level", "levels", multiple=True, type=click.Choice(LEVELS), help="Only this level; may be repeated."
 )
-@click.option("--epochs", type=click.IntRange(1), default=60, show_default=True)
+@click.option(
+    "--epochs", type=click.IntRange(1), default=60, show_default=True,
+    help="Times through all cases; at most, with --patience.",
+)  # fmt: skip
+@click.option(
+    "--epoch-steps", type=click.IntRange(1), default=None,
+    help="Batches of an epoch, to compare trainings on more and on fewer cases.  [default: once through all cases]",
+)  # fmt: skip
+@click.option(
+    "--patience", type=click.IntRange(1), default=None,
+    help="End after so many epochs of validation without a better network, counted from half of --epochs at the earliest.  "
+    "[default: train all epochs]",
+)  # fmt: skip
 @click.option(
     "--window", type=click.IntRange(1), default=10, show_default=True,
     help="Epochs of validation whose mean macro AUROC chooses the network.",
@@ -93,6 +105,8 @@ def train(
     types: tuple[str, ...],
     levels: tuple[str, ...],
     epochs: int,
+    epoch_steps: int | None,
+    patience: int | None,
     window: int,
     batch: int,
     rate: float,
@@ -124,6 +138,8 @@ def train(
         input_size=input_size,
         mirror=mirror,
         epochs=epochs,
+        epoch_steps=epoch_steps,
+        patience=patience,
         window=window,
         batch=batch,
         learning_rate=rate,

@@ -83,10 +83,13 @@ class GradingOptions:
         levels: discs to learn from, of `LEVELS`; None: all.
         input_size: (rows, columns) that crops are averaged down to; None: as they are.
         mirror: learn from mirrored images (with the other side's grade) too, which doubles the cases.
-        epochs: times through all cases.
+        epochs: times through all cases, at most where there is a `patience`.
+        epoch_steps: batches of an epoch, whatever the number of cases; None: as many as it takes to go through all of them.
+        patience: epochs without a better window (see there) after which a training ends, counted from half of `epochs` at
+            the earliest, since a network can stay at chance for long before it begins to learn; None: it never ends early.
         window: epochs of validation whose mean macro AUROC chooses the model (section 4.1); it is the one at the end of
             the best such window.
-        batch, learning_rate, weight_decay: of AdamW; the rate falls to 0 as a cosine over all steps.
+        batch, learning_rate, weight_decay: of AdamW; the rate falls to 0 as a cosine over all steps of `epochs`.
         warmup: share of the steps in which the rate rises from 0 first.
         class_weights: of the cross-entropy, for `GRADES`; those of the RSNA 2024 competition.
         precision: of the matrix products: "bfloat16", "float32", or "auto" for bfloat16 where the processor has units
@@ -103,6 +106,8 @@ class GradingOptions:
     input_size: tuple[int, int] | None = None
     mirror: bool = True
     epochs: int = 60
+    epoch_steps: int | None = None
+    patience: int | None = None
     window: int = 10
     batch: int = 16
     learning_rate: float = 1e-4
@@ -124,8 +129,9 @@ class GradingOptions:
             )
         if is_sagittal(self.input_types) and not set(self.input_types) <= set(SAGITTAL_TYPES):
             raise GaussianMRIError("One network cannot learn from axial and sagittal images; train one for each.")
-        if min(self.epochs, self.window, self.batch) < 1 or self.learning_rate <= 0 or self.weight_decay < 0:
-            raise GaussianMRIError("epochs, window and batch are at least 1, rates are positive.")
+        counts = (self.epochs, self.epoch_steps, self.patience, self.window, self.batch)
+        if min(1 if count is None else count for count in counts) < 1 or self.learning_rate <= 0 or self.weight_decay < 0:
+            raise GaussianMRIError("epochs, their steps, patience, window and batch are at least 1, rates are positive.")
         if len(self.class_weights) != len(GRADES) or min(self.class_weights) <= 0:
             raise GaussianMRIError(f"class_weights needs a positive number for each of {', '.join(GRADES)}.")
         if self.precision not in PRECISIONS or not 0 <= self.warmup < 1:
@@ -143,7 +149,7 @@ class GradingProgress:
     """How a training stands.
 
     Attributes:
-        epoch, epochs: finished, and of the whole.
+        epoch, epochs: finished, and of the whole; with a patience it may end before.
         step, steps: the same in batches.
         loss: mean of the training's since the last report.
         validation_loss, validation_auroc: of the last epoch; None before the first, without validation cases, and the AUROC

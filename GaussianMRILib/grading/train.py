@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import logging
 import math
@@ -20,7 +18,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from ..errors import GaussianMRIError
-from ..files import atomic_write, number, reading, whole
+from ..files import number, reading, whole
 from ..tensor_files import load_optimiser, load_weights, read_state, write_state
 from ..version import __version__
 from .augment import change, draw_changes, mirrored, resize
@@ -30,11 +28,11 @@ from .measures import class_aurocs, macro_mean
 from .model_card import ModelCard, save_grader
 from .network import GradingNetwork, mixed_precision
 from .options import GradingOptions, GradingProgress
+from .train_log import LOG_COLUMNS, write_log
 
 _LOG = logging.getLogger("GaussianMRI")
 FORMAT = "GaussianMRI grading training"
 VERSION = 1
-LOG_COLUMNS = ("epoch", "rate", "loss", "validation_loss", "validation_auroc", *GRADES, "window", "seconds")
 
 
 @dataclass(frozen=True)
@@ -151,6 +149,11 @@ class GradingTrainer:
                 task.title,
                 "the epoch is chosen by their loss" if labels else "the last epoch is taken",
             )
+        if o.patience is not None and not self.held_out:
+            raise GaussianMRIError(
+                f"{crops.folder} has no validation cases of {task.title}, which decide when a training with a patience "
+                "ends. Train without one, or assign some."
+            )
         if self.checkpoint is not None and self.checkpoint.exists():
             hints = "Start the training without it.", "Take a copy of it, or train anew."
             what = f"a {FORMAT} checkpoint"
@@ -161,18 +164,35 @@ class GradingTrainer:
     # ---- the loop ------------------------------------------------------------------------------------------------
 
     @property
-    def steps_per_epoch(self) -> int:
+    def _batches(self) -> int:
+        """Of all cases."""
         whole, rest = divmod(len(self.examples), self.options.batch)
         return whole + (rest >= self._world)
 
     @property
+    def steps_per_epoch(self) -> int:
+        return self.options.epoch_steps or self._batches
+
+    @property
     def steps(self) -> int:
+        """Of all epochs."""
         return self.options.epochs * self.steps_per_epoch
+
+    @property
+    def converged(self) -> bool:
+        """None of the last `patience` epochs brought a better network."""
+        o = self.options
+        waited = len(self.history) - max(self._best_epoch, o.epochs // 2)
+        return o.patience is not None and self._best is not None and waited >= o.patience
+
+    @property
+    def finished(self) -> bool:
+        return self.step >= self.steps or self.converged
 
     def __iter__(self) -> Iterator[GradingProgress]:
         saved = started = time.monotonic()
         before = self.elapsed
-        while self.step < self.steps:
+        while not self.finished:
             loss = self._iterate()
             if not math.isfinite(loss):
                 raise GaussianMRIError(
@@ -186,8 +206,9 @@ class GradingTrainer:
             self.elapsed = before + time.monotonic() - started
             if whole and self.history:
                 self.history[-1]["seconds"] = round(self.elapsed, 3)
-                self._write_log()
-            if self.step == self.steps or time.monotonic() - saved > self.SAVE:
+                if self.log is not None and not self._rank:
+                    write_log(self.log, self.task, self.history)
+            if self.finished or time.monotonic() - saved > self.SAVE:
                 self.save()
                 saved = time.monotonic()
             if whole or self.step % self.REPORT == 0:
@@ -201,7 +222,7 @@ class GradingTrainer:
             self.step // self.steps_per_epoch,
             self.options.epochs,
             self.step,
-            self.steps,
+            self.step if self.finished else self.steps,
             self._loss,
             last.get("validation_loss"),
             last.get("validation_auroc"),
@@ -212,8 +233,8 @@ class GradingTrainer:
     def _iterate(self) -> float:
         """One step on one batch; returns the loss before it, of all processes' cases."""
         o = self.options
-        epoch, place = divmod(self.step, self.steps_per_epoch)
-        order = torch.randperm(len(self.examples), generator=self._generator(epoch, 1)).tolist()
+        turn, place = divmod(self.step, self._batches)
+        order = torch.randperm(len(self.examples), generator=self._generator(turn, 1)).tolist()
         numbers = order[place * o.batch : (place + 1) * o.batch]
         changes = draw_changes(len(numbers), self.shape[0], self._augment, self._generator(self.step, 2))
         labels = torch.tensor([self.examples[n].label for n in numbers])
@@ -354,6 +375,8 @@ class GradingTrainer:
                 f"epoch {self._best_epoch} of {epochs}, the end of the {window} epochs with the best mean {what} "
                 f"of validation ({abs(self._best_score):.4f})"
             )
+            if self.converged:
+                chosen += f"; ended after {o.patience} epochs without a better one"
         facts = self.crops.facts
         counts = {
             split: {grade: sum(e.label == n for e in examples) for n, grade in enumerate(GRADES)}
@@ -443,25 +466,6 @@ class GradingTrainer:
         self._best, self._best_epoch = best, whole(epoch, "best epoch", 0, self.options.epochs)
         self._best_score = score if score == -math.inf else number(score, "best score")
         _LOG.info("Training goes on from step %d of %s.", self.step, self.checkpoint)
-
-    def _write_log(self) -> None:
-        if self.log is None or self._rank:
-            return
-        text = io.StringIO()
-        lines = csv.DictWriter(text, LOG_COLUMNS, lineterminator="\n")
-        lines.writeheader()
-        lines.writerows(self.history)
-        with atomic_write(self.log) as temporary:
-            temporary.write_text(text.getvalue(), encoding="utf-8")
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            return
-        row = self.history[-1]
-        with SummaryWriter(str(self.log.parent)) as writer:
-            for name in LOG_COLUMNS[1:]:
-                if row.get(name) is not None:
-                    writer.add_scalar(f"{self.task.name}/{name}", row[name], row["epoch"])
 
 
 def train_grader(

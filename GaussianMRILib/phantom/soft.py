@@ -19,6 +19,11 @@ _ROOT_PEDICLE = -12.5  # mm from the disc above it
 _ROOT_S = np.array([-60.0, -42.0, -24.5, -12.0, 0.0, 12.0, 24.0, 40.0])
 _ROOT_U = np.array([38.0, 31.0, 22.0, 15.5, 12.0, 10.0, 7.5, 5.0])
 _ROOT_V = np.array([2.0, -6.0, -14.0, -21.0, -22.5, -22.0, -23.5, -26.0])
+# Course of the thecal sac: s, v of its middle, half its width and half its depth.
+_SAC_S = [-66.0, -58, -25, 0, 37, 75, 112]
+_SAC_V = [-22.5, -23, -25.0, -26.5, -25.3, -25.8, -26]
+_SAC_WIDTH = [0.5, 2.5, 6.3, 8.0, 9.6, 10.6, 11.0]
+_SAC_DEPTH = [0.5, 2.0, 4.2, 5.5, 6.8, 7.6, 8.0]
 
 
 class Skin:
@@ -234,18 +239,18 @@ def _root_layers(disc: Disc) -> list[Layer]:
     ]
 
 
-def _neural(build: Build) -> list[Layer]:
-    scale = build.sac
-    stations = [-66.0, -58, -25, 0, 37, 75, 112]
-    centre_v = [-22.5, -23, -25.0, -26.5, -25.3, -25.8, -26]
+def sac_depth(build: Build, p: Points) -> tuple[Floats, Floats]:
+    """v of the middle of the thecal sac and half its depth in mm, at the height of points."""
+    return _along(p, _SAC_S, _SAC_V), _along(p, _SAC_S, _SAC_DEPTH) * build.sac
 
+
+def _neural(build: Build) -> list[Layer]:
     def middle(p: Points) -> Floats:
-        return _along(p, stations, centre_v)
+        return sac_depth(build, p)[0]
 
     def sac(p: Points) -> Floats:
-        a = _along(p, stations, [0.5, 2.5, 6.3, 8.0, 9.6, 10.6, 11.0]) * scale
-        b = _along(p, stations, [0.5, 2.0, 4.2, 5.5, 6.8, 7.6, 8.0]) * scale
-        return both(superellipse(p.u, p.v - middle(p), a, b, 2.2), -64 - p.s)
+        v, b = sac_depth(build, p)
+        return both(superellipse(p.u, p.v - v, _along(p, _SAC_S, _SAC_WIDTH) * build.sac, b, 2.2), -64 - p.s)
 
     layers = [layer for disc in build.lumbar for layer in _root_layers(disc)]
     layers.append(

@@ -26,7 +26,7 @@ from GaussianMRILib.grading.options import AugmentOptions, NetworkOptions
 from GaussianMRILib.phantom.scanner import acquire
 from GaussianMRILib.stacks import SliceStack
 from Testing.Experiment import cohort
-from Testing.Experiment.graded import GradedPhantom
+from Testing.Experiment.graded import CANAL, GradedPhantom
 
 SIZE, BATCH, RATE, WEIGHTS = (28, 56), 16, 2e-3, torch.tensor([1.0, 2.0, 4.0])
 AUGMENT = AugmentOptions(rotation=5, shift=4, slice_shift=1, offset=0.05)
@@ -39,7 +39,7 @@ def phantoms(count: int, first: int) -> tuple[torch.Tensor, torch.Tensor, torch.
         setattr(cohort, name, value)
     images, masks, labels, truth = [], [], [], []
     for seed in range(first, first + count):
-        phantom = GradedPhantom(seed)
+        phantom = GradedPhantom(seed, {CANAL: 0.0})
         sagittal, aligned = cohort.graded_scans(phantom, paired=False)
         pixels = acquire(phantom, aligned, seed=1)
         stack = SliceStack.from_array(pixels, np.stack([plane.ijk_to_ras for plane in aligned.planes]), thickness=4.0)

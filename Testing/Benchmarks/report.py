@@ -384,20 +384,31 @@ def experiment(summary: dict[str, Any]) -> str:
             return "n/a"
         return f"{found['value']:.{digits}f} ({found['low']:.{digits}f} to {found['high']:.{digits}f})"
 
+    def steps(training: str, condition: str) -> str:
+        """Of the networks of a row; those that the limit ended are marked."""
+        taken = [row for name, row in results["training"].items() if name.split(" ")[0] == training and condition in name]
+        return ", ".join(f"{row['steps']:,}{'' if row['converged'] else ' (limit)'}" for row in taken)
+
     tested = ("N", "R-VI", "R-GS", "A")
     rows = []
     for name, found in results["auroc_both_sides"].items():
         training, condition = name.split(" ", 1)
         cells = [shown(found["auroc"][kind]) for kind in tested]
-        cells.append(shown(found["difference"]["R-GS - R-VI"]))
+        cells += [shown(found["difference"]["R-GS - R-VI"]), steps(training, condition)]
         rows.append([f"{condition.replace('_', ' ')}, trained on {training}", *cells])
     rows.sort(key=lambda row: row[0].split(",")[0], reverse=True)
-    header = ["macro AUROC (95 % interval)", *(f"tested on {kind}" for kind in tested), "R-GS - R-VI"]
+    header = ["macro AUROC (95 % interval)", *(f"tested on {kind}" for kind in tested), "R-GS - R-VI", "steps"]
     images = [[kind, shown(row["psnr"], 2), shown(row["ssim"])] for kind, row in results["images"].items()]
-    size = " x ".join(map(str, options["training"]["input_size"]))
+    training = options["training"]
+    size = " x ".join(map(str, training["input_size"]))
     return (
-        f"{options['train']} training, {options['validation']} validation and {options['test']} test patients, two sides "
-        f"each; inputs of {size} pixels, {options['training']['epochs']} epochs:\n\n{markdown(header, rows)}\n\n"
+        f"{options['train']} training and {options['validation']} validation patients, {options['paired']:.0%} of them with "
+        f"straight slices too, and {options['test']} test patients; two sides each but for the canal; inputs of {size} "
+        f"pixels. Steps: of the left and the right network, at most {training['epochs'] * training['epoch_steps']:,} for "
+        f"each (limit: ended there), validated every {training['epoch_steps']}; ended by itself after "
+        f"{training['patience']} validations without a better mean macro AUROC of {training['window']}, counted from step "
+        f"{training['epochs'] // 2 * training['epoch_steps']:,}:\n\n"
+        f"{markdown(header, rows)}\n\n"
         "Images against the aligned slices, which have noise of their own:\n\n"
         f"{markdown(['', 'PSNR (dB)', 'SSIM'], images)}"
     )

@@ -21,7 +21,7 @@ from GaussianMRILib.errors import GaussianMRIError
 from GaussianMRILib.files import atomic_write
 from GaussianMRILib.geometry import ImagePlane
 from GaussianMRILib.grading.disc import DiscGeometry
-from GaussianMRILib.grading.labels import LATERAL_TASKS, LEVELS
+from GaussianMRILib.grading.labels import LEVELS, STENOSES
 from GaussianMRILib.grading.rsna_tables import AXIAL, RSNA_CONDITIONS, SAGITTAL_T2
 from GaussianMRILib.phantom.dicom import Study, write_series
 from GaussianMRILib.phantom.frame import rotation
@@ -43,6 +43,10 @@ MISALIGNED = (
 )  # degrees, standard deviation of a technician's angles about the left-right axis and the other
 _HEIGHT = 12.0  # mm along the disc's normal from its back that straight slices cover
 GRADED_LEVEL = "L5/S1"
+#: Where a condition is marked: mm from the midline, v in mm, number of the series.
+_MARKED = {
+    "subarticular_stenosis": (10, -21, 1), "neural_foraminal_narrowing": (20, -17, 0), "spinal_canal_stenosis": (0, -23, 0),
+}  # fmt: skip
 
 
 def graded_scans(phantom: GradedPhantom, paired: bool = True, region: float = REGION) -> tuple[Scan, ...]:
@@ -189,14 +193,12 @@ def write_rsna_study(
 def _points(
     phantom: GradedPhantom, study_id: str, series: Sequence[str], scans: Sequence[Scan], rising: bool
 ) -> list[list[Any]]:
-    """Rows of the label coordinates: recesses on the aligned series, foramina on the sagittal one."""
+    """Rows of the label coordinates: recesses on the aligned series, foramina and canal on the sagittal one."""
     s = phantom.build.disc(LEVEL).s
     rows: list[list[Any]] = []
-    for task in LATERAL_TASKS:
-        sign = -1 if task.side == "left" else 1
-        recess = task.condition == "subarticular_stenosis"
-        place = phantom.frame.to_ras(*((sign * 10, -21, s) if recess else (sign * 20, -17, s)))
-        number = 1 if recess else 0
+    for task in STENOSES:
+        beside, v, number = _MARKED[task.condition]
+        place = phantom.frame.to_ras(-beside if task.side == "left" else beside, v, s)
         planes = scans[number].planes
         k = int(np.argmin([abs((place - plane.origin) @ plane.normal) for plane in planes]))
         offset = place - planes[k].origin
@@ -266,7 +268,7 @@ def _write_study(folder: str, region: float, item: tuple[str, bool]) -> None:
 def _write_tables(root: Path, studies: Sequence[str]) -> None:
     records = [json.loads((root / "phantoms" / f"{s}.json").read_text(encoding="utf-8")) for s in studies]
     columns = [f"{c}_{level.lower().replace('/', '_')}" for c in RSNA_CONDITIONS for level in LEVELS]
-    graded = {task.name: task.column(GRADED_LEVEL) for task in LATERAL_TASKS}
+    graded = {task.name: task.column(GRADED_LEVEL) for task in STENOSES}
     grades: list[Mapping[str, Any]] = [
         {"study_id": r["facts"]["study_id"], **{graded[name]: r["facts"][name] for name in graded}}
         for r in records

@@ -33,7 +33,7 @@ def experiment() -> None:
 )  # fmt: skip
 @click.option(
     "--reduced", is_flag=True,
-    help="An hour on two processor cores: fewer training patients, small networks and images.",
+    help="An hour on one processor core: fewer patients, small networks and images.",
 )  # fmt: skip
 @click.option("--train", type=click.IntRange(1), default=None, help="Training patients.")
 @click.option("--validation", type=click.IntRange(1), default=None, help="Validation patients.")
@@ -42,7 +42,7 @@ def experiment() -> None:
     "--paired", type=click.FloatRange(0, 1, min_open=True), default=None,
     help="Share of training and validation patients with straight slices too.",
 )  # fmt: skip
-@click.option("--epochs", type=click.IntRange(1), default=None, help="Of every network.")
+@click.option("--epochs", type=click.IntRange(1), default=None, help="Of every network, at most.")
 @click.option("--views", type=click.IntRange(1, 16), default=None, help="Of the test-time augmentation.")
 @click.option("--seed", default=0, show_default=True, help="Another seed, other patients.")
 @click.option(
@@ -65,7 +65,7 @@ def phantom(
     workers: int | None,
     device: str,
 ) -> None:
-    """Scan phantoms with graded stenosis, resample, train 16 networks, test, and write FOLDER/report.html.
+    """Scan phantoms with graded stenosis, resample, train 20 networks, test, and write FOLDER/report.html.
 
     Image quality and AUROC as in "Rendering Novel Views of MRI using 3D Gaussian Splatting", Tables 1 and 2, with
     bootstrap intervals. Ctrl-C stops; the same command goes on.
@@ -93,7 +93,7 @@ def phantom(
         options = replace(options, training=replace(options.training, epochs=epochs))
     click.echo(
         f"SYNTHETIC phantoms: {options.train} training, {options.validation} validation, {options.test} test patients; "
-        f"{options.training.epochs} epochs; settings in {folder / 'experiment.json'}"
+        f"at most {options.training.epochs} epochs; settings in {folder / 'experiment.json'}"
     )
     report = run_experiment(folder, options, until, workers, str(choose_device(device)), _Lines())
     if report is not None:

@@ -1,23 +1,31 @@
 """A lumbar phantom with stenosis at L5-S1 whose grades are known.
 
-Disc material bulges into the lateral recess (subarticular zone) and into the foramen, on either side. It takes
-the room of the fat there and pushes the nerve root back, which flattens where there is no room left. A grade
-follows from the room that remains, measured on the anatomy and never on an image:
+Disc material bulges into the lateral recess (subarticular zone) and into the foramen, on either side, and into the
+spinal canal, in the midline. It takes the room of the fat there and pushes the nerve root back, which flattens where
+there is no room left; in the midline it flattens the thecal sac. A grade follows from the room that remains, measured
+on the anatomy and never on an image:
 
 - subarticular stenosis: *recess depth*, mm from the back of the bulge to the front of the ligamentum flavum, 10 mm
   beside the midline;
 - neural foraminal narrowing: *perineural fat*, mm from the back of the bulge to the front of the superior facet, 20 mm
-  beside the midline, less the diameter of the L5 root (5.8 mm); negative where the root is flattened.
+  beside the midline, less the diameter of the L5 root (5.8 mm); negative where the root is flattened;
+- spinal canal stenosis: *canal depth*, mm from the back of the bulge to the front of the ligamentum flavum, mean of 0.5 mm
+  to the left and to the right of the midline.
 
 The parameters below were fixed before any resampling method was applied to a graded phantom; only acquired
 slices were looked at. A first phantom with thick bulges was too easy for every method, so that nothing could be told
 apart: hence bulges thinner than a slice, gaps between slices, noise, normal variation of the room behind the
 bulge, and reports that disagree with the truth.
 
+The canal came later, its parameters too before any method was applied to a phantom with it. It has random numbers of its
+own: those of the other two conditions are what they were, and so is a phantom whose canal has no bulge. The flank of a deep
+one takes up to 0.2 mm of the recesses, which counts in their grades.
+
 =======================================  ====================================================================
 Tilt of the disc against the scanner     20 to 42 degrees, and the patient's pose of a few degrees
 Bulge, subarticular                      0 to 7 mm deep at 10 mm from the midline (+- 1 mm), none in 35 %
 Bulge, foraminal                         0 to 6 mm deep at 19 mm from the midline (+- 1 mm), none in 35 %
+Bulge, canal                             0 to 10 mm deep in the midline, none in 35 %
 Bulge, width                             Gaussian, 1/e at 3.5 to 5 mm
 Bulge, height along the spine            Gaussian, 1/e at 1.8 to 3 mm, centre up to 1.2 mm from the disc's
 Bulge, whole back of the disc            0 to 1.2 mm deep
@@ -27,6 +35,7 @@ Superior facet longer to the front by    2.5 to 5.5 mm
 Roots lie                                up to 0.6 mm in front of or behind their course
 Recess depth: Moderate, Severe           below 9 mm, below 6.5 mm
 Perineural fat: Moderate, Severe         below 4.3 mm, below 2.3 mm
+Canal depth: Moderate, Severe            below 13 mm, below 10 mm
 Reports                                  12.5 % give a neighbouring grade
 Slices                                   4 mm thick, 0.43 mm pixels; gap 0.4 mm aligned, 1 mm straight
 Noise                                    Rician, standard deviation 1/12 of the signal of fat (SNR 12)
@@ -43,7 +52,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from GaussianMRILib.errors import GaussianMRIError
-from GaussianMRILib.grading.labels import GRADES, LATERAL_TASKS, SIDES, Task
+from GaussianMRILib.grading.labels import GRADES, LATERAL_TASKS, SIDES, STENOSES, Task
 from GaussianMRILib.phantom.anatomy import Phantom
 from GaussianMRILib.phantom.frame import Floats
 from GaussianMRILib.phantom.layers import Layer, Texture
@@ -51,24 +60,27 @@ from GaussianMRILib.phantom.layers import Layer, Texture
 from .layers import Bulge, Displacement, with_stenosis
 
 LEVEL = "L5-S1"
+CANAL = Task("spinal_canal_stenosis")
 #: Deepest bulge in mm, distance of its middle from the midline in mm, by condition.
-DEEPEST = {"subarticular_stenosis": 7.0, "neural_foraminal_narrowing": 6.0}
-PLACE = {"subarticular_stenosis": 10.0, "neural_foraminal_narrowing": 19.0}
+DEEPEST = {"subarticular_stenosis": 7.0, "neural_foraminal_narrowing": 6.0, "spinal_canal_stenosis": 10.0}
+PLACE = {"subarticular_stenosis": 10.0, "neural_foraminal_narrowing": 19.0, "spinal_canal_stenosis": 0.0}
 #: Where the remaining room is measured, mm from the midline.
-MEASURED = {"subarticular_stenosis": 10.0, "neural_foraminal_narrowing": 20.0}
+MEASURED = {"subarticular_stenosis": 10.0, "neural_foraminal_narrowing": 20.0, "spinal_canal_stenosis": 0.5}
 #: The room in mm below which a stenosis is moderate, and below which it is severe.
-THRESHOLDS = {"subarticular_stenosis": (9.0, 6.5), "neural_foraminal_narrowing": (4.3, 2.3)}
+THRESHOLDS = {
+    "subarticular_stenosis": (9.0, 6.5), "neural_foraminal_narrowing": (4.3, 2.3), "spinal_canal_stenosis": (13.0, 10.0),
+}  # fmt: skip
 NO_BULGE = 0.35  # share of zones without one
 WRONG_REPORTS = 0.125  # share of labels that are a neighbour of the true grade
 
 
 @dataclass(frozen=True)
 class Stenosis:
-    """One condition on one side of a phantom.
+    """One condition of a phantom, on one side where it has sides.
 
     Attributes:
         bulge: mm, depth of the disc's bulge.
-        room: mm, recess depth or perineural fat that remains.
+        room: mm, recess depth, perineural fat or canal depth that remains.
         grade: index into `GRADES`, from the room.
         label: index into `GRADES` that is reported; differs from the grade in some.
     """
@@ -84,8 +96,8 @@ class GradedPhantom(Phantom):
 
     Args:
         seed: draws the individual, its stenoses and the errors of its report.
-        severities: depth in mm of the bulge by task, 0 to 7 (subarticular) or 6 (foraminal); drawn from the seed where
-            absent.
+        severities: depth in mm of the bulge by task, 0 to 7 (subarticular), 6 (foraminal) or 10 (canal); drawn from the
+            seed where absent.
         mirrored: the mirror image of the body: everything of its left lies on its right.
 
     Attributes:
@@ -112,21 +124,23 @@ class GradedPhantom(Phantom):
                     f"The bulge of a {task.title} is 0 to {DEEPEST[task.condition]:g} mm deep, got {depth:g}."
                 )
         super().__init__(seed)
-        generator = np.random.default_rng([seed, 0x1ABE1])
+        lateral, canal = (np.random.default_rng([seed, stream]) for stream in (0x1ABE1, 0xCA7A1))
         found = {}
-        for task in LATERAL_TASKS:
+        for task in STENOSES:
             room = self._room(task)
             grade = int(sum(room < limit for limit in THRESHOLDS[task.condition]))
-            label = _reported(grade, generator)
+            label = _reported(grade, canal if task == CANAL else lateral)
             found[task.mirrored if mirrored else task] = Stenosis(
                 self._bulges[task].depth, room, grade, label
             )
-        self.stenoses: dict[Task, Stenosis] = {task: found[task] for task in LATERAL_TASKS}
+        self.stenoses: dict[Task, Stenosis] = {task: found[task] for task in STENOSES}
 
     def _layers(self, textures: dict[str, Texture]) -> list[Layer]:
         generator = np.random.default_rng([self.seed, 0xB01D])
         disc = self.build.disc(LEVEL)
         self._bulges = {task: _draw_bulge(task, disc.s, generator, self._wanted) for task in LATERAL_TASKS}
+        canal = np.random.default_rng([self.seed, 0xCA7A2])
+        self._bulges[CANAL] = _draw_bulge(CANAL, disc.s, canal, self._wanted)
         whole = Bulge(
             0, 0.0, float(generator.uniform(0, 1.2)), 40.0, float(generator.uniform(1.8, 3)), disc.s
         )
@@ -138,13 +152,15 @@ class GradedPhantom(Phantom):
             facet=dict(zip(SIDES, facet.tolist(), strict=True)),
             roots=dict(zip(SIDES, roots.tolist(), strict=True)),
             signal=float(generator.uniform(0.12, 0.26)),
+            indents=self._bulges[CANAL].depth > 0,
         )
         return with_stenosis(super()._layers(textures), self._displacement, self.build)
 
     def _room(self, task: Task) -> float:
-        """Recess depth or perineural fat in mm, of the body before it is mirrored."""
-        u = MEASURED[task.condition] * (-1 if task.side == "left" else 1)
-        return self._displacement.room(u, task.condition == "neural_foraminal_narrowing")
+        """Recess depth, perineural fat or canal depth in mm, of the body before it is mirrored."""
+        sides = {"left": (-1,), "right": (1,), "": (-1, 1)}[task.side]
+        foramen = task.condition == "neural_foraminal_narrowing"
+        return float(np.mean([self._displacement.room(MEASURED[task.condition] * side, foramen) for side in sides]))
 
     def _chunk(self, ras: NDArray[np.float64]) -> Floats:
         return super()._chunk(self._reflected(ras))
@@ -175,8 +191,8 @@ def _draw_bulge(task: Task, s: float, generator: np.random.Generator, wanted: Ma
     depth = float(generator.uniform(0, DEEPEST[task.condition])) if present else 0.0
     place, width, height, shift = generator.uniform([-1, 3.5, 1.8, -1.2], [1, 5, 3, 1.2])
     return Bulge(
-        side=-1 if task.side == "left" else 1,
-        place=PLACE[task.condition] + float(place),
+        side={"left": -1, "right": 1, "": 0}[task.side],
+        place=PLACE[task.condition] + (float(place) if task.side else 0.0),
         depth=float(wanted.get(task, depth)),
         width=float(width),
         height=float(height),

@@ -1,4 +1,4 @@
-"""Disc material behind the disc, and what it does to fat, roots and joints: changes to the phantom's layers."""
+"""Disc material behind the disc, and what it does to fat, roots, joints and sac: changes to the phantom's layers."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 from GaussianMRILib.phantom.bones import EXPONENT
 from GaussianMRILib.phantom.frame import Floats, Points
 from GaussianMRILib.phantom.layers import Layer, both
-from GaussianMRILib.phantom.soft import ROOT_RADIUS, root_course
+from GaussianMRILib.phantom.soft import ROOT_RADIUS, root_course, sac_depth
 
 if TYPE_CHECKING:
     from GaussianMRILib.phantom.build import Build, Disc
 
-_CLEARANCE = 0.2  # mm of fat that always stays between a root and what presses on it
-_FLATTEST = 1.1  # mm, least half-thickness of a root
+_CLEARANCE = 0.2  # mm of fat that always stays between a root or the sac and what presses on it
+_FLATTEST = 1.1  # mm, least half-thickness of a root or of the sac
 _FAR = 12.0  # mm, more than a root is ever pushed and widened
 _FACET_BACK = -42.5  # v in mm of the back of the superior facet, which grows forwards
 
@@ -27,7 +27,7 @@ class Bulge:
     """Disc material behind the outline of a disc.
 
     Args:
-        side: -1 left, 1 right, 0 both.
+        side: -1 left, 1 right, 0 both, in front of the thecal sac.
         place: mm from the midline.
         depth: mm backwards at its highest point.
         width, height: mm from there, across and along the spine, at which it has 1/e of its depth.
@@ -60,6 +60,7 @@ class Displacement:
         flavum, facet: mm by which the ligamentum flavum is thicker and the superior facet longer to the front, by side.
         roots: mm by which the roots lie further back, by side.
         signal: of the bulging material.
+        indents: whether the thecal sac gives way to the bulges of the midline.
     """
 
     def __init__(
@@ -70,8 +71,9 @@ class Displacement:
         facet: Mapping[str, float],
         roots: Mapping[str, float],
         signal: float,
+        indents: bool,
     ) -> None:
-        self.disc, self.signal = disc, signal
+        self.disc, self.signal, self.indents = disc, signal, indents
         self.bulges = tuple(bulge for bulge in bulges if bulge.depth > 0)
         self._flavum, self._facet, self._roots = flavum, facet, roots
 
@@ -90,11 +92,12 @@ class Displacement:
         a, b = self.disc.half_width + 0.8, self.disc.half_depth + 0.6
         return np.asarray(b * np.maximum(1 - (np.abs(u) / a) ** EXPONENT, 0.0) ** (1 / EXPONENT))
 
-    def reach(self, u: Floats, s: Floats, extra: float = 0.0) -> Floats:
-        """Depth in mm of the bulges behind the border."""
+    def reach(self, u: Floats, s: Floats, extra: float = 0.0, central: bool = False) -> Floats:
+        """Depth in mm of the bulges behind the border; `central`: of those on no side."""
         total = np.zeros(np.broadcast(u, s).shape, dtype=np.float32)
         for bulge in self.bulges:
-            total += bulge.across(u) * bulge.along(s, extra)
+            if not (central and bulge.side):
+                total += bulge.across(u) * bulge.along(s, extra)
         return total
 
     def flavum_front(self, u: Floats) -> Floats:
@@ -148,6 +151,9 @@ def with_stenosis(layers: Sequence[Layer], displacement: Displacement, build: Bu
     for root in (disc, above):
         changes[f"root below {root.name}"] = [lambda layer, root=root: _pushed(layer, displacement, root)]  # type: ignore[misc]
         changes[f"fat around root below {root.name}"] = [lambda layer: _cut(layer, displacement)]
+    if displacement.indents:
+        for name in ("thecal sac", *(layer.name for layer in layers if layer.name.startswith("rootlet "))):
+            changes[name] = [lambda layer: _indented(layer, displacement, build)]
     unchanged: list[Callable[[Layer], Layer]] = [lambda layer: layer]
     return [change(layer) for layer in layers for change in changes.get(layer.name, unchanged)]
 
@@ -213,3 +219,17 @@ def _pushed(layer: Layer, displacement: Displacement, disc: Disc) -> Layer:
         return np.asarray(layer.distance(warped) * flat, dtype=np.float32)
 
     return replace(layer, distance=distance, side=(0, 45), front=(-36, 8))
+
+
+def _indented(layer: Layer, displacement: Displacement, build: Build) -> Layer:
+    """The thecal sac, or a rootlet in it, behind what bulges in the midline: flattened towards its back."""
+
+    def distance(p: Points) -> Floats:
+        middle, half = sac_depth(build, p)
+        back = middle - half
+        # The dura does not kink either.
+        edge = displacement.border(p.u) - displacement.reach(p.u, p.s, extra=2.0, central=True) - _CLEARANCE
+        flat = np.clip((edge - back) / (2 * half), np.minimum(_FLATTEST / half, 1), 1)
+        return np.asarray(layer.distance(replace(p, v=back + (p.v - back) / flat)) * flat, dtype=np.float32)
+
+    return replace(layer, distance=distance)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -22,7 +23,8 @@ class ExperimentOptions:
         seed: of the cohort, the networks and the bootstrap.
         views: of the test-time augmentation, 1 to 16.
         resamples: of the bootstrap.
-        training: of every network; `input_types` are set by the training set.
+        training: of every network; `input_types` are set by the training set, and without `epoch_steps` of their own epochs
+            have those of `epoch_steps`.
         region: of the crops.
         fit: arguments of the Gaussian fit.
 
@@ -37,7 +39,7 @@ class ExperimentOptions:
     seed: int = 0
     views: int = 16
     resamples: int = 2000
-    training: GradingOptions = field(default_factory=GradingOptions)
+    training: GradingOptions = field(default_factory=lambda: GradingOptions(patience=15))
     region: RegionOptions = field(default_factory=RegionOptions)
     fit: Mapping[str, Any] = field(default_factory=lambda: {"preset": "fast"})
 
@@ -50,24 +52,31 @@ class ExperimentOptions:
 
     @classmethod
     def reduced(cls, **changes: Any) -> ExperimentOptions:
-        """An experiment of an hour on two processor cores.
+        """An experiment of an hour on one processor core.
 
-        Fewer training patients, narrower regions (which still hold recesses, foramina and facets), small networks and
-        images, few views.
+        Fewer patients, narrower regions (which still hold recesses, foramina and facets), small networks and images, few
+        views; every network is trained to convergence.
         """
         training = GradingOptions(
-            input_size=(56, 112),
-            epochs=12,
+            input_size=(40, 80),
+            epochs=32,
+            patience=8,
             window=4,
-            learning_rate=5e-4,
-            warmup=0.1,
-            network=NetworkOptions(widen=0.5, feed_forward=1024),
+            learning_rate=1e-3,
+            warmup=0.05,
+            network=NetworkOptions(widen=0.25, feed_forward=512),
         )
         settings: dict[str, Any] = {
-            "train": 200, "validation": 50, "test": 250, "paired": 0.5, "views": 2, "training": training,
+            "train": 200, "validation": 60, "test": 150, "paired": 0.25, "views": 2, "training": training,
             "region": RegionOptions(width=64.0),
         }  # fmt: skip
         return cls(**(settings | changes))
+
+    @property
+    def epoch_steps(self) -> int:
+        """Batches in which a network that learns from two types of input sees all cases; those of one type take as many."""
+        cases = 2 * self.train - self.unpaired("train")
+        return math.ceil(cases * (2 if self.training.mirror else 1) / self.training.batch)
 
     @property
     def studies(self) -> int:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from GaussianMRILib.files import atomic_write
 from GaussianMRILib.grading.bootstrap import Interval
 from GaussianMRILib.grading.crops import Case, CropSet
-from GaussianMRILib.grading.labels import GRADES, LATERAL_TASKS
+from GaussianMRILib.grading.labels import GRADES, STENOSES
 
 #: Of the input types; tell each other apart in grey and with colour-blind eyes.
 COLOURS = {"N": "#d55e00", "R-VI": "#56b4e9", "R-GS": "#0072b2", "A": "#5a5a5a"}
@@ -62,18 +62,18 @@ def example_figure(crops: CropSet, studies: Sequence[str]) -> Figure:
             axes.imshow(images[there[len(there) // 2]].astype(np.float32), cmap="gray", vmin=0, vmax=1)
             axes.set_title(f"{kind}, SYNTHETIC", fontsize="small", loc="left")
             axes.set_axis_off()
-        line[0].set_title(f"{kinds[0]}, SYNTHETIC: {_grades(cases[study, kinds[0]])}", fontsize="small", loc="left")
+        line[0].set_title(f"{kinds[0]}, SYNTHETIC:\n{_grades(cases[study, kinds[0]])}", fontsize="small", loc="left")
     return figure
 
 
 def _grades(case: Case) -> str:
     """The reported grades that are not normal."""
     found = [
-        f"{task.side[0].upper()} {task.condition.split('_')[0]} {case.grades[task.name].lower()}"
-        for task in LATERAL_TASKS
+        f"{task.title.rsplit(' ', 1)[0]} {case.grades[task.name].lower()}"
+        for task in STENOSES
         if case.grades.get(task.name, GRADES[0]) != GRADES[0]
     ]
-    return ", ".join(found) or GRADES[0].lower()
+    return ",\n".join(found) or GRADES[0].lower()
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -10,27 +10,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
 from GaussianMRILib.cohort import CohortReport
 from GaussianMRILib.errors import GaussianMRIError
-from GaussianMRILib.files import atomic_write, read_json, reading
+from GaussianMRILib.files import atomic_write, read_json, reading, whole
 from GaussianMRILib.grading.bootstrap import Interval, PairedBootstrap, paired_bootstrap
 from GaussianMRILib.grading.calibration import calibration_error, reliability, reliability_plot
 from GaussianMRILib.grading.crops import SPLITS, CropSet
 from GaussianMRILib.grading.inputs import RESAMPLED
-from GaussianMRILib.grading.labels import AXIAL_TYPES, DISCLAIMER, GRADES, LATERAL, LATERAL_TASKS, SIDES, Task
+from GaussianMRILib.grading.labels import AXIAL_TYPES, DISCLAIMER, GRADES, STENOSES, Task
 
+from .document import Document
 from .options import ExperimentOptions
 from .plots import auroc_figure, example_figure, save
-from .steps import PREDICTIONS, SCORES
+from .steps import PREDICTIONS, SCORES, TAKEN
 
 #: Columns of the paper's Table 2.
 TESTED = ("N", "R-VI", "R-GS", "A")
 #: Differences that the report judges.
 COMPARED = (("R-GS", "R-VI"), ("R-GS", "N"), ("R-VI", "N"), ("A", "R-GS"))
+#: What is graded, by condition: on each side where it has sides.
+GRADED = {task.condition: [other for other in STENOSES if other.condition == task.condition] for task in STENOSES}
 _TITLES = {"psnr": "PSNR (dB)", "ssim": "SSIM", "lpips": "LPIPS"}
 
 
@@ -89,66 +91,6 @@ def compared(predictions: Predictions, resamples: int, seed: int) -> PairedBoots
     return paired_bootstrap(methods, predictions.labels, predictions.studies, resamples=resamples, seed=seed)
 
 
-_HTML = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>{{ blocks[0].heading }}</title>
-<style>
-body { font: 15px sans-serif; max-width: 75em; margin: 2em auto; padding: 0 1em }
-table { border-collapse: collapse }
-td, th { border: 1px solid #ccc; padding: .25em .6em; text-align: right }
-td:first-child, th:first-child { text-align: left }
-img { max-width: 100% }
-</style></head>
-<body>
-{% for block in blocks %}
-{% if block.heading and loop.first %}<h1>{{ block.heading }}</h1>
-{% elif block.heading %}<h2>{{ block.heading }}</h2>
-{% elif block.picture %}<p><img src="{{ block.picture }}" alt="{{ block.text }}"></p>
-{% elif block.rows %}<table>
-<tr>{% for cell in block.header %}<th>{{ cell }}</th>{% endfor %}</tr>
-{% for row in block.rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
-{% endfor %}</table>
-{% else %}<p>{{ block.text }}</p>
-{% endif %}
-{% endfor %}
-</body></html>
-"""
-_MARKDOWN = """
-{%- for block in blocks %}
-{%- if block.heading %}{{ "#" if loop.first else "##" }} {{ block.heading }}
-{% elif block.picture %}![{{ block.text }}]({{ block.picture }})
-{% elif block.rows %}| {{ block.header | join(" | ") }} |
-| --- |{{ " ---: |" * (block.header | length - 1) }}
-{% for row in block.rows %}| {{ row | join(" | ") }} |
-{% endfor %}{% else %}{{ block.text }}
-{% endif %}{{ "" if loop.last else "\n" }}
-{%- endfor %}"""
-
-
-class _Document:
-    """Paragraphs, tables and pictures, as Markdown and as HTML."""
-
-    def __init__(self) -> None:
-        self._blocks: list[dict[str, Any]] = []
-
-    def heading(self, text: str) -> None:
-        self._blocks.append({"heading": text})
-
-    def text(self, text: str) -> None:
-        self._blocks.append({"text": text})
-
-    def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        self._blocks.append({"header": header, "rows": rows})
-
-    def picture(self, file: str, text: str) -> None:
-        self._blocks.append({"picture": file, "text": text})
-
-    def markdown(self) -> str:
-        return jinja2.Template(_MARKDOWN, trim_blocks=True).render(blocks=self._blocks)
-
-    def html(self) -> str:
-        return jinja2.Template(_HTML, trim_blocks=True, autoescape=True).render(blocks=self._blocks)
-
-
 def write_report(
     root: Path, options: ExperimentOptions, trainings: Mapping[str, Sequence[str]], times: Mapping[str, float]
 ) -> Path:
@@ -170,28 +112,31 @@ def write_report(
     networks = {
         (name, task): read_predictions(root / "networks" / f"{name}-{task.name}" / PREDICTIONS)
         for name in trainings
-        for task in LATERAL_TASKS
+        for task in STENOSES
     }
     one = {key: compared(found, options.resamples, options.seed) for key, found in networks.items()}
     sides = {
-        (name, condition): joined([networks[name, Task(condition, side)] for side in SIDES])
+        (name, condition): joined([networks[name, task] for task in tasks])
         for name in trainings
-        for condition in LATERAL
+        for condition, tasks in GRADED.items()
     }
+    taken = {key: _taken(root / "networks" / f"{key[0]}-{key[1].name}" / TAKEN) for key in networks}
     both = {key: compared(found, options.resamples, options.seed) for key, found in sides.items()}
     quality = _image_quality(root, options)
     truth = _true_grades(root)
-    document = _Document()
+    document = Document()
     _introduction(document, crops, options, times)
+    _steps(document, taken)
     _failures(document, root)
     _table_1(document, quality)
     _table_2(document, one, both, sides)
     _conclusions(document, both, quality)
     _against_truth(document, networks, truth, trainings, options)
-    for condition in LATERAL:
+    for condition in GRADED:
         rows = {name: both[name, condition].methods for name in trainings}
         file = f"auroc_{condition}.png"
-        title = f"SYNTHETIC: macro AUROC, {condition.replace('_', ' ')}, both sides"
+        both_sides = ", both sides" if len(GRADED[condition]) > 1 else ""
+        title = f"SYNTHETIC: macro AUROC, {condition.replace('_', ' ')}{both_sides}"
         save(auroc_figure(title, rows, TESTED), root / file)
         document.picture(file, f"Macro AUROC with 95 % intervals, {condition.replace('_', ' ')}")
     _calibration(document, root, networks)
@@ -207,6 +152,7 @@ def write_report(
         "synthetic": True,
         "options": options.to_dict(),
         "seconds": dict(times),
+        "training": {f"{name} {task.name}": found for (name, task), found in taken.items()},
         "images": {kind: {name: _json(v) for name, v in row.items()} for kind, row in quality.items()},
         "auroc": {f"{name} {task.name}": _bootstrap_json(found) for (name, task), found in one.items()},
         "auroc_both_sides": {
@@ -244,7 +190,7 @@ def _bootstrap_json(found: PairedBootstrap) -> dict[str, Any]:
 
 
 def _introduction(
-    document: _Document, crops: CropSet, options: ExperimentOptions, times: Mapping[str, float]
+    document: Document, crops: CropSet, options: ExperimentOptions, times: Mapping[str, float]
 ) -> None:
     training = options.training
     document.heading("SYNTHETIC: grades from acquired and resampled planes of lumbar phantoms")
@@ -257,15 +203,19 @@ def _introduction(
     size = "as they are" if training.input_size is None else " x ".join(map(str, training.input_size))
     width = options.region.width
     region = "twice the depth of the disc's sagittal slices" if width is None else f"{width:g} mm"
+    patience = "none ended early"
+    if training.patience is not None:
+        patience = f"ended after {training.patience} without a better network, counted from half of them"
     weights = "/".join(f"{weight:g}" for weight in training.class_weights)
     document.text(
         f"Settings: {options.train} training, {options.validation} validation and {options.test} test patients; "
         f"{options.paired:.0%} of the former two have straight slices too, of the test patients all. Region of interest: "
-        f"{region} wide. Networks: inputs {size}, channels x {training.network.widen:g}, {training.epochs} epochs, batch "
-        f"{training.batch}, learning rate {training.learning_rate:g}, class weights {weights}, chosen by the best "
-        f"{training.window} epochs of validation; {options.views} views in testing. Fit: {dict(options.fit)}. Seed "
-        f"{options.seed}; {options.resamples} bootstrap resamples of patients, 95 % intervals. The phantom's parameters are "
-        "in the documentation of Testing/Experiment/graded.py."
+        f"{region} wide. Networks: inputs {size}, channels x {training.network.widen:g}, batch {training.batch}; at "
+        f"most {training.epochs} epochs of {training.epoch_steps} steps, whatever the training set, {patience}; "
+        f"learning rate {training.learning_rate:g}, falling as a cosine over all of them; class weights {weights}; chosen "
+        f"by the best mean macro AUROC of {training.window} epochs of validation; {options.views} views in testing. Fit: "
+        f"{dict(options.fit)}. Seed {options.seed}; {options.resamples} bootstrap resamples of patients, 95 % intervals. "
+        "The phantom's parameters are in the documentation of Testing/Experiment/graded.py."
     )
     if times:
         spent = ", ".join(f"{step} {seconds / 60:.1f} min" for step, seconds in times.items())
@@ -275,15 +225,37 @@ def _introduction(
         for kind in AXIAL_TYPES:
             cases = crops.chosen(split, [kind])
             row = [f"{split} {kind}", str(len(cases))]
-            for condition in LATERAL:
-                count = Counter(c.label(Task(condition, side)) for c in cases for side in SIDES)
+            for condition in GRADED:
+                count = Counter(c.label(task) for c in cases for task in GRADED[condition])
                 row.append(" / ".join(str(count[n]) for n in range(len(GRADES))))
             rows.append(row)
-    header = ["Cases", "studies", *(f"{c.replace('_', ' ')}: {' / '.join(GRADES)}" for c in LATERAL)]
+    header = ["Cases", "studies", *(f"{c.replace('_', ' ')}: {' / '.join(GRADES)}" for c in GRADED)]
     document.table(header, rows)
 
 
-def _failures(document: _Document, root: Path) -> None:
+def _taken(path: Path) -> dict[str, Any]:
+    """How many steps a training took, how many it could have taken, and whether it ended by itself."""
+    with reading(path, "the steps of a training", "Delete its folder to train again."):
+        found = read_json(path)
+        steps, limit = (whole(found[name], name, 1) for name in ("steps", "limit"))
+        return {"steps": steps, "limit": limit, "converged": bool(found["converged"])}
+
+
+def _steps(document: Document, taken: Mapping[tuple[str, Task], Mapping[str, Any]]) -> None:
+    document.heading("Steps of the trainings")
+    rows = [
+        [
+            f"{task.title}, trained on {name}",
+            f"{row['steps']:,}",
+            f"{row['limit']:,}",
+            "itself" if row["converged"] else "the limit",
+        ]
+        for (name, task), row in sorted(taken.items(), key=lambda item: STENOSES.index(item[0][1]))
+    ]
+    document.table(["Network", "steps", "at most", "ended by"], rows)
+
+
+def _failures(document: Document, root: Path) -> None:
     """Studies that are missing from what follows."""
     for step in ("cohort", "inputs", "metrics"):
         failed = CohortReport.read(root / step / "report.csv").failed
@@ -317,7 +289,7 @@ def _image_quality(root: Path, options: ExperimentOptions) -> dict[str, dict[str
     return found
 
 
-def _table_1(document: _Document, quality: Mapping[str, Mapping[str, Interval]]) -> None:
+def _table_1(document: Document, quality: Mapping[str, Mapping[str, Interval]]) -> None:
     document.heading("Image quality (the paper's Table 1)")
     document.text(
         "Against the aligned slices, which have noise of their own, so that no method can reach high values; weighted by a "
@@ -344,7 +316,7 @@ def _number(interval: Interval, digits: int, otherwise: str) -> str:
 
 
 def _table_2(
-    document: _Document,
+    document: Document,
     one: Mapping[tuple[str, Task], PairedBootstrap],
     both: Mapping[tuple[str, str], PairedBootstrap],
     sides: Mapping[tuple[str, str], Predictions],
@@ -355,13 +327,13 @@ def _table_2(
             f"{task.title}, trained on {name}",
             *(_number(found.methods[kind], 3, "undefined") for kind in TESTED),
         ]
-        for (name, task), found in sorted(one.items(), key=lambda item: LATERAL_TASKS.index(item[0][1]))
+        for (name, task), found in sorted(one.items(), key=lambda item: STENOSES.index(item[0][1]))
     ]
     document.table(["Condition and training set", *(f"tested on {kind}" for kind in TESTED)], rows)
     document.heading("Both sides together")
     document.text("Cases of the left and of the right networks; a patient's two sides are drawn together.")
     rows, differences = [], []
-    for (name, condition), found in sorted(both.items(), key=lambda item: LATERAL.index(item[0][1])):
+    for (name, condition), found in sorted(both.items(), key=lambda item: list(GRADED).index(item[0][1])):
         first = f"{condition.replace('_', ' ')}, trained on {name}"
         cases = str(len(sides[name, condition].labels))
         rows.append([first, cases, *(_number(found.methods[kind], 3, "undefined") for kind in TESTED)])
@@ -372,7 +344,7 @@ def _table_2(
 
 
 def _conclusions(
-    document: _Document,
+    document: Document,
     both: Mapping[tuple[str, str], PairedBootstrap],
     quality: Mapping[str, Mapping[str, Interval]],
 ) -> None:
@@ -408,12 +380,12 @@ def _true_grades(root: Path) -> dict[tuple[str, str], int]:
     with (root / "cohort" / "truth.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     return {
-        (row["study_id"], task.name): GRADES.index(row[f"{task.name}_true"]) for row in rows for task in LATERAL_TASKS
+        (row["study_id"], task.name): GRADES.index(row[f"{task.name}_true"]) for row in rows for task in STENOSES
     }
 
 
 def _against_truth(
-    document: _Document,
+    document: Document,
     networks: Mapping[tuple[str, Task], Predictions],
     truth: Mapping[tuple[str, str], int],
     trainings: Mapping[str, Sequence[str]],
@@ -431,11 +403,10 @@ def _against_truth(
         "same probabilities are judged by the phantom's true grades, both sides together."
     )
     rows = []
-    for condition in LATERAL:
+    for condition in GRADED:
         for name in trainings:
             parts = []
-            for side in SIDES:
-                task = Task(condition, side)
+            for task in GRADED[condition]:
                 found = networks[name, task]
                 labels = np.array([truth[study, task.name] for study in found.studies])
                 parts.append(Predictions(found.studies, labels, found.probabilities))
@@ -445,7 +416,7 @@ def _against_truth(
     document.table(["Condition and training set", *(f"tested on {kind}" for kind in TESTED)], rows)
 
 
-def _calibration(document: _Document, root: Path, networks: Mapping[tuple[str, Task], Predictions]) -> None:
+def _calibration(document: Document, root: Path, networks: Mapping[tuple[str, Task], Predictions]) -> None:
     """Reliability of every input type, over all networks."""
     everything = joined(list(networks.values()))
     tables = {kind: reliability(everything.probabilities[kind], everything.labels) for kind in TESTED}
@@ -460,12 +431,14 @@ def _calibration(document: _Document, root: Path, networks: Mapping[tuple[str, T
 
 
 def _examples(crops: CropSet) -> list[str]:
-    """Up to three test studies: only a severe left recess, only a severe right foramen, only normal grades."""
+    """Up to four test studies: a severe canal, right recess and left foramen with little else, and only normal grades."""
+    narrowed = {
+        case.study_id: {name: grade for name, grade in case.grades.items() if grade != GRADES[0]}
+        for case in crops.chosen("test", ["R-GS"])
+    }
     found = []
-    narrow = [Task(condition, side).name for condition, side in zip(LATERAL, SIDES, strict=True)]
-    for wanted in (*({name: "Severe"} for name in narrow), {}):
-        for case in crops.chosen("test", ["R-GS"]):
-            if {name: grade for name, grade in case.grades.items() if grade != GRADES[0]} == wanted:
-                found.append(case.study_id)
-                break
-    return found
+    for name in (tasks[n % len(tasks)].name for n, tasks in enumerate(GRADED.values())):
+        severe = [study for study, grades in narrowed.items() if grades.get(name) == GRADES[-1]]
+        found += sorted(severe, key=lambda study: len(narrowed[study]))[:1]
+    found += [study for study, grades in narrowed.items() if not grades][:1]
+    return list(dict.fromkeys(found))

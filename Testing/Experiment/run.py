@@ -21,7 +21,7 @@ from GaussianMRILib.errors import GaussianMRIError
 from GaussianMRILib.files import atomic_write, number, read_json, reading
 from GaussianMRILib.grading.crops import Case, CropSet, preprocessing
 from GaussianMRILib.grading.inputs import GradingInput
-from GaussianMRILib.grading.labels import LATERAL_TASKS
+from GaussianMRILib.grading.labels import STENOSES
 
 from .options import ExperimentOptions
 from .report import write_report
@@ -83,7 +83,7 @@ def run_experiment(
 
     Args:
         folder: made if absent; gets `cohort/`, `inputs/`, `metrics/`, `networks/` and the report.
-        options: see there; `ExperimentOptions.reduced()` for an hour on two cores.
+        options: see there; `ExperimentOptions.reduced()` for an hour on one core.
         until: the last step that is done, of `STEPS`.
         workers: processes, one per core by default; on a GPU 1 trains the networks.
         device: of fits and trainings.
@@ -100,6 +100,8 @@ def run_experiment(
     from .cohort import REGION, study_ids, write_rsna_cohort
 
     options = options or ExperimentOptions()
+    steps = options.training.epoch_steps or options.epoch_steps
+    options = replace(options, training=replace(options.training, seed=options.seed, epoch_steps=steps))
     if until not in STEPS:
         raise GaussianMRIError(f"There is no step '{until}'; steps are {', '.join(STEPS)}.")
     root = Path(folder).absolute()
@@ -147,9 +149,9 @@ def run_experiment(
 
     def train_networks() -> CohortReport:
         items = {
-            f"{name}-{task.name}": (name, TRAININGS[name], task.name) for task in LATERAL_TASKS for name in TRAININGS
+            f"{name}-{task.name}": (name, TRAININGS[name], task.name) for task in STENOSES for name in TRAININGS
         }
-        work = TrainNetwork(str(root), replace(options.training, seed=options.seed), options.views, device)
+        work = TrainNetwork(str(root), options.training, options.views, device)
         return run_cohort(
             items, work, root / "networks", workers=workers if device == "cpu" else 1,
             settings=json.loads(json.dumps({"training": options.training.to_dict(), "views": options.views})),

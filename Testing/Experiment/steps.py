@@ -27,7 +27,7 @@ from GaussianMRILib.stacks import SliceStack
 #: Standard deviations of the weights of pixels around the disc's back, in rows and columns of a crop (the paper's Fig. 9).
 WEIGHT_SIGMAS = (ROWS / 6, COLUMNS / 6)
 SCORES = ("psnr", "ssim", "lpips")
-PREDICTIONS = "predictions.csv"
+PREDICTIONS, TAKEN = "predictions.csv", "training.json"
 
 
 # ---- images --------------------------------------------------------------------------------------------------
@@ -147,7 +147,8 @@ def image_scores(
 class TrainNetwork:
     """Train one network and test it on every type; goes on from its checkpoint.
 
-    `networks/{training}-{task}/` gets `grader.pt`, `log.csv` and the probabilities of the test cases, `predictions.csv`.
+    `networks/{training}-{task}/` gets `grader.pt`, `log.csv`, `training.json` (how many steps it took) and the probabilities
+    of the test cases, `predictions.csv`.
     """
 
     folder: str
@@ -173,6 +174,9 @@ class TrainNetwork:
             if stopping():
                 trainer.save()
                 raise GaussianMRIError("The training was stopped; the same command goes on with it.")
+        taken = {"steps": trainer.step, "limit": trainer.steps, "converged": trainer.converged}
+        with atomic_write(target / TAKEN) as temporary:
+            temporary.write_text(json.dumps(taken) + "\n", encoding="utf-8")
         grader = load_grader(trainer.export(target / "grader.pt"), task, self.device)
         rows = []
         for kind in AXIAL_TYPES:

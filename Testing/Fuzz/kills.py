@@ -148,7 +148,7 @@ def _check_experiment(folder: Path, before: dict[str, bytes]) -> None:
         again = [name for name, row in kept.get(step, {}).items() if report.rows[name] != row]
         assert not again, f"{step}: {again} were done twice"
     results = json.loads((folder / "x" / "results.json").read_text())
-    assert len(results["auroc"]) == 16 and (folder / "x" / "report.html").stat().st_size > 2000
+    assert len(results["auroc"]) == 20 and (folder / "x" / "report.html").stat().st_size > 2000
 
 
 def _check_series(folder: Path, before: dict[str, bytes]) -> None:

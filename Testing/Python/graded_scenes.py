@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from GaussianMRILib.grading.labels import LATERAL_TASKS, Task
+from GaussianMRILib.grading.labels import STENOSES, Task
 from GaussianMRILib.grading.options import GradingOptions, NetworkOptions
 from GaussianMRILib.grading.roi import RegionOptions
 from Testing.Experiment import cohort as graded_cohort
@@ -12,12 +12,13 @@ from Testing.Experiment.graded import GradedPhantom
 from Testing.Experiment.options import ExperimentOptions
 
 RECESS = {side: Task("subarticular_stenosis", side) for side in ("left", "right")}
+CANAL = Task("spinal_canal_stenosis")
 FORAMEN = {side: Task("neural_foraminal_narrowing", side) for side in ("left", "right")}
 
 
 def stenosed(seed: int, *bulges: tuple[Task, float], mirrored: bool = False) -> GradedPhantom:
     """A phantom with these bulges (mm) and no others."""
-    return GradedPhantom(seed, {**dict.fromkeys(LATERAL_TASKS, 0.0), **dict(bulges)}, mirrored)
+    return GradedPhantom(seed, {**dict.fromkeys(STENOSES, 0.0), **dict(bulges)}, mirrored)
 
 
 #: Constants of `graded_cohort`: fields of view as they are, 16 times fewer pixels, one sample each.

@@ -27,6 +27,7 @@ from Testing.Experiment.graded import GradedPhantom
 FULL = (9, 112, 224)
 SEED = 18  # nearly upright: what lies on both sides of the midline is alike
 LEFT_STENOSED = {
+    Task("spinal_canal_stenosis"): 0.0,
     Task("subarticular_stenosis", "left"): 7.0, Task("subarticular_stenosis", "right"): 0.0,
     Task("neural_foraminal_narrowing", "left"): 6.0, Task("neural_foraminal_narrowing", "right"): 0.0,
 }  # fmt: skip

@@ -78,6 +78,13 @@ def test_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     none = run(*common, "-o", output, "--type", "N")
     assert none.exit_code == 1 and "0 training cases" in none.output
     assert run(*common, "-o", tmp_path / "a.ckpt").exit_code == 1  # the state would be overwritten
+    # Of three validation cases there are few orders: none of 40 epochs can be better than all those before for long.
+    ended = run(*common, "-o", output, "--log", log, "--epochs", 40, "--epoch-steps", 1, "--patience", 4)
+    assert ended.exit_code == 0 and "; ended after 4 epochs without a better one" in ended.output, ended.output
+    lines = [line.split(",") for line in log.read_text().splitlines()[1:]]
+    best = max(range(len(lines)), key=lambda n: float(lines[n][4]))
+    assert len(lines) == max(best + 1, 20) + 4 < 40
+    assert f"epoch {best + 1} of {len(lines)}" in load_grader(output).card.chosen
 
 
 # ---- evaluate --------------------------------------------------------------------------------------------------

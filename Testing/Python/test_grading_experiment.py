@@ -19,12 +19,13 @@ from GaussianMRILib import GaussianMRIError
 from GaussianMRILib.cli import main
 from GaussianMRILib.grading.bootstrap import Interval
 from GaussianMRILib.grading.crops import Case, CropSet
-from GaussianMRILib.grading.labels import AXIAL_TYPES, GRADES, LATERAL_TASKS
+from GaussianMRILib.grading.labels import AXIAL_TYPES, GRADES, LATERAL_TASKS, STENOSES
 from GaussianMRILib.metrics import psnr
+from Testing.Experiment.document import Document
 from Testing.Experiment.graded import GradedPhantom
 from Testing.Experiment.options import ExperimentOptions
 from Testing.Experiment.plots import auroc_figure, example_figure
-from Testing.Experiment.report import Predictions, _Document, _verdict, compared, joined, read_predictions
+from Testing.Experiment.report import Predictions, _verdict, compared, joined, read_predictions
 from Testing.Experiment.run import TRAININGS, ExperimentProgress, run_experiment
 from Testing.Experiment.steps import PREDICTIONS, image_scores
 
@@ -50,10 +51,14 @@ def test_studies_fall_into_splits_of_the_wanted_sizes() -> None:
         ExperimentOptions(test=0)
 
 
-def test_the_reduced_experiment_tests_500_sides_of_each_condition() -> None:
+def test_the_reduced_experiment_trains_until_it_has_converged() -> None:
     options = ExperimentOptions.reduced()
-    assert 2 * options.test >= 500
     assert options.region.width == 64.0 and ExperimentOptions.reduced(test=3).test == 3
+    assert options.training.patience is not None and options.training.patience > options.training.window
+    assert ExperimentOptions().training.patience is not None
+    # 200 cases of A and 50 of the other type, each and its mirror image, in batches of 16.
+    assert (options.train, options.unpaired("train"), options.epoch_steps) == (200, 150, 32)
+    assert replace(options, training=replace(options.training, mirror=False, batch=10)).epoch_steps == 25
 
 
 # ---- scores ------------------------------------------------------------------------------------------------------
@@ -164,16 +169,15 @@ def test_examples_show_the_middle_slice_and_its_grades() -> None:
     numbers = [[c.study_id + c.input_type for c in cases].index(s + k) for s in "12" for k in kinds]
     assert [float(axes.images[0].get_array()[0, 0]) for axes in figure.axes] == [(n + 2) / 16 for n in numbers]
     titles = [axes.get_title(loc="left") for axes in figure.axes]
-    severe = f"{LATERAL_TASKS[0].side[0].upper()} {LATERAL_TASKS[0].condition.split('_')[0]} severe"
     assert titles == [
-        f"{kind}, SYNTHETIC" + (f": {text}" if kind == "A" else "")
-        for text in (severe, "normal/mild")
+        f"{kind}, SYNTHETIC" + (f":\n{text}" if kind == "A" else "")
+        for text in ("left subarticular severe", "normal/mild")
         for kind in kinds
     ]
 
 
 def test_the_report_is_the_same_in_markdown_and_html() -> None:
-    document = _Document()
+    document = Document()
     document.heading("Front & <title>")
     document.text("A < B")
     document.table(["", "a", "b"], [["x & y", "1", "2"], ["z", "3", "4"]])
@@ -199,8 +203,8 @@ def test_the_whole_experiment_runs_stops_and_goes_on(coarse: None, tmp_path: Pat
 
     assert run_experiment(tmp_path, TINY, workers=1, progress=states.append, cancelled=stop) is None
     assert [s.step for s in states if s.done == s.total] == ["cohort", "inputs", "metrics"]
-    assert states[-1].total == 16 and states[-1].remaining is not None and states[-1].remaining >= 0
-    first = tmp_path / "networks" / f"A-{LATERAL_TASKS[0].name}" / PREDICTIONS
+    assert states[-1].total == 20 and states[-1].remaining is not None and states[-1].remaining >= 0
+    first = tmp_path / "networks" / f"A-{STENOSES[0].name}" / PREDICTIONS
     before = first.read_bytes(), first.stat().st_mtime_ns
     report = run_experiment(tmp_path, TINY, workers=1)
     assert report == tmp_path / "report.md"
@@ -217,7 +221,7 @@ def test_the_whole_experiment_runs_stops_and_goes_on(coarse: None, tmp_path: Pat
     for kind, case in by_type.items():
         phantom = GradedPhantom(int(case.study_id))
         assert (
-            case.grades == {task.name: GRADES[phantom.stenoses[task].label] for task in LATERAL_TASKS}
+            case.grades == {task.name: GRADES[phantom.stenoses[task].label] for task in STENOSES}
             and case.synthetic
         )
         with np.load(tmp_path / "inputs" / case.file) as content:
@@ -237,9 +241,14 @@ def test_the_whole_experiment_runs_stops_and_goes_on(coarse: None, tmp_path: Pat
     found = read_predictions(first)
     assert len(found.studies) == 5 and np.allclose(found.probabilities["N"].sum(axis=1), 1, atol=1e-5)
     results = json.loads((tmp_path / "results.json").read_text())
-    assert set(results["auroc"]) == {f"{name} {task.name}" for name in TRAININGS for task in LATERAL_TASKS}
+    assert set(results["auroc"]) == {f"{name} {task.name}" for name in TRAININGS for task in STENOSES}
+    assert set(results["auroc_both_sides"]) == {f"{name} {task.condition}" for name in TRAININGS for task in STENOSES}
+    # Nine cases of A and the other type with their mirror images in batches of 6; six of A alone take as many.
+    assert results["options"]["training"]["epoch_steps"] == 3
+    assert set(results["training"]) == set(results["auroc"])
+    assert list(results["training"].values()) == [{"steps": 3, "limit": 3, "converged": False}] * 20
     values = compared(found, 50, 3).methods["N"].value
-    assert results["auroc"][f"A {LATERAL_TASKS[0].name}"]["auroc"]["N"]["value"] == values
+    assert results["auroc"][f"A {STENOSES[0].name}"]["auroc"]["N"]["value"] == values
     quality = [json.loads(p.read_text())["R-GS"]["psnr"] for p in (tmp_path / "metrics").glob("1003*.json")]
     assert len(quality) == 5 and results["images"]["R-GS"]["psnr"]["value"] == pytest.approx(np.mean(quality))
     text, page = report.read_text(), (tmp_path / "report.html").read_text()
@@ -249,14 +258,16 @@ def test_the_whole_experiment_runs_stops_and_goes_on(coarse: None, tmp_path: Pat
         and f"{np.mean(quality):.2f} (" in page
     )
     assert "6 training, 3 validation and 5 test patients" in text and "Not for diagnosis" in text
+    assert "| spinal canal stenosis, trained on A+N | 3 | 3 | the limit |" in text
     for picture in (
+        "auroc_spinal_canal_stenosis.png",
         "auroc_subarticular_stenosis.png",
         "auroc_neural_foraminal_narrowing.png",
         "calibration.png",
     ):
         assert picture in text and (tmp_path / picture).stat().st_size > 2000
     with (tmp_path / "networks" / "report.csv").open(newline="") as file:
-        assert [row["outcome"] for row in csv.DictReader(file)] == ["done"] * 16
+        assert [row["outcome"] for row in csv.DictReader(file)] == ["done"] * 20
 
     # Other settings are refused by what was made with them, and by nothing else.
     with pytest.raises(GaussianMRIError, match=r"networks holds a run with other settings"):
@@ -284,7 +295,7 @@ def test_the_command_says_its_size_and_stops_where_it_is_told(coarse: None, tmp_
     arguments += ["--test", "1", "--until", "cohort", "--workers", "1", "--device", "cpu"]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
-    assert "1 training, 1 validation, 1 test patients; 12 epochs" in result.output
+    assert "1 training, 1 validation, 1 test patients; at most 32 epochs" in result.output
     assert "Scanning phantoms: 3 of 3" in result.output
     assert len(list((tmp_path / "e" / "cohort" / "train_images").iterdir())) == 3
     assert not (tmp_path / "e" / "inputs").exists()

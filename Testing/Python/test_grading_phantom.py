@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from graded_scenes import FORAMEN, RECESS, coarse, stenosed
+from graded_scenes import CANAL, FORAMEN, RECESS, coarse, stenosed
 
 from GaussianMRILib import GaussianMRIError
 from GaussianMRILib.grading.disc_sources import read_discs
 from GaussianMRILib.grading.inputs import acquired_input, alignment_degrees
-from GaussianMRILib.grading.labels import GRADES, LATERAL_TASKS, Task
+from GaussianMRILib.grading.labels import GRADES, LATERAL_TASKS, STENOSES, Task
 from GaussianMRILib.grading.rsna import RsnaDataset
 from Testing.Experiment import cohort as graded_cohort
 from Testing.Experiment import graded
@@ -21,6 +21,8 @@ from Testing.Experiment.graded import THRESHOLDS, GradedPhantom
 
 __all__ = ["coarse"]  # a fixture
 SEED = 5
+#: Bulge and room (mm), grade and label of the four lateral stenoses of seed 3 without a bulge of the canal.
+FROZEN = [(4.274, 7.594, 1, 1), (2.535, 8.122, 1, 1), (0.0, 6.487, 0, 0), (2.821, 2.919, 1, 1)]
 
 
 def _signal(phantom: GradedPhantom, u: float, v: float) -> float:
@@ -32,7 +34,7 @@ def _signal(phantom: GradedPhantom, u: float, v: float) -> float:
 # ---- grades ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("task", LATERAL_TASKS, ids=lambda task: task.name)
+@pytest.mark.parametrize("task", STENOSES, ids=lambda task: task.name)
 def test_a_deeper_bulge_leaves_less_room_and_a_worse_grade(task: Task) -> None:
     depths = np.linspace(0, graded.DEEPEST[task.condition], 8)
     found = [stenosed(SEED, (task, float(depth))).stenoses[task] for depth in depths]
@@ -43,9 +45,25 @@ def test_a_deeper_bulge_leaves_less_room_and_a_worse_grade(task: Task) -> None:
     moderate, severe = THRESHOLDS[task.condition]
     assert [s.grade for s in found] == [0 if r >= moderate else 1 if r >= severe else 2 for r in rooms]
     assert found[0].grade == 0 and found[-1].grade == 2
-    # What happens on one side leaves the other as it was.
-    others = [stenosed(SEED, (task, float(depth))).stenoses[task.mirrored].room for depth in depths[[0, -1]]]
-    assert others[0] == others[1]
+    # What happens on one side leaves the other as it was; a canal's bulge is wide enough to touch both recesses.
+    ends = [stenosed(SEED, (task, float(depth))) for depth in depths[[0, -1]]]
+    if task.side:
+        assert ends[0].stenoses[task.mirrored].room == ends[1].stenoses[task.mirrored].room
+    else:
+        assert all(0 <= ends[0].stenoses[t].room - ends[1].stenoses[t].room < 0.2 for t in LATERAL_TASKS)
+
+
+def test_the_canal_changes_nothing_where_it_has_no_bulge() -> None:
+    """Grades, labels and anatomy of the other conditions from before there was a canal to grade."""
+    phantom = GradedPhantom(3, {CANAL: 0.0})
+    found = {task: phantom.stenoses[task] for task in LATERAL_TASKS}
+    assert [(round(s.bulge, 3), round(s.room, 3), s.grade, s.label) for s in found.values()] == FROZEN
+    places = ((0, -22, 0), (8, -25, 1), (-10, -22, -2), (19, -17, 0), (2, -30, 1))
+    shown = [float(phantom.intensity(phantom.frame.to_ras(*place))) for place in places]
+    assert shown == pytest.approx([0.919, 0.4267, 0.3691, 0.3405, 0.7082], abs=2e-4)
+    drawn = GradedPhantom(3)
+    assert [s.bulge for s in found.values()] == [drawn.stenoses[task].bulge for task in LATERAL_TASKS]
+    assert not [layer.name for layer in phantom._painting.layers if layer.distance.__qualname__.startswith("_indented")]
 
 
 def test_grades_of_a_cohort_are_spread() -> None:
@@ -53,6 +71,8 @@ def test_grades_of_a_cohort_are_spread() -> None:
     assert 20 < min(p.tilt for p in phantoms) and max(p.tilt for p in phantoms) < 42
     shares = np.bincount([p.stenoses[task].grade for p in phantoms for task in LATERAL_TASKS], minlength=3) / 160
     assert np.all(shares > (0.4, 0.12, 0.1)) and np.all(shares < (0.75, 0.4, 0.4))
+    canals = np.bincount([p.stenoses[CANAL].grade for p in phantoms], minlength=3) / 40
+    assert np.all(canals > (0.4, 0.1, 0.1)) and np.all(canals < (0.75, 0.4, 0.4))
 
 
 def test_reports_name_a_neighbouring_grade_in_an_eighth() -> None:
@@ -97,6 +117,26 @@ def test_a_foraminal_bulge_pushes_the_l5_root() -> None:
     healthy, ill = stenosed(SEED), stenosed(SEED, (FORAMEN["left"], 6.0))
     assert _signal(healthy, -19, -16.5) > 1.4 * _signal(ill, -19, -16.5)
     assert _signal(healthy, 19, -16.5) == pytest.approx(_signal(ill, 19, -16.5), abs=1e-6)
+
+
+def test_a_bulge_of_the_canal_flattens_the_sac() -> None:
+    """CSF in the front of the sac becomes disc; its back and what lies above and below stay as they are."""
+    healthy, ill = stenosed(SEED), stenosed(SEED, (CANAL, 10.0))
+    assert _signal(healthy, 0, -22.5) > 0.8 and _signal(ill, 0, -22.5) < 0.35
+    assert _signal(ill, 0, -30.5) == pytest.approx(_signal(healthy, 0, -30.5), abs=0.15)
+
+    def depth(phantom: GradedPhantom, s: float) -> float:
+        sac = next(layer for layer in phantom._painting.layers if layer.name == "thecal sac")
+        v = np.arange(-40, -10, 0.05)
+        axes = phantom.frame.axes(s)
+        points = phantom.frame.points(phantom.frame.to_ras(0, 0, s) + v[:, None] * axes[:, 1])
+        return float((sac.distance(points) < 0).sum() * 0.05)
+
+    assert depth(healthy, 0) == pytest.approx(11 * healthy.build.sac, abs=0.1)
+    # From the back of the sac to the back of the bulge, less .2 mm.
+    front = float((ill._displacement.border(np.zeros(1)) - ill._displacement.reach(np.zeros(1), np.zeros(1), 2.0))[0])
+    assert depth(ill, 0) == pytest.approx(front - 0.2 - (-26.5 - 5.5 * ill.build.sac), abs=0.15)
+    assert depth(ill, 15) == pytest.approx(depth(healthy, 15), abs=0.06)
 
 
 def test_a_root_without_room_is_flat_and_wide() -> None:
@@ -206,7 +246,7 @@ def test_a_cohort_is_read_as_it_was_written(coarse: None, tmp_path: Path) -> Non
     for number, study_id in enumerate(report.done):
         study, phantom = data.study(study_id), GradedPhantom(int(study_id))
         assert study.problems == [] and study.synthetic
-        assert study.grades == {t.column("L5/S1"): GRADES[phantom.stenoses[t].label] for t in LATERAL_TASKS}
+        assert study.grades == {t.column("L5/S1"): GRADES[phantom.stenoses[t].label] for t in STENOSES}
         assert (
             truth[study_id]["left_subarticular_stenosis_true"]
             == GRADES[phantom.stenoses[RECESS["left"]].grade]
@@ -215,11 +255,12 @@ def test_a_cohort_is_read_as_it_was_written(coarse: None, tmp_path: Path) -> Non
         angles = sorted(alignment_degrees(disc, stack) for stack in study.axial)
         assert len(angles) == (1 if number == 0 else 2) and angles[0] < 10 and all(a > 10 for a in angles[1:])
         assert {condition for condition, level in study.coordinates if level == "L5/S1"} == {
-            t.name for t in LATERAL_TASKS
+            t.name for t in STENOSES
         }
         for (condition, _), place in study.coordinates.items():
-            u = (-1 if condition.startswith("left") else 1) * (10 if "subarticular" in condition else 20)
-            v = -21 if "subarticular" in condition else -17
+            marked = {"subarticular": (10, -21), "neural": (20, -17), "spinal": (0, -23)}
+            beside, v = next(marked[word] for word in condition.split("_") if word in marked)
+            u = -beside if condition.startswith("left") else beside
             assert np.linalg.norm(place - phantom.frame.to_ras(u, v, 0)) < 2.6  # half a slice
     numbers = [
         sorted(int(p.stem) for p in (tmp_path / "train_images" / s / f"{s}1").iterdir()) for s in data.studies

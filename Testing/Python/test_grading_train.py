@@ -182,6 +182,54 @@ def test_the_epoch_is_chosen_by_the_mean_over_the_window(
     assert "epoch 5 of 6" in trainer.card.chosen and "(0.7667)" in trainer.card.chosen
 
 
+@pytest.mark.parametrize(("patience", "last", "best"), [(2, 6, 3), (3, 8, 5), (None, 8, 5)])
+def test_a_training_ends_when_its_patience_does(
+    crops: CropSet, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, patience: int | None, last: int, best: int
+) -> None:
+    """Scores that are best at the third epoch, from the middle of eight on which patience counts, or at the fifth."""
+    trainer = GradingTrainer(crops, LEFT, replace(QUICK, epochs=8, window=1, patience=patience), tmp_path / "a.ckpt")
+    scores = iter([0.5, 0.6, 0.7, 0.7, 0.7 if patience == 2 else 0.8, 0.5, 0.7, 0.6])
+    monkeypatch.setattr("GaussianMRILib.grading.train.class_aurocs", lambda *_: (next(scores),) * 3)
+    reports = list(trainer)
+    assert len(trainer.history) == last and trainer.step == 6 * last and trainer.finished
+    assert trainer.converged is (patience is not None)
+    assert f"epoch {best} of {last}" in trainer.card.chosen
+    assert ("without a better one" in trainer.card.chosen) is trainer.converged
+    assert reports[-1].fraction == 1 and reports[-2].fraction == (6 * last - 1) // 5 * 5 / 48
+    # What has ended does not begin again.
+    again = GradingTrainer(crops, LEFT, trainer.options, tmp_path / "a.ckpt")
+    assert list(again) == [] and again.step == trainer.step and again.converged == trainer.converged
+
+
+def test_epochs_of_a_given_length_go_through_all_cases_in_turn(crops: CropSet) -> None:
+    """90 examples in batches of 16 make 6; epochs of 4 steps learn from the same batches, and validate after each 4."""
+    learned = []
+    for steps, epochs in ((None, 2), (4, 3)):
+        trainer = GradingTrainer(crops, LEFT, replace(QUICK, epochs=epochs, epoch_steps=steps))
+        whole, batches = trainer._batch, []
+
+        def batch(examples, whole=whole, batches=batches):  # type: ignore[no-untyped-def]
+            if examples[0].case.split == "train":
+                batches.append([(e.case.case_id, e.mirror) for e in examples])
+            return whole(examples)
+
+        trainer._batch = batch  # type: ignore[method-assign]
+        assert [report.step for report in trainer if report.step % (steps or 6) == 0][-1] == trainer.steps == 12
+        assert len(trainer.history) == epochs
+        learned.append(batches)
+    assert learned[0] == learned[1]
+    assert len({example for batch in learned[0][:6] for example in batch}) == 90
+
+
+def test_a_patience_needs_validation_cases_and_a_positive_number(tmp_path: Path) -> None:
+    crops = make_set(tmp_path / "set", {"train": 18})
+    with pytest.raises(GaussianMRIError, match=r"no validation cases of left .* patience"):
+        GradingTrainer(crops, LEFT, replace(QUICK, patience=3))
+    for change in ({"patience": 0}, {"epoch_steps": 0}):
+        with pytest.raises(GaussianMRIError, match="at least 1"):
+            replace(QUICK, **change)
+
+
 def test_without_every_grade_the_loss_chooses(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     crops = make_set(tmp_path / "set", {"train": 18, "validation": 2})
     with caplog.at_level("WARNING", "GaussianMRI"):
