@@ -158,7 +158,7 @@ def prepare(
     first, last = _visible_voxels(volume, ijk_to_ras, visible, box)
     spacings = np.linalg.norm(ijk_to_ras[:3, :3], axis=0)
     blur = look.smoothing / spacings if look.smoothing > 0 else np.zeros(3)
-    margin = np.ceil(3 * blur).astype(int) + 1
+    margin = np.ceil(3 * blur).astype(int) + 2
     start = np.maximum(first - margin, 0)
     end = np.minimum(last + margin + 1, volume.shape[::-1])
     end = np.maximum(end, np.minimum(start + 2, volume.shape[::-1]))
@@ -299,15 +299,20 @@ def _gradients(
 
 
 def _cell_range(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Smallest and largest value of each cell, the voxels on its upper sides included."""
+    """Smallest and largest value of each cell and half a voxel round it, as the kernel interpolates there."""
     from ..native.paths.arguments import CELL
 
     smallest, largest = values, values
     for axis in range(3):
-        starts = np.arange(0, values.shape[axis] - 1, CELL)
-        ends = np.minimum(starts + CELL, values.shape[axis] - 1)
-        smallest = np.minimum(np.minimum.reduceat(smallest, starts, axis), np.take(smallest, ends, axis))
-        largest = np.maximum(np.maximum.reduceat(largest, starts, axis), np.take(largest, ends, axis))
+        top = values.shape[axis] - 1
+        starts = np.arange(0, top, CELL)
+        around = [np.clip(starts + away, 0, top) for away in (-1, CELL, CELL + 1)]
+        smallest = np.minimum.reduce(
+            [np.minimum.reduceat(smallest, starts, axis), *(np.take(smallest, at, axis) for at in around)]
+        )
+        largest = np.maximum.reduce(
+            [np.maximum.reduceat(largest, starts, axis), *(np.take(largest, at, axis) for at in around)]
+        )
     return smallest, largest
 
 

@@ -83,6 +83,21 @@ def test_single_scattering_equals_quadrature(changes: dict, clipped: bool) -> No
         assert abs(found[3] - expected[3]) < 0.01
 
 
+def test_the_medium_is_the_mean_over_a_voxel() -> None:
+    """A sheet a tenth of a voxel thick, seen along itself, is a voxel thick and a tenth as dense."""
+    volume = np.zeros((12, 20, 24), dtype=np.float32)
+    volume[:, :, 12:] = 1.0
+    look = plain()
+    sheet = [[0, 0], [0.45, 0], [0.4501, 0.4], [0.5499, 0.4], [0.55, 0], [1, 0]]
+    look = dataclasses.replace(look, transfer=dataclasses.replace(look.transfer, opacity=sheet))
+    tracer = PathTracer(volume, np.eye(4), look)
+    camera = Camera.look_at((11.5, 2000, 6), (11.5, 10, 6), fov_degrees=np.degrees(4 / 2000), size=40)  # 4 mm
+    alpha = tracer.render(camera, samples=400).alpha[10:30].mean(axis=0)
+    away = np.abs((np.arange(40) - 19.5) / 10)  # voxels from the sheet's middle
+    assert np.abs(alpha[away < 0.4] - (1 - 0.6**1.9)).max() < 0.03
+    assert alpha[away > 0.6].max() < 0.002
+
+
 def test_opacity_of_a_slab() -> None:
     """alpha = 1 - exp(-extinction x length), to the noise, with and without a cut face."""
     volume = np.ones((20, 20, 20), dtype=np.float32)
@@ -152,7 +167,8 @@ def test_majorants_bound_the_extinction() -> None:
 
     generator = np.random.default_rng(2)
     points = generator.random((3, 20000)) * (np.array(v.values.shape)[:, None] - 1)
-    values = map_coordinates(v.values.numpy().astype(np.float64), points, order=1)
+    near = points + generator.random((3, 20000)) - 0.5
+    values = map_coordinates(v.values.numpy().astype(np.float64), near, order=1, mode="nearest")
     extinction = v.table.numpy()[:4096][(values * 4095 / 65535 + 0.5).astype(int)]
     cells = (points // CELL).astype(int)
     majorant = v.majorants.numpy()[tuple(cells)]
@@ -208,7 +224,7 @@ def test_kernels_equal_the_reference(gradients: object, seed: int) -> None:
     from GaussianMRILib.native.paths import reference
     from GaussianMRILib.native.paths.arguments import SUMS, TraceScene
 
-    volume = blob()
+    volume = blob() * (0.6 + 0.4 * random_volume(seed, blob().shape))
     look = plain(
         0.6,
         (0.9, 0.6, 0.4),

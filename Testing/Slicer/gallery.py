@@ -1,0 +1,105 @@
+"""The gallery of docs/cinematic.md, six public scans by the path tracer: `python Testing/Slicer/gallery.py`.
+
+It needs the shared public scans in ../shared/data, and pyoidn, without which the pictures stay noisy. The prostate is the
+volume of three thick-slice series that `gm.fit` joins, resampled to 0.8 mm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tarfile
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+import GaussianMRILib as gm  # noqa: E402
+from GaussianMRILib.cinematic import ClipPlane, render_picture  # noqa: E402
+from GaussianMRILib.cinematic.dataset import regular_volume  # noqa: E402
+from Testing.Benchmarks.cinematic import SHARED, brain_volume, head_volume, heart_volume  # noqa: E402
+
+Volume = tuple[Any, Any]
+
+
+def vertebra_volume() -> Volume:
+    """A CT cut out round one vertebra."""
+    return regular_volume(gm.read_stacks(SHARED / "ct" / "tptbox_vertebra_ct_1p5mm.nii.gz")[0])
+
+
+def spine_volume() -> Volume:
+    """A T2 of the thoracic and lumbar spine, 38 mm wide."""
+    return regular_volume(gm.read_stacks(SHARED / "mr_spine" / "sct_lumbar_t2_1mm.nii.gz")[0])
+
+
+def prostate_volume() -> Volume:
+    """A pelvis of three T2 series, fitted together."""
+    with tempfile.TemporaryDirectory() as folder:
+        with tarfile.open(SHARED / "mr_multi" / "prostate_a.tar.xz") as content:
+            content.extractall(folder, filter="data")
+        return gm.fit(gm.read_stacks(folder)).volume(spacing=0.8)
+
+
+@dataclass(frozen=True)
+class View:
+    """A scan, and how it is shown; planes are (normal, mm from the volume's middle)."""
+
+    volume: Callable[[], Volume]
+    look: str
+    planes: tuple[tuple[tuple[float, float, float], float], ...] = ()
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+VIEWS = (
+    View(head_volume, "CT bone", (), {"azimuth": -38, "elevation": 8, "zoom": 1.45, "body_only": True}),
+    View(heart_volume, "CT vessels", (), {"azimuth": 20, "elevation": 12, "zoom": 1.5}),
+    View(vertebra_volume, "CT bone", (), {"azimuth": 145, "elevation": 30, "zoom": 1.5}),
+    View(brain_volume, "MR soft tissue", (((0.0, 0.25, 1.0), 25.0), ((1.0, 0.6, 0.0), 5.0)),
+         {"clip_type": "intersection", "azimuth": 40, "elevation": 22, "zoom": 1.45}),
+    View(spine_volume, "MR head", (((1.0, 0.0, 0.0), 0.0),), {"azimuth": -62, "elevation": 6, "zoom": 1.3}),
+    View(prostate_volume, "MR head", (((0.0, 0.2, 1.0), 0.0),), {"azimuth": 15, "elevation": 48, "zoom": 1.4}),
+)  # fmt: skip
+
+
+def picture(view: View, size: tuple[int, int], samples: int) -> Any:
+    """(H, W, 3) uint8."""
+    voxels, affine = view.volume()
+    middle = (affine @ np.array([*(np.array(voxels.shape[::-1]) - 1) / 2, 1.0]))[:3]
+    clips = []
+    for normal, away in view.planes:
+        direction = np.array(normal) / np.linalg.norm(normal)
+        clips.append(ClipPlane.from_point(middle + away * direction, direction))
+    modality = view.look.split()[0]
+    render = render_picture(
+        voxels, affine, look=view.look, modality=modality, clips=clips, size=size, samples=samples,
+        background=(0.05, 0.05, 0.06), **view.options,
+    )  # fmt: skip
+    return np.rint(np.clip(render.image, 0, 1) * 255).astype(np.uint8)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, default=ROOT / "Resources" / "Screenshots" / "cinematic_gallery.png")
+    parser.add_argument("--samples", type=int, default=64, help="paths per pixel")
+    parser.add_argument("--size", type=int, nargs=2, default=(400, 360), help="pixels of each picture: width, height")
+    parser.add_argument("--only", type=int, nargs="*", help="numbers of the pictures, from 0")
+    options = parser.parse_args()
+    if not SHARED.is_dir():
+        print("needs the shared public scans in ../shared/data", file=sys.stderr)
+        return 1
+    shown = [VIEWS[n] for n in options.only] if options.only else list(VIEWS)
+    pictures = [picture(view, tuple(options.size), options.samples) for view in shown]
+    rows = [np.concatenate(pictures[n : n + 3], axis=1) for n in range(0, len(pictures), 3)]
+    Image.fromarray(np.concatenate(rows)).save(options.output, optimize=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
