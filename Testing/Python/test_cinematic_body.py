@@ -132,6 +132,7 @@ def test_what_is_thin_stays_with_the_body_unless_it_leads_away() -> None:
     lead = (np.abs(k - 60) < 3) & (i < 140) & (np.abs(np.hypot((j - 110) / 69, (i - 140) / 93) - 1) < 0.03) & (j < 100)
     lead |= (np.abs(k - 60) < 3) & (np.abs(j - 100) < 3) & (i < 50)
     lead &= ~body
+    off_skin = np.hypot((j - 110) / 69, (i - 140) / 93) > 1
     table = (np.abs(j - 183) < 2) & (np.abs(i - 140) < 120) & (k > -1)
     bridge = (j > 175) & (j < 182) & (np.abs(i - 140) < 8) & (k > -1) & ~body
     values = np.full(body.shape, -1000, np.int16)
@@ -139,7 +140,7 @@ def test_what_is_thin_stays_with_the_body_unless_it_leads_away() -> None:
         values[part] = value
     after = keep_body(values, np.diag([2.0, 2.0, 2.0, 1.0]))
     kept = {name: float((after[part] == values[part]).mean()) for name, part in
-            (("body", body), ("ear", ear), ("lead", lead & (np.hypot((j - 110) / 69, (i - 140) / 93) > 1)), ("table", table))}
+            (("body", body), ("ear", ear), ("lead", lead & off_skin), ("table", table))}
     assert kept["body"] == 1 and kept["ear"] == 1 and kept["lead"] < 0.42 and kept["table"] < 0.1, kept
 
 
