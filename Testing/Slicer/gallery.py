@@ -89,7 +89,7 @@ def picture(view: View, size: tuple[int, int], samples: int) -> Any:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=ROOT / "Resources" / "Screenshots" / "cinematic_gallery.png")
-    parser.add_argument("--samples", type=int, default=32, help="paths per pixel")
+    parser.add_argument("--samples", type=int, default=24, help="paths per pixel")
     parser.add_argument("--size", type=int, nargs=2, default=(400, 360), help="pixels of each picture: width, height")
     parser.add_argument("--only", type=int, nargs="*", help="numbers of the pictures, from 0")
     options = parser.parse_args()
