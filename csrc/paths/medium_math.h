@@ -101,7 +101,7 @@ GM_FUNCTION void gm_trace_near(const GmTraceRay& ray, float t, unsigned bits, fl
 // The first collision on [enter, leave]: its distance, or a negative number, and the place (voxels) whose tissue is
 // met. tau: optical depth to the first tentative collision.
 GM_FUNCTION float gm_trace_collide(const GmTraceScene& s, const GmTraceVolume& v, const GmTraceRay& ray, float enter,
-                                   float leave, float tau, GmTraceRandom* random, float* at) {
+                                   float leave, float tau, GmTraceRandom* random, unsigned* near) {
   float t = enter;
   int cell[3];
   for (int a = 0; a < 3; ++a) {
@@ -132,7 +132,9 @@ GM_FUNCTION float gm_trace_collide(const GmTraceScene& s, const GmTraceVolume& v
           break;
         }
         t = next;
-        gm_trace_near(ray, t, gm_random_bits(random), at);
+        *near = gm_random_bits(random);
+        float at[3];
+        gm_trace_near(ray, t, *near, at);
         const float extinction = gm_trace_extinction(s, v, at);
         if (extinction > 0.0f && gm_random(random) * majorant < extinction) return t;
         tau = -gm_log(1.0f - gm_random(random));
@@ -178,42 +180,57 @@ GM_FUNCTION void gm_trace_spline(float f, int i, int last, float* weights, float
   for (int n = 0; n < 4; ++n) weights[n] = w[n], slopes[n] = d[n];
 }
 
+// Voxels beyond the volume have no weight; others are read in their place.
+GM_FUNCTION int gm_trace_inside(int i, int size) { return i < 0 ? 0 : (i >= size ? size - 1 : i); }
+
+GM_FUNCTION const unsigned short* gm_trace_row(const GmTraceScene& s, const GmTraceVolume& v, int j, int k) {
+  const long long row = (long long)gm_trace_inside(k, s.size[2]) * s.size[1] + gm_trace_inside(j, s.size[1]);
+  return v.values + row * s.size[0];
+}
+
 // Gradient in the world, per mm, of the cubic B-spline whose coefficients are the stored values.
 GM_FUNCTION Vec3 gm_trace_gradient(const GmTraceScene& s, const GmTraceVolume& v, const float* at) {
   float part[3], w[3][4], d[3][4];
   const long long voxel = gm_trace_voxel(s, at, part);
-  const long long row = s.size[0], slice = row * s.size[1];
-  const int base[3] = {(int)(voxel % row), (int)(voxel / row % s.size[1]), (int)(voxel / slice)};
+  const int row = (int)(voxel / s.size[0]);
+  const int base[3] = {(int)(voxel % s.size[0]), row % s.size[1], row / s.size[1]};
   for (int a = 0; a < 3; ++a) gm_trace_spline(part[a], base[a], s.size[a] - 1, w[a], d[a]);
-  // Voxels that are not there have no weight; others are read in their place.
-  int step[3][4];
-  for (int a = 0; a < 3; ++a)
-    for (int n = 0; n < 4; ++n) {
-      const int i = base[a] + n - 1;
-      step[a][n] = i < 0 ? 0 : (i >= s.size[a] ? s.size[a] - 1 : i);
-    }
-  float x[4] = {0.0f, 0.0f, 0.0f, 0.0f}, y[4] = {0.0f, 0.0f, 0.0f, 0.0f}, z[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-  for (int k = 0; k < 4; ++k)
-    for (int j = 0; j < 4; ++j) {
-      const unsigned short* const values = v.values + step[2][k] * slice + step[1][j] * row;
-      const float along_i = w[2][k] * w[1][j], along_j = w[2][k] * d[1][j], along_k = d[2][k] * w[1][j];
-#if defined(GM_TRACE_AVX2)
-      if (base[0] > 0 && base[0] + 2 < s.size[0]) {  // four next to each other
-        const __m128i four = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(values + base[0] - 1));
-        const __m128 value = _mm_cvtepi32_ps(_mm_cvtepu16_epi32(four));
-        _mm_storeu_ps(x, _mm_add_ps(_mm_loadu_ps(x), _mm_mul_ps(_mm_set1_ps(along_i), value)));
-        _mm_storeu_ps(y, _mm_add_ps(_mm_loadu_ps(y), _mm_mul_ps(_mm_set1_ps(along_j), value)));
-        _mm_storeu_ps(z, _mm_add_ps(_mm_loadu_ps(z), _mm_mul_ps(_mm_set1_ps(along_k), value)));
-        continue;
-      }
-#endif
-      for (int n = 0; n < 4; ++n) {
-        const float value = (float)values[step[0][n]];
-        x[n] += along_i * value, y[n] += along_j * value, z[n] += along_k * value;
-      }
-    }
   float g[3] = {0.0f, 0.0f, 0.0f};
-  for (int n = 0; n < 4; ++n) g[0] += d[0][n] * x[n], g[1] += w[0][n] * y[n], g[2] += w[0][n] * z[n];
+#if defined(GM_TRACE_AVX2)
+  if (base[0] > 0 && base[0] + 2 < s.size[0]) {  // four along i as one vector
+    __m128 x = _mm_setzero_ps(), y = x, z = x;
+    for (int k = 0; k < 4; ++k)
+      for (int j = 0; j < 4; ++j) {
+        const unsigned short* const voxels = gm_trace_row(s, v, base[1] + j - 1, base[2] + k - 1) + base[0] - 1;
+        const __m128 four =
+            _mm_cvtepi32_ps(_mm_cvtepu16_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(voxels))));
+        x = _mm_add_ps(x, _mm_mul_ps(_mm_set1_ps(w[2][k] * w[1][j]), four));
+        y = _mm_add_ps(y, _mm_mul_ps(_mm_set1_ps(w[2][k] * d[1][j]), four));
+        z = _mm_add_ps(z, _mm_mul_ps(_mm_set1_ps(d[2][k] * w[1][j]), four));
+      }
+    const __m128 along = _mm_loadu_ps(w[0]);
+    g[0] = _mm_cvtss_f32(_mm_dp_ps(x, _mm_loadu_ps(d[0]), 0xf1));
+    g[1] = _mm_cvtss_f32(_mm_dp_ps(y, along, 0xf1)), g[2] = _mm_cvtss_f32(_mm_dp_ps(z, along, 0xf1));
+  } else
+#endif
+  {
+#if defined(__CUDACC__) || defined(__CUDACC_RTC__)
+#pragma unroll 1  // registers
+#endif
+    for (int k = 0; k < 4; ++k) {
+      const float along = k < 2 ? (k == 0 ? w[2][0] : w[2][1]) : (k == 2 ? w[2][2] : w[2][3]);
+      const float across = k < 2 ? (k == 0 ? d[2][0] : d[2][1]) : (k == 2 ? d[2][2] : d[2][3]);
+      for (int j = 0; j < 4; ++j) {
+        const unsigned short* const voxels = gm_trace_row(s, v, base[1] + j - 1, base[2] + k - 1);
+        float mean = 0.0f, slope = 0.0f;
+        for (int i = 0; i < 4; ++i) {
+          const float value = (float)voxels[gm_trace_inside(base[0] + i - 1, s.size[0])];
+          mean += w[0][i] * value, slope += d[0][i] * value;
+        }
+        g[0] += along * w[1][j] * slope, g[1] += along * d[1][j] * mean, g[2] += across * w[1][j] * mean;
+      }
+    }
+  }
   const float* const m = s.to_voxel;
   return g[0] * Vec3{m[0], m[1], m[2]} + g[1] * Vec3{m[4], m[5], m[6]} + g[2] * Vec3{m[8], m[9], m[10]};
 }
