@@ -98,8 +98,8 @@ GM_FUNCTION void gm_trace_near(const GmTraceRay& ray, float t, unsigned bits, fl
   }
 }
 
-// The first collision on [enter, leave]: its distance, or a negative number, and the place (voxels) whose tissue is
-// met. tau: optical depth to the first tentative collision.
+// The first collision on [enter, leave]: its distance, or a negative number, and the bits of gm_trace_near that lead to
+// the tissue that is met. tau: optical depth to the first tentative collision.
 GM_FUNCTION float gm_trace_collide(const GmTraceScene& s, const GmTraceVolume& v, const GmTraceRay& ray, float enter,
                                    float leave, float tau, GmTraceRandom* random, unsigned* near) {
   float t = enter;
