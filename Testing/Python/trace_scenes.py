@@ -68,16 +68,7 @@ class BruteForce:
         ijk = points @ self.inverse[:3, :3].T + self.inverse[:3, 3]
         top = torch.tensor(self.volume.shape[::-1], dtype=torch.float64) - 1
         inside = ((ijk >= 0) & (ijk <= top)).all(dim=-1)
-        ijk = torch.minimum(ijk.clamp(min=0), top)
-        low = torch.minimum(ijk.floor(), top - 1)
-        f, (i, j, k) = ijk - low, low.long().unbind(-1)
-        total = torch.zeros(points.shape[:-1], dtype=torch.float64)
-        for c in range(8):
-            a, b, d = c & 1, c >> 1 & 1, c >> 2
-            weight = torch.ones_like(total)
-            for axis, bit in enumerate((a, b, d)):
-                weight = weight * (f[..., axis] if bit else 1 - f[..., axis])
-            total += weight * self.volume[k + d, j + b, i + a]
+        total = torch.from_numpy(map_coordinates(self.volume.numpy(), ijk.numpy().T[::-1], order=1, mode="nearest").T)
         return total, inside
 
     def tissue(self, points: torch.Tensor) -> torch.Tensor:
