@@ -54,7 +54,10 @@ LIGHTS = (
         pytest.param(
             {"horizon": (0.5, 0.6, 0.4), "zenith": WHITE, "nadir": (0.1, 0.0, 0.3)}, False, marks=pytest.mark.slow
         ),
-        ({"lights": LIGHTS, "surface": 0.1, "reflectance": 0.3, "shininess": 8.0, "anisotropy": 0.5}, False),
+        pytest.param(
+            {"lights": LIGHTS, "surface": 0.1, "reflectance": 0.3, "shininess": 8.0, "anisotropy": 0.5}, False,
+            marks=pytest.mark.slow,
+        ),
         ({"lights": LIGHTS[:1], "surface": 0.1, "anisotropy": -0.3}, True),
     ],
     ids=["lights", "dome", "surfaces", "cut"],
