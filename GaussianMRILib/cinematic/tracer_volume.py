@@ -199,7 +199,7 @@ def prepare(
     checkpoint()
     majorants = _majorants(values, table[:LEVELS])
     if len(gradients):
-        majorants *= _range_maximum(factors.astype(np.float32), *_cell_range(gradients))
+        majorants *= _range_maximum(factors.astype(np.float32), *(x + 0.5 for x in _cell_range(gradients)))
     seen = majorants > 0
     if not seen.any():
         raise GaussianMRIError(
@@ -298,7 +298,7 @@ def _gradients(
     return steps, np.interp(np.arange(256) * (largest / 255), points[:, 0], points[:, 1])
 
 
-def _cell_range(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+def _cell_range(values: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Smallest and largest value of each cell and half a voxel round it, as the kernel interpolates there."""
     from ..native.paths.arguments import CELL
 
@@ -306,12 +306,23 @@ def _cell_range(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     for axis in range(3):
         top = values.shape[axis] - 1
         starts = np.arange(0, top, CELL)
-        around = [np.clip(starts + away, 0, top) for away in (-1, CELL, CELL + 1)]
-        smallest = np.minimum.reduce(
-            [np.minimum.reduceat(smallest, starts, axis), *(np.take(smallest, at, axis) for at in around)]
-        )
-        largest = np.maximum.reduce(
-            [np.maximum.reduceat(largest, starts, axis), *(np.take(largest, at, axis) for at in around)]
+
+        def between(of: NDArray[Any], first: NDArray[np.int64], axis: int = axis, top: int = top) -> NDArray[np.float32]:
+            """Halfway from a voxel to the next: interpolation is steepest and flattest at voxels and where the box ends."""
+            near, far = (np.take(of, np.clip(n, 0, top), axis).astype(np.float32) for n in (first, first + 1))
+            return (near + far) / 2
+
+        last = np.minimum(starts + CELL, top)
+        smallest, largest = (
+            reduce.reduce(
+                [
+                    reduce.reduceat(of, starts, axis).astype(np.float32),
+                    np.take(of, last, axis).astype(np.float32),
+                    between(of, starts - 1),
+                    between(of, starts + CELL),
+                ]
+            )
+            for reduce, of in ((np.minimum, smallest), (np.maximum, largest))
         )
     return smallest, largest
 
