@@ -14,9 +14,11 @@ from ..interruption import checkpoint
 #: Of a CT, HU: what is denser is body, or something that it lies on.
 TISSUE_HU = -300.0
 #: mm: the body is looked for with voxels of about this size.
-GRID = 3.0
+GRID = 2.0
 #: mm: what is thinner than twice this, as the shell of a table, does not join it to the body.
 THIN = 4.0
+#: mm: what is thin and joined to the body belongs to it, as an ear does, unless it leads farther away from it than this.
+REACH = 30.0
 #: Bodies at least this part of the largest are kept as well, as the other leg is.
 SHARE = 1 / 3
 
@@ -24,9 +26,10 @@ SHARE = 1 / 3
 def keep_body(volume: ArrayLike, ijk_to_ras: ArrayLike, *, modality: str = "") -> NDArray[Any]:
     """The volume with its smallest value wherever the body is not: table, headrest and cables are gone.
 
-    The body is the largest connected part of what is no air, after an opening by a ball of `THIN` mm, grown back by as
-    much, its holes filled. The strip of a table that the body lies on stays, as does a pad that is as dense as tissue; arms
-    apart from the trunk go where they are smaller than a third of it.
+    The body is the largest connected part of what is no air, after an opening by a ball of `THIN` mm, with the thin parts
+    joined to it that stay within `REACH` of it, as ears do, its holes filled. Thin parts that lead away, as table, headrest
+    and cables, go, but for what of them lies on the skin with no air between. A pad as dense as tissue stays; arms apart
+    from the trunk go where they are smaller than a third of it.
 
     Args:
         volume: (K, J, I), any real dtype.
@@ -73,8 +76,16 @@ def keep_body(volume: ArrayLike, ijk_to_ras: ArrayLike, *, modality: str = "") -
     sizes = np.bincount(labels.ravel())[1:]
     body = np.isin(labels, 1 + np.flatnonzero(sizes >= SHARE * sizes.max()))
     checkpoint()
-    grown = ndimage.distance_transform_edt(~body, sampling=steps) <= THIN + steps.max()
-    grown = _filled(grown & ndimage.binary_dilation(tissue))
+    away = ndimage.distance_transform_edt(~body, sampling=steps)
+    opened = tissue & (away <= THIN + steps.max() / 2)
+    thin, count = ndimage.label(tissue & ~opened, np.ones((3, 3, 3)))
+    parts = np.arange(1, count + 1)
+    nearest, farthest = (np.asarray(f(away, thin, parts)) for f in (ndimage.minimum, ndimage.maximum))
+    joined = (nearest <= THIN + 2 * steps.max()) & (farthest <= THIN + REACH)
+    beside = np.isin(thin, parts[~joined])
+    kept = opened | np.isin(thin, parts[joined])
+    # Between the voxels that were looked at there is more of the skin.
+    grown = _filled(ndimage.binary_dilation(kept) & ~beside)
     return np.where(_full(grown, values.shape, strides), values, values.dtype.type(np.nanmin(values)))
 
 

@@ -158,7 +158,7 @@ def prepare(
     first, last = _visible_voxels(volume, ijk_to_ras, visible, box)
     spacings = np.linalg.norm(ijk_to_ras[:3, :3], axis=0)
     blur = look.smoothing / spacings if look.smoothing > 0 else np.zeros(3)
-    margin = np.ceil(3 * blur).astype(int) + 1
+    margin = np.ceil(3 * blur).astype(int) + 2
     start = np.maximum(first - margin, 0)
     end = np.minimum(last + margin + 1, volume.shape[::-1])
     end = np.maximum(end, np.minimum(start + 2, volume.shape[::-1]))
@@ -199,7 +199,7 @@ def prepare(
     checkpoint()
     majorants = _majorants(values, table[:LEVELS])
     if len(gradients):
-        majorants *= _range_maximum(factors.astype(np.float32), *_cell_range(gradients))
+        majorants *= _range_maximum(factors.astype(np.float32), *(x + 0.5 for x in _cell_range(gradients)))
     seen = majorants > 0
     if not seen.any():
         raise GaussianMRIError(
@@ -298,16 +298,32 @@ def _gradients(
     return steps, np.interp(np.arange(256) * (largest / 255), points[:, 0], points[:, 1])
 
 
-def _cell_range(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Smallest and largest value of each cell, the voxels on its upper sides included."""
+def _cell_range(values: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Smallest and largest value of each cell and half a voxel round it, as the kernel interpolates there."""
     from ..native.paths.arguments import CELL
 
     smallest, largest = values, values
     for axis in range(3):
-        starts = np.arange(0, values.shape[axis] - 1, CELL)
-        ends = np.minimum(starts + CELL, values.shape[axis] - 1)
-        smallest = np.minimum(np.minimum.reduceat(smallest, starts, axis), np.take(smallest, ends, axis))
-        largest = np.maximum(np.maximum.reduceat(largest, starts, axis), np.take(largest, ends, axis))
+        top = values.shape[axis] - 1
+        starts = np.arange(0, top, CELL)
+
+        def between(of: NDArray[Any], first: NDArray[np.int64], axis: int = axis, top: int = top) -> NDArray[np.float32]:
+            """Halfway from a voxel to the next: interpolation is steepest and flattest at voxels and where the box ends."""
+            near, far = (np.take(of, np.clip(n, 0, top), axis).astype(np.float32) for n in (first, first + 1))
+            return (near + far) / 2
+
+        last = np.minimum(starts + CELL, top)
+        smallest, largest = (
+            reduce.reduce(
+                [
+                    reduce.reduceat(of, starts, axis).astype(np.float32),
+                    np.take(of, last, axis).astype(np.float32),
+                    between(of, starts - 1),
+                    between(of, starts + CELL),
+                ]
+            )
+            for reduce, of in ((np.minimum, smallest), (np.maximum, largest))
+        )
     return smallest, largest
 
 

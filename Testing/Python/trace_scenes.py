@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from scipy.ndimage import map_coordinates
 
 from GaussianMRILib.cinematic.camera import Camera
 from GaussianMRILib.cinematic.clip import ClipPlane
@@ -58,38 +59,40 @@ class BruteForce:
         self.volume = torch.from_numpy(volume).double()
         self.inverse = torch.from_numpy(np.linalg.inv(ijk_to_ras))
         self.look, self.tracer = look, tracer
+        # Four points that stand for the box of one voxel: means of quadratic functions are exact.
+        corners = np.array([(1, 1, 1), (1, -1, -1), (-1, 1, -1), (-1, -1, 1)]) / math.sqrt(12)
+        self.near = torch.from_numpy(corners @ ijk_to_ras[:3, :3].T)
 
     def value(self, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Interpolated value, and whether the point is in the box, of RAS points (..., 3)."""
         ijk = points @ self.inverse[:3, :3].T + self.inverse[:3, 3]
         top = torch.tensor(self.volume.shape[::-1], dtype=torch.float64) - 1
         inside = ((ijk >= 0) & (ijk <= top)).all(dim=-1)
-        ijk = torch.minimum(ijk.clamp(min=0), top)
-        low = torch.minimum(ijk.floor(), top - 1)
-        f, (i, j, k) = ijk - low, low.long().unbind(-1)
-        total = torch.zeros(points.shape[:-1], dtype=torch.float64)
-        for c in range(8):
-            a, b, d = c & 1, c >> 1 & 1, c >> 2
-            weight = torch.ones_like(total)
-            for axis, bit in enumerate((a, b, d)):
-                weight = weight * (f[..., axis] if bit else 1 - f[..., axis])
-            total += weight * self.volume[k + d, j + b, i + a]
+        total = torch.from_numpy(map_coordinates(self.volume.numpy(), ijk.numpy().T[::-1], order=1, mode="nearest").T)
         return total, inside
 
+    def tissue(self, points: torch.Tensor) -> torch.Tensor:
+        """Extinction (1/mm) of the voxels at points (..., 3)."""
+        return torch.from_numpy(self.look.transfer.extinction_at(self.value(points)[0].numpy())) * self.look.density
+
     def extinction(self, points: torch.Tensor, clips: Sequence[ClipPlane]) -> torch.Tensor:
-        value, inside = self.value(points)
+        """The tissue's mean over the box of a voxel round each point."""
+        inside = self.value(points)[1]
         for clip in clips:
             inside &= points @ torch.from_numpy(clip.normal.copy()) < clip.offset
-        sigma = torch.from_numpy(self.look.transfer.extinction_at(value.numpy())) * self.look.density
+        sigma = sum(self.tissue(points + step) for step in self.near) / len(self.near)
         return torch.where(inside, sigma, 0.0)
 
     def gradient(self, points: torch.Tensor) -> torch.Tensor:
-        """Central differences of one voxel each way, per mm."""
-        steps = torch.linalg.inv(self.inverse)[:3, :3]
-        parts = [
-            (self.value(points + steps[:, a])[0] - self.value(points - steps[:, a])[0]) / 2 for a in range(3)
-        ]
-        return torch.stack(parts, dim=-1) @ self.inverse[:3, :3]
+        """Per mm, of the cubic B-spline with the voxels as coefficients, by small differences of its values."""
+        wider = np.pad(self.volume.numpy(), 2, mode="reflect", reflect_type="odd")
+        ijk = (points @ self.inverse[:3, :3].T + self.inverse[:3, 3]).numpy() + 2
+
+        def spline(at: np.ndarray) -> np.ndarray:
+            return map_coordinates(wider, at[..., ::-1].T, order=3, prefilter=False).T
+
+        parts = [(spline(ijk + step) - spline(ijk - step)) / 2e-4 for step in 1e-4 * np.eye(3)]
+        return torch.from_numpy(np.stack(parts, axis=-1)) @ self.inverse[:3, :3]
 
     def transmittance(
         self, points: torch.Tensor, directions: torch.Tensor, length: torch.Tensor | float,
@@ -106,6 +109,16 @@ class BruteForce:
         self, p: torch.Tensor, incoming: torch.Tensor, out: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Density of the outgoing directions (n, m, 3) at points (n, 3): what the albedo tints, and what is white."""
+        share = torch.stack([self.tissue(p + step) for step in self.near])[..., None]
+        parts = [self.scatter_of(p + step, incoming, out) for step in self.near]
+        tinted, white = (torch.stack([part[n] + torch.zeros(out.shape[:-1]) for part in parts]) for n in (0, 1))
+        total = share.sum(0).clamp(min=1e-12)
+        return (share * tinted).sum(0) / total, (share * white).sum(0) / total
+
+    def scatter_of(
+        self, p: torch.Tensor, incoming: torch.Tensor, out: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """`scatter` of the tissue at the points themselves."""
         look, g = self.look, self.look.anisotropy
         gradient = self.gradient(p)
         size = gradient.norm(dim=-1, keepdim=True)

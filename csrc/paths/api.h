@@ -10,7 +10,8 @@ extern "C" {
 /* Path tracing (paths/math.h): samples [first, first + count) of every pixel, added to sums (height, width, 12):
  * radiance rgb, alpha, then of the first collision albedo rgb, normal xyz and depth (mm), and the squared mean of the
  * radiance. scene: the scene_floats 4-byte members of GmTraceScene. values, gradients (may be NULL): voxels (k, j, i);
- * majorants (1/mm) and skips (0 where there is a majorant, else empty cells around and itself) per cell of 4^3 voxels;
+ * majorants (1/mm) and skips (0 where there is a majorant, else empty cells around and itself) per cell of 4^3 voxels
+ * and half a voxel round it;
  * table: the levels' extinctions (1/mm), their albedos rgb, 256 factors for gradients. */
 GAUSSIANMRI_API int gaussianmri_trace(const float* scene, int64_t scene_floats, const uint16_t* values,
                                       const uint8_t* gradients, const float* majorants, const uint8_t* skips,

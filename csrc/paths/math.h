@@ -86,9 +86,10 @@ GM_FUNCTION bool gm_trace_free(const GmTraceScene& s, const GmTraceVolume& v, co
                                const Vec3& direction, float distance, GmTraceRandom* random) {
   const GmTraceRay ray = gm_trace_ray(s, position, direction);
   const GmTraceSpans spans = gm_trace_spans(s, ray, true, distance);
+  unsigned near;
   for (int k = 0; k < spans.count; ++k) {
     const float tau = -logf(1.0f - gm_random(random));
-    if (gm_trace_collide(s, v, ray, spans.enter[k], spans.leave[k], tau, random) >= 0.0f) return false;
+    if (gm_trace_collide(s, v, ray, spans.enter[k], spans.leave[k], tau, random, &near) >= 0.0f) return false;
   }
   return true;
 }
@@ -97,10 +98,29 @@ GM_FUNCTION Vec3 gm_trace_light(const GmTraceScene& s, const GmTraceVolume& v, c
                                 const Vec3& position, const Vec3& direction, float u, float w, GmTraceRandom* random) {
   const Vec3 nothing = {0.0f, 0.0f, 0.0f};
   if (s.lights == 0) return nothing;
-  u *= (float)s.lights;
-  const int chosen = (int)u < s.lights - 1 ? (int)u : s.lights - 1;
+  // One light, by what each would give if nothing hid its middle; a tenth more for those of which a part may be seen.
+  int chosen = 0;
+  float gives = 0.0f, all = 0.0f;
+#if defined(__CUDACC__) || defined(__CUDACC_RTC__)
+#pragma unroll 1  // registers
+#endif
+  for (int l = 0; l < s.lights; ++l) {
+    const Vec3 to = s.light[l].centre - position;
+    const float square = gm_dot(to, to), facing = gm_dot(e.normal, to) / sqrtf(square);
+    const float seen = e.surface ? (facing > 0.0f ? facing : 0.0f) + 0.1f : 1.0f;
+    const float next = seen * s.light[l].area * gm_largest(s.light[l].radiance) / square;
+    if (next <= 0.0f) continue;
+    all += next;
+    const float part = u * all;  // u stays even in [0, 1], whichever light is chosen so far
+    if (part < next || next == all) {
+      chosen = l, gives = next, u = part / next;
+    } else {
+      u = (part - next) / (all - next);
+    }
+  }
+  if (!(gives > 0.0f)) return nothing;
   const GmTraceLight& light = s.light[chosen];
-  u -= (float)chosen;
+  u = u < 1.0f ? u : 1.0f;
   const Vec3 way = light.centre + (2.0f * u - 1.0f) * light.u + (2.0f * w - 1.0f) * light.v - position;
   const float distance = sqrtf(gm_dot(way, way)), inverse = 1.0f / distance;
   const Vec3 to = inverse * way;
@@ -108,7 +128,7 @@ GM_FUNCTION Vec3 gm_trace_light(const GmTraceScene& s, const GmTraceVolume& v, c
   if (cosine <= 0.0f) return nothing;
   const Vec3 value = gm_trace_scatter(s, e, direction, to);
   if (value.x + value.y + value.z <= 0.0f || !gm_trace_free(s, v, position, to, distance, random)) return nothing;
-  const float geometry = (float)s.lights * cosine * light.area * inverse * inverse;
+  const float geometry = all / gives * cosine * light.area * inverse * inverse;
   return geometry * (value * light.radiance);
 }
 
@@ -129,10 +149,11 @@ GM_FUNCTION void gm_trace_once(const GmTraceScene& s, const GmTraceVolume& v, in
     const GmTraceSpans spans = gm_trace_spans(s, ray, event > 0, 3.0e38f);
     float enter = 0.0f, t = -1.0f;
     int face = -1;
+    unsigned near = 0;
     for (int k = 0; k < spans.count && t < 0.0f; ++k) {
       const float u = event + k == 0 ? gm_stratified(shift, sample, 2) : gm_random(&random);
       enter = spans.enter[k], face = spans.face[k];
-      t = gm_trace_collide(s, v, ray, enter, spans.leave[k], -logf(1.0f - u), &random);
+      t = gm_trace_collide(s, v, ray, enter, spans.leave[k], -logf(1.0f - u), &random, &near);
     }
     if (t < 0.0f) {
       if (event == 0) break;
@@ -148,8 +169,7 @@ GM_FUNCTION void gm_trace_once(const GmTraceScene& s, const GmTraceVolume& v, in
       else
         face = -1;
     }
-    if (face < 0)
-      for (int a = 0; a < 3; ++a) at[a] = ray.from[a] + t * ray.along[a];
+    if (face < 0) gm_trace_near(ray, t, near, at);
     position = position + t * direction;
     GmTraceEvent e;
     const float* const colour = v.table + s.levels + 3 * gm_trace_level(s, v, at);

@@ -60,12 +60,14 @@ GM_FUNCTION unsigned gm_hash(unsigned x) {  // Wellons' lowbias32
 
 GM_FUNCTION float gm_unit(unsigned bits) { return (float)(bits >> 8) * 5.9604644775390625e-8f; }
 
-GM_FUNCTION float gm_random(GmTraceRandom* r) {  // [0, 1)
+GM_FUNCTION unsigned gm_random_bits(GmTraceRandom* r) {
   const unsigned long long old = r->state;
   r->state = old * 6364136223846793005ull + 1442695040888963407ull;
   const unsigned mixed = (unsigned)(((old >> 18) ^ old) >> 27), turn = (unsigned)(old >> 59);
-  return gm_unit((mixed >> turn) | (mixed << ((32 - turn) & 31)));
+  return (mixed >> turn) | (mixed << ((32 - turn) & 31));
 }
+
+GM_FUNCTION float gm_random(GmTraceRandom* r) { return gm_unit(gm_random_bits(r)); }  // [0, 1)
 
 // log(x) for a normal x > 0, error 2e-7: a minimax polynomial between sqrt(1/2) and sqrt(2). In the innermost loop a
 // call of the library's would put all registers aside.

@@ -26,6 +26,9 @@ class _Volume:
     ) -> None:
         self.scene = scene
         self.values = values.to(torch.int32)
+        # One voxel more on each side, along a straight line.
+        wider = np.pad(self.values.numpy(), 1, mode="reflect", reflect_type="odd")
+        self.extended = torch.from_numpy(wider).float()
         self.gradients = gradients.to(torch.int32)
         levels = int(scene["levels"])
         self.extinctions, self.factors = table[:levels], table[4 * levels :]
@@ -63,13 +66,19 @@ class _Volume:
         return sigma
 
     def gradient(self, at: Tensor) -> Tensor:
-        parts = []
-        for axis in range(3):
-            step = torch.eye(3)[axis]
-            ahead = torch.minimum(at + step, self.top)
-            behind = (at - step).clamp(min=0)
-            change = self.sample(self.values, ahead) - self.sample(self.values, behind)
-            parts.append(change / (ahead - behind)[:, axis])
+        """Per mm, of the cubic B-spline whose coefficients are the stored values."""
+        at = torch.minimum(at.clamp(min=0), self.top)
+        low = torch.minimum(at.floor(), self.top - 1)
+        x = (at - low)[..., None] - torch.arange(-1.0, 3.0)  # (N, 3, 4) to each of four voxels
+        away, inner = x.abs(), x.abs() < 1
+        weights = torch.where(inner, 2 / 3 - x**2 + away**3 / 2, (2 - away) ** 3 / 6)
+        slopes = torch.where(inner, 1.5 * x * away - 2 * x, -0.5 * x.sign() * (2 - away) ** 2)
+        i, j, k = (low.long()[..., None] + torch.arange(4)).unbind(1)
+        voxels = self.extended[k[:, :, None, None], j[:, None, :, None], i[:, None, None, :]]
+        parts = [
+            torch.einsum("nkji,ni,nj,nk->n", voxels, *((slopes if a == b else weights)[:, b] for b in range(3)))
+            for a in range(3)
+        ]
         return torch.stack(parts, dim=-1) @ self.matrix
 
     def clip(self, p: Tensor, d: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -102,9 +111,9 @@ class _Volume:
 
     def collide(
         self, p: Tensor, d: Tensor, enter: Tensor, leave: Tensor, generator: torch.Generator
-    ) -> Tensor:
-        """Distance (N) of each ray's first collision outside the hole, -1 where there is none."""
-        result = torch.full((len(p),), -1.0)
+    ) -> tuple[Tensor, Tensor]:
+        """Distance (N) of each ray's first collision outside the hole, -1 where there is none; the tissue's voxel (N, 3)."""
+        result, tissue = torch.full((len(p),), -1.0), torch.zeros(len(p), 3)
         first, last, _ = self.hole(p, d)
         start, along = p @ self.matrix.T + self.origin, d @ self.matrix.T
         t = enter.clone()
@@ -117,11 +126,11 @@ class _Volume:
             hollow = (t[active] > first[active]) & (t[active] < last[active])
             t[active[hollow]] = last[active[hollow]]  # exponential steps forget where they began
             active, u, hollow = (x[t[active] < leave[active]] for x in (active, u, hollow))
-            extinction = self.extinction(start[active] + t[active, None] * along[active])
-            hit = ~hollow & (u[:, 1] * self.majorant < extinction)
-            result[active[hit]] = t[active[hit]]
+            near = start[active] + t[active, None] * along[active] + torch.rand(len(active), 3, generator=generator) - 0.5
+            hit = ~hollow & (u[:, 1] * self.majorant < self.extinction(near))
+            result[active[hit]], tissue[active[hit]] = t[active[hit]], near[hit]
             active = active[~hit]
-        return result
+        return result, tissue
 
 
 def _turn(axis: Tensor, cosine: Tensor, u: Tensor) -> Tensor:
@@ -170,21 +179,23 @@ class _Paths:
             enter, leave, face = v.clip(p, d)
             if event:
                 enter, face = torch.zeros_like(enter), torch.full_like(face, -1)
-            t = v.collide(p, d, enter, leave, self.generator)
+            t, at = v.collide(p, d, enter, leave, self.generator)
             first, last, back = v.hole(p, d)
             again = (first < last) & (last > enter) & (t >= last)
             enter, face = torch.where(again, last, enter), torch.where(again, back, face)
             away = t < 0
             if event:
                 sums[alive[away], :3] += (through * self.dome(d))[away]
-            alive, p, d, t, enter, face, through = (q[~away] for q in (alive, p, d, t, enter, face, through))
+            alive, p, d, t, at, enter, face, through = (
+                q[~away] for q in (alive, p, d, t, at, enter, face, through)
+            )
             if event == int(s["events"]) or not len(alive):
                 break
             on = p @ v.matrix.T + v.origin + enter[:, None] * (d @ v.matrix.T)
             face = torch.where((t < enter + float(s["face"])) & (v.extinction(on) > 0), face, -1)
             t = torch.where(face >= 0, enter, t)
+            at = torch.where(face[:, None] >= 0, on, at)
             p = p + t[:, None] * d
-            at = p @ v.matrix.T + v.origin
             colour = v.colours[v.level(at)]
             gradient = v.gradient(at)
             size = gradient.norm(dim=1)
@@ -255,7 +266,8 @@ class _Paths:
         wanted = torch.nonzero((value.sum(1) > 0) & (facing > 0)).reshape(-1)
         _, leave, _ = self.volume.clip(p[wanted], to[wanted])
         leave = torch.minimum(leave, distance[wanted])
-        free = self.volume.collide(p[wanted], to[wanted], torch.zeros(len(wanted)), leave, self.generator) < 0
+        hit, _ = self.volume.collide(p[wanted], to[wanted], torch.zeros(len(wanted)), leave, self.generator)
+        free = hit < 0
         seen = torch.zeros(len(p))
         seen[wanted] = free.float()
         return value * (seen * count * facing * part["area"] / distance**2)[:, None]
