@@ -310,7 +310,7 @@ def _cell_range(values: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.f
         def between(of: NDArray[Any], first: NDArray[np.int64], axis: int = axis, top: int = top) -> NDArray[np.float32]:
             """Halfway from a voxel to the next: interpolation is steepest and flattest at voxels and where the box ends."""
             near, far = (np.take(of, np.clip(n, 0, top), axis).astype(np.float32) for n in (first, first + 1))
-            return (near + far) / 2
+            return np.asarray((near + far) / 2, np.float32)
 
         last = np.minimum(starts + CELL, top)
         smallest, largest = (
