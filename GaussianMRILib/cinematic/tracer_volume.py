@@ -300,31 +300,23 @@ def _gradients(
 
 def _cell_range(values: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Smallest and largest value of each cell and half a voxel round it, as the kernel interpolates there."""
+    return _cell_extreme(values, np.minimum), _cell_extreme(values, np.maximum)
+
+
+def _cell_extreme(values: NDArray[Any], extreme: np.ufunc) -> NDArray[np.float32]:
+    """Linear interpolation has its extremes at voxels and at the ends, halfway to the next voxel."""
     from ..native.paths.arguments import CELL
 
-    smallest, largest = values, values
+    found = values
     for axis in range(3):
-        top = values.shape[axis] - 1
+        top = found.shape[axis] - 1
         starts = np.arange(0, top, CELL)
-
-        def between(of: NDArray[Any], first: NDArray[np.int64], axis: int = axis, top: int = top) -> NDArray[np.float32]:
-            """Halfway from a voxel to the next: interpolation is steepest and flattest at voxels and where the box ends."""
-            near, far = (np.take(of, np.clip(n, 0, top), axis).astype(np.float32) for n in (first, first + 1))
-            return np.asarray((near + far) / 2, np.float32)
-
-        last = np.minimum(starts + CELL, top)
-        smallest, largest = (
-            reduce.reduce(
-                [
-                    reduce.reduceat(of, starts, axis).astype(np.float32),
-                    np.take(of, last, axis).astype(np.float32),
-                    between(of, starts - 1),
-                    between(of, starts + CELL),
-                ]
-            )
-            for reduce, of in ((np.minimum, smallest), (np.maximum, largest))
+        behind, first, last, ahead = (
+            np.take(found, np.clip(starts + n, 0, top), axis).astype(np.float32) for n in (-1, 0, CELL, CELL + 1)
         )
-    return smallest, largest
+        inside = extreme.reduceat(found, starts, axis)
+        found = extreme.reduce([inside, last, (behind + first) / 2, (last + ahead) / 2])
+    return found
 
 
 def _majorants(values: NDArray[np.uint16], extinction: NDArray[np.float32]) -> NDArray[np.float32]:
