@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from ..gaussians import GaussianLattice
 from ..gaussians.lattice import BRICK
 from ..geometry import ImagePlane, trilinear
+from .lattice import smooth_at_nodes
 
 #: Distance between knots: coils shade more smoothly, and finer fields would follow the anatomy.
 KNOTS_MM = 40.0
@@ -99,13 +100,7 @@ class Scale:
         """f at a lattice's nodes, (B, 8, 8, 8); computed at the bricks' corners and interpolated."""
         if self.knots is None:
             return torch.ones((), device=lattice.nodes.device)
-        ends = np.stack(np.meshgrid(*[(0, BRICK - 1)] * 3, indexing="ij"), axis=-1).reshape(8, 3)[:, ::-1]
-        index = lattice.corners()[:, None] + ends
-        points = index @ lattice.node_to_ras[:3, :3].T + lattice.node_to_ras[:3, 3]
-        coarse = self.factor(points.reshape(-1, 3)).reshape(-1, 2, 2, 2).to(lattice.nodes.device)
-        along = torch.linspace(0, 1, BRICK, device=coarse.device)
-        between = torch.stack([1 - along, along], dim=1)
-        return torch.einsum("bzyx,kz,jy,ix->bkji", coarse, between, between, between)
+        return smooth_at_nodes(lattice, lattice.corners(), lambda points: self.factor(points)[None], 2)[0]
 
 
 def find_scale(

@@ -7,12 +7,15 @@ three small matrix products: with half as many Gaussians as voxels the field equ
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ..gaussians import GaussianLattice, PlaneBatch
 from ..gaussians.lattice import BRICK, FULL_DENSITY, REACH, WIDTH
-from ..geometry import ImagePlane, slice_poses
+from ..geometry import ImagePlane, slice_poses, transform_points
 from ..interruption import checkpoint
 from ..volumes import Volume
 
@@ -108,3 +111,28 @@ def _least_squares(length: int, step: int) -> torch.Tensor:
     source = (torch.arange(total) - BORDER * step).clamp(0, length - 1)
     folded = torch.zeros(nodes, length, dtype=torch.float64).index_add_(1, source, solution)
     return folded.float()
+
+
+def smooth_at_nodes(
+    lattice: GaussianLattice,
+    corners: NDArray[np.int64],
+    function: Callable[[NDArray[np.float64]], torch.Tensor],
+    count: int,
+) -> torch.Tensor:
+    """(n, b, 8, 8, 8) of a smooth function at the nodes of bricks; computed at count^3 places of each and interpolated.
+
+    Args:
+        corners: (b, 3) of the bricks, see `GaussianLattice.corners`.
+        function: (n, N) at RAS points (N, 3), mm.
+        count: 2 or more; with 8 it is computed at every node.
+    """
+    few = np.linspace(0, BRICK - 1, count)
+    z, y, x = np.meshgrid(few, few, few, indexing="ij")
+    places = corners[:, None] + np.stack([x, y, z], axis=-1).reshape(-1, 3)
+    found = function(transform_points(lattice.node_to_ras, places.reshape(-1, 3))).float()
+    found = found.reshape(len(found), len(places), count**3).to(lattice.nodes.device)
+    if count < BRICK:
+        tents = np.maximum(1 - np.abs(np.arange(BRICK)[:, None] - few) / (few[1] - few[0]), 0)
+        weights = np.einsum("kz,jy,ix->zyxkji", tents, tents, tents).reshape(count**3, BRICK**3)
+        found = found @ torch.from_numpy(weights.astype(np.float32)).to(found.device)
+    return found.reshape(*found.shape[:2], BRICK, BRICK, BRICK)

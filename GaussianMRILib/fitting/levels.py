@@ -28,6 +28,7 @@ from ..gaussians import GaussianLattice
 from ..gaussians.lattice import BRICK
 from ..geometry import ImagePlane, transform_points
 from ..interruption import checkpoint
+from .lattice import smooth_at_nodes
 
 #: Standard deviation, mm, of the neighbourhoods in which levels are compared, and of those of a slice's thickness.
 WIDE_MM, NARROW_MM = 8.0, 3.0
@@ -64,20 +65,19 @@ class Level:
 
     def on_planes(self, planes: Sequence[ImagePlane]) -> torch.Tensor:
         """(3, total) of gain, base, and trust at pixels."""
-        return torch.cat([self._at(transform_points(self.ras_to_map, plane.points())) for plane in planes], dim=1)
+        return torch.cat([self.at(plane.points()) for plane in planes], dim=1)
 
     def at_nodes(self, lattice: GaussianLattice) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Numbers (b,) of some of the bricks that it changes, and (3, b, 8, 8, 8) of gain, base, and trust there."""
-        z, y, x = np.meshgrid(*[np.arange(BRICK)] * 3, indexing="ij")
         to_map = self.ras_to_map @ lattice.node_to_ras
-        local = np.stack([x, y, z], axis=-1) @ to_map[:3, :3].T
-        corners = transform_points(to_map, lattice.corners())
-        changed = np.flatnonzero(self._changes(corners + local.reshape(-1, 3).mean(axis=0), np.ptp(local, axis=(0, 1, 2))))
+        edges = (BRICK - 1) * np.abs(to_map[:3, :3]).sum(axis=1)
+        corners = lattice.corners()
+        changed = np.flatnonzero(self._changes(transform_points(to_map, corners + (BRICK - 1) / 2), edges))
+        # The maps are smoother than their cells, so that one place for each is enough.
+        count = int(np.clip(np.ceil(edges.max()) + 1, 2, BRICK))
         for first in range(0, len(changed), BRICKS_AT_ONCE):
             some = changed[first : first + BRICKS_AT_ONCE]
-            found = self._at((corners[some, None, None, None] + local).astype(np.float32))
-            device = lattice.nodes.device
-            yield torch.from_numpy(some).to(device), found.reshape(3, -1, BRICK, BRICK, BRICK).to(device)
+            yield torch.from_numpy(some).to(lattice.nodes.device), smooth_at_nodes(lattice, corners[some], self.at, count)
 
     def _changes(self, middles: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.bool_]:
         """(B,): whether it changes anything in boxes with these middles and edges (x, y, z), map coordinates."""
@@ -88,9 +88,10 @@ class Level:
         index = np.clip(np.round(middles[:, ::-1]).astype(int), 0, np.array(near.shape) - 1)
         return np.asarray(near[tuple(index.T)])
 
-    def _at(self, places: NDArray[np.floating]) -> torch.Tensor:
-        """(3, N) at (..., 3) map coordinates."""
+    def at(self, points: NDArray[np.float64]) -> torch.Tensor:
+        """(3, N) of gain, base, and trust at RAS points (..., 3), mm."""
         checkpoint()
+        places = transform_points(self.ras_to_map, points)
         size = np.maximum(np.array(self.maps.shape[:0:-1]) - 1, 1)
         grid = torch.from_numpy((2 * places / size - 1).astype(np.float32).reshape(1, 1, 1, -1, 3))
         found = torch.nn.functional.grid_sample(self.maps[None], grid, align_corners=True, padding_mode="border")

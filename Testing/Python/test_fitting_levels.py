@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 from fit_scenes import SAGITTAL, empty_lattice, scan
+from scipy.ndimage import gaussian_filter
 
 import GaussianMRILib as gm
+from GaussianMRILib.fitting import levels
 from GaussianMRILib.fitting.levels import Level, find_levels
 from GaussianMRILib.fitting.parts import Part
 from GaussianMRILib.gaussians import GaussianLattice
@@ -98,10 +100,24 @@ def test_planes_nodes_and_back_agree(lattice: GaussianLattice) -> None:
     gain, base, _ = part.level.on_planes([plane])
     torch.testing.assert_close(shared, values * gain + base)
     torch.testing.assert_close(part.own(shared, [plane]), values, atol=1e-5, rtol=1e-5)
-    numbers, found = next(iter(part.level.at_nodes(lattice)))
-    points = lattice.points(bricks=numbers.numpy()[:1])[0].reshape(-1, 3)
-    here = [gm.ImagePlane.from_axes(p, (1, 0, 0), (0, 1, 0), spacing=(1, 1), shape=(1, 1)) for p in points[::50]]
-    torch.testing.assert_close(part.level.on_planes(here), found[:, 0].reshape(3, -1)[:, ::50], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("cell_mm, error", [(1.5, 1e-5), (6.0, 2e-3)], ids=["computed at every node", "interpolated"])
+def test_nodes_have_the_level_of_their_places(lattice: GaussianLattice, cell_mm: float, error: float) -> None:
+    maps = np.random.default_rng(2).uniform(0.4, 1.6, (3, 40, 40, 40)).astype(np.float32)
+    for one in maps:  # as smooth as a level is
+        gaussian_filter(one, levels.WIDE_MM / levels.CELL_MM, output=one)
+    maps = 1 + (maps - 1) * (0.2 / maps.std())
+    middle = lattice.points().reshape(-1, 3).mean(axis=0)
+    to_map = np.diag([1 / cell_mm] * 3 + [1.0])
+    to_map[:3, 3] = 20 - middle / cell_mm
+    level = Level(torch.from_numpy(maps.astype(np.float32)), to_map)
+    worst, count = 0.0, 0
+    for numbers, found in level.at_nodes(lattice):
+        points = lattice.points(bricks=numbers.numpy())
+        worst = max(worst, float((level.at(points).reshape(found.shape) - found).abs().max()))
+        count += len(numbers)
+    assert count > 0.5 * len(lattice.nodes) and worst < error
 
 
 def test_a_fit_shows_no_step_where_a_darkened_series_ends() -> None:

@@ -16,7 +16,7 @@
 // Neither is seen by the camera, whose rays that meet nothing leave alpha 0.
 #pragma once
 
-#include "paths/medium_math.h"
+#include "paths/collision_math.h"
 
 // local (x, y, z) in a frame whose z is the unit vector n (Duff et al. 2017).
 GM_FUNCTION Vec3 gm_trace_turn(const Vec3& n, float x, float y, float z) {

@@ -1,5 +1,4 @@
-// The medium: values and gradients of the volume between its voxels, and the first collision on a ray, for CPU and
-// CUDA.
+// The medium: values and gradients of the volume between its voxels, for CPU and CUDA.
 //
 // The volume is a medium whose extinction sigma(x) is the mean of table[v(y)] (1/mm; v interpolated linearly) over the
 // box of one voxel round x, times a factor of the gradient's magnitude where that is asked for, and with the albedo of
@@ -7,10 +6,6 @@
 // shows as rings; the mean over just one voxel has no such period. It costs no further voxels: a ray meets the tissue
 // of a random place in the box (stochastic filtering: Pharr et al. 2024), which is right on average, and colour and
 // gradient of a collision are those of that place.
-//
-// Collisions are found by delta tracking (Woodcock et al. 1965) with one majorant for each cell of kTraceCell^3 voxels
-// and half a voxel round it; `skips` says how many cells around an empty one are empty as well, so that air costs
-// little.
 #pragma once
 
 #include "paths/scene_math.h"
@@ -88,77 +83,6 @@ GM_FUNCTION float gm_trace_extinction(const GmTraceScene& s, const GmTraceVolume
   const float extinction = v.table[gm_trace_level(s, v, at)];
   if (!v.gradients || extinction == 0.0f) return extinction;
   return extinction * v.table[4 * s.levels + (int)(gm_trace_sample(s, v.gradients, at) + 0.5f)];
-}
-
-// A random place in the box of one voxel round a place of a ray: ten bits for each axis.
-GM_FUNCTION void gm_trace_near(const GmTraceRay& ray, float t, unsigned bits, float* at) {
-  for (int a = 0; a < 3; ++a) {
-    const float place = (float)((int)((bits >> (10 * a)) & 1023u) - 512) + 0.5f;
-    at[a] = ray.from[a] + t * ray.along[a] + place * (1.0f / 1024.0f);
-  }
-}
-
-// The first collision on [enter, leave]: its distance, or a negative number, and the bits of gm_trace_near that lead to
-// the tissue that is met. tau: optical depth to the first tentative collision.
-GM_FUNCTION float gm_trace_collide(const GmTraceScene& s, const GmTraceVolume& v, const GmTraceRay& ray, float enter,
-                                   float leave, float tau, GmTraceRandom* random, unsigned* near) {
-  float t = enter;
-  int cell[3];
-  for (int a = 0; a < 3; ++a) {
-    const int i = (int)((ray.from[a] + t * ray.along[a]) * (1.0f / kTraceCell));
-    cell[a] = i < 0 ? 0 : (i >= s.cells[a] ? s.cells[a] - 1 : i);
-  }
-  for (;;) {
-    const long long index = ((long long)cell[2] * s.cells[1] + cell[1]) * s.cells[0] + cell[0];
-    const float majorant = v.majorants[index];
-    const int skip = v.skips[index], reach = skip > 0 ? skip - 1 : 0;
-    float out = 3.0e38f;
-    int axis = 0;
-    for (int a = 0; a < 3; ++a) {
-      const int edge = ray.along[a] > 0.0f ? cell[a] + reach + 1 : cell[a] - reach;
-      const float to = ((float)(edge * kTraceCell) - ray.from[a]) * ray.inverse[a];
-      if (to < out) {
-        out = to;
-        axis = a;
-      }
-    }
-    const float end = out < leave ? out : leave;
-    if (skip == 0) {
-      for (;;) {
-        const float next = t + tau / majorant;
-        if (next >= end) {
-          tau -= (end - t) * majorant;
-          if (tau < 0.0f) tau = 0.0f;
-          break;
-        }
-        t = next;
-        *near = gm_random_bits(random);
-        float at[3];
-        gm_trace_near(ray, t, *near, at);
-        const float extinction = gm_trace_extinction(s, v, at);
-        if (extinction > 0.0f && gm_random(random) * majorant < extinction) return t;
-        tau = -gm_log(1.0f - gm_random(random));
-      }
-    }
-    t = end > t ? end : t;
-    if (out >= leave) return -1.0f;
-    if (reach == 0) {
-      cell[axis] += ray.along[axis] > 0.0f ? 1 : -1;
-      if (cell[axis] < 0 || cell[axis] >= s.cells[axis]) return -1.0f;
-      continue;
-    }
-    for (int a = 0; a < 3; ++a) {
-      if (a == axis) {
-        cell[a] = ray.along[a] > 0.0f ? cell[a] + reach + 1 : cell[a] - reach - 1;
-        if (cell[a] < 0 || cell[a] >= s.cells[a]) return -1.0f;
-      } else {
-        const int low = cell[a] - reach > 0 ? cell[a] - reach : 0;
-        const int high = cell[a] + reach < s.cells[a] - 1 ? cell[a] + reach : s.cells[a] - 1;
-        const int i = (int)floorf((ray.from[a] + t * ray.along[a]) * (1.0f / kTraceCell));
-        cell[a] = i < low ? low : (i > high ? high : i);
-      }
-    }
-  }
 }
 
 // Weights of the four voxels round a place for a cubic B-spline, and their derivatives by the place, which is `f`
