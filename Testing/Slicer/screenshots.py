@@ -146,21 +146,22 @@ def take_head(folder: Path) -> None:
     import numpy as np
     from PIL import Image
 
-    from GaussianMRILib.cinematic.clip import ClipPlane
-    from GaussianMRILib.cinematic.looks import find_look
-    from GaussianMRILib.cinematic.tracer import PathTracer
+    from GaussianMRILib.cinematic import ClipPlane, render_picture
     from Testing.Benchmarks.cinematic import HEAD, head_volume
 
     if not HEAD.is_file():
         print(f"No picture of the head: {HEAD.name} is not in the shared scans.")
         return
     volume, affine = head_volume()
+    middle = (affine @ np.array([*np.array(volume.shape[::-1]) / 2, 1.0]))[:3]
     shown = []
-    for name, normal, azimuth in (("CT bone", None, -30), ("CT soft tissue", (0.75, 0.65, 0.1), -40)):
-        tracer = PathTracer(volume, affine, find_look(name), roi=((-100, -160, 0), (100, 130, 240)))
-        clips = [] if normal is None else [ClipPlane.from_point(tracer.centre, normal)]
-        camera = tracer.camera(azimuth=azimuth, elevation=10, size=440, zoom=1.35)
-        shown.append(tracer.render(camera, clips=clips, samples=144, background=(0.05, 0.05, 0.06)).image)
+    for look, normal, azimuth, zoom in (("CT bone", None, -30, 1.3), ("CT soft tissue", (0.75, 0.65, 0.1), -40, 1.6)):
+        clips = [] if normal is None else [ClipPlane.from_point(middle, np.array(normal) / np.linalg.norm(normal))]
+        render = render_picture(
+            volume, affine, look=look, modality="CT", clips=clips, body_only=True, samples=144, size=440,
+            azimuth=azimuth, elevation=10, zoom=zoom, background=(0.05, 0.05, 0.06),
+        )  # fmt: skip
+        shown.append(render.image)
     picture = np.rint(np.concatenate(shown, axis=1) * 255).astype(np.uint8)
     Image.fromarray(picture).save(folder / "cinematic.png", optimize=True)
 

@@ -36,8 +36,8 @@ class Cuts(Menu):
 class ClipType(Menu):
     """In the words of Slicer's clip node, which are about what is cut away."""
 
-    union = "Union: cut away what any plane cuts away"
-    intersection = "Intersection: cut away only what all planes cut away"
+    union = "Union: what any plane cuts away"
+    intersection = "Intersection: what all planes cut away"
 
 
 @parameterNodeWrapper
