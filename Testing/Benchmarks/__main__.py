@@ -33,6 +33,7 @@ BENCHMARKS = (
     "cinematic_raster",
     "cinematic_view",
     "grading",
+    "grading_study",
 )
 
 

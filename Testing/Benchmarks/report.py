@@ -428,8 +428,19 @@ def grading(summary: dict[str, Any]) -> str:
     used = row[row["used"]]
     return (
         f"Grading one disc, {row['networks']} networks, {row['views']} views each, {row['threads']} threads, "
-        f"{row['used']}: {used['first_s']:.1f} s, and {row['load_s']:.1f} s to load the networks; {row['peak_mb']} MB."
+        f"{row['used']}: {used['first_s']:.1f} s, and {row['load_s']:.1f} s to load the networks; {row['peak_mb']} MB.\n\n"
+        + grading_study(summary["grading_study"])
     )
+
+
+def grading_study(found: dict[str, Any]) -> str:
+    rows = [
+        [row["shown"], "AVX2 only" if row["avx2"] else "this processor", str(row["grades"]),
+         f"{row['seconds']:.1f} s", f"{row['cpu_seconds']:.1f} s", f"{row['peak_mb'] / 1000:.1f} GB"]
+        for row in found["rows"]
+    ]  # fmt: skip
+    head = f"Whole study, {found['networks']} networks, {found['views']} views, {found['rows'][0]['threads']} threads"
+    return markdown([f"{head}: the recesses on", "instructions", "grades", "time", "CPU time", "peak memory"], rows)
 
 
 def machine(summary: dict[str, Any]) -> str:

@@ -60,10 +60,10 @@ def scans(phantom: GradedPhantom, pixel: float = 1.3, spacing: float = 3.3) -> d
     }
 
 
-def write_study(folder: Path, phantom: GradedPhantom) -> Path:
+def write_study(folder: Path, phantom: GradedPhantom, pixel: float = 1.3) -> Path:
     """`dicom/` and `labels.nii.gz`, which lies on the grid of the sagittal T2 series."""
     study = Study("study", phantom.seed)
-    for number, (name, scan) in enumerate(scans(phantom).items(), 1):
+    for number, (name, scan) in enumerate(scans(phantom, pixel).items(), 1):
         place = folder / "dicom" / name
         place.mkdir(parents=True)
         images = acquire(phantom, scan, seed=number)

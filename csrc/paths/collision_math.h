@@ -43,8 +43,9 @@ GM_FUNCTION __m128 gm_log(__m128 x) {
   const __m128i bits = _mm_castps_si128(x), offset = _mm_sub_epi32(bits, _mm_set1_epi32(0x3f3504f3));
   const __m128i exponent = _mm_srai_epi32(offset, 23);
   const __m128 f = _mm_sub_ps(_mm_castsi128_ps(_mm_sub_epi32(bits, _mm_slli_epi32(exponent, 23))), _mm_set1_ps(1.0f));
-  __m128 p = _mm_set1_ps(kLogTerms[0]);
-  for (int n = 1; n < 7; ++n) p = _mm_add_ps(_mm_mul_ps(p, f), _mm_set1_ps(kLogTerms[n]));
+  constexpr float terms[7] = GM_LOG_TERMS;
+  __m128 p = _mm_set1_ps(terms[0]);
+  for (int n = 1; n < 7; ++n) p = _mm_add_ps(_mm_mul_ps(p, f), _mm_set1_ps(terms[n]));
   p = _mm_add_ps(f, _mm_mul_ps(_mm_mul_ps(f, f), p));
   return _mm_add_ps(_mm_mul_ps(_mm_cvtepi32_ps(exponent), _mm_set1_ps(0.6931471806f)), p);
 }
