@@ -3,7 +3,7 @@
 Each benchmark is a program of its own that prints its table and writes JSON into `results/`; here they run
 one after the other, and `results/summary.json` gets all of it with the name of the machine. `report.py` fills
 the tables of docs/ from it. `cinematic` and `cinematic_clipgs`, the training of every method, and `experiment`, grading
-on phantoms, take an hour each and run only when they are named.
+on phantoms, take an hour or more each and run only when they are named.
 """
 
 from __future__ import annotations

@@ -52,14 +52,14 @@ class ExperimentOptions:
 
     @classmethod
     def reduced(cls, **changes: Any) -> ExperimentOptions:
-        """An experiment of an hour on one processor core.
+        """An experiment of an hour and a half on one processor core.
 
         Fewer patients, narrower regions (which still hold recesses, foramina and facets), small networks and images, few
         views; every network is trained to convergence.
         """
         training = GradingOptions(
             input_size=(40, 80),
-            epochs=32,
+            epochs=48,
             patience=8,
             window=4,
             learning_rate=1e-3,

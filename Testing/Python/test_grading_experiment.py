@@ -295,7 +295,7 @@ def test_the_command_says_its_size_and_stops_where_it_is_told(coarse: None, tmp_
     arguments += ["--test", "1", "--until", "cohort", "--workers", "1", "--device", "cpu"]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
-    assert "1 training, 1 validation, 1 test patients; at most 32 epochs" in result.output
+    assert "1 training, 1 validation, 1 test patients; at most 48 epochs" in result.output
     assert "Scanning phantoms: 3 of 3" in result.output
     assert len(list((tmp_path / "e" / "cohort" / "train_images").iterdir())) == 3
     assert not (tmp_path / "e" / "inputs").exists()
