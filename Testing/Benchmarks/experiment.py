@@ -1,7 +1,7 @@
 """Does resampling help grading? The experiment on phantoms, reduced: `python -m Testing.Benchmarks.experiment`.
 
-The same as `python -m GaussianMRILib experiment phantom --reduced`, an hour and a half on one processor core; interrupted, it goes on
-where it was. Its report is in the folder, its figures in `results/`.
+The same as `python -m GaussianMRILib experiment phantom --reduced`, an hour and a half on one processor core; interrupted,
+it goes on where it was. Its report is in the folder, its figures in `results/`.
 """
 
 from __future__ import annotations
