@@ -63,7 +63,7 @@ bench: $(READY) $(SLICER)
 	$(RUN) -m Testing.Benchmarks $(ARGS)
 
 report: $(READY)
-	$(RUN) Testing/Benchmarks/report.py
+	$(RUN) -m Testing.Benchmarks.report
 
 test-gpu:
 	$(PYTHON) -m pytest Testing/Python -m gpu -rs $(ARGS)

@@ -7,21 +7,18 @@ from __future__ import annotations
 
 import json
 import re
-import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .report_cinematic import cinematic, cinematic_clipgs, cinematic_speed
+from .report_grading import experiment, grading
+from .report_markdown import markdown
+
 HERE = Path(__file__).resolve().parent
 PAGES = HERE.parents[1] / "docs"
 SUMMARY = HERE / "results" / "summary.json"
-
-
-def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table with its first column to the left and the others to the right."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _score_table(rows: Sequence[dict[str, Any]], views: Sequence[str]) -> str:
@@ -248,172 +245,6 @@ def panel(summary: dict[str, Any]) -> str:
     )
 
 
-def _spread(values: Sequence[float | None], digits: int) -> str:
-    """Mean and standard deviation of what was measured."""
-    known = [value for value in values if value is not None]
-    if not known:
-        return "not available"
-    deviation = statistics.stdev(known) if len(known) > 1 else 0.0
-    return f"{statistics.fmean(known):.{digits}f} ± {deviation:.{digits}f}"
-
-
-#: Measures of the frames of a model, by their names in results, with their heads and digits.
-FRAME_MEASURES = {
-    "psnr": ("PSNR, dB", 2), "covered_psnr": ("on the volume, dB", 2), "ssim": ("SSIM", 4), "band_ssim": ("at the cut", 3),
-    "leak": ("leak, %", 2), "lpips": ("LPIPS", 4),
-}  # fmt: skip
-
-
-def cinematic(summary: dict[str, Any]) -> str:
-    parts = []
-    for scene in summary["cinematic"]["scenes"].values():
-        methods = scene["methods"]
-        first = next(iter(methods.values()))
-        measures = [name for name in FRAME_MEASURES if name in first]  # older results have fewer
-        header = [
-            "method", *(FRAME_MEASURES[name][0] for name in measures), "training", "frames/s", "size", "splats",
-        ]  # fmt: skip
-        options, size = first["facts"]["options"], first["size"]
-        best = max(score["psnr_mean"] for score in methods.values())
-        rows = []
-        for score in methods.values():
-            cells = [_spread(score[name] or (), FRAME_MEASURES[name][1]) for name in measures]
-            cells[0] = f"**{cells[0]}**" if score["psnr_mean"] == best else cells[0]
-            cells += [f"{score['training_s'] / 60:.1f} min", f"{score['frames_per_second']:.1f}"]
-            rows.append([score["label"], *cells, f"{score['storage'] / 1e6:.1f} MB", f"{score['splats']:,}"])
-        text = (
-            f"{scene['title']}, look *{scene['look']}*: {scene['frames'][0]} frames to learn from, "
-            f"{scene['frames'][1]} held out, {size[0]} x {size[1]} pixels, "
-            f"{options['first_step'] + options['second_step']:,} iterations. Rows with LT or AAM: not the paper's setting."
-        )
-        if "leak" not in measures:
-            text += " Measured with frames that show next to nothing, which make the large standard deviations."
-        text += f"\n\n{markdown(header, rows)}"
-        if "lt" in methods:
-            base = methods["lt"]["psnr"]
-            for name in ("analytic", "default", "face"):
-                gains = [a - b for a, b in zip(methods.get(name, {}).get("psnr", []), base, strict=False)]
-                if gains:
-                    text += (
-                        f"\n\n*{methods[name]['label']}* against *{methods['lt']['label']}*, frame by frame: "
-                        f"{sum(gains) / len(gains):+.2f} dB in the mean, higher in {sum(g > 0 for g in gains)} of "
-                        f"{len(gains)} frames that show anything."
-                    )
-        parts.append(text)
-    return "\n\n".join(parts)
-
-
-def cinematic_clipgs(summary: dict[str, Any]) -> str:
-    results = summary["cinematic_clipgs"]
-    setting = results["setting"]
-    measures = [name for name in FRAME_MEASURES if name != "lpips"]  # AlexNet wants larger pictures
-    header = ["method", *(FRAME_MEASURES[name][0] for name in measures), "against LT, dB", "splats"]
-    parts = []
-    for table in results["tables"]:
-        runs = table["runs"]
-        rows = []
-        best = max(statistics.fmean(run[m]["psnr_mean"] for run in runs) for m in runs[0])
-        for method in runs[0]:
-            cells = []
-            for name in measures:
-                cells.append(_spread([value for run in runs for value in run[method][name]], FRAME_MEASURES[name][1]))
-            if statistics.fmean(run[method]["psnr_mean"] for run in runs) == best:
-                cells[0] = f"**{cells[0]}**"
-            splats = statistics.fmean(run[method]["splats"] for run in runs)
-            cells += [_gain(runs, method, "lt"), f"{splats:,.0f}"]
-            rows.append([results["titles"][method], *cells])
-        planes = "along z" if table["planes"] == "axial" else "of any direction"
-        seeds = f"{len(runs)} seeds" if len(runs) > 1 else "one seed"
-        parts.append(
-            f"{table['title']}, look *{table['look']}*, planes {planes}, {seeds}, {len(runs[0]['lt']['psnr'])} of "
-            f"{setting['test']} held-out frames counted:\n\n{markdown(header, rows)}"
-        )
-    rates = ", ".join(f"{row['rate']:g}: {row['psnr']:.2f} dB" for row in results["validation"])
-    text = (
-        f"{setting['train']} frames to learn from, {setting['size']} x {setting['size']} pixels, "
-        f"{setting['splats']:,} splats at most, {setting['iterations']:,} iterations."
-    )
-    parts.append(f"{text} ClipGS on the validation scene by the rate of its network: {rates}." if rates else text)
-    return "\n\n".join(parts)
-
-
-def _gain(runs: Sequence[dict[str, Any]], method: str, base: str) -> str:
-    """Mean difference in PSNR between frames of one seed, the range of the seeds' means, and how many frames gain."""
-    if method == base:
-        return ""
-    pairs = [list(zip(run[method]["psnr"], run[base]["psnr"], strict=True)) for run in runs]
-    means = [statistics.fmean(a - b for a, b in pair) for pair in pairs]
-    higher = sum(a > b for pair in pairs for a, b in pair)
-    span = f" ({min(means):+.2f} to {max(means):+.2f})" if len(means) > 1 else ""
-    return f"{statistics.fmean(means):+.2f}{span}, higher in {higher} of {sum(map(len, pairs))}"
-
-
-def cinematic_speed(summary: dict[str, Any]) -> str:
-    rows = []
-    for row in summary["cinematic_trace"]:
-        what = f"path tracer, {row['preset']}, {row['view']}, {row['size']} x {row['size']}, {row['samples']} samples"
-        mitsuba = row.get("mitsuba_s")
-        peer = f"; Mitsuba 3 takes {mitsuba / row['wall_s']:.0f} times as long" if mitsuba else ""
-        rows.append([what, f"{row['wall_s']:.1f} s{peer}"])
-    for row in summary["cinematic_raster"]["speed"]:
-        view = "cut" if row["cut"] else "whole"
-        size = row["size"]
-        rows.append([f"100,000 splats, {view}, {size} x {size}", f"{row['frames_per_second']:.0f} frames/s"])
-    if "cinematic_view" in summary:
-        row = summary["cinematic_view"]
-        what = f"the same behind a volume's cut faces, a plane dragged in Slicer's 3D view, {row['size']} x {row['size']}"
-        rows.append([what, f"{row['frames_per_second']:.0f} frames/s"])
-        for scan in row.get("volumes", ()):
-            what = f"{scan['scan']} ({scan['look']}) chosen in the module, {scan['size']} x {scan['size']}"
-            rows.append(
-                [
-                    what,
-                    f"first picture {scan['first_s']:.2f} s; {scan['samples']} paths {scan['rested_s']:.1f} s "
-                    f"({scan['rested_processor_s']:.1f} processor s); moving {scan['pictures_per_second']:.0f} pictures/s",
-                ]
-            )
-    return markdown(["two threads", ""], rows)
-
-
-def experiment(summary: dict[str, Any]) -> str:
-    results = summary["experiment"]
-    options = results["options"]
-
-    def shown(found: dict[str, Any], digits: int = 3) -> str:
-        if found["value"] is None:
-            return "n/a"
-        return f"{found['value']:.{digits}f} ({found['low']:.{digits}f} to {found['high']:.{digits}f})"
-
-    def steps(training: str, condition: str) -> str:
-        """Of the networks of a row; those that the limit ended are marked."""
-        taken = [row for name, row in results["training"].items() if name.split(" ")[0] == training and condition in name]
-        return ", ".join(f"{row['steps']:,}{'' if row['converged'] else ' (limit)'}" for row in taken)
-
-    tested = ("N", "R-VI", "R-GS", "A")
-    rows = []
-    for name, found in results["auroc_both_sides"].items():
-        training, condition = name.split(" ", 1)
-        cells = [shown(found["auroc"][kind]) for kind in tested]
-        cells += [shown(found["difference"]["R-GS - R-VI"]), steps(training, condition)]
-        rows.append([f"{condition.replace('_', ' ')}, trained on {training}", *cells])
-    rows.sort(key=lambda row: row[0].split(",")[0], reverse=True)
-    header = ["macro AUROC (95 % interval)", *(f"tested on {kind}" for kind in tested), "R-GS - R-VI", "steps"]
-    images = [[kind, shown(row["psnr"], 2), shown(row["ssim"])] for kind, row in results["images"].items()]
-    training = options["training"]
-    size = " x ".join(map(str, training["input_size"]))
-    return (
-        f"{options['train']} training and {options['validation']} validation patients, {options['paired']:.0%} of them with "
-        f"straight slices too, and {options['test']} test patients; two sides each but for the canal; inputs of {size} "
-        f"pixels. Steps: of the left and the right network, at most {training['epochs'] * training['epoch_steps']:,} for "
-        f"each (limit: ended there), validated every {training['epoch_steps']}; ended by itself after "
-        f"{training['patience']} validations without a better mean macro AUROC of {training['window']}, counted from step "
-        f"{training['epochs'] // 2 * training['epoch_steps']:,}:\n\n"
-        f"{markdown(header, rows)}\n\n"
-        "Images against the aligned slices, which have noise of their own:\n\n"
-        f"{markdown(['', 'PSNR (dB)', 'SSIM'], images)}"
-    )
-
-
 def reading(summary: dict[str, Any]) -> str:
     result = summary["reading"]
     rows = [
@@ -421,26 +252,6 @@ def reading(summary: dict[str, Any]) -> str:
         for what, key in (("`read_stacks`", "read_stacks"), ("their headers by pydicom alone", "floor"))
     ]
     return markdown([f"{result['files']:,} DICOM files, {result['series']} series", "time", "CPU time"], rows)
-
-
-def grading(summary: dict[str, Any]) -> str:
-    row = summary["grading"]["predict"]
-    used = row[row["used"]]
-    return (
-        f"Grading one disc, {row['networks']} networks, {row['views']} views each, {row['threads']} threads, "
-        f"{row['used']}: {used['first_s']:.1f} s, and {row['load_s']:.1f} s to load the networks; {row['peak_mb']} MB.\n\n"
-        + grading_study(summary["grading_study"])
-    )
-
-
-def grading_study(found: dict[str, Any]) -> str:
-    rows = [
-        [row["shown"], "AVX2 only" if row["avx2"] else "this processor", str(row["grades"]),
-         f"{row['seconds']:.1f} s", f"{row['cpu_seconds']:.1f} s", f"{row['peak_mb'] / 1000:.1f} GB"]
-        for row in found["rows"]
-    ]  # fmt: skip
-    head = f"Whole study, {found['networks']} networks, {found['views']} views, {found['rows'][0]['threads']} threads"
-    return markdown([f"{head}: the recesses on", "instructions", "grades", "time", "CPU time", "peak memory"], rows)
 
 
 def machine(summary: dict[str, Any]) -> str:

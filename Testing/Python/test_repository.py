@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import json
 import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+
+from Testing.Benchmarks import report
 
 ROOT = Path(__file__).resolve().parents[2]
 LARGEST_FILE, LARGEST_WEIGHTS = 1_500_000, 2 * 2**20
@@ -155,16 +155,7 @@ def test_every_dependency_has_an_oldest_version() -> None:
     assert f"OLDEST_TORCH = ({bounds['torch'].replace('.', ', ')})" in oldest
 
 
-def _report() -> Any:
-    spec = importlib.util.spec_from_file_location("report", ROOT / "Testing" / "Benchmarks" / "report.py")
-    assert spec is not None and spec.loader is not None
-    report = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(report)
-    return report
-
-
 def test_report_fills_the_pages() -> None:
-    report = _report()
     score = {"psnr": 30.0, "ssim": 0.9, "lpips": None}
     rows = [
         {"method": "cubic", "thin": score, "thick": score, "prepare_s": 0.5, "plane_s": 0.01},
@@ -194,7 +185,7 @@ def test_report_has_the_seeds_of_the_recipe_beside_each_other() -> None:
         for method, more in (("voxel", {}), ("paper", {"gaussians": 90_000, "without_slice": 1234}))
         for seed in (1, 0)
     ]
-    text = _report().recipe({"quality": {"recipe": {"scan": rows}}})
+    text = report.recipe({"quality": {"recipe": {"scan": rows}}})
     assert "| voxel | 21.00 / 21.25 | 0.750 / 0.750 | 0.50 / 0.50 |  |  |" in text
     assert "| paper | 21.00 / 21.25 | 0.750 / 0.750 | 0.50 / 0.50 | 90,000 / 90,000 | 1,234 / 1,234 |" in text
 
@@ -214,7 +205,7 @@ def test_report_pairs_the_frames_of_one_seed() -> None:
         "validation": [{"rate": 1e-3, "psnr": 29.468}],
         "tables": [{"title": "Head", "look": "CT", "planes": "axial", "runs": runs}],
     }
-    text = _report().cinematic_clipgs({"cinematic_clipgs": json.loads(json.dumps(results))})
+    text = report.cinematic_clipgs({"cinematic_clipgs": json.loads(json.dumps(results))})
     assert "planes along z, 2 seeds, 2 of 3 held-out frames counted" in text
     # (1 - .5) / 2 and (.5 + 1) / 2 dB
     assert "| +0.50 (+0.25 to +0.75), higher in 3 of 4 | 1,998 |" in text
@@ -223,7 +214,6 @@ def test_report_pairs_the_frames_of_one_seed() -> None:
 
 
 def test_report_says_what_a_disturbed_stack_costs() -> None:
-    report = _report()
     score = {"psnr": 30.0, "ssim": 0.9, "lpips": None}
     found = {"given_mm": 3.04, "left_mm": 0.26, "fused_by": "half"}
     lost = {"thin": -0.2, "thick": -0.31}

@@ -1,0 +1,66 @@
+"""Tables of the grading benchmarks and of the experiment on phantoms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .report_markdown import markdown
+
+
+def experiment(summary: dict[str, Any]) -> str:
+    results = summary["experiment"]
+    options = results["options"]
+
+    def shown(found: dict[str, Any], digits: int = 3) -> str:
+        if found["value"] is None:
+            return "n/a"
+        return f"{found['value']:.{digits}f} ({found['low']:.{digits}f} to {found['high']:.{digits}f})"
+
+    def steps(training: str, condition: str) -> str:
+        """Of the networks of a row; those that the limit ended are marked."""
+        taken = [row for name, row in results["training"].items() if name.split(" ")[0] == training and condition in name]
+        return ", ".join(f"{row['steps']:,}{'' if row['converged'] else ' (limit)'}" for row in taken)
+
+    tested = ("N", "R-VI", "R-GS", "A")
+    rows = []
+    for name, found in results["auroc_both_sides"].items():
+        training, condition = name.split(" ", 1)
+        cells = [shown(found["auroc"][kind]) for kind in tested]
+        cells += [shown(found["difference"]["R-GS - R-VI"]), steps(training, condition)]
+        rows.append([f"{condition.replace('_', ' ')}, trained on {training}", *cells])
+    rows.sort(key=lambda row: row[0].split(",")[0], reverse=True)
+    header = ["macro AUROC (95 % interval)", *(f"tested on {kind}" for kind in tested), "R-GS - R-VI", "steps"]
+    images = [[kind, shown(row["psnr"], 2), shown(row["ssim"])] for kind, row in results["images"].items()]
+    training = options["training"]
+    size = " x ".join(map(str, training["input_size"]))
+    return (
+        f"{options['train']} training and {options['validation']} validation patients, {options['paired']:.0%} of them with "
+        f"straight slices too, and {options['test']} test patients; two sides each but for the canal; inputs of {size} "
+        f"pixels. Steps: of the left and the right network, at most {training['epochs'] * training['epoch_steps']:,} for "
+        f"each (limit: ended there), validated every {training['epoch_steps']}; ended by itself after "
+        f"{training['patience']} validations without a better mean macro AUROC of {training['window']}, counted from step "
+        f"{training['epochs'] // 2 * training['epoch_steps']:,}:\n\n"
+        f"{markdown(header, rows)}\n\n"
+        "Images against the aligned slices, which have noise of their own:\n\n"
+        f"{markdown(['', 'PSNR (dB)', 'SSIM'], images)}"
+    )
+
+
+def grading(summary: dict[str, Any]) -> str:
+    row = summary["grading"]["predict"]
+    used = row[row["used"]]
+    return (
+        f"Grading one disc, {row['networks']} networks, {row['views']} views each, {row['threads']} threads, "
+        f"{row['used']}: {used['first_s']:.1f} s, and {row['load_s']:.1f} s to load the networks; {row['peak_mb']} MB.\n\n"
+        + grading_study(summary["grading_study"])
+    )
+
+
+def grading_study(found: dict[str, Any]) -> str:
+    rows = [
+        [row["shown"], "AVX2 only" if row["avx2"] else "this processor", str(row["grades"]),
+         f"{row['seconds']:.1f} s", f"{row['cpu_seconds']:.1f} s", f"{row['peak_mb'] / 1000:.1f} GB"]
+        for row in found["rows"]
+    ]  # fmt: skip
+    head = f"Whole study, {found['networks']} networks, {found['views']} views, {found['rows'][0]['threads']} threads"
+    return markdown([f"{head}: the recesses on", "instructions", "grades", "time", "CPU time", "peak memory"], rows)
