@@ -109,7 +109,7 @@ GM_FUNCTION int gm_trace_four(const GmTraceScene& s, const GmTraceVolume& v, con
   const __m128i bits = gm_hash(key);
   const __m128 chance = gm_unit(gm_hash(_mm_xor_si128(key, _mm_set1_epi32((int)kTraceChance))));
   const __m128 depth = _mm_sub_ps(_mm_setzero_ps(), gm_log(_mm_sub_ps(_mm_set1_ps(1.0f), left)));
-  __m128 far = _mm_mul_ps(depth, _mm_set1_ps(1.0f / majorant));  // of each from the one before, then from the first
+  __m128 far = _mm_div_ps(depth, _mm_set1_ps(majorant));  // of each from the one before, then from the first
   far = _mm_castsi128_ps(_mm_slli_si128(_mm_castps_si128(far), 4));
   far = _mm_add_ps(far, _mm_castsi128_ps(_mm_slli_si128(_mm_castps_si128(far), 4)));
   far = _mm_add_ps(far, _mm_castsi128_ps(_mm_slli_si128(_mm_castps_si128(far), 8)));
@@ -149,9 +149,8 @@ GM_FUNCTION int gm_trace_four(const GmTraceScene& s, const GmTraceVolume& v, con
 // Whether a collision happens between *t and `end`, where one majorant holds; *t is then where.
 GM_FUNCTION bool gm_trace_meets(const GmTraceScene& s, const GmTraceVolume& v, const GmTraceRay& ray, float majorant,
                                 float end, float* t, GmTraceTries* tries) {
-  const float apart = 1.0f / majorant;
   for (;;) {
-    const float next = *t + tries->tau * apart;
+    const float next = *t + tries->tau / majorant;
     if (next >= end) {
       tries->tau -= (end - *t) * majorant;
       break;
