@@ -96,12 +96,12 @@ class ModelScore:
         minutes = None if self.training_s is None else self.training_s / 60
         return [
             name,
-            _spread(self.psnr, 2),
-            _spread(self.covered_psnr, 2),
-            _spread(self.ssim, 4),
-            _spread(self.band_ssim, 3),
-            _spread(self.leak, 2),
-            _spread(self.lpips or (), 4),
+            spread(self.psnr, 2),
+            spread(self.covered_psnr, 2),
+            spread(self.ssim, 4),
+            spread(self.band_ssim, 3),
+            spread(self.leak, 2),
+            spread(self.lpips or (), 4),
             "-" if minutes is None else f"{minutes:.1f} min",
             f"{self.frames_per_second:.1f}",
             "-" if self.storage is None else f"{self.storage / 1e6:.1f} MB",
@@ -120,7 +120,8 @@ class ModelScore:
         }
 
 
-def _spread(values: Sequence[float | None], digits: int) -> str:
+def spread(values: Sequence[float | None], digits: int) -> str:
+    """Mean and standard deviation of what was measured, as text."""
     known = [value for value in values if value is not None]
     if not known:
         return "not available"

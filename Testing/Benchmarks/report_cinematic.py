@@ -6,17 +6,9 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from GaussianMRILib.cinematic.evaluate import spread
+
 from .report_markdown import markdown
-
-
-def _spread(values: Sequence[float | None], digits: int) -> str:
-    """Mean and standard deviation of what was measured."""
-    known = [value for value in values if value is not None]
-    if not known:
-        return "not available"
-    deviation = statistics.stdev(known) if len(known) > 1 else 0.0
-    return f"{statistics.fmean(known):.{digits}f} ± {deviation:.{digits}f}"
-
 
 #: Measures of the frames of a model, by their names in results, with their heads and digits.
 FRAME_MEASURES = {
@@ -38,7 +30,7 @@ def cinematic(summary: dict[str, Any]) -> str:
         best = max(score["psnr_mean"] for score in methods.values())
         rows = []
         for score in methods.values():
-            cells = [_spread(score[name] or (), FRAME_MEASURES[name][1]) for name in measures]
+            cells = [spread(score[name] or (), FRAME_MEASURES[name][1]) for name in measures]
             cells[0] = f"**{cells[0]}**" if score["psnr_mean"] == best else cells[0]
             cells += [f"{score['training_s'] / 60:.1f} min", f"{score['frames_per_second']:.1f}"]
             rows.append([score["label"], *cells, f"{score['storage'] / 1e6:.1f} MB", f"{score['splats']:,}"])
@@ -77,7 +69,7 @@ def cinematic_clipgs(summary: dict[str, Any]) -> str:
         for method in runs[0]:
             cells = []
             for name in measures:
-                cells.append(_spread([value for run in runs for value in run[method][name]], FRAME_MEASURES[name][1]))
+                cells.append(spread([value for run in runs for value in run[method][name]], FRAME_MEASURES[name][1]))
             if statistics.fmean(run[method]["psnr_mean"] for run in runs) == best:
                 cells[0] = f"**{cells[0]}**"
             splats = statistics.fmean(run[method]["splats"] for run in runs)
