@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,25 @@ from .files import atomic_write, number, reading
 
 if TYPE_CHECKING:
     import torch
+
+
+@contextlib.contextmanager
+def without_values() -> Iterator[None]:
+    """Networks that are made in it have shapes only: no memory, and no random weights that are replaced at once."""
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    class Untouched(TorchFunctionMode):
+        """Initialisers change nothing: for tensors without memory torch would load its compiler first, a second or two."""
+
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            kwargs, home = kwargs or {}, getattr(func, "__module__", None)
+            if func in (torch.Tensor.normal_, torch.Tensor.uniform_) or home == "torch.nn.init":
+                return args[0] if args else kwargs["tensor"]
+            return func(*args, **kwargs)
+
+    with torch.device("meta"), Untouched():
+        yield
 
 
 def write_state(path: str | os.PathLike[str], state: dict[str, Any]) -> None:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from ..errors import GaussianMRIError
 from ..files import atomic_write, finite, number, read_json, reading
 from ..geometry.affine import LARGEST_POSITION_MM
+from ..tensor_files import without_values
 from .adjustment import Adjustment
 from .cut_face import CutFace
 from .model import CinematicModel
@@ -184,7 +185,7 @@ def _unpack_network(header: dict[str, Any]) -> Adjustment:
         raise ValueError("the network is too large")
     values = torch.from_numpy(np.frombuffer(raw, dtype="<f4").copy())
     finite(values.numpy(), (None,), "network's weights")
-    with torch.device("meta"):  # the size of a network that the weights are not those of is nobody's memory
+    with without_values():  # the size of a network that the weights are not those of is nobody's memory
         expected = sum(p.numel() for p in Adjustment.from_config(header).state_dict().values())
     if expected != len(values):
         raise ValueError(f"the network has {len(values)} numbers, expected {expected}")

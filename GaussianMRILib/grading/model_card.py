@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import GaussianMRIError
 from ..files import number, reading
-from ..tensor_files import read_state, tensor, write_state
+from ..tensor_files import read_state, tensor, without_values, write_state
 from .calibration import Calibration
 from .crops import preprocessing
 from .labels import AXIAL_TYPES, GRADES, Task, is_sagittal
@@ -217,11 +217,9 @@ def load_grader(
 
 
 def _own(card: ModelCard, weights: Mapping[str, torch.Tensor], device: torch.device | str) -> GradingNetwork:
-    import torch
-
     from .network import GradingNetwork, for_inference
 
-    with torch.device("meta"):  # no random weights that are replaced at once
+    with without_values():
         network = GradingNetwork(card.network)
     for name, value in network.state_dict().items():
         tensor(weights[name], value.shape, f"weights {name}", value.dtype)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import GaussianMRIError
+from ..tensor_files import without_values
 from .labels import GRADES
 from .options import NetworkOptions
 
@@ -100,7 +101,8 @@ class StridedPointwise(nn.Conv2d):
         """With the parameters (the same objects, under the same names) of `convolution`, a 1x1 one without padding."""
         rows, columns = convolution.stride
         channels = convolution.in_channels, convolution.out_channels
-        made = cls(*channels, 1, (rows, columns), bias=convolution.bias is not None, device="meta")
+        with without_values():
+            made = cls(*channels, 1, (rows, columns), bias=convolution.bias is not None)
         made.weight, made.bias = convolution.weight, convolution.bias
         return made
 

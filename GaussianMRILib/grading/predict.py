@@ -21,8 +21,8 @@ from .network import mixed_precision
 if TYPE_CHECKING:
     from .inputs import GradingInput
 
-BATCH = 32
-"""Slices that are encoded at a time: more need more memory and are not faster."""
+BATCH = 20
+"""Slices that are encoded at a time, two views mostly: more do not fit the caches, fewer are too few for the threads."""
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ from GaussianMRILib.grading.network import (
     multiplies_bfloat16,
 )
 from GaussianMRILib.grading.options import AugmentOptions, GradingOptions, NetworkOptions
+from GaussianMRILib.tensor_files import without_values
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +66,16 @@ def test_the_network_is_the_paper_s() -> None:
     assert made.positions.shape == (9, 512) and made.cls.shape == (512,)
     assert [block.self_attn.num_heads for block in made.transformer.layers] == [2, 2]
     assert made.encoder.conv1.stride == (2, 2) and made.encoder.layer2[0].downsample[0].bias is None
+
+
+def test_a_network_without_values_has_shapes_and_costs_nothing(network: GradingNetwork) -> None:
+    before = torch.get_rng_state()
+    with without_values():
+        empty = GradingNetwork(TINY)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(value.device.type == "meta" for value in empty.state_dict().values())
+    assert {k: v.shape for k, v in empty.state_dict().items()} == {k: v.shape for k, v in network.state_dict().items()}
+    assert not torch.equal(torch.nn.Linear(4, 4).weight, torch.nn.Linear(4, 4).weight)  # initialised as before
 
 
 def test_slices_that_do_not_exist_change_nothing(network: GradingNetwork) -> None:
