@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -153,6 +154,15 @@ def test_without_sources_or_library_the_reference_takes_over(
     assert "slow" in caplog.text
     scene = random_scene(9, gaussians=5, shapes=[(3, 4)])
     assert torch.equal(native.render_planes(*scene)[0], reference.render_planes(PlaneScene(*scene))[0])
+
+
+@pytest.mark.parametrize("name", ["cmake", "ninja"])
+def test_a_tool_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    found = shutil.which
+    monkeypatch.setattr(build.shutil, "which", lambda tool: None if tool == name else found(tool) or tool)
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(GaussianMRIError, match=f"{name} was not found .* `pip install {name}`"):
+        build.building_tools()
 
 
 def test_a_file_that_is_no_library_is_not_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

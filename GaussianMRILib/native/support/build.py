@@ -1,17 +1,16 @@
-"""Build the CPU kernels from `csrc` with ninja: for developers who run from a checkout without a prebuilt
+"""Build the CPU kernels from `csrc` with CMake and ninja: for developers who run from a checkout without a prebuilt
 library.
 
-The result is kept in the user's cache folder (or GAUSSIANMRI_CACHE), named by a hash of the sources, flags
-and compiler, so that a changed source is built anew and nothing is built twice.
+The result is kept in the user's cache folder (or GAUSSIANMRI_CACHE), named by a hash of the sources, CMake's files
+and the compiler, so that a changed source is built anew and nothing is built twice.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib
 import logging
 import os
-import platform
-import shlex
 import shutil
 import subprocess
 import sys
@@ -21,9 +20,6 @@ from pathlib import Path
 from ...errors import GaussianMRIError
 
 _LOG = logging.getLogger("GaussianMRI")
-_FLAGS = (  # the same as in csrc/CMakeLists.txt
-    "-std=c++17 -O3 -fPIC -fvisibility=hidden -pthread -fno-math-errno -fno-trapping-math -ffp-contract=fast"
-)
 
 
 def library_name() -> str:
@@ -59,25 +55,6 @@ def cache_folder() -> Path:
     return base / "gaussianmri"
 
 
-def _processor() -> str:
-    machine = platform.machine().lower()
-    if machine in ("x86_64", "amd64", "i686"):
-        return "x86"
-    return "arm" if machine in ("arm64", "aarch64") else "other"
-
-
-def _instruction_sets(root: Path) -> list[tuple[str, str]]:
-    """(name, compiler flags) of the instruction sets to build on this processor."""
-    result = []
-    for line in (root / "support" / "instruction_sets.txt").read_text(encoding="utf-8").splitlines():
-        if line.startswith("#") or not line.strip():
-            continue
-        name, processor, flags, _ = (field.strip() for field in line.split("|"))
-        if processor in (_processor(), "any"):
-            result.append((name, flags))
-    return result
-
-
 def _compiler() -> str:
     for name in (os.environ.get("CXX"), "c++", "g++", "clang++"):
         found = shutil.which(name) if name else None
@@ -88,43 +65,17 @@ def _compiler() -> str:
     )
 
 
-def _ninja() -> str:
-    found = shutil.which("ninja")
+def _tool(name: str) -> str:
+    """The path of cmake or ninja: the system's, else that of the Python package of the same name."""
+    found = shutil.which(name)
     if found:
         return found
     try:
-        import ninja
+        package = importlib.import_module(name)
     except ImportError:
-        raise GaussianMRIError("ninja was not found to build the kernels. Run `pip install ninja`.") from None
-    return str(Path(ninja.BIN_DIR) / ("ninja.exe" if sys.platform == "win32" else "ninja"))
-
-
-def _ninja_file(root: Path, compiler: str, output: str) -> str:
-    def quoted(path: str | Path) -> str:
-        return str(path).replace("$", "$$").replace(" ", "$ ").replace(":", "$:")
-
-    sources = sorted(root.glob("*/*.cpp"))  # as in csrc/CMakeLists.txt
-    kernels = [source for source in sources if source.name == "kernels.cpp"]
-    have = {"x86": " -DGM_HAVE_X86", "arm": " -DGM_HAVE_NEON"}.get(_processor(), "")
-    lines = [
-        f"cxx = {compiler.replace('$', '$$')}",
-        f"flags = {_FLAGS}{have} -I" + shlex.quote(str(root)).replace("$", "$$"),
-        "rule compile\n  command = $cxx $flags $set -c $in -o $out",
-        "rule link\n  command = $cxx -shared -o $out $in -pthread",
-    ]
-    objects = []
-    for source in sources:
-        if source in kernels:
-            continue
-        objects.append(f"{source.parent.name}_{source.stem}.o")
-        lines.append(f"build {objects[-1]}: compile {quoted(source)}")
-    for name, flags in _instruction_sets(root):
-        for source in kernels:
-            objects.append(f"{source.parent.name}_kernels_{name}.o")
-            lines.append(f"build {objects[-1]}: compile {quoted(source)}")
-            lines.append(f"  set = {flags} -DGM_ISA={name} -DGM_USE_{name.upper()}")
-    lines.append(f"build {output}: link {' '.join(objects)}")
-    return "\n".join(lines) + "\n"
+        raise GaussianMRIError(f"{name} was not found to build the kernels. Run `pip install {name}`.") from None
+    folder = package.BIN_DIR if name == "ninja" else package.CMAKE_BIN_DIR
+    return str(Path(folder) / (name + ".exe" * (sys.platform == "win32")))
 
 
 _SUM = "sha256"
@@ -166,50 +117,55 @@ def _is_ours(library: Path) -> bool:
         return False
 
 
-def building_tools() -> tuple[Path, str, str]:
-    """Folder of the sources, compiler and ninja.
+def building_tools() -> tuple[Path, str, str, str]:
+    """Folder of the checkout, compiler, cmake and ninja.
 
     Raises:
         GaussianMRIError: one of them is missing.
     """
     root = source_root()
-    if root is None or not (root / "support" / "instruction_sets.txt").is_file():
+    if root is None or not (root / "CMakeLists.txt").is_file():
         raise GaussianMRIError("The kernels' sources (csrc) are not part of this installation.")
     if sys.platform == "win32":
         raise GaussianMRIError(
             "On Windows the kernels are built with CMake: `cmake -B build && cmake --install build`."
         )
-    return root, _compiler(), _ninja()
+    return root.parent, _compiler(), _tool("cmake"), _tool("ninja")
 
 
 def build_library() -> Path:
     """Path of the library built from `csrc`, building it first where needed (some ten seconds).
 
     Raises:
-        GaussianMRIError: there are no sources, no compiler or no ninja, or the compiler failed.
+        GaussianMRIError: there are no sources, no compiler, CMake or ninja, or the compiler failed.
     """
-    root, compiler, ninja = building_tools()
+    checkout, compiler, cmake, ninja = building_tools()
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
-    text = _ninja_file(root, compiler, library_name())
-    digest = hashlib.sha256((text + version).encode())
-    for source in sorted([*root.glob("*/*.cpp"), *root.glob("*/*.h")]):
-        digest.update(source.relative_to(root).as_posix().encode() + source.read_bytes())
+    csrc = checkout / "csrc"
+    digest = hashlib.sha256((compiler + version).encode())
+    cmake_files = [checkout / "CMakeLists.txt", csrc / "CMakeLists.txt", *csrc.glob("*/*.txt")]
+    for source in sorted([*cmake_files, *csrc.glob("*/*.cpp"), *csrc.glob("*/*.h")]):
+        digest.update(source.relative_to(checkout).as_posix().encode() + source.read_bytes())
     folder = cache_folder() / f"kernels-{digest.hexdigest()[:16]}"
     target = folder / library_name()
     check_private(folder.parent, folder, target)
     if target.is_file() and _is_ours(target):
         return target
-    _LOG.info("Building the kernels from %s (once)", root)
+    _LOG.info("Building the kernels from %s (once)", csrc)
     try:
         make_private(folder.parent)
         make_private(folder)
         with tempfile.TemporaryDirectory(prefix="build-", dir=folder) as work:
-            (Path(work) / "build.ninja").write_text(text, encoding="utf-8")
-            done = subprocess.run([ninja, "-C", work], capture_output=True, text=True, check=False)
-            if done.returncode != 0:
-                raise GaussianMRIError(
-                    f"The kernels could not be built with {compiler}:\n{done.stdout[-2000:]}"
-                )
+            options = (
+                "CMAKE_BUILD_TYPE=Release", f"CMAKE_CXX_COMPILER={compiler}", f"CMAKE_MAKE_PROGRAM={ninja}",
+                f"CMAKE_LIBRARY_OUTPUT_DIRECTORY={work}",
+            )  # fmt: skip
+            defined = [f"-D{option}" for option in options]
+            for step in (["-S", str(checkout), "-B", work, "-G", "Ninja", *defined], ["--build", work]):
+                done = subprocess.run([cmake, *step], capture_output=True, text=True, check=False)
+                if done.returncode != 0:
+                    said = (done.stdout + done.stderr)[-2000:]
+                    raise GaussianMRIError(f"The kernels could not be built with {compiler}:\n{said}")
             made, sums = Path(work) / library_name(), Path(work) / _SUM
             sums.write_text(hashlib.sha256(made.read_bytes()).hexdigest(), encoding="ascii")
             made.chmod(0o755)
