@@ -184,12 +184,17 @@ def why_groups_apart(
 
 
 def apart(stacks: Sequence[SliceStack]) -> list[list[SliceStack]]:
-    """The stacks in groups that have no scanned place in common; one group where all hang together."""
+    """The stacks in groups that have no scanned place in common; one group where all hang together.
+
+    Parts of one series hang together, wherever they lie.
+    """
     hulls = [stack.hulls() for stack in stacks]
     points = [_points(stack) for stack in stacks]
+    series = [stack.source.get("series_uid") for stack in stacks]
     groups = [{k} for k in range(len(stacks))]
     for a, b in itertools.combinations(range(len(stacks)), 2):
-        if _reach(points[a], hulls[b]) or _reach(points[b], hulls[a]):
+        same = bool(series[a]) and series[a] == series[b]
+        if same or _reach(points[a], hulls[b]) or _reach(points[b], hulls[a]):
             joined = [group for group in groups if a in group or b in group]
             groups = [group for group in groups if group not in joined] + [set().union(*joined)]
     return [[stacks[k] for k in sorted(group)] for group in sorted(groups, key=min)]

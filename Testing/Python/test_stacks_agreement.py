@@ -207,7 +207,7 @@ def test_stacks_without_a_place_in_common_are_fitted_with_a_warning(tmp_path: Pa
     stacks = pair(tmp_path, {}, {})
     far = stacks[1].ijk_to_ras.copy()
     far[:, 2, 3] += 500
-    far_away = replace(stacks[1], ijk_to_ras=far)
+    far_away = replace(stacks[1], ijk_to_ras=far, source={**stacks[1].source, "series_uid": "2.25.7"})
     problem = pose([stacks[0], far_away])
     assert len(problem.stacks) == 2 and "A | B" in problem.report["warnings"][0]
     assert "no place in common" in caplog.text
@@ -215,13 +215,21 @@ def test_stacks_without_a_place_in_common_are_fitted_with_a_warning(tmp_path: Pa
 
 
 def test_a_chain_of_stacks_hangs_together(tmp_path: Path) -> None:
-    stack = read_stacks(series(tmp_path))[0]
+    stack = replace(read_stacks(series(tmp_path))[0], source={})
     chain = []
     for n in range(3):
         poses = stack.ijk_to_ras.copy()
         poses[:, 2, 3] += 10 * n  # each reaches 3 mm into the next
         chain.append(replace(stack, ijk_to_ras=poses, name=str(n)))
     assert len(apart(chain)) == 1 and len(apart(chain[::2])) == 2
+
+
+def test_parts_of_one_series_hang_together(tmp_path: Path) -> None:
+    stack = read_stacks(series(tmp_path))[0]  # as the blocks of slices at discs that a fit of some of them gets
+    far = stack.ijk_to_ras.copy()
+    far[:, 2, 3] += 500
+    problem = pose([stack, replace(stack, ijk_to_ras=far)])
+    assert len(problem.stacks) == 2 and "warnings" not in problem.report
 
 
 # ---- real studies
