@@ -72,6 +72,7 @@ def grading_request(
             f"{', '.join(grader.name for grader in graders)} were trained on sagittal slices, and one disc is graded on "
             "axial ones. Grade all discs of a segmentation, or choose other checkpoints."
         )
+    not_asked = tuple(grader.name for grader in graders if is_sagittal(grader.card.input_types))
     graders = axial
     if is_field(gaussians):
         gaussians = field_from_model(gaussians)
@@ -85,6 +86,7 @@ def grading_request(
         options or (region_options(graders[0].card.preprocessing) if graders else RegionOptions()),
         device,
         fit_options,
+        not_asked,
     )
 
 
@@ -146,7 +148,7 @@ def carry_out(
     shown = [*([] if request.sagittal is None else [request.sagittal]), *request.stacks]
     picture = overlay_picture(request.disc, region, shown, inputs)
     tell(1.0, "done")
-    return GradingResult(request.disc, region, inputs, grades, picture)
+    return GradingResult(request.disc, region, inputs, grades, picture, request.not_asked)
 
 
 def _nearest_slab(request: GradingRequest) -> SliceStack:

@@ -27,6 +27,7 @@ class GradingRequest:
         disc: where it is, RAS mm.
         stacks: axial series, copied from their nodes.
         graders: none to look at the region only.
+        not_asked: names of networks that grade sagittal slices, which one disc has not.
         input_type: one of `AXIAL_KINDS`.
         sagittal: for the picture; None for no such series.
         gaussians: a fit of the axial series to use for "R-GS"; None to fit around the disc.
@@ -44,6 +45,7 @@ class GradingRequest:
     options: RegionOptions = field(default_factory=RegionOptions)
     device: str = "cpu"
     fit_options: dict[str, Any] = field(default_factory=dict)
+    not_asked: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +57,7 @@ class GradingResult:
         inputs: the slices that the networks saw.
         grades: one for each grader; empty where there was none.
         picture: (H, W, 3) uint8, disc and crops for checking by eye.
+        not_asked: as the request's.
     """
 
     disc: DiscGeometry
@@ -62,3 +65,4 @@ class GradingResult:
     inputs: GradingInput
     grades: tuple[Grade, ...]
     picture: NDArray[np.uint8]
+    not_asked: tuple[str, ...] = ()

@@ -240,6 +240,23 @@ def test_everything_that_must_be_shown_is(scene: Any, graded_plane: Any, checkpo
     assert any(line.endswith("scan, calibrated") for line in label_lines(record))
 
 
+def test_networks_that_one_disc_cannot_be_shown_to_are_named(
+    scene: Any, study: Any, checkpoints: Path, tmp_path: Path
+) -> None:
+    from dataclasses import replace
+
+    from GaussianMRILib.grading.labels import SAGITTAL_TYPES
+    from GaussianMRILib.grading.model_card import load_grader
+
+    axial = load_grader(checkpoints / "left.pt")
+    seen = replace(axial, card=replace(axial.card, input_types=SAGITTAL_TYPES[:1]), name="foramina.pt")
+    volume = study(0, 2).load(scene)
+    plane = mrml.grade_disc([volume], disc(), [axial, seen])
+    assert len(graded(mrml.grades_of(plane))) == 1
+    assert "Not asked, as they grade sagittal slices: foramina.pt." in describe_grades(plane)
+    assert "Not asked" not in describe_grades(mrml.grade_disc([volume], disc(), axial))
+
+
 def test_the_crops_are_in_place(scene: Any, graded_plane: Any) -> None:
     plane, volume = graded_plane
     crops = plane.GetNodeReference("GaussianMRI.Crops")
