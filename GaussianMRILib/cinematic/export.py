@@ -98,6 +98,8 @@ def rotated(splats: Splats, rotation: NDArray[np.float64]) -> Splats:
 
 
 def _y_up(splats: Splats) -> Splats:
+    if not len(splats):
+        raise GaussianMRIError("There are no splats to export.")
     return rotated(splats.map(lambda tensor: tensor.detach().cpu()), RAS_TO_Y_UP)
 
 
@@ -109,10 +111,13 @@ def write_spz(path: str | os.PathLike[str], splats: Splats) -> Path:
 
     Positions have 24 bits, 12 of them behind the point (1/4096 mm, up to 2 m); where that is too little, fewer. Colours,
     opacities and log scales have 8 bits, rotations 32, spherical harmonics 5 (degree 1) and 4.
+
+    Raises:
+        GaussianMRIError: no splats, or the file cannot be written.
     """
     target, s = suffixed(path, ".spz"), _y_up(splats).to(torch.float64)
     means = s.means.numpy()
-    reach = float(np.abs(means).max()) if len(means) else 1.0
+    reach = float(np.abs(means).max())
     bits = max(0, min(12, 23 - int(np.ceil(np.log2(max(reach, 1e-9) + 1e-9)))))
     fixed = np.clip(np.rint(means * 2**bits), -(2**23), 2**23 - 1).astype("<i4")
     positions = fixed.view(np.uint8).reshape(-1, 3, 4)[:, :, :3]
@@ -165,6 +170,9 @@ def write_gltf(path: str | os.PathLike[str], splats: Splats, *, faces: Sequence[
     Args:
         faces: cut faces, as rectangles with a texture that is shown as it is (KHR_materials_unlit); where a texture is less
             than half opaque, nothing is drawn, so that programs need not sort them among the splats.
+
+    Raises:
+        GaussianMRIError: no splats, or the file cannot be written.
     """
     target, s = suffixed(path, ".glb"), _y_up(splats)
     colours = np.clip(s.sh[:, 0].numpy() * SH_C0 + 0.5, 0, 1)

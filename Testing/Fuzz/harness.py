@@ -143,6 +143,18 @@ def _child(
     command: Sequence[str] | Callable[[Path, Path], Any], folder: Path, log: Path, memory: int, seeds: Path
 ) -> None:
     code = 99
+    try:  # os._exit whatever happens, also where a signal's exception comes late: the parent's frames lie above these
+        code = _work(command, folder, log, memory, seeds)
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+    finally:
+        os._exit(code)
+
+
+def _work(
+    command: Sequence[str] | Callable[[Path, Path], Any], folder: Path, log: Path, memory: int, seeds: Path
+) -> int:
+    """Exit status of a command, with its output in `log`."""
     try:
         os.setsid()
         os.chdir(folder)
@@ -164,18 +176,15 @@ def _child(
         _let_termination_clean_up()
         try:
             command(seeds, folder)
-            code = 0
         except GaussianMRIError as error:
             print(f"Error: {error}", file=sys.stderr)
-            code = 1
+            return 1
     except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 1
+        return end.code if isinstance(end.code, int) else 1
     except BaseException:
         traceback.print_exc()
-    finally:
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-        os._exit(code)
+        return 99
+    return 0
 
 
 def _wait(child: int, until: float) -> tuple[int | None, int]:

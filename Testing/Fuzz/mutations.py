@@ -175,7 +175,7 @@ def change_array(array: np.ndarray, rng: random.Random) -> np.ndarray:
     if kind == "neg":
         return -changed if array.dtype.kind != "b" else ~array
     if kind == "zero":
-        return changed * 0
+        return np.zeros_like(changed)
     with np.errstate(over="ignore"):
         value = {"nan": np.nan, "inf": np.inf}.get(kind)
         if value is None:

@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,10 @@ from test_cinematic_model import model
 from GaussianMRILib import GaussianMRIError
 from GaussianMRILib.cinematic.animation import clip_sweep, render_shots, turntable, write_film, write_frames
 from GaussianMRILib.cinematic.camera import Camera
-from GaussianMRILib.cinematic.export import RAS_TO_Y_UP, export_splats, rotated
+from GaussianMRILib.cinematic.export import RAS_TO_Y_UP, export_splats, rotated, write_gltf, write_spz
 from GaussianMRILib.cinematic.model_files import load_model, model_bytes, read_ply, save_model, write_ply
 from GaussianMRILib.cinematic.rasterise import rasterise
+from GaussianMRILib.cinematic.splats import Splats
 
 CAMERA, PLANE = ball_views(1, 40, 7)[0]
 
@@ -209,6 +211,14 @@ def test_gltf(tmp_path: Path) -> None:
     assert not any("SH_DEGREE_3" in name for name in primitive["attributes"])
     grey = np.clip(0.5 + 0.28209479 * splats.sh[:, 0].numpy(), 0, 1)
     assert np.abs(read("COLOR_0")[:, :3] / 255 - grey).max() < 0.003
+
+
+@pytest.mark.parametrize(("write", "name"), [(write_spz, "none.spz"), (write_gltf, "none.glb")])
+def test_no_splats_are_no_file(tmp_path: Path, write: Callable[..., Path], name: str) -> None:
+    empty = Splats(*(torch.zeros(0, *shape) for shape in ((3,), (4,), (3,), (1, 3), ())))
+    with pytest.raises(GaussianMRIError, match="no splats to export"):
+        write(tmp_path / name, empty)
+    assert not list(tmp_path.iterdir())
 
 
 def test_export_under_a_plane_needs_no_plane_afterwards(tmp_path: Path) -> None:
