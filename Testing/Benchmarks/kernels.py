@@ -30,6 +30,8 @@ from scipy import ndimage
 
 from GaussianMRILib import native
 from GaussianMRILib.native.planes import reference
+from GaussianMRILib.native.planes.arguments import AdamStep, PlaneScene
+from GaussianMRILib.native.planes.cpu import CpuPlanes
 from GaussianMRILib.native.support.backend import kernels
 
 BOX = (112.0, 224.0, 80.0)
@@ -221,14 +223,16 @@ def against_reference(timer: Timer, count: int) -> dict[str, float]:
     rules = (torch.full((11,), 1e-4), torch.tensor([0, 0, 0, 1, 0, 0, 1, 0, 1, 2, 1], dtype=torch.int32))
 
     def one_pass(implementation: Any) -> None:
-        arguments = (parameters, *scene, 1e-3, native.CUT)
-        image, samples, density = implementation.render_planes(*arguments)
+        arguments = PlaneScene(parameters, *scene, 1e-3, native.CUT)
+        image, samples, density = implementation.render_planes(arguments)
         gradient = torch.sign(image - target) / len(target) - implementation.ssim(image, target, scene[1])[1]
-        step = implementation.render_planes_backward(gradient, samples, density, *arguments)
+        step = implementation.render_planes_backward(gradient, samples, density, arguments)
         state = [torch.zeros_like(parameters) for _ in range(2)]
-        implementation.adam_(parameters.clone(), step, *state, *rules, 1, 0.9, 0.999, 1e-8)
+        implementation.adam_(AdamStep(parameters.clone(), step, *state, *rules, 1))
 
-    (fast,) = least([partial(one_pass, native)], time.process_time, timer.seconds)
+    library = kernels()
+    assert library is not None
+    (fast,) = least([partial(one_pass, CpuPlanes(library))], time.process_time, timer.seconds)
     start = time.process_time()
     one_pass(reference)
     slow = time.process_time() - start
