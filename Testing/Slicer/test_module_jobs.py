@@ -21,6 +21,7 @@ pytest.importorskip(
 )
 
 import slicer
+from extension_index import MODULES
 from mrml_scenes import bright_point, lattice_field
 from test_mrml_cinematic import coloured
 
@@ -29,7 +30,6 @@ from GaussianMRILib.mrml.isotropic import IsotropicJob
 from GaussianMRILib.mrml.jobs import FitJob, Job
 
 ROOT = Path(__file__).resolve().parents[2]
-MODULES = ("GaussianMRIResampling", "GaussianMRIGrading", "GaussianMRICinematic")
 #: In place of PythonSlicer: reports once, waits for the file "go" in the job's folder, and makes the model.
 WORKER = """#!{python}
 import json, pathlib, shutil, sys, time

@@ -15,6 +15,7 @@ pytest.importorskip(
 )
 
 import slicer
+from extension_index import MODULES
 from module_panel import MODULE, fitted, nodes_of_previews, previews, quick
 from mrml_scenes import bright_point, oblique_plane_node
 
@@ -22,8 +23,6 @@ from GaussianMRILib import mrml
 from GaussianMRILib.mrml.planes import frame_of
 from GaussianMRILib.mrml.scene import as_array
 from GaussianMRILib.mrml.views import composite_of, facing, right_handed
-
-MODULES = ("GaussianMRIResampling", "GaussianMRIGrading", "GaussianMRICinematic")
 
 
 def red() -> Any:

@@ -14,11 +14,11 @@ pytest.importorskip(
 )
 
 import slicer
+from extension_index import MODULES
 from host.qt_style import unwrap
 from mrml_scenes import bright_point, oblique_plane_node
 from PySide6 import QtGui, QtWidgets
 
-MODULES = ("GaussianMRIResampling", "GaussianMRIGrading", "GaussianMRICinematic")
 FOLDER = Path(__file__).resolve().parents[2] / "GaussianMRI"
 #: What Slicer leaves for a module's panel on a screen of 1280 x 800 pixels, and its vertical scroll bar.
 PANEL, SCROLL_BAR = 500, 20
