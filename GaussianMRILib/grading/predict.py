@@ -176,7 +176,10 @@ def grade_cases(
             "preprocessing": crops.facts["preprocessing"]["version"],
             "options": crops.facts["preprocessing"],
         }
-        check_fits(grader, images.shape, facts, case.level, case.input_type)
+        try:
+            check_fits(grader, images.shape, facts, case.level, case.input_type)
+        except GaussianMRIError as error:
+            raise GaussianMRIError(f"{crops.folder}, {case.case_id}: {error}") from None
         tensor = torch.from_numpy(images.astype(np.float32))
         rows.append(_probabilities(grader, tensor, torch.from_numpy(mask), views, precision, stages))
     return np.array(rows, dtype=np.float64).reshape(-1, len(GRADES))

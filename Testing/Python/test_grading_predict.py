@@ -224,6 +224,7 @@ def test_smaller_inputs_and_tables_of_cases(network: GradingNetwork, tmp_path: P
         first.probabilities, torch.softmax(network(x, torch.from_numpy(mask)[None]), 1), atol=1e-5
     )
     other = load_grader(save_grader(tmp_path / "b.pt", network, replace(small, levels=("L4/L5",))))
-    with pytest.raises(GaussianMRIError, match="cannot grade L5/S1"):
+    with pytest.raises(GaussianMRIError, match="cannot grade L5/S1") as refused:
         grade_cases(other, crops, crops.cases)
+    assert f"{crops.folder}, " in str(refused.value)
     assert grade_cases(grader, crops, []).shape == (0, 3)
