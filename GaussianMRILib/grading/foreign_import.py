@@ -47,6 +47,7 @@ def import_network(
     with reading(card, "the card of a network"):
         content = read_json(Path(card))
         known = ForeignCard.from_dict(content)
+        made = _model_card(known)
     with reading(path, f"a network in {kind}"):
         raw = path.read_bytes()
     network = ForeignNetwork(raw, kind, known, name=path.name)
@@ -60,7 +61,6 @@ def import_network(
             f"{path} gives {list(found)} for the known input, its card says {list(known.known)}. Correct layout, outputs, "
             "mean, std or spacing of the card, or its known."
         )
-    made = _model_card(known)
     model_bytes = torch.frombuffer(bytearray(raw), dtype=torch.uint8)
     write_state(
         output,

@@ -117,6 +117,7 @@ def test_cards_and_files_that_cannot_be(tmp_path: Path) -> None:
         ({"outputs": [0, 0, 1]}, "3 different numbers"), ({"known": [0.5, 0.5, 0.5]}, "sum to 1"),
         ({"input_types": ["A", "S-T1"]}, "one sagittal kind"), ({"output": "votes"}, "logits or probabilities"),
         ({"version": 2}, '"version": 1'), ({"outputs": [0, 1, 7]}, "cannot be run on"),
+        ({"input_types": "A"}, r"card\.json.*no lists"),
     ):  # fmt: skip
         (tmp_path / "card.json").write_text(json.dumps(card(**change)))
         with pytest.raises(GaussianMRIError, match=words):
