@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ..interruption import checkpoint
 from ..stacks import SliceStack, slice_columns
+from ..stacks.agreement import of_one_series
 
 #: Points along each side of a window of the local NCC, a pitch apart.
 WINDOW = 7
@@ -91,13 +92,11 @@ def blocks_of(stacks: Sequence[SliceStack]) -> list[Block]:
     blocks: list[Block] = []
     groups: list[list[int]] = []
     for n, stack in enumerate(stacks):
-        series = stack.source.get("series_uid")
         group = next(
             (
                 g
                 for g, members in enumerate(groups)
-                if series
-                and stacks[members[0]].source.get("series_uid") == series
+                if of_one_series(stacks[members[0]], stack)
                 and not any(_repeats(stack, stacks[member]) for member in members)
             ),
             None,

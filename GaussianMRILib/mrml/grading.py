@@ -66,14 +66,13 @@ def grading_request(
     listed = list(checkpoints) if isinstance(checkpoints, (list, tuple)) else [checkpoints]
     graders = [item for item in listed if hasattr(item, "card")]
     graders += load_graders([item for item in listed if not hasattr(item, "card")])
-    axial = [grader for grader in graders if not is_sagittal(grader.card.input_types)]
-    if graders and not axial:
+    not_asked = tuple(grader.name for grader in graders if is_sagittal(grader.card.input_types))
+    if graders and len(not_asked) == len(graders):
         raise GaussianMRIError(
-            f"{', '.join(grader.name for grader in graders)} were trained on sagittal slices, and one disc is graded on "
+            f"{', '.join(not_asked)} were trained on sagittal slices, and one disc is graded on "
             "axial ones. Grade all discs of a segmentation, or choose other checkpoints."
         )
-    not_asked = tuple(grader.name for grader in graders if is_sagittal(grader.card.input_types))
-    graders = axial
+    graders = [grader for grader in graders if not is_sagittal(grader.card.input_types)]
     if is_field(gaussians):
         gaussians = field_from_model(gaussians)
     return GradingRequest(

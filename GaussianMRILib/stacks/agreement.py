@@ -183,6 +183,12 @@ def why_groups_apart(
     return next((reason for reason in pairs if reason), "")
 
 
+def of_one_series(first: SliceStack, second: SliceStack) -> bool:
+    """Whether both come from one DICOM series; False where that is not known."""
+    series = first.source.get("series_uid")
+    return bool(series) and series == second.source.get("series_uid")
+
+
 def apart(stacks: Sequence[SliceStack]) -> list[list[SliceStack]]:
     """The stacks in groups that have no scanned place in common; one group where all hang together.
 
@@ -190,11 +196,9 @@ def apart(stacks: Sequence[SliceStack]) -> list[list[SliceStack]]:
     """
     hulls = [stack.hulls() for stack in stacks]
     points = [_points(stack) for stack in stacks]
-    series = [stack.source.get("series_uid") for stack in stacks]
     groups = [{k} for k in range(len(stacks))]
     for a, b in itertools.combinations(range(len(stacks)), 2):
-        same = bool(series[a]) and series[a] == series[b]
-        if same or _reach(points[a], hulls[b]) or _reach(points[b], hulls[a]):
+        if of_one_series(stacks[a], stacks[b]) or _reach(points[a], hulls[b]) or _reach(points[b], hulls[a]):
             joined = [group for group in groups if a in group or b in group]
             groups = [group for group in groups if group not in joined] + [set().union(*joined)]
     return [[stacks[k] for k in sorted(group)] for group in sorted(groups, key=min)]
@@ -243,7 +247,7 @@ def _differences(first: SliceStack, second: SliceStack) -> list[str]:
     """What differs, in words, "EchoTime 95 and 21 ms"; values that either side does not know are left out."""
     one, other = first.source.get("contrast", {}), second.source.get("contrast", {})
     found = []
-    if first.source.get("series_uid") and first.source.get("series_uid") == second.source.get("series_uid"):
+    if of_one_series(first, second):
         found = _kinds_differ(first.source.get("kind", {}), second.source.get("kind", {}))
     for key, (label, unit, differ) in _COMPARED.items():
         a, b = one.get(key), other.get(key)

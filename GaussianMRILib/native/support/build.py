@@ -75,7 +75,7 @@ def _tool(name: str) -> str:
     except ImportError:
         raise GaussianMRIError(f"{name} was not found to build the kernels. Run `pip install {name}`.") from None
     folder = package.BIN_DIR if name == "ninja" else package.CMAKE_BIN_DIR
-    return str(Path(folder) / (name + ".exe" * (sys.platform == "win32")))
+    return str(Path(folder) / name)
 
 
 _SUM = "sha256"
