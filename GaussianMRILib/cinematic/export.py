@@ -98,9 +98,7 @@ def rotated(splats: Splats, rotation: NDArray[np.float64]) -> Splats:
 
 
 def _y_up(splats: Splats) -> Splats:
-    if not len(splats):
-        raise GaussianMRIError("There are no splats to export.")
-    return rotated(splats.map(lambda tensor: tensor.detach().cpu()), RAS_TO_Y_UP)
+    return rotated(splats.for_a_file(), RAS_TO_Y_UP)
 
 
 # ---- SPZ ---------------------------------------------------------------------------------------------------------

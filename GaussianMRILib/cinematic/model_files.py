@@ -220,6 +220,9 @@ def write_ply(
 
     Args:
         extra: further properties by name, (N,) each.
+
+    Raises:
+        GaussianMRIError: no splats, or the file cannot be written.
     """
     target = suffixed(path, ".ply")
     with atomic_write(target) as temporary:
@@ -228,7 +231,7 @@ def write_ply(
 
 
 def _write_ply(path: Path, splats: Splats, more: dict[str, NDArray[np.float32]]) -> None:
-    s = splats.map(lambda tensor: tensor.detach().float().cpu())
+    s = splats.for_a_file()
     count = len(s)
     columns = [
         s.means,

@@ -64,6 +64,16 @@ class Splats:
     def __len__(self) -> int:
         return len(self.means)
 
+    def for_a_file(self) -> Splats:
+        """The same on the CPU, without a graph.
+
+        Raises:
+            GaussianMRIError: there are none, and a file of none is of no use.
+        """
+        if not len(self):
+            raise GaussianMRIError("There are no splats to export.")
+        return self.map(lambda tensor: tensor.detach().float().cpu())
+
     @property
     def degree(self) -> int:
         """Degree of the spherical harmonics, 0 to 3."""

@@ -213,7 +213,7 @@ def test_gltf(tmp_path: Path) -> None:
     assert np.abs(read("COLOR_0")[:, :3] / 255 - grey).max() < 0.003
 
 
-@pytest.mark.parametrize(("write", "name"), [(write_spz, "none.spz"), (write_gltf, "none.glb")])
+@pytest.mark.parametrize(("write", "name"), [(write_ply, "none.ply"), (write_spz, "none.spz"), (write_gltf, "none.glb")])
 def test_no_splats_are_no_file(tmp_path: Path, write: Callable[..., Path], name: str) -> None:
     empty = Splats(*(torch.zeros(0, *shape) for shape in ((3,), (4,), (3,), (1, 3), ())))
     with pytest.raises(GaussianMRIError, match="no splats to export"):
