@@ -141,7 +141,10 @@ def predict(
                     "disclaimer": DISCLAIMER,
                 }
                 temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    return 0 if any(row.grade is not None for row in found.rows) else FAILED
+    if any(row.grade is not None for row in found.rows):
+        return 0
+    click.echo(f"Nothing was graded: {', '.join(str(path) for path in (*inputs, labels, discs) if path)}.", err=True)
+    return FAILED
 
 
 def _discs(

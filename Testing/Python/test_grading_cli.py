@@ -198,6 +198,7 @@ def test_predictions_that_cannot_be(scan: tuple[Path, Path], tmp_path: Path) -> 
     common = ("--scan", volume, "--discs", discs, "--views", 1, "--device", "cpu")
     other = run("predict", model, *common, "--level", "L4/L5")
     assert other.exit_code == 1 and "no such disc in the file" in other.output
+    assert f"Nothing was graded: {volume}, {discs}." in other.output
     lower = full_network(tmp_path / "lower.pt", levels=("L3/L4",))
     refused = run("predict", lower, *common, "--level", "L5/S1")
     assert (
