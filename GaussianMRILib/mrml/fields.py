@@ -79,10 +79,12 @@ def field_to_model(
 
 def volumes_of(node: Any) -> list[Any]:
     """The volume nodes that a field's node refers to and that are still there."""
-    found = [
-        node.GetNthNodeReference(VOLUME_ROLE, n) for n in range(node.GetNumberOfNodeReferences(VOLUME_ROLE))
-    ]
-    return [volume for volume in found if volume is not None]
+    return [volume for volume in fitted_to(node) if volume is not None]
+
+
+def fitted_to(node: Any) -> list[Any]:
+    """What a field's node refers to as the volumes that it was fitted to; None in place of those that are gone."""
+    return [node.GetNthNodeReference(VOLUME_ROLE, n) for n in range(node.GetNumberOfNodeReferences(VOLUME_ROLE))]
 
 
 def field_from_model(node: Any, *, device: Any = "cpu") -> GaussianField:

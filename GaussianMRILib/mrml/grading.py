@@ -15,11 +15,11 @@ from ..grading.inputs import AXIAL_KINDS
 from ..grading.labels import INPUT_TYPES, is_sagittal
 from ..grading.roi import RegionOptions, region_of
 from .dicom import stacks_of
-from .fields import field_from_model, is_field
+from .fields import field_from_model, fitted_to, is_field
 from .grading_request import GradingRequest, GradingResult
 from .grading_results import show_grades
 from .jobs import Job
-from .scene import as_list
+from .scene import as_list, described
 
 if TYPE_CHECKING:
     from ..grading.predict import Grade
@@ -49,14 +49,15 @@ def grading_request(
         input_type: "acquired": the slices as they are; "R-GS", "R-VI": planes aligned with the disc, by Gaussians or
             voxel interpolation.
         sagittal: sagittal volume node, for the picture.
-        gaussians: model node of a fit of these volumes, for "R-GS"; default: a new fit around the disc.
+        gaussians: model node of a fit of these volumes, or of some of them, for "R-GS"; or a GaussianField, which does not
+            say what it is of. Default: a new fit around the disc.
         device: for a fit: "cpu", "cuda" or "auto".
         poses: of slices of volumes that came from DICOM; see `stacks_from_volume`.
         options: of the region; default: as the checkpoints were trained.
         **fit_options: of `Fitter`.
 
     Raises:
-        GaussianMRIError: unusable volumes, checkpoints or an unknown input.
+        GaussianMRIError: unusable volumes or checkpoints, an unknown input, a fit of other volumes.
     """
     if input_type not in AXIAL_KINDS:
         raise GaussianMRIError(f"There is no input '{input_type}'; choose one of {', '.join(AXIAL_KINDS)}.")
@@ -73,7 +74,11 @@ def grading_request(
             "axial ones. Grade all discs of a segmentation, or choose other checkpoints."
         )
     graders = [grader for grader in graders if not is_sagittal(grader.card.input_types)]
-    if is_field(gaussians):
+    fit = None
+    if input_type != "R-GS":
+        gaussians = None
+    elif is_field(gaussians):
+        fit = {"name": gaussians.GetName(), "volumes": _fitted_names(gaussians, nodes)}
         gaussians = field_from_model(gaussians)
     return GradingRequest(
         disc,
@@ -86,6 +91,29 @@ def grading_request(
         device,
         fit_options,
         not_asked,
+        fit,
+    )
+
+
+def _fitted_names(field_node: Any, graded: list[Any]) -> list[str]:
+    """Names of the volumes that a field was fitted to, all of which have to be among the graded ones.
+
+    Raises:
+        GaussianMRIError: they are not: its image would be that of another series, or patient, in the same place.
+    """
+    fitted = fitted_to(field_node)
+    strangers = [node for node in fitted if not any(node is volume for volume in graded)]
+    if fitted and not strangers:
+        return [node.GetName() for node in fitted]
+    known = [f"'{node.GetName()}'" for node in strangers if node is not None]
+    reason = (
+        f"was fitted to {', '.join(known)}, which {'is' if len(known) == 1 else 'are'} not graded here"
+        if known
+        else "was fitted to volumes that are not in the scene (any more)"
+    )
+    raise GaussianMRIError(
+        f"{described(field_node)} {reason}. Choose a fit of the graded volumes, grade the volumes of this one, or "
+        "choose no fit, so that one is made around the disc."
     )
 
 
@@ -147,7 +175,7 @@ def carry_out(
     shown = [*([] if request.sagittal is None else [request.sagittal]), *request.stacks]
     picture = overlay_picture(request.disc, region, shown, inputs)
     tell(1.0, "done")
-    return GradingResult(request.disc, region, inputs, grades, picture, request.not_asked)
+    return GradingResult(request.disc, region, inputs, grades, picture, request.not_asked, request.fit)
 
 
 def _nearest_slab(request: GradingRequest) -> SliceStack:

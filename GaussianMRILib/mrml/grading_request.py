@@ -31,6 +31,7 @@ class GradingRequest:
         input_type: one of `AXIAL_KINDS`.
         sagittal: for the picture; None for no such series.
         gaussians: a fit of the axial series to use for "R-GS"; None to fit around the disc.
+        fit: name of that fit's node and of the volumes that it was fitted to; None for no node.
         options: of the region; those of the graders' training where there are graders.
         device: for the fit.
         fit_options: further arguments of `Fitter`.
@@ -46,6 +47,7 @@ class GradingRequest:
     device: str = "cpu"
     fit_options: dict[str, Any] = field(default_factory=dict)
     not_asked: tuple[str, ...] = ()
+    fit: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +60,7 @@ class GradingResult:
         grades: one for each grader; empty where there was none.
         picture: (H, W, 3) uint8, disc and crops for checking by eye.
         not_asked: as the request's.
+        fit: as the request's, where the images were made by it; else None.
     """
 
     disc: DiscGeometry
@@ -66,3 +69,4 @@ class GradingResult:
     grades: tuple[Grade, ...]
     picture: NDArray[np.uint8]
     not_asked: tuple[str, ...] = ()
+    fit: dict[str, Any] | None = None

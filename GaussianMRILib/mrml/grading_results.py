@@ -135,6 +135,7 @@ def _record(result: GradingResult) -> dict[str, Any]:
         "disc": result.disc.to_dict(),
         "reference_ras": result.region.reference.tolist(),
         "inputs": result.inputs.facts,
+        "fit": result.fit,
         "grades": [{**grade.to_dict(), "notes": list(grade.notes)} for grade in result.grades],
         "not_asked": list(result.not_asked),
     }
@@ -192,6 +193,8 @@ def describe_grades(plane_node: Any) -> str:
         said = [grade for grade in grades if note in grade["notes"]]
         tasks = ", ".join(f"{grade['side']} {grade['condition'].split('_')[0]}" for grade in said)
         lines.append(note if len(said) == len(grades) else f"{note} ({tasks})")
+    if record.get("fit"):
+        lines.append(f"Planes by the fit '{record['fit']['name']}' of {', '.join(record['fit']['volumes'])}.")
     if record.get("not_asked"):
         names = ", ".join(record["not_asked"])
         lines.append(f"Not asked, as they grade sagittal slices: {names}. Grade all discs of a segmentation with them.")

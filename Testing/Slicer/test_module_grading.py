@@ -17,9 +17,10 @@ pytest.importorskip(
 
 import slicer
 import vtk
-from grading_scenes import CENTER, LEVEL, graded, write_study
+from grading_scenes import CENTER, LEVEL, axial_planes, graded, images_of, spine, write_study
 from mrml_scenes import plane_node
 
+import GaussianMRILib as gm
 from GaussianMRILib import mrml
 from GaussianMRILib.grading.labels import DISCLAIMER
 
@@ -142,6 +143,41 @@ def test_the_same_disc_again_replaces_and_another_input_stays_beside(
     panel.ui.removeButton.click()
     assert planes(app.scene) == [second] and panel.logic.table().GetNumberOfRows() == 2
     assert panel._parameterNode.gradedPlane is None and panel.ui.resultLabel.text == "No grade."
+
+
+def quick_fit(volume: Any, name: str) -> Any:
+    """The model node of a fit of a few passes."""
+    fitter = gm.Fitter(mrml.stacks_from_volume(volume), passes=2, prior="spline")
+    for _ in fitter:
+        pass
+    return mrml.field_to_model(fitter.field, volumes=[volume], name=name)
+
+
+def test_a_fit_of_another_volume_is_refused_and_the_record_names_the_fit(
+    app: Any, panel: Any, scan: Any, checkpoints: Path
+) -> None:
+    """The other patient, whose disc is normal, lies in the same place."""
+    sane = axial_planes()
+    other = mrml.volume_from_images(list(images_of(spine(0, 0), sane) * 1000), sane, scene=app.scene, name="T1 of another")
+    fits = {volume: quick_fit(volume, f"{volume.GetName()} field") for volume in (scan, other)}
+    choose(panel, "inputType", "R-GS")
+    panel._parameterNode.field = fits[scan]
+    plane = grade(app, panel, checkpoints)
+    assert graded(mrml.grades_of(plane)) == {"left": "Severe", "right": "Moderate"}
+    assert mrml.grades_of(plane)["fit"] == {"name": "axial field", "volumes": ["axial"]}
+    assert "Planes by the fit 'axial field' of axial." in panel.ui.resultLabel.text
+    panel._parameterNode.field = fits[other]
+    with pytest.raises(mrml.scene.GaussianMRIError, match=r"'T1 of another field'.* was fitted to 'T1 of another'"):
+        panel.onGrade()
+    app.messages.clear()
+    assert not panel.gradeController.running and planes(app.scene) == [plane]
+    choose(panel, "inputType", "acquired")  # which takes no fit
+    assert mrml.grades_of(grade(app, panel, checkpoints))["fit"] is None
+    choose(panel, "inputType", "R-GS")
+    app.scene.RemoveNode(other)  # then nobody knows what it is a fit of
+    with pytest.raises(mrml.scene.GaussianMRIError, match="not in the scene"):
+        panel.onGrade()
+    app.messages.clear()
 
 
 def test_a_users_plane_gets_the_labels(app: Any, panel: Any, scan: Any, checkpoints: Path) -> None:
