@@ -45,6 +45,22 @@ class GaussianMRIResampling(ScriptedLoadableModule):
             "arXiv:2606.26236 (2026)."
         )
         slicer.app.connect("startupCompleted()", registerSampleData)
+        slicer.app.connect("startupCompleted()", prepareScene)
+
+
+def prepareScene():
+    """What a scene from a file needs of this module also where the panel is never opened."""
+    sideBySide.registerLayouts()
+    slicer.mrmlScene.AddObserver(slicer.vtkMRMLScene.EndImportEvent, endSavedPreviews)
+
+
+def endSavedPreviews(scene, event):
+    """A scene that was saved while a preview ran: its views show what they showed before."""
+    views = slicer.util.getNodesByClass("vtkMRMLSliceNode")
+    if any(view.GetAttribute("GaussianMRI.ViewBefore") for view in views):
+        from GaussianMRILib.mrml.preview import end_saved_previews
+
+        end_saved_previews(scene)
 
 
 def registerSampleData():
@@ -93,7 +109,9 @@ class GaussianMRIResamplingWidget(Panel):
         ui = self.ui
         self.statusLine = StatusLine(ui.statusLabel, ui.progressBar, ui.cancelButton)
         self.fitController = FitController(self.onFitProgress, self.onFitEnd, self.onFirstGuess)
-        self.previewController = PreviewController(self._setPreviewText, self.onPreviewTaken)
+        self.previewController = PreviewController(
+            self._setPreviewText, self.onPreviewTaken, lambda views: self.curveController.giveUp(views)
+        )
         self.curveController = CurveController(ui, self.logic, self.previewController)
         self.pointPlacer = PointPlacer(self.onPointsPlaced)
         self.sections = [PlaneSetController(self), IsotropicController(self), LabelsController(self)]
@@ -286,12 +304,12 @@ class GaussianMRIResamplingWidget(Panel):
     def _setPreviewText(self, text):
         self.ui.previewLabel.text = text
 
-    def onPreviewTaken(self):
-        """Somebody chose another volume for the preview's view, which is theirs from then on."""
+    def onPreviewTaken(self, why):
+        """Something else is shown in the preview's view, which it has from then on."""
         if self._parameterNode:
             self._parameterNode.preview = False
         self._setPreviewText(
-            _("Another volume was chosen for the view. Check 'Follow the plane' to see the plane's image again.")
+            _("{why} Check 'Follow the plane' to see the plane's image again.").format(why=why)
         )
 
     # Planes
@@ -377,6 +395,7 @@ class GaussianMRIResamplingWidget(Panel):
             self.ui.resultLabel.text = self.logic.describe(self._results)
             if parameters.sideBySide:
                 parameters.preview = False
+                self.curveController.giveUp(sideBySide.sliceNodes()[: len(self._results)])
                 sideBySide.showVolumes(self._results)
         self.updateButtons()
 

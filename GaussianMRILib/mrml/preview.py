@@ -19,7 +19,7 @@ from .maps import MAP_OUTSIDE, map_image, native_spacing, scan_corners, show_map
 from .planes import Spacing, filled_as_before, frame_of, move_plane, outline_only, plane_of
 from .resampling import empty_value, images_of
 from .scene import PREFIX, as_array, as_matrix, in_scene, own_display_nodes
-from .views import ViewState, composite_of, face_plane, facing, nodes_of, right_handed
+from .views import composite_of, face_plane, facing, give_view_back, keep_view, nodes_of, right_handed
 from .volumes import copy_display, volume_from_images
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class Preview:
         composite = composite_of(slice_node)
         if self._scene is None or composite is None:
             raise GaussianMRIError("A preview needs a plane and a slice view of the scene.")
-        self._before = ViewState(slice_node)
+        keep_view(slice_node)
         self._hidden: list[Any] = []
         try:
             self._show(self._image_plane())
@@ -159,6 +159,11 @@ class Preview:
     @property
     def running(self) -> bool:
         return bool(self._observed)
+
+    @property
+    def slice_node(self) -> Any:
+        """The view that it is shown in."""
+        return self._view
 
     def set_opacity(self, opacity: float) -> None:
         """Of the overlay, 0 to 1."""
@@ -225,7 +230,7 @@ class Preview:
         volumes, self.volume, self.overlay_volume = (self.volume, self.overlay_volume), None, None
         composite = composite_of(self._view) if in_scene(self._view) else None
         if restore and composite is not None:
-            self._before.restore(self._view, [None, *self._made])
+            give_view_back(self._view, [None, *self._made])
         for volume in volumes:
             if in_scene(volume):
                 display = volume.GetDisplayNode()
@@ -246,6 +251,8 @@ class Preview:
             self._schedule(self.update)
 
     def _view_changed(self, *_: Any) -> None:
+        if self.taken:  # whoever took the view turns it
+            return
         if tuple(self._view.GetDimensions()[:2]) != self._size[2:]:
             self._plane_changed()
         matrix = as_array(self._view.GetSliceToRAS())
@@ -295,11 +302,7 @@ class Preview:
     def _show_markup(self) -> None:
         hidden, self._hidden = self._hidden, []
         for display in hidden:
-            before = display.GetAttribute(_VIEWS_BEFORE)
-            if before is not None:
-                display.SetViewNodeIDs(before.split())
-                display.RemoveAttribute(_VIEWS_BEFORE)
-            filled_as_before(display)
+            _draw_as_before(display)
 
     def _image_plane(self) -> ImagePlane:
         plane = plane_of(self._plane, self._spacing, self._thickness)
@@ -360,17 +363,18 @@ class Preview:
         size = (*extent, *self._view.GetDimensions()[:2])
         fit, self._size = first or not np.allclose(size, self._size, rtol=0.01, atol=0), size
         self._facing, self._frame = facing(plane, self._view), self._frame_now()
-        face_plane(self._view, plane, fit)
         if first:
-            self._view.SetSliceVisible(True)
-            self._view.SetSliceSpacingModeToPrescribed()
-            self._view.SetPrescribedSliceSpacing(WHEEL_MM, WHEEL_MM, WHEEL_MM)
+            # Before the view is turned: another preview that it belonged to must not take that for the user's hand.
             composite = composite_of(self._view)
             composite.SetBackgroundVolumeID(self.volume.GetID())
             composite.SetLabelVolumeID(None)
             over = self.overlay_volume
             composite.SetForegroundVolumeID(over.GetID() if over is not None else None)
             composite.SetForegroundOpacity(self._opacity if over is not None else 0.0)
+            self._view.SetSliceVisible(True)
+            self._view.SetSliceSpacingModeToPrescribed()
+            self._view.SetPrescribedSliceSpacing(WHEEL_MM, WHEEL_MM, WHEEL_MM)
+        face_plane(self._view, plane, fit)
 
     def _refill(self, node: Any, image: NDArray[Any], plane: ImagePlane, background: float) -> None:
         """New pixels and a new place in one event; the node's image data are kept where their size is right."""
@@ -397,6 +401,24 @@ class Preview:
         matrix[:3, 2] = (high - low) * normal
         matrix[:3, 3] += ((low + high) / 2 - here) * normal
         return matrix
+
+
+def end_saved_previews(scene: Any) -> None:
+    """Give back views and markups that a scene was saved with while previews had them; their images are in no file."""
+    for view in nodes_of(scene, "vtkMRMLSliceNode"):
+        give_view_back(view, [None])
+    for display in nodes_of(scene, "vtkMRMLMarkupsDisplayNode"):
+        if display.GetAttribute(_VIEWS_BEFORE) is not None:
+            _draw_as_before(display)
+
+
+def _draw_as_before(display: Any) -> None:
+    """A markup in the views in which it was drawn before a preview, and filled as it was."""
+    before = display.GetAttribute(_VIEWS_BEFORE)
+    if before is not None:
+        display.SetViewNodeIDs(before.split())
+        display.RemoveAttribute(_VIEWS_BEFORE)
+    filled_as_before(display)
 
 
 def coarsening(plane: ImagePlane) -> float:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import vtk
 from numpy.typing import NDArray
 
 from ..geometry import ImagePlane
-from .scene import as_array, as_matrix
+from .scene import PREFIX, as_array, as_matrix
 from .volumes import planes_of_volume
+
+_LAYERS = ("Background", "Foreground", "Label")
+#: Attribute of a slice view, and beginning of roles of its composite node, with what it showed before a preview.
+_VIEW_BEFORE, _BEFORE_ROLE = PREFIX + "ViewBefore", PREFIX + "Before"
 
 
 def nodes_of(scene: Any, class_name: str) -> list[Any]:
@@ -80,41 +84,63 @@ def show_volume(slice_node: Any, volume_node: Any) -> None:
     face_plane(slice_node, planes[len(planes) // 2])
 
 
-class ViewState:
-    """What a slice view showed, and how, to show it again."""
+def keep_view(slice_node: Any) -> None:
+    """Write down in the scene what a slice view shows and how, for `give_view_back`.
 
-    def __init__(self, slice_node: Any) -> None:
-        composite = composite_of(slice_node)
-        self._matrix = vtk.vtkMatrix4x4()
-        self._matrix.DeepCopy(slice_node.GetSliceToRAS())
-        self._field = tuple(slice_node.GetFieldOfView())
-        self._in_3d = slice_node.GetSliceVisible()
-        self._steps = slice_node.GetSliceSpacingMode(), tuple(slice_node.GetPrescribedSliceSpacing())
-        self._volumes = {layer: _layer(composite, layer) for layer in ("Background", "Foreground", "Label")}
-        self._opacity = composite.GetForegroundOpacity()
+    Where that is written down already, as by a preview that another one follows, it stays.
+    """
+    if slice_node.GetAttribute(_VIEW_BEFORE) is not None:
+        return
+    composite = composite_of(slice_node)
+    state = {
+        "matrix": as_array(slice_node.GetSliceToRAS()).ravel().tolist(),
+        "field": slice_node.GetFieldOfView(),
+        "in_3d": slice_node.GetSliceVisible(),
+        "mode": slice_node.GetSliceSpacingMode(),
+        "spacing": slice_node.GetPrescribedSliceSpacing(),
+        "opacity": composite.GetForegroundOpacity(),
+    }
+    for layer in _LAYERS:  # references, since volumes have other IDs in another scene
+        composite.SetNodeReferenceID(_BEFORE_ROLE + layer, _layer(composite, layer))
+    slice_node.SetAttribute(_VIEW_BEFORE, json.dumps(state))
 
-    def restore(self, slice_node: Any, replaced: Sequence[str | None]) -> None:
-        """Turn the view back, and put back the volumes of the layers that show one of `replaced`, which are IDs or None.
 
-        What somebody has chosen meanwhile stays; volumes that are gone meanwhile are not shown.
-        """
-        composite, scene = composite_of(slice_node), slice_node.GetScene()
-        modifying = slice_node.StartModify()
-        slice_node.GetSliceToRAS().DeepCopy(self._matrix)
+def give_view_back(slice_node: Any, replaced: Sequence[str | None]) -> None:
+    """Turn a view back to what `keep_view` wrote down, and put back the volumes of the layers that show one of `replaced`,
+    which are IDs or None.
+
+    What somebody has chosen meanwhile stays; volumes that are gone meanwhile are not shown. A view that shows another
+    preview is that one's, which gives it back in its turn, and one that shows a resampled image stays turned to it.
+    """
+    composite, scene = composite_of(slice_node), slice_node.GetScene()
+    text, shown = slice_node.GetAttribute(_VIEW_BEFORE), _layer(composite, "Background")
+    chosen = shown not in replaced
+    node = scene.GetNodeByID(shown) if shown and chosen else None
+    if text is None or is_preview(node):
+        return
+    slice_node.RemoveAttribute(_VIEW_BEFORE)
+    before = json.loads(text)
+    modifying = slice_node.StartModify()
+    if node is None or node.GetAttribute(PREFIX + "Method") is None:
+        slice_node.GetSliceToRAS().DeepCopy(before["matrix"])
         slice_node.UpdateMatrices()
-        slice_node.SetFieldOfView(*self._field)
-        slice_node.SetSliceVisible(self._in_3d)
-        slice_node.SetSliceSpacingMode(self._steps[0])
-        slice_node.SetPrescribedSliceSpacing(*self._steps[1])
-        slice_node.EndModify(modifying)
-        chosen = _layer(composite, "Background") not in replaced
-        for layer, before in self._volumes.items():
-            showing = _layer(composite, layer)
-            # Over somebody's own image an overlay of before would be a surprise.
-            if showing in replaced and not (chosen and showing is None):
-                kept = before if before and not chosen and scene.GetNodeByID(before) else None
-                getattr(composite, f"Set{layer}VolumeID")(kept)
-        composite.SetForegroundOpacity(self._opacity)
+        slice_node.SetFieldOfView(*before["field"])
+    slice_node.SetSliceVisible(before["in_3d"])
+    slice_node.SetSliceSpacingMode(before["mode"])
+    slice_node.SetPrescribedSliceSpacing(*before["spacing"])
+    slice_node.EndModify(modifying)
+    for layer in _LAYERS:
+        showing, kept = _layer(composite, layer), composite.GetNodeReference(_BEFORE_ROLE + layer)
+        composite.RemoveNodeReferenceIDs(_BEFORE_ROLE + layer)
+        # Over somebody's own image an overlay of before would be a surprise.
+        if showing in replaced and not (chosen and showing is None):
+            getattr(composite, f"Set{layer}VolumeID")(kept.GetID() if kept is not None and not chosen else None)
+    composite.SetForegroundOpacity(before["opacity"])
+
+
+def is_preview(node: Any) -> bool:
+    """Whether a node is the image of a running preview."""
+    return node is not None and node.GetAttribute(PREFIX + "Kind") == "preview"
 
 
 def _layer(composite: Any, layer: str) -> str | None:

@@ -20,7 +20,10 @@ from module_panel import nodes_of_previews
 from mrml_scenes import bright_point
 
 from GaussianMRILib import mrml
-from GaussianMRILib.mrml.views import composite_of
+from GaussianMRILib.mrml.planes import frame_of
+from GaussianMRILib.mrml.scene import as_array
+from GaussianMRILib.mrml.views import composite_of, facing, right_handed
+from GaussianMRILib.mrml.volumes import planes_of_volume
 
 sys.path.append(str(Path(__file__).parents[1] / "Python"))
 from curve_scenes import LENGTH, arc, beside_arc, bright_points
@@ -208,12 +211,84 @@ def test_a_saved_scene_comes_back_with_its_curve(app: Any, panel: Any, parameter
     np.testing.assert_array_equal(shown(), image)
 
 
-def test_the_planes_preview_and_the_curves_may_want_one_view(app: Any, panel: Any, parameters: Any) -> None:
-    """The one that came last has it."""
+@pytest.fixture
+def both(app: Any, panel: Any, parameters: Any) -> Any:
+    """The same with a plane as well, both previews running, and what the Green view shows without them."""
+    parameters.curvePreview = False
+    green = slicer.mrmlScene.GetNodeByID("vtkMRMLSliceNodeGreen")
+    composite_of(green).SetBackgroundVolumeID(slicer.util.getNode("scan").GetID())
+    parameters.curvePreview = True
     parameters.plane = mrml.plane_to_node(expected(parameters).planes(10)[2][1], scene=slicer.mrmlScene)
     parameters.preview = True
+    app.wait(0.1)
     assert len(nodes_of_previews()) == 2
-    parameters.curveView = parameters.previewView
+    return parameters
+
+
+def view_of(name: str) -> tuple[Any, Any]:
+    """Node of a slice view, and the volume that it shows."""
+    view = slicer.mrmlScene.GetNodeByID(f"vtkMRMLSliceNode{name}")
+    return view, slicer.mrmlScene.GetNodeByID(composite_of(view).GetBackgroundVolumeID() or "")
+
+
+def test_the_planes_preview_and_the_curves_may_want_one_view(app: Any, panel: Any, both: Any) -> None:
+    """The one that came last has it."""
+    before = frame_of(both.plane)
+    both.curveView = both.previewView
     app.wait(0.3)
     assert panel.curveController.preview is not None and not panel.previewController.previews
-    assert len(nodes_of_previews()) == 1 and not parameters.preview
+    assert len(nodes_of_previews()) == 1 and not both.preview
+    assert_shows(expected(both).image())
+    assert "beside the curve" not in panel.ui.curveLabel.text
+    assert "along the curve took the view" in panel.ui.previewLabel.text
+    panel.ui.previewCheckBox.checked = True
+    app.wait(0.3)
+    assert panel.curveController.preview is None and not both.curvePreview and len(nodes_of_previews()) == 1
+    assert "The plane's images took the view" in panel.ui.curveLabel.text
+    np.testing.assert_allclose(frame_of(both.plane), before, atol=1e-9)
+
+
+def test_side_by_side_takes_the_curves_view_and_no_plane_moves(app: Any, panel: Any, both: Any) -> None:
+    before = frame_of(both.plane)
+    panel.ui.compareCheckBox.checked = True
+    app.wait(0.5)
+    assert [view_of(name)[1].GetName() for name in ("Red", "Yellow", "Green")] == [
+        "Gaussians, live",
+        "Cubic spline, live",
+        "Voxels, live",
+    ]
+    assert not both.curvePreview and "The plane's images took the view" in panel.ui.curveLabel.text
+    plane = mrml.plane_from_node(both.plane)
+    for name in ("Red", "Yellow", "Green"):
+        np.testing.assert_allclose(right_handed(as_array(view_of(name)[0].GetSliceToRAS())), facing(plane), atol=1e-6)
+    panel.ui.compareCheckBox.checked = False
+    app.wait(0.3)
+    green, volume = view_of("Green")
+    assert volume.GetName() == "scan" and green.GetOrientationString() == "Coronal"
+    np.testing.assert_allclose(frame_of(both.plane), before, atol=1e-9)
+
+
+def test_results_side_by_side_take_the_curves_view(app: Any, panel: Any, both: Any) -> None:
+    before = frame_of(both.plane)
+    both.spline = both.voxel = both.sideBySide = True
+    panel.ui.resampleButton.click()
+    app.wait(0.5)
+    for name, result in zip(("Red", "Yellow", "Green"), panel._results, strict=True):
+        view, shown = view_of(name)
+        assert shown is result
+        np.testing.assert_allclose(as_array(view.GetSliceToRAS()), facing(planes_of_volume(result)[0]), atol=1e-6)
+    assert not nodes_of_previews() and not both.curvePreview
+    np.testing.assert_allclose(frame_of(both.plane), before, atol=1e-9)
+
+
+def test_a_scene_saved_during_previews_opens_with_its_views_in_any_module(
+    app: Any, panel: Any, both: Any, tmp_path: Path
+) -> None:
+    app.start()
+    app.save(tmp_path / "scene.mrb")
+    slicer.modules.gaussianmriresampling.widgetRepresentation().exit()
+    app.close_scene()
+    app.load(tmp_path / "scene.mrb")
+    app.wait(0.2)
+    green, volume = view_of("Green")
+    assert volume.GetName() == "scan" and green.GetOrientationString() == "Coronal" and not nodes_of_previews()

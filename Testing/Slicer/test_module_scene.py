@@ -106,6 +106,21 @@ def test_a_fit_that_ends_while_the_scene_is_filled_is_kept_afterwards(
     assert mrml.is_field(panel._parameterNode.field) and len(previews(panel)) == 1
 
 
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_scene_that_was_saved_side_by_side_opens_with_its_views(app: Any, panel: Any, tmp_path: Path, count: int) -> None:
+    from GaussianMRIResamplingLib import sideBySide
+
+    node = slicer.app.layoutManager().layoutLogic().GetLayoutNode()
+    number = sideBySide.FIRST_LAYOUT + count
+    node.SetViewArrangement(number)  # as another application left it
+    app.save(tmp_path / "scene.mrb")
+    app.close_scene()
+    app.start()
+    app.load(tmp_path / "scene.mrb")
+    names = [name for name in sideBySide.VIEWS if f'singletontag="{name}"' in node.GetCurrentLayoutDescription()]
+    assert node.GetViewArrangement() == number and names == list(sideBySide.VIEWS[:count])
+
+
 # ---- the view and the plane
 
 

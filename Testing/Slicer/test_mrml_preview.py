@@ -15,7 +15,8 @@ from mrml_scenes import POINT, bright_point, oblique_plane_node, put_under_warp,
 
 from GaussianMRILib import GaussianMRIError, mrml
 from GaussianMRILib.mrml import preview as preview_module
-from GaussianMRILib.mrml.preview import Preview
+from GaussianMRILib.mrml.planes import frame_of
+from GaussianMRILib.mrml.preview import Preview, end_saved_previews
 from GaussianMRILib.mrml.scene import as_array
 from GaussianMRILib.mrml.views import composite_of, show_volume
 
@@ -215,3 +216,64 @@ def test_show_volume_looks_at_the_middle_of_its_planes(scene: Any, view: Any) ->
     direction = as_array(view.GetSliceToRAS())
     np.testing.assert_allclose(direction[:3, 3], wanted.center, atol=1e-6)
     np.testing.assert_allclose(direction[:3, 0], wanted.i_axis, atol=1e-6)
+
+
+def seen(view: Any) -> tuple[Any, ...]:
+    """What a view shows, where it is turned to, and its steps."""
+    shown = composite_of(view).GetBackgroundVolumeID(), view.GetSliceVisible(), view.GetSliceSpacingMode()
+    return *shown, tuple(view.GetPrescribedSliceSpacing()), *as_array(view.GetSliceToRAS()).ravel()
+
+
+def test_of_two_previews_in_a_view_the_later_has_it_and_gives_it_back(host: Any, scene: Any, view: Any) -> None:
+    composite_of(view).SetBackgroundVolumeID(bright_point(scene).GetID())
+    before, waiting = seen(view), []
+    plane = oblique_plane_node(scene)
+    first = Preview(random_field(), plane, view, schedule=waiting.append)
+    other = oblique_plane_node(scene, np.add(POINT, [4, 5, 6]))
+    other.SetNormal(0, 1, 0)
+    places = [frame_of(node) for node in (plane, other)]
+    second = Preview(random_field(), other, view)
+    during = seen(view)
+    for update in waiting:
+        update()
+    assert first.taken and not first.running and second.running
+    assert seen(view) == during and during[0] == second.volume.GetID()
+    for node, place in zip((plane, other), places, strict=True):
+        np.testing.assert_allclose(frame_of(node), place, atol=1e-9)
+    second.stop()
+    assert seen(view) == before
+
+
+def test_a_resampled_image_that_takes_the_view_keeps_it_turned(scene: Any, view: Any) -> None:
+    steps = seen(view)[1:4]
+    plane, preview = start(scene, view)
+    image = mrml.resample(random_field(), oblique_plane_node(scene, POINT + 3), count=3, step=2.0)
+    show_volume(view, image)
+    turned = as_array(view.GetSliceToRAS())
+    assert preview.taken
+    preview.stop()
+    np.testing.assert_array_equal(as_array(view.GetSliceToRAS()), turned)
+    assert composite_of(view).GetBackgroundVolumeID() == image.GetID() and seen(view)[1:4] == steps
+    np.testing.assert_allclose(frame_of(plane), frame_of(oblique_plane_node(scene)), atol=1e-9)
+
+
+def test_a_scene_that_is_saved_during_a_preview_gives_view_and_markup_back(
+    host: Any, scene: Any, view: Any, tmp_path: Any
+) -> None:
+    scan = bright_point(scene)
+    composite_of(view).SetBackgroundVolumeID(scan.GetID())
+    before = seen(view)
+    plane = oblique_plane_node(scene)
+    plane.CreateDefaultDisplayNodes()
+    Preview(random_field(), plane, view)
+    host.save(tmp_path / "scene.mrb")
+    host.close()
+    for name in ("other", "another", "third"):  # the scan gets another ID
+        bright_point(scene, name=name)
+    assert scene.ReadFromMRB(str(tmp_path / "scene.mrb"), False)
+    end_saved_previews(scene)
+    loaded = scene.GetFirstNodeByName("scan")
+    found = scene.GetFirstNodeByClass("vtkMRMLSliceNode")
+    assert loaded.GetID() != before[0] and seen(found) == (loaded.GetID(), *before[1:])
+    display = scene.GetFirstNodeByName("oblique").GetDisplayNode()
+    assert display.IsDisplayableInView(found.GetID()) and display.GetFillVisibility()

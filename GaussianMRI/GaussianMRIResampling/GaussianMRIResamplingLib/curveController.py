@@ -13,12 +13,13 @@ class CurveController(VTKObservationMixin):
 
     :param ui: widgets of the panel.
     :param logic: of the module.
-    :param fields: the panel's PreviewController, which keeps the field of a node.
+    :param fields: the panel's PreviewController, which keeps the field of a node, and gives up the view that is needed here.
     """
 
     def __init__(self, ui, logic, fields):
         VTKObservationMixin.__init__(self)
         self._ui, self._logic, self._fields = ui, logic, fields
+        self._taken = ""
         self._parameters = None
         self._curve = None
         self._preview = None
@@ -54,6 +55,16 @@ class CurveController(VTKObservationMixin):
     def stop(self):
         """End the preview; the view shows again what it showed before."""
         self.refresh(None)
+
+    def giveUp(self, views):
+        """End the preview if it has one of these views, where something else is about to be shown."""
+        if self.preview is not None and self.preview.slice_node in views:
+            self._end(_("The plane's images took the view."))
+
+    def _end(self, why):
+        """Leave the view to others until the user asks for it again."""
+        self._taken = _("{why} Check 'Follow the curve' to see its image again.").format(why=why)
+        self._parameters.curvePreview = False
 
     def forget(self):
         """After the scene was closed nothing of it may be held."""
@@ -117,6 +128,8 @@ class CurveController(VTKObservationMixin):
 
     def _updatePreview(self):
         wanted = self._wanted()
+        if wanted is not None and (wanted != self._shown or self.preview is None):
+            self._fields.giveUp([self._parameters.curveView])  # which may come back to here
         if wanted == self._shown and self.preview is not None:
             self._preview.change(**self._image(), **self._slab())
             return
@@ -126,6 +139,7 @@ class CurveController(VTKObservationMixin):
         self._shown = wanted
         try:
             if wanted is not None:
+                self._taken = ""
                 self._preview = self._start()
         except Exception as error:
             self._say(str(error))
@@ -157,8 +171,7 @@ class CurveController(VTKObservationMixin):
             self._say(self._hint())
             return
         if preview.taken and not preview.running:
-            self._parameters.curvePreview = False
-            self._say(_("Another volume was chosen for the view. Check 'Follow the curve' to see its image again."))
+            self._end(_("Another volume was chosen for the view."))
         elif preview.problem:
             self._say(preview.problem)
         elif preview.running:
@@ -171,7 +184,7 @@ class CurveController(VTKObservationMixin):
             return ""
         if not self._hasCurve():
             return _("Place two or more points of the curve in the views.")
-        return "" if self._parameters.field else _("Fit a volume first, above.")
+        return self._taken if self._parameters.field else _("Fit a volume first, above.")
 
     @staticmethod
     def _facts(preview):

@@ -12,15 +12,17 @@ class PreviewController:
     """The slice views that follow the plane, as the parameter node says.
 
     :param onChanged: called with a line of text when the images have changed.
-    :param onTaken: called when the previews ended because somebody chose another volume for a view.
+    :param onTaken: called with a sentence when the previews ended because a view shows something else.
+    :param onViews: called with the views in which previews are about to start; nothing else may follow anything there.
     """
 
     #: A pause in a movement after which images that take long are made sharp.
     SETTLE_MS = 250
 
-    def __init__(self, onChanged, onTaken):
+    def __init__(self, onChanged, onTaken, onViews):
         self._onChanged = onChanged
         self._onTaken = onTaken
+        self._onViews = onViews
         self._previews = []
         self._wanted = None
         self._guess = None
@@ -88,6 +90,7 @@ class PreviewController:
             self._onChanged("")
             return
         try:
+            self._onViews([view for _method, view in self._views(parameters)])
             if self._compares(parameters):
                 self._layoutBefore = sideBySide.showViews(len(COMPARED))
                 slicer.app.processEvents()  # the views get their new sizes
@@ -106,6 +109,12 @@ class PreviewController:
     def stop(self):
         """End the previews; the views show again what they showed before."""
         self.refresh(None)
+
+    def giveUp(self, views):
+        """End the previews if one of them has one of these views, where something else is about to be shown."""
+        if any(preview.slice_node in views for preview in self.previews):
+            self.stop()
+            self._onTaken(_("The image along the curve took the view."))
 
     def forget(self):
         """After the scene was closed nothing of it may be held."""
@@ -222,7 +231,7 @@ class PreviewController:
     def _report(self):
         if any(preview.taken and not preview.running for preview in self._previews):
             self.stop()
-            self._onTaken()
+            self._onTaken(_("Another volume was chosen for the view."))
             return
         ended = next((preview.problem for preview in self._previews if not preview.running), None)
         if ended:

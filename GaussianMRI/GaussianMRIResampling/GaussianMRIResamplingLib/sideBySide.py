@@ -11,6 +11,26 @@ def sliceNodes():
     return [slicer.mrmlScene.GetNodeByID(f"vtkMRMLSliceNode{name}") for name in VIEWS]
 
 
+def registerLayouts():
+    """Make the arrangements known: a scene that was saved side by side opens without views where they are not."""
+    manager = slicer.app.layoutManager()
+    if manager is None:  # no main window
+        return
+    node = manager.layoutLogic().GetLayoutNode()
+    for count in range(1, len(VIEWS) + 1):
+        if node.IsLayoutDescription(FIRST_LAYOUT + count):
+            continue
+        items = "".join(
+            f'<item><view class="vtkMRMLSliceNode" singletontag="{name}">'
+            f'<property name="orientation" action="default">Axial</property>'
+            f'<property name="viewlabel" action="default">{name[0]}</property></view></item>'
+            for name in VIEWS[:count]
+        )
+        node.AddLayoutDescription(
+            FIRST_LAYOUT + count, f'<layout type="horizontal" split="true">{items}</layout>'
+        )
+
+
 def showViews(count):
     """Arrange the first `count` views beside each other.
 
@@ -19,18 +39,9 @@ def showViews(count):
     manager = slicer.app.layoutManager()
     if manager is None:  # no main window
         return None
-    node = manager.layoutLogic().GetLayoutNode()
-    before = node.GetViewArrangement()
-    number = FIRST_LAYOUT + count
-    if not node.IsLayoutDescription(number):
-        items = "".join(
-            f'<item><view class="vtkMRMLSliceNode" singletontag="{name}">'
-            f'<property name="orientation" action="default">Axial</property>'
-            f'<property name="viewlabel" action="default">{name[0]}</property></view></item>'
-            for name in VIEWS[:count]
-        )
-        node.AddLayoutDescription(number, f'<layout type="horizontal" split="true">{items}</layout>')
-    manager.setLayout(number)
+    registerLayouts()
+    before = manager.layoutLogic().GetLayoutNode().GetViewArrangement()
+    manager.setLayout(FIRST_LAYOUT + count)
     return before
 
 
