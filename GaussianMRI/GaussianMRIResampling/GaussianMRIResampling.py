@@ -151,6 +151,7 @@ class GaussianMRIResamplingWidget(Panel):
     # Scene and parameters
 
     def releaseScene(self):
+        self._warnedOf = None  # a volume of the next scene may have the ID of one of this
         self.previewController.forget()
         self.curveController.forget()
 
@@ -186,7 +187,7 @@ class GaussianMRIResamplingWidget(Panel):
 
     def _warnOfInputs(self, volumes):
         """Say by name which volumes do not belong together; headers are read when the choice has changed."""
-        chosen = [node.GetID() for node in volumes]
+        chosen = [(node.GetID(), node.GetName()) for node in volumes]
         if chosen != self._warnedOf:
             self._warnedOf = chosen
             self.ui.inputWarningLabel.text = self.logic.inputWarnings(volumes)

@@ -114,13 +114,13 @@ def planes_from(
 
 def _ends(node: Any) -> NDArray[np.float64]:
     """(2, 3) RAS mm: both ends of a line, or the points of a list of two."""
-    points = _control_points(node)
+    points = control_points(node)
     if len(points) != 2:
         raise GaussianMRIError(f"{described(node)} has {len(points)} points; a line from one to another needs two.")
     return points
 
 
-def _control_points(node: Any) -> NDArray[np.float64]:
+def control_points(node: Any) -> NDArray[np.float64]:
     """(N, 3) RAS mm of those that are placed."""
     numbers = range(node.GetNumberOfControlPoints())
     defined = [n for n in numbers if node.GetNthControlPointPositionStatus(n) == node.PositionDefined]
@@ -132,7 +132,7 @@ def _simplices(node: Any) -> NDArray[np.float64]:
     if is_node(node, "vtkMRMLModelNode"):
         return _surface(node)
     if not is_node(node, "vtkMRMLMarkupsCurveNode"):
-        return _control_points(node)[:, None]
+        return control_points(node)[:, None]
     points = node.GetCurvePointsWorld()
     if points is None or points.GetNumberOfPoints() < 2:
         raise GaussianMRIError(f"{described(node)} is not placed yet; place its points.")

@@ -56,6 +56,21 @@ def test_a_plane_from_three_points_that_exist_or_are_placed_next(app: Any, panel
     np.testing.assert_allclose(second.GetCenter(), first.GetCenter(), atol=1e-9)
 
 
+def test_points_that_are_not_placed_make_no_plane(app: Any, panel: Any) -> None:
+    points = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "disc")
+    for corner in ((0, 0, 0), (10, 0, 50), (0, 30, 50), (-10, 0, 50)):
+        points.AddControlPoint(corner)
+    points.UnsetNthControlPointPosition(0)
+    panel._parameterNode.points = points
+    panel.ui.fromPointsButton.click()
+    plane = panel._parameterNode.plane
+    np.testing.assert_allclose(np.abs(plane.GetNormal()), (0, 0, 1), atol=1e-9)
+    assert plane.GetCenter()[2] == pytest.approx(50)
+    points.UnsetNthControlPointPosition(3)
+    with pytest.raises(Exception, match="fewer than three"):
+        panel.onPlaneFromPoints()
+
+
 def test_fewer_than_three_points_are_told(app: Any, panel: Any) -> None:
     points = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "two")
     points.AddControlPoint(0, 0, 0)

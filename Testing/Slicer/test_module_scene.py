@@ -106,6 +106,26 @@ def test_a_fit_that_ends_while_the_scene_is_filled_is_kept_afterwards(
     assert mrml.is_field(panel._parameterNode.field) and len(previews(panel)) == 1
 
 
+def test_what_is_odd_about_the_volumes_is_said_of_the_scene_that_is_open(
+    app: Any, panel: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Volumes of two scenes often have the same ID, and one scene takes the other's place in one batch."""
+    monkeypatch.setattr(panel.logic, "inputWarnings", lambda nodes: " ".join(f"{n.GetName()} is odd." for n in nodes))
+    for name in ("A", "B"):
+        app.close_scene()
+        node = bright_point(app.scene, name=name)
+        app.save(tmp_path / f"{name}.mrb")
+    panel.initializeParameterNode()
+    assert panel.ui.inputWarningLabel.text == "B is odd."
+    app.load(tmp_path / "A.mrb")
+    assert [n.GetID() for n in panel._parameterNode.inputVolumes] == ["vtkMRMLScalarVolumeNode1"]
+    assert panel.ui.inputWarningLabel.text == "A is odd."
+    node = slicer.util.getNode("A")
+    node.SetName("C")
+    panel.onParametersChanged()
+    assert panel.ui.inputWarningLabel.text == "C is odd."
+
+
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_a_scene_that_was_saved_side_by_side_opens_with_its_views(app: Any, panel: Any, tmp_path: Path, count: int) -> None:
     from GaussianMRIResamplingLib import sideBySide

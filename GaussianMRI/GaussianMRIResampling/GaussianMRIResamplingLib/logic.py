@@ -216,13 +216,14 @@ class GaussianMRIResamplingLogic(PanelLogic):
         return self.addPlane(mrml.plane_from_slice_node(sliceNode), f"{sliceNode.GetName()} plane")
 
     def addPlaneFromPoints(self, pointsNode):
-        """The plane through the first three points of a point list."""
+        """The plane through the first three points of a point list that are placed."""
         from GaussianMRILib import mrml
+        from GaussianMRILib.mrml.plane_series import control_points
 
-        if pointsNode.GetNumberOfDefinedControlPoints() < 3:
+        points = control_points(pointsNode)
+        if len(points) < 3:
             raise ValueError(_("'{name}' has fewer than three points.").format(name=pointsNode.GetName()))
-        points = [pointsNode.GetNthControlPointPositionWorld(n) for n in range(3)]
-        return self.addPlane(mrml.plane_from_points(points), f"{pointsNode.GetName()} plane")
+        return self.addPlane(mrml.plane_from_points(points[:3]), f"{pointsNode.GetName()} plane")
 
     def addPlaneFromSegment(self, segmentationNode, segmentId):
         from GaussianMRILib import mrml
