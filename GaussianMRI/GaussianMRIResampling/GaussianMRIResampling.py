@@ -103,6 +103,7 @@ class GaussianMRIResamplingWidget(Panel):
         self._results = []
         self._guessPlane = None
         self._warnedOf = None
+        self._field = None
 
     def setup(self):
         Panel.setup(self)
@@ -177,6 +178,7 @@ class GaussianMRIResamplingWidget(Panel):
             parameters.plane = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLMarkupsPlaneNode")
 
     def showParameters(self, parameters):
+        self._observeField(parameters.field if parameters else None)
         if parameters is None:
             return
         self._warnOfInputs([node for node in parameters.inputVolumes if node])
@@ -184,6 +186,16 @@ class GaussianMRIResamplingWidget(Panel):
         shown = parameters if self.parent.isEntered else None
         self.previewController.refresh(shown)
         self.curveController.refresh(shown)
+
+    def _observeField(self, fieldNode):
+        """Nothing is made of a field under a transform; previews end when it is put there."""
+        if self._field is not fieldNode:
+            event = slicer.vtkMRMLTransformableNode.TransformModifiedEvent
+            if self._field:
+                self.removeObserver(self._field, event, self.onParametersChanged)
+            self._field = fieldNode
+            if fieldNode:
+                self.addObserver(fieldNode, event, self.onParametersChanged)
 
     def _warnOfInputs(self, volumes):
         """Say by name which volumes do not belong together; headers are read when the choice has changed."""

@@ -17,7 +17,7 @@ pytest.importorskip(
 import slicer
 import vtk
 from module_panel import nodes_of_previews
-from mrml_scenes import bright_point
+from mrml_scenes import bright_point, put_under, rigid
 
 from GaussianMRILib import mrml
 from GaussianMRILib.mrml.planes import frame_of
@@ -223,6 +223,29 @@ def both(app: Any, panel: Any, parameters: Any) -> Any:
     app.wait(0.1)
     assert len(nodes_of_previews()) == 2
     return parameters
+
+
+def test_a_fit_under_a_transform_shows_and_makes_nothing(app: Any, panel: Any, both: Any) -> None:
+    transform = put_under(slicer.mrmlScene, both.field, rigid([0, 0, 1], 0, [100, 0, 0]))
+    app.wait(0.2)
+    assert not nodes_of_previews()
+    for label in (panel.ui.previewLabel, panel.ui.curveLabel):
+        assert "under the transform 'moved'" in label.text
+    before = app.ids()
+    for call in (
+        panel.onResample,
+        panel.curveController.onImage,
+        panel.curveController.onVolume,
+        panel.sections[1]._start,
+    ):
+        with pytest.raises(Exception, match="under the transform 'moved'"):
+            call()
+    assert app.ids() == before and len(app.messages) == 4
+    app.messages.clear()
+    both.field.SetAndObserveTransformNodeID(None)
+    app.wait(0.2)
+    assert len(nodes_of_previews()) == 2 and "under the transform" not in panel.ui.previewLabel.text
+    slicer.mrmlScene.RemoveNode(transform)
 
 
 def view_of(name: str) -> tuple[Any, Any]:

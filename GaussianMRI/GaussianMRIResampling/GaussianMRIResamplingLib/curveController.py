@@ -128,7 +128,7 @@ class CurveController(VTKObservationMixin):
 
     def _updatePreview(self):
         wanted = self._wanted()
-        if wanted is not None and (wanted != self._shown or self.preview is None):
+        if wanted is not None and wanted != self._shown:
             self._fields.giveUp([self._parameters.curveView])  # which may come back to here
         if wanted == self._shown and self.preview is not None:
             self._preview.change(**self._image(), **self._slab())

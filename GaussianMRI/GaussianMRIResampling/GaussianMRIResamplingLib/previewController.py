@@ -80,16 +80,18 @@ class PreviewController:
                 preview.set_opacity(parameters.overlayOpacity)
             return
         before, self._wanted = self._wanted, wanted
-        if wanted and before and wanted[1:] == before[1:] and len(self.previews) == 1:
-            # Another field of the same volumes: the picture changes, the view stays as it is.
-            ((method, _view),) = self._views(parameters)
-            self._previews[0].exchange(**self._shown(parameters, method))
-            return
-        self._remove()
+        # Another field of the same volumes: the picture changes, the view stays as it is.
+        exchanged = wanted and before and wanted[1:] == before[1:] and len(self.previews) == 1
+        if not exchanged:
+            self._remove()
         if wanted is None:
             self._onChanged("")
             return
         try:
+            if exchanged:
+                ((method, _view),) = self._views(parameters)
+                self._previews[0].exchange(**self._shown(parameters, method))
+                return
             self._onViews([view for _method, view in self._views(parameters)])
             if self._compares(parameters):
                 self._layoutBefore = sideBySide.showViews(len(COMPARED))
@@ -169,9 +171,9 @@ class PreviewController:
 
     @staticmethod
     def stamp(fieldNode):
-        """Changes when another field comes into the node."""
+        """Changes when another field comes into the node, or the node under another transform, where it is refused."""
         mesh = fieldNode.GetMesh()
-        return fieldNode.GetID(), mesh.GetMTime() if mesh else 0
+        return fieldNode.GetID(), mesh.GetMTime() if mesh else 0, fieldNode.GetTransformNodeID()
 
     def _renderer(self, fieldNode, method):
         from GaussianMRILib import mrml
