@@ -179,18 +179,18 @@ class GaussianMRIGradingWidget(Panel):
         startPlacing(node)
 
     def _disc(self):
-        """The disc, the plane to label (None for a new one) and where the disc comes from."""
+        """The disc, the plane to label (None for a new one) and where the disc comes from, as `show` wants it."""
         parameters = self._parameterNode
         level, source = parameters.level, parameters.discSource.name
         if source == "plane":
-            return self.logic.discFromPlane(parameters.discPlane, level), parameters.discPlane, ""
+            return self.logic.discFromPlane(parameters.discPlane, level), parameters.discPlane, None
         if source != "segment":
-            disc, origin = self.logic.discFromPoints(self._discNode(), level), self._discNode().GetID()
+            node, segment = self._discNode(), ""
+            disc = self.logic.discFromPoints(node, level)
         else:
             node, segment = self.ui.segmentSelector.currentNode(), self.ui.segmentSelector.currentSegmentID()
             disc = self.logic.discFromSegment(node, segment, level, parameters.sagittalVolume)
-            origin = f"{node.GetID()} {segment}"
-        return disc, None, f"{origin} {level} {parameters.inputType.name}"
+        return disc, None, (node, f"{segment} {level} {parameters.inputType.name}")
 
     # Grading
 

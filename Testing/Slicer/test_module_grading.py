@@ -145,6 +145,29 @@ def test_the_same_disc_again_replaces_and_another_input_stays_beside(
     assert panel._parameterNode.gradedPlane is None and panel.ui.resultLabel.text == "No grade."
 
 
+def test_a_scene_that_is_added_keeps_its_grades_when_a_disc_is_graded_again(
+    app: Any, panel: Any, scan: Any, checkpoints: Path, tmp_path: Path
+) -> None:
+    """Its nodes had the same IDs as those that are here."""
+    mine = grade(app, panel, checkpoints)
+    app.save(tmp_path / "other.mrb")
+    assert slicer.mrmlScene.ReadFromMRB(str(tmp_path / "other.mrb"), False)  # Add Data
+    app.process()
+    (theirs,) = [node for node in planes(app.scene) if node is not mine]
+    line = theirs.GetNodeReference("GaussianMRI.GradeOrigin")
+    assert line is not mine.GetNodeReference("GaussianMRI.GradeOrigin") and line.GetName() == "disc"
+    panel._parameterNode.line = mine.GetNodeReference("GaussianMRI.GradeOrigin")
+    panel._parameterNode.inputVolumes = [scan]
+    again = grade(app, panel, checkpoints)
+    assert planes(app.scene) == [theirs, again] and mine.GetScene() is None
+    assert graded(mrml.grades_of(theirs)) == {"left": "Severe", "right": "Moderate"}
+    panel._parameterNode.line = line
+    panel._parameterNode.inputVolumes = [node for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+                                         if node is theirs.GetNodeReference("GaussianMRI.Source")]  # fmt: skip
+    last = grade(app, panel, checkpoints)
+    assert planes(app.scene) == [again, last]
+
+
 def quick_fit(volume: Any, name: str) -> Any:
     """The model node of a fit of a few passes."""
     fitter = gm.Fitter(mrml.stacks_from_volume(volume), passes=2, prior="spline")

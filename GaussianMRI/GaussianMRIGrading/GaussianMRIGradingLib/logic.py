@@ -75,7 +75,7 @@ class GaussianMRIGradingLogic(PanelLogic):
     #: What writes DICOM Structured Reports (part of Slicer 5.12).
     REPORTS = "highdicom>=0.22"
     GRADES = "GaussianMRI.Grades"
-    #: Attribute of planes that says which disc and input they were made for.
+    #: Role from planes to the node that their disc was found on, and attribute with the rest of what they were made for.
     ORIGIN = "GaussianMRI.GradeOrigin"
     PICTURE = "GaussianMRIGrading.png"
 
@@ -166,21 +166,29 @@ class GaussianMRIGradingLogic(PanelLogic):
 
         return GradingJob(request)
 
-    def show(self, result, volumeNodes, planeNode=None, origin=""):
-        """Put grades on a plane; the grades of the same disc and input, from the same origin, are replaced."""
+    def show(self, result, volumeNodes, planeNode=None, origin=None):
+        """Put grades on a plane; the grades of the same disc and input, from the same origin, are replaced.
+
+        :param origin: the node that the disc was found on, and a text that tells disc and input apart from others of it.
+        """
         from GaussianMRILib import mrml
 
-        before = [] if planeNode or not origin else self._planesOf(origin)
+        before = [] if planeNode or not origin else self._planesOf(*origin)
         plane = mrml.show_grades(result, list(volumeNodes), plane_node=planeNode, scene=slicer.mrmlScene)
-        if origin and planeNode is None:
-            plane.SetAttribute(self.ORIGIN, origin)
+        if origin and planeNode is None and origin[0].GetScene():
+            # A reference, since a node that is added from another scene gets an ID of its own.
+            plane.SetNodeReferenceID(self.ORIGIN, origin[0].GetID())
+            plane.SetAttribute(self.ORIGIN, origin[1])
         for node in before:
             self.remove(node)
         return plane
 
-    def _planesOf(self, origin):
-        planes = slicer.util.getNodesByClass("vtkMRMLMarkupsPlaneNode")
-        return [node for node in planes if node.GetAttribute(self.ORIGIN) == origin]
+    def _planesOf(self, discNode, text):
+        return [
+            node
+            for node in slicer.util.getNodesByClass("vtkMRMLMarkupsPlaneNode")
+            if node.GetNodeReference(self.ORIGIN) is discNode and node.GetAttribute(self.ORIGIN) == text
+        ]
 
     def grade(self, volumeNodes, disc, checkpoints, inputType="acquired", planeNode=None, **options):
         """Grade and wait for the plane with the labels; the application stays responsive."""
