@@ -6,3 +6,11 @@ def startPlacing(node, several=False):
     markupsLogic = slicer.modules.markups.logic()
     markupsLogic.SetActiveList(node)
     markupsLogic.StartPlaceMode(several)
+
+
+def isPlacing(node):
+    """Whether the user places this markups node at the moment."""
+    application = slicer.app.applicationLogic()
+    interaction, selection = application.GetInteractionNode(), application.GetSelectionNode()
+    placing = interaction.GetCurrentInteractionMode() == interaction.Place
+    return placing and selection.GetActivePlaceNodeID() == node.GetID()

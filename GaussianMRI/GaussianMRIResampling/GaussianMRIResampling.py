@@ -13,7 +13,7 @@ if (Path(__file__).resolve().parents[1] / "GaussianMRIPanelLib").is_dir():
 
 from GaussianMRIPanelLib.jobController import StatusLine
 from GaussianMRIPanelLib.panel import Panel
-from GaussianMRIPanelLib.placing import startPlacing
+from GaussianMRIPanelLib.placing import isPlacing, startPlacing
 from GaussianMRIResamplingLib import sideBySide
 from GaussianMRIResamplingLib.curveController import CurveController
 from GaussianMRIResamplingLib.fitController import FitController
@@ -175,7 +175,7 @@ class GaussianMRIResamplingWidget(Panel):
             if first:
                 parameters.inputVolumes = [first]
         if not parameters.plane:
-            parameters.plane = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLMarkupsPlaneNode")
+            parameters.plane = self.logic.defaultPlane()
 
     def showParameters(self, parameters):
         self._observeField(parameters.field if parameters else None)
@@ -218,7 +218,7 @@ class GaussianMRIResamplingWidget(Panel):
         )
         self.statusLine.update(fitting)
         ui.finishButton.enabled = ui.fitButtons.visible = fitting
-        outputs = self._chosenPlanes() if parameters.outputPlanes or parameters.plane else []
+        outputs = self._chosenPlanes()
         methods = [name for name in self.logic.IMAGES if getattr(parameters, name)]
         ui.outputSelector.enabled = len(outputs) * len(methods) == 1
         ui.outputPlanesHint.text = self._planesHint()
@@ -228,7 +228,7 @@ class GaussianMRIResamplingWidget(Panel):
         ui.savePlanesButton.enabled = slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLMarkupsPlaneNode") > 0
         ui.resampleButton.enabled = bool(parameters.field and outputs and methods)
         ui.reportButton.enabled = parameters.field is not None
-        ui.exportButton.enabled = bool(self._presentResults())
+        ui.exportButton.enabled = bool(self.logic.exportable(self._presentResults()))
         ui.projectionSelector.enabled = parameters.thickness > 0
         for section in self.sections:
             section.update(parameters)
@@ -238,7 +238,7 @@ class GaussianMRIResamplingWidget(Panel):
         parameters = self._parameterNode
         if any(parameters.outputPlanes):
             return ""
-        if parameters.plane is None:
+        if not self._chosenPlanes():
             return _("None checked: the plane above, once there is one.")
         return _("None checked: the plane above, {name}.").format(name=parameters.plane.GetName())
 
@@ -276,9 +276,15 @@ class GaussianMRIResamplingWidget(Panel):
         parameters = self._parameterNode or self.logic.getParameterNode()
         with slicer.util.NodeModify(parameters):
             parameters.field = fieldNode
-            if not parameters.plane:
+            if self._lacksPlane(parameters):
                 parameters.plane = self.logic.addDefaultPlane(field)
         self.onParametersChanged()  # a field that was filled again is the same node
+
+    @staticmethod
+    def _lacksPlane(parameters):
+        """Whether no plane is chosen, or one whose placing was given up, on which nothing could be shown."""
+        plane = parameters.plane
+        return not plane or not (plane.GetIsPlaneValid() or isPlacing(plane))
 
     def onFirstGuess(self, field, volumes):
         """Show what there is while the fit goes on, unless an earlier fit of the same volumes is shown."""
@@ -286,7 +292,7 @@ class GaussianMRIResamplingWidget(Panel):
         if not parameters.preview or self.logic.fieldOf(volumes, parameters.field):
             return
         self.previewController.guess(field, volumes, besides=parameters.field)
-        if not parameters.plane:
+        if self._lacksPlane(parameters):
             self._guessPlane = parameters.plane = self.logic.addDefaultPlane(field)
         self.onParametersChanged()
 
@@ -387,7 +393,8 @@ class GaussianMRIResamplingWidget(Panel):
     def _chosenPlanes(self):
         parameters = self._parameterNode
         checked = [node for node in parameters.outputPlanes if node]
-        return checked or ([parameters.plane] if parameters.plane else [])
+        plane = parameters.plane
+        return checked or ([plane] if plane and plane.GetIsPlaneValid() else [])
 
     def onResample(self, checked=False):
         parameters = self._parameterNode
@@ -427,7 +434,11 @@ class GaussianMRIResamplingWidget(Panel):
         if folder:
             with slicer.util.tryWithErrorDisplay(_("Not every series was written."), waitCursor=True):
                 self.logic.ensurePackages()
-                written = self.logic.exportDicom(self._presentResults(), folder)
-                self.ui.resultLabel.text = _("{count} DICOM series in {folder}").format(
-                    count=len(written), folder=folder
-                )
+                results = self._presentResults()
+                images = self.logic.exportable(results)
+                written = self.logic.exportDicom(images, folder)
+                text = _("{count} DICOM series in {folder}").format(count=len(written), folder=folder)
+                maps = ", ".join(node.GetName() for node in results if node not in images)
+                if maps:
+                    text += "\n" + _("Maps are no images and were left out: {names}").format(names=maps)
+                self.ui.resultLabel.text = text

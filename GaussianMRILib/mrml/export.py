@@ -93,6 +93,11 @@ def export_dicom(
     return [target / name for name in names]
 
 
+def is_image(node: Any) -> bool:
+    """Whether a volume is an image made by resampling, which `export_dicom` writes; a map is none."""
+    return node.GetAttribute(PREFIX + "Method") in _HOW
+
+
 def _images(node: Any) -> tuple[Any, list[ImagePlane], str]:
     """Pixels, planes and origin of a resampled volume."""
     check_scalar(node)

@@ -6,6 +6,7 @@ from typing import Any
 
 import slicer
 
+from .grading_state import GRADES_ATTRIBUTE
 from .scene import PREFIX
 from .views import nodes_of
 
@@ -26,6 +27,25 @@ def default_volume(scene: Any) -> Any:
     composites = nodes_of(scene, "vtkMRMLSliceCompositeNode")
     red = {node.GetBackgroundVolumeID() for node in composites if node.GetLayoutName() == "Red"}
     return next((node for node in offered if node.GetID() in red), offered[0] if offered else None)
+
+
+def default_plane(scene: Any) -> Any:
+    """The plane to offer first, which will be dragged: the scene's first; None without any.
+
+    Planes that are hidden from lists or not placed, those with grades, which moving would make stale, and those that these
+    modules cut with are not offered.
+    """
+    return next(
+        (
+            node
+            for node in nodes_of(scene, "vtkMRMLMarkupsPlaneNode")
+            if not node.GetHideFromEditors()
+            and node.GetIsPlaneValid()
+            and node.GetAttribute(GRADES_ATTRIBUTE) is None
+            and node.GetAttribute(PREFIX + "Kind") is None
+        ),
+        None,
+    )
 
 
 def kernel_notice() -> str:

@@ -150,3 +150,19 @@ def test_report_and_dicom_export(
     panel.ui.exportButton.click()
     written = sorted(tmp_path.rglob("*.dcm"))
     assert len(written) == 1 and "1 DICOM series" in panel.ui.resultLabel.text
+
+
+def test_a_map_beside_an_image_is_left_out_of_the_dicom_export(
+    app: Any, panel: Any, scan: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fitted(app, panel, monkeypatch)
+    panel.ui.distanceCheckBox.checked = True
+    panel.ui.resampleButton.click()
+    image, distances = panel._results
+    app.answers.append(str(tmp_path))
+    panel.ui.exportButton.click()
+    assert [path.name for path in tmp_path.iterdir()] == [image.GetName().replace(" ", "_")]
+    assert "1 DICOM series" in panel.ui.resultLabel.text and distances.GetName() in panel.ui.resultLabel.text
+    panel.ui.gaussiansCheckBox.checked = False
+    panel.ui.resampleButton.click()
+    assert len(panel._results) == 1 and not panel.ui.exportButton.enabled

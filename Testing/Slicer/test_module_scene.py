@@ -279,6 +279,38 @@ def test_the_first_volume_offered_is_the_one_in_the_red_view(app: Any) -> None:
     assert list(panel._parameterNode.inputVolumes) == [first]
 
 
+def test_the_first_plane_offered_is_one_that_may_be_dragged(app: Any) -> None:
+    cinematic = opened(app, "GaussianMRICinematic")
+    cut = cinematic.logic.addPlane((0, 0, 0), 100)
+    unplaced = app.scene.AddNewNodeByClass("vtkMRMLMarkupsPlaneNode", "unplaced")
+    hidden, graded, free = (oblique_plane_node(app.scene) for _ in range(3))
+    hidden.SetHideFromEditors(True)
+    graded.SetAttribute("GaussianMRI.Grades", "{}")
+    panel = opened(app, MODULES[0])
+    assert panel._parameterNode.plane is free
+    app.scene.RemoveNode(free)
+    panel._parameterNode.plane = None
+    panel.initializeParameterNode()
+    assert panel._parameterNode.plane is None and all(node.GetScene() for node in (cut, unplaced, hidden, graded))
+
+
+def test_a_plane_that_was_not_placed_is_none_after_a_fit(
+    app: Any, panel: Any, scan: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app.choose(panel.ui.planeSelector, "Create new Plane")
+    placed = panel._parameterNode.plane
+    fitted(app, panel, monkeypatch)  # while the user is about to place it
+    assert panel._parameterNode.plane is placed and not previews(panel) and not panel.ui.resampleButton.enabled
+    assert panel.ui.outputPlanesHint.text == "None checked: the plane above, once there is one."
+    interaction = slicer.app.applicationLogic().GetInteractionNode()
+    interaction.SetCurrentInteractionMode(interaction.ViewTransform)  # the user gives it up
+    panel.ui.applyButton.click()
+    app.wait(60, until=lambda: not panel.fitController.running)
+    assert panel._parameterNode.plane.GetIsPlaneValid() and len(previews(panel)) == 1
+    assert panel.ui.resampleButton.enabled
+    shows_its_plane(app, panel)
+
+
 def test_repeating_does_not_litter_the_scene(
     app: Any, panel: Any, scan: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

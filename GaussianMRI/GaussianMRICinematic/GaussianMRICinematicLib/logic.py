@@ -273,5 +273,6 @@ class GaussianMRICinematicLogic(PanelLogic):
         spacing = (float(side) / 100, float(side) / 100)
         plane = ImagePlane.from_axes(center, [-1, 0, 0], [0, 0, -1], spacing=spacing, shape=(100, 100))
         node = plane_to_node(plane, scene=slicer.mrmlScene, name=_("Cut"))
+        node.SetAttribute("GaussianMRI.Kind", "cut")
         show_handles(node, fill=0.0)
         return node

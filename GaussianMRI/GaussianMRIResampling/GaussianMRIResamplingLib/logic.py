@@ -210,6 +210,13 @@ class GaussianMRIResamplingLogic(PanelLogic):
 
         return self.addPlane(tilted_plane(field), _("Plane"))
 
+    @staticmethod
+    def defaultPlane():
+        """The plane to offer first; None without any."""
+        from GaussianMRILib.mrml.panels import default_plane
+
+        return default_plane(slicer.mrmlScene)
+
     def addPlaneFromView(self, sliceNode):
         from GaussianMRILib import mrml
 
@@ -375,6 +382,15 @@ class GaussianMRIResamplingLogic(PanelLogic):
         from GaussianMRILib import mrml
 
         return mrml.report(fieldNode, list(nodes), reference=referenceNode, scene=slicer.mrmlScene)
+
+    @staticmethod
+    def exportable(volumeNodes):
+        """Those of some volumes that are images, which `exportDicom` writes; maps are none."""
+        if not volumeNodes:  # nothing of the library is needed before its packages are there
+            return []
+        from GaussianMRILib.mrml.export import is_image
+
+        return [node for node in volumeNodes if is_image(node)]
 
     def exportDicom(self, volumeNodes, folder):
         """Write each volume as a derived DICOM series in a folder of its own; returns the folders."""
