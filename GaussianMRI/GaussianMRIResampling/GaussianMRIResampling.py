@@ -412,7 +412,8 @@ class GaussianMRIResamplingWidget(Panel):
                 projection=parameters.projection.name,
                 node=parameters.output if self.ui.outputSelector.enabled else None,
             )
-            self.ui.resultLabel.text = self.logic.describe(self._results)
+            lines = self.logic.changesSinceFit(parameters.field, methods), self.logic.describe(self._results)
+            self.ui.resultLabel.text = "\n".join(line for line in lines if line)
             if parameters.sideBySide:
                 parameters.preview = False
                 self.curveController.giveUp(sideBySide.sliceNodes()[: len(self._results)])

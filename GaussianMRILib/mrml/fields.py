@@ -14,6 +14,7 @@ from vtkmodules.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 from ..errors import GaussianMRIError
 from .scene import PREFIX, all_or_nothing, described, in_scene, is_node, node_to_fill, place_beside, scene_of
+from .volume_state import change_of_volume, state_of_volume
 
 if TYPE_CHECKING:
     from ..gaussians import GaussianField, GaussianLattice
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 #: Reference role from a field to the volumes it was fitted to.
 VOLUME_ROLE = PREFIX + "Volume"
 _KIND, _FIELD = PREFIX + "Kind", "field"
+#: Attribute with the states of those volumes, in their order.
+_STATES = PREFIX + "VolumeStates"
 #: What the header says when points are a lattice's bricks, of which so many are shown at most.
 _BRICKS, _MOST_BRICKS = "bricks", 100_000
 
@@ -73,18 +76,26 @@ def field_to_model(
             node.RemoveNodeReferenceIDs(VOLUME_ROLE)
             for volume in present:
                 node.AddNodeReferenceID(VOLUME_ROLE, volume.GetID())
+            node.SetAttribute(_STATES, json.dumps([state_of_volume(volume) for volume in present]))
             place_beside(node, present[0])
     return node
 
 
 def volumes_of(node: Any) -> list[Any]:
     """The volume nodes that a field's node refers to and that are still there."""
-    return [volume for volume in fitted_to(node) if volume is not None]
+    found = [
+        node.GetNthNodeReference(VOLUME_ROLE, n) for n in range(node.GetNumberOfNodeReferences(VOLUME_ROLE))
+    ]
+    return [volume for volume in found if volume is not None]
 
 
-def fitted_to(node: Any) -> list[Any]:
-    """What a field's node refers to as the volumes that it was fitted to; None in place of those that are gone."""
-    return [node.GetNthNodeReference(VOLUME_ROLE, n) for n in range(node.GetNumberOfNodeReferences(VOLUME_ROLE))]
+def changes_since_fit(node: Any) -> list[str]:
+    """What happened to a field's volumes after the fit came into the scene, such as "'scan' was moved"; often empty."""
+    volumes, states = volumes_of(node), json.loads(node.GetAttribute(_STATES) or "[]")
+    if len(volumes) < len(states):
+        return ["One of its volumes was removed"]
+    changes = [(volume, change_of_volume(volume, state)) for volume, state in zip(volumes, states, strict=False)]
+    return [f"'{volume.GetName()}' was {how}" for volume, how in changes if how]
 
 
 def field_from_model(node: Any, *, device: Any = "cpu") -> GaussianField:

@@ -15,7 +15,7 @@ from ..grading.inputs import AXIAL_KINDS
 from ..grading.labels import INPUT_TYPES, is_sagittal
 from ..grading.roi import RegionOptions, region_of
 from .dicom import stacks_of
-from .fields import field_from_model, fitted_to, is_field
+from .fields import changes_since_fit, field_from_model, is_field, volumes_of
 from .grading_request import GradingRequest, GradingResult
 from .grading_results import show_grades
 from .jobs import Job
@@ -99,13 +99,19 @@ def _fitted_names(field_node: Any, graded: list[Any]) -> list[str]:
     """Names of the volumes that a field was fitted to, all of which have to be among the graded ones.
 
     Raises:
-        GaussianMRIError: they are not: its image would be that of another series, or patient, in the same place.
+        GaussianMRIError: they are not: its image would be that of another series, or patient, in the same place; or they are
+            not what they were at the fit.
     """
-    fitted = fitted_to(field_node)
+    fitted = volumes_of(field_node)
     strangers = [node for node in fitted if not any(node is volume for volume in graded)]
     if fitted and not strangers:
+        if changes := changes_since_fit(field_node):
+            raise GaussianMRIError(
+                f"{changes[0]} after {described(field_node)} was fitted. Fit again, or choose no fit, so that one is made "
+                "around the disc."
+            )
         return [node.GetName() for node in fitted]
-    known = [f"'{node.GetName()}'" for node in strangers if node is not None]
+    known = [f"'{node.GetName()}'" for node in strangers]
     reason = (
         f"was fitted to {', '.join(known)}, which {'is' if len(known) == 1 else 'are'} not graded here"
         if known

@@ -12,9 +12,10 @@ import vtk
 
 from ..errors import GaussianMRIError
 from ..grading.labels import DISCLAIMER
-from .grading_state import GRADES_ATTRIBUTE, SOURCE_ROLE, grades_of, place_of, staleness, state_of_volume
+from .grading_state import GRADES_ATTRIBUTE, SOURCE_ROLE, grades_of, place_of, staleness
 from .planes import fill_plane_node
 from .scene import PREFIX, all_or_nothing, described, in_scene, is_node, place_beside, scene_of
+from .volume_state import state_of_volume
 from .volumes import copy_display, volume_from_images
 
 if TYPE_CHECKING:

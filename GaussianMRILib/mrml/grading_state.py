@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import json
-import zlib
 from typing import Any
 
-import numpy as np
-import slicer
-
 from ..errors import GaussianMRIError
-from ..geometry import slice_poses, transform_points
 from .planes import rectangle
 from .scene import PREFIX, in_scene, is_node
-from .volumes import placed
+from .volume_state import apart, change_of_volume
 
 GRADES_ATTRIBUTE = PREFIX + "Grades"
 SOURCE_ROLE = PREFIX + "Source"
-#: mm that a corner of the plane or of a volume may move before a grade is stale: what files round away.
-STILL_MM = 0.02
 
 
 def grades_of(plane_node: Any) -> dict[str, Any] | None:
@@ -57,49 +50,6 @@ def place_of(plane_node: Any) -> list[list[float]]:
     return [center.tolist(), *(edge.tolist() for edge in edges)]
 
 
-def state_of_volume(volume_node: Any) -> dict[str, Any]:
-    """Where a volume's voxels are and a checksum of their values: JSON types.
-
-    Voxels count in right-handed order, into which Slicer turns volumes when it loads them.
-    """
-    pixels = slicer.util.arrayFromVolume(volume_node)
-    geometry, to_world = placed(volume_node)
-    poses = geometry if geometry.ndim == 3 else slice_poses(geometry, len(pixels))
-    poses = to_world @ poses
-    step = poses[-1, :3, 3] - poses[0, :3, 3]
-    if np.cross(poses[0, :3, 0], poses[0, :3, 1]) @ step < 0:
-        pixels, poses = pixels[::-1], poses[::-1]
-    rows, columns = pixels.shape[1:3]
-    corners = [[0, 0, 0], [columns - 1, 0, 0], [0, rows - 1, 0]]
-    shown = [transform_points(poses[k], corners) for k in sorted({0, len(poses) // 2, len(poses) - 1})]
-    return {
-        "name": volume_node.GetName(),
-        "corners": np.concatenate(shown).tolist(),
-        "shape": list(pixels.shape),
-        "checksum": zlib.crc32(np.ascontiguousarray(pixels).data),
-    }
-
-
-class VolumeStates:
-    """States of volumes, worked out anew only where pixels or place may have changed."""
-
-    def __init__(self) -> None:
-        self._known: dict[str, tuple[Any, dict[str, Any]]] = {}
-
-    def __call__(self, volume_node: Any) -> dict[str, Any]:
-        image, parent = volume_node.GetImageData(), volume_node.GetParentTransformNode()
-        above = None if parent is None else parent.GetTransformToWorldMTime()
-        stamp = (id(image), image.GetMTime(), volume_node.GetMTime(), above)
-        known = self._known.get(volume_node.GetID())
-        if known is None or known[0] != stamp:
-            known = self._known[volume_node.GetID()] = (stamp, state_of_volume(volume_node))
-        return known[1]
-
-
-#: VTK's modification times never come twice, so one memory serves every scene.
-_state_of = VolumeStates()
-
-
 def staleness(plane_node: Any) -> str:
     """Why the grades on a plane no longer stand: "the plane was moved"; "" where they do, or where there are none.
 
@@ -110,7 +60,7 @@ def staleness(plane_node: Any) -> str:
     if record is None:
         return "its description is damaged" if plane_node.GetAttribute(GRADES_ATTRIBUTE) else ""
     try:
-        if not plane_node.GetIsPlaneValid() or _apart(place_of(plane_node), record["state"]["plane"]):
+        if not plane_node.GetIsPlaneValid() or apart(place_of(plane_node), record["state"]["plane"]):
             return "the plane was moved"
     except GaussianMRIError:
         return "the plane was moved"
@@ -119,17 +69,6 @@ def staleness(plane_node: Any) -> str:
     if len(present) < len(wanted):
         return "the graded volume is gone"
     for node, before in zip(present, wanted, strict=True):
-        try:
-            now = _state_of(node)
-        except (GaussianMRIError, AttributeError, ValueError):
-            return "the graded volume was changed"
-        if now["shape"] != before["shape"] or now["checksum"] != before["checksum"]:
-            return "the graded volume was changed"
-        if _apart(now["corners"], before["corners"]):
-            return "the graded volume was moved"
+        if how := change_of_volume(node, before):
+            return f"the graded volume was {how}"
     return ""
-
-
-def _apart(a: Any, b: Any) -> bool:
-    one, other = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    return one.shape != other.shape or not bool(np.abs(one - other).max() <= STILL_MM)

@@ -138,7 +138,13 @@ def _grid_of(onto: Any, spacing: Spacing) -> _Grid:
     if is_node(onto, "vtkMRMLVolumeNode"):
         check_scalar(onto)
         planes = planes_of_volume(onto)
-        affine = volume_affine(planes)
+        try:
+            affine = volume_affine(planes)
+        except GaussianMRIError as error:
+            raise GaussianMRIError(
+                f"The slices of {described(onto)} do not lie straight over each other, as with a tilted gantry, and labels "
+                "cannot lie on such voxels. Make an isotropic volume of it, or resample it on a plane, and choose that."
+            ) from error
         if len(planes) == 1:  # as deep as the volume's voxel is
             affine[:3, 2] *= onto.GetSpacing()[2] / np.linalg.norm(affine[:3, 2])
         return _Grid(planes, affine)

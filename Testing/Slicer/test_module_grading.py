@@ -194,6 +194,13 @@ def test_a_fit_of_another_volume_is_refused_and_the_record_names_the_fit(
         panel.onGrade()
     app.messages.clear()
     assert not panel.gradeController.running and planes(app.scene) == [plane]
+    panel._parameterNode.field = fits[scan]
+    slicer.util.arrayFromVolume(scan)[0, 0, 0] += 1
+    slicer.util.arrayFromVolumeModified(scan)
+    with pytest.raises(mrml.scene.GaussianMRIError, match="'axial' was changed after 'axial field'"):
+        panel.onGrade()
+    app.messages.clear()
+    panel._parameterNode.field = fits[other]
     choose(panel, "inputType", "acquired")  # which takes no fit
     assert mrml.grades_of(grade(app, panel, checkpoints))["fit"] is None
     choose(panel, "inputType", "R-GS")

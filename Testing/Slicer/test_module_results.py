@@ -166,3 +166,23 @@ def test_a_map_beside_an_image_is_left_out_of_the_dicom_export(
     panel.ui.gaussiansCheckBox.checked = False
     panel.ui.resampleButton.click()
     assert len(panel._results) == 1 and not panel.ui.exportButton.enabled
+
+
+def test_voxels_that_changed_after_the_fit_are_told_beside_interpolations(
+    app: Any, panel: Any, scan: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fitted(app, panel, monkeypatch)
+    app.save(tmp_path / "scene.mrb")
+    app.load(tmp_path / "scene.mrb")
+    scan = slicer.util.getNode("scan")
+    panel.ui.voxelCheckBox.checked = True
+    panel.ui.resampleButton.click()
+    assert "after the fit" not in panel.ui.resultLabel.text
+    pixels = slicer.util.arrayFromVolume(scan)
+    pixels[:] = 1050 - pixels  # as another frame of a sequence
+    slicer.util.arrayFromVolumeModified(scan)
+    panel.ui.resampleButton.click()
+    assert panel.ui.resultLabel.text.startswith("'scan' was changed after the fit: interpolations show")
+    panel.ui.voxelCheckBox.checked = False
+    panel.ui.resampleButton.click()
+    assert "after the fit" not in panel.ui.resultLabel.text

@@ -21,6 +21,7 @@ from mrml_scenes import (  # noqa: E402
 )
 
 from GaussianMRILib import GaussianMRIError, mrml  # noqa: E402
+from GaussianMRILib.mrml.fields import changes_since_fit  # noqa: E402
 
 MOVE = rigid([0.3, -1, 0.2], 51, [4, -9, 2.5])
 
@@ -34,6 +35,27 @@ def test_a_field_survives_its_node(scene: Any) -> None:
     smaller = random_field(20)
     assert mrml.field_to_model(smaller, node=node) is node
     assert_same_field(mrml.field_from_model(node), smaller)
+
+
+def test_a_field_knows_what_happened_to_its_volumes(host: Any, scene: Any, tmp_path: Path) -> None:
+    volumes = [bright_point(scene, name=name) for name in ("a", "b")]
+    mrml.field_to_model(random_field(), volumes=volumes, name="spine")
+    host.save(tmp_path / "scene.mrb")
+    host.close()
+    host.load(tmp_path / "scene.mrb")
+    node, a, b = (scene.GetFirstNodeByName(name) for name in ("spine", "a", "b"))
+    assert changes_since_fit(node) == []
+    transform = put_under(scene, b, MOVE)
+    assert changes_since_fit(node) == ["'b' was moved"]
+    slicer.util.arrayFromVolume(a)[2, 3, 4] += 1
+    slicer.util.arrayFromVolumeModified(a)
+    assert changes_since_fit(node) == ["'a' was changed", "'b' was moved"]
+    b.SetAndObserveTransformNodeID(None)
+    scene.RemoveNode(transform)
+    mrml.field_to_model(random_field(), node=node, volumes=[a, b])  # fitted again
+    assert changes_since_fit(node) == []
+    scene.RemoveNode(a)
+    assert changes_since_fit(node) == ["One of its volumes was removed"]
 
 
 def test_the_field_does_not_share_memory_with_the_node(scene: Any) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 slicer = pytest.importorskip("slicer", reason="needs slicer-core, which is not installed")
 
-from mrml_scenes import bright_point, plane_node, put_under, rotation  # noqa: E402
+from mrml_scenes import bright_point, plane_node, put_under, rotation, volume_node  # noqa: E402
 from test_mrml_segments import CENTER, MOVE, disc, paint, segmentation  # noqa: E402
 
 from GaussianMRILib import GaussianMRIError, mrml  # noqa: E402
@@ -121,11 +121,15 @@ def test_what_has_no_labels_is_refused_and_changes_nothing(scene: Any) -> None:
     node, volume = spine(scene), bright_point(scene)
     empty = segmentation(scene, "empty")
     empty.GetSegmentation().AddEmptySegment("blank", "blank")
+    shear = np.eye(4)
+    shear[1, 2] = 0.4
+    tilted = volume_node(scene, np.zeros((5, 8, 8), "f4"), shear, "tilted")
     before = scene.GetNumberOfNodes()
     for call, message in (
         (lambda: mrml.resample_labels(empty, volume), "'empty'.* has nothing in its segments"),
         (lambda: mrml.resample_labels(volume, volume), "segmentation is needed, got 'scan'"),
         (lambda: mrml.resample_labels(node, node), "go onto a volume, a plane or a slice view, got 'spine'"),
+        (lambda: mrml.resample_labels(node, tilted), "slices of 'tilted'.* isotropic volume"),
         (lambda: mrml.resample_labels(node, volume, boundaries="soft"), "no 'soft' boundaries"),
         (lambda: mrml.resample_labels(node, volume, progress=lambda part: False), "was cancelled"),
     ):

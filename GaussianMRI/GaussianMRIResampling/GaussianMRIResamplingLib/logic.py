@@ -348,6 +348,18 @@ class GaussianMRIResamplingLogic(PanelLogic):
         return mrml.resample(fieldNode, list(planeNodes), method=list(methods), **options)
 
     @staticmethod
+    def changesSinceFit(fieldNode, methods):
+        """A sentence where interpolations show volumes as they are now, and the Gaussians as they were; else empty."""
+        from GaussianMRILib.mrml.fields import changes_since_fit
+
+        changes = changes_since_fit(fieldNode) if {"spline", "voxel"} & set(methods) else []
+        if not changes:
+            return ""
+        return _("{changes} after the fit: interpolations show what is there now, Gaussians what was there then.").format(
+            changes=", ".join(changes)
+        )
+
+    @staticmethod
     def describe(volumeNodes):
         """One line per volume: its name and the share of it that lies outside the scan."""
         lines = []
