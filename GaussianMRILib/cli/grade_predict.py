@@ -193,10 +193,10 @@ def _show(found: StudyGrades) -> None:
         cells = [row.cells() for row in graded]
         names = [f"P {name.lower()}" for name in GRADES]
         rows = [
-            [row.text, *(line[name] for name in names), line["input type"], line["checkpoint"][:12]]
+            [row.text, *(line[name] for name in (*names, "input type", "series")), line["checkpoint"][:12]]
             for row, line in zip(graded, cells, strict=True)
         ]
-        click.echo(table(["grade", *names, "images", "checkpoint"], rows))
+        click.echo(table(["grade", *names, "images", "series", "checkpoint"], rows))
     for line in found.remarks:
         click.echo(line)
     reasons: dict[tuple[bool, str], list[str]] = {}

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 COLUMNS = (
     "level", "side", "condition", "grade", *(f"P {name.lower()}" for name in GRADES), "calibrated", "input type",
-    "outside the scan (%)", "network", "trained on", "checkpoint", "remarks",
+    "series", "outside the scan (%)", "network", "trained on", "checkpoint", "remarks",
 )  # fmt: skip
 NO_NETWORK = "no network for it"
 
@@ -56,6 +56,11 @@ class StudyGrade:
         title = self.task.title
         return self.grade.text if self.grade else f"{self.level} {title}: no grade ({'; '.join(self.remarks)})"
 
+    @property
+    def series(self) -> str:
+        """Names of the series that the network was shown; "" where there is no grade."""
+        return "" if self.inputs is None else ", ".join(dict.fromkeys(self.inputs.facts.get("stacks", ())))
+
     def cells(self) -> dict[str, str]:
         """A row of a table, by `COLUMNS`."""
         found = self.grade
@@ -70,6 +75,7 @@ class StudyGrade:
             **{f"P {name.lower()}": f"{p:.3f}" for name, p in zip(GRADES, found.probabilities, strict=True)},
             "calibrated": "yes" if found.calibration else "no",
             "input type": found.input_type,
+            "series": self.series,
             "outside the scan (%)": "" if found.outside is None else f"{100 * found.outside:.0f}",
             "trained on": found.trained_on,
             "checkpoint": found.checkpoint,

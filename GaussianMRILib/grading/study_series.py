@@ -21,6 +21,7 @@ _SHORT_REPETITION = 1200.0
 #: ms of inversion that null fat (STIR, read as T2) and fluid (T1 FLAIR).
 _STIR, _T1_FLAIR = (80.0, 300.0), 500.0
 _WORDS = re.compile(r"(?<![a-z0-9])(?:(t1)|(t2|stir))(?![0-9*])", re.IGNORECASE)
+_DIFFUSION = re.compile(r"(?<![a-z0-9])(?:dwi|dti|adc|diff|diffusion)(?![a-z])", re.IGNORECASE)
 _AXIAL_COSINE = 0.5  # within 60 degrees: a disc at L5/S1 tilts by up to 45
 _SHOWN = (None, "original", "magnitude", "in phase")
 
@@ -55,9 +56,24 @@ def weighting(stack: SliceStack) -> str:
             return "T2"
         if echo <= _SHORT_ECHO and ((repetition and repetition <= _SHORT_REPETITION) or (inversion or 0) >= _T1_FLAIR):
             return "T1"
-    described = stack.source.get("attributes", {}).get("0008103E", {}).get("Value") or [stack.name]
-    found = {"T1" if one else "T2" for one, _ in _WORDS.findall(str(described[0]))}
+    found = {"T1" if one else "T2" for one, _ in _WORDS.findall(_described(stack))}
     return found.pop() if len(found) == 1 else ""
+
+
+def _described(stack: SliceStack) -> str:
+    described = stack.source.get("attributes", {}).get("0008103E", {}).get("Value") or [stack.name]
+    return str(described[0])
+
+
+def _echo_planar(stack: SliceStack) -> str:
+    """What a series is that has the echo time of T2 and shows something else; "" of others.
+
+    A b-value of 0 says nothing: GE writes one into images of every kind.
+    """
+    said = stack.source.get("contrast", {})
+    if (said.get("b_value") or 0) > 0 or _DIFFUSION.search(_described(stack)):
+        return "diffusion-weighted"
+    return "echo-planar" if "EP" in (said.get("scanning_sequence") or "").split("/") else ""
 
 
 def series_of_study(stacks: Sequence[SliceStack], labels: LabelFile | None = None, name: str = "") -> StudySeries:
@@ -82,6 +98,8 @@ def series_of_study(stacks: Sequence[SliceStack], labels: LabelFile | None = Non
         said, contrast = weighting(stack), stack.source.get("contrast", {})
         if not stack.is_sagittal and abs(stack.normal[2]) < _AXIAL_COSINE:
             remarks.append(f"{stack.name} is not used: it is neither axial nor sagittal")
+        elif what := _echo_planar(stack):
+            remarks.append(f"{stack.name} is not used: it is {what}")
         elif contrast.get("component") not in _SHOWN:
             remarks.append(f"{stack.name} is not used: it shows {contrast['component']}")
         elif said == "T1" and contrast.get("contrast_agent"):

@@ -65,6 +65,9 @@ def test_25_grades_and_the_side(study: Study, tmp_path: Path) -> None:
     assert tuple(rows[0]) == COLUMNS and len(rows) == 25
     severe = next(row for row in rows if row["grade"] == "Severe")
     assert severe["level"] == "L5/S1" and severe["side"] == "left" and severe["checkpoint"] == "1" * 64
+    assert severe["series"] == "SYNTHETIC T2 axial" and severe["series"] not in {
+        row["series"] for row in rows if row["condition"] != "subarticular stenosis"
+    }
     assert float(severe["P severe"]) == pytest.approx(found.rows[21].grade.probabilities[2], abs=6e-4)  # type: ignore[union-attr]
 
 
@@ -185,6 +188,45 @@ def test_weighting(echo: float, repetition: float, inversion: float, description
         np.zeros((2, 3, 3)), np.eye(4), name="volume", source={"contrast": contrast, "attributes": attributes}
     )
     assert weighting(stack) == expected
+
+
+def saying(stack: SliceStack, name: str, **contrast: object) -> SliceStack:
+    """The same slices under another name, whose header says something else of the contrast."""
+    attributes = {**stack.source.get("attributes", {}), "0008103E": {"vr": "LO", "Value": [name]}}
+    said = {**stack.source.get("contrast", {}), **contrast}
+    source = {**stack.source, "series_uid": name, "attributes": attributes, "contrast": said}
+    return replace(stack, name=name, source=source)
+
+
+@pytest.mark.parametrize(
+    ("name", "contrast", "what"),
+    [
+        ("A", {"b_value": 800.0}, "it is diffusion-weighted"), ("ep2d_diff_tra", {}, "it is diffusion-weighted"),
+        ("B", {"scanning_sequence": "EP/SE", "b_value": 0.0}, "it is echo-planar"),
+        ("C", {"component": "diffusion"}, "it shows diffusion"),
+    ],
+)  # fmt: skip
+def test_diffusion_is_no_t2(study: Study, name: str, contrast: dict[str, object], what: str) -> None:
+    """Its echo time is; more slices, or a place before the others, give it no part."""
+    stacks, labels = study
+    series = series_of_study(stacks, labels.labels)
+    for stack in (series.axial[0], series.sagittal["S-T2"]):
+        diffusion = saying(stack, name, echo_time=75.0, **contrast)
+        assert weighting(diffusion) == "T2"
+        found = series_of_study([diffusion, *stacks], labels.labels)
+        assert found.remarks == (f"{name} is not used: {what}",)
+        assert name not in {each.name for each in (*found.axial, *found.sagittal.values())}
+    usual = saying(series.axial[0], "diffuse pain, T2", b_value=0.0, scanning_sequence="SE")
+    assert not series_of_study([usual], labels.labels).remarks, "GE writes a b-value of 0 into all images"
+
+
+def test_the_series_that_was_shown_is_named(study: Study) -> None:
+    stacks, labels = study
+    axial = next(stack for stack in stacks if "axial" in stack.name)
+    fewer = saying(axial.subset(np.flatnonzero(np.arange(len(axial.pixels)) % 5 < 4)), "T2 tra before")
+    rows = grade_study(probe_graders()[1:2], [fewer, *stacks], labels=labels, levels=["L5/S1"], views=1).rows
+    (graded,) = (row for row in rows if row.grade)
+    assert graded.cells()["series"] == axial.name != fewer.name
 
 
 def sagittal_spots(left: int, right: int, generator: np.random.Generator) -> Input:
