@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..errors import GaussianMRIError
 from ..files import atomic_write
 from .crops import region_options
@@ -19,7 +21,7 @@ from .predict import Grade, grade
 from .prepare import PrepareOptions, study_inputs
 from .sagittal import check_shows_side
 from .spine_labels import SpineLabels, check_on_scan
-from .study_series import StudySeries, series_of_study
+from .study_series import StudySeries, series_of_study, share_inside
 
 if TYPE_CHECKING:
     from ..stacks import SliceStack
@@ -28,6 +30,7 @@ COLUMNS = (
     "level", "side", "condition", "grade", *(f"P {name.lower()}" for name in GRADES), "calibrated", "input type",
     "series", "outside the scan (%)", "network", "trained on", "checkpoint", "remarks",
 )  # fmt: skip
+_COVERED = 0.95  # share of the discs' voxels in a series that crosses them
 NO_NETWORK = "no network for it"
 
 
@@ -154,22 +157,32 @@ def grade_study(
     wanted = list(levels)
     if labels is not None:
         check_on_scan(labels.labels, stacks, labels.name)
+    if discs is not None:
+        discs = {level: disc for level, disc in discs.items() if level in wanted}
+        points = [ends for disc in discs.values() for ends in (disc.posterior, disc.anterior)]
+        places = np.concatenate(points) if points else np.empty((0, 3))
+    elif labels is not None:
+        places = labels.disc_points(wanted)
+    else:
+        raise GaussianMRIError(
+            "There are no discs; give a label map of TotalSpineSeg or SPINEPS, or a file of discs."
+        )
     name = "" if labels is None else labels.name
-    series = series_of_study(stacks, None if labels is None else labels.labels, name)
+    series = series_of_study(stacks, None if labels is None else labels.labels, name, discs=places)
     remarks = [*series.remarks, *(labels.anomalies() if labels is not None else ())]
     notes: dict[str, list[str]] = {}
     if discs is not None:
-        found = {level: disc for level, disc in discs.items() if level in wanted}
+        found = dict(discs)
         problems = {level: "there is no such disc in the file of discs" for level in wanted if level not in found}
         for level, disc in found.items():
             if labels is not None and (said := labels.says(disc)):
                 problems[level] = said
     elif labels is not None:
-        crossing = [series.sagittal[kind] for kind in ("S-T2", "S-T1") if kind in series.sagittal]
-        found, problems = labels.discs(wanted, next((stack for stack in crossing if labels.lie_in(stack)), None))
+        sagittal = [series.sagittal[kind] for kind in ("S-T2", "S-T1") if kind in series.sagittal]
+        # Only slices from side to side of the discs say how wide they are.
+        crossing = next((stack for stack in sagittal if share_inside(stack, places) >= _COVERED), None)
+        found, problems = labels.discs(wanted, crossing)
         notes = {level: labels.remarks(level) for level in found}
-    else:
-        raise GaussianMRIError("There are no discs; give a label map of TotalSpineSeg or SPINEPS, or a file of discs.")
     for level, disc in found.items():
         if "warning" in disc.facts:
             notes.setdefault(level, []).append(disc.facts["warning"])

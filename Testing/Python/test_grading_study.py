@@ -220,6 +220,42 @@ def test_diffusion_is_no_t2(study: Study, name: str, contrast: dict[str, object]
     assert not series_of_study([usual], labels.labels).remarks, "GE writes a b-value of 0 into all images"
 
 
+def test_the_sagittal_series_that_shows_the_discs(study: Study) -> None:
+    """Of a whole spine in two parts the lower, whichever comes first and whatever else the label map holds."""
+    stacks, labels = study
+    t2, t1 = (next(s for s in stacks if words in s.name) for words in ("T2 sagittal", "T1 sagittal"))
+    up = np.eye(4)
+    up[2, 3] = 200
+    upper = [saying(replace(s, ijk_to_ras=up @ s.ijk_to_ras), f"upper {s.name}") for s in (t1, t2)]
+    graders = [one for one in probe_graders() if KINDS[one.card.task] != "A"]
+    used = {"SYNTHETIC T2 sagittal", "SYNTHETIC T1 sagittal"}
+    matrix, voxels = labels.labels.ijk_to_ras.copy(), labels.labels.voxels[:, 1:].copy()
+    matrix[:3, 3] += matrix[:3, 1]
+    voxels[1:-1, 1:31] = labels.scheme.discs["T11/T12"]  # more than all the lumbar ones together
+    for spine in (labels, spine_labels(LabelFile(voxels, matrix), "another grid")):
+        rows = grade_study(graders, [*upper, t2, t1], labels=spine, views=1).rows
+        graded = [row for row in rows if row.grade]
+        assert {row.series for row in graded} == used and len(graded) == 15
+    discs, _ = labels.discs()
+    rows = grade_study(graders, [*upper, t2, t1], discs=discs, views=1).rows
+    assert {row.series for row in rows if row.grade} == used
+
+
+@pytest.mark.parametrize(
+    "said", [{"scanning_sequence": "IR/SE"}, {"inversion_time": 160.0}, {"name": "STIR sag"}]
+)
+def test_stir_comes_after_t2(study: Study, said: dict[str, object]) -> None:
+    stacks, labels = study
+    t2 = next(stack for stack in stacks if "T2 sagittal" in stack.name)
+    stir = saying(t2, **{"name": "before", **said})  # type: ignore[arg-type]
+    for given in (labels.labels, None):
+        found = series_of_study([stir, t2], given, discs=labels.disc_points())
+        assert found.sagittal["S-T2"] is t2 and "T2 series SYNTHETIC T2 sagittal is" in found.remarks[0]
+    cut = t2.subset(np.arange(5))
+    alone = series_of_study([stir, cut], discs=labels.disc_points())
+    assert alone.sagittal["S-T2"] is stir, "it alone shows the discs"
+
+
 def test_the_series_that_was_shown_is_named(study: Study) -> None:
     stacks, labels = study
     axial = next(stack for stack in stacks if "axial" in stack.name)
