@@ -167,14 +167,14 @@ def _maps(found: StudyGrades) -> list[tuple[StudyGrade, HeatMap]]:
     """Where each network looked, with a line for each."""
     from ..grading.heatmap import heat_map
 
-    graded = [row for row in found.rows if row.grader is not None and row.inputs is not None]
+    graded = [row for row in found.rows if row.grade is not None]
     maps: list[tuple[StudyGrade, HeatMap]] = []
     with progress_bar("Heat-maps") as bar:
         for row in graded:
-            assert row.grader is not None and row.inputs is not None
+            assert row.grader is not None and row.inputs is not None and row.grade is not None
             done = len(maps)
             tell = functools.partial(_tell, bar, done, len(graded))
-            maps.append((row, heat_map(row.grader, row.inputs, progress=tell)))
+            maps.append((row, heat_map(row.grader, row.inputs, grade=row.grade.label, progress=tell)))
     for row, one in maps:
         click.echo(f"{row.level} {row.task.title}: {one.text}")
     return maps
