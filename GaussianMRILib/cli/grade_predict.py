@@ -115,7 +115,7 @@ def predict(
     target = choose_device(device)
     graders = [load_grader(path, device=target) for model in models for path in find_checkpoints(model)]
     stacks = load_stacks(inputs, chosen)
-    spine, given = _discs(labels, discs, stacks, levels)
+    spine, given = _discs(labels, discs, stacks)
     with progress_bar("Grading") as bar:
 
         def tell(part: float, stage: str) -> None:
@@ -148,7 +148,7 @@ def predict(
 
 
 def _discs(
-    labels: Path | None, discs: Path | None, stacks: list[SliceStack], levels: tuple[str, ...]
+    labels: Path | None, discs: Path | None, stacks: list[SliceStack]
 ) -> tuple[SpineLabels | None, dict[str, DiscGeometry] | None]:
     """The label map, and the discs that stand in place of its own."""
     from ..grading.disc_files import read_disc_file
@@ -159,7 +159,7 @@ def _discs(
         labels, discs = discs, None
     given = None
     if discs is not None:
-        given, _ = read_disc_file(discs, next((stack for stack in stacks if stack.is_sagittal), None), levels)
+        given, _ = read_disc_file(discs, next((stack for stack in stacks if stack.is_sagittal), None))
     return (None if labels is None else read_spine_labels(labels)), given
 
 

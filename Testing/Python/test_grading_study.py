@@ -23,6 +23,8 @@ from GaussianMRILib.grading.model_card import Grader
 from GaussianMRILib.grading.network import for_inference
 from GaussianMRILib.grading.options import GradingOptions
 from GaussianMRILib.grading.predict import grade, grade_cases
+from GaussianMRILib.grading.prepare import PrepareOptions, study_inputs
+from GaussianMRILib.grading.rsna_series import oriented_slabs
 from GaussianMRILib.grading.spine_labels import SpineLabels, read_spine_labels, spine_labels
 from GaussianMRILib.grading.study import COLUMNS, NO_NETWORK, grade_study, write_grades
 from GaussianMRILib.grading.study_series import series_of_study, weighting
@@ -254,6 +256,29 @@ def test_stir_comes_after_t2(study: Study, said: dict[str, object]) -> None:
     cut = t2.subset(np.arange(5))
     alone = series_of_study([stir, cut], discs=labels.disc_points())
     assert alone.sagittal["S-T2"] is stir, "it alone shows the discs"
+
+
+@pytest.mark.parametrize("kind", ["acquired", "R-VI"])
+def test_scaled_at_another_disc(study: Study, kind: str) -> None:
+    """Whichever levels are wanted, said in the row, and as the inputs of a training are made."""
+    stacks, labels = study
+    axial, t2 = (next(s for s in stacks if words in s.name) for words in ("axial", "T2 sagittal"))
+    discs, _ = labels.discs(sagittal=t2)
+    near = np.argsort(np.abs(axial.distances(discs["L1/L2"].center)))
+    short = axial.subset(np.setdiff1d(np.arange(len(axial.pixels)), near[3:5]))
+    found = [
+        grade_study(probe_graders()[1:2], [short, t2], kind=kind, views=1, levels=["L1/L2"], **given).rows[1]
+        for given in ({"labels": labels}, {"discs": discs})
+    ]
+    remark = "intensities are scaled by the vertebrae beside L2/L3, as too few pixels show its own"
+    assert [row.remarks[:1] for row in found] == [(remark,)] * 2 and all(row.grade for row in found)
+    assert found[0].inputs and found[0].inputs.facts["vertebral_median_of"] == "L2/L3"
+    assert found[0].to_dict()["input"]["vertebral_median_of"] == "L2/L3"
+    if kind == "acquired":
+        options = PrepareOptions(types=("A",))
+        slabs, others = oriented_slabs(short), [*discs.values()]
+        made, _ = study_inputs(discs["L1/L2"], slabs, {}, options=options, others=others)
+        assert np.array_equal(made["A"].images, found[0].inputs.images)
 
 
 def test_the_series_that_was_shown_is_named(study: Study) -> None:
