@@ -310,6 +310,11 @@ class CropSet:
     def cases(self) -> list[Case]:
         return sorted(self._cases.values(), key=lambda case: case.case_id)
 
+    @property
+    def patients(self) -> set[str]:
+        """Who the cases are of, by the names that the table gives them."""
+        return {case.patient for case in self._cases.values()}
+
     def __len__(self) -> int:
         return len(self._cases)
 

@@ -30,6 +30,7 @@ from .inputs import (
     vertebral_median,
 )
 from .labels import AXIAL_TYPES, INPUT_TYPES, LEVELS, SAGITTAL_TYPES
+from .people import add_people
 from .roi import RegionOptions, region_of
 from .rsna import RsnaDataset, RsnaStudy, opened
 from .rsna_tables import AXIAL, SAGITTAL_T1, SAGITTAL_T2
@@ -135,7 +136,7 @@ def prepare(
     if not chosen:
         raise GaussianMRIError(f"There is no study in {folder}.")
     check_disc_source(options.discs, len(chosen))
-    patients, synthetic = _patients(source, chosen)
+    patients, ids, synthetic = _patients(source, chosen)
     if splits is None:
         if part == "test" and fractions is None:
             fractions = {"test": 1.0}
@@ -151,6 +152,8 @@ def prepare(
             "aligned_degrees": options.aligned_degrees,
         },
     )
+
+    add_people(crops.folder, ids)
 
     def receive(study: str, inputs: Inputs) -> None:
         for case, images in inputs:
@@ -188,20 +191,25 @@ def splits_hash(splits: Mapping[str, str]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _patients(source: RsnaDataset | SpiderDataset, studies: Sequence[str]) -> tuple[dict[str, str], bool]:
-    """Study -> the first study of the same patient, which stands for the patient; and whether a phantom is among them.
+def _patients(
+    source: RsnaDataset | SpiderDataset, studies: Sequence[str]
+) -> tuple[dict[str, str], dict[str, str], bool]:
+    """Study -> the first study of the same patient, which stands for the patient; Patient IDs by it; and whether a phantom
+    is among them.
 
-    Patient IDs of the images do not leave the data.
+    Patient IDs of the images do not leave the data, but for their hashes.
     """
     first: dict[str, str] = {}
     found: dict[str, str] = {}
+    ids: dict[str, str] = {}
     synthetic = []
     for study in sorted(studies):
         patient, phantom = source.identity(study)
-        found[study] = first.setdefault(patient, study)
+        found[study] = first.setdefault(patient, study) if patient else study
+        ids[found[study]] = patient
         synthetic.append(phantom)
     # A data set with a phantom in it is synthetic: nobody may take it for patients.
-    return found, any(synthetic)
+    return found, ids, any(synthetic)
 
 
 def _labels(
