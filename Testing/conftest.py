@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +19,13 @@ else:
     # The same examples in every run, as with `seeds.FIXED`; `--hypothesis-profile=default` searches for new ones.
     settings.register_profile("fixed", derandomize=True)
     settings.load_profile("fixed")
+
+
+# A key for Patient IDs that goes with the tests, in place of the one at home of who runs them.
+_SCRATCH = tempfile.TemporaryDirectory(prefix="gaussianmri-tests-")
+_KEY = Path(_SCRATCH.name) / "patients.key"
+_KEY.write_text("of the tests, not a secret" * 2)
+os.environ["GAUSSIANMRI_PATIENT_KEY"] = str(_KEY)
 
 
 @pytest.fixture(autouse=True)

@@ -115,7 +115,7 @@ def predict(
     target = choose_device(device)
     graders = [load_grader(path, device=target) for model in models for path in find_checkpoints(model)]
     stacks = load_stacks(inputs, chosen)
-    spine, given = _discs(labels, discs, stacks, levels)
+    spine, given = _discs(labels, discs, stacks)
     with progress_bar("Grading") as bar:
 
         def tell(part: float, stage: str) -> None:
@@ -148,7 +148,7 @@ def predict(
 
 
 def _discs(
-    labels: Path | None, discs: Path | None, stacks: list[SliceStack], levels: tuple[str, ...]
+    labels: Path | None, discs: Path | None, stacks: list[SliceStack]
 ) -> tuple[SpineLabels | None, dict[str, DiscGeometry] | None]:
     """The label map, and the discs that stand in place of its own."""
     from ..grading.disc_files import read_disc_file
@@ -159,7 +159,7 @@ def _discs(
         labels, discs = discs, None
     given = None
     if discs is not None:
-        given, _ = read_disc_file(discs, next((stack for stack in stacks if stack.is_sagittal), None), levels)
+        given, _ = read_disc_file(discs, next((stack for stack in stacks if stack.is_sagittal), None))
     return (None if labels is None else read_spine_labels(labels)), given
 
 
@@ -167,14 +167,14 @@ def _maps(found: StudyGrades) -> list[tuple[StudyGrade, HeatMap]]:
     """Where each network looked, with a line for each."""
     from ..grading.heatmap import heat_map
 
-    graded = [row for row in found.rows if row.grader is not None and row.inputs is not None]
+    graded = [row for row in found.rows if row.grade is not None]
     maps: list[tuple[StudyGrade, HeatMap]] = []
     with progress_bar("Heat-maps") as bar:
         for row in graded:
-            assert row.grader is not None and row.inputs is not None
+            assert row.grader is not None and row.inputs is not None and row.grade is not None
             done = len(maps)
             tell = functools.partial(_tell, bar, done, len(graded))
-            maps.append((row, heat_map(row.grader, row.inputs, progress=tell)))
+            maps.append((row, heat_map(row.grader, row.inputs, grade=row.grade.label, progress=tell)))
     for row, one in maps:
         click.echo(f"{row.level} {row.task.title}: {one.text}")
     return maps
@@ -193,10 +193,10 @@ def _show(found: StudyGrades) -> None:
         cells = [row.cells() for row in graded]
         names = [f"P {name.lower()}" for name in GRADES]
         rows = [
-            [row.text, *(line[name] for name in names), line["input type"], line["checkpoint"][:12]]
+            [row.text, *(line[name] for name in (*names, "input type", "series")), line["checkpoint"][:12]]
             for row, line in zip(graded, cells, strict=True)
         ]
-        click.echo(table(["grade", *names, "images", "checkpoint"], rows))
+        click.echo(table(["grade", *names, "images", "series", "checkpoint"], rows))
     for line in found.remarks:
         click.echo(line)
     reasons: dict[tuple[bool, str], list[str]] = {}

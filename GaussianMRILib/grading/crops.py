@@ -1,7 +1,8 @@
 """A folder of network inputs: a table of cases and, for each, the slices of its region of interest.
 
-`cases.csv` has a row for every case, `images/<case>.npz` its slices, `crops.json` what holds for all of them. The table
-can be opened with anything, so that it is clear what a network was trained and tested on.
+`cases.csv` has a row for every case, `images/<case>.npz` its slices, `crops.json` what holds for all of them, `patients.csv`
+hashes that tell people apart across sets (`people`). The tables can be opened with anything, so that it is clear what a
+network was trained and tested on.
 """
 
 from __future__ import annotations
@@ -309,6 +310,11 @@ class CropSet:
     @property
     def cases(self) -> list[Case]:
         return sorted(self._cases.values(), key=lambda case: case.case_id)
+
+    @property
+    def patients(self) -> set[str]:
+        """Who the cases are of, by the names that the table gives them."""
+        return {case.patient for case in self._cases.values()}
 
     def __len__(self) -> int:
         return len(self._cases)

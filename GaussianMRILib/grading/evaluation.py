@@ -32,6 +32,7 @@ from .crops import Case, CropSet, labels_of
 from .labels import GRADES, INPUT_TYPES, NOT_CALIBRATED, Task
 from .measures import MEASURES, checked_probabilities, class_aurocs, severe_measures, weighted_log_loss
 from .model_card import Grader
+from .people import check_other_people
 from .predict import grade_cases
 
 #: Measures in words, in the order in which they are shown.
@@ -197,8 +198,9 @@ def evaluate(
             not made for such images or was calibrated with another number of views, or a stop.
     """
     cohorts = [(split, crops, split), *((str(other.folder), other, None) for other in external)]
-    for other in external:
-        _check_external(crops, other)
+    unknown = [
+        check_other_people(crops.folder, crops.patients, other.folder, other.patients) for other in external
+    ]
     jobs = []
     for model, grader in graders.items():
         if grader.card.calibration is not None:
@@ -226,7 +228,7 @@ def evaluate(
         if progress is not None and progress(done / whole, f"{Path(model).name}, {kind}: intervals") is False:
             raise GaussianMRIError("The evaluation was stopped.")
         results.append(_judged(model, graders[model], name, kind, cases, raw, views, resamples, seed))
-    notes = _notes(graders, crops, split)
+    notes = (*filter(None, unknown), *_notes(graders, crops, split))
     return Evaluation(split, views, resamples, seed, tuple(results), tuple(_differences(results, resamples, seed)), notes)
 
 
@@ -342,16 +344,6 @@ def _check_patients(crops: CropSet, found: Mapping[str, Sequence[Case]]) -> None
                 f"{crops.folder / 'cases.csv'} does not say whose case {case.case_id} is, and intervals draw patients. Fill "
                 "in its patient."
             )
-
-
-def _check_external(crops: CropSet, other: CropSet) -> None:
-    both = sorted({case.patient for case in crops} & {case.patient for case in other})
-    if both:
-        named = ", ".join(both[:3]) + (f" and {len(both) - 3} more" if len(both) > 3 else "")
-        raise GaussianMRIError(
-            f"{other.folder} is no other cohort: {named} of its patients are in {crops.folder} too. Leave them out; if they "
-            "are other people with the same ID, prepare them with other IDs."
-        )
 
 
 def _judged(

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
 from ..files import atomic_write
+from ..geometry import ImagePlane
 from ..interruption import checkpoint
 from .augment import resize
 from .inputs import GradingInput
@@ -62,9 +63,10 @@ class HeatMap:
     def text(self) -> str:
         """One line for people."""
         r, a, s = self.place
+        most = max(0.0, float(self.drop.max()))
         return (
-            f"P {self.grade.lower()} {self.probability:.2f} falls by up to {max(0.0, float(self.drop.max())):.2f} when a "
-            f"square is covered, most at R {r:.0f}, A {a:.0f}, S {s:.0f} mm. {NOTICE}"
+            f"P {self.grade.lower()} {self.probability:.2f} (first view) falls by up to {most:.2f} when a square is "
+            f"covered, most at R {r:.0f}, A {a:.0f}, S {s:.0f} mm. {NOTICE}"
         )
 
 
@@ -72,6 +74,7 @@ def heat_map(
     grader: Grader,
     inputs: GradingInput,
     *,
+    grade: str | None = None,
     step: int = STEP,
     progress: Callable[[float], object] | None = None,
 ) -> HeatMap:
@@ -79,12 +82,16 @@ def heat_map(
 
     Args:
         inputs: that the network was shown.
+        grade: of `GRADES`, whose probability is followed; None: the most probable one of the first view, which need not be
+            that of all views.
         step: pixels between squares; half of it takes four times as long.
         progress: called with the fraction done; when it returns False the work stops.
 
     Raises:
-        GaussianMRIError: a step below 1, or a stop.
+        GaussianMRIError: a step below 1, an unknown grade, or a stop.
     """
+    if grade is not None and grade not in GRADES:
+        raise GaussianMRIError(f"There is no grade '{grade}' to follow; grades are {', '.join(GRADES)}.")
     if step < 1:
         raise GaussianMRIError(f"The step between squares is at least 1 pixel, not {step}.")
     images, mask = torch.from_numpy(inputs.images), torch.from_numpy(inputs.mask)
@@ -119,7 +126,7 @@ def heat_map(
         return np.concatenate(found)
 
     base = probabilities(images[None], mask[None])[0]
-    index = int(base.argmax())
+    index = int(base.argmax()) if grade is None else GRADES.index(grade)
     slices = np.full(len(mask), np.nan, np.float32)
     slices[there] = base[index] - probabilities(images[None], alone)[:, index]
     total, count = np.zeros((rows, columns), np.float32), np.zeros((rows, columns), np.float32)
@@ -163,7 +170,7 @@ def heat_picture(inputs: GradingInput, found: HeatMap, title: str) -> NDArray[np
     """The slice that matters most, and beside it the same with the heat-map: red where covering lowers the probability.
 
     Returns:
-        (H, W, 3) uint8, the scale and what it is not written beneath.
+        (H, W, 3) uint8, the patient's sides at the edges (R and L, or A and P), the scale and what it is not beneath.
     """
     from PIL import Image, ImageDraw
 
@@ -177,10 +184,20 @@ def heat_picture(inputs: GradingInput, found: HeatMap, title: str) -> NDArray[np
     canvas = Image.new("RGB", (both.shape[1], both.shape[0] + 46))
     canvas.paste(Image.fromarray(both), (0, 0))
     draw = ImageDraw.Draw(canvas)
+    width = 2 * crop.shape[1]
+    for left, right in ((6, width - 14), (width + 6, 2 * width - 14)):
+        for x, letter in zip((left, right), _sides(inputs.planes[found.slice]), strict=True):
+            draw.text((x, crop.shape[0] - 6), letter, fill=(255, 255, 255))
     scale = f"{title}  |  slice {found.slice + 1}  |  red: -{most:.2f}, blue: +{most:.2f} when covered"
     draw.text((6, both.shape[0] + 4), scale, fill=(255, 255, 255))
     draw.text((6, both.shape[0] + 24), f"{NOTICE} {DISCLAIMER}", fill=(255, 220, 0))
     return np.asarray(canvas)
+
+
+def _sides(plane: ImagePlane) -> str:
+    """Letters of what the left and the right edge of an image are towards in the patient, such as "RL"."""
+    axis = int(np.abs(plane.i_axis).argmax())
+    return ("LR", "PA", "IS")[axis][:: 1 if plane.i_axis[axis] > 0 else -1]
 
 
 _PAGE = """<!DOCTYPE html>

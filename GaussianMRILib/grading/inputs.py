@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,6 +34,10 @@ _FEWEST = 60  # pixels of vertebra that make a median
 _EMPTY = 0.99  # share outside the scan from which on there is nothing to see
 
 Progress = Callable[[float, str], object]
+
+
+class FewVertebrae(GaussianMRIError):
+    """Slices lie at a disc, and too few of their pixels show the vertebrae beside it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +88,14 @@ class GradingInput:
         """Slices that are not padding."""
         return int(self.mask.sum())
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What has to stand beside whatever is said of it."""
+        if "vertebral_median_of" not in self.facts:
+            return ()
+        level = self.facts["vertebral_median_of"]
+        return (f"intensities are scaled by the vertebrae beside {level}, as too few pixels show its own",)
+
 
 # ---- what is there to choose from --------------------------------------------------------------------------
 
@@ -104,7 +116,8 @@ def vertebral_median(stacks: SliceStack | Sequence[SliceStack], disc: DiscGeomet
     plates.
 
     Raises:
-        GaussianMRIError: the slices do not reach the vertebrae, or these are black.
+        FewVertebrae: the slices end at the disc.
+        GaussianMRIError: no slice lies at the disc, or the vertebrae are black.
     """
     from ..fitting.problem import crop
 
@@ -135,7 +148,7 @@ def vertebral_median(stacks: SliceStack | Sequence[SliceStack], disc: DiscGeomet
             "level."
         )
     if len(found) < _FEWEST:
-        raise GaussianMRIError(
+        raise FewVertebrae(
             f"{names}: only {len(found)} pixels show the vertebrae beside {disc.named}, too few to scale the "
             "intensities by. The slices end at the disc; use a series that reaches further."
         )
@@ -146,6 +159,38 @@ def vertebral_median(stacks: SliceStack | Sequence[SliceStack], disc: DiscGeomet
             "The disc does not lie where this scan shows a spine; check that both are of one patient."
         )
     return median
+
+
+def series_median(
+    disc: DiscGeometry, stacks: Sequence[SliceStack], others: Sequence[DiscGeometry] = ()
+) -> tuple[float, str]:
+    """`vertebral_median` of a series, which has one scale: where its slices end at a disc, at the nearest that it can be.
+
+    Args:
+        stacks: all slabs of the series.
+        others: further discs of the study.
+
+    Returns:
+        the median, and the level of the other disc that it is of; "" for `disc`.
+
+    Raises:
+        GaussianMRIError: see `vertebral_median`; of `disc`.
+    """
+    try:
+        return vertebral_median(stacks, disc), ""
+    except FewVertebrae:
+        beside = [other for other in others if other.level != disc.level]
+        for other in sorted(beside, key=lambda other: float(np.linalg.norm(other.center - disc.center))):
+            try:
+                return vertebral_median(stacks, other), other.level
+            except GaussianMRIError:
+                continue
+        raise
+
+
+def scaled_at(images: GradingInput, level: str) -> GradingInput:
+    """The same with the level at which `series_median` was taken among its facts; "" for the disc's own."""
+    return replace(images, facts=images.facts | {"vertebral_median_of": level}) if level else images
 
 
 def normalised(images: NDArray[np.float32], median: float) -> NDArray[np.float32]:

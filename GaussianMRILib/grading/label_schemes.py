@@ -70,7 +70,8 @@ SPINEPS_REGIONS = Scheme(
     "SPINEPS seg-spine", {"S1": 26}, canal=(61, 60), sides=((43, 44), (45, 46), (47, 48))
 )
 
-#: Masks of the SPIDER data, numbered from the lowest vertebra and disc up.
+#: Masks of the SPIDER data, numbered from the lowest vertebra and disc up; vertebrae that are seen in part, 101 to 125, are
+#: not named.
 SPIDER = Scheme(
     "SPIDER",
     {name: 1 + n for n, name in enumerate(reversed(_USUAL[:-1]))},
@@ -126,6 +127,9 @@ def scheme_of(labels: LabelFile) -> Scheme | None:
     values = {int(value) for value in np.unique(labels.voxels) if value}
     if values & {48, 49, 60, 61, 62}:
         return SPINEPS_REGIONS
+    # Vertebrae that SPIDER's images show in part have the values of SPINEPS's discs, and its discs those of end plates.
+    if 100 in values and values & set(range(201, 226)) and values & set(range(1, 26)):
+        return SPIDER
     if values & set(range(101, 129)):
         return replace(SPINEPS_VERTEBRAE, discs=spineps_discs(values))
     if values & set(range(201, 225)):  # both have such discs, of other levels

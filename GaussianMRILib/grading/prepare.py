@@ -25,9 +25,12 @@ from .inputs import (
     acquired_input,
     alignment_degrees,
     resampled_input,
+    scaled_at,
+    series_median,
     vertebral_median,
 )
 from .labels import AXIAL_TYPES, INPUT_TYPES, LEVELS, SAGITTAL_TYPES
+from .people import add_people
 from .roi import RegionOptions, region_of
 from .rsna import RsnaDataset, RsnaStudy, opened
 from .rsna_tables import AXIAL, SAGITTAL_T1, SAGITTAL_T2
@@ -133,7 +136,7 @@ def prepare(
     if not chosen:
         raise GaussianMRIError(f"There is no study in {folder}.")
     check_disc_source(options.discs, len(chosen))
-    patients, synthetic = _patients(source, chosen)
+    patients, ids, synthetic = _patients(source, chosen)
     if splits is None:
         if part == "test" and fractions is None:
             fractions = {"test": 1.0}
@@ -149,6 +152,8 @@ def prepare(
             "aligned_degrees": options.aligned_degrees,
         },
     )
+
+    add_people(crops.folder, ids)
 
     def receive(study: str, inputs: Inputs) -> None:
         for case, images in inputs:
@@ -186,20 +191,25 @@ def splits_hash(splits: Mapping[str, str]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _patients(source: RsnaDataset | SpiderDataset, studies: Sequence[str]) -> tuple[dict[str, str], bool]:
-    """Study -> the first study of the same patient, which stands for the patient; and whether a phantom is among them.
+def _patients(
+    source: RsnaDataset | SpiderDataset, studies: Sequence[str]
+) -> tuple[dict[str, str], dict[str, str], bool]:
+    """Study -> the first study of the same patient, which stands for the patient; Patient IDs by it; and whether a phantom
+    is among them.
 
-    Patient IDs of the images do not leave the data.
+    Patient IDs of the images do not leave the data, but for their hashes.
     """
     first: dict[str, str] = {}
     found: dict[str, str] = {}
+    ids: dict[str, str] = {}
     synthetic = []
     for study in sorted(studies):
         patient, phantom = source.identity(study)
-        found[study] = first.setdefault(patient, study)
+        found[study] = first.setdefault(patient, study) if patient else study
+        ids[found[study]] = patient
         synthetic.append(phantom)
     # A data set with a phantom in it is synthetic: nobody may take it for patients.
-    return found, any(synthetic)
+    return found, ids, any(synthetic)
 
 
 def _labels(
@@ -252,16 +262,21 @@ class _PrepareStudy:
         lines += absent
         if not study.axial and not seen:
             raise GaussianMRIError("; ".join(lines))
-        discs, problems = study_discs(
-            study, levels, self.options.discs, Path(self.folder) / f"{self.part}_images"
+        # All of them, as a prediction knows them: slices that end at one disc are scaled at another.
+        known, problems = study_discs(
+            study, LEVELS, self.options.discs, Path(self.folder) / f"{self.part}_images"
         )
-        lines += problems
+        discs = {level: known[level] for level in levels if level in known}
+        lines += [problem for problem in problems if problem.partition(":")[0] in levels]
         if not discs:
             raise GaussianMRIError("; ".join([*lines, "no disc is known"]))
         found: Inputs = []
         for level, disc in discs.items():
-            inputs, problems = study_inputs(disc, study.axial, seen, self.options)
-            lines += [f"{level}: {problem}" for problem in problems]
+            inputs, problems = study_inputs(
+                disc, study.axial, seen, options=self.options, others=[*known.values()]
+            )
+            said = dict.fromkeys(line for images in inputs.values() for line in images.remarks)
+            lines += [f"{level}: {line}" for line in (*problems, *said)]
             for kind, images in inputs.items():
                 name = file_name(f"{study_id}-{level.replace('/', '')}-{kind}", "case")
                 case = Case(
@@ -326,17 +341,23 @@ def study_discs(
 
 
 def study_inputs(
-    disc: DiscGeometry, axial: Sequence[SliceStack], sagittal: Mapping[str, SliceStack], options: PrepareOptions
+    disc: DiscGeometry,
+    axial: Sequence[SliceStack],
+    sagittal: Mapping[str, SliceStack],
+    *,
+    options: PrepareOptions,
+    others: Sequence[DiscGeometry] = (),
 ) -> tuple[dict[str, GradingInput], list[str]]:
     """Inputs of one disc by type, of axial and sagittal series, and what is wrong with the others.
 
     Args:
         sagittal: series by "S-T1" and "S-T2".
+        others: all known discs of the study, for `series_median`.
     """
     found: dict[str, GradingInput] = {}
     problems: list[str] = []
     if axial and set(options.types) & set(AXIAL_TYPES):
-        found, problems = disc_inputs(disc, axial, options)
+        found, problems = disc_inputs(disc, axial, options, others=others)
     for kind in SAGITTAL_TYPES:
         if kind in options.types and kind in sagittal:
             try:
@@ -350,7 +371,11 @@ def study_inputs(
 
 
 def disc_inputs(
-    disc: DiscGeometry, axial: Sequence[SliceStack], options: PrepareOptions
+    disc: DiscGeometry,
+    axial: Sequence[SliceStack],
+    options: PrepareOptions,
+    *,
+    others: Sequence[DiscGeometry] = (),
 ) -> tuple[dict[str, GradingInput], list[str]]:
     """Inputs of one disc by type, and what is wrong with the others.
 
@@ -362,9 +387,9 @@ def disc_inputs(
     problems: list[str] = []
     for stack in axial:
         try:
-            images = acquired_input(
-                disc, stack, options.region, _median(disc, stack, axial), options.aligned_degrees
-            )
+            median, level = _median(disc, stack, axial, others)
+            images = acquired_input(disc, stack, options.region, median, options.aligned_degrees)
+            images = scaled_at(images, level)
             _check_shows(images, stack, disc, options)
         except GaussianMRIError as error:
             problems.append(str(error))
@@ -379,10 +404,10 @@ def disc_inputs(
     methods = [method for method in RESAMPLED if method in options.types]
     if methods and "N" in best:
         sources = _sources(disc, best["N"][1], axial, options)
-        median = float(best["N"][0].facts["vertebral_median"])
+        facts = best["N"][0].facts
         for method in methods:
             try:
-                found[method] = resampled_input(
+                images = resampled_input(
                     disc,
                     sources,
                     method,
@@ -390,7 +415,7 @@ def disc_inputs(
                     options.device,
                     options.fit,
                     cancelled=stopping,
-                    median=median,
+                    median=float(facts["vertebral_median"]),
                 )
             except GaussianMRIError as error:
                 if stopping():
@@ -398,10 +423,11 @@ def disc_inputs(
                 problems.append(f"{method}: {error}")
                 continue
             try:
-                _check_outside(found[method], method, disc, options)
+                _check_outside(images, method, disc, options)
             except GaussianMRIError as error:
-                del found[method]
                 problems.append(str(error))
+                continue
+            found[method] = scaled_at(images, facts.get("vertebral_median_of", ""))
     return {kind: found[kind] for kind in AXIAL_TYPES if kind in found}, problems
 
 
@@ -423,19 +449,23 @@ def _check_outside(images: GradingInput, name: str, disc: DiscGeometry, options:
         raise GaussianMRIError(f"{name}: {images.outside:.0%} of the region of {disc.named} lies outside the scan")
 
 
-def _median(disc: DiscGeometry, stack: SliceStack, axial: Sequence[SliceStack]) -> float:
-    """Of the stack; where a slab ends at the disc, of the whole series, which has one scale."""
+def _median(
+    disc: DiscGeometry, stack: SliceStack, axial: Sequence[SliceStack], others: Sequence[DiscGeometry]
+) -> tuple[float, str]:
+    """Of the stack; where a slab ends at the disc, `series_median`."""
     try:
-        return vertebral_median(stack, disc)
+        return vertebral_median(stack, disc), ""
     except GaussianMRIError:
-        series = _same_series(stack, axial)
-        if len(series) < 2:
-            raise
-        return vertebral_median(series, disc)
+        return series_median(disc, _same_series(stack, axial), others)
 
 
 def _same_series(stack: SliceStack, axial: Sequence[SliceStack]) -> list[SliceStack]:
-    return [each for each in axial if each.source.get("series_uid") == stack.source.get("series_uid")]
+    return [each for each in axial if _series(each) == _series(stack)]
+
+
+def _series(stack: SliceStack) -> str:
+    """What a series is known by; two volumes without headers are two series."""
+    return str(stack.source.get("series_uid") or stack.name)
 
 
 def _sources(

@@ -125,15 +125,15 @@ class RsnaDataset:
         return _at(self.tables.grades.get(study_id, {}), level)
 
     def identity(self, study_id: str) -> tuple[str, bool]:
-        """Who a study is of (Patient ID of its first readable image, else the study's id), and whether it is a phantom."""
+        """Who a study is of (Patient ID of its first readable image, "" where it has none), and whether it is a phantom."""
         for path in sorted((self.images / study_id).glob("*/*")):
             if path.is_file() and not path.name.startswith("."):
                 try:
                     header = read_header(path)
                 except GaussianMRIError:
                     continue
-                return str(header.get("PatientID", "") or "").strip() or study_id, is_synthetic(header)
-        return study_id, False
+                return str(header.get("PatientID", "") or "").strip(), is_synthetic(header)
+        return "", False
 
     def study(self, study_id: str, series: Iterable[str] = DESCRIPTIONS) -> RsnaStudy:
         """Read a study.

@@ -105,8 +105,8 @@ class SpiderDataset:
         self.problems.setdefault(patient, []).append(problem)
 
     def identity(self, study_id: str) -> tuple[str, bool]:
-        """Who a study is of, and whether it is a phantom."""
-        return study_id, False
+        """Who a study is of, whatever copy of the data it is in, and whether it is a phantom."""
+        return f"SPIDER {study_id}", False
 
     def grades_at(self, study_id: str, level: str) -> dict[str, str]:
         """Grades of one level of a study by `Task.name`."""

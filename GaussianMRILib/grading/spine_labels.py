@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from ..stacks import SliceStack
 
 _SHARE = 0.2  # of a label, from which on a part of it is no speck
-_COVERED = 0.95  # share of the discs' voxels in a series that crosses them
 _APART = 15.0  # mm along the body between two vertebrae, or discs, of one label
 
 
@@ -159,11 +158,11 @@ class SpineLabels:
             found[level] = replace(disc, file=self.name)
         return found, problems
 
-    def lie_in(self, stack: SliceStack) -> bool:
-        """Whether the discs lie in a series from side to side, so that its slices say how wide they are."""
-        there = np.argwhere(np.isin(self.labels.voxels, list(self.scheme.discs.values())))[:, ::-1]
-        points = transform_points(self.labels.ijk_to_ras, there[:: max(1, len(there) // 4000)].astype(np.float64))
-        return bool(len(points)) and bool(stack.inside(points).mean() >= _COVERED)
+    def disc_points(self, levels: Iterable[str] = LEVELS) -> NDArray[np.float64]:
+        """RAS mm (N, 3) of voxels of the discs of some levels, every n-th where there are thousands."""
+        values = [self.scheme.discs[level] for level in levels if level in self.scheme.discs]
+        there = np.argwhere(np.isin(self.labels.voxels, values))[:, ::-1].astype(np.float64)
+        return transform_points(self.labels.ijk_to_ras, there[:: max(1, len(there) // 4000)])
 
     def remarks(self, level: str) -> list[str]:
         """What has to stand beside anything that is said of a level of this map."""

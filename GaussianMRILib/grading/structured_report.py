@@ -187,6 +187,10 @@ def evidence_of(paths: Sequence[Path]) -> tuple[list[Dataset], str]:
                 "a report needs one."
             )
     for header in headers:
+        # highdicom takes over the first image's character set, and knows fewer of them than images have: not an empty
+        # first value, with which Japanese and Korean scanners begin theirs.
+        header.decode()
+        header.SpecificCharacterSet = "ISO_IR 192"
         for keyword in _TYPE_2:
             if keyword not in header:
                 setattr(header, keyword, "")

@@ -8,26 +8,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..errors import GaussianMRIError
 from ..files import atomic_write
 from .crops import region_options
 from .disc import DiscGeometry
-from .inputs import AXIAL_KINDS, RESAMPLED, GradingInput, resampled_input
+from .inputs import AXIAL_KINDS, RESAMPLED, GradingInput, resampled_input, scaled_at, series_median
 from .labels import GRADES, LEVELS, SAGITTAL_TYPES, STENOSES, Task
 from .model_card import Grader
 from .predict import Grade, grade
 from .prepare import PrepareOptions, study_inputs
 from .sagittal import check_shows_side
 from .spine_labels import SpineLabels, check_on_scan
-from .study_series import StudySeries, series_of_study
+from .study_series import StudySeries, series_of_study, share_inside
 
 if TYPE_CHECKING:
     from ..stacks import SliceStack
 
 COLUMNS = (
     "level", "side", "condition", "grade", *(f"P {name.lower()}" for name in GRADES), "calibrated", "input type",
-    "outside the scan (%)", "network", "trained on", "checkpoint", "remarks",
+    "series", "outside the scan (%)", "network", "trained on", "checkpoint", "remarks",
 )  # fmt: skip
+_COVERED = 0.95  # share of the discs' voxels in a series that crosses them
 NO_NETWORK = "no network for it"
 
 
@@ -56,6 +59,11 @@ class StudyGrade:
         title = self.task.title
         return self.grade.text if self.grade else f"{self.level} {title}: no grade ({'; '.join(self.remarks)})"
 
+    @property
+    def series(self) -> str:
+        """Names of the series that the network was shown; "" where there is no grade."""
+        return "" if self.inputs is None else ", ".join(dict.fromkeys(self.inputs.facts.get("stacks", ())))
+
     def cells(self) -> dict[str, str]:
         """A row of a table, by `COLUMNS`."""
         found = self.grade
@@ -70,6 +78,7 @@ class StudyGrade:
             **{f"P {name.lower()}": f"{p:.3f}" for name, p in zip(GRADES, found.probabilities, strict=True)},
             "calibrated": "yes" if found.calibration else "no",
             "input type": found.input_type,
+            "series": self.series,
             "outside the scan (%)": "" if found.outside is None else f"{100 * found.outside:.0f}",
             "trained on": found.trained_on,
             "checkpoint": found.checkpoint,
@@ -106,6 +115,7 @@ class _Work:
     """What the rows of a study share."""
 
     series: StudySeries
+    discs: Sequence[DiscGeometry]
     kind: str | None
     views: int
     device: str
@@ -148,23 +158,35 @@ def grade_study(
     wanted = list(levels)
     if labels is not None:
         check_on_scan(labels.labels, stacks, labels.name)
+    if discs is not None:
+        ends = [(disc.posterior, disc.anterior) for level, disc in discs.items() if level in wanted]
+        points = [some for both in ends for some in both]
+        places = np.concatenate(points) if points else np.empty((0, 3))
+    elif labels is not None:
+        places = labels.disc_points(wanted)
+    else:
+        raise GaussianMRIError(
+            "There are no discs; give a label map of TotalSpineSeg or SPINEPS, or a file of discs."
+        )
     name = "" if labels is None else labels.name
-    series = series_of_study(stacks, None if labels is None else labels.labels, name)
+    series = series_of_study(stacks, None if labels is None else labels.labels, name, discs=places)
     remarks = [*series.remarks, *(labels.anomalies() if labels is not None else ())]
     notes: dict[str, list[str]] = {}
     if discs is not None:
-        found = {level: disc for level, disc in discs.items() if level in wanted}
-        problems = {level: "there is no such disc in the file of discs" for level in wanted if level not in found}
-        for level, disc in found.items():
+        known = dict(discs)
+        absent = "there is no such disc in the file of discs"
+        problems = {level: absent for level in wanted if level not in known}
+        for level, disc in known.items():
             if labels is not None and (said := labels.says(disc)):
                 problems[level] = said
     elif labels is not None:
-        crossing = [series.sagittal[kind] for kind in ("S-T2", "S-T1") if kind in series.sagittal]
-        found, problems = labels.discs(wanted, next((stack for stack in crossing if labels.lie_in(stack)), None))
-        notes = {level: labels.remarks(level) for level in found}
-    else:
-        raise GaussianMRIError("There are no discs; give a label map of TotalSpineSeg or SPINEPS, or a file of discs.")
-    for level, disc in found.items():
+        sagittal = [series.sagittal[kind] for kind in ("S-T2", "S-T1") if kind in series.sagittal]
+        # Only slices from side to side of the discs say how wide they are.
+        crossing = next((stack for stack in sagittal if share_inside(stack, places) >= _COVERED), None)
+        # All of them, whatever is wanted: slices that end at one disc are scaled at another.
+        known, problems = labels.discs(dict.fromkeys([*wanted, *LEVELS]), crossing)
+        notes = {level: labels.remarks(level) for level in known}
+    for level, disc in known.items():
         if "warning" in disc.facts:
             notes.setdefault(level, []).append(disc.facts["warning"])
     by_task: dict[Task, list[Grader]] = {task: [] for task in STENOSES}
@@ -174,7 +196,7 @@ def grade_study(
     for level in wanted:
         for task, group in by_task.items():
             jobs += [(level, task, grader) for grader in group] or [(level, task, None)]
-    work, rows, stopped = _Work(series, kind, views, device), list[StudyGrade](), False
+    work, rows, stopped = _Work(series, [*known.values()], kind, views, device), list[StudyGrade](), False
 
     def tell(part: float, stage: str) -> bool:
         nonlocal stopped
@@ -186,7 +208,7 @@ def grade_study(
             rows.append(StudyGrade(level, task, None, one, None, (problems.get(level, NO_NETWORK),)))
         else:
             try:
-                rows.append(_row(work, found[level], one, notes.get(level, []), tell))
+                rows.append(_row(work, known[level], one, notes.get(level, []), tell))
             except GaussianMRIError as error:
                 if stopped:
                     raise
@@ -215,7 +237,7 @@ def _row(
     inputs = work.made[key]
     if isinstance(inputs, str):
         raise GaussianMRIError(inputs)
-    said = list(notes)
+    said = [*notes, *inputs.remarks]
     if kind in SAGITTAL_TYPES:
         check_shows_side(inputs, card.task)
     elif card.input_types and inputs.input_type not in card.input_types:
@@ -239,15 +261,18 @@ def _input(
     work: _Work, disc: DiscGeometry, kind: str, options: Any, tell: Callable[[float, str], bool]
 ) -> GradingInput:
     if kind in RESAMPLED:
-        return resampled_input(
+        median, level = series_median(disc, work.series.axial, work.discs)
+        images = resampled_input(
             disc, work.series.axial, kind, options, work.device,
             progress=lambda _part, stage: tell(0.0, f"{disc.level} {stage}"),
-            cancelled=lambda: not tell(0.0, f"{disc.level} resampling"),
+            cancelled=lambda: not tell(0.0, f"{disc.level} resampling"), median=median,
         )  # fmt: skip
+        return scaled_at(images, level)
     types = ("A", "N") if kind == "acquired" else (kind,)
     made, problems = study_inputs(
-        disc, work.series.axial, work.series.sagittal, PrepareOptions(types=types, region=options)
-    )
+        disc, work.series.axial, work.series.sagittal,
+        options=PrepareOptions(types=types, region=options), others=work.discs,
+    )  # fmt: skip
     if not made:
         raise GaussianMRIError("; ".join(dict.fromkeys(problems)))
     return next(iter(made.values()))

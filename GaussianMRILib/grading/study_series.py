@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..errors import GaussianMRIError
 from ..stacks import SliceStack, check_same_patient
 from .rsna_series import oriented_slabs
@@ -21,6 +24,8 @@ _SHORT_REPETITION = 1200.0
 #: ms of inversion that null fat (STIR, read as T2) and fluid (T1 FLAIR).
 _STIR, _T1_FLAIR = (80.0, 300.0), 500.0
 _WORDS = re.compile(r"(?<![a-z0-9])(?:(t1)|(t2|stir))(?![0-9*])", re.IGNORECASE)
+_DIFFUSION = re.compile(r"(?<![a-z0-9])(?:dwi|dti|adc|diff|diffusion)(?![a-z])", re.IGNORECASE)
+_INVERTED = re.compile(r"(?<![a-z0-9])(?:stir|tirm|flair)(?![a-z])", re.IGNORECASE)
 _AXIAL_COSINE = 0.5  # within 60 degrees: a disc at L5/S1 tilts by up to 45
 _SHOWN = (None, "original", "magnitude", "in phase")
 
@@ -55,18 +60,45 @@ def weighting(stack: SliceStack) -> str:
             return "T2"
         if echo <= _SHORT_ECHO and ((repetition and repetition <= _SHORT_REPETITION) or (inversion or 0) >= _T1_FLAIR):
             return "T1"
-    described = stack.source.get("attributes", {}).get("0008103E", {}).get("Value") or [stack.name]
-    found = {"T1" if one else "T2" for one, _ in _WORDS.findall(str(described[0]))}
+    found = {"T1" if one else "T2" for one, _ in _WORDS.findall(_described(stack))}
     return found.pop() if len(found) == 1 else ""
 
 
-def series_of_study(stacks: Sequence[SliceStack], labels: LabelFile | None = None, name: str = "") -> StudySeries:
+def _described(stack: SliceStack) -> str:
+    described = stack.source.get("attributes", {}).get("0008103E", {}).get("Value") or [stack.name]
+    return str(described[0])
+
+
+def _echo_planar(stack: SliceStack) -> str:
+    """What a series is that has the echo time of T2 and shows something else; "" of others.
+
+    A b-value of 0 says nothing: GE writes one into images of every kind.
+    """
+    said = stack.source.get("contrast", {})
+    if (said.get("b_value") or 0) > 0 or _DIFFUSION.search(_described(stack)):
+        return "diffusion-weighted"
+    return "echo-planar" if "EP" in (said.get("scanning_sequence") or "").split("/") else ""
+
+
+def share_inside(stack: SliceStack, points: NDArray[np.float64]) -> float:
+    """Share of RAS points (N, 3), mm, in a series, 0 to 1; 0 of none."""
+    return float(stack.inside(points).mean()) if len(points) else 0.0
+
+
+def series_of_study(
+    stacks: Sequence[SliceStack],
+    labels: LabelFile | None = None,
+    name: str = "",
+    *,
+    discs: NDArray[np.float64] | None = None,
+) -> StudySeries:
     """Sort the series of a study.
 
     Args:
         stacks: all of it, of one patient.
         labels: the label map that discs come from: only series in its frame of reference are used.
         name: of the label map, for messages.
+        discs: (N, 3) RAS mm, points of the discs that are graded: of several sagittal series one that shows them is taken.
 
     Raises:
         GaussianMRIError: series of several patients or studies, or of several frames of reference, and nothing says
@@ -82,6 +114,8 @@ def series_of_study(stacks: Sequence[SliceStack], labels: LabelFile | None = Non
         said, contrast = weighting(stack), stack.source.get("contrast", {})
         if not stack.is_sagittal and abs(stack.normal[2]) < _AXIAL_COSINE:
             remarks.append(f"{stack.name} is not used: it is neither axial nor sagittal")
+        elif what := _echo_planar(stack):
+            remarks.append(f"{stack.name} is not used: it is {what}")
         elif contrast.get("component") not in _SHOWN:
             remarks.append(f"{stack.name} is not used: it shows {contrast['component']}")
         elif said == "T1" and contrast.get("contrast_agent"):
@@ -102,7 +136,8 @@ def series_of_study(stacks: Sequence[SliceStack], labels: LabelFile | None = Non
         remarks += [f"{stack.name} is taken as axial T2; neither its header nor its name says so" for stack in unsaid]
     else:
         remarks += [f"{stack.name} is not used: nothing says that it is T2" for stack in unsaid]
-    sagittal = {kind: _best(kind, group, labels, remarks) for kind, group in found.items() if group}
+    places = np.empty((0, 3)) if discs is None else discs
+    sagittal = {kind: _best(kind, group, labels, places, remarks) for kind, group in found.items() if group}
     return StudySeries(tuple(slab for stack in axial for slab in oriented_slabs(stack)), sagittal, tuple(remarks))
 
 
@@ -127,14 +162,28 @@ def _one_frame(
     return [stack for stack in stacks if stack.frame_of_reference in (frame, None)]
 
 
-def _best(kind: str, group: list[SliceStack], labels: LabelFile | None, remarks: list[str]) -> SliceStack:
-    """Of several series the one that was segmented, else one without inversion, else the one with most slices."""
+def _best(
+    kind: str,
+    group: list[SliceStack],
+    labels: LabelFile | None,
+    discs: NDArray[np.float64],
+    remarks: list[str],
+) -> SliceStack:
+    """Of several series one that shows the discs, then the segmented one, one without inversion, that with most slices."""
 
-    def rank(stack: SliceStack) -> tuple[bool, bool, int]:
-        inverted = stack.source.get("contrast", {}).get("inversion_time") is not None
-        return (labels is not None and lies_on_grid(labels, stack), not inverted, stack.shape[0])
+    def rank(stack: SliceStack) -> tuple[float, bool, bool, int]:
+        # To a tenth: voxels at the edge of a series are no reason to take another one.
+        share = round(share_inside(stack, discs), 1)
+        return share, labels is not None and lies_on_grid(labels, stack), not _inverted(stack), stack.shape[0]
 
     best = max(group, key=rank)
     others = [stack for stack in group if stack is not best]
     remarks += [f"{stack.name} is not used: of several sagittal {kind[2:]} series {best.name} is" for stack in others]
     return best
+
+
+def _inverted(stack: SliceStack) -> bool:
+    """Whether a series was prepared by an inversion, as STIR is, whose inversion time not every header has."""
+    said = stack.source.get("contrast", {})
+    by_header = said.get("inversion_time") or "IR" in (said.get("scanning_sequence") or "").split("/")
+    return bool(by_header or _INVERTED.search(_described(stack)))

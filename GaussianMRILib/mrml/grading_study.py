@@ -27,6 +27,7 @@ _DESCRIPTIONS = (
     *("Probability; the column calibrated says whether it is calibrated.",) * 3,
     "Whether the checkpoint has a calibration.",
     "A, N: axial slices, aligned with the disc or not; R-GS, R-VI: resampled planes; S-T1, S-T2: sagittal slices.",
+    "Names of the series that the network was shown.",
     "Share of the crop outside the scan.",
     "File of the network.",
     "Training data of the network, as its checkpoint declares them.",

@@ -128,13 +128,15 @@ def _as_acquired(image_type: Any) -> str | None:
 
 
 def _scanning_sequence(find: Callable[..., Any]) -> str | None:
-    """Scanning Sequence, sorted, "IR/SE"; enhanced files say it in two attributes. "RM", research mode, says nothing."""
+    """Scanning Sequence, sorted, "IR/SE"; enhanced files say it in three attributes. "RM", research mode, says nothing."""
     values = _texts(find("ScanningSequence"))
     if not values:
         spelled = {"SPIN": ["SE"], "GRADIENT": ["GR"], "BOTH": ["GR", "SE"]}
         values = list(spelled.get(str(find("EchoPulseSequence")).upper(), []))
         if values and str(find("InversionRecovery", "MRModifierSequence")).upper() == "YES":
             values.append("IR")
+        if values and str(find("EchoPlanarPulseSequence")).upper() == "YES":
+            values.append("EP")
     return "/".join(sorted({*values} - {"RM"})) or None
 
 

@@ -13,6 +13,7 @@ _COMPONENTS = (
     ("diffusion coefficient", ("ADC", "ADC_UNSPECIFIED")),
     ("anisotropy", ("FA", "FRACTIONAL ANISOTROPY", "FRACTIONAL_ANISO")),
     ("trace", ("TRACEW", "TRACE")),
+    ("diffusion", ("DIFFUSION",)),
     ("subtraction", ("SUBTRACTION", "SUBTRACT", "SUB")),
     ("projection", ("PROJECTION IMAGE", "MIP", "MAX_IP", "MIN_IP", "MINIP", "MNIP")),
     ("T1 map", ("T1 MAP", "T1_MAP", "T1")),

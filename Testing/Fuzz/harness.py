@@ -52,6 +52,7 @@ def ready(seeds: Path | None) -> Iterator[Path]:
             make_seeds(folder)
         # A fork that is killed while it builds the kernels leaves the next one to begin anew.
         subprocess.run([sys.executable, "-m", "GaussianMRILib", "info"], check=True, stdout=subprocess.DEVNULL)
+        os.environ["GAUSSIANMRI_PATIENT_KEY"] = str(folder / "grade" / "patients.key")
         warm()
         yield folder
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -166,8 +167,13 @@ def _grading(folder: Path) -> None:
     from GaussianMRILib.grading.disc_sources import write_discs
     from GaussianMRILib.grading.model_card import save_grader
     from GaussianMRILib.grading.network import GradingNetwork
+    from GaussianMRILib.grading.people import add_people
 
     crops = grading_cases.make_set(folder / "inputs", {"train": 12, "validation": 6, "test": 9})
+    (folder / "patients.key").write_text("a key of nobody " * 3)
+    os.environ["GAUSSIANMRI_PATIENT_KEY"] = str(folder / "patients.key")
+    for each in (crops, grading_cases.make_set(folder / "other", {"test": 3}, seed=1)):
+        add_people(each.folder, {who: f"{each.folder.name} {who}" for who in each.patients})
     trainer = grading_cases.trainer(crops, folder / "left.ckpt")
     for _ in trainer:
         pass

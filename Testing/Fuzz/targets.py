@@ -117,7 +117,8 @@ TARGETS = (
     Target("grader's training", ("grade/left.ckpt",), ("left.ckpt",), _grade_training),
     Target(
         "grading inputs", ("grade/inputs",), ("inputs/*.csv", "inputs/*.json", "inputs/images/test*.npz"),
-        ("grade", "evaluate", "inputs", "{seeds}/grade/left.pt", "--views", "1", "--resamples", "5"),
+        ("grade", "evaluate", "inputs", "{seeds}/grade/left.pt", "--external", "{seeds}/grade/other", "--views", "1",
+         "--resamples", "5"),
     ),
     Target(
         "discs", ("grade/discs.json",), ("discs.json",),

@@ -24,6 +24,7 @@ from GaussianMRILib.grading.labels import GRADES
 from GaussianMRILib.grading.measures import MEASURES, value_of
 from GaussianMRILib.grading.model_card import load_grader, save_grader
 from GaussianMRILib.grading.network import GradingNetwork
+from GaussianMRILib.grading.people import add_people
 
 
 def answers(cases: Sequence[Case], seed: int = 0) -> np.ndarray:
@@ -136,6 +137,16 @@ def test_another_cohort(model: Path, tmp_path: Path) -> None:
 
     same = run("evaluate", crops.folder, model, "--external", crops.folder, "--device", "cpu")
     assert same.exit_code == 1 and "is no other cohort: test0, test1, test10 and 30 more" in same.output
+    unknown = f"Whether the same people are in {crops.folder} and {other.folder} could not be checked"
+    assert found.notes[0].startswith(unknown) and unknown in done.output
+    add_people(crops.folder, {who: f"ID of {who}" for who in crops.patients})
+    add_people(other.folder, {who: f"ID of {who}" for who in other.patients})
+    common = ("--external", other.folder, "--resamples", 20, "--device", "cpu")
+    known = run("evaluate", crops.folder, model, *common)
+    assert known.exit_code == 0 and "could not be checked" not in known.output
+    add_people(other.folder, {"other test3": "ID of test7"})
+    again = run("evaluate", crops.folder, model, *common)
+    assert again.exit_code == 1 and "is no other cohort: other test3 of its patients" in again.output
     empty = make_set(tmp_path / "empty", {"test": 3}, sides=("right",))
     renamed(empty, lambda name: f"far {name}")
     none = run("evaluate", crops.folder, model, "--external", empty.folder, "--device", "cpu")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from grading_cases import card
 from PIL import Image
 from study_scenes import FULL, Probe, ProbeNetwork
 
+from GaussianMRILib.cli.grade_predict import _maps
 from GaussianMRILib.errors import GaussianMRIError
 from GaussianMRILib.geometry import ImagePlane
-from GaussianMRILib.grading.heatmap import NOTICE, SQUARE, heat_map, heat_picture, write_report
+from GaussianMRILib.grading.heatmap import NOTICE, SQUARE, HeatMap, heat_map, heat_picture, write_report
 from GaussianMRILib.grading.inputs import GradingInput
 from GaussianMRILib.grading.labels import LEVELS, Task
 from GaussianMRILib.grading.model_card import Grader
@@ -66,6 +68,39 @@ def test_the_map_is_hot_where_the_network_looks() -> None:
         heat_map(grader(), inputs, progress=lambda part: part < 0.5)
     with pytest.raises(GaussianMRIError, match="at least 1 pixel"):
         heat_map(grader(), inputs, step=0)
+
+
+def test_the_map_follows_the_grade_of_the_table() -> None:
+    """Of all views, calibrated or not: the first view may have another one."""
+    inputs, network = dark_spot(), grader()
+    (known,) = grade(network, inputs, 1, level="L5/S1")
+    other = replace(known, probabilities=(0.2, 0.5, 0.3))
+    rows = tuple(StudyGrade("L5/S1", LEFT, found, network, inputs) for found in (known, other))
+    (_, severe), (_, moderate) = _maps(StudyGrades(rows))
+    assert (severe.grade, moderate.grade) == ("Severe", "Moderate") and moderate.text.startswith("P moderate")
+    assert moderate.probability == pytest.approx(known.probabilities[1], abs=1e-6)
+    assert moderate.drop.min() < -0.02 and severe.drop.max() > 0.02, "what speaks for one speaks against the other"
+    with pytest.raises(GaussianMRIError, match="no grade 'Bad'"):
+        heat_map(network, inputs, grade="Bad")
+
+
+def marks(*axes: tuple[int, int, int]) -> tuple[bytes, bytes]:
+    """What is written at the left and the right edge of a picture of an image with these axes."""
+    plane = ImagePlane.from_axes((0, 0, 0), *axes, spacing=(0.5, 0.5), shape=FULL[1:], thickness=4)
+    black = replace(dark_spot(), images=np.zeros(FULL, np.float32), planes=(plane,) * 9)
+    nothing = HeatMap("Severe", 0.9, np.zeros(FULL[1:], np.float32), np.zeros(9, np.float32), np.zeros(3))
+    picture = heat_picture(black, nothing, "title")[:224, :448, 0]
+    assert not picture[:, 20:-20].any()
+    left, right = picture[:, 6:16], picture[:, -14:-4]
+    assert left.any() and right.any()
+    return left.tobytes(), right.tobytes()
+
+
+def test_the_picture_has_the_patients_sides() -> None:
+    r, l_ = marks((-1, 0, 0), (0, -1, 0))
+    assert r != l_ and marks((1, 0, 0), (0, -1, 0)) == (l_, r)
+    a, p = marks((0, -1, 0), (0, 0, -1))
+    assert len({r, l_, a, p}) == 4 and marks((0, 1, 0), (0, 0, -1)) == (p, a)
 
 
 def test_the_page(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,10 @@ from GaussianMRILib.cli.grade_prepare import prepare as prepare_command
 from GaussianMRILib.cli.grade_prepare import validate as validate_command
 from GaussianMRILib.errors import GaussianMRIError
 from GaussianMRILib.grading.crops import CropSet
+from GaussianMRILib.grading.disc import DiscGeometry
 from GaussianMRILib.grading.disc_files import find_disc_file, read_disc_file
 from GaussianMRILib.grading.disc_sources import write_discs
-from GaussianMRILib.grading.inputs import alignment_degrees
+from GaussianMRILib.grading.inputs import acquired_input, alignment_degrees, vertebral_median
 from GaussianMRILib.grading.prepare import PrepareOptions, disc_inputs, prepare
 from GaussianMRILib.stacks import SliceStack
 
@@ -210,6 +212,68 @@ def test_a_short_slab_takes_the_scale_of_its_series() -> None:
     assert images.mask.sum() == 3 and images.facts["slices"] == 3
     whole = disc_inputs(disc, [aligned], PrepareOptions(types=("A",)))[0]["A"]
     assert images.facts["vertebral_median"] == pytest.approx(whole.facts["vertebral_median"], rel=0.2)
+
+
+def test_slices_that_end_at_a_disc_are_scaled_at_another() -> None:
+    """Blocks of three slices show no vertebra; those of the series' nearest disc with more slices say its scale."""
+    disc, aligned = true_disc(), stack("aligned")
+
+    def block(
+        level: str, mm: float, kept: list[int], gain: float = 1, series: str = "x"
+    ) -> tuple[SliceStack, DiscGeometry]:
+        """A slab like the one at the disc, and its disc, elsewhere along the spine."""
+        slab, there = aligned.subset(kept), _moved(disc, level, mm)
+        poses = _lifted(slab.ijk_to_ras, disc.normal * mm)
+        return replace(slab, pixels=slab.pixels * gain, ijk_to_ras=poses, source={"series_uid": series}), there
+
+    near, few, far, other = (
+        block("L4/L5", 40, [3, 4, 5]), block("L3/L4", 80, list(range(9)), 2),
+        block("L2/L3", 120, list(range(9)), 3), block("L1/L2", 160, list(range(9)), 5, "another"),
+    )  # fmt: skip
+    (own, _), others = block("L5/S1", 0, [3, 4, 5]), [disc, *(d for _, d in (other, far, few, near))]
+    axial = [own, *(slab for slab, _ in (near, few, far, other))]
+    options = PrepareOptions(types=("A",))
+    images = disc_inputs(disc, axial, options, others=others)[0]["A"]
+    expected = vertebral_median(few[0], few[1])
+    assert images.facts["vertebral_median"] == expected != vertebral_median(*far)
+    assert images.facts["vertebral_median_of"] == "L3/L4" and "the vertebrae beside L3/L4" in images.remarks[0]
+    scaled = acquired_input(disc, own, median=expected)
+    assert np.array_equal(images.images, scaled.images) and not scaled.remarks
+    for lacking in ([disc], [disc, near[1], other[1]]):  # another series has another scale
+        found, problems = disc_inputs(disc, axial, options, others=lacking)
+        assert not found and "too few to scale" in problems[0]
+    options = PrepareOptions(types=("N", "R-VI"), most_outside=0.95, aligned_degrees=-1)  # nothing counts as aligned
+    tilt = disc_inputs(disc, axial, options, others=others)[0]
+    assert [tilt[kind].facts.get("vertebral_median_of") for kind in ("N", "R-VI")] == ["L3/L4"] * 2
+
+
+def test_the_record_of_a_case_says_where_it_was_scaled(tmp_path: Path) -> None:
+    copy = Copy(tmp_path / "rsna")
+    phantom_study(copy, "1", ("aligned", "sagittal"))
+    disc = true_disc()
+    planes, _ = scans()["aligned"]
+    for k in (0, 1, 2, 6, 7, 8):  # the slices beyond the end plates become those of another disc
+
+        def lift(dataset: object) -> None:
+            place = np.array(dataset.ImagePositionPatient, float) + disc.normal * 50 * [-1, -1, 1]
+            dataset.ImagePositionPatient = [f"{value:.4f}" for value in place]
+
+        rewrite(copy.images / "1" / "11" / f"{len(planes) - k}.dcm", lift)
+    copy.grade("1", left_subarticular_stenosis_l5_s1="Severe")
+    write_discs(copy.folder / "1.json", {"L5/S1": disc, "L4/L5": _moved(disc, "L4/L5", 50)})
+    options = PrepareOptions(types=("A",), levels=("L5/S1",), discs=str(copy.folder))
+    crops, report = prepare(copy.save(), tmp_path / "out", options, fractions={"test": 1.0}, workers=1)
+    assert "L5/S1: intensities are scaled by the vertebrae beside L4/L5" in " ".join(report.rows["1"].lines)
+    with np.load(crops.folder / crops.cases[0].file) as content:
+        facts = json.loads(str(content["facts"]))
+    assert facts["vertebral_median_of"] == "L4/L5" and facts["slices"] == 3
+
+
+def _moved(disc: DiscGeometry, level: str, mm: float) -> DiscGeometry:
+    """A disc like another, further up."""
+    by, frame = disc.normal * mm, disc.frame.copy()
+    frame[:3, 3] += by
+    return replace(disc, frame=frame, posterior=disc.posterior + by, anterior=disc.anterior + by, level=level)
 
 
 def _lifted(poses: np.ndarray, by: np.ndarray) -> np.ndarray:

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from spider_files import spider_labels, write_spider
-from spine_scenes import spine_map, true_frames
+from spine_scenes import spine_map, spineps_pair, true_frames
 
 from GaussianMRILib.cli import main
 from GaussianMRILib.errors import GaussianMRIError
 from GaussianMRILib.grading.crops import CropSet
-from GaussianMRILib.grading.label_schemes import SPIDER, TOTALSPINESEG_2024, scheme_of
+from GaussianMRILib.grading.label_schemes import SPIDER, SPINEPS_VERTEBRAE, TOTALSPINESEG_2024, scheme_of
 from GaussianMRILib.grading.labels import LEVELS
 from GaussianMRILib.grading.prepare import PrepareOptions, data_in, prepare
 from GaussianMRILib.grading.spider import SpiderDataset
@@ -26,6 +26,13 @@ def test_the_scheme() -> None:
     assert SPIDER.vertebrae["L5"] == 1 and SPIDER.vertebrae["T12"] == 6 and SPIDER.canal == (100,)
     assert [SPIDER.discs[level] for level in LEVELS] == [205, 204, 203, 202, 201]
     assert scheme_of(spider_labels()) is SPIDER and scheme_of(spine_map(TOTALSPINESEG_2024)) is TOTALSPINESEG_2024
+    seen_in_part = spider_labels()
+    seen_in_part.voxels[seen_in_part.voxels == SPIDER.vertebrae["T12"]] = 106
+    assert 106 in seen_in_part.voxels and scheme_of(seen_in_part) is SPIDER
+    end_plates, _ = spineps_pair()
+    end_plates.voxels[0, 0, 0] = 224
+    scheme = scheme_of(end_plates)
+    assert scheme is not None and scheme.name == SPINEPS_VERTEBRAE.name
     discs, problems = SpineLabels(spider_labels(), SPIDER, "mask").discs()
     assert not problems
     for level, disc in discs.items():

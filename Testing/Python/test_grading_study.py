@@ -23,6 +23,8 @@ from GaussianMRILib.grading.model_card import Grader
 from GaussianMRILib.grading.network import for_inference
 from GaussianMRILib.grading.options import GradingOptions
 from GaussianMRILib.grading.predict import grade, grade_cases
+from GaussianMRILib.grading.prepare import PrepareOptions, study_inputs
+from GaussianMRILib.grading.rsna_series import oriented_slabs
 from GaussianMRILib.grading.spine_labels import SpineLabels, read_spine_labels, spine_labels
 from GaussianMRILib.grading.study import COLUMNS, NO_NETWORK, grade_study, write_grades
 from GaussianMRILib.grading.study_series import series_of_study, weighting
@@ -65,6 +67,9 @@ def test_25_grades_and_the_side(study: Study, tmp_path: Path) -> None:
     assert tuple(rows[0]) == COLUMNS and len(rows) == 25
     severe = next(row for row in rows if row["grade"] == "Severe")
     assert severe["level"] == "L5/S1" and severe["side"] == "left" and severe["checkpoint"] == "1" * 64
+    assert severe["series"] == "SYNTHETIC T2 axial" and severe["series"] not in {
+        row["series"] for row in rows if row["condition"] != "subarticular stenosis"
+    }
     assert float(severe["P severe"]) == pytest.approx(found.rows[21].grade.probabilities[2], abs=6e-4)  # type: ignore[union-attr]
 
 
@@ -185,6 +190,104 @@ def test_weighting(echo: float, repetition: float, inversion: float, description
         np.zeros((2, 3, 3)), np.eye(4), name="volume", source={"contrast": contrast, "attributes": attributes}
     )
     assert weighting(stack) == expected
+
+
+def saying(stack: SliceStack, name: str, **contrast: object) -> SliceStack:
+    """The same slices under another name, whose header says something else of the contrast."""
+    attributes = {**stack.source.get("attributes", {}), "0008103E": {"vr": "LO", "Value": [name]}}
+    said = {**stack.source.get("contrast", {}), **contrast}
+    source = {**stack.source, "series_uid": name, "attributes": attributes, "contrast": said}
+    return replace(stack, name=name, source=source)
+
+
+@pytest.mark.parametrize(
+    ("name", "contrast", "what"),
+    [
+        ("A", {"b_value": 800.0}, "it is diffusion-weighted"), ("ep2d_diff_tra", {}, "it is diffusion-weighted"),
+        ("B", {"scanning_sequence": "EP/SE", "b_value": 0.0}, "it is echo-planar"),
+        ("C", {"component": "diffusion"}, "it shows diffusion"),
+    ],
+)  # fmt: skip
+def test_diffusion_is_no_t2(study: Study, name: str, contrast: dict[str, object], what: str) -> None:
+    """Its echo time is; more slices, or a place before the others, give it no part."""
+    stacks, labels = study
+    series = series_of_study(stacks, labels.labels)
+    for stack in (series.axial[0], series.sagittal["S-T2"]):
+        diffusion = saying(stack, name, echo_time=75.0, **contrast)
+        assert weighting(diffusion) == "T2"
+        found = series_of_study([diffusion, *stacks], labels.labels)
+        assert found.remarks == (f"{name} is not used: {what}",)
+        assert name not in {each.name for each in (*found.axial, *found.sagittal.values())}
+    usual = saying(series.axial[0], "diffuse pain, T2", b_value=0.0, scanning_sequence="SE")
+    assert not series_of_study([usual], labels.labels).remarks, "GE writes a b-value of 0 into all images"
+
+
+def test_the_sagittal_series_that_shows_the_discs(study: Study) -> None:
+    """Of a whole spine in two parts the lower, whichever comes first and whatever else the label map holds."""
+    stacks, labels = study
+    t2, t1 = (next(s for s in stacks if words in s.name) for words in ("T2 sagittal", "T1 sagittal"))
+    up = np.eye(4)
+    up[2, 3] = 200
+    upper = [saying(replace(s, ijk_to_ras=up @ s.ijk_to_ras), f"upper {s.name}") for s in (t1, t2)]
+    graders = [one for one in probe_graders() if KINDS[one.card.task] != "A"]
+    used = {"SYNTHETIC T2 sagittal", "SYNTHETIC T1 sagittal"}
+    matrix, voxels = labels.labels.ijk_to_ras.copy(), labels.labels.voxels[:, 1:].copy()
+    matrix[:3, 3] += matrix[:3, 1]
+    voxels[1:-1, 1:31] = labels.scheme.discs["T11/T12"]  # more than all the lumbar ones together
+    for spine in (labels, spine_labels(LabelFile(voxels, matrix), "another grid")):
+        rows = grade_study(graders, [*upper, t2, t1], labels=spine, views=1).rows
+        graded = [row for row in rows if row.grade]
+        assert {row.series for row in graded} == used and len(graded) == 15
+    discs, _ = labels.discs()
+    rows = grade_study(graders, [*upper, t2, t1], discs=discs, views=1).rows
+    assert {row.series for row in rows if row.grade} == used
+
+
+@pytest.mark.parametrize(
+    "said", [{"scanning_sequence": "IR/SE"}, {"inversion_time": 160.0}, {"name": "STIR sag"}]
+)
+def test_stir_comes_after_t2(study: Study, said: dict[str, object]) -> None:
+    stacks, labels = study
+    t2 = next(stack for stack in stacks if "T2 sagittal" in stack.name)
+    stir = saying(t2, **{"name": "before", **said})  # type: ignore[arg-type]
+    for given in (labels.labels, None):
+        found = series_of_study([stir, t2], given, discs=labels.disc_points())
+        assert found.sagittal["S-T2"] is t2 and "T2 series SYNTHETIC T2 sagittal is" in found.remarks[0]
+    cut = t2.subset(np.arange(5))
+    alone = series_of_study([stir, cut], discs=labels.disc_points())
+    assert alone.sagittal["S-T2"] is stir, "it alone shows the discs"
+
+
+@pytest.mark.parametrize("kind", ["acquired", "R-VI"])
+def test_scaled_at_another_disc(study: Study, kind: str) -> None:
+    """Whichever levels are wanted, said in the row, and as the inputs of a training are made."""
+    stacks, labels = study
+    axial, t2 = (next(s for s in stacks if words in s.name) for words in ("axial", "T2 sagittal"))
+    discs, _ = labels.discs(sagittal=t2)
+    near = np.argsort(np.abs(axial.distances(discs["L1/L2"].center)))
+    short = axial.subset(np.setdiff1d(np.arange(len(axial.pixels)), near[3:5]))
+    found = [
+        grade_study(probe_graders()[1:2], [short, t2], kind=kind, views=1, levels=["L1/L2"], **given).rows[1]
+        for given in ({"labels": labels}, {"discs": discs})
+    ]
+    remark = "intensities are scaled by the vertebrae beside L2/L3, as too few pixels show its own"
+    assert [row.remarks[:1] for row in found] == [(remark,)] * 2 and all(row.grade for row in found)
+    assert found[0].inputs and found[0].inputs.facts["vertebral_median_of"] == "L2/L3"
+    assert found[0].to_dict()["input"]["vertebral_median_of"] == "L2/L3"
+    if kind == "acquired":
+        options = PrepareOptions(types=("A",))
+        slabs, others = oriented_slabs(short), [*discs.values()]
+        made, _ = study_inputs(discs["L1/L2"], slabs, {}, options=options, others=others)
+        assert np.array_equal(made["A"].images, found[0].inputs.images)
+
+
+def test_the_series_that_was_shown_is_named(study: Study) -> None:
+    stacks, labels = study
+    axial = next(stack for stack in stacks if "axial" in stack.name)
+    fewer = saying(axial.subset(np.flatnonzero(np.arange(len(axial.pixels)) % 5 < 4)), "T2 tra before")
+    rows = grade_study(probe_graders()[1:2], [fewer, *stacks], labels=labels, levels=["L5/S1"], views=1).rows
+    (graded,) = (row for row in rows if row.grade)
+    assert graded.cells()["series"] == axial.name != fewer.name
 
 
 def sagittal_spots(left: int, right: int, generator: np.random.Generator) -> Input:

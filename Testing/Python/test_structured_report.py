@@ -93,6 +93,28 @@ def test_the_report_stays_in_the_study_and_says_that_nobody_checked_it(
     assert referred == {pydicom.dcmread(path).SOPInstanceUID for path in images}
 
 
+@pytest.mark.parametrize(
+    ("sets", "name"),
+    [
+        (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"),
+        (["ISO 2022 IR 13", "ISO 2022 IR 87"], "ﾔﾏﾀﾞ^ﾀﾛｳ=山田^太郎"),
+        (["", "ISO 2022 IR 149"], "Hong^Gildong=洪^吉洞=홍^길동"),
+        ("GB18030", "Wang^XiaoDong=王^小东"), ("ISO_IR 100", "Müller^Jörg"), ("ISO 2022 IR 100", "Müller^Jörg"),
+        ("", "Miller"), ("ISO_IR_100", "Miller"), (None, "Miller"),
+    ],
+)  # fmt: skip
+def test_names_of_every_character_set(images: list[Path], tmp_path: Path, sets: Any, name: str) -> None:
+    source = pydicom.dcmread(images[0])
+    del source.SpecificCharacterSet
+    if sets is not None:
+        source.SpecificCharacterSet = sets
+    source.PatientName = name
+    source.save_as(tmp_path / "image.dcm")
+    write_structured_report(tmp_path / "r.dcm", [tmp_path / "image.dcm"], "L5/S1", PLANE, POINT, [LEFT])
+    written = pydicom.dcmread(tmp_path / "r.dcm")
+    assert written.SpecificCharacterSet == "ISO_IR 192" and written.PatientName == name
+
+
 def test_plane_and_point_are_where_they_were(report: Any, images: list[Path]) -> None:
     frame = pydicom.dcmread(images[0]).FrameOfReferenceUID
     plane, *graded = groups(report)
