@@ -6,8 +6,6 @@
 #                   (those that need a GPU, shared scans or Slicer's libraries are skipped where there are none)
 #   make test-oldest  `make test` with the oldest versions that pyproject.toml allows, on Python 3.10 in an environment of
 #                   its own (7 GB of disk: the old torch comes with CUDA)
-#   make test-oldest-readers  tests of reading and writing with the oldest versions of what they stand on, in the environment
-#                   of the other tests, Python 3.10 or 3.11: two minutes
 #   make bench      quality, kernels and fits, measured; results in Testing/Benchmarks/results
 #   make fuzz       5,000 damaged files of every kind, and kills at random moments: nothing may crash, hang or lie
 #   make test-gpu   the tests that need a CUDA GPU, in the environment of $(PYTHON), nothing is installed
@@ -31,7 +29,6 @@ SLICER := $(VENV)/.slicer
 TOOLS := $(VENV)/.tools
 SITE := $(VENV)/.site
 BUILD := $(VENV)/.build
-OLDEST_READERS := $(VENV)/.oldest-readers
 ZIG := $(VENV)/.zig
 RUN := $(VENV)/bin/python
 # With OLDEST the lower bounds of pyproject.toml take the place of the pinned versions.
@@ -42,7 +39,7 @@ TESTS := OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses=2 --dist=loadfile
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt
 CPP_FILES := find csrc Testing/Native -name '*.cpp' -o -name '*.h' -o -name '*.cuh'
 
-.PHONY: demo test test-all test-oldest test-oldest-readers fuzz bench report test-gpu lint format docs package cross sanitize clean
+.PHONY: demo test test-all test-oldest fuzz bench report test-gpu lint format docs package cross sanitize clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -57,11 +54,6 @@ test-all: $(READY) $(SLICER)
 
 test-oldest:
 	$(MAKE) test VENV=.venv-oldest PYTHON=python3.10 OLDEST=yes
-
-test-oldest-readers: $(OLDEST_READERS)
-	PYTHONPATH=$(abspath $(VENV))/oldest-readers $(TESTS) -m "not slow" $(addprefix Testing/Python/,test_cli.py test_curve.py \
-	  test_dicom_*.py test_files.py test_geometry.py test_hostile_inputs.py test_labels.py test_plane_sets.py \
-	  test_reading_cases.py test_slabs.py test_stacks_*.py test_volume*.py test_writers.py) $(ARGS)
 
 fuzz: $(READY)
 	$(RUN) -m Testing.Fuzz $(ARGS)
@@ -134,13 +126,6 @@ $(SITE): $(READY)
 
 $(BUILD): $(READY)
 	$(PIP) build "scikit-build-core>=0.10"
-	@touch $@
-
-# Of each, the oldest version that there is for this Python within the lower bound's minor version.
-$(OLDEST_READERS): $(READY)
-	$(BOUNDS) | grep -E '^(click|matplotlib|numpy|pillow|pydicom|scipy|SimpleITK|tqdm)=' | sed 's/$$/.*/' > $(VENV)/oldest.txt
-	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --upgrade \
-	  --target $(VENV)/oldest-readers -r $(VENV)/oldest.txt
 	@touch $@
 
 $(ZIG): $(READY)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from ..gaussians import GaussianLattice
 from ..gaussians.lattice import BRICK
-from ..geometry import ImagePlane, trilinear
+from ..geometry import ImagePlane, transform_points, trilinear
 from .lattice import smooth_at_nodes
 
 #: Distance between knots: coils shade more smoothly, and finer fields would follow the anatomy.
@@ -147,7 +147,7 @@ def _shading(
 
     middle = (BRICK - 1) / 2
     chosen = used.cpu().numpy()
-    points = (lattice.corners()[chosen] + middle) @ lattice.node_to_ras[:3, :3].T + lattice.node_to_ras[:3, 3]
+    points = transform_points(lattice.node_to_ras, lattice.corners()[chosen] + middle)
     return _fitted(mean(own), mean(reference), share[used].double().cpu().numpy(), points)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..geometry import transform_points
 from ..interruption import checkpoint
 from ..stacks import SliceStack, slice_columns
 from ..stacks.agreement import of_one_series
@@ -165,7 +166,7 @@ class BlockVolume:
     def near(self, points: NDArray[np.float64], margin: float) -> BlockVolume:
         """The part within `margin` mm of the box (in the volume's axes) of points (..., 3) of the unmoved space."""
         inverse = np.linalg.inv(self.ijk_to_ras)
-        index = points.reshape(-1, 3) @ inverse[:3, :3].T + inverse[:3, 3]
+        index = transform_points(inverse, points.reshape(-1, 3))
         reach = margin / np.linalg.norm(self.ijk_to_ras[:3, :3], axis=0)
         shape = np.array(self.pixels.shape[::-1])
         low = np.clip(np.floor(index.min(axis=0) - reach), 0, shape - 1).astype(int)
@@ -182,7 +183,7 @@ class BlockVolume:
     def corners(self) -> NDArray[np.float64]:
         """The eight outermost voxels' centres (8, 3) in the unmoved space."""
         ends = np.stack(np.meshgrid(*[(0.0, n - 1.0) for n in self.pixels.shape[::-1]], indexing="ij"), -1)
-        return ends.reshape(-1, 3) @ self.ijk_to_ras[:3, :3].T + self.ijk_to_ras[:3, 3]
+        return transform_points(self.ijk_to_ras, ends.reshape(-1, 3))
 
     @functools.cached_property
     def _spectra(self) -> tuple[tuple[int, ...], NDArray[np.complex64], NDArray[np.complex64]]:
@@ -259,7 +260,7 @@ class View:
         a, b = fixed.block, moving.block
         blur = 1.5 * max(a.slices.spacing, b.slices.spacing) + 3 * smooth + 2 * moving.pitch
         back = np.linalg.inv(relative)
-        fixed = fixed.near(moving.corners() @ back[:3, :3].T + back[:3, 3], reach + blur)
+        fixed = fixed.near(transform_points(back, moving.corners()), reach + blur)
         values, mass = fixed.blurred(
             relative[:3, :3].T @ b.normal, b.slices.thickness, b.interpolation, smooth
         )
@@ -270,7 +271,7 @@ class View:
         self._choose(relative, reach, most, middle, seed)
         if not len(self.f):
             return
-        points = self.points.reshape(-1, 3) @ relative[:3, :3].T + relative[:3, 3]
+        points = transform_points(relative, self.points.reshape(-1, 3))
         moving = moving.near(points, max(reach, 4.0) + blur)
         values, mass = moving.blurred(relative[:3, :3] @ a.normal, a.slices.thickness, 0.0, smooth)
         self.inverse = np.linalg.inv(moving.ijk_to_ras)
@@ -305,7 +306,7 @@ class View:
         dj, di = np.meshgrid(np.arange(size_j), np.arange(size_i), indexing="ij")
         offsets = np.stack([di.ravel(), dj.ravel(), np.zeros(di.size)], -1)
         self._corner, self._offsets, self._matrix = corner, offsets, matrix
-        self.centres = (corner + offsets.mean(axis=0)) @ matrix[:3, :3].T + matrix[:3, 3]
+        self.centres = transform_points(matrix, corner + offsets.mean(axis=0))
 
     def _choose(
         self,
@@ -323,7 +324,7 @@ class View:
         variance = (((self.f - mean[:, None]) * weight) ** 2).sum(dim=1).div(n).numpy()
         self.floor = _noise_floor(variance[enough]) if enough.any() else 1.0
         to_index = self.inverse @ relative
-        index = self.centres @ to_index[:3, :3].T + to_index[:3, 3]
+        index = transform_points(to_index, self.centres)
         margin = reach / self.steps
         near = ((index >= -margin) & (index <= self.shape - 1 + margin)).all(axis=1)
         chosen = np.flatnonzero(enough & near & (variance > self.floor))
@@ -334,8 +335,7 @@ class View:
             inner = inner[: max(most // 3, most - len(outer))]
             chosen = np.sort(np.concatenate([inner, outer[: most - len(inner)]]))
         self.f, self.valid, self.centres = self.f[chosen], self.valid[chosen], self.centres[chosen]
-        points = (self._corner[chosen, None, :] + self._offsets[None]) @ self._matrix[:3, :3].T
-        self.points = points + self._matrix[:3, 3]
+        self.points = transform_points(self._matrix, self._corner[chosen, None, :] + self._offsets[None])
         del self._corner, self._offsets, self._matrix
 
     @classmethod

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
-from ..geometry import ImagePlane, inside_hull
+from ..geometry import ImagePlane, inside_hull, transform_points
 from ..stacks import SliceStack, check_same_frame
 from .volume import sample_thickness
 
@@ -147,7 +147,7 @@ class ScatteredSlices:
         self, k: int, points: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """Row and column of the nearest place on slice k, and the distance to it in mm."""
-        index = points @ self._inverse[k, :3, :3].T + self._inverse[k, :3, 3]
+        index = transform_points(self._inverse[k], points)
         _, rows, columns = self.stack.shape
         column, row = np.clip(index[:, 0], 0, columns - 1), np.clip(index[:, 1], 0, rows - 1)
         along_i, along_j = self.stack.pixel_spacing

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
-from ..geometry import ImagePlane, inside_hull
+from ..geometry import ImagePlane, inside_hull, transform_points
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,9 +77,7 @@ class Volume:
 
     def _index(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """[k, j, i] (..., 3) of RAS points."""
-        matrix = np.linalg.inv(self.ijk_to_ras)
-        index: NDArray[np.float64] = (points @ matrix[:3, :3].T + matrix[:3, 3])[..., ::-1]
-        return index
+        return transform_points(np.linalg.inv(self.ijk_to_ras), points)[..., ::-1]
 
     def _spline(self, index: NDArray[np.float64]) -> NDArray[np.float32]:
         from scipy.ndimage import map_coordinates
