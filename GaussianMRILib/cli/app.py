@@ -115,6 +115,14 @@ def stack_option(command: Command) -> Command:
     )(command)  # fmt: skip
 
 
+def one_stack_option(command: Command) -> Command:
+    """--stack, for `load_stack`."""
+    return click.option(
+        "--stack", "number", type=click.IntRange(1), default=None, metavar="N",
+        help="This stack of VOLUME, numbered as `gaussianmri inspect` does.  [default: the only one]",
+    )(command)  # fmt: skip
+
+
 def output_option(metavar: str) -> Callable[[Command], Command]:
     """--output, one file, which has to be named."""
     return click.option(
@@ -241,6 +249,19 @@ def load_stacks(
                 f"There is no stack {number}; the input has {len(stacks)}. See `gaussianmri inspect`."
             )
     return [stacks[number - 1] for number in chosen] if chosen else stacks
+
+
+def load_stack(path: Path, number: int | None = None) -> SliceStack:
+    """The only stack of an input, or the one with this number (`load_stacks`).
+
+    Raises:
+        GaussianMRIError: there are several and none is chosen; lists them.
+    """
+    stacks = load_stacks([path], () if number is None else (number,))
+    if len(stacks) > 1:
+        lines = [f"{path} holds {len(stacks)} stacks. Choose one of them by --stack N:"]
+        raise GaussianMRIError("\n".join([*lines, *(f"  {n}  {stack.name}" for n, stack in enumerate(stacks, 1))]))
+    return stacks[0]
 
 
 def stacks_to_fit(

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from ..durations import duration
-from .app import advance, announce, common_options, load_stacks, progress_bar
+from .app import advance, announce, common_options, load_stack, one_stack_option, progress_bar
 from .cinematic_picture import body_option, modality_of
 
 
@@ -18,6 +18,7 @@ from .cinematic_picture import body_option, modality_of
     "-o", "--output", metavar="FOLDER", required=True, type=click.Path(path_type=Path),
     help="Folder of the data set; the same command goes on with an unfinished one.",
 )  # fmt: skip
+@one_stack_option
 @click.option(
     "--look", "--preset", "look", default="CT bone", show_default=True,
     help="Name of a look, a Slicer volume property (.vp, .vp.json), or a JSON file of looks. --preset is its old name.",
@@ -65,6 +66,7 @@ from .cinematic_picture import body_option, modality_of
 def dataset(
     volume: Path,
     output: Path,
+    number: int | None,
     look: str,
     body_only: bool,
     train: int | None,
@@ -104,7 +106,7 @@ def dataset(
         **sizes, samples=samples, test_samples=test_samples, planes=planes, denoise=denoise, zoom=zoom, nearest=nearest,
         uncut=uncut, background=background, format=kind, seed=seed,
     )  # fmt: skip
-    stack, chosen = load_stacks([volume])[0], find_look(look)
+    stack, chosen = load_stack(volume, number), find_look(look)
     values, matrix = regular_volume(stack)
     warning = modality_warning(chosen, values, modality_of(stack))
     if warning:
@@ -123,6 +125,7 @@ def dataset(
             progress=lambda done, total, _path: advance(bar, done / total),
         )  # fmt: skip
     assert made is not None
+    click.echo(f"Stack         {stack.name}")
     click.echo(f"Frames        {len(made.train)} for training, {len(made.test)} held out")
     click.echo(f"Images        {options.size} x {options.size} pixels, {samples} and {test_samples} samples")
     click.echo(f"Written       {output}")

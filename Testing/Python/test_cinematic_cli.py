@@ -20,6 +20,8 @@ from GaussianMRILib.cinematic.evaluate import HEADER
 from GaussianMRILib.cinematic.model_files import load_model, save_model
 from GaussianMRILib.cinematic.tracer import PathTracer
 from GaussianMRILib.cli import main
+from GaussianMRILib.stacks import SliceStack
+from GaussianMRILib.writers import write_volume
 
 
 def run(*arguments: object) -> Result:
@@ -144,6 +146,26 @@ def test_export(ball: Path, tmp_path: Path) -> None:
     assert both.exit_code == 1 and "The planes remove every splat" in both.output
     sweep = run("render", ball, "-o", tmp_path / "c", "--sweep", 4, "--clip", 0, 0, 1, 0, "--clip", 1, 0, 0, 0)
     assert sweep.exit_code == 2 and "moves one plane" in sweep.output
+
+
+@pytest.mark.parametrize("command", ["picture", "dataset"])
+def test_of_several_stacks_one_is_chosen(command: str, tmp_path: Path) -> None:
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    for name, value in (("first", 300.0), ("second", 900.0)):
+        voxels = np.zeros((8, 9, 10), dtype=np.float32)
+        voxels[2:6, 2:7, 2:8] = value
+        write_volume(scans / f"{name}.nrrd", voxels, SliceStack.from_array(voxels, np.diag([2.0, 2, 2, 1])).planes())
+    output = tmp_path / ("x.png" if command == "picture" else "set")
+    small = ("--size", 16, 16) if command == "picture" else ("--size", 16, "--train", 1, "--test", 0)
+    arguments = command, scans, "-o", output, *small, "--samples", 1, "--device", "cpu", "-q"
+    several = run(*arguments)
+    assert several.exit_code == 1 and "2 stacks" in several.output and not output.exists()
+    assert "--stack" in several.output and "1  first" in several.output and "2  second" in several.output
+    done = run(*arguments, "--stack", 2)
+    assert done.exit_code == 0 and output.exists() and re.search(r"^Stack +second$", done.output, re.M), done.output
+    wrong = run(*arguments, "--stack", 3)
+    assert wrong.exit_code == 1 and "There is no stack 3" in wrong.output
 
 
 def test_what_is_not_there_is_named(tmp_path: Path, ball: Path) -> None:
