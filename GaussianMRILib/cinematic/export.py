@@ -43,7 +43,7 @@ def export_splats(
 
     Args:
         plane: the model as this plane cuts it, or as several of the type "union" do (`CinematicModel.bake`); None: the whole
-            model.
+            model. A PLY that was cut can be cut further; `facts["baked_for"]` has all planes.
 
     Raises:
         GaussianMRIError: another suffix, a plane that removes everything, or a file that cannot be written.
@@ -57,9 +57,14 @@ def export_splats(
         if not len(splats):
             said = "The planes remove" if len(planes) > 1 else f"{planes[0].file or 'The plane'} removes"
             raise GaussianMRIError(f"{said} every splat; nothing is left to export. Move or flip what cuts.")
-        facts = {**model.facts, "baked_for": [plane.to_dict() for plane in planes]}
+        earlier = model.facts.get("baked_for")
+        facts = {
+            **model.facts,
+            "baked_for": [*(earlier if isinstance(earlier, list) else []), *(plane.to_dict() for plane in planes)],
+        }
         face = model.face
-        model = replace(model, splats=splats, visibility="none", offsets=None, adjustment=None, facts=facts, face=None)
+        # What was learned is in the splats now; further planes cut them as any others.
+        model = replace(model, splats=splats, visibility="analytic", offsets=None, adjustment=None, facts=facts, face=None)
     else:
         face = None if target.suffix.lower() == ".ply" else model.face  # a PLY has its faces in a file beside it
     faces: list[FacePicture] = []

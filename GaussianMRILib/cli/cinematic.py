@@ -309,7 +309,7 @@ def evaluate(
         model = load_model(file, device=target)
         if without_face:
             model.face = None
-        method = model.facts.get("method", "")
+        method = "already cut" if model.facts.get("baked_for") else model.facts.get("method", "")
         with progress_bar(file.name) as bar:
             score = evaluate_model(
                 model,
@@ -319,7 +319,7 @@ def evaluate(
                 lpips=lpips,
                 progress=functools.partial(advance, bar),
             )
-        rows.append(score.row(f"{file.name}: {LABELS.get(method, model.visibility)}"))
+        rows.append(score.row(f"{file.name}: {LABELS.get(method, method or model.visibility)}"))
         scores[str(file)] = {"method": method, **score.to_dict()}
     click.echo(table(HEADER, rows))
     camera, counted = frames[0].camera, len(score.psnr)

@@ -129,12 +129,13 @@ def test_evaluation_prints_the_paper_s_columns(ball: Path, folder: Path, tmp_pat
     assert score["method"] == "analytic" and score["splats"] == 80
 
 
-def test_export(ball: Path, tmp_path: Path) -> None:
+def test_export(ball: Path, folder: Path, tmp_path: Path) -> None:
     for name in ("a.spz", "a.glb", "a.ply"):
         done = run("export", ball, "-o", tmp_path / name, "--clip", 0, 0, 1, CENTER[2])
         assert done.exit_code == 0 and (tmp_path / name).stat().st_size > 500
     cut = load_model(tmp_path / "a.ply")
     assert len(cut) < 80 and float(cut.splats.means[:, 2].max()) < CENTER[2] + 1
+    assert "a.ply: already cut" in run("evaluate", folder, tmp_path / "a.ply", "-q", "--device", "cpu").output
     itself = run("export", ball, "-o", ball)
     assert itself.exit_code == 1 and "never overwritten" in itself.output
     plane = tmp_path / "plane.mrk.json"

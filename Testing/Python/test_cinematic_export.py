@@ -19,6 +19,7 @@ from test_cinematic_model import model
 from GaussianMRILib import GaussianMRIError
 from GaussianMRILib.cinematic.animation import clip_sweep, render_shots, turntable, write_film, write_frames
 from GaussianMRILib.cinematic.camera import Camera
+from GaussianMRILib.cinematic.clip import ClipPlane
 from GaussianMRILib.cinematic.export import RAS_TO_Y_UP, export_splats, rotated, write_gltf, write_spz
 from GaussianMRILib.cinematic.model_files import load_model, model_bytes, read_ply, save_model, write_ply
 from GaussianMRILib.cinematic.rasterise import rasterise
@@ -225,7 +226,7 @@ def test_export_under_a_plane_needs_no_plane_afterwards(tmp_path: Path) -> None:
     whole = model(random_ball(60, 1), "learned", adjust=True)
     path = export_splats(tmp_path / "cut.ply", whole, plane=PLANE)
     cut = load_model(path)
-    assert cut.visibility == "none" and cut.adjustment is None
+    assert cut.visibility == "analytic" and cut.adjustment is None
     assert cut.facts["baked_for"] == [PLANE.to_dict()]
     assert torch.allclose(cut.render(CAMERA).image, whole.render(CAMERA, PLANE).image, atol=1e-5)
     assert set(read_ply(path)[1]) == set()
@@ -233,6 +234,30 @@ def test_export_under_a_plane_needs_no_plane_afterwards(tmp_path: Path) -> None:
         export_splats(tmp_path / "no.spz", model(random_ball(5, 0)), plane=type(PLANE)(PLANE.normal, -1e4))
     with pytest.raises(GaussianMRIError, match="must end in one of"):
         export_splats(tmp_path / "a.obj", whole)
+
+
+def test_what_was_exported_under_a_plane_is_cut_by_others(tmp_path: Path) -> None:
+    whole, other = model(random_ball(300, 1)), ClipPlane.from_point(CENTER, (0.0, 0.0, 1.0))
+    path = export_splats(tmp_path / "cut.ply", whole, plane=PLANE)
+    header = json.loads(path.with_suffix(".json").read_text())
+    path.with_suffix(".json").write_text(json.dumps(header | {"visibility": "none"}))  # as it once was
+    cut = load_model(path)
+    expected = rasterise(cut.splats, CAMERA, clip=other)[0]
+    assert torch.equal(cut.render(CAMERA, other).image, expected)
+    assert float((expected - cut.render(CAMERA).image).abs().max()) > 0.1
+    again = load_model(export_splats(tmp_path / "again.ply", cut, plane=other))
+    at_once = whole.bake([other, PLANE])
+    assert len(again) == len(at_once) < len(cut)
+    assert torch.allclose(again.splats.means, at_once.means, atol=1e-4)
+    assert again.facts["baked_for"] == [PLANE.to_dict(), other.to_dict()]
+
+
+def test_a_model_that_has_learned_no_cut_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    load_model(save_model(tmp_path / "half.ply", model(random_ball(9, 0), "none")))
+    assert "before it learned to be cut" in caplog.text
+    caplog.clear()
+    load_model(save_model(tmp_path / "whole.ply", model(random_ball(9, 0), "none", adjust=True)))
+    assert not caplog.records
 
 
 # ---- films -------------------------------------------------------------------------------------------------------
