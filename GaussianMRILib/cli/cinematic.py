@@ -219,6 +219,7 @@ def render(
       gaussianmri cinematic render head.ply --sweep 100 --clip 1 0 0 0 -o frames/
     """
     from ..cinematic import animation
+    from ..cinematic.camera import half_angle
     from ..cinematic.model_files import load_model
     from ..device import choose_device
 
@@ -237,7 +238,7 @@ def render(
     model = load_model(file, device=choose_device(device))
     if without_face:
         model.face = None
-    away = distance if distance is not None else model.unit * (1.15 / math.tan(math.radians(fov) / 2) + 1)
+    away = distance if distance is not None else model.unit * (1.15 / math.tan(half_angle(fov, size)) + 1)
     shots = animation.turntable(
         model.center,
         away,

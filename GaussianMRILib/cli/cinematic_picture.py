@@ -80,8 +80,8 @@ def clip_planes(files: Sequence[Path], clips: Sequence[tuple[float, float, float
 @click.option("--azimuth", default=30.0, show_default=True, help="Degrees from the front to the patient's left.")
 @click.option("--elevation", default=15.0, show_default=True, help="Degrees above the axial plane.")
 @click.option(
-    "--zoom", type=click.FloatRange(0.01, 100), default=1.3, show_default=True,
-    help="1 fits the sphere round the volume in the picture.",
+    "--zoom", type=click.FloatRange(0.01, 100), default=None,
+    help="1 fits the sphere round the volume in the picture.  [default: what is seen just fits; 1.3 at most in a square]",
 )  # fmt: skip
 @click.option(
     "--fov", type=click.FloatRange(1, 120), default=30.0, show_default=True, help="Vertical field of view, degrees."
@@ -117,7 +117,7 @@ def picture(
     roi_file: Path | None,
     azimuth: float,
     elevation: float,
-    zoom: float,
+    zoom: float | None,
     fov: float,
     size: tuple[int, int],
     samples: int,

@@ -79,6 +79,13 @@ def test_a_picture_is_what_the_model_renders(ball: Path, tmp_path: Path) -> None
     assert picture.max() > 40
 
 
+def test_a_picture_higher_than_wide_shows_all(ball: Path, tmp_path: Path) -> None:
+    done = run("render", ball, "-o", tmp_path / "high.png", "--size", 30, 60, "-q")
+    assert done.exit_code == 0, done.output
+    picture = np.asarray(Image.open(tmp_path / "high.png")).max(axis=2)
+    assert picture[:, [0, -1]].mean() < 0.2 * picture[:, 15].mean() and picture.max() > 40
+
+
 def test_cut_faces_can_be_left_out(ball: Path, folder: Path, tmp_path: Path) -> None:
     model = load_model(ball)
     volume = np.ones((40, 40, 40), dtype=np.float32)
