@@ -7,18 +7,16 @@ import logging
 import os
 import re
 import shlex
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
 from ..errors import GaussianMRIError
 from ..files import out_of_memory, reading
+from ..interruption import termination_interrupts
 from ..stacks.volume_headers import LARGEST_HEADER
 
 if TYPE_CHECKING:
@@ -44,7 +42,7 @@ class CommandLine(click.Group):
 
     def _status(self, *arguments: Any, **options: Any) -> int:
         options["standalone_mode"] = False
-        _let_termination_clean_up()
+        termination_interrupts()
         try:
             result = super().main(*arguments, **options)
         except GaussianMRIError as error:
@@ -77,16 +75,6 @@ class CommandLine(click.Group):
 def plain(text: str) -> str:
     """Text without what commands a terminal, which names of files may hold; lines stay."""
     return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
-
-
-def _let_termination_clean_up() -> None:
-    """A polite kill ends like Ctrl-C, so that temporary files go away."""
-
-    def cancel(_signal: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, cancel)
 
 
 # ---- options -----------------------------------------------------------------------------------------------
