@@ -188,7 +188,7 @@ def test_gltf(tmp_path: Path) -> None:
         view = content["bufferViews"][accessor["bufferView"]]
         width = {"SCALAR": 1, "VEC3": 3, "VEC4": 4}[accessor["type"]]
         assert accessor["count"] == 30 and view["byteOffset"] % 4 == 0
-        kind = {5126: "<f4", 5121: "u1"}[accessor["componentType"]]
+        kind = {5126: "<f4", 5123: "<u2"}[accessor["componentType"]]
         values = np.frombuffer(body, kind, 30 * width, view["byteOffset"])
         assert values.nbytes == view["byteLength"]
         return values.reshape(30, width)
@@ -210,8 +210,13 @@ def test_gltf(tmp_path: Path) -> None:
             read(f"{khr}SH_DEGREE_{degree}_COEF_{order}"), turned.sh[:, index].numpy(), atol=1e-5
         )
     assert not any("SH_DEGREE_3" in name for name in primitive["attributes"])
-    grey = np.clip(0.5 + 0.28209479 * splats.sh[:, 0].numpy(), 0, 1)
-    assert np.abs(read("COLOR_0")[:, :3] / 255 - grey).max() < 0.003
+    # Linear in glTF, of which 0.5 as displayed is 0.214 (IEC 61966-2-1).
+    shown = np.clip(0.5 + 0.28209479 * splats.sh[:, 0].numpy().astype(float), 0, 1)
+    linear = np.where(shown <= 0.04045, shown / 12.92, ((shown + 0.055) / 1.055) ** 2.4)
+    colour = content["accessors"][primitive["attributes"]["COLOR_0"]]
+    assert colour["componentType"] == 5123 and colour["normalized"] is True
+    assert np.abs(read("COLOR_0")[:, :3] / 65535 - linear).max() < 2e-5
+    assert np.abs(read("COLOR_0")[:, 3] / 65535 - splats.opacities.numpy()).max() < 2e-5
 
 
 @pytest.mark.parametrize(("write", "name"), [(write_ply, "none.ply"), (write_spz, "none.spz"), (write_gltf, "none.glb")])
