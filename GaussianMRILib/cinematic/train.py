@@ -371,6 +371,8 @@ class Trainer:
             )
         mine, free = asdict(self.options), {"second_step", "patience", "check_every"}
         changed = [name for name in mine if name not in free and mine[name] != state["options"].get(name)]
+        if (mine["patience"] is None) != (state["options"].get("patience") is None):
+            changed.append("patience")  # with it frames are kept out of the training, which has seen them without
         if changed:
             raise GaussianMRIError(
                 f"{self.checkpoint} was made with other options ({', '.join(changed)}). Train with the same ones, "

@@ -193,6 +193,15 @@ def test_a_checkpoint_of_something_else_is_refused(data_set: CinematicDataset, t
     train_model(data_set, options=options(iterations=10), checkpoint=path)
     with pytest.raises(GaussianMRIError, match=r"other options \(method\)"):
         Trainer(data_set, options=dataclasses.replace(options(iterations=10), method="lt"), checkpoint=path)
+    patient = dataclasses.replace(options(iterations=10), patience=3)
+    with pytest.raises(GaussianMRIError, match=r"other options \(patience\)"):
+        Trainer(data_set, options=patient, checkpoint=path)
+    waiting = tmp_path / "ball.ckpt2"
+    train_model(data_set, options=patient, checkpoint=waiting)
+    assert Trainer(data_set, options=dataclasses.replace(patient, patience=5), checkpoint=waiting).iteration == 10
+    with pytest.raises(GaussianMRIError, match=r"other options \(patience\)"):
+        Trainer(data_set, options=options(iterations=10), checkpoint=waiting)
+    waiting.unlink()
     other = ball_data_set(tmp_path / "other", train=4, test=1, size=16)
     with pytest.raises(GaussianMRIError, match="belongs to another data set"):
         Trainer(other, options=options(iterations=10), checkpoint=path)
