@@ -130,6 +130,40 @@ class Camera:
         focal = height / 2 / math.tan(math.radians(fov_degrees) / 2)
         return cls(matrix, fx=focal, fy=focal, cx=width / 2, cy=height / 2, width=width, height=height)
 
+    @classmethod
+    def around(
+        cls,
+        middle: ArrayLike,
+        distance: float,
+        *,
+        azimuth: float = 0.0,
+        elevation: float = 0.0,
+        fov_degrees: float = 30.0,
+        size: int | tuple[int, int] = 512,
+    ) -> Camera:
+        """Camera on a sphere round `middle`, which it looks at, superior up; from above and below as the azimuth says.
+
+        Args:
+            middle: (3,) RAS mm.
+            distance: mm, above 0.
+            azimuth: degrees from the patient's front towards the patient's left.
+            elevation: degrees upwards; beyond 90 the camera goes on over the pole, head down.
+            fov_degrees, size: as for `look_at`.
+
+        Raises:
+            GaussianMRIError: a distance, field of view or size that no camera has.
+        """
+        if not 0 < distance < math.inf:
+            raise GaussianMRIError(f"The camera's distance must be above 0 mm, got {distance}.")
+        turn, lift = math.radians(azimuth), math.radians(elevation)
+        level = math.cos(lift)
+        outward = np.array([-level * math.sin(turn), level * math.cos(turn), math.sin(lift)])
+        # Where the sphere rises: superior, seen from anywhere but near the poles, where that is no direction in the picture.
+        rising = (math.sin(lift) * math.sin(turn), -math.sin(lift) * math.cos(turn), level)
+        up = (0.0, 0.0, 1.0) if level > 0.05 else rising
+        target = np.asarray(middle, dtype=np.float64)
+        return cls.look_at(target + outward * distance, target, up=up, fov_degrees=fov_degrees, size=size)
+
     @property
     def camera_to_world(self) -> NDArray[np.float64]:
         """(4, 4): the camera's frame to RAS mm."""

@@ -79,6 +79,11 @@ def test_a_picture_is_what_the_model_renders(ball: Path, tmp_path: Path) -> None
     assert picture.max() > 40
 
 
+def test_a_model_is_seen_from_above(ball: Path, tmp_path: Path) -> None:
+    done = run("render", ball, "-o", tmp_path / "top.png", "--elevation", 90, "--size", 24, 24, "-q")
+    assert done.exit_code == 0 and np.asarray(Image.open(tmp_path / "top.png")).max() > 40, done.output
+
+
 def test_a_picture_higher_than_wide_shows_all(ball: Path, tmp_path: Path) -> None:
     done = run("render", ball, "-o", tmp_path / "high.png", "--size", 30, 60, "-q")
     assert done.exit_code == 0, done.output
