@@ -9,7 +9,7 @@ import click
 
 from ..durations import duration
 from .app import advance, announce, common_options, load_stack, one_stack_option, progress_bar
-from .cinematic_picture import body_option, modality_of
+from .cinematic_picture import AUTOMATIC, body_option, modality_of
 
 
 @click.command(short_help="Path-trace images of a volume, cut by planes.")
@@ -20,8 +20,9 @@ from .cinematic_picture import body_option, modality_of
 )  # fmt: skip
 @one_stack_option
 @click.option(
-    "--look", "--preset", "look", default="CT bone", show_default=True,
-    help="Name of a look, a Slicer volume property (.vp, .vp.json), or a JSON file of looks. --preset is its old name.",
+    "--look", "--preset", "look", default=AUTOMATIC, show_default=True,
+    help="Name of a look, a Slicer volume property (.vp, .vp.json), or a JSON file of looks. auto: CT bone for a CT, "
+    "MR head for an MR. --preset is its old name.",
 )  # fmt: skip
 @body_option
 @click.option(
@@ -90,12 +91,12 @@ def dataset(
     \b
     Examples:
       gaussianmri cinematic dataset head.nii.gz -o head/
-      gaussianmri cinematic dataset head.nii.gz --look "MR head" --size 256 --train 300 -o head/
+      gaussianmri cinematic dataset head.nii.gz --look "MR soft tissue" --size 256 --train 300 -o head/
     """
     from ..cinematic.body import keep_body
     from ..cinematic.dataset import make_dataset, regular_volume
     from ..cinematic.dataset_views import DatasetOptions
-    from ..cinematic.looks import find_look, modality_warning
+    from ..cinematic.looks import default_look, find_look, modality_warning
     from ..device import choose_device
 
     target = choose_device(device).type
@@ -106,8 +107,9 @@ def dataset(
         **sizes, samples=samples, test_samples=test_samples, planes=planes, denoise=denoise, zoom=zoom, nearest=nearest,
         uncut=uncut, background=background, format=kind, seed=seed,
     )  # fmt: skip
-    stack, chosen = load_stack(volume, number), find_look(look)
+    stack = load_stack(volume, number)
     values, matrix = regular_volume(stack)
+    chosen = find_look(default_look(values, modality_of(stack)) if look == AUTOMATIC else look)
     warning = modality_warning(chosen, values, modality_of(stack))
     if warning:
         logging.getLogger("GaussianMRI").warning(warning)
@@ -126,6 +128,7 @@ def dataset(
         )  # fmt: skip
     assert made is not None
     click.echo(f"Stack         {stack.name}")
+    click.echo(f"Look          {chosen.name}")
     click.echo(f"Frames        {len(made.train)} for training, {len(made.test)} held out")
     click.echo(f"Images        {options.size} x {options.size} pixels, {samples} and {test_samples} samples")
     click.echo(f"Written       {output}")
