@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -102,13 +103,22 @@ def write_picture(path: str | os.PathLike[str], picture: NDArray[np.uint8]) -> P
 
 
 def write_frames(folder: str | os.PathLike[str], pictures: Iterable[NDArray[np.uint8]]) -> list[Path]:
-    """Write pictures as frame-0000.png, frame-0001.png, ... into `folder`, which is made where it is not there."""
+    """Write pictures as frame-0000.png, frame-0001.png, ... into `folder`, which is made where it is not there.
+
+    Frames of that name which it has are those of another film, and go when the first of this one is there.
+    """
     target = Path(folder)
     try:
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise GaussianMRIError(f"{target} cannot be made: {error.strerror or error}.") from error
-    return [write_picture(target / f"frame-{n:04d}.png", picture) for n, picture in enumerate(pictures)]
+    written = []
+    for n, picture in enumerate(pictures):
+        for old in target.glob("frame-*.png") if n == 0 else ():
+            if re.fullmatch(r"frame-\d{4,}\.png", old.name):
+                old.unlink()
+        written.append(write_picture(target / f"frame-{n:04d}.png", picture))
+    return written
 
 
 def write_film(

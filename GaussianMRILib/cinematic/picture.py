@@ -95,7 +95,8 @@ def render_picture(
 
     Args:
         volume: (K, J, I), any real dtype.
-        ijk_to_ras: (4, 4) mm; a shear and left-handed axes are allowed.
+        ijk_to_ras: (4, 4) mm; slices may be shifted against each other (shear) and axes left-handed; rows must be
+            perpendicular to columns.
         look: the look, or its name; None: by the volume (`default_look`).
         modality: DICOM's, as "CT" or "MR", where it is known; a look of another one is warned of.
         body_only: without table, headrest and cables (`body.keep_body`).
@@ -114,7 +115,8 @@ def render_picture(
         cancelled: asked between passes; when it says yes the picture so far is returned.
 
     Raises:
-        GaussianMRIError: nothing to see of the volume, region or planes, too many planes, or no denoiser.
+        GaussianMRIError: nothing to see of the volume, region or planes, too many planes, no denoiser, a matrix that no
+            volume has, or a size, zoom or field of view that no camera has.
 
     Example:
         >>> cut = ClipPlane.from_point((0, 0, 40), (0, 0, 1))                        # doctest: +SKIP

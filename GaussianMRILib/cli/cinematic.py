@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import mimetypes
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -226,12 +227,13 @@ def render(
     if turntable is not None and sweep is not None:
         raise click.UsageError("Give either --turntable or --sweep.")
     moving = turntable is not None or sweep is not None
+    goes = "One picture goes to .png; a film to .mp4, or to a folder."
     if output.suffix.lower() in (".png", ".mp4"):
         check_writable(output, inputs=(file, *plane_files))
         if moving != (output.suffix.lower() == ".mp4"):
-            raise click.UsageError("One picture goes to .png; a film to .mp4, or to a folder.")
-    elif not moving:
-        raise click.UsageError("The picture's file must end in .png.")
+            raise click.UsageError(goes)
+    elif not moving or (mimetypes.guess_type(output.name)[0] or "").startswith(("image/", "video/")):
+        raise click.UsageError(goes)
     cut = clip_planes(plane_files, clips)
     if sweep is not None and len(cut) > 1:
         raise click.UsageError("--sweep moves one plane; give --plane or --clip once.")

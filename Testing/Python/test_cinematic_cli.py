@@ -125,8 +125,18 @@ def test_films(ball: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         ("--sweep", 4, "--turntable", 3, "-o", tmp_path / "x"),
         ("--sweep", 4, "-o", tmp_path / "x.png"),
         ("-o", tmp_path / "x.jpg"),
+        ("--sweep", 4, "-o", tmp_path / "x.gif"),
+        ("--turntable", 4, "-o", tmp_path / "x.webm"),
     ):
         assert run("render", ball, *wrong).exit_code == 2
+        assert not wrong[-1].exists()
+    for wrong, words in (
+        (("--fov", 0), "field of view must be"), (("--distance", -300), "distance must be above 0"),
+    ):  # fmt: skip
+        failed = run("render", ball, "-o", tmp_path / "y.png", *wrong)
+        assert failed.exit_code == 1 and words in failed.output and not (tmp_path / "y.png").exists()
+    named = run("render", ball, "-o", tmp_path / "turn.v2", "--turntable", 1, "--size", 8, 8, "-q")
+    assert named.exit_code == 0 and (tmp_path / "turn.v2" / "frame-0000.png").is_file()
 
 
 def test_evaluation_prints_the_paper_s_columns(ball: Path, folder: Path, tmp_path: Path) -> None:

@@ -293,8 +293,12 @@ def test_frames_are_pictures_of_the_shots(tmp_path: Path) -> None:
     whole = model(random_ball(50, 1))
     shots = clip_sweep(CAMERA, PLANE.normal, lowest=PLANE.offset - 20, highest=PLANE.offset + 20, count=3)
     done: list[float] = []
+    longer = write_frames(tmp_path / "film", [np.zeros((4, 4, 3), np.uint8)] * 5)
+    assert len(longer) == 5
+    (tmp_path / "film" / "frame-notes.png").touch()  # another's
     files = write_frames(tmp_path / "film", render_shots(whole, shots, progress=done.append))
     assert [f.name for f in files] == ["frame-0000.png", "frame-0001.png", "frame-0002.png"]
+    assert sorted((tmp_path / "film").iterdir()) == [*files, tmp_path / "film" / "frame-notes.png"]
     assert done == pytest.approx([1 / 3, 2 / 3, 1])
     for file, (camera, plane) in zip(files, shots, strict=True):
         expected = whole.render(camera, plane).image.clamp(0, 1).numpy() * 255

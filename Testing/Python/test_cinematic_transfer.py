@@ -237,6 +237,22 @@ def test_relative_looks_follow_the_scan() -> None:
         look.fitted(np.ones((4, 4, 4)))
 
 
+def test_padding_and_rare_tissue_do_not_spoil_a_relative_look() -> None:
+    look = find_look("MR head")
+    scan = np.random.default_rng(2).rayleigh(20, (30, 30, 30))
+    scan[8:22, 8:22, 8:22] += 700
+    alone = look.fitted(scan).transfer
+    padded = np.full((40, 40, 40), -2000.0)
+    padded[5:35, 5:35, 5:35] = scan
+    assert np.allclose(look.fitted(padded).transfer.opacity, alone.opacity)
+    few = np.zeros((60, 60, 60), np.float32)
+    few[28:32, 28:32, 28:32] = np.linspace(100, 163, 64).reshape(4, 4, 4)
+    low, high = look.transfer.opacity[[0, -1], 0]
+    shown = look.fitted(few).transfer.opacity[[0, -1], 0]
+    rate = np.ptp(shown) / (high - low)  # of the value for one of the look
+    assert shown[0] - low * rate == pytest.approx(0) and rate == pytest.approx(163, abs=1)
+
+
 def test_light_directions() -> None:
     assert np.allclose(Light(0, 0).direction, (0, 1, 0))  # in front of the patient
     assert np.allclose(Light(90, 0).direction, (-1, 0, 0))  # at the patient's left
