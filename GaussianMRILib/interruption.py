@@ -6,9 +6,11 @@ knows neither who waits nor why.
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 _here = threading.local()
 
@@ -33,3 +35,36 @@ def checkpoint() -> None:
     check = getattr(_here, "check", None)
     if check is not None:
         check()
+
+
+def termination_interrupts() -> None:
+    """From now on a polite kill ends this process like Ctrl-C, so that what has to be is cleaned up or kept."""
+
+    def cancel(_signal: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, cancel)
+
+
+@contextmanager
+def signals_later() -> Iterator[None]:
+    """Ctrl-C and a polite kill within this block are heard at its end, so that a step is done whole or not at all.
+
+    Handlers wait, not the signals: blocked in one thread, a signal goes to another, of kernels for instance.
+    """
+    if threading.current_thread() is not threading.main_thread():  # which alone hears signals
+        yield
+        return
+    heard: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: handler for number, handler in before.items() if handler is not None}  # else not Python's
+    try:
+        for number in before:
+            signal.signal(number, lambda got, _frame: heard.append(got))
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if heard:
+            signal.raise_signal(heard[0])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -42,19 +43,15 @@ def turntable(
         plane: the same cut for all, by one plane or by several.
         elevation_degrees: above the axial plane.
         start_degrees: from the front towards the patient's left.
+
+    Raises:
+        GaussianMRIError: no frames, or a distance, field of view or size that no camera has.
     """
     if count < 1:
         raise GaussianMRIError("An animation needs at least one frame.")
-    middle, lift = np.asarray(center, dtype=np.float64), math.radians(elevation_degrees)
-    shots = []
-    for n in range(count):
-        angle = math.radians(start_degrees) + 2 * math.pi * n / count
-        direction = [
-            -math.sin(angle) * math.cos(lift), math.cos(angle) * math.cos(lift), math.sin(lift)
-        ]  # fmt: skip
-        eye = middle + distance * np.array(direction)
-        shots.append((Camera.look_at(eye, middle, up=(0, 0, 1), fov_degrees=fov_degrees, size=size), plane))
-    return shots
+    view: dict[str, Any] = {"elevation": elevation_degrees, "fov_degrees": fov_degrees, "size": size}
+    azimuths = [start_degrees + 360 * n / count for n in range(count)]
+    return [(Camera.around(center, distance, azimuth=azimuth, **view), plane) for azimuth in azimuths]
 
 
 def clip_sweep(
@@ -106,13 +103,22 @@ def write_picture(path: str | os.PathLike[str], picture: NDArray[np.uint8]) -> P
 
 
 def write_frames(folder: str | os.PathLike[str], pictures: Iterable[NDArray[np.uint8]]) -> list[Path]:
-    """Write pictures as frame-0000.png, frame-0001.png, ... into `folder`, which is made where it is not there."""
+    """Write pictures as frame-0000.png, frame-0001.png, ... into `folder`, which is made where it is not there.
+
+    Frames of that name which it has are those of another film, and go when the first of this one is there.
+    """
     target = Path(folder)
     try:
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise GaussianMRIError(f"{target} cannot be made: {error.strerror or error}.") from error
-    return [write_picture(target / f"frame-{n:04d}.png", picture) for n, picture in enumerate(pictures)]
+    written = []
+    for n, picture in enumerate(pictures):
+        for old in target.glob("frame-*.png") if n == 0 else ():
+            if re.fullmatch(r"frame-\d{4,}\.png", old.name):
+                old.unlink()
+        written.append(write_picture(target / f"frame-{n:04d}.png", picture))
+    return written
 
 
 def write_film(

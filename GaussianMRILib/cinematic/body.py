@@ -37,14 +37,14 @@ def keep_body(volume: ArrayLike, ijk_to_ras: ArrayLike, *, modality: str = "") -
         modality: DICOM's; where it says nothing, Hounsfield units are known by their air, as `looks.default_look` does.
 
     Returns:
-        a copy, of the same dtype.
+        a copy, of the same dtype. An MR's padding (`looks.lowest`) is not its smallest value.
 
     Raises:
         GaussianMRIError: nothing thick enough is in the volume.
     """
     from scipy import ndimage
 
-    from .looks import default_look, otsu
+    from .looks import default_look, lowest, otsu
 
     values = np.asarray(volume)
     affine = check_affine(ijk_to_ras, what="the volume's ijk_to_ras")
@@ -55,9 +55,13 @@ def keep_body(volume: ArrayLike, ijk_to_ras: ArrayLike, *, modality: str = "") -
     least = float(few[finite].min()) if finite.any() else 0.0
     few[~finite] = least
     if default_look(few, modality).startswith("CT"):
+        outside = np.nanmin(values)
         threshold = TISSUE_HU
         tissue = few > threshold
     else:
+        outside = lowest(values[np.isfinite(values)])
+        few = np.maximum(few, outside)
+        least = float(few.min())
         parted = otsu(few.ravel().astype(np.float64), least, float(np.percentile(few, 99.9)))
         air, bright = (float(np.median(few[part])) for part in (few <= parted, few > parted))
         threshold = air + 0.25 * (bright - air)
@@ -86,7 +90,7 @@ def keep_body(volume: ArrayLike, ijk_to_ras: ArrayLike, *, modality: str = "") -
     kept = opened | np.isin(thin, parts[joined])
     # Between the voxels that were looked at there is more of the skin.
     grown = _filled(ndimage.binary_dilation(kept) & ~beside)
-    return np.where(_full(grown, values.shape, strides), values, values.dtype.type(np.nanmin(values)))
+    return np.where(_full(grown, values.shape, strides), values, values.dtype.type(outside))
 
 
 def _filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -14,6 +14,30 @@ from ..errors import GaussianMRIError
 from ..geometry import unit_vector
 
 
+def sides(size: int | tuple[int, int]) -> tuple[int, int]:
+    """Width and height, pixels, of one number for a square, or of (width, height)."""
+    width, height = (size, size) if isinstance(size, (int, np.integer)) else size
+    return int(width), int(height)
+
+
+def half_angle(fov_degrees: float, size: int | tuple[int, int]) -> float:
+    """Half of the narrower field of view, radians: what fits into it is seen whole, also by a picture higher than wide.
+
+    Args:
+        fov_degrees: full vertical field of view.
+        size: as of `sides`.
+
+    Raises:
+        GaussianMRIError: a field of view or a size that no camera has.
+    """
+    width, height = sides(size)
+    Camera.check_size(width, height)
+    if not 0.1 <= fov_degrees <= 170.0:
+        raise GaussianMRIError(f"The field of view must be 0.1 to 170 degrees, got {fov_degrees}.")
+    half = math.radians(fov_degrees) / 2
+    return half if width >= height else math.atan(math.tan(half) * width / height)
+
+
 @dataclass(frozen=True, eq=False)
 class Camera:
     """A pinhole camera; its axes are x right, y down, z forward, and pixel centres lie at +0.5.
@@ -96,16 +120,49 @@ class Camera:
         upward = wanted - z * (wanted @ z)
         if np.linalg.norm(upward) < 1e-6:
             raise GaussianMRIError("The camera's up direction is its viewing direction; choose another one.")
-        if not 0.1 <= fov_degrees <= 170.0:
-            raise GaussianMRIError(f"The field of view must be 0.1 to 170 degrees, got {fov_degrees}.")
+        half_angle(fov_degrees, size)  # which refuses what is none
         y = -unit_vector(upward, what="camera's up direction")
         rotation = np.stack([np.cross(y, z), y, z])
         matrix = np.eye(4)
         matrix[:3, :3] = rotation
         matrix[:3, 3] = -rotation @ position
-        width, height = (size, size) if isinstance(size, int) else size
+        width, height = sides(size)
         focal = height / 2 / math.tan(math.radians(fov_degrees) / 2)
         return cls(matrix, fx=focal, fy=focal, cx=width / 2, cy=height / 2, width=width, height=height)
+
+    @classmethod
+    def around(
+        cls,
+        middle: ArrayLike,
+        distance: float,
+        *,
+        azimuth: float = 0.0,
+        elevation: float = 0.0,
+        fov_degrees: float = 30.0,
+        size: int | tuple[int, int] = 512,
+    ) -> Camera:
+        """Camera on a sphere round `middle`, which it looks at, superior up; from above and below as the azimuth says.
+
+        Args:
+            middle: (3,) RAS mm.
+            distance: mm, above 0.
+            azimuth: degrees from the patient's front towards the patient's left.
+            elevation: degrees upwards; beyond 90 the camera goes on over the pole, head down.
+            fov_degrees, size: as for `look_at`.
+
+        Raises:
+            GaussianMRIError: a distance, field of view or size that no camera has.
+        """
+        if not 0 < distance < math.inf:
+            raise GaussianMRIError(f"The camera's distance must be above 0 mm, got {distance}.")
+        turn, lift = math.radians(azimuth), math.radians(elevation)
+        level = math.cos(lift)
+        outward = np.array([-level * math.sin(turn), level * math.cos(turn), math.sin(lift)])
+        # Where the sphere rises: superior, seen from anywhere but near the poles, where that is no direction in the picture.
+        rising = (math.sin(lift) * math.sin(turn), -math.sin(lift) * math.cos(turn), level)
+        up = (0.0, 0.0, 1.0) if level > 0.05 else rising
+        target = np.asarray(middle, dtype=np.float64)
+        return cls.look_at(target + outward * distance, target, up=up, fov_degrees=fov_degrees, size=size)
 
     @property
     def camera_to_world(self) -> NDArray[np.float64]:

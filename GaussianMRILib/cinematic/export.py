@@ -25,6 +25,7 @@ from .export_faces import FacePicture, face_pictures, face_splats, joined, witho
 from .model import CinematicModel, quaternions_of
 from .model_files import save_model, suffixed
 from .splats import SH_C0, Splats, rotation_matrices
+from .tracer_volume import srgb_to_linear
 
 SUFFIXES = (".ply", ".spz", ".glb")
 
@@ -43,7 +44,7 @@ def export_splats(
 
     Args:
         plane: the model as this plane cuts it, or as several of the type "union" do (`CinematicModel.bake`); None: the whole
-            model.
+            model. A PLY that was cut can be cut further; `facts["baked_for"]` has all planes.
 
     Raises:
         GaussianMRIError: another suffix, a plane that removes everything, or a file that cannot be written.
@@ -57,9 +58,14 @@ def export_splats(
         if not len(splats):
             said = "The planes remove" if len(planes) > 1 else f"{planes[0].file or 'The plane'} removes"
             raise GaussianMRIError(f"{said} every splat; nothing is left to export. Move or flip what cuts.")
-        facts = {**model.facts, "baked_for": [plane.to_dict() for plane in planes]}
+        earlier = model.facts.get("baked_for")
+        facts = {
+            **model.facts,
+            "baked_for": [*(earlier if isinstance(earlier, list) else []), *(plane.to_dict() for plane in planes)],
+        }
         face = model.face
-        model = replace(model, splats=splats, visibility="none", offsets=None, adjustment=None, facts=facts, face=None)
+        # What was learned is in the splats now; further planes cut them as any others.
+        model = replace(model, splats=splats, visibility="analytic", offsets=None, adjustment=None, facts=facts, face=None)
     else:
         face = None if target.suffix.lower() == ".ply" else model.face  # a PLY has its faces in a file beside it
     faces: list[FacePicture] = []
@@ -174,12 +180,13 @@ def write_gltf(path: str | os.PathLike[str], splats: Splats, *, faces: Sequence[
     """
     target, s = suffixed(path, ".glb"), _y_up(splats)
     colours = np.clip(s.sh[:, 0].numpy() * SH_C0 + 0.5, 0, 1)
-    rgba = np.rint(np.concatenate([colours, s.opacities.numpy()[:, None]], axis=1) * 255).astype(np.uint8)
+    # COLOR_0 is linear, where 8 bits would show steps; that of the extension is as displayed.
+    rgba = np.concatenate([srgb_to_linear(colours), s.opacities.numpy()[:, None]], axis=1)
     name = "KHR_gaussian_splatting"
     quaternions = torch.nn.functional.normalize(s.quaternions, dim=1).roll(-1, dims=1)
     attributes: dict[str, NDArray[Any]] = {
         "POSITION": s.means.numpy() / 1000,
-        "COLOR_0": rgba,
+        "COLOR_0": np.rint(rgba * 65535).astype("<u2"),
         f"{name}:ROTATION": quaternions.numpy(),
         f"{name}:SCALE": s.scales.numpy() / 1000,
         f"{name}:OPACITY": s.opacities.numpy()[:, None],
@@ -242,14 +249,14 @@ class _GltfParts:
         return len(self.views) - 1
 
     def accessor(self, values: NDArray[Any], *, position: bool = False, indices: bool = False) -> int:
-        """Of rows of numbers: bytes are colours, 16 bits the numbers of corners, all else 32-bit floats."""
+        """Of rows of numbers: 16 bits are colours, or the numbers of corners; all else 32-bit floats."""
         whole = values.dtype.kind == "u"
         data = np.ascontiguousarray(values if whole else values.astype("<f4"))
-        code = {1: 5121, 2: 5123}[data.dtype.itemsize] if whole else 5126
+        code = 5123 if whole else 5126
         kind = "SCALAR" if indices else {1: "SCALAR", 2: "VEC2", 3: "VEC3", 4: "VEC4"}[data.shape[1]]
         view = self.view(data.tobytes(), 34963 if indices else 34962)
         accessor: dict[str, Any] = {"bufferView": view, "componentType": code, "count": len(data), "type": kind}
-        if code == 5121:
+        if whole and not indices:
             accessor["normalized"] = True
         if position:
             accessor |= {"min": data.min(axis=0).tolist(), "max": data.max(axis=0).tolist()}

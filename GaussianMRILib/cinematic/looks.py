@@ -143,7 +143,11 @@ class Look:
         sample = voxels[:: max(1, voxels.size // 1_000_000)].astype(np.float64)
         sample = sample[np.isfinite(sample)]
         _check(sample.size > 0, "The volume has no finite value.")
+        sample = sample[sample >= lowest(sample)]
         low, high = np.percentile(sample, [0.0, 99.9])
+        if not high > low:  # all but few voxels are alike: those few are looked for in the whole volume
+            sample = voxels[np.isfinite(voxels)].astype(np.float64)
+            low, high = sample.min(), sample.max()
         _check(high > low, "The volume has one value only, so there is nothing to see.")
         air = otsu(sample, low, high)
         bottom = float(np.percentile(sample[sample <= air], self.percentiles[0]))
@@ -181,6 +185,15 @@ class Look:
             raise GaussianMRIError(f"Look {name!r} cannot be understood: {error}.") from error
         except GaussianMRIError as error:
             raise GaussianMRIError(f"Look {name!r}: {error}") from error
+
+
+def lowest(sample: NDArray[Any]) -> float:
+    """The lowest value of an MR that is no padding: nothing else of it is negative where one value is far below 0."""
+    padding = sample.min()
+    rest = sample[sample > padding]
+    if rest.size and rest.min() >= 0 and padding < -0.5 * float(rest.max()):
+        return float(rest.min())
+    return float(padding)
 
 
 def otsu(sample: NDArray[np.float64], low: float, high: float) -> float:

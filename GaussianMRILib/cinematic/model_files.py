@@ -119,6 +119,8 @@ def load_model(path: str | os.PathLike[str], *, device: torch.device | str = "cp
         sums = header.get("sha256", {})  # files of the first releases have none
         _check_belongs(beside, ply, sums.get(".ply"))
         model = _described(splats, extra.get("clip_offset"), header)
+        if model.visibility == "none" and model.adjustment is None:
+            _LOG.warning("%s was stopped before it learned to be cut: planes leave it as it is.", ply)
         faces = given.with_suffix(FACE) if header.get("face") else None
         if faces is not None and not faces.is_file():
             _LOG.warning("%s is missing; cut faces are shown by the splats.", faces)
@@ -151,7 +153,8 @@ def _described(
         splats,
         finite(header["center"], (3,), "center", LARGEST_POSITION_MM),
         number(header["unit"], "unit", 1e-6, LARGEST_POSITION_MM),
-        visibility=header["visibility"],
+        # Splats that were cut for good are ordinary ones, whatever their file says of the model that they come from.
+        visibility="analytic" if "baked_for" in header["facts"] else header["visibility"],
         offsets=None if offsets is None else torch.from_numpy(offsets),
         adjustment=None if network is None else _unpack_network(network),
         background=(red, green, blue),

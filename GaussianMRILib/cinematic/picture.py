@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,12 +13,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import GaussianMRIError
 from .body import keep_body
+from .camera import half_angle, sides
 from .clip import ClipPlane, Roi, combined, is_hollow
 from .denoise import available, denoise, require
 from .looks import Look, default_look, find_look, modality_warning
 from .tracer import PathTracer, Render
 
 _LOG = logging.getLogger("GaussianMRI")
+NEAREST = 1.3
+"""Zoom of a picture for which none is given, if all is seen with it; of one higher than wide by its height."""
+_SMALL, _FEW = 128, 8  # pixels of the longer side and paths per pixel of a picture that says what is seen
 
 
 def check_volume(volume: ArrayLike) -> NDArray[Any]:
@@ -44,6 +49,25 @@ def _varies(values: NDArray[Any]) -> bool:
     return finite.size > 0 and bool(finite.min() != finite.max())
 
 
+def _fitting(tracer: PathTracer, clips: Sequence[ClipPlane], size: tuple[int, int], view: dict[str, Any]) -> float:
+    """The zoom at which what is seen of the volume just fits into a picture, by a small one; `NEAREST` at most."""
+    # In a picture higher than wide the zoom is of the width, but the height is there to be filled.
+    fov_degrees = view["fov_degrees"]
+    most = NEAREST * math.sin(math.radians(fov_degrees) / 2) / math.sin(half_angle(fov_degrees, size))
+    small = (max(1, round(n * _SMALL / max(size))) for n in size)
+    camera = tracer.camera(size=tuple(small), zoom=1.0, **view)  # type: ignore[arg-type]
+    render = tracer.render(camera, clips=clips, samples=_FEW)
+    rows, columns = np.nonzero(render.alpha > 0.5)
+    if not len(rows):
+        return most
+    # Of the way from the middle of the picture to its edge; the camera comes nearer until it is 1 for the first of them.
+    share = np.maximum(abs(columns + 0.5 - camera.cx) / camera.cx, abs(rows + 0.5 - camera.cy) / camera.cy)
+    nearer = float((render.depth[rows, columns] * (1 - share)).min())
+    away = float(np.linalg.norm(camera.eye - tracer.centre))
+    zoom = away / (away - nearer)
+    return most if zoom >= most else max(1.0, 0.96 * zoom)  # what is finer than the small picture's pixels needs room, too
+
+
 def render_picture(
     volume: ArrayLike,
     ijk_to_ras: ArrayLike,
@@ -58,7 +82,7 @@ def render_picture(
     samples: int = 64,
     azimuth: float = 30.0,
     elevation: float = 15.0,
-    zoom: float = 1.0,
+    zoom: float | None = 1.0,
     fov_degrees: float = 30.0,
     denoised: bool | None = None,
     background: Sequence[float] = (0.0, 0.0, 0.0),
@@ -71,7 +95,8 @@ def render_picture(
 
     Args:
         volume: (K, J, I), any real dtype.
-        ijk_to_ras: (4, 4) mm; a shear and left-handed axes are allowed.
+        ijk_to_ras: (4, 4) mm; slices may be shifted against each other (shear) and axes left-handed; rows must be
+            perpendicular to columns.
         look: the look, or its name; None: by the volume (`default_look`).
         modality: DICOM's, as "CT" or "MR", where it is known; a look of another one is warned of.
         body_only: without table, headrest and cables (`body.keep_body`).
@@ -82,7 +107,7 @@ def render_picture(
         samples: paths per pixel.
         azimuth: degrees from the patient's front towards the patient's left.
         elevation: degrees upwards.
-        zoom: 1: all of it is seen, whatever the direction.
+        zoom: 1: all of it is seen, whatever the direction; None: as near as all is seen from here, `NEAREST` at most.
         fov_degrees: vertical field of view.
         denoised: None: where the denoiser is installed.
         background: red, green, blue, 0..1 as displayed.
@@ -90,7 +115,8 @@ def render_picture(
         cancelled: asked between passes; when it says yes the picture so far is returned.
 
     Raises:
-        GaussianMRIError: nothing to see of the volume, region or planes, too many planes, or no denoiser.
+        GaussianMRIError: nothing to see of the volume, region or planes, too many planes, no denoiser, a matrix that no
+            volume has, or a size, zoom or field of view that no camera has.
 
     Example:
         >>> cut = ClipPlane.from_point((0, 0, 40), (0, 0, 1))                        # doctest: +SKIP
@@ -115,7 +141,10 @@ def render_picture(
                 f"{along.min():.0f} to {along.max():.0f} mm along the plane's normal: the plane's offset, "
                 f"{clip.offset:.0f} mm, must be larger, or its normal turned round."
             )
-    camera = tracer.camera(azimuth=azimuth, elevation=elevation, size=size, fov_degrees=fov_degrees, zoom=zoom)
+    view: dict[str, Any] = {"azimuth": azimuth, "elevation": elevation, "fov_degrees": fov_degrees}
+    if zoom is None:
+        zoom = _fitting(tracer, clips, sides(size), view)
+    camera = tracer.camera(size=size, zoom=zoom, **view)
     render = tracer.render(camera, clips=clips, samples=samples, seed=seed, progress=progress, cancelled=cancelled)
     if clips and not render.alpha.any():
         raise GaussianMRIError(

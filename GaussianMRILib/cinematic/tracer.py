@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import GaussianMRIError
 from ..geometry import check_affine
 from ..interruption import checkpoint
-from .camera import Camera
+from .camera import Camera, half_angle
 from .clip import ClipPlane, Roi
 from .looks import Look
 from .tracer_volume import TracerVolume, prepare, srgb_to_linear
@@ -136,20 +136,25 @@ class PathTracer:
         zoom: float = 1.0,
         target: ArrayLike | None = None,
     ) -> Camera:
-        """A camera on a sphere round the volume, superior up, that sees all of it at zoom 1.
+        """A camera on a sphere round the volume (`Camera.around`) that sees all of it at zoom 1.
 
         Args:
             azimuth: degrees from the patient's front towards the patient's left.
             elevation: degrees upwards.
+            size: pixels: one number for a square, or (width, height).
+            fov_degrees: vertical field of view.
             target: (3,) RAS mm that it looks at, the middle of its sphere; default: the volume's.
+
+        Raises:
+            GaussianMRIError: a size, field of view or zoom that no camera has.
         """
-        azimuth, elevation = math.radians(azimuth), math.radians(elevation)
-        level = math.cos(elevation)
-        outward = np.array([-level * math.sin(azimuth), level * math.cos(azimuth), math.sin(elevation)])
-        up = (0.0, 0.0, 1.0) if abs(outward[2]) < 0.999 else (0.0, 1.0, 0.0)
-        distance = self.radius / math.sin(math.radians(fov_degrees) / 2) / zoom
-        middle = self.centre if target is None else np.asarray(target, dtype=np.float64)
-        return Camera.look_at(middle + outward * distance, middle, up=up, fov_degrees=fov_degrees, size=size)
+        if not 0 < zoom < math.inf:
+            raise GaussianMRIError(f"The zoom must be above 0, got {zoom}.")
+        distance = self.radius / math.sin(half_angle(fov_degrees, size)) / zoom
+        middle = self.centre if target is None else target
+        return Camera.around(
+            middle, distance, azimuth=azimuth, elevation=elevation, fov_degrees=fov_degrees, size=size
+        )
 
     def render(
         self,

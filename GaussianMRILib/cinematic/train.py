@@ -19,6 +19,7 @@ from .. import native
 from ..device import choose_device
 from ..errors import GaussianMRIError
 from ..files import number, reading, whole
+from ..interruption import signals_later
 from ..tensor_files import load_optimiser, load_weights, tensor
 from .adjustment import Adjustment, AdjustmentShape
 from .checkpoint import DAMAGED, read_checkpoint, write_checkpoint
@@ -61,6 +62,8 @@ RATES = {
 class Trainer:
     """A training as a loop: every few iterations report progress, and the model can be used whenever you stop.
 
+    Leaving the loop, by `break`, an exception or Ctrl-C, saves the checkpoint.
+
     Example:
         >>> options = TrainOptions.of_quality("quick")
         >>> trainer = Trainer(read_dataset("head"), options=options, checkpoint="head.ckpt")    # doctest: +SKIP
@@ -71,8 +74,8 @@ class Trainer:
     Args:
         dataset: what `read_dataset` returned; its training frames are used.
         options: settings.
-        checkpoint: file that the state goes to about every minute and at the end; a training that was stopped or killed goes
-            on from there.
+        checkpoint: file that the state goes to about every minute, when the loop is left, and at the end; a training that
+            was stopped or killed goes on from there.
         device: "cpu", "cuda" or "auto".
 
     Raises:
@@ -144,23 +147,28 @@ class Trainer:
         losses: list[Tensor] = []
         before = self.elapsed
         total = self.options.iterations
-        while self.iteration < total and not self.stopped_early:
-            losses.append(self._iterate())
-            self.elapsed = before + time.monotonic() - started
-            if self.options.patience is not None and self.iteration % self.options.check_every == 0:
-                self._check()
-            last = self.iteration == total or self.stopped_early
-            if last or self.iteration % self.REPORT == 0:
-                self._loss = float(torch.stack(losses).mean())
-                losses.clear()
-                if not math.isfinite(self._loss):
-                    raise GaussianMRIError(
-                        f"The training diverged at iteration {self.iteration}. Train with another seed or data set."
-                    )
-                if last or time.monotonic() - saved > self.SAVE:
-                    self.save()
-                    saved = time.monotonic()
-                yield self.progress
+        try:
+            while self.iteration < total and not self.stopped_early:
+                with signals_later():
+                    losses.append(self._iterate())
+                    self.elapsed = before + time.monotonic() - started
+                    if self.options.patience is not None and self.iteration % self.options.check_every == 0:
+                        self._check()
+                last = self.iteration == total or self.stopped_early
+                if last or self.iteration % self.REPORT == 0:
+                    self._loss = float(torch.stack(losses).mean())
+                    losses.clear()
+                    if not math.isfinite(self._loss):
+                        raise GaussianMRIError(
+                            f"The training diverged at iteration {self.iteration}. Train with another seed or data set."
+                        )
+                    if last or time.monotonic() - saved > self.SAVE:
+                        self.save()
+                        saved = time.monotonic()
+                    yield self.progress
+        except (KeyboardInterrupt, GeneratorExit):  # between two steps, wherever the loop was left
+            self.save()
+            raise
         self.elapsed = before + time.monotonic() - started
 
     @property
@@ -363,6 +371,8 @@ class Trainer:
             )
         mine, free = asdict(self.options), {"second_step", "patience", "check_every"}
         changed = [name for name in mine if name not in free and mine[name] != state["options"].get(name)]
+        if (mine["patience"] is None) != (state["options"].get("patience") is None):
+            changed.append("patience")  # with it frames are kept out of the training, which has seen them without
         if changed:
             raise GaussianMRIError(
                 f"{self.checkpoint} was made with other options ({', '.join(changed)}). Train with the same ones, "
@@ -423,8 +433,7 @@ def train_model(
     trainer = Trainer(dataset, options=options, checkpoint=checkpoint, device=device)
     for report in trainer:
         if progress is not None and progress(report) is False:
-            trainer.save()
-            break
+            break  # which saves the checkpoint
     return trainer.model
 
 

@@ -2,8 +2,9 @@
 
 For programs that run it as a process of its own and read its progress: each line of output that is a JSON object has
 `stage` ("pictures" or "training"), `fraction` (0 to 1 of the whole), `text` (a line for people) and, of pictures, `picture`
-(the newest file). Stopped at any moment, the same job goes on from what is there. Exit status 0: done; 1: a problem,
-which the last line of output names; 2: wrong usage.
+(the newest file). Stopped at any moment, the same job goes on from what is there; a training of another quality or length
+begins anew beside it. Exit status 0: done; 1: a problem, which the last line of output names; 2: wrong usage; 130: called
+off.
 
 The job is a JSON object: `volume` (.npz with `pixels` and `ijk_to_ras`), `look` (as `Look.to_dict`), `folder`, `model`
 (.ply), and optionally `roi` (lowest and highest corner, RAS mm), `frames`, `size` (pixels), `planes`, `quality`
@@ -22,6 +23,7 @@ import numpy as np
 
 from ..durations import duration, time_left
 from ..errors import GaussianMRIError
+from ..interruption import termination_interrupts
 
 #: Rendering's part of the whole, for the bar.
 PICTURES = 0.3
@@ -80,15 +82,16 @@ def run(job: dict[str, Any]) -> None:
         progress=rendered,
     )
     assert dataset is not None
-    training = TrainOptions.of_quality(str(job.get("quality", "quick"))).scaled(
-        splats=None, iterations=job.get("iterations")
-    )
-    trainer = Trainer(dataset, options=training, checkpoint=folder / "checkpoint.pt", device=device)
+    quality = str(job.get("quality", "quick"))
+    training = TrainOptions.of_quality(quality).scaled(splats=None, iterations=job.get("iterations"))
+    state = folder / f"checkpoint-{quality}-{training.iterations}.pt"
+    trainer = Trainer(dataset, options=training, checkpoint=state, device=device)
     for now in trainer:
         left = time_left(now.elapsed, now.fraction)
         text = f"{now.stage}: iteration {now.iteration} of {now.iterations}{left}, {now.splats} splats, loss {now.loss:.4f}"
         report("training", PICTURES + (1 - PICTURES) * now.fraction, text)
     save_model(model, trainer.model)
+    state.unlink(missing_ok=True)
 
 
 def report(stage: str, fraction: float, text: str, **more: Any) -> None:
@@ -101,11 +104,14 @@ def main(arguments: list[str] | None = None) -> int:
     if len(given) != 1:
         print("usage: python -m GaussianMRILib.cinematic.worker job.json", file=sys.stderr)
         return 2
+    termination_interrupts()
     try:
         run(json.loads(Path(given[0]).read_text(encoding="utf-8")))
     except (GaussianMRIError, OSError, ValueError) as error:
         print(error, flush=True)
         return 1
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 

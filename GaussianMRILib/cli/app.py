@@ -7,18 +7,16 @@ import logging
 import os
 import re
 import shlex
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
 from ..errors import GaussianMRIError
 from ..files import out_of_memory, reading
+from ..interruption import termination_interrupts
 from ..stacks.volume_headers import LARGEST_HEADER
 
 if TYPE_CHECKING:
@@ -44,7 +42,7 @@ class CommandLine(click.Group):
 
     def _status(self, *arguments: Any, **options: Any) -> int:
         options["standalone_mode"] = False
-        _let_termination_clean_up()
+        termination_interrupts()
         try:
             result = super().main(*arguments, **options)
         except GaussianMRIError as error:
@@ -79,16 +77,6 @@ def plain(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
 
 
-def _let_termination_clean_up() -> None:
-    """A polite kill ends like Ctrl-C, so that temporary files go away."""
-
-    def cancel(_signal: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, cancel)
-
-
 # ---- options -----------------------------------------------------------------------------------------------
 
 
@@ -112,6 +100,14 @@ def stack_option(command: Command) -> Command:
     return click.option(
         "--stack", "chosen", type=click.IntRange(1), multiple=True, metavar="N",
         help="Only this stack of the scan, numbered as `gaussianmri inspect` does; may be repeated.",
+    )(command)  # fmt: skip
+
+
+def one_stack_option(command: Command) -> Command:
+    """--stack, for `load_stack`."""
+    return click.option(
+        "--stack", "number", type=click.IntRange(1), default=None, metavar="N",
+        help="This stack of VOLUME, numbered as `gaussianmri inspect` does.  [default: the only one]",
     )(command)  # fmt: skip
 
 
@@ -241,6 +237,19 @@ def load_stacks(
                 f"There is no stack {number}; the input has {len(stacks)}. See `gaussianmri inspect`."
             )
     return [stacks[number - 1] for number in chosen] if chosen else stacks
+
+
+def load_stack(path: Path, number: int | None = None) -> SliceStack:
+    """The only stack of an input, or the one with this number (`load_stacks`).
+
+    Raises:
+        GaussianMRIError: there are several and none is chosen; lists them.
+    """
+    stacks = load_stacks([path], () if number is None else (number,))
+    if len(stacks) > 1:
+        lines = [f"{path} holds {len(stacks)} stacks. Choose one of them by --stack N:"]
+        raise GaussianMRIError("\n".join([*lines, *(f"  {n}  {stack.name}" for n, stack in enumerate(stacks, 1))]))
+    return stacks[0]
 
 
 def stacks_to_fit(

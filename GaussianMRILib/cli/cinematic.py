@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import mimetypes
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -219,25 +220,27 @@ def render(
       gaussianmri cinematic render head.ply --sweep 100 --clip 1 0 0 0 -o frames/
     """
     from ..cinematic import animation
+    from ..cinematic.camera import half_angle
     from ..cinematic.model_files import load_model
     from ..device import choose_device
 
     if turntable is not None and sweep is not None:
         raise click.UsageError("Give either --turntable or --sweep.")
     moving = turntable is not None or sweep is not None
+    goes = "One picture goes to .png; a film to .mp4, or to a folder."
     if output.suffix.lower() in (".png", ".mp4"):
         check_writable(output, inputs=(file, *plane_files))
         if moving != (output.suffix.lower() == ".mp4"):
-            raise click.UsageError("One picture goes to .png; a film to .mp4, or to a folder.")
-    elif not moving:
-        raise click.UsageError("The picture's file must end in .png.")
+            raise click.UsageError(goes)
+    elif not moving or (mimetypes.guess_type(output.name)[0] or "").startswith(("image/", "video/")):
+        raise click.UsageError(goes)
     cut = clip_planes(plane_files, clips)
     if sweep is not None and len(cut) > 1:
         raise click.UsageError("--sweep moves one plane; give --plane or --clip once.")
     model = load_model(file, device=choose_device(device))
     if without_face:
         model.face = None
-    away = distance if distance is not None else model.unit * (1.15 / math.tan(math.radians(fov) / 2) + 1)
+    away = distance if distance is not None else model.unit * (1.15 / math.tan(half_angle(fov, size)) + 1)
     shots = animation.turntable(
         model.center,
         away,
@@ -309,7 +312,7 @@ def evaluate(
         model = load_model(file, device=target)
         if without_face:
             model.face = None
-        method = model.facts.get("method", "")
+        method = "already cut" if model.facts.get("baked_for") else model.facts.get("method", "")
         with progress_bar(file.name) as bar:
             score = evaluate_model(
                 model,
@@ -319,7 +322,7 @@ def evaluate(
                 lpips=lpips,
                 progress=functools.partial(advance, bar),
             )
-        rows.append(score.row(f"{file.name}: {LABELS.get(method, model.visibility)}"))
+        rows.append(score.row(f"{file.name}: {LABELS.get(method, method or model.visibility)}"))
         scores[str(file)] = {"method": method, **score.to_dict()}
     click.echo(table(HEADER, rows))
     camera, counted = frames[0].camera, len(score.psnr)

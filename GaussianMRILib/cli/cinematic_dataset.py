@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from ..durations import duration
-from .app import advance, announce, common_options, load_stacks, progress_bar
-from .cinematic_picture import body_option, modality_of
+from .app import advance, announce, common_options, load_stack, one_stack_option, progress_bar
+from .cinematic_picture import AUTOMATIC, body_option, modality_of
 
 
 @click.command(short_help="Path-trace images of a volume, cut by planes.")
@@ -18,9 +18,11 @@ from .cinematic_picture import body_option, modality_of
     "-o", "--output", metavar="FOLDER", required=True, type=click.Path(path_type=Path),
     help="Folder of the data set; the same command goes on with an unfinished one.",
 )  # fmt: skip
+@one_stack_option
 @click.option(
-    "--look", "--preset", "look", default="CT bone", show_default=True,
-    help="Name of a look, a Slicer volume property (.vp, .vp.json), or a JSON file of looks. --preset is its old name.",
+    "--look", "--preset", "look", default=AUTOMATIC, show_default=True,
+    help="Name of a look, a Slicer volume property (.vp, .vp.json), or a JSON file of looks. auto: CT bone for a CT, "
+    "MR head for an MR. --preset is its old name.",
 )  # fmt: skip
 @body_option
 @click.option(
@@ -65,6 +67,7 @@ from .cinematic_picture import body_option, modality_of
 def dataset(
     volume: Path,
     output: Path,
+    number: int | None,
     look: str,
     body_only: bool,
     train: int | None,
@@ -88,12 +91,12 @@ def dataset(
     \b
     Examples:
       gaussianmri cinematic dataset head.nii.gz -o head/
-      gaussianmri cinematic dataset head.nii.gz --look "MR head" --size 256 --train 300 -o head/
+      gaussianmri cinematic dataset head.nii.gz --look "MR soft tissue" --size 256 --train 300 -o head/
     """
     from ..cinematic.body import keep_body
     from ..cinematic.dataset import make_dataset, regular_volume
     from ..cinematic.dataset_views import DatasetOptions
-    from ..cinematic.looks import find_look, modality_warning
+    from ..cinematic.looks import default_look, find_look, modality_warning
     from ..device import choose_device
 
     target = choose_device(device).type
@@ -104,8 +107,9 @@ def dataset(
         **sizes, samples=samples, test_samples=test_samples, planes=planes, denoise=denoise, zoom=zoom, nearest=nearest,
         uncut=uncut, background=background, format=kind, seed=seed,
     )  # fmt: skip
-    stack, chosen = load_stacks([volume])[0], find_look(look)
+    stack = load_stack(volume, number)
     values, matrix = regular_volume(stack)
+    chosen = find_look(default_look(values, modality_of(stack)) if look == AUTOMATIC else look)
     warning = modality_warning(chosen, values, modality_of(stack))
     if warning:
         logging.getLogger("GaussianMRI").warning(warning)
@@ -123,6 +127,8 @@ def dataset(
             progress=lambda done, total, _path: advance(bar, done / total),
         )  # fmt: skip
     assert made is not None
+    click.echo(f"Stack         {stack.name}")
+    click.echo(f"Look          {chosen.name}")
     click.echo(f"Frames        {len(made.train)} for training, {len(made.test)} held out")
     click.echo(f"Images        {options.size} x {options.size} pixels, {samples} and {test_samples} samples")
     click.echo(f"Written       {output}")

@@ -16,7 +16,8 @@ from .app import (
     check_suffix,
     check_writable,
     common_options,
-    load_stacks,
+    load_stack,
+    one_stack_option,
     output_option,
     progress_bar,
 )
@@ -47,6 +48,7 @@ def clip_planes(files: Sequence[Path], clips: Sequence[tuple[float, float, float
 @click.command(short_help="A path-traced picture of a volume, at once.")
 @click.argument("volume", type=click.Path(path_type=Path))
 @output_option("PICTURE.png")
+@one_stack_option
 @click.option(
     "--look", default=AUTOMATIC, show_default=True,
     help="Name of a look, a Slicer volume property (.vp, .vp.json), or a JSON file of looks. auto: CT bone for a CT, "
@@ -78,8 +80,8 @@ def clip_planes(files: Sequence[Path], clips: Sequence[tuple[float, float, float
 @click.option("--azimuth", default=30.0, show_default=True, help="Degrees from the front to the patient's left.")
 @click.option("--elevation", default=15.0, show_default=True, help="Degrees above the axial plane.")
 @click.option(
-    "--zoom", type=click.FloatRange(0.01, 100), default=1.3, show_default=True,
-    help="1 fits the sphere round the volume in the picture.",
+    "--zoom", type=click.FloatRange(0.01, 100), default=None,
+    help="1 fits the sphere round the volume in the picture.  [default: what is seen just fits; 1.3 at most in a square]",
 )  # fmt: skip
 @click.option(
     "--fov", type=click.FloatRange(1, 120), default=30.0, show_default=True, help="Vertical field of view, degrees."
@@ -105,6 +107,7 @@ def clip_planes(files: Sequence[Path], clips: Sequence[tuple[float, float, float
 def picture(
     volume: Path,
     output: Path,
+    number: int | None,
     look: str,
     body_only: bool,
     plane_files: tuple[Path, ...],
@@ -114,7 +117,7 @@ def picture(
     roi_file: Path | None,
     azimuth: float,
     elevation: float,
-    zoom: float,
+    zoom: float | None,
     fov: float,
     size: tuple[int, int],
     samples: int,
@@ -144,7 +147,7 @@ def picture(
         raise click.UsageError("Give either --roi or --roi-file.")
     planes = clip_planes(plane_files, clips)
     chosen = None if look == AUTOMATIC else find_look(look)
-    stack = load_stacks([volume])[0]
+    stack = load_stack(volume, number)
     values, matrix = regular_volume(stack)
     modality = modality_of(stack)
     if chosen is None:
@@ -166,6 +169,7 @@ def picture(
             background=background, seed=seed, device=choose_device(device).type, progress=tell,
         )  # fmt: skip
     write_picture(output, to_bytes(render.image))
+    click.echo(f"Stack         {stack.name}")
     click.echo(f"Look          {chosen.name}")
     click.echo(f"Samples       {render.samples} per pixel, {size[0]} x {size[1]} pixels")
     click.echo(f"Time          {time.monotonic() - started:.1f} s")

@@ -8,7 +8,7 @@ import click
 import numpy as np
 
 from ..errors import GaussianMRIError
-from .app import common_options, load_stacks, run_fit
+from .app import common_options, load_stack, run_fit
 from .comparison import Renderer, comparison_picture, mask_truth, renderer, results_table, score_methods
 from .evaluate import write_scores
 
@@ -47,7 +47,7 @@ def demo(folder: Path, seed: int, device: str) -> None:
         ) from error
     click.echo(f"Scanning a synthetic lumbar spine into {folder} ...")
     files = write_lumbar_phantom(folder, seed=seed)
-    axial, sagittal, truth = (load_stacks([path])[0] for path in (files.axial, files.sagittal, files.truth))
+    axial, sagittal, truth = (load_stack(path) for path in (files.axial, files.sagittal, files.truth))
     tilt = np.degrees(np.arccos(abs(float(truth.normal @ axial.normal))))
     click.echo(
         f"Axial {axial.shape}, {axial.spacing:.1f} mm apart; the L5-S1 disc is tilted {tilt:.0f} degrees."

@@ -122,6 +122,8 @@ def bring_into_view(renderer: Any, live: LivePicture) -> tuple[Any, ...] | None:
     Returns:
         what `take_back` needs, or None where the camera was left alone.
     """
+    from ..cinematic.camera import half_angle
+
     camera = renderer.GetActiveCamera()
     eye, target = np.array(camera.GetPosition()), np.array(camera.GetFocalPoint())
     forward = (target - eye) / max(float(np.linalg.norm(target - eye)), 1e-9)
@@ -133,7 +135,8 @@ def bring_into_view(renderer: Any, live: LivePicture) -> tuple[Any, ...] | None:
     if seen:
         return None
     before = camera.GetPosition(), camera.GetFocalPoint(), camera.GetViewUp()
-    distance = live.radius / np.sin(np.radians(camera.GetViewAngle()) / 2)
+    width, height = (max(pixels, 1) for pixels in renderer.GetSize())  # a view may be higher than wide
+    distance = live.radius / np.sin(half_angle(float(np.clip(camera.GetViewAngle(), 0.1, 170.0)), (width, height)))
     camera.SetPosition(*(live.centre + np.array([0.0, distance, 0.0])))
     camera.SetFocalPoint(*live.centre)
     camera.SetViewUp(0, 0, 1)

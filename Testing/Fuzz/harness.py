@@ -170,11 +170,11 @@ def _work(
         resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 30, 1 << 30))
         from GaussianMRILib import GaussianMRIError
         from GaussianMRILib.cli import main
-        from GaussianMRILib.cli.app import _let_termination_clean_up
+        from GaussianMRILib.interruption import termination_interrupts
 
         if not callable(command):
             main(args=list(command), prog_name="gaussianmri")
-        _let_termination_clean_up()
+        termination_interrupts()
         try:
             command(seeds, folder)
         except GaussianMRIError as error:

@@ -103,7 +103,7 @@ ROOMS: Mapping[str, Room] = {
     ),
     "cli": _room(
         "the command",
-        "errors version device durations files geometry stacks volumes native gaussians priors methods metrics "
+        "errors version interruption device durations files geometry stacks volumes native gaussians priors methods metrics "
         "evaluation fitting writers labels cinematic cohort phantom grading",
     ),
     "__main__": _room("the same as `python -m GaussianMRILib`", "cli"),

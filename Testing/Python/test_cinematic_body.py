@@ -165,6 +165,17 @@ def test_a_head_of_an_mr_keeps_its_scalp_and_its_brain() -> None:
     assert (after[40:44, 2:5, 2:5] == values.min()).all()
 
 
+def test_padding_of_an_mr_is_no_air() -> None:
+    values = np.random.default_rng(0).rayleigh(15, (40, 44, 48)).astype(np.float32)
+    values[10:30, 10:34, 10:38] += 600
+    matrix = np.diag([3.0, 3, 3, 1])
+    padded = values.copy()
+    padded[:, :, -6:] = -3000
+    bare, kept = (keep_body(x, matrix, modality="MR") for x in (values, padded))
+    assert np.array_equal(bare > 100, kept > 100) and (bare > 100).sum() > 10_000
+    assert kept.min() == padded[padded >= 0].min()
+
+
 def test_a_scan_without_a_body_is_refused() -> None:
     values = np.full((20, 20, 20), -1000, np.int16)
     values[:, 10, :] = 500

@@ -20,6 +20,8 @@ from GaussianMRILib.cinematic.evaluate import HEADER
 from GaussianMRILib.cinematic.model_files import load_model, save_model
 from GaussianMRILib.cinematic.tracer import PathTracer
 from GaussianMRILib.cli import main
+from GaussianMRILib.stacks import SliceStack
+from GaussianMRILib.writers import write_volume
 
 
 def run(*arguments: object) -> Result:
@@ -77,6 +79,18 @@ def test_a_picture_is_what_the_model_renders(ball: Path, tmp_path: Path) -> None
     assert picture.max() > 40
 
 
+def test_a_model_is_seen_from_above(ball: Path, tmp_path: Path) -> None:
+    done = run("render", ball, "-o", tmp_path / "top.png", "--elevation", 90, "--size", 24, 24, "-q")
+    assert done.exit_code == 0 and np.asarray(Image.open(tmp_path / "top.png")).max() > 40, done.output
+
+
+def test_a_picture_higher_than_wide_shows_all(ball: Path, tmp_path: Path) -> None:
+    done = run("render", ball, "-o", tmp_path / "high.png", "--size", 30, 60, "-q")
+    assert done.exit_code == 0, done.output
+    picture = np.asarray(Image.open(tmp_path / "high.png")).max(axis=2)
+    assert picture[:, [0, -1]].mean() < 0.2 * picture[:, 15].mean() and picture.max() > 40
+
+
 def test_cut_faces_can_be_left_out(ball: Path, folder: Path, tmp_path: Path) -> None:
     model = load_model(ball)
     volume = np.ones((40, 40, 40), dtype=np.float32)
@@ -111,8 +125,18 @@ def test_films(ball: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         ("--sweep", 4, "--turntable", 3, "-o", tmp_path / "x"),
         ("--sweep", 4, "-o", tmp_path / "x.png"),
         ("-o", tmp_path / "x.jpg"),
+        ("--sweep", 4, "-o", tmp_path / "x.gif"),
+        ("--turntable", 4, "-o", tmp_path / "x.webm"),
     ):
         assert run("render", ball, *wrong).exit_code == 2
+        assert not wrong[-1].exists()
+    for wrong, words in (
+        (("--fov", 0), "field of view must be"), (("--distance", -300), "distance must be above 0"),
+    ):  # fmt: skip
+        failed = run("render", ball, "-o", tmp_path / "y.png", *wrong)
+        assert failed.exit_code == 1 and words in failed.output and not (tmp_path / "y.png").exists()
+    named = run("render", ball, "-o", tmp_path / "turn.v2", "--turntable", 1, "--size", 8, 8, "-q")
+    assert named.exit_code == 0 and (tmp_path / "turn.v2" / "frame-0000.png").is_file()
 
 
 def test_evaluation_prints_the_paper_s_columns(ball: Path, folder: Path, tmp_path: Path) -> None:
@@ -127,12 +151,13 @@ def test_evaluation_prints_the_paper_s_columns(ball: Path, folder: Path, tmp_pat
     assert score["method"] == "analytic" and score["splats"] == 80
 
 
-def test_export(ball: Path, tmp_path: Path) -> None:
+def test_export(ball: Path, folder: Path, tmp_path: Path) -> None:
     for name in ("a.spz", "a.glb", "a.ply"):
         done = run("export", ball, "-o", tmp_path / name, "--clip", 0, 0, 1, CENTER[2])
         assert done.exit_code == 0 and (tmp_path / name).stat().st_size > 500
     cut = load_model(tmp_path / "a.ply")
     assert len(cut) < 80 and float(cut.splats.means[:, 2].max()) < CENTER[2] + 1
+    assert "a.ply: already cut" in run("evaluate", folder, tmp_path / "a.ply", "-q", "--device", "cpu").output
     itself = run("export", ball, "-o", ball)
     assert itself.exit_code == 1 and "never overwritten" in itself.output
     plane = tmp_path / "plane.mrk.json"
@@ -144,6 +169,26 @@ def test_export(ball: Path, tmp_path: Path) -> None:
     assert both.exit_code == 1 and "The planes remove every splat" in both.output
     sweep = run("render", ball, "-o", tmp_path / "c", "--sweep", 4, "--clip", 0, 0, 1, 0, "--clip", 1, 0, 0, 0)
     assert sweep.exit_code == 2 and "moves one plane" in sweep.output
+
+
+@pytest.mark.parametrize("command", ["picture", "dataset"])
+def test_of_several_stacks_one_is_chosen(command: str, tmp_path: Path) -> None:
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    for name, value in (("first", 300.0), ("second", 900.0)):
+        voxels = np.zeros((8, 9, 10), dtype=np.float32)
+        voxels[2:6, 2:7, 2:8] = value
+        write_volume(scans / f"{name}.nrrd", voxels, SliceStack.from_array(voxels, np.diag([2.0, 2, 2, 1])).planes())
+    output = tmp_path / ("x.png" if command == "picture" else "set")
+    small = ("--size", 16, 16) if command == "picture" else ("--size", 16, "--train", 1, "--test", 0)
+    arguments = command, scans, "-o", output, *small, "--samples", 1, "--device", "cpu", "-q"
+    several = run(*arguments)
+    assert several.exit_code == 1 and "2 stacks" in several.output and not output.exists()
+    assert "--stack" in several.output and "1  first" in several.output and "2  second" in several.output
+    done = run(*arguments, "--stack", 2)
+    assert done.exit_code == 0 and output.exists() and re.search(r"^Stack +second$", done.output, re.M), done.output
+    wrong = run(*arguments, "--stack", 3)
+    assert wrong.exit_code == 1 and "There is no stack 3" in wrong.output
 
 
 def test_what_is_not_there_is_named(tmp_path: Path, ball: Path) -> None:

@@ -300,3 +300,10 @@ def test_command(tmp_path: Path) -> None:
     made = read_dataset(tmp_path / "set")
     assert made.facts["preset"] == "look" and made.test[0].plane.normal.tolist() == [0, 0, 1]
     assert max(frame.pixels()[..., 3].max() for frame in made.frames) > 0.5
+    del arguments[3:5]  # without a look
+    for name, values, look in (("mr", VOLUME * 900, "MR head"), ("ct", VOLUME * 2000 - 1000, "CT bone")):
+        write_volume(tmp_path / f"{name}.nrrd", values, SliceStack.from_array(values, MATRIX).planes())
+        arguments[:3] = [str(tmp_path / f"{name}.nrrd"), "-o", str(tmp_path / name)]
+        result = CliRunner().invoke(dataset, arguments, catch_exceptions=False)
+        assert result.exit_code == 0 and look in result.output
+        assert read_dataset(tmp_path / name).facts["preset"] == look

@@ -19,6 +19,7 @@ from test_cinematic_model import model
 from GaussianMRILib import GaussianMRIError
 from GaussianMRILib.cinematic.animation import clip_sweep, render_shots, turntable, write_film, write_frames
 from GaussianMRILib.cinematic.camera import Camera
+from GaussianMRILib.cinematic.clip import ClipPlane
 from GaussianMRILib.cinematic.export import RAS_TO_Y_UP, export_splats, rotated, write_gltf, write_spz
 from GaussianMRILib.cinematic.model_files import load_model, model_bytes, read_ply, save_model, write_ply
 from GaussianMRILib.cinematic.rasterise import rasterise
@@ -187,7 +188,7 @@ def test_gltf(tmp_path: Path) -> None:
         view = content["bufferViews"][accessor["bufferView"]]
         width = {"SCALAR": 1, "VEC3": 3, "VEC4": 4}[accessor["type"]]
         assert accessor["count"] == 30 and view["byteOffset"] % 4 == 0
-        kind = {5126: "<f4", 5121: "u1"}[accessor["componentType"]]
+        kind = {5126: "<f4", 5123: "<u2"}[accessor["componentType"]]
         values = np.frombuffer(body, kind, 30 * width, view["byteOffset"])
         assert values.nbytes == view["byteLength"]
         return values.reshape(30, width)
@@ -209,8 +210,13 @@ def test_gltf(tmp_path: Path) -> None:
             read(f"{khr}SH_DEGREE_{degree}_COEF_{order}"), turned.sh[:, index].numpy(), atol=1e-5
         )
     assert not any("SH_DEGREE_3" in name for name in primitive["attributes"])
-    grey = np.clip(0.5 + 0.28209479 * splats.sh[:, 0].numpy(), 0, 1)
-    assert np.abs(read("COLOR_0")[:, :3] / 255 - grey).max() < 0.003
+    # Linear in glTF, of which 0.5 as displayed is 0.214 (IEC 61966-2-1).
+    shown = np.clip(0.5 + 0.28209479 * splats.sh[:, 0].numpy().astype(float), 0, 1)
+    linear = np.where(shown <= 0.04045, shown / 12.92, ((shown + 0.055) / 1.055) ** 2.4)
+    colour = content["accessors"][primitive["attributes"]["COLOR_0"]]
+    assert colour["componentType"] == 5123 and colour["normalized"] is True
+    assert np.abs(read("COLOR_0")[:, :3] / 65535 - linear).max() < 2e-5
+    assert np.abs(read("COLOR_0")[:, 3] / 65535 - splats.opacities.numpy()).max() < 2e-5
 
 
 @pytest.mark.parametrize(("write", "name"), [(write_ply, "none.ply"), (write_spz, "none.spz"), (write_gltf, "none.glb")])
@@ -225,7 +231,7 @@ def test_export_under_a_plane_needs_no_plane_afterwards(tmp_path: Path) -> None:
     whole = model(random_ball(60, 1), "learned", adjust=True)
     path = export_splats(tmp_path / "cut.ply", whole, plane=PLANE)
     cut = load_model(path)
-    assert cut.visibility == "none" and cut.adjustment is None
+    assert cut.visibility == "analytic" and cut.adjustment is None
     assert cut.facts["baked_for"] == [PLANE.to_dict()]
     assert torch.allclose(cut.render(CAMERA).image, whole.render(CAMERA, PLANE).image, atol=1e-5)
     assert set(read_ply(path)[1]) == set()
@@ -233,6 +239,30 @@ def test_export_under_a_plane_needs_no_plane_afterwards(tmp_path: Path) -> None:
         export_splats(tmp_path / "no.spz", model(random_ball(5, 0)), plane=type(PLANE)(PLANE.normal, -1e4))
     with pytest.raises(GaussianMRIError, match="must end in one of"):
         export_splats(tmp_path / "a.obj", whole)
+
+
+def test_what_was_exported_under_a_plane_is_cut_by_others(tmp_path: Path) -> None:
+    whole, other = model(random_ball(300, 1)), ClipPlane.from_point(CENTER, (0.0, 0.0, 1.0))
+    path = export_splats(tmp_path / "cut.ply", whole, plane=PLANE)
+    header = json.loads(path.with_suffix(".json").read_text())
+    path.with_suffix(".json").write_text(json.dumps(header | {"visibility": "none"}))  # as it once was
+    cut = load_model(path)
+    expected = rasterise(cut.splats, CAMERA, clip=other)[0]
+    assert torch.equal(cut.render(CAMERA, other).image, expected)
+    assert float((expected - cut.render(CAMERA).image).abs().max()) > 0.1
+    again = load_model(export_splats(tmp_path / "again.ply", cut, plane=other))
+    at_once = whole.bake([other, PLANE])
+    assert len(again) == len(at_once) < len(cut)
+    assert torch.allclose(again.splats.means, at_once.means, atol=1e-4)
+    assert again.facts["baked_for"] == [PLANE.to_dict(), other.to_dict()]
+
+
+def test_a_model_that_has_learned_no_cut_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    load_model(save_model(tmp_path / "half.ply", model(random_ball(9, 0), "none")))
+    assert "before it learned to be cut" in caplog.text
+    caplog.clear()
+    load_model(save_model(tmp_path / "whole.ply", model(random_ball(9, 0), "none", adjust=True)))
+    assert not caplog.records
 
 
 # ---- films -------------------------------------------------------------------------------------------------------
@@ -263,8 +293,12 @@ def test_frames_are_pictures_of_the_shots(tmp_path: Path) -> None:
     whole = model(random_ball(50, 1))
     shots = clip_sweep(CAMERA, PLANE.normal, lowest=PLANE.offset - 20, highest=PLANE.offset + 20, count=3)
     done: list[float] = []
+    longer = write_frames(tmp_path / "film", [np.zeros((4, 4, 3), np.uint8)] * 5)
+    assert len(longer) == 5
+    (tmp_path / "film" / "frame-notes.png").touch()  # another's
     files = write_frames(tmp_path / "film", render_shots(whole, shots, progress=done.append))
     assert [f.name for f in files] == ["frame-0000.png", "frame-0001.png", "frame-0002.png"]
+    assert sorted((tmp_path / "film").iterdir()) == [*files, tmp_path / "film" / "frame-notes.png"]
     assert done == pytest.approx([1 / 3, 2 / 3, 1])
     for file, (camera, plane) in zip(files, shots, strict=True):
         expected = whole.render(camera, plane).image.clamp(0, 1).numpy() * 255

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from trace_scenes import affine, blob, plain
 
 from GaussianMRILib import GaussianMRIError
 from GaussianMRILib.cinematic import live as live_module
+from GaussianMRILib.cinematic.camera import Camera
 from GaussianMRILib.cinematic.clip import ClipPlane, combined
 from GaussianMRILib.cinematic.denoise import blurred
 from GaussianMRILib.cinematic.live import FADE, LivePicture
@@ -23,7 +25,7 @@ from GaussianMRILib.cinematic.looks import default_look
 from GaussianMRILib.cinematic.model import CinematicModel
 from GaussianMRILib.cinematic.picture import render_picture
 from GaussianMRILib.cinematic.splats import SH_C0, Splats
-from GaussianMRILib.cinematic.tracer import PathTracer
+from GaussianMRILib.cinematic.tracer import PathTracer, Render
 from GaussianMRILib.cli import main
 
 DENSE = plain(0.9, (0.9, 0.5, 0.2))
@@ -247,6 +249,37 @@ def test_one_call_makes_what_the_tracer_does() -> None:
     assert found.samples == 8
 
 
+@pytest.mark.parametrize("size", [(48, 48), (64, 40), (30, 60)])
+def test_without_a_zoom_all_is_seen_and_no_picture_is_nearer_than_usual(
+    size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[Camera] = []
+    original = PathTracer.render
+
+    def render(tracer: PathTracer, camera: Camera, **options: Any) -> Render:
+        used.append(camera)
+        return original(tracer, camera, **options)
+
+    monkeypatch.setattr(PathTracer, "render", render)
+    options = {"size": size, "samples": 2, "azimuth": 0, "elevation": 0, "denoised": False}
+
+    def reach(zoom: float | None, *ends: int) -> float:
+        """How far the ends of a block come from the middle of the picture towards its edges."""
+        values = np.zeros(np.array(ends)[::-1] + 8, np.float32)
+        values[4:-4, 4:-4, 4:-4] = 1
+        render_picture(values, np.eye(4), look=DENSE, zoom=zoom, **options)
+        camera = used[-1]
+        corners = 3.5 + np.array([[i, j, k] for i in (0, 1) for j in (0, 1) for k in (0, 1)]) * ends
+        return float(np.abs(camera.project(corners)[0] / [camera.cx, camera.cy] - 1).max())
+
+    for ends in ((80, 8, 8), (8, 8, 80)):
+        assert 0.75 < reach(None, *ends) < 1
+    if size[0] == size[1]:
+        assert reach(1.3, 80, 8, 8) > 1.2
+    if size[0] >= size[1]:
+        assert reach(None, 30, 30, 30) == reach(1.3, 30, 30, 30)
+
+
 def test_left_handed_and_sheared_volumes_show_the_same_body() -> None:
     """A ball sampled on three grids: its outline in the picture is the same circle."""
     masks = []
@@ -267,9 +300,7 @@ def test_left_handed_and_sheared_volumes_show_the_same_body() -> None:
         assert np.abs(mask - masks[0]).mean() < 0.02
 
 
-def live_camera():  # type: ignore[no-untyped-def]
-    from GaussianMRILib.cinematic.camera import Camera
-
+def live_camera() -> Camera:
     return Camera.look_at((4.0, 100.0, 3.0), (4.0, 0.0, 3.0), size=64)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from GaussianMRILib.cinematic.clip import ClipPlane
 from GaussianMRILib.cinematic.dataset import POINTS, make_dataset
 from GaussianMRILib.cinematic.dataset_views import DatasetOptions
 from GaussianMRILib.cinematic.looks import looks
+from GaussianMRILib.cinematic.model_files import load_model
 from GaussianMRILib.cinematic.options import TrainOptions
 from GaussianMRILib.cinematic.start import sample_points
 from GaussianMRILib.cinematic.tracer import PathTracer
@@ -108,3 +110,39 @@ def test_a_job_for_a_device_that_is_not_there_makes_no_pictures(
     assert worker.main([str(tmp_path / "job.json")]) == 1
     assert "CUDA was asked for" in capsys.readouterr().out.splitlines()[-1]
     assert not (tmp_path / "set").exists()
+
+
+def test_a_job_that_is_called_off_goes_on_and_none_is_in_the_way_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.savez(tmp_path / "volume.npz", pixels=shell(), ijk_to_ras=MATRIX)
+    folder, model = tmp_path / "made", tmp_path / "model.ply"
+
+    def run(quality: str, iterations: int, until: int | None = None) -> list[int]:
+        """Exit status, iterations after which progress was told, and the model's; called off after so many."""
+        job = {
+            "volume": str(tmp_path / "volume.npz"), "look": LOOK.to_dict(), "folder": str(folder), "model": str(model),
+            "frames": 3, "size": 16, "quality": quality, "iterations": iterations, "device": "cpu",
+        }  # fmt: skip
+        told: list[int] = []
+
+        def report(stage: str, _fraction: float, text: str, **_more: object) -> None:
+            if stage == "training":
+                told.append(int(text.split("iteration ")[1].split()[0]))
+                if told[-1] == until:
+                    signal.raise_signal(signal.SIGTERM)
+
+        monkeypatch.setattr(worker, "report", report)
+        (tmp_path / "job.json").write_text(json.dumps(job), encoding="utf-8")
+        return [worker.main([str(tmp_path / "job.json")]), *told]
+
+    def states() -> list[str]:
+        return [path.name for path in folder.glob("*.pt")]
+
+    assert run("quick", 30, until=20) == [130, 10, 20]
+    assert states() == ["checkpoint-quick-30.pt"] and not model.exists()
+    assert run("default", 2) == [0, 2]
+    assert states() == ["checkpoint-quick-30.pt"] and load_model(model).facts["iterations"] == 2
+    assert run("quick", 30) == [0, 30] and not states()
+    assert load_model(model).facts["iterations"] == 30
+    assert run("quick", 20) == [0, 10, 20] and not states()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -275,6 +277,27 @@ def test_cancel_and_progress() -> None:
         cancelled=lambda: len(seen) >= 3,
     )  # fmt: skip
     assert render.samples == 4 and seen == [(1, 64), (2, 64), (4, 64)]
+
+
+@pytest.mark.parametrize(("size", "axis"), [(64, 1), ((80, 40), 1), ((40, 80), 0), (np.int64(64), 1)])
+def test_at_zoom_1_the_sphere_just_fits(size: Any, axis: int) -> None:
+    tracer = PathTracer(blob(), affine(shape=(20, 24, 28)), plain(0.6))
+    camera = tracer.camera(azimuth=20, elevation=30, size=size)
+    away = np.random.default_rng(0).normal(size=(20_000, 3))
+    pixels, _ = camera.project(tracer.centre + tracer.radius * away / np.linalg.norm(away, axis=1, keepdims=True))
+    ends = np.array([camera.width, camera.height])
+    assert np.all(pixels > 0) and np.all(pixels < ends)
+    assert pixels[:, axis].min() < 0.01 * ends[axis] and pixels[:, axis].max() > 0.99 * ends[axis]
+
+
+def test_what_is_no_camera_is_refused() -> None:
+    tracer = PathTracer(blob(), affine(shape=(20, 24, 28)), plain(0.6))
+    for wrong, words in (
+        ({"zoom": 0.0}, "zoom"), ({"zoom": -1.0}, "zoom"), ({"zoom": math.nan}, "zoom"),
+        ({"fov_degrees": 0.0}, "field of view"), ({"size": 0}, "pixels a side"), ({"size": (8, 20_000)}, "pixels a side"),
+    ):  # fmt: skip
+        with pytest.raises(GaussianMRIError, match=words):
+            tracer.camera(**wrong)
 
 
 def test_a_plane_that_removes_everything_leaves_the_background() -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import signal
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from cinematic_scenes import CENTER, RADIUS, ball_data_set
 from test_metrics_lpips import SHAPES
 
 from GaussianMRILib import GaussianMRIError
+from GaussianMRILib.cinematic import train as train_module
 from GaussianMRILib.cinematic.checkpoint import read_checkpoint, write_checkpoint
 from GaussianMRILib.cinematic.clip import ClipPlane
 from GaussianMRILib.cinematic.dataset import CinematicDataset
@@ -125,6 +127,34 @@ def test_a_stopped_training_goes_on_bit_for_bit(
     assert train_model(data_set, options=longer, checkpoint=path).facts["iterations"] == 280
 
 
+def test_a_training_that_is_called_off_loses_nothing(
+    data_set: CinematicDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, o = tmp_path / "ball.ckpt", options(iterations=40)
+    for report in Trainer(data_set, options=o, checkpoint=path):
+        if report.iteration == 10:
+            break
+    trainer = Trainer(data_set, options=o, checkpoint=path)
+    assert trainer.iteration == 10
+    loss = train_module.photometric_loss
+
+    def interrupted(*arguments: Any) -> torch.Tensor:
+        if trainer.iteration == 17:
+            signal.raise_signal(signal.SIGINT)  # in the middle of a step
+        return loss(*arguments)
+
+    monkeypatch.setattr(train_module, "photometric_loss", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        for _ in trainer:
+            pass
+    monkeypatch.undo()
+    again = Trainer(data_set, options=o, checkpoint=path)
+    assert again.iteration == 17
+    for _ in again:
+        pass
+    assert torch.equal(again.model.splats.means, train_model(data_set, options=o).splats.means)
+
+
 def test_a_killed_training_loses_what_came_after_its_last_checkpoint(
     data_set: CinematicDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,6 +193,15 @@ def test_a_checkpoint_of_something_else_is_refused(data_set: CinematicDataset, t
     train_model(data_set, options=options(iterations=10), checkpoint=path)
     with pytest.raises(GaussianMRIError, match=r"other options \(method\)"):
         Trainer(data_set, options=dataclasses.replace(options(iterations=10), method="lt"), checkpoint=path)
+    patient = dataclasses.replace(options(iterations=10), patience=3)
+    with pytest.raises(GaussianMRIError, match=r"other options \(patience\)"):
+        Trainer(data_set, options=patient, checkpoint=path)
+    waiting = tmp_path / "ball.ckpt2"
+    train_model(data_set, options=patient, checkpoint=waiting)
+    assert Trainer(data_set, options=dataclasses.replace(patient, patience=5), checkpoint=waiting).iteration == 10
+    with pytest.raises(GaussianMRIError, match=r"other options \(patience\)"):
+        Trainer(data_set, options=options(iterations=10), checkpoint=waiting)
+    waiting.unlink()
     other = ball_data_set(tmp_path / "other", train=4, test=1, size=16)
     with pytest.raises(GaussianMRIError, match="belongs to another data set"):
         Trainer(other, options=options(iterations=10), checkpoint=path)

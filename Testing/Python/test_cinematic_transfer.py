@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from pathlib import Path
 
@@ -236,6 +237,22 @@ def test_relative_looks_follow_the_scan() -> None:
         look.fitted(np.ones((4, 4, 4)))
 
 
+def test_padding_and_rare_tissue_do_not_spoil_a_relative_look() -> None:
+    look = find_look("MR head")
+    scan = np.random.default_rng(2).rayleigh(20, (30, 30, 30))
+    scan[8:22, 8:22, 8:22] += 700
+    alone = look.fitted(scan).transfer
+    padded = np.full((40, 40, 40), -2000.0)
+    padded[5:35, 5:35, 5:35] = scan
+    assert np.allclose(look.fitted(padded).transfer.opacity, alone.opacity)
+    few = np.zeros((60, 60, 60), np.float32)
+    few[28:32, 28:32, 28:32] = np.linspace(100, 163, 64).reshape(4, 4, 4)
+    low, high = look.transfer.opacity[[0, -1], 0]
+    shown = look.fitted(few).transfer.opacity[[0, -1], 0]
+    rate = np.ptp(shown) / (high - low)  # of the value for one of the look
+    assert shown[0] - low * rate == pytest.approx(0) and rate == pytest.approx(163, abs=1)
+
+
 def test_light_directions() -> None:
     assert np.allclose(Light(0, 0).direction, (0, 1, 0))  # in front of the patient
     assert np.allclose(Light(90, 0).direction, (-1, 0, 0))  # at the patient's left
@@ -264,6 +281,24 @@ def test_camera() -> None:
     assert np.allclose(large.project([30.0, 1, 2])[0], 2 * camera.project([30.0, 1, 2])[0])
     with pytest.raises(GaussianMRIError, match="viewing direction"):
         Camera.look_at((0, 0, 0), (0, 0, 5), up=(0, 0, 1))
+
+
+def test_a_camera_goes_over_the_poles_without_a_jump() -> None:
+    middle = np.array([12.0, -5.0, 30.0])
+    lifts = [*np.arange(-90, 91, 1.0), 85.0, 87.1, 87.2, 89.999]
+    for azimuth in (0.0, 30.0, -135.0):
+        turn, axes = np.radians(azimuth), {}
+        for lift in sorted(lifts):
+            camera = Camera.around(middle, 200, azimuth=azimuth, elevation=lift, size=8)
+            axes[lift] = camera.world_to_camera[:3, :3]
+            assert np.allclose(axes[lift][0], [-np.cos(turn), -np.sin(turn), 0], atol=1e-9)  # level, by the azimuth
+            assert np.linalg.norm(camera.eye - middle) == pytest.approx(200)
+        ahead = -np.array([np.sin(turn), -np.cos(turn), 0])
+        assert np.allclose(-axes[90.0][1], -ahead) and np.allclose(-axes[-90.0][1], ahead)  # what is up in the picture
+        for here, there in itertools.pairwise(sorted(axes)):
+            assert np.abs(axes[there] - axes[here]).max() < 0.02
+    with pytest.raises(GaussianMRIError, match="distance must be above 0"):
+        Camera.around(middle, -300)
     with pytest.raises(GaussianMRIError, match="rigid"):
         dataclasses.replace(camera, world_to_camera=np.eye(4) * 2)
     with pytest.raises(GaussianMRIError, match="incomplete"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from fit_scenes import scan
 
 from GaussianMRILib import Fitter, GaussianMRIError, native
-from GaussianMRILib.interruption import checkpoint, interruptible
+from GaussianMRILib.interruption import checkpoint, interruptible, signals_later, termination_interrupts
 
 
 class Called(Exception):
@@ -35,6 +36,24 @@ def test_only_work_within_the_block_and_its_thread_is_called_off() -> None:
         checkpoint()
     checkpoint()
     assert heard == ["not called off"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_waits_for_the_end_of_a_step(number: signal.Signals) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        termination_interrupts()
+        handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+        done: list[str] = []
+        with pytest.raises(KeyboardInterrupt):
+            with signals_later():
+                signal.raise_signal(number)
+                done.append("the step")
+            done.append("the next")
+        assert done == ["the step"]
+        assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_a_kernel_is_not_begun_once_the_work_is_called_off() -> None:

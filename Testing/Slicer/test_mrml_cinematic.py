@@ -377,6 +377,14 @@ def test_a_camera_that_does_not_see_the_volume_is_moved_and_put_back(app: Any, v
     moved = bring_into_view(view, far)
     np.testing.assert_allclose(camera.GetFocalPoint(), far.centre)
     assert bring_into_view(view, far) is None  # it sees it now
+    here = camera_of_view(view)
+    take_back(view, moved)
+    view.GetRenderWindow().SetSize(120, 300)
+    moved = bring_into_view(view, far)
+    high = camera_of_view(view)
+    for seen, half in ((here, min(here.cx / here.fx, here.cy / here.fy)), (high, high.cx / high.fx)):
+        away = np.linalg.norm(seen.eye - far.centre)
+        assert np.arcsin(far.radius / away) == pytest.approx(np.arctan(half), rel=0.01)  # its sphere just fits
     take_back(view, moved)
     assert (camera.GetPosition(), camera.GetFocalPoint()) == before
     moved = bring_into_view(view, far)
