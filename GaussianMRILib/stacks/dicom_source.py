@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..files import reading
 from .dicom_frames import Frame, lookup, read_header
-from .kinds import component_of
+from .kinds import component_of, origin_of
 
 if TYPE_CHECKING:
     from pydicom import DataElement, Dataset
@@ -34,7 +34,8 @@ def source_of(frames: Sequence[Frame], kind: Mapping[str, str]) -> dict[str, Any
 
     `attributes` is a data set in the DICOM JSON model (patient and study included: treat it like the scan
     itself); `contrast` is what `check_same_contrast` compares, and `kind`, which tells it from other stacks of its series
-    (see `kinds_within_series`); the lists named `slice_*` have one entry per slice.
+    (see `kinds_within_series`); `computed_from` are the SOP instances that the images say they were made of; the lists
+    named `slice_*` have one entry per slice.
     """
     with reading(frames[0].path, "a readable DICOM image"):
         facts = _facts(frames, kind)
@@ -50,6 +51,7 @@ def _facts(frames: Sequence[Frame], kind: Mapping[str, str]) -> dict[str, Any]:
         "attributes": _repeated(header),
         "contrast": _contrast(frames[0], header),
         "kind": dict(kind),
+        "computed_from": sorted({uid for f in frames for uid in f.sources} - {""}),
         "slice_instance_uids": [f.instance_uid for f in frames],
         "slice_frame_numbers": [f.index + 1 for f in frames],
         "slice_instance_numbers": [f.instance_number for f in frames],
@@ -115,6 +117,7 @@ def _contrast(frame: Frame, header: Dataset) -> dict[str, Any]:
         "scanning_sequence": _scanning_sequence(find),
         "sequence": _sequence_family(find("SequenceName") or find("PulseSequenceName")),
         "component": component_of(frame.contrast) or _as_acquired(frame.contrast.get("image type")),
+        "origin": origin_of(frame.contrast),
         "b_value": b_value if isinstance(b_value, float) else None,
         "contrast_agent": None
         if frame.modality not in ("MR", "CT")
