@@ -125,9 +125,9 @@ def check_same_contrast(stacks: Sequence[SliceStack]) -> None:
     """Refuse stacks whose headers say that they show another contrast, such as T1 and T2.
 
     Compared is `SliceStack.source["contrast"]`: modality, storage class, echo, repetition and inversion time, sequence,
-    component (magnitude, phase, fat ...), whether it was computed from other images, b-value, contrast agent; within a
-    series also its "kind": echo, time point and what else tells its stacks apart. Refused are also images that name the
-    others as what they were computed from.
+    component (magnitude, phase, fat ...), whether it was computed from other images, b-value, contrast agent, fat
+    suppression, magnetisation transfer; within a series also its "kind": echo, time point and what else tells its stacks
+    apart. Refused are also images that name the others as what they were computed from.
 
     Raises:
         GaussianMRIError: names two stacks and every value in which they differ.
@@ -373,6 +373,8 @@ _COMPARED: dict[str, tuple[str, str, Callable[[Any, Any], bool]]] = {
     "scanning_sequence": ("ScanningSequence", "", _unequal),
     "sequence": ("SequenceName", "", _unequal),
     "component": ("ImageType", "", _components_differ),
+    "fat_suppression": ("fat suppression", "", _unequal),
+    "magnetisation_transfer": ("magnetisation transfer", "", _unequal),
     "origin": ("ImageType", "", _unequal),
     "b_value": ("b-value", " s/mm2", _b_values_differ),
     "contrast_agent": ("contrast agent", "", _unequal),

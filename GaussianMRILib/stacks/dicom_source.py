@@ -117,6 +117,8 @@ def _contrast(frame: Frame, header: Dataset) -> dict[str, Any]:
         "scanning_sequence": _scanning_sequence(find),
         "sequence": _sequence_family(find("SequenceName") or find("PulseSequenceName")),
         "component": component_of(frame.contrast) or _as_acquired(frame.contrast.get("image type")),
+        "fat_suppression": _fat_suppression(find, header),
+        "magnetisation_transfer": _magnetisation_transfer(find),
         "origin": origin_of(frame.contrast),
         "b_value": b_value if isinstance(b_value, float) else None,
         "contrast_agent": None
@@ -139,6 +141,28 @@ def _scanning_sequence(find: Callable[..., Any]) -> str | None:
         if values and str(find("InversionRecovery", "MRModifierSequence")).upper() == "YES":
             values.append("IR")
     return "/".join(sorted({*values} - {"RM"})) or None
+
+
+def _fat_suppression(find: Callable[..., Any], header: Dataset) -> bool | None:
+    """Whether fat was suppressed by its frequency; None where that is not said.
+
+    Enhanced files say it in words, others by FS among the Scan Options. Scanners that have no option to list write that
+    attribute empty, as the standard asks for it to be there; from files without it somebody has taken it.
+    """
+    said = _texts(find("SpectrallySelectedSuppression"))
+    excited = _texts(find("SpectrallySelectedExcitation", "MRModifierSequence"))
+    if "WATER" in excited or any("FAT" in text for text in said) or "FS" in _texts(header.get("ScanOptions")):
+        return True
+    return False if said or "ScanOptions" in header else None
+
+
+def _magnetisation_transfer(find: Callable[..., Any]) -> bool | None:
+    """Whether magnetisation was transferred, of enhanced files or by the Sequence Variant; None where that is not said."""
+    said = _texts(find("MagnetizationTransfer", "MRImagingModifierSequence"))
+    variants = _texts(find("SequenceVariant"))
+    if not said and not variants:
+        return None
+    return "MTC" in variants or any(text != "NONE" for text in said)
 
 
 def _positive(value: Any) -> float | None:

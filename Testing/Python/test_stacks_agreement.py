@@ -158,6 +158,18 @@ def test_patients_and_studies_are_kept_apart_and_not_named(tmp_path: Path, tags,
         ({"DiffusionBValue": 0.0}, {"DiffusionBValue": 800.0}, "b-value 0 and 800"),
         ({}, {"ContrastBolusAgent": "Gadovist"}, "contrast agent absent and present"),
         ({"InversionTime": 160}, {"InversionTime": 2500}, "InversionTime 160 and 2500"),
+        ({"ScanOptions": "PFP"}, {"ScanOptions": ["PFP", "FS"]}, "fat suppression absent and present"),
+        ({"ScanOptions": "FS"}, {"ScanOptions": ""}, "fat suppression present and absent"),
+        (
+            {"SpectrallySelectedSuppression": "FAT_AND_WATER"},
+            {"SpectrallySelectedSuppression": "NONE"},
+            "fat suppression present and absent",
+        ),
+        (
+            {"SequenceVariant": ["SK", "MTC"]},
+            {"SequenceVariant": ["SK", "SP"]},
+            "magnetisation transfer present and absent",
+        ),
         ({}, {"Modality": "CT"}, "Modality MR and CT"),
     ],
 )
@@ -180,6 +192,11 @@ def test_other_contrasts_are_refused_with_the_values(tmp_path: Path, first, seco
         ({"ContrastBolusAgent": "NONE"}, {}),
         ({"ScanningSequence": "RM"}, {"ScanningSequence": "SE"}),
         ({"ScanningSequence": ["SE", "IR"]}, {"ScanningSequence": ["IR", "SE"]}),
+        ({"ScanOptions": "FS"}, {}),  # taken from the header
+        ({"ScanOptions": ["PFP", "SP"]}, {"ScanOptions": ""}),
+        ({"ScanOptions": ["FS", "PFP"]}, {"SpectrallySelectedSuppression": "FAT"}),
+        ({"SequenceVariant": "MTC"}, {}),
+        ({"SequenceVariant": ["SK", "SP"]}, {"SequenceVariant": "OSP"}),
         ({"ImageType": ["DERIVED", "SECONDARY"]}, {"ImageType": ["ORIGINAL", "PRIMARY", "M"]}),
         ({"ImageType": ["ORIGINAL", "PRIMARY", "MPR"]}, {"ImageType": ["ORIGINAL", "PRIMARY", "M"]}),
     ],
@@ -197,13 +214,23 @@ def test_enhanced_files_say_their_contrast_in_functional_groups(tmp_path: Path) 
     dataset.SharedFunctionalGroupsSequence[0].MRTimingAndRelatedParametersSequence = [timing]
     modifier = Dataset()
     modifier.InversionRecovery = "YES"
+    modifier.SpectrallySelectedExcitation = "WATER"
     dataset.SharedFunctionalGroupsSequence[0].MRModifierSequence = [modifier]
+    transfer = Dataset()
+    transfer.MagnetizationTransfer = "OFF_RESONANCE"
+    dataset.SharedFunctionalGroupsSequence[0].MRImagingModifierSequence = [transfer]
     assert dataset.SOPClassUID == ENHANCED_MR
     save(dataset, tmp_path / "e.dcm")
     (stack,) = read_stacks(tmp_path)
     said = stack.source["contrast"]
     assert (said["echo_time"], said["repetition_time"], said["scanning_sequence"]) == (90.0, 3500.0, "IR/SE")
     assert said["contrast_agent"] is True
+    assert said["fat_suppression"] is True and said["magnetisation_transfer"] is True
+    dataset.SharedFunctionalGroupsSequence[0].MRModifierSequence[0].SpectrallySelectedExcitation = "NONE"
+    dataset.SpectrallySelectedSuppression = transfer.MagnetizationTransfer = "NONE"
+    (stack,) = read_stacks(save(dataset, tmp_path / "e.dcm"))
+    said = stack.source["contrast"]
+    assert said["fat_suppression"] is False and said["magnetisation_transfer"] is False
 
 
 # ---- one measurement
