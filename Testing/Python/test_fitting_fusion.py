@@ -169,6 +169,12 @@ def test_an_image_without_contrast_is_judged_as_its_mean() -> None:
     assert _score([np.full(4, 9.0)], [view]) == pytest.approx(10 * np.log10(4**2 / 2**2))
 
 
+@pytest.mark.parametrize("pitch", [0, -1.0, np.nan])
+def test_a_pitch_that_is_none_is_refused(pair: list[gm.SliceStack], pitch: float) -> None:
+    with pytest.raises(gm.GaussianMRIError, match="pitch of the Gaussians"):
+        gm.Fitter(pair, pitch=pitch)
+
+
 def test_too_little_memory_is_said_before_the_fit(
     pair: list[gm.SliceStack], monkeypatch: pytest.MonkeyPatch
 ) -> None:
