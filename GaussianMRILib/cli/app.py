@@ -231,6 +231,7 @@ def load_stacks(
         stacks = read_stacks(
             list(inputs), thickness=thickness, progress=lambda part, _what: advance(bar, part)
         )
+    chosen = list(dict.fromkeys(chosen))  # one named twice is no second measurement
     for number in chosen:
         if not 1 <= number <= len(stacks):
             raise GaussianMRIError(

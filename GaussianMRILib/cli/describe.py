@@ -87,19 +87,20 @@ def inspect(inputs: tuple[Path, ...], as_json: bool) -> None:
       gaussianmri inspect axial.nii.gz sagittal.nii.gz --json
     """
     stacks = load_stacks(inputs)
-    from ..stacks import belonging_together, why_groups_apart
+    from ..stacks import belonging_together, copies, why_groups_apart
 
     groups = belonging_together(stacks)
     group_of = {n: number for number, members in enumerate(groups, 1) for n in members}
+    facts_of = [{**_stack_facts(stack), "group": group_of[n]} for n, stack in enumerate(stacks)]
+    for n, original in copies(stacks).items():
+        facts_of[n]["notes"].append(f"its slices are those of stack {original + 1}; a fit takes them once")
     if as_json:
-        facts_of = [{**_stack_facts(stack), "group": group_of[n]} for n, stack in enumerate(stacks)]
         click.echo(json.dumps(facts_of, indent=2))
         return
     frames: dict[str | None, str] = {None: "-"}
     rows = []
-    for number, stack in enumerate(stacks, 1):
+    for number, (stack, facts) in enumerate(zip(stacks, facts_of, strict=True), 1):
         frame = frames.setdefault(stack.frame_of_reference, chr(ord("A") + (len(frames) - 1) % 26))
-        facts = _stack_facts(stack)
         pixel = facts["pixel_spacing_mm"]
         rows.append(
             [
@@ -111,7 +112,7 @@ def inspect(inputs: tuple[Path, ...], as_json: bool) -> None:
                 facts["orientation"],
                 f"{facts['tilt_degrees']:.1f}",
                 frame,
-                str(group_of[number - 1]),
+                str(facts["group"]),
             ]
         )
     click.echo(
@@ -120,8 +121,8 @@ def inspect(inputs: tuple[Path, ...], as_json: bool) -> None:
     for number, members in enumerate(groups[1:], 2):
         reason = why_groups_apart([stacks[n] for n in groups[0]], [stacks[n] for n in members])
         click.echo(f"Group {number} against group 1: {reason}")
-    for number, stack in enumerate(stacks, 1):
-        for note in _stack_facts(stack)["notes"]:
+    for number, facts in enumerate(facts_of, 1):
+        for note in facts["notes"]:
             click.echo(f"Stack {number}: {note}")
 
 

@@ -43,7 +43,8 @@ from .app import (
     help="Move several stacks onto each other, where slices left out agree.",
 )  # fmt: skip
 @click.option(
-    "--pitch", type=float, help="Distance of the Gaussians of several stacks, mm.  "
+    "--pitch", type=click.FloatRange(0, min_open=True),
+    help="Distance of the Gaussians of several stacks, mm.  "
     "[default: the smallest pixel; less for small scans]",
 )
 @click.option("--any-contrast", is_flag=True, help="Take stacks whose headers show different contrasts.")
@@ -79,13 +80,17 @@ def fit(
     """
     check_writable(output, inputs=inputs)
     check_suffix(output, ".npz")
+    options: dict[str, Any] = {"register": register, "pitch": pitch}
+    if preset == "paper":
+        if not register or pitch is not None:
+            raise click.UsageError("--no-register and --pitch are options of the preset fast; the preset paper has neither.")
+        options = {}
     stacks = stacks_to_fit(
         inputs, chosen, group, thickness, output, same_frame=same_frame, any_contrast=any_contrast
     )
     from ..fitting import Fitter
 
     box = None if roi is None else [roi[0:2], roi[2:4], roi[4:6]]
-    options: dict[str, Any] = {} if preset == "paper" else {"register": register, "pitch": pitch}
     fitter = Fitter(
         stacks, preset=preset, seed=seed, device=device, roi=box, refine=refine,
         same_frame=same_frame, any_contrast=any_contrast, **options,

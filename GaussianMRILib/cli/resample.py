@@ -72,7 +72,9 @@ _logger = logging.getLogger("GaussianMRI")
     show_default=True,
     help="Parallel planes around the given one.",
 )
-@click.option("--step", type=float, default=None, metavar="MM", help="Distance between them.")
+@click.option(
+    "--step", type=click.FloatRange(0, min_open=True), default=None, metavar="MM", help="Distance between them."
+)
 @click.option(
     "--isotropic", is_flag=False, flag_value=0.0, type=click.FloatRange(0), default=None, metavar="[MM]",
     help="Instead of planes, a volume of everything scanned, with voxels of MM.  [without MM: the field's own]",
@@ -214,7 +216,7 @@ def resample(
         listed = _about_line(line, radial, step, size, spacing, thickness)
     else:
         single = _planes(plane, center, normal, up, size, spacing, thickness)
-        listed = [(name, middle.stack(count, step or 1.0)) for name, middle in single]
+        listed = [(name, middle.stack(count, 1.0 if step is None else step)) for name, middle in single]
     for name, planes in listed:
         rendered.append((name, planes, field.render_many(planes, projection=projection)))
     rendered = _covered(rendered, field_file, plane or line)

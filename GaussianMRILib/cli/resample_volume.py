@@ -43,7 +43,7 @@ def write_isotropic(
     Raises:
         GaussianMRIError: no volume of that spacing, or an output cannot be written.
     """
-    grid, slabs = field.slabs(spacing=spacing, axes=axes)
+    grid, slabs = field.slabs(spacing=spacing, box=box, axes=axes)
     return write_slabs(grid, slabs, output, dicom, stack)
 
 

@@ -26,6 +26,7 @@ import torch
 from ..errors import GaussianMRIError
 from ..gaussians import GaussianField, GaussianLattice
 from ..gaussians.views import SeriesView
+from ..geometry.affine import check_spacing
 from ..stacks import SliceStack
 from ..volumes import Volume, default_factor, intensity_range, noise_level
 from .fusion import FUSIONS, STEERED, Choice, Fuser, angled, overlay_of
@@ -81,6 +82,8 @@ class FastFit:
             raise GaussianMRIError(
                 f"There is no fusion '{self.options.fusion}'; choose one of auto, {', '.join((*FUSIONS, STEERED))}."
             )
+        if self.options.pitch is not None:
+            check_spacing(self.options.pitch, "pitch of the Gaussians")
         self.refine = refine
         self.lattice: GaussianLattice | None = None
         self.views: tuple[SeriesView, ...] = ()

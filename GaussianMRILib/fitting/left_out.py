@@ -85,13 +85,14 @@ class Verdict:
         """From the PSNR of each way on each part's slices.
 
         A way that gains on one part's slices what it loses on another's is no gain for who looks at the other: it has to be
-        as good as the plain mean, if that was tried, on the slices of every part. See also `FLATTERY_DB`.
+        as good as the plain mean, if that was tried, on the slices of every part. See also `FLATTERY_DB`. Where nothing
+        can be compared it is the plain mean.
         """
         flattery = flattery_of(moved)
         psnr = {choice: float(np.mean(values)) for choice, values in scores.items()}
         mean = np.array(scores.get(PLAINEST, [-np.inf]))
         fair = [c for c in psnr if c.part is None and np.all(np.array(scores[c]) >= mean - AS_GOOD_DB)]
-        best = max(fair, key=lambda choice: psnr[choice] - flattery[choice.method])
+        best = max(fair, key=lambda choice: psnr[choice] - flattery[choice.method], default=PLAINEST)
         alone = max((choice for choice in psnr if choice.part is not None), key=lambda choice: psnr[choice])
         if psnr[alone] > psnr[best] + LONE_DB:
             best = alone
@@ -151,7 +152,7 @@ class Judge:
             others = [replace(other) for other in parts]  # the scale of each is the test's own
             others[number] = Part.of(rest, part.low, part.high, moved)
             views = [_View.of(plane, pixels, box, others) for plane, pixels in left_out]
-            views = [view for view in views if view.valid.sum() >= FEWEST_PIXELS]
+            views = [view for view in views if view.says_something]
             if views:
                 fit_alone(others[number])
                 tests.append(_Test(number, others, views))
@@ -291,6 +292,11 @@ class _View:
             valid &= part.stack.inside(points)
         return cls(view, coarse.astype(np.float64), valid)
 
+    @property
+    def says_something(self) -> bool:
+        """Whether it has enough pixels, and of several values: an empty slice can be predicted by anything."""
+        return bool(self.valid.sum() >= FEWEST_PIXELS and np.ptp(self.pixels[self.valid]) > 0)
+
 
 Images = list[NDArray[np.float64]]
 
@@ -311,12 +317,10 @@ def _score(images: Images, views: Sequence[_View]) -> float:
     found = []
     for u, view in zip(images, views, strict=True):
         v = view.pixels[view.valid]
-        if u.std() <= 0 or v.std() <= 0:
-            continue
-        slope, offset = np.polyfit(u, v, 1)
+        slope, offset = np.polyfit(u, v, 1) if u.std() > 0 else (0.0, v.mean())
         error = float(np.mean((slope * u + offset - v) ** 2))
         found.append(10 * np.log10(float(np.percentile(v, 99.5)) ** 2 / max(error, 1e-12)))
-    return float(np.mean(found)) if found else float("nan")
+    return float(np.mean(found))
 
 
 def _share(fused: Images, own: Images, views: Sequence[_View], say: float | None, flattery: float) -> float:

@@ -178,7 +178,7 @@ def covering_lattice(parts: Sequence[Part], pitch: float | None = None) -> Gauss
     axes = np.stack([first.i_axis, first.j_axis, first.normal], axis=1)
     hulls = [hull for part in parts for hull in part.stack.hulls()]
     pixel = min(min(group.pixel_spacing) for part in parts for group in part.groups)
-    lattice = GaussianLattice.covering(hulls, axes * (pitch or pixel))
+    lattice = GaussianLattice.covering(hulls, axes * (pixel if pitch is None else pitch))
     if pitch is None and len(lattice) <= SMALL_LATTICE:
         lattice = GaussianLattice.covering(hulls, axes * (FINER * pixel))
     return lattice

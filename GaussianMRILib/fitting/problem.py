@@ -24,6 +24,7 @@ from ..stacks import (
     check_same_contrast,
     check_same_frame,
     check_same_patient,
+    copies,
     hulls_of,
     in_one_frame,
 )
@@ -90,8 +91,8 @@ class Problem:
     ) -> Problem:
         """Check the input and set up the problem.
 
-        A stack without contrast (every pixel the same) is left out, and stacks that have no place in common are fitted
-        all the same; the log and `report["warnings"]` say so.
+        A stack without contrast (every pixel the same) and one whose slices are those of another are left out, and stacks
+        that have no place in common are fitted all the same; the log and `report["warnings"]` say so.
 
         Args:
             stacks: one or several, of one patient and study, in one frame of reference, of one contrast.
@@ -118,6 +119,7 @@ class Problem:
             chosen = in_one_frame(chosen)
         if not any_contrast:
             check_same_contrast(chosen)
+        chosen, warnings = _measured_once(chosen)
         if roi is not None:
             chosen = [
                 part for part in (crop(stack, np.asarray(roi, float)) for stack in chosen) if part is not None
@@ -126,7 +128,10 @@ class Problem:
                 raise GaussianMRIError(
                     f"The region of interest {np.asarray(roi).tolist()} (RAS mm) contains no acquired pixels."
                 )
-        chosen, warnings = _usable(chosen)
+        chosen, odd = _usable(chosen)
+        warnings += odd
+        for warning in warnings:
+            log.warning("%s.", warning[0].upper() + warning[1:])
         if sum(len(stack.pixels) for stack in chosen) < 2:
             raise GaussianMRIError(
                 "One slice cannot be fitted: nothing is known beside it. Give at least two slices."
@@ -211,8 +216,21 @@ class Problem:
         )
 
 
+def _measured_once(stacks: list[SliceStack]) -> tuple[list[SliceStack], list[str]]:
+    """The stacks without copies of others, and warnings that name these.
+
+    Slices that are left out of a stack would be predicted by their copies: fusing would seem to gain what it does not.
+    """
+    same = copies(stacks)
+    warnings = [
+        f"left out, because its slices are those of {stacks[original].name}: {stacks[n].name}"
+        for n, original in same.items()
+    ]
+    return [stack for n, stack in enumerate(stacks) if n not in same], warnings
+
+
 def _usable(stacks: list[SliceStack]) -> tuple[list[SliceStack], list[str]]:
-    """The stacks that can be fitted, and warnings on what is odd about them, which are also logged."""
+    """The stacks that can be fitted, and warnings on what is odd about them."""
     warnings = []
     kept = [stack for stack in stacks if float(np.ptp(stack.pixels)) > 0]
     if kept and len(kept) < len(stacks):
@@ -225,8 +243,6 @@ def _usable(stacks: list[SliceStack]) -> tuple[list[SliceStack], list[str]]:
         warnings.append(
             f"these stacks show no place in common, so nothing is gained from fitting them together: {text}"
         )
-    for warning in warnings:
-        log.warning("%s.", warning[0].upper() + warning[1:])
     return stacks, warnings
 
 

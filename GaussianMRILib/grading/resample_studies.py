@@ -16,6 +16,7 @@ from ..cohort import CohortReport, CohortRow, Outcome, run_cohort, stopping
 from ..errors import GaussianMRIError
 from ..files import file_names
 from ..geometry import ImagePlane
+from ..geometry.affine import check_spacing
 from ..methods import GAUSSIANS, METHODS, classical
 from ..stacks import SliceStack, check_same_contrast, check_same_frame, check_same_patient, read_stacks
 
@@ -77,6 +78,8 @@ class ResampleOptions:
             )
         if self.planes is not None and (self.count or 1) > 1 and self.step is None:
             raise GaussianMRIError("Several parallel planes need a step, the distance between them in mm.")
+        if self.step is not None:
+            check_spacing(self.step, "step between planes")
 
 
 def resample_cohort(
@@ -244,7 +247,7 @@ class _ResampleStudy:
         found = ImagePlane.set_from_markups(path, spacing=spacing, shape=None, thickness=options.thickness)
         names = file_names((label for label, _ in found), "plane", planes)
         for name, (_, plane) in zip(names, found, strict=True):
-            planes[name] = path, plane.stack(options.count or 1, options.step or 1.0)
+            planes[name] = path, plane.stack(options.count or 1, 1.0 if options.step is None else options.step)
         return planes
 
     def _write(self, target: Path, name: str, images: Images, planes: list[ImagePlane]) -> None:

@@ -12,9 +12,11 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
 from .dicom_frames import same_name
+from .dicom_groups import SAME_POSITION_MM
 from .slice_stack import SliceStack
 
 _PATIENT_ID, _PATIENT_NAME, _STUDY_UID = "00100020", "00100010", "0020000D"
@@ -28,6 +30,10 @@ _RECOVERED_MS = 2000.0
 _B_VALUE = 60.0
 #: Slices in one plane: nearer to it than this (mm) and turned against it by less than this (radians).
 _ONE_PLANE = 0.01
+#: Of the contrast of an image, standard deviations: coarser grey levels and lossy compression change less, while the noise
+#: of two good acquisitions differs by several times this.
+_COPY_PART = 0.01
+_COMPUTED_FROM = "the images of one were computed from those of the other"
 _POINTS_A_SIDE = 16  # of a slice, to see whether it reaches into another stack
 
 
@@ -119,13 +125,20 @@ def check_same_contrast(stacks: Sequence[SliceStack]) -> None:
     """Refuse stacks whose headers say that they show another contrast, such as T1 and T2.
 
     Compared is `SliceStack.source["contrast"]`: modality, storage class, echo, repetition and inversion time, sequence,
-    component (magnitude, phase, fat ...), b-value, contrast agent; within a series also its "kind": echo, time point and
-    what else tells its stacks apart.
+    component (magnitude, phase, fat ...), whether it was computed from other images, b-value, contrast agent, fat
+    suppression, magnetisation transfer; within a series also its "kind": echo, time point and what else tells its stacks
+    apart. Refused are also images that name the others as what they were computed from.
 
     Raises:
         GaussianMRIError: names two stacks and every value in which they differ.
     """
     for one, other in itertools.combinations(stacks, 2):
+        if _of_one_measurement(one, other):
+            raise GaussianMRIError(
+                f"{one.name} and {other.name} are one measurement: {_COMPUTED_FROM}. The one tells nothing that the other "
+                "does not; choose one of them, or take them together all the same with any_contrast=True "
+                "(`gaussianmri fit --any-contrast`)."
+            )
         if differences := _differences(one, other):
             raise GaussianMRIError(
                 f"{one.name} and {other.name} show different contrasts: {'; '.join(differences)}. One image cannot "
@@ -170,7 +183,9 @@ def why_apart(
     if _frame(one) != _frame(other) and not trusted:
         nameless = not (one.frame_of_reference and other.frame_of_reference)
         return "no frame of reference" if nameless else "another frame of reference"
-    return "" if any_contrast else "; ".join(_differences(one, other))
+    if any_contrast:
+        return ""
+    return _COMPUTED_FROM if _of_one_measurement(one, other) else "; ".join(_differences(one, other))
 
 
 def why_groups_apart(
@@ -181,6 +196,44 @@ def why_groups_apart(
         why_apart(a, b, same_frame=same_frame, any_contrast=any_contrast) for a in one for b in other
     )
     return next((reason for reason in pairs if reason), "")
+
+
+def copies(stacks: Sequence[SliceStack]) -> dict[int, int]:
+    """Stacks whose slices all are in another one: number (from 0) of the copy, and of the one that has its slices.
+
+    A slice is the same where it lies in the same place and differs from the other by no more than a gain, an offset and
+    `_COPY_PART` of its contrast. Noise makes acquisitions of one place differ by much more.
+    """
+    found: dict[int, int] = {}
+    for a, b in itertools.combinations(range(len(stacks)), 2):
+        if a in found or b in found:
+            continue
+        if _within(stacks[b], stacks[a]):
+            found[b] = a
+        elif _within(stacks[a], stacks[b]):
+            found[a] = b
+    # The one that was taken for another's original may be a copy itself.
+    return {n: found.get(original, original) for n, original in found.items()}
+
+
+def _within(part: SliceStack, whole: SliceStack) -> bool:
+    """Whether all slices of a stack are those of another."""
+    if part.shape[1:] != whole.shape[1:] or len(part.pixels) > len(whole.pixels):
+        return False
+    for pose, pixels in zip(part.ijk_to_ras, part.pixels, strict=True):
+        apart = np.abs(whole.ijk_to_ras - pose).max(axis=(1, 2))
+        nearest = int(apart.argmin())
+        if apart[nearest] > SAME_POSITION_MM or not _same_pixels(pixels, whole.pixels[nearest]):
+            return False
+    return True
+
+
+def _same_pixels(one: NDArray[np.float32], other: NDArray[np.float32]) -> bool:
+    a, b = (image - float(image.mean(dtype=np.float64)) for image in (one, other))
+    aa, ab, bb = (float(np.vdot(u, v)) for u, v in ((a, a), (a, b), (b, b)))
+    if aa == 0 or bb == 0:
+        return aa == bb
+    return ab > 0 and 1 - ab**2 / (aa * bb) < _COPY_PART**2
 
 
 def of_one_series(first: SliceStack, second: SliceStack) -> bool:
@@ -241,6 +294,15 @@ def _attribute(stack: SliceStack, tag: str) -> str | None:
 
 
 # ---- contrast
+
+
+def _of_one_measurement(one: SliceStack, other: SliceStack) -> bool:
+    """Whether a stack says that it was computed from the other, or both are planes cut through the same images."""
+    (a, from_a), (b, from_b) = (
+        ({*s.source.get("slice_instance_uids", ())}, {*s.source.get("computed_from", ())}) for s in (one, other)
+    )
+    cut = all(s.source.get("contrast", {}).get("origin") == "reformatted" for s in (one, other))
+    return bool(from_a & b or from_b & a or (cut and from_a & from_b))
 
 
 def _differences(first: SliceStack, second: SliceStack) -> list[str]:
@@ -311,6 +373,9 @@ _COMPARED: dict[str, tuple[str, str, Callable[[Any, Any], bool]]] = {
     "scanning_sequence": ("ScanningSequence", "", _unequal),
     "sequence": ("SequenceName", "", _unequal),
     "component": ("ImageType", "", _components_differ),
+    "fat_suppression": ("fat suppression", "", _unequal),
+    "magnetisation_transfer": ("magnetisation transfer", "", _unequal),
+    "origin": ("ImageType", "", _unequal),
     "b_value": ("b-value", " s/mm2", _b_values_differ),
     "contrast_agent": ("contrast agent", "", _unequal),
 }
@@ -338,6 +403,7 @@ __all__ = [
     "check_same_contrast",
     "check_same_frame",
     "check_same_patient",
+    "copies",
     "in_one_frame",
     "why_apart",
     "why_groups_apart",

@@ -241,7 +241,7 @@ def _values(frame: Frame, load: Load) -> tuple[NDArray[Any], NDArray[np.bool_] |
         raise GaussianMRIError(f"{frame.path} has a RescaleSlope of 0, which makes one value of all. Correct the header.")
     mask = frame.padding(raw, stored) if frame.padding else None
     if frame.lut is not None:
-        return frame.lut(stored), mask
+        return frame.lut(stored, inverted=frame.inverted), mask
     if frame.slope == 1 and frame.intercept == 0 and not frame.inverted:
         return stored, mask
     values = stored.astype(np.float64)

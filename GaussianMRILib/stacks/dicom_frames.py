@@ -92,6 +92,7 @@ class Frame:
     study_uid: str = ""
     patient: str = ""  # Patient ID, else the name as `same_name` has it; "" where neither is there
     slice_location: float | None = None  # mm along the normal; for people, and not always right
+    sources: tuple[str, ...] = ()  # SOP instances that the image was computed from
     expected: int = 0  # Images in Acquisition, 0 where not said
     high_bit: int = 15  # of the stored value, as it lies in the file
     bits_stored: int = 16
@@ -278,6 +279,10 @@ def _frames(path: Path, header: Dataset, layout: Layout | None) -> Iterator[Fram
             study_uid=str(header.get("StudyInstanceUID", "") or ""),
             patient=patient,
             slice_location=_if_number(header.get("SliceLocation")),
+            sources=tuple(
+                str(item.get("ReferencedSOPInstanceUID", ""))
+                for item in find("SourceImageSequence", "DerivationImageSequence") or ()
+            ),
             expected=int(_if_number(header.get("ImagesInAcquisition")) or 0),
             high_bit=layout.high_bit if layout else bits - 1,
             bits_stored=bits,

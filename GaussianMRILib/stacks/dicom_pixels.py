@@ -184,7 +184,7 @@ def _read_up_to_pixels(path: Path) -> Dataset:
 
     past_pixels = False
 
-    def stop(tag: int, vr: str | None, length: int) -> bool:
+    def stop(tag: int, _vr: str | None, _length: int) -> bool:
         nonlocal past_pixels
         done = past_pixels
         past_pixels = tag in (0x7FE00008, 0x7FE00009, 0x7FE00010)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..files import reading
 from .dicom_frames import Frame, lookup, read_header
-from .kinds import component_of
+from .kinds import component_of, origin_of
 
 if TYPE_CHECKING:
     from pydicom import DataElement, Dataset
@@ -34,7 +34,8 @@ def source_of(frames: Sequence[Frame], kind: Mapping[str, str]) -> dict[str, Any
 
     `attributes` is a data set in the DICOM JSON model (patient and study included: treat it like the scan
     itself); `contrast` is what `check_same_contrast` compares, and `kind`, which tells it from other stacks of its series
-    (see `kinds_within_series`); the lists named `slice_*` have one entry per slice.
+    (see `kinds_within_series`); `computed_from` are the SOP instances that the images say they were made of; the lists
+    named `slice_*` have one entry per slice.
     """
     with reading(frames[0].path, "a readable DICOM image"):
         facts = _facts(frames, kind)
@@ -50,6 +51,7 @@ def _facts(frames: Sequence[Frame], kind: Mapping[str, str]) -> dict[str, Any]:
         "attributes": _repeated(header),
         "contrast": _contrast(frames[0], header),
         "kind": dict(kind),
+        "computed_from": sorted({uid for f in frames for uid in f.sources} - {""}),
         "slice_instance_uids": [f.instance_uid for f in frames],
         "slice_frame_numbers": [f.index + 1 for f in frames],
         "slice_instance_numbers": [f.instance_number for f in frames],
@@ -115,6 +117,9 @@ def _contrast(frame: Frame, header: Dataset) -> dict[str, Any]:
         "scanning_sequence": _scanning_sequence(find),
         "sequence": _sequence_family(find("SequenceName") or find("PulseSequenceName")),
         "component": component_of(frame.contrast) or _as_acquired(frame.contrast.get("image type")),
+        "fat_suppression": _fat_suppression(find, header),
+        "magnetisation_transfer": _magnetisation_transfer(find),
+        "origin": origin_of(frame.contrast),
         "b_value": b_value if isinstance(b_value, float) else None,
         "contrast_agent": None
         if frame.modality not in ("MR", "CT")
@@ -138,6 +143,28 @@ def _scanning_sequence(find: Callable[..., Any]) -> str | None:
         if values and str(find("EchoPlanarPulseSequence")).upper() == "YES":
             values.append("EP")
     return "/".join(sorted({*values} - {"RM"})) or None
+
+
+def _fat_suppression(find: Callable[..., Any], header: Dataset) -> bool | None:
+    """Whether fat was suppressed by its frequency; None where that is not said.
+
+    Enhanced files say it in words, others by FS among the Scan Options. Scanners that have no option to list write that
+    attribute empty, as the standard asks for it to be there; from files without it somebody has taken it.
+    """
+    said = _texts(find("SpectrallySelectedSuppression"))
+    excited = _texts(find("SpectrallySelectedExcitation", "MRModifierSequence"))
+    if "WATER" in excited or any("FAT" in text for text in said) or "FS" in _texts(header.get("ScanOptions")):
+        return True
+    return False if said or "ScanOptions" in header else None
+
+
+def _magnetisation_transfer(find: Callable[..., Any]) -> bool | None:
+    """Whether magnetisation was transferred, of enhanced files or by the Sequence Variant; None where that is not said."""
+    said = _texts(find("MagnetizationTransfer", "MRImagingModifierSequence"))
+    variants = _texts(find("SequenceVariant"))
+    if not said and not variants:
+        return None
+    return "MTC" in variants or any(text != "NONE" for text in said)
 
 
 def _positive(value: Any) -> float | None:

@@ -27,6 +27,11 @@ _COMPONENTS = (
     ("out of phase", ("OP", "OUT_PHASE", "OPP_PHASE")),
     ("magnitude", ("M", "MAGNITUDE", "M_FFE", "M_SE", "M_IR", "M_IRW")),
 )
+#: Components that are always computed from other images.
+_COMPUTED = ("diffusion coefficient", "anisotropy", "trace", "subtraction", "projection", "T1 map", "T2 map")
+#: What Image Type says of planes cut through images that were acquired. Scanners say MPR of oblique slices that they
+#: acquired as well, as ORIGINAL; and some write DERIVED, without these, on all that they acquire.
+_REFORMATTED = {"MPR", "REFORMATTED"}
 #: Numbers of one contrast differ by no more than this: (part, absolute). Scanners give b-values by the direction of the
 #: gradients, and times with noise. All others have to be equal.
 _TOLERANCES = {
@@ -47,6 +52,15 @@ def component_of(contrast: Mapping[str, Any]) -> str | None:
     shown += str(contrast.get("image type", "")).split("\\")[2:]
     said = {value.strip().upper() for value in shown}
     return next((component for component, values in _COMPONENTS if said & {*values}), None)
+
+
+def origin_of(contrast: Mapping[str, Any]) -> str:
+    """ "reformatted", what else was computed from other images, or "acquired", which is all that does not say so."""
+    first, *_, last = str(contrast.get("image type", "")).upper().partition("\\")
+    if first == "DERIVED" and _REFORMATTED & {*last.replace("\\", " ").replace("_", " ").split()}:
+        return "reformatted"
+    component = component_of(contrast)
+    return component if component in _COMPUTED else "acquired"
 
 
 def value_of(frame: Frame, label: str) -> Any:
@@ -82,4 +96,4 @@ def shown(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value or "none")
 
 
-__all__ = ["ALWAYS", "classes", "component_of", "same_contrast", "shown", "value_of"]
+__all__ = ["ALWAYS", "classes", "component_of", "origin_of", "same_contrast", "shown", "value_of"]

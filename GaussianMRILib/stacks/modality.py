@@ -22,10 +22,11 @@ class ModalityLut:
     first: int
     table: NDArray[np.float64]
 
-    def __call__(self, stored: NDArray[Any]) -> NDArray[np.float64]:
+    def __call__(self, stored: NDArray[Any], *, inverted: bool = False) -> NDArray[np.float64]:
+        """Values of an image of stored ones; `inverted`: from the table's largest value down, for MONOCHROME1."""
         index = np.clip(stored.astype(np.int64) - self.first, 0, len(self.table) - 1)
         values: NDArray[np.float64] = self.table[index]
-        return values
+        return self.table.min() + self.table.max() - values if inverted else values
 
 
 def modality_lut(header: Dataset, signed: bool, path: Path) -> ModalityLut | None:

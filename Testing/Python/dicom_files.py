@@ -59,12 +59,12 @@ def save(dataset: Dataset, path: Path) -> Path:
 
 
 def series(
-    folder: Path, count: int = 4, step: float = 4.0, prefix: str = "a", **attributes: Any
+    folder: Path, count: int = 4, step: float = 4.0, prefix: str = "a", seed: int = 1, **attributes: Any
 ) -> list[Path]:
-    """`count` axial slices `step` mm apart; slice k is filled with 100 + k at the corners and noise
+    """`count` axial slices `step` mm apart; slice k is filled with 100 + k at the corners and noise, of that seed,
     elsewhere."""
     folder.mkdir(parents=True, exist_ok=True)
-    random = np.random.default_rng(1)
+    random = np.random.default_rng(seed)
     paths = []
     for k in range(count):
         pixels = random.integers(0, 200, (6, 5)).astype(np.uint16)

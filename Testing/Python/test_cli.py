@@ -214,6 +214,23 @@ def test_resample_of_everything_as_dicom(study: Path, tmp_path: Path) -> None:
     assert np.allclose(places[0][:2], places[1][:2], atol=1e-3)
 
 
+def test_resample_of_a_box_of_everything(field_file: Path, study: Path, phantom: Phantom, tmp_path: Path) -> None:
+    sac = phantom.landmark("sac")
+    box = np.stack([sac - np.array([6, 5, 4]), sac + np.array([7, 6, 5])], axis=1)
+    voxels, ijk_to_ras = gm.GaussianField.load(field_file).volume(spacing=1, box=box, axes="ras")
+    assert voxels.shape == (9, 11, 13) and np.isfinite(voxels).all()
+    common = ("resample", field_file, "--isotropic", 1, "--axes", "ras", "--source", study / "axial")
+    result = run(*common, "--roi", *box.ravel(), "-o", tmp_path / "box.nrrd", "--dicom", tmp_path / "series")
+    assert result.exit_code == 0, result.output
+    assert "9 x 11 x 13 voxels of 1 mm" in result.output
+    whole = gm.read_stacks(tmp_path / "box.nrrd")[0]
+    assert np.allclose(whole.pixels, voxels, atol=1e-3) and np.allclose(whole.grid(), ijk_to_ras, atol=1e-4)
+    assert gm.read_stacks(tmp_path / "series")[0].shape == voxels.shape
+    result = run(*common, "--roi", 900, 910, 900, 910, 900, 910, "-o", tmp_path / "nothing.nrrd")
+    assert result.exit_code == 1 and "Nothing was scanned in the box" in result.output
+    assert not (tmp_path / "nothing.nrrd").exists()
+
+
 def test_resample_at_center_and_normal_and_dicom(
     field_file: Path, study: Path, phantom: Phantom, tmp_path: Path
 ) -> None:
@@ -338,10 +355,15 @@ def test_evaluate_simulates_slices_of_an_isotropic_scan(tmp_path: Path, phantom:
         ("resample", "field.npz", "--isotropic", "1", "--plane", "x", "-o", "x.nrrd"),
         ("resample", "field.npz", "--plane", "x", "--axes", "ras", "-o", "x.nrrd"),
         ("resample", "field.npz", "--plane", "x", "--count", "3", "-o", "x.nrrd"),
+        ("resample", "field.npz", "--plane", "x", "--count", "3", "--step", "0", "-o", "x.nrrd"),
         ("resample", "field.npz", "--plane", "x", "--dicom", "out"),
         ("evaluate", "a", "--truth", "b", "--isotropic", "c"),
         ("evaluate", "--truth", "b"),
         ("fit", "a", "-o", "b", "--preset", "magic"),
+        ("fit", "a", "-o", "b.npz", "--pitch", "0"),
+        ("fit", "a", "-o", "b.npz", "--pitch", "-1"),
+        ("fit", "a", "-o", "b.npz", "--preset", "paper", "--pitch", "1"),
+        ("fit", "a", "-o", "b.npz", "--preset", "paper", "--no-register"),
         ("transmogrify",),
     ],
 )

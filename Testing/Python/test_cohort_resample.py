@@ -146,6 +146,7 @@ def test_what_cannot_be_asked_for(copy: Copy, tmp_path: Path) -> None:
         ({"levels": ()}, "where the planes are"),
         ({"direction": "up"}, "no direction"),
         ({"planes": "x.mrk.json", "count": 3}, "need a step"),
+        ({"planes": "x.mrk.json", "count": 3, "step": 0.0}, "step between planes"),
     ):
         with pytest.raises(GaussianMRIError, match=message):
             ResampleOptions(**{"levels": ("L5/S1",), **changes})

@@ -259,7 +259,7 @@ def test_two_images_under_one_uid_are_both_read(tmp_path: Path, caplog) -> None:
 
 # ---- what belongs together
 
-OTHER = {"SeriesDescription": "B", "SeriesInstanceUID": "5.5", "SeriesNumber": 4}
+OTHER = {"seed": 2, "SeriesDescription": "B", "SeriesInstanceUID": "5.5", "SeriesNumber": 4}
 
 
 @pytest.mark.parametrize(
@@ -337,7 +337,7 @@ def test_fit_of_a_folder_takes_one_group(tmp_path: Path, monkeypatch) -> None:
 
 def test_slices_in_one_plane_are_not_fitted(tmp_path: Path) -> None:
     for k in range(5):
-        save(image(NOISE + np.uint16(k), at(0), InstanceNumber=k), tmp_path / f"{k}.dcm")
+        save(image(np.roll(NOISE, k, axis=0), at(0), InstanceNumber=k), tmp_path / f"{k}.dcm")
     stacks = read_stacks(tmp_path)
     with pytest.raises(GaussianMRIError, match="All 5 slices lie in one plane"):
         Problem.pose(stacks, "fast", 0, "cpu", None)

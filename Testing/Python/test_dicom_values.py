@@ -108,6 +108,8 @@ def test_a_modality_lut_maps_stored_values_and_holds_at_its_ends(tmp_path: Path)
     np.testing.assert_array_equal(read(dataset, tmp_path), [[7, 7, 7], [40000, 3, 3]])
     dataset = image(stored.astype(np.int16) - 11, (0, 0, 0), ModalityLUTSequence=lut(-1, [7, 40000, 3], vr="SS"))
     np.testing.assert_array_equal(read(dataset, tmp_path), [[7, 7, 7], [40000, 3, 3]])
+    dataset = image(stored, (0, 0, 0), PhotometricInterpretation="MONOCHROME1", ModalityLUTSequence=lut(10, [7, 40000, 3]))
+    np.testing.assert_array_equal(read(dataset, tmp_path), [[39996, 39996, 39996], [3, 40000, 40000]])
     short = lut(10, [7, 8])
     short[0].LUTDescriptor = [99, 10, 16]
     with pytest.raises(GaussianMRIError, match=r"a\.dcm has a Modality LUT of 2 values where it announces 99"):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -263,3 +266,32 @@ def test_lattice_holds_a_volume_by_itself():
         lattice = lattice_of_volume(prior, 100.0, 150.0, depth)
         assert np.allclose(lattice.pitch, (0.8, 0.9, np.hypot(1.2, 0.1) * depth))
         assert lattice_error(lattice, prior, 100.0, 150.0, step=1) < bound
+
+
+MEASURED = """
+import resource
+import numpy as np
+from GaussianMRILib import Fitter, SliceStack
+from GaussianMRILib.fitting.memory import needed_bytes
+
+with open("/proc/self/statm") as file:
+    before = int(file.read().split()[1]) * resource.getpagesize()
+for side in (80, 200):
+    pixels = np.random.default_rng(0).random((4, side, side), np.float32)
+    stack = SliceStack.from_array(pixels, np.diag([1.0, 1.0, 4.0, 1.0]), thickness=4.0)
+    for report in Fitter(stack, gaussians=50, passes=1, blend=0.5):
+        pass
+    print(1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, needed_bytes([stack]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is measured in Linux's way")
+def test_the_memory_that_is_stated_is_the_one_that_is_taken():
+    """Of small scans it is what the network holds of a tile, many times their volumes."""
+    environment = {**os.environ, "ATEN_CPU_CAPABILITY": "avx2"}  # with matrix units it would be half
+    command = [sys.executable, "-c", MEASURED]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    (small, said_small), (large, said_large) = (map(int, line.split()) for line in result.stdout.splitlines())
+    assert 0.5 * said_small < small < 1.2 * said_small
+    assert 0.7 * said_large < large < 1.2 * said_large
+    assert large > 1.8 * small

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import GaussianMRILib as gm
 from GaussianMRILib.fitting import memory
 from GaussianMRILib.fitting.fusion import FUSIONS, STEERED, Choice, Fuser, overlay_of, slice_terms
 from GaussianMRILib.fitting.lattice import lattice_of_volume
-from GaussianMRILib.fitting.left_out import Judge, Verdict, shared_centre
+from GaussianMRILib.fitting.left_out import Judge, Verdict, _score, shared_centre
 from GaussianMRILib.fitting.parts import Part, in_mean_places, interpolating
 from GaussianMRILib.fitting.solver import Regularisation, solve_lattice
 from GaussianMRILib.gaussians import PlaneBatch
@@ -145,6 +146,33 @@ def test_a_way_that_loses_on_one_parts_slices_is_not_taken() -> None:
     assert Verdict.of(scores, 4).choice == half
     assert Verdict.of({**scores, half: [18.1, 18.1]}, 4).choice == mean
     assert Verdict.of({**scores, alone: [19.0, 19.0]}, 4).choice == alone
+    nan = [np.nan, 18.0]
+    assert Verdict.of({mean: nan, half: nan, detail: nan, alone: [10.0, 10.0]}, 4).choice == mean
+
+
+def test_left_out_slices_without_contrast_say_nothing(pair: list[gm.SliceStack]) -> None:
+    """Empty slices, as at the ends of a series that the scanner filled up, here all that would be left out."""
+    pixels = pair[1].pixels.copy()
+    pixels[1::2] = 0
+    judge = Judge.of([pair[0], replace(pair[1], pixels=pixels)], by_spline, 0)
+    assert judge is not None and [test.number for test in judge.tests] == [0]
+    pixels[3] = pair[1].pixels[3]
+    judge = Judge.of([pair[0], replace(pair[1], pixels=pixels)], by_spline, 0)
+    assert judge is not None and [(test.number, len(test.views)) for test in judge.tests] == [(0, 5), (1, 1)]
+    verdict = judge.verdict(("mean",))
+    assert all(np.isfinite(values).all() for values in verdict.by_part.values())
+
+
+def test_an_image_without_contrast_is_judged_as_its_mean() -> None:
+    truth = np.array([0.0, 0.0, 4.0, 4.0])
+    view = SimpleNamespace(pixels=truth, valid=np.ones(4, bool))
+    assert _score([np.full(4, 9.0)], [view]) == pytest.approx(10 * np.log10(4**2 / 2**2))
+
+
+@pytest.mark.parametrize("pitch", [0, -1.0, np.nan])
+def test_a_pitch_that_is_none_is_refused(pair: list[gm.SliceStack], pitch: float) -> None:
+    with pytest.raises(gm.GaussianMRIError, match="pitch of the Gaussians"):
+        gm.Fitter(pair, pitch=pitch)
 
 
 def test_too_little_memory_is_said_before_the_fit(

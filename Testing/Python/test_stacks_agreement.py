@@ -17,24 +17,29 @@ from pydicom.dataset import Dataset
 import GaussianMRILib.fitting
 from GaussianMRILib.baselines import LinearInterpolator
 from GaussianMRILib.cli import main
+from GaussianMRILib.cli.app import load_stacks
 from GaussianMRILib.errors import GaussianMRIError
 from GaussianMRILib.fitting import Fitter
 from GaussianMRILib.fitting.problem import Problem
 from GaussianMRILib.stacks import (
     SliceStack,
     apart,
+    belonging_together,
     check_same_contrast,
     check_same_frame,
     check_same_patient,
+    copies,
     read_stacks,
+    why_apart,
 )
+from GaussianMRILib.writers import write_dicom_series
 
 
 def pair(folder: Path, first: dict[str, Any], second: dict[str, Any]) -> list[SliceStack]:
-    """Two series of one patient, study and frame unless the tags say otherwise, named A and B."""
+    """Two series of one patient, study and frame unless the tags say otherwise, named A and B, of other noise."""
     series(folder / "a", SeriesDescription="A", **first)
     series(
-        folder / "b", **({"SeriesDescription": "B", "SeriesInstanceUID": "5.5", "SeriesNumber": 4} | second)
+        folder / "b", **({"SeriesDescription": "B", "seed": 2, "SeriesInstanceUID": "5.5", "SeriesNumber": 4} | second)
     )
     stacks = read_stacks(folder)
     assert [stack.name for stack in stacks] == ["A", "B"]
@@ -143,9 +148,32 @@ def test_patients_and_studies_are_kept_apart_and_not_named(tmp_path: Path, tags,
             {"ImageType": ["ORIGINAL", "PRIMARY", "DIFFUSION", "NONE"]},
             "ImageType magnitude and diffusion",
         ),
+            {"ImageType": ["ORIGINAL", "PRIMARY", "MPR"]},
+            {"ImageType": ["DERIVED", "SECONDARY", "MPR"]},
+            "ImageType acquired and reformatted",
+        ),
+        (  # DERIVED alone says nothing
+            {"ImageType": ["DERIVED", "SECONDARY", "OTHER"]},
+            {"ImageType": ["DERIVED", "SECONDARY", "AXIAL", "REFORMATTED"]},
+            "ImageType acquired and reformatted",
+        ),
+        ({}, {"ImageType": ["DERIVED", "SECONDARY", "MPR", "CSA MPR", "M"]}, "ImageType acquired and reformatted"),
+        ({}, {"ImageType": ["DERIVED", "SECONDARY", "MIP"]}, "ImageType acquired and projection"),
         ({"DiffusionBValue": 0.0}, {"DiffusionBValue": 800.0}, "b-value 0 and 800"),
         ({}, {"ContrastBolusAgent": "Gadovist"}, "contrast agent absent and present"),
         ({"InversionTime": 160}, {"InversionTime": 2500}, "InversionTime 160 and 2500"),
+        ({"ScanOptions": "PFP"}, {"ScanOptions": ["PFP", "FS"]}, "fat suppression absent and present"),
+        ({"ScanOptions": "FS"}, {"ScanOptions": ""}, "fat suppression present and absent"),
+        (
+            {"SpectrallySelectedSuppression": "FAT_AND_WATER"},
+            {"SpectrallySelectedSuppression": "NONE"},
+            "fat suppression present and absent",
+        ),
+        (
+            {"SequenceVariant": ["SK", "MTC"]},
+            {"SequenceVariant": ["SK", "SP"]},
+            "magnetisation transfer present and absent",
+        ),
         ({}, {"Modality": "CT"}, "Modality MR and CT"),
     ],
 )
@@ -168,7 +196,13 @@ def test_other_contrasts_are_refused_with_the_values(tmp_path: Path, first, seco
         ({"ContrastBolusAgent": "NONE"}, {}),
         ({"ScanningSequence": "RM"}, {"ScanningSequence": "SE"}),
         ({"ScanningSequence": ["SE", "IR"]}, {"ScanningSequence": ["IR", "SE"]}),
+        ({"ScanOptions": "FS"}, {}),  # taken from the header
+        ({"ScanOptions": ["PFP", "SP"]}, {"ScanOptions": ""}),
+        ({"ScanOptions": ["FS", "PFP"]}, {"SpectrallySelectedSuppression": "FAT"}),
+        ({"SequenceVariant": "MTC"}, {}),
+        ({"SequenceVariant": ["SK", "SP"]}, {"SequenceVariant": "OSP"}),
         ({"ImageType": ["DERIVED", "SECONDARY"]}, {"ImageType": ["ORIGINAL", "PRIMARY", "M"]}),
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "MPR"]}, {"ImageType": ["ORIGINAL", "PRIMARY", "M"]}),
     ],
 )
 def test_what_differs_from_series_to_series_is_accepted(tmp_path: Path, first, second) -> None:
@@ -185,7 +219,11 @@ def test_enhanced_files_say_their_contrast_in_functional_groups(tmp_path: Path) 
     dataset.SharedFunctionalGroupsSequence[0].MRTimingAndRelatedParametersSequence = [timing]
     modifier = Dataset()
     modifier.InversionRecovery = "YES"
+    modifier.SpectrallySelectedExcitation = "WATER"
     dataset.SharedFunctionalGroupsSequence[0].MRModifierSequence = [modifier]
+    transfer = Dataset()
+    transfer.MagnetizationTransfer = "OFF_RESONANCE"
+    dataset.SharedFunctionalGroupsSequence[0].MRImagingModifierSequence = [transfer]
     assert dataset.SOPClassUID == ENHANCED_MR
     save(dataset, tmp_path / "e.dcm")
     (stack,) = read_stacks(tmp_path)
@@ -193,6 +231,95 @@ def test_enhanced_files_say_their_contrast_in_functional_groups(tmp_path: Path) 
     assert (said["echo_time"], said["repetition_time"]) == (90.0, 3500.0)
     assert said["scanning_sequence"] == "EP/IR/SE"
     assert said["contrast_agent"] is True
+    assert said["fat_suppression"] is True and said["magnetisation_transfer"] is True
+    dataset.SharedFunctionalGroupsSequence[0].MRModifierSequence[0].SpectrallySelectedExcitation = "NONE"
+    dataset.SpectrallySelectedSuppression = transfer.MagnetizationTransfer = "NONE"
+    (stack,) = read_stacks(save(dataset, tmp_path / "e.dcm"))
+    said = stack.source["contrast"]
+    assert said["fat_suppression"] is False and said["magnetisation_transfer"] is False
+
+
+# ---- one measurement
+
+
+def made_of(*uids: str) -> dict[str, Any]:
+    sources = []
+    for uid in uids:
+        source = Dataset()
+        source.ReferencedSOPClassUID, source.ReferencedSOPInstanceUID = ENHANCED_MR, uid
+        sources.append(source)
+    return {"SourceImageSequence": sources}
+
+
+def test_what_was_computed_from_a_series_is_no_second_one(tmp_path: Path) -> None:
+    stacks = pair(tmp_path / "1", {"SOPInstanceUID": "7.1", "count": 1}, made_of("7.9", "7.1"))
+    assert belonging_together(stacks) == [[0], [1]] and "computed from" in why_apart(*stacks)
+    with pytest.raises(GaussianMRIError, match=r"A and B are one measurement.*--any-contrast"):
+        pose(stacks)
+    assert len(pose(stacks, any_contrast=True).stacks) == 2
+    # What two acquisitions name in common may be the localiser; what two reformats do is what they show.
+    common = pair(tmp_path / "2", made_of("7.1"), made_of("7.1"))
+    assert belonging_together(common) == [[0, 1]]
+    reformatted = {"ImageType": ["DERIVED", "SECONDARY", "REFORMATTED"]}
+    assert belonging_together(pair(tmp_path / "3", made_of("7.1") | reformatted, made_of("7.1") | reformatted)) == [[0], [1]]
+    assert belonging_together(pair(tmp_path / "4", made_of("7.1") | reformatted, made_of("7.2") | reformatted)) == [[0, 1]]
+
+
+def test_an_enhanced_file_names_its_sources_in_functional_groups(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 99, (2, 6, 5)).astype(np.uint16)
+    dataset = enhanced(noise, [{"position": (0, 0, 4.0 * k)} for k in range(2)])
+    for k, frame in enumerate(dataset.PerFrameFunctionalGroupsSequence):
+        derivation = Dataset()
+        derivation.SourceImageSequence = made_of(f"7.{k}")["SourceImageSequence"]
+        frame.DerivationImageSequence = [derivation]
+    save(dataset, tmp_path / "e.dcm")
+    assert read_stacks(tmp_path)[0].source["computed_from"] == ["7.0", "7.1"]
+
+
+def test_an_exported_series_is_not_fused_with_its_source(tmp_path: Path) -> None:
+    stack = read_stacks(series(tmp_path / "a"))[0]
+    write_dicom_series(tmp_path / "b", stack.pixels[1:], stack.planes()[1:], source=stack)
+    (tmp_path / "b" / "IM0001.dcm").rename(tmp_path / "b" / "last.dcm")
+    stacks = read_stacks(tmp_path)
+    assert belonging_together(stacks) == [[0], [1]]
+    assert why_apart(*reversed(stacks)) == why_apart(*stacks) != ""
+
+
+def test_copies_of_a_series_are_one_measurement(tmp_path: Path, caplog) -> None:
+    stacks = pair(tmp_path, {}, {"seed": 1, "RescaleSlope": 2, "RescaleIntercept": -7})
+    assert stacks[1].pixels.max() > 1.5 * stacks[0].pixels.max()
+    assert copies(stacks) == {1: 0} and copies([stacks[0].subset([1, 2]), *stacks]) == {0: 1, 2: 1}
+    problem = pose(stacks)
+    assert [stack.name for stack in problem.stacks] == ["A"]
+    assert problem.report["warnings"] == ["left out, because its slices are those of A: B"]
+    assert "Left out, because its slices are those of A: B" in caplog.text
+    assert [stack.name for stack in pose([stacks[0], stacks[0]], any_contrast=True).stacks] == ["A"]
+    lines = CliRunner().invoke(main, ["inspect", str(tmp_path)]).stdout.splitlines()
+    assert "Stack 2: its slices are those of stack 1; a fit takes them once" in lines
+
+
+def test_an_acquisition_that_was_repeated_is_no_copy(tmp_path: Path) -> None:
+    """With noise of a tenth of the contrast, and of a sixtieth, less than images have."""
+    stack = read_stacks(series(tmp_path, 3))[0]
+    random = np.random.default_rng(3)
+    image = random.normal(100, 30, (3, 64, 64)).astype(np.float32)
+
+    def taken(pixels: np.ndarray, millimetres: float = 0.0) -> SliceStack:
+        poses = stack.ijk_to_ras.copy()
+        poses[:, 0, 3] += millimetres
+        return replace(stack, pixels=pixels, ijk_to_ras=poses)
+
+    for noise in (3.0, 0.5):
+        noisy = [image + random.normal(0, noise, image.shape).astype(np.float32) for _ in range(2)]
+        assert copies([taken(pixels) for pixels in noisy]) == {}
+    assert copies([taken(image), taken(np.round(2 * image))]) == {1: 0}  # fewer grey levels
+    assert copies([taken(image), taken(image, 0.5)]) == {} and copies([taken(image), taken(-image)]) == {}
+    assert copies([taken(image), taken(image[[0, 2, 1]])]) == {}
+
+
+def test_a_stack_that_is_chosen_twice_is_read_once(tmp_path: Path) -> None:
+    series(tmp_path)
+    assert len(load_stacks([tmp_path], [1, 1])) == 1
 
 
 # ---- nothing in it, nothing in common
