@@ -209,7 +209,8 @@ class FastFit:
         problem, options = self.problem, self.options
         if options.blend is not None:
             return options.blend
-        stack = max((block for stack in problem.stacks for block in self._blocks(stack)), key=lambda s: s.pixels.size)
+        blocks = [(block, whole.name) for whole in problem.stacks for block in self._blocks(whole)]
+        stack, name = max(blocks, key=lambda pair: pair[0].pixels.size)
         probe = Probe.of(stack)
         if probe is None:
             problem.report["held_out"] = None
@@ -224,8 +225,8 @@ class FastFit:
         for _ in steered.run([probe.rest], guess):
             problem.progress("probing with left-out slices", problem.latest.fraction if problem.latest else 0.0)
         blended = guesser.agree(steered.blended(guess, 1.0))
-        blend, problem.report["held_out"] = probe.judge(guess, blended, low, high)
-        problem.held_out_psnr = problem.report["held_out"]["psnr_db"]
+        blend, held_out = probe.judge(guess, blended, low, high)
+        problem.report["held_out"] = {"stack": name, **held_out}
         return blend
 
     def _blocks(self, stack: SliceStack) -> list[SliceStack]:

@@ -29,6 +29,7 @@ from ..stacks import (
 )
 from ..version import __version__
 from ..volumes import intensity_range
+from .quality import Quality
 
 log = logging.getLogger("GaussianMRI")
 
@@ -41,7 +42,7 @@ class Progress:
         stage: what is being done, for people ("prior", "fitting", ...).
         fraction: 0 to 1 of the whole fit.
         loss: training loss, or None before there is one.
-        held_out_psnr: dB on slices that the probe left out, or None where not measured (yet).
+        held_out_psnr: dB on left-out slices, see `quality.Quality`, or None where not measured (yet).
         elapsed: seconds since the fit began.
     """
 
@@ -72,7 +73,6 @@ class Problem:
     seed: int
     report: dict[str, Any] = field(default_factory=dict)
     started: float = field(default_factory=time.perf_counter)
-    held_out_psnr: float | None = None
     latest: Progress | None = None
     cancelled: bool = False
 
@@ -170,8 +170,9 @@ class Problem:
             GaussianMRIError: the fit was cancelled.
         """
         self.check()
-        elapsed = time.perf_counter() - self.started
-        self.latest = Progress(stage=stage, fraction=fraction, loss=loss, held_out_psnr=self.held_out_psnr, elapsed=elapsed)
+        elapsed, quality = time.perf_counter() - self.started, Quality.of(self.report)
+        psnr = None if quality is None else quality.psnr
+        self.latest = Progress(stage=stage, fraction=fraction, loss=loss, held_out_psnr=psnr, elapsed=elapsed)
         return self.latest
 
     def field(

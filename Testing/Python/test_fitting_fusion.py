@@ -91,7 +91,12 @@ def test_the_choice_is_made_on_left_out_slices(pair: list[gm.SliceStack]) -> Non
 
 
 def test_a_fit_of_two_series_says_what_it_did(pair: list[gm.SliceStack]) -> None:
-    field = gm.fit(pair, seed=1)
+    told: list[float | None] = []
+    field = gm.fit(pair, seed=1, progress=lambda step: told.append(step.held_out_psnr))
+    fusion = field.report["fusion"]
+    # All the way the figure is that of both together, never that of the trial fit of one.
+    assert told[0] is None and set(told) == {None, fusion["psnr_db"][fusion["method"]]}
+    assert field.report["held_out"]["stack"] in ("axial", "sagittal")
     assert field.report["fusion"]["method"] in (*FUSIONS, STEERED, "alone")
     assert "axial alone" in field.report["fusion"]["note"] and "dB" in field.report["fusion"]["note"]
     moves = [block for stack in field.report["registration"]["stacks"] for block in stack["blocks"]]
