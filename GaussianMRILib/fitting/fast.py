@@ -107,6 +107,8 @@ class FastFit:
                 problem.high,
                 lambda share: problem.progress("aligning slices", 0.08 * share),
             )
+            if note := problem.report["refinement"].get("note"):
+                problem.warn(f"refine: {note}")
         several = len(problem.stacks) > 1
         decision, anchor = Decision(Choice("mean")), 0
         if several:
@@ -147,6 +149,8 @@ class FastFit:
             del overlay
         else:
             fused = parts[0].lattices[0]
+            if self.options.pitch is not None:
+                problem.warn("pitch: it is unused, since a series alone keeps the lattice of its own pixels")
         noise = noise_level((problem.stacks[0].pixels - problem.low) / (problem.high - problem.low))
         problem.report["noise"] = round(noise, 5)
         step = max(noise / STEPS_PER_NOISE, 2.0**-16)

@@ -163,6 +163,11 @@ class Problem:
         if self.cancelled:
             raise GaussianMRIError("The fit was cancelled.")
 
+    def warn(self, text: str) -> None:
+        """A warning for the log and for `report["warnings"]`; `text` begins in lower case and has no full stop."""
+        _log_warning(text)
+        self.report.setdefault("warnings", []).append(text)
+
     def progress(self, stage: str, fraction: float, loss: float | None = None) -> Progress:
         """The state of the fit, which is also kept as `latest`.
 
@@ -227,8 +232,12 @@ def _usable(stacks: list[SliceStack]) -> tuple[list[SliceStack], list[str]]:
             f"these stacks show no place in common, so nothing is gained from fitting them together: {text}"
         )
     for warning in warnings:
-        log.warning("%s.", warning[0].upper() + warning[1:])
+        _log_warning(warning)
     return stacks, warnings
+
+
+def _log_warning(text: str) -> None:
+    log.warning("%s.", text[0].upper() + text[1:])
 
 
 def crop(stack: SliceStack, box: np.ndarray) -> SliceStack | None:

@@ -109,6 +109,7 @@ def test_a_fit_says_how_good_it_is_or_why_nothing_does(
         told = replace(field, report={**field.report, **facts})
         text = said(monkeypatch, told, tmp_path / "field.npz", study / "axial")
         assert re.findall(r"^Held out +(.*)$", text, re.MULTILINE) == [line]
+    assert "needs several stacks" in " ".join(run("fit", "--help").stdout.split())
 
 
 # ---- info and inspect --------------------------------------------------------------------------------------
@@ -368,6 +369,7 @@ def test_evaluate_simulates_slices_of_an_isotropic_scan(tmp_path: Path, phantom:
         ("resample", "field.npz", "--isotropic", "1", "--plane", "x", "-o", "x.nrrd"),
         ("resample", "field.npz", "--plane", "x", "--axes", "ras", "-o", "x.nrrd"),
         ("resample", "field.npz", "--plane", "x", "--count", "3", "-o", "x.nrrd"),
+        ("resample", "field.npz", "--plane", "x", "--step", "2", "-o", "x.nrrd"),
         ("resample", "field.npz", "--plane", "x", "--dicom", "out"),
         ("evaluate", "a", "--truth", "b", "--isotropic", "c"),
         ("evaluate", "--truth", "b"),

@@ -38,6 +38,8 @@ def test_the_line_after_a_fit_is_of_all_that_was_fitted(app: Any, panel: Any) ->
     assert said(held_out=probed, fusion=fusion) == together
     assert said(held_out=probed).endswith("better than by interpolation (19.8 dB PSNR of axial, fitted alone, +1.4 dB).")
     assert said(held_out=None).endswith("was not measured: there are too few slices to leave any out.")
+    field = SimpleNamespace(report={"warnings": ["refine: nothing was moved"]})
+    assert "\nWarning: refine: nothing was moved.\n" in describeField(field, ["axial"])
 
 
 # ---- planes

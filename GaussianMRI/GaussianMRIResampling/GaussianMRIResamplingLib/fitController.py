@@ -73,5 +73,6 @@ def describeField(field, names):
         other = _("interpolation") if quality.other == "cubic spline" else quality.other
         of = "" if quality.series is None else _(" of {name}, fitted alone").format(name=quality.series)
         lines.append(f"{word.format(other=other)} ({quality.psnr:.1f} dB PSNR{of}, {gain:+.1f} dB).")
+    lines += [_("Warning: {text}.").format(text=text) for text in report.get("warnings", [])]
     lines.append(_("Next: move the plane in the views, then press Resample to keep its image."))
     return "\n".join(lines)
