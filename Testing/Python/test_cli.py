@@ -7,9 +7,11 @@ import json
 import os
 import re
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 import torch
@@ -429,6 +431,20 @@ def test_every_command_has_help_with_an_example() -> None:
     for name in main.commands:
         text = run(name, "--help").stdout
         assert f"  gaussianmri {name}" in text and "Example" in text
+
+
+def test_every_command_says_its_help_for_h() -> None:
+    def below(group: click.Group, words: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+        for name, command in group.commands.items():
+            yield (*words, name)
+            if isinstance(command, click.Group):
+                yield from below(command, (*words, name))
+
+    paths = [(), *below(main, ()), ("experiment", "phantom")]
+    assert len(paths) > 20
+    for path in paths:
+        result = run(*path, "-h")
+        assert result.exit_code == 0 and "-h, --help" in result.stdout, (path, result.output)
 
 
 def test_without_a_terminal_progress_is_lines_that_tell_the_time_left(
