@@ -106,7 +106,7 @@ def test_troubleshooting_quotes_the_messages_word_for_word() -> None:
 
 
 def names(text: str) -> list[str]:
-    """Words in italics that are buttons, labels, entries, modules or nodes: not a caption, which is a paragraph of its own."""
+    """Words in italics, which are buttons, labels, entries, modules or nodes; a caption is a paragraph of its own."""
     captions = re.compile(r"^\*[^*]+\*$", re.MULTILINE)
     return re.findall(r"(?<![*\w])\*([^*]+)\*(?![*\w])", captions.sub("", prose(text)))
 
@@ -148,3 +148,14 @@ def test_pages_name_what_the_panels_have(page: str) -> None:
     assert [name for name in found if " ".join(name.split()) not in shown] == []
     assert page not in ("resampling", "cinematic", "grading") or len(found) > 5
     assert names("Press *Labels*.\n\n*A picture. More\nof it.*\n\nOr *two\nwords*.") == ["Labels", "two\nwords"]
+
+
+def test_it_is_said_what_makes_each_picture() -> None:
+    contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    made = re.findall(r"^\| (`\w+\.png`.*?) \| (.+) \|$", contributing, re.MULTILINE)
+    named = {name: by for names, by in made for name in re.findall(r"`(\w+\.png)`", names)}
+    assert set(named) == {path.name for path in (ROOT / "Resources" / "Screenshots").glob("*.png")}
+    scripts = [(ROOT / "Testing" / "Slicer" / file).read_text(encoding="utf-8") for file in ("screenshots.py", "gallery.py")]
+    for name, by in named.items():
+        if "Testing/Slicer" in by:
+            assert any(f'"{name}"' in script for script in scripts), name
