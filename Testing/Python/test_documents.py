@@ -159,3 +159,11 @@ def test_it_is_said_what_makes_each_picture() -> None:
     for name, by in named.items():
         if "Testing/Slicer" in by:
             assert any(f'"{name}"' in script for script in scripts), name
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_decimals_begin_with_a_digit(path: Path) -> None:
+    """".3 dB" is read as 3 dB where the point is overlooked."""
+    naked = re.compile(r"(?<![\w./\"'])\.\d+\S*")
+    assert naked.findall(prose(path.read_text(encoding="utf-8"))) == []
+    assert naked.findall(prose("up to .3 mm, +.5 or -.7 dB (.9), not 0.3, 1.2.3, `.4` or a.5")) == [".3", ".5", ".7", ".9),"]
