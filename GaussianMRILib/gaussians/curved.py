@@ -84,7 +84,7 @@ class StraightField:
         Raises:
             GaussianMRIError: a plane at another angle, an unknown projection, "max" or "min" of a plane without thickness.
         """
-        check_projection(projection, [plane])
+        check_projection(projection, planes=[plane])
         local = np.linalg.inv(self.curve.straight_to_ras) @ plane.ijk_to_ras
         across = np.abs(local[2, :2]) <= _LEVEL * np.linalg.norm(local[:3, :2], axis=0)
         upright = np.hypot(*local[:2, :2]) <= _LEVEL * np.linalg.norm(local[:3, :2], axis=0)

@@ -89,7 +89,7 @@ class GaussianField(FieldData):
         Args:
             views: False shows the same body from every direction, as voxels of a volume must.
         """
-        check_projection(projection, planes)
+        check_projection(projection, planes=planes)
         thin = functools.partial(self._thin_images, views=views)
         # A slice profile has a limited number of samples, between which a thicker slab would have gaps.
         most = 0.0 if projection != "mean" else self._thickest_slice

@@ -22,7 +22,7 @@ _PIXELS_AT_ONCE = 1 << 22
 Image = NDArray[np.float32]
 
 
-def check_projection(projection: str, planes: Sequence[ImagePlane] = ()) -> None:
+def check_projection(projection: str, *, planes: Sequence[ImagePlane] = ()) -> None:
     """Refuse what is none of `PROJECTIONS`, and the brightest or darkest value of planes that are not all slabs."""
     if projection not in PROJECTIONS:
         raise GaussianMRIError(f"There is no projection '{projection}'; choose one of {', '.join(PROJECTIONS)}.")
