@@ -149,7 +149,8 @@ def fit_options(command: Command) -> Command:
     """The options of a fit: --preset, --seed, --device, --refine."""
     for option in (
         click.option(
-            "--refine/--no-refine", default=False, help="Correct motion and intensity of slices first."
+            "--refine/--no-refine", default=False,
+            help="Correct motion and intensity of slices first; needs several stacks that overlap.",
         ),
         click.option("--device", default="auto", show_default=True, help="cpu, cuda, or auto."),
         click.option(

@@ -34,4 +34,6 @@ def experiment(context: click.Context, arguments: tuple[str, ...]) -> None:
             f"The experiment needs the Python package {error.name}; install what it needs with `pip install \".[test]\"` in "
             f"{root}."
         ) from error
-    command.main(list(arguments), prog_name=context.command_path, standalone_mode=False)
+    command.main(
+        list(arguments), prog_name=context.command_path, standalone_mode=False, help_option_names=context.help_option_names
+    )

@@ -89,6 +89,7 @@ def fit(
         inputs, chosen, group, thickness, output, same_frame=same_frame, any_contrast=any_contrast
     )
     from ..fitting import Fitter
+    from ..fitting.quality import Quality, why_unmeasured
 
     box = None if roi is None else [roi[0:2], roi[2:4], roi[4:6]]
     fitter = Fitter(
@@ -97,7 +98,7 @@ def fit(
     )  # fmt: skip
     field = run_fit(fitter)
     field.save(output)
-    held_out = field.report.get("held_out")
+    quality = Quality.of(field.report)
     click.echo(f"Stacks        {', '.join(stack['name'] for stack in field.report['stacks'])}")
     if trusted := field.report.get("same_frame"):
         click.echo(f"Frames        {trusted}")
@@ -113,10 +114,13 @@ def fit(
         click.echo(f"Brightness    {name} corrected by {least:.2f} to {most:.2f} over the body")
     if fusion := field.report.get("fusion"):
         click.echo(f"Together      {fusion['note']}")
-    if held_out:
+    if quality is None:
+        click.echo(f"Held out      how good it is was not measured: {why_unmeasured(field.report)}")
+    else:
+        of = "" if quality.series is None else f" of {quality.series}, fitted alone"
         click.echo(
-            f"Held out      {held_out['psnr_db']:.2f} dB PSNR on {held_out['slices']} slices left out "
-            f"(cubic spline {held_out['spline_psnr_db']:.2f})"
+            f"Held out      {quality.psnr:.2f} dB PSNR on {quality.slices} slice{'s' * (quality.slices > 1)} left out{of} "
+            f"({quality.other} {quality.other_psnr:.2f})"
         )
     click.echo(f"Time          {field.report.get('elapsed_s', float('nan')):.1f} s")
     click.echo(f"Written       {output}")

@@ -184,6 +184,8 @@ def resample(
         raise click.UsageError("Nothing to write: give -o, --dicom, --png, --distance or --support.")
     if count > 1 and step is None:
         raise click.UsageError("--count needs --step, the distance between the planes in mm.")
+    if step is not None and count == 1 and line is None:
+        raise click.UsageError("--step is the distance between several planes; it needs --count of 2 or more, or --line.")
     if dicom is not None and not source:
         raise click.UsageError("--dicom needs --source, the images that the field was fitted to.")
     for volume in (output, distance, support):

@@ -110,6 +110,8 @@ class FastFit:
                 problem.high,
                 lambda share: problem.progress("aligning slices", 0.08 * share),
             )
+            if note := problem.report["refinement"].get("note"):
+                problem.warn(f"refine: {note}")
         several = len(problem.stacks) > 1
         decision, anchor = Decision(Choice("mean")), 0
         if several:
@@ -150,6 +152,8 @@ class FastFit:
             del overlay
         else:
             fused = parts[0].lattices[0]
+            if self.options.pitch is not None:
+                problem.warn("pitch: it is unused, since a series alone keeps the lattice of its own pixels")
         noise = noise_level((problem.stacks[0].pixels - problem.low) / (problem.high - problem.low))
         problem.report["noise"] = round(noise, 5)
         step = max(noise / STEPS_PER_NOISE, 2.0**-16)
@@ -212,7 +216,8 @@ class FastFit:
         problem, options = self.problem, self.options
         if options.blend is not None:
             return options.blend
-        stack = max((block for stack in problem.stacks for block in self._blocks(stack)), key=lambda s: s.pixels.size)
+        blocks = [(block, whole.name) for whole in problem.stacks for block in self._blocks(whole)]
+        stack, name = max(blocks, key=lambda pair: pair[0].pixels.size)
         probe = Probe.of(stack)
         if probe is None:
             problem.report["held_out"] = None
@@ -227,8 +232,8 @@ class FastFit:
         for _ in steered.run([probe.rest], guess):
             problem.progress("probing with left-out slices", problem.latest.fraction if problem.latest else 0.0)
         blended = guesser.agree(steered.blended(guess, 1.0))
-        blend, problem.report["held_out"] = probe.judge(guess, blended, low, high)
-        problem.held_out_psnr = problem.report["held_out"]["psnr_db"]
+        blend, held_out = probe.judge(guess, blended, low, high)
+        problem.report["held_out"] = {"stack": name, **held_out}
         return blend
 
     def _blocks(self, stack: SliceStack) -> list[SliceStack]:

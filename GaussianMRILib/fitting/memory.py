@@ -63,8 +63,11 @@ def check_memory(stacks: Sequence[SliceStack], pitch: float | None = None) -> in
     """
     needed, available = needed_bytes(stacks, pitch), available_bytes()
     if available is not None and needed > SHARE * available:
+        common = sum(len(stack.blocks()) for stack in stacks) > 1  # a lattice over all of them, of its own pitch
+        ways = ["close other programs", "fit a region of interest (--roi)"]
+        ways += ["choose a coarser lattice (--pitch, mm)"] * common
         raise GaussianMRIError(
-            f"The fit would need {needed / 1e9:.1f} GB of memory, and {available / 1e9:.1f} GB are free. Close other "
-            "programs, fit a region of interest (--roi), or choose a coarser lattice (--pitch, mm)."
+            f"The fit would need {needed / 1e9:.1f} GB of memory, and {available / 1e9:.1f} GB are free. What helps: "
+            f"{', or '.join(ways)}."
         )
     return needed

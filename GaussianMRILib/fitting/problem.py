@@ -30,6 +30,7 @@ from ..stacks import (
 )
 from ..version import __version__
 from ..volumes import intensity_range
+from .quality import Quality
 
 log = logging.getLogger("GaussianMRI")
 
@@ -42,7 +43,7 @@ class Progress:
         stage: what is being done, for people ("prior", "fitting", ...).
         fraction: 0 to 1 of the whole fit.
         loss: training loss, or None before there is one.
-        held_out_psnr: dB on slices that the probe left out, or None where not measured (yet).
+        held_out_psnr: dB on left-out slices, see `quality.Quality`, or None where not measured (yet).
         elapsed: seconds since the fit began.
     """
 
@@ -73,7 +74,6 @@ class Problem:
     seed: int
     report: dict[str, Any] = field(default_factory=dict)
     started: float = field(default_factory=time.perf_counter)
-    held_out_psnr: float | None = None
     latest: Progress | None = None
     cancelled: bool = False
 
@@ -131,7 +131,7 @@ class Problem:
         chosen, odd = _usable(chosen)
         warnings += odd
         for warning in warnings:
-            log.warning("%s.", warning[0].upper() + warning[1:])
+            _log_warning(warning)
         if sum(len(stack.pixels) for stack in chosen) < 2:
             raise GaussianMRIError(
                 "One slice cannot be fitted: nothing is known beside it. Give at least two slices."
@@ -168,6 +168,11 @@ class Problem:
         if self.cancelled:
             raise GaussianMRIError("The fit was cancelled.")
 
+    def warn(self, text: str) -> None:
+        """A warning for the log and for `report["warnings"]`; `text` begins in lower case and has no full stop."""
+        _log_warning(text)
+        self.report.setdefault("warnings", []).append(text)
+
     def progress(self, stage: str, fraction: float, loss: float | None = None) -> Progress:
         """The state of the fit, which is also kept as `latest`.
 
@@ -175,8 +180,9 @@ class Problem:
             GaussianMRIError: the fit was cancelled.
         """
         self.check()
-        elapsed = time.perf_counter() - self.started
-        self.latest = Progress(stage=stage, fraction=fraction, loss=loss, held_out_psnr=self.held_out_psnr, elapsed=elapsed)
+        elapsed, quality = time.perf_counter() - self.started, Quality.of(self.report)
+        psnr = None if quality is None else quality.psnr
+        self.latest = Progress(stage=stage, fraction=fraction, loss=loss, held_out_psnr=psnr, elapsed=elapsed)
         return self.latest
 
     def field(
@@ -244,6 +250,10 @@ def _usable(stacks: list[SliceStack]) -> tuple[list[SliceStack], list[str]]:
             f"these stacks show no place in common, so nothing is gained from fitting them together: {text}"
         )
     return stacks, warnings
+
+
+def _log_warning(text: str) -> None:
+    log.warning("%s.", text[0].upper() + text[1:])
 
 
 def crop(stack: SliceStack, box: np.ndarray) -> SliceStack | None:

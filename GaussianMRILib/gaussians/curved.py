@@ -82,9 +82,9 @@ class StraightField:
             (rows, columns) float32 in the units of the input; NaN outside what was scanned.
 
         Raises:
-            GaussianMRIError: a plane at another angle, an unknown projection.
+            GaussianMRIError: a plane at another angle, an unknown projection, "max" or "min" of a plane without thickness.
         """
-        check_projection(projection)
+        check_projection(projection, planes=[plane])
         local = np.linalg.inv(self.curve.straight_to_ras) @ plane.ijk_to_ras
         across = np.abs(local[2, :2]) <= _LEVEL * np.linalg.norm(local[:3, :2], axis=0)
         upright = np.hypot(*local[:2, :2]) <= _LEVEL * np.linalg.norm(local[:3, :2], axis=0)
@@ -161,7 +161,7 @@ class StraightField:
         lines = frames @ local
         lines[:, :3, 1] = frames[:, :3, 2]
         lines[:, :3, 3] = frames[:, :3, 3] + frames[:, :3, :2] @ local[:2, 3]
-        if projection == "mean" or thickness == 0:
+        if projection == "mean":
             return self.field.render_matrices(lines, (1, columns), thickness=thickness)[:, 0]
         finest = finest_spacing(self.field) / 2
         count = int(np.clip(np.ceil(thickness / finest) + 1, 3, _MOST_SAMPLES)) | 1  # odd: the middle is one of them

@@ -77,7 +77,7 @@ class GaussianField(FieldData):
             (rows, columns) float32 in the units of the input; NaN outside what was scanned.
 
         Raises:
-            GaussianMRIError: an unknown projection.
+            GaussianMRIError: an unknown projection, or "max" or "min" of a plane without thickness.
         """
         return self.render_many([plane], projection=projection)[0]
 
@@ -89,7 +89,7 @@ class GaussianField(FieldData):
         Args:
             views: False shows the same body from every direction, as voxels of a volume must.
         """
-        check_projection(projection)
+        check_projection(projection, planes=planes)
         thin = functools.partial(self._thin_images, views=views)
         # A slice profile has a limited number of samples, between which a thicker slab would have gaps.
         most = 0.0 if projection != "mean" else self._thickest_slice

@@ -22,10 +22,14 @@ _PIXELS_AT_ONCE = 1 << 22
 Image = NDArray[np.float32]
 
 
-def check_projection(projection: str) -> None:
-    """Refuse what is none of `PROJECTIONS`."""
+def check_projection(projection: str, *, planes: Sequence[ImagePlane] = ()) -> None:
+    """Refuse what is none of `PROJECTIONS`, and the brightest or darkest value of planes that are not all slabs."""
     if projection not in PROJECTIONS:
         raise GaussianMRIError(f"There is no projection '{projection}'; choose one of {', '.join(PROJECTIONS)}.")
+    if projection != "mean" and any(plane.thickness == 0 for plane in planes):
+        raise GaussianMRIError(
+            f"The projection '{projection}' is of a slab, and the plane is thin; give it a thickness in mm."
+        )
 
 
 def slab_image(

@@ -75,10 +75,10 @@ class ModelCard:
 
     @property
     def trained_on(self) -> str:
-        """In words, for people: "SYNTHETIC: phantom; L5/S1; A, R-GS; 400 cases"."""
+        """In words, for people: "SYNTHETIC: phantom; L5/S1; A, R-GS; 400 cases"; no number where the card has none."""
         count = sum(self.cases.get("train", {}).values())
         what = self.data or "training data not declared"
-        parts = [what, ", ".join(self.levels), ", ".join(self.input_types), f"{count} cases"]
+        parts = [what, ", ".join(self.levels), ", ".join(self.input_types), f"{count} cases" if count else ""]
         return ("SYNTHETIC: " if self.synthetic else "") + "; ".join(part for part in parts if part)
 
     def to_dict(self) -> dict[str, Any]:

@@ -95,7 +95,7 @@ class CurvePreview(Preview):
 
     def _render(self, plane: ImagePlane) -> NDArray[np.float32]:
         assert self.straight is not None
-        return self.straight.render(plane, projection=self._projection)
+        return self.straight.render(plane, projection=self._projection if self._thickness else "mean")
 
     def _frame_now(self) -> NDArray[np.float64]:
         return np.eye(4)

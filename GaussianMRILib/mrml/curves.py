@@ -99,7 +99,7 @@ def straighten(
         source: a field: its model node or a GaussianField.
         curve_node: vtkMRMLMarkupsCurveNode.
         slab: None: the volume; else the straightened image, mm thick, as a volume of one slice.
-        projection: of the slab: "mean", "max" or "min".
+        projection: of the slab: "mean", "max" or "min"; a thin image has one only.
         node: a scalar volume node to fill again; default: a new one.
         options: width, spacing (mm), across, fixed, turn: as of `straight_field`.
 
@@ -120,7 +120,7 @@ def straight_images(
         job: is told how far it is, and may be cancelled; the images are then worth nothing.
     """
     if slab is not None:
-        return [straight.image(slab=slab, projection=projection)], [
+        return [straight.image(slab=slab, projection=projection if slab else "mean")], [
             ImagePlane(straight.plane.ijk_to_ras, straight.plane.shape, thickness=slab)
         ]
     voxels = np.full(straight.grid.shape, np.nan, np.float32)

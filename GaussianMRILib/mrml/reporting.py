@@ -31,7 +31,8 @@ FACTS: tuple[tuple[str, str | None, str], ...] = (
         "PSNR",
         "dB",
         "Peak signal-to-noise ratio. Of a field: on acquired slices that a trial fit was not shown, where the gap is "
-        "twice the spacing; beside it that of spline interpolation there. Of a reference: mean over its slices, after "
+        "twice the spacing; beside it that of spline interpolation there, or, where several series were put together, of "
+        "the best one alone. Of a reference: mean over its slices, after "
         "one scale and offset for each method that bring its intensities nearest to the reference's (least squares), "
         "relative to the 99.9th percentile of the reference, 2 mm and more inside the scan.",
     ),
@@ -118,6 +119,8 @@ def report_rows(field: Any, planes_or_volumes: Any = (), *, reference: Any = Non
 
 
 def _field_rows(field: Any, name: str) -> list[Row]:
+    from ..fitting.quality import Quality
+
     facts = field.report
     row: Row = {
         "Item": name,
@@ -126,21 +129,19 @@ def _field_rows(field: Any, name: str) -> list[Row]:
         "Gaussians": float(len(field)),
         "Slices": float(len(field.slice_poses)),
     }
-    held_out = facts.get("held_out") or {}
-    for column, value in (
-        ("Time", facts.get("elapsed_s")),
-        ("PSNR", held_out.get("psnr_db")),
-        ("Spacing", native_spacing(field)),
-    ):
+    quality = Quality.of(facts)
+    rows, item = [row], name
+    if quality is not None and quality.series is not None:  # nothing says how good they are together
+        item = quality.series
+        rows.append({"Item": item, "Kind": "field", "Method": f"{row['Method']}, alone"})
+    for column, value in (("Time", facts.get("elapsed_s")), ("Spacing", native_spacing(field))):
         if value is not None:
             row[column] = float(value)
-    by_spline = held_out.get("spline_psnr_db")
-    if by_spline is None:
-        return [row]
-    return [
-        row,
-        {"Item": name, "Kind": "field", "Method": "spline, for comparison", "PSNR": float(by_spline)},
-    ]
+    if quality is not None:
+        rows[-1]["PSNR"] = float(quality.psnr)
+        other = {"Item": item, "Kind": "field", "Method": f"{quality.other}, for comparison"}
+        rows.append({**other, "PSNR": float(quality.other_psnr)})
+    return rows
 
 
 def _image_row(field: Any, item: Any) -> Row:

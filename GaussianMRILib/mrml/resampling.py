@@ -64,7 +64,8 @@ def resample(
             maps `MAP_OUTSIDE`.
         scene: default: that of the nodes.
         node: a scalar volume node to fill again, for one plane and one method; default: new ones.
-        projection: of the thickness: "mean", "max" or "min", see `GaussianField.render`. Maps are those of the middle.
+        projection: of the thickness: "mean", "max" or "min", see `GaussianField.render`. Maps are those of the middle, and a
+            thin plane has one image only.
 
     Returns:
         a volume node for one plane and method, a list of nodes for a list of either: all methods of the first plane,
@@ -168,6 +169,8 @@ def images_of(renderer: Any, planes: Sequence[ImagePlane], projection: str = "me
         renderer: a GaussianField or an interpolator of `resampler`; of the latter, planes of a slab lie a pixel apart.
         projection: see `resample`.
     """
+    if not any(plane.thickness for plane in planes):
+        projection = "mean"
     if hasattr(renderer, "render_many"):
         images: list[NDArray[np.float32]] = renderer.render_many(planes, projection=projection)
         return images

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import tarfile
 import tempfile
 import time
@@ -24,8 +23,9 @@ from typing import Any
 
 from GaussianMRILib.cinematic.options import LABELS as METHOD_LABELS
 
+from .stored import RESULTS, store
+
 ROOT = Path(__file__).resolve().parents[2]
-RESULTS = Path(__file__).resolve().parent / "results"
 SHARED = ROOT.parent / "shared" / "data"
 HEAD = SHARED / "ct" / "visible_human_head_neck_ct_png.tar.xz"
 HEART = SHARED / "ct" / "totalseg_cardiac_cta_1p5mm.nii.gz"
@@ -193,8 +193,7 @@ def main() -> None:
             continue
         methods = [method for method in scene.methods if method in options.methods]
         results["scenes"][name] = run(options.folder / size / name, size, scene, options.device, methods)
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        store(options.json, results)
 
 
 if __name__ == "__main__":

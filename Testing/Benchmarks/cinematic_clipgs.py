@@ -11,14 +11,14 @@ and planes. Data sets, models and figures are kept, so that an interrupted run g
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from GaussianMRILib.cinematic.options import LABELS, TrainOptions
 
-from .cinematic import RESULTS, ROOT, SCENES
+from .cinematic import ROOT, SCENES
+from .stored import RESULTS, store
 
 SIZE, TRAIN, TEST, SPLATS, ITERATIONS = 64, 320, 40, 2_000, 4_000
 METHODS = ("ht", "lt", "aam", "aam+ht", "aam+lt", "analytic", "face")
@@ -118,8 +118,7 @@ def main() -> None:
     results: dict[str, Any] = {"setting": setting, "titles": TITLES, "validation": [], "tables": []}
 
     def keep() -> None:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        store(arguments.json, results)
 
     for table in TABLES:
         scene = SCENES[table.scene]

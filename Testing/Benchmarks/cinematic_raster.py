@@ -11,7 +11,6 @@ leaks is what is drawn where no ray reaches the kept side.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
@@ -26,6 +25,8 @@ from GaussianMRILib.cinematic.rasterise import rasterise
 from GaussianMRILib.cinematic.splats import Splats
 from GaussianMRILib.native import backend
 from GaussianMRILib.native.splats import operators as splat_operators
+
+from .stored import store
 
 PLANE = ClipPlane.from_point([5.0, 8.0, 10.0], [0.4, 0.8, 0.45])
 EYE = (150.0, 500.0, 120.0)
@@ -149,7 +150,7 @@ def main() -> None:
             "gradient_errors": errors,
             "light": light,
         }
-        options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        store(options.json, figures)
 
 
 if __name__ == "__main__":

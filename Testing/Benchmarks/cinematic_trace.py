@@ -13,7 +13,6 @@ for the whole volume.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from .cinematic import HEAD, head_volume
+from .stored import store
 
 #: Head without the table it lies on, RAS mm.
 HEAD_ROI = ((-95.0, -150.0, 12.0), (95.0, 125.0, 240.0))
@@ -186,7 +186,7 @@ def main() -> int:
             + (f"; Mitsuba 3 {row['mitsuba_s']:.1f} s" if "mitsuba_s" in row else "")
         )
     if options.json:
-        options.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+        store(options.json, rows)
     return 0
 
 

@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import time
 from pathlib import Path
 from typing import Any
 
 from .module_panel import opened_panel
+from .stored import RESULTS, store
 
-RESULTS = Path(__file__).resolve().parent / "results"
 SIZE, THREADS, TARGET_RATE = 512, 2, 10.0
 #: Seconds from choosing a volume to the first picture, and to 64 paths per pixel.
 TARGET_FIRST, TARGET_RESTED, SAMPLES = 0.3, 10.0, 64
@@ -222,8 +221,7 @@ def main() -> None:
         volumes(seconds)
         return
     results = run(seconds)
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    store(options.json, results)
 
 
 if __name__ == "__main__":

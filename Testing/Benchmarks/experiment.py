@@ -10,8 +10,9 @@ import argparse
 import json
 from pathlib import Path
 
+from .stored import RESULTS, store
+
 ROOT = Path(__file__).resolve().parents[2]
-RESULTS = Path(__file__).resolve().parent / "results"
 
 
 def main() -> None:
@@ -40,8 +41,7 @@ def main() -> None:
     assert report is not None
     print(report.read_text(encoding="utf-8"))
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    arguments.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    store(arguments.json, results)
 
 
 if __name__ == "__main__":

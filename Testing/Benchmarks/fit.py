@@ -18,8 +18,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from .stored import RESULTS, store
+
 ROOT = Path(__file__).resolve().parents[2]
-RESULTS = Path(__file__).resolve().parent / "results"
 SHARED_DATA = ROOT.parent / "shared" / "data"
 BRAIN = "mr_dicom/adi_ax_fse_t2_2p5mm.tar.xz"
 THREADS = 2
@@ -141,8 +142,7 @@ def main() -> None:
         print(json.dumps(fit_once(options.folder, options.size, options.device)))
         return
     results = run(options.device, options.quick)
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    store(options.json, results)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ views by one network, and where the time of a training step goes.
 from __future__ import annotations
 
 import argparse
-import json
 import resource
 import sys
 import tempfile
@@ -16,7 +15,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).resolve().parent / "results"
+from .stored import RESULTS, store
+
 TARGET_S, TARGET_MB = 10.0, 2048
 SHAPE = (9, 112, 224)
 
@@ -173,8 +173,7 @@ def main() -> None:
     if not options.quick:
         results["measures"] = measures(options.threads, repeats)
         results["training"] = training(options.threads, 2)
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    store(options.json, results)
 
 
 if __name__ == "__main__":

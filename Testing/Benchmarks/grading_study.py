@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import os
 import subprocess
 import sys
@@ -20,8 +19,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from .stored import RESULTS, store
+
 ROOT = Path(__file__).resolve().parents[2]
-RESULTS = Path(__file__).resolve().parent / "results"
 TARGET_S, TARGET_MB = 30.0, 2560
 SHAPE = (9, 112, 224)
 PIXEL_MM = 0.6
@@ -90,7 +90,7 @@ def main() -> int:
         write_study(folder, stenosed_left(), pixel=PIXEL_MM)
         write_networks(folder / "models")
         rows = [measure(folder, options.threads, *case) for case in product(("acquired", "R-GS"), (False, True))]
-    options.json.write_text(json.dumps({"views": 16, "networks": 5, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+    store(options.json, {"views": 16, "networks": 5, "rows": rows})
     return 0
 
 

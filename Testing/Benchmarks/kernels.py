@@ -16,7 +16,6 @@ all samples of a plane and so drop out of the difference.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import time
 from collections.abc import Callable
@@ -33,6 +32,8 @@ from GaussianMRILib.native.planes import reference
 from GaussianMRILib.native.planes.arguments import AdamStep, PlaneScene
 from GaussianMRILib.native.planes.cpu import CpuPlanes
 from GaussianMRILib.native.support.backend import kernels
+
+from .stored import store
 
 BOX = (112.0, 224.0, 80.0)
 PROFILE = ([-1.75, 0.0, 1.75], [0.275, 0.45, 0.275])  # a slice of 4 mm in three samples
@@ -299,8 +300,7 @@ def main(argv: list[str] | None = None) -> int:
     }
     torch.set_num_threads(threads)
     if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        store(options.json, results)
     return 0
 
 

@@ -19,7 +19,6 @@ for the adjoint the dense gradient, 67 MB to be cleared, which is nearly all of 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import time
 from functools import partial
@@ -36,7 +35,8 @@ from GaussianMRILib.geometry import ImagePlane
 from GaussianMRILib.native.support.backend import kernels
 from Testing.Benchmarks.kernels import least
 
-RESULTS = Path(__file__).resolve().parent / "results"
+from .stored import RESULTS, store
+
 Scene = tuple[torch.Tensor, ...]
 
 
@@ -151,7 +151,7 @@ def main() -> None:
             f"{row['volume_adjoint_ms']:.0f} ms ({row['adjoint_to_forward']:.2f} x); smooth "
             f"{row['smooth_ms']:.0f} ms"
         )
-    options.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    store(options.json, results)
 
 
 if __name__ == "__main__":

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import time
 from pathlib import Path
 from typing import Any
 
 from .module_panel import opened_panel
+from .stored import RESULTS, store
 
-RESULTS = Path(__file__).resolve().parent / "results"
 THREADS = 2
 #: Images a second that a drag should have, by the pixels of the image, and seconds from Fit to the first image.
 TARGET_RATES = {"224 x 224": 40.0, "512 x 512": 15.0}
@@ -166,8 +165,7 @@ def main() -> None:
         print("Not measured: slicer-core and PySide6_Essentials are not installed here.")
         return
     results = run()
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    store(options.json, results)
 
 
 if __name__ == "__main__":

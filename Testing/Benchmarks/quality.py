@@ -35,9 +35,9 @@ from GaussianMRILib.stacks import SliceStack
 from GaussianMRILib.volumes import Resampler
 
 from . import disturbances
+from .stored import RESULTS, store
 
 ROOT = Path(__file__).resolve().parents[2]
-RESULTS = Path(__file__).resolve().parent / "results"
 SHARED_DATA = ROOT.parent / "shared" / "data"
 
 Render = Callable[[Sequence[ImagePlane]], list[np.ndarray]]
@@ -373,8 +373,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name, rows in tables.items():
             table = results.setdefault(experiment, {})
             table[name] = _merged(table.get(name, []), rows)
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    store(options.json, results, list(found))
     print(f"\nWrote {options.json}")
     return 0
 

@@ -12,7 +12,6 @@ is 10 s for all files (--quick: 200 files in 2 series).
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 import time
@@ -27,6 +26,8 @@ import GaussianMRILib as gm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "Python"))
 import dicom_files
+
+from .stored import store
 
 SERIES, SLICES, SIDE, TARGET = 20, 100, 256, 10.0
 
@@ -93,7 +94,7 @@ def main() -> None:
         print(f"{title:25} {seconds:6.2f} s {processor:6.2f} CPU-s   {found['files']} files")
     print(f"{'share of the floor':25} {100 * found['share_of_floor']:.0f} % of the CPU-seconds; target {TARGET:g} s")
     if options.json:
-        options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        store(options.json, found)
 
 
 if __name__ == "__main__":

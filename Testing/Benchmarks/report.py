@@ -15,6 +15,7 @@ from typing import Any
 from .report_cinematic import cinematic, cinematic_clipgs, cinematic_speed
 from .report_grading import experiment, grading
 from .report_markdown import markdown
+from .stored import LONG
 
 HERE = Path(__file__).resolve().parent
 PAGES = HERE.parents[1] / "docs"
@@ -254,33 +255,60 @@ def reading(summary: dict[str, Any]) -> str:
     return markdown([f"{result['files']:,} DICOM files, {result['series']} series", "time", "CPU time"], rows)
 
 
-def machine(summary: dict[str, Any]) -> str:
-    facts = summary["machine"]
-    return (
-        f"Measured {facts['date']} on {facts['processor']}, {facts['cores']} cores ({facts['instruction_sets']}), "
-        f"{facts['system']}, Python {facts['python']}, torch {facts['torch']}, by `make bench`."
-    )
+#: How what `make bench` leaves out is measured.
+COMMANDS = {
+    **{name: f"python -m Testing.Benchmarks.{name}" for name in LONG},
+    **{f"quality.{part}": f"python -m Testing.Benchmarks.quality --only {part}" for part in ("disturbed", "recipe")},
+}
 
 
-TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
-    "quality": quality, "pair": pair, "disturbed": disturbed, "heldout": heldout, "recipe": recipe,
-    "studies": studies, "fit": fit,
-    "lattice": lattice, "kernels": kernels, "panel": panel, "reading": reading,
-    "cinematic": cinematic, "cinematic_clipgs": cinematic_clipgs, "cinematic_speed": cinematic_speed,
-    "experiment": experiment, "grading": grading, "machine": machine,
-}  # fmt: skip
+def measured(summary: dict[str, Any], sources: Sequence[str]) -> str:
+    """When, on which machine and by which command results were made, a line each unless all agree; "" if none is known."""
+    lines: dict[str, list[str]] = {}
+    for source in sources:
+        facts = summary.get("machines", {}).get(source)
+        if facts is not None:
+            when = f"Measured {facts['date']} on" if "date" in facts else f"Stored {facts['stored']}; the machine then:"
+            sets = f" ({facts['instruction_sets']})" if "instruction_sets" in facts else ""
+            where = f"{facts['processor']}, {facts['cores']} cores{sets}, {facts['system']}, Python {facts['python']}"
+            text = f"{when} {where}, torch {facts['torch']}; by `{COMMANDS.get(source, 'make bench')}`."
+            lines.setdefault(text, []).append(source)
+    if len(lines) == 1:
+        return f"*{next(iter(lines))}*"
+    return "\n\n".join(f"*{', '.join(names)}: {text}*" for text, names in lines.items())
+
+
+#: What fills each block, and the results that it takes, each with a date and machine of its own.
+TABLES: dict[str, tuple[Callable[[dict[str, Any]], str], tuple[str, ...]]] = {
+    "quality": (quality, ("quality.single",)),
+    "pair": (pair, ("quality.pair",)),
+    "disturbed": (disturbed, ("quality.disturbed",)),
+    "heldout": (heldout, ("quality.heldout",)),
+    "recipe": (recipe, ("quality.recipe",)),
+    "studies": (studies, ("studies.rows", "studies.full")),
+    "fit": (fit, ("fit",)),
+    "lattice": (lattice, ("lattice",)),
+    "kernels": (kernels, ("kernels",)),
+    "panel": (panel, ("panel",)),
+    "reading": (reading, ("reading",)),
+    "cinematic": (cinematic, ("cinematic",)),
+    "cinematic_clipgs": (cinematic_clipgs, ("cinematic_clipgs",)),
+    "cinematic_speed": (cinematic_speed, ("cinematic_trace", "cinematic_raster", "cinematic_view")),
+    "experiment": (experiment, ("experiment",)),
+    "grading": (grading, ("grading", "grading_study")),
+}
 
 
 def fill(pages: Mapping[str, str], summary: dict[str, Any]) -> tuple[dict[str, str], list[str]]:
     """`pages`, text by name, with the blocks that `summary` has results for, and the names of the other blocks."""
     filled, missing = dict(pages), []
-    for name, table in TABLES.items():
+    for name, (table, sources) in TABLES.items():
         pattern = re.compile(rf"(<!-- bench:{name} -->\n).*?(<!-- /bench:{name} -->)", re.DOTALL)
         count = sum(len(pattern.findall(text)) for text in filled.values())
         if count != 1:
             raise ValueError(f"{', '.join(filled)}: {count} blocks bench:{name}, expected one")
         try:
-            content = table(summary)
+            content = "\n\n".join(filter(None, (table(summary), measured(summary, sources))))
         except KeyError:
             missing.append(name)
             continue

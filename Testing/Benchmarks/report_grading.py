@@ -30,6 +30,8 @@ def experiment(summary: dict[str, Any]) -> str:
         rows.append([f"{condition.replace('_', ' ')}, trained on {training}", *cells])
     rows.sort(key=lambda row: row[0].split(",")[0], reverse=True)
     header = ["macro AUROC (95 % interval)", *(f"tested on {kind}" for kind in tested), "R-GS - R-VI", "steps"]
+    trained = [row["converged"] for row in results["training"].values()]
+    ended = f"{sum(trained)} of {len(trained)} trainings ended by themselves, {len(trained) - sum(trained)} at the limit"
     images = [[kind, shown(row["psnr"], 2), shown(row["ssim"])] for kind, row in results["images"].items()]
     training = options["training"]
     size = " x ".join(map(str, training["input_size"]))
@@ -40,7 +42,7 @@ def experiment(summary: dict[str, Any]) -> str:
         f"each (limit: ended there), validated every {training['epoch_steps']}; ended by itself after "
         f"{training['patience']} validations without a better mean macro AUROC of {training['window']}, counted from step "
         f"{training['epochs'] // 2 * training['epoch_steps']:,}:\n\n"
-        f"{markdown(header, rows)}\n\n"
+        f"{markdown(header, rows)}\n\n{ended}, where the learning rate has come down to 0.\n\n"
         "Images against the aligned slices, which have noise of their own:\n\n"
         f"{markdown(['', 'PSNR (dB)', 'SSIM'], images)}"
     )
@@ -48,11 +50,13 @@ def experiment(summary: dict[str, Any]) -> str:
 
 def grading(summary: dict[str, Any]) -> str:
     row = summary["grading"]["predict"]
-    used = row[row["used"]]
+    times = f"{row['float32']['first_s']:.1f} s in float32"
+    if "bfloat16" in row:
+        units = "which it has matrix units for" if row["bfloat16_units"] else "without matrix units"
+        times = f"{row['bfloat16']['first_s']:.1f} s in bfloat16 ({units}), {times}"
     return (
-        f"Grading one disc, {row['networks']} networks, {row['views']} views each, {row['threads']} threads, "
-        f"{row['used']}: {used['first_s']:.1f} s, and {row['load_s']:.1f} s to load the networks; {row['peak_mb']} MB.\n\n"
-        + grading_study(summary["grading_study"])
+        f"Grading one disc, {row['networks']} networks, {row['views']} views each, {row['threads']} threads: {times}, and "
+        f"{row['load_s']:.1f} s to load the networks; {row['peak_mb']} MB.\n\n" + grading_study(summary["grading_study"])
     )
 
 

@@ -33,11 +33,11 @@ import numpy as np
 
 import GaussianMRILib as gm
 
+from .stored import RESULTS, store
 from .studies_full import FULL, THREADS, fit_once, measure
 from .studies_pictures import save_picture
 from .studies_rows import CASES, SHARED_DATA, Singles, row_of, study_of
 
-RESULTS = Path(__file__).resolve().parent / "results"
 #: Rows of `--quick`: study, stack, whether it is left out whole.
 QUICK = (
     ("prostate_a", "ax_t2", False),
@@ -144,7 +144,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             ]
             _rows(options, Path(folder), results)
             results["summary"] = summary_of(results["rows"])
-            _save(options.json, results)
+            _save(options.json, results, "rows")
             print()
             print_summary(results["summary"])
         if options.only != "rows" and not options.quick:
@@ -154,7 +154,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 for name in (study for study in FULL if study in options.studies):
                     results["full"].append(measure(name, Path(folder), avx2, options.pictures))
                     print_full(results["full"][-1])
-                    _save(options.json, results)
+                    _save(options.json, results, "full")
     print(f"\nWrote {options.json}")
     return 0
 
@@ -181,13 +181,12 @@ def _rows(options: argparse.Namespace, folder: Path, results: dict[str, Any]) ->
                            "not_available": str(error)}  # fmt: skip
                 row["row_s"] = round(time.perf_counter() - started, 1)
                 results["rows"].append(row)
-                _save(options.json, results)
+                _save(options.json, results, "rows")
                 print_row(row)
 
 
-def _save(path: Path, results: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+def _save(path: Path, results: dict[str, Any], part: str) -> None:
+    store(path, results, [part])
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ def experiment() -> None:
 )  # fmt: skip
 @click.option(
     "--reduced", is_flag=True,
-    help="An hour on one processor core: fewer patients, small networks and images.",
+    help="About two hours on one processor core: fewer patients, small networks and images.",
 )  # fmt: skip
 @click.option("--train", type=click.IntRange(1), default=None, help="Training patients.")
 @click.option("--validation", type=click.IntRange(1), default=None, help="Validation patients.")

@@ -52,7 +52,7 @@ class ExperimentOptions:
 
     @classmethod
     def reduced(cls, **changes: Any) -> ExperimentOptions:
-        """An experiment of an hour and a half on one processor core.
+        """An experiment of about two hours on one processor core.
 
         Fewer patients, narrower regions (which still hold recesses, foramina and facets), small networks and images, few
         views; every network is trained to convergence.

@@ -83,7 +83,7 @@ def run_experiment(
 
     Args:
         folder: made if absent; gets `cohort/`, `inputs/`, `metrics/`, `networks/` and the report.
-        options: see there; `ExperimentOptions.reduced()` for an hour and a half on one core.
+        options: see there; `ExperimentOptions.reduced()` for about two hours on one core.
         until: the last step that is done, of `STEPS`.
         workers: processes, one per core by default; on a GPU 1 trains the networks.
         device: of fits and trainings.

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 import torch
@@ -79,6 +83,35 @@ def markups(tmp_path_factory: pytest.TempPathFactory, phantom: Phantom) -> Path:
     path = tmp_path_factory.mktemp("markups") / "plane.mrk.json"
     _write_markups(path, phantom.disc_plane("L5-S1", spacing=(1, 1), shape=(16, 20)), "disc")
     return path
+
+
+# ---- fit ---------------------------------------------------------------------------------------------------
+
+
+def said(monkeypatch: pytest.MonkeyPatch, field: gm.GaussianField, output: Path, *arguments: object) -> str:
+    """What `fit` prints of a field, without fitting one."""
+    monkeypatch.setattr(importlib.import_module("GaussianMRILib.cli.fit"), "run_fit", lambda fitter: field)
+    return run("fit", *arguments, "-o", output).stdout
+
+
+def test_a_fit_says_how_good_it_is_or_why_nothing_does(
+    study: Path, field_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    field = gm.GaussianField.load(field_file)
+    stacks = [dict(field.report["stacks"][0], name=name) for name in ("axial", "sagittal")]
+    probed = {"stack": "axial", "slices": 1, "psnr_db": 19.77, "spline_psnr_db": 18.41}
+    scores = {"joint": 26.63, "axial alone": 21.4, "sagittal alone": 20.3}
+    fusion = {"method": "joint", "part": None, "left_out_slices": 8, "psnr_db": scores, "note": "better"}
+    fused = {"stacks": stacks, "held_out": probed, "fusion": fusion}
+    for facts, line in (
+        (fused, "26.63 dB PSNR on 8 slices left out (axial alone 21.40)"),
+        ({**fused, "fusion": None}, "19.77 dB PSNR on 1 slice left out of axial, fitted alone (cubic spline 18.41)"),
+        ({"held_out": None}, "how good it is was not measured: there are too few slices to leave any out"),
+    ):  # fmt: skip
+        told = replace(field, report={**field.report, **facts})
+        text = said(monkeypatch, told, tmp_path / "field.npz", study / "axial")
+        assert re.findall(r"^Held out +(.*)$", text, re.MULTILINE) == [line]
+    assert "needs several stacks" in " ".join(run("fit", "--help").stdout.split())
 
 
 # ---- info and inspect --------------------------------------------------------------------------------------
@@ -356,6 +389,7 @@ def test_evaluate_simulates_slices_of_an_isotropic_scan(tmp_path: Path, phantom:
         ("resample", "field.npz", "--plane", "x", "--axes", "ras", "-o", "x.nrrd"),
         ("resample", "field.npz", "--plane", "x", "--count", "3", "-o", "x.nrrd"),
         ("resample", "field.npz", "--plane", "x", "--count", "3", "--step", "0", "-o", "x.nrrd"),
+        ("resample", "field.npz", "--plane", "x", "--step", "2", "-o", "x.nrrd"),
         ("resample", "field.npz", "--plane", "x", "--dicom", "out"),
         ("evaluate", "a", "--truth", "b", "--isotropic", "c"),
         ("evaluate", "--truth", "b"),
@@ -419,6 +453,20 @@ def test_every_command_has_help_with_an_example() -> None:
     for name in main.commands:
         text = run(name, "--help").stdout
         assert f"  gaussianmri {name}" in text and "Example" in text
+
+
+def test_every_command_says_its_help_for_h() -> None:
+    def below(group: click.Group, words: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+        for name, command in group.commands.items():
+            yield (*words, name)
+            if isinstance(command, click.Group):
+                yield from below(command, (*words, name))
+
+    paths = [(), *below(main, ()), ("experiment", "phantom")]
+    assert len(paths) > 20
+    for path in paths:
+        result = run(*path, "-h")
+        assert result.exit_code == 0 and "-h, --help" in result.stdout, (path, result.output)
 
 
 def test_without_a_terminal_progress_is_lines_that_tell_the_time_left(

@@ -105,9 +105,14 @@ def test_troubleshooting_quotes_the_messages_word_for_word() -> None:
     assert [m for m in messages if not any(m in source for source in sources)] == []
 
 
-def test_tutorials_name_what_the_panels_have() -> None:
-    """Words in italics are buttons, labels, entries, modules or nodes; a renamed one would lead nowhere."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+def names(text: str) -> list[str]:
+    """Words in italics, which are buttons, labels, entries, modules or nodes; a caption is a paragraph of its own."""
+    captions = re.compile(r"^\*[^*]+\*$", re.MULTILINE)
+    return re.findall(r"(?<![*\w])\*([^*]+)\*(?![*\w])", captions.sub("", prose(text)))
+
+
+def shown_by_panels() -> set[str]:
+    """What a reader finds in the panels, and names of Slicer's own that the documents speak of."""
     panels = [path.read_text(encoding="utf-8") for path in (ROOT / "GaussianMRI").rglob("*.ui")]
     shown = {
         text.strip()
@@ -122,10 +127,43 @@ def test_tutorials_name_what_the_panels_have() -> None:
     shown |= set(texts(ROOT / "GaussianMRI")) | set(texts(ROOT / "GaussianMRILib"))
     looks = (ROOT / "GaussianMRILib" / "cinematic" / "looks.json").read_text(encoding="utf-8")
     shown |= set(re.findall(r'"name": "([^"]+)"', looks))
-    shown |= {"Sample Data", "MRHead", "Volume Rendering"}  # Slicer's own
+    shown |= {"Sample Data", "MRHead", "Volume Rendering", "Display", "Clipping", "Intersection"}  # Slicer's own
     shown.add("Phantom axial")  # a node of the sample, "Phantom " and the name of the scan
-    for section in re.split(r"^## ", readme, flags=re.MULTILINE):
+    return shown
+
+
+def test_tutorials_name_what_the_panels_have() -> None:
+    """A renamed button would lead nowhere."""
+    shown = shown_by_panels()
+    for section in re.split(r"^## ", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.MULTILINE):
         if section.startswith("Tutorial: "):
-            names = re.findall(r"(?<![*\w])\*([^*\n]+)\*(?![*\w])", section)
-            assert len(names) > 8
-            assert [name for name in names if name not in shown] == []
+            assert len(names(section)) > 8
+            assert [name for name in names(section) if name not in shown] == []
+
+
+@pytest.mark.parametrize("page", ["resampling", "cinematic", "grading", "python", "limits", "command-line", "index"])
+def test_pages_name_what_the_panels_have(page: str) -> None:
+    shown = shown_by_panels()
+    found = names((ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8"))
+    assert [name for name in found if " ".join(name.split()) not in shown] == []
+    assert page not in ("resampling", "cinematic", "grading") or len(found) > 5
+    assert names("Press *Labels*.\n\n*A picture. More\nof it.*\n\nOr *two\nwords*.") == ["Labels", "two\nwords"]
+
+
+def test_it_is_said_what_makes_each_picture() -> None:
+    contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    made = re.findall(r"^\| (`\w+\.png`.*?) \| (.+) \|$", contributing, re.MULTILINE)
+    named = {name: by for names, by in made for name in re.findall(r"`(\w+\.png)`", names)}
+    assert set(named) == {path.name for path in (ROOT / "Resources" / "Screenshots").glob("*.png")}
+    scripts = [(ROOT / "Testing" / "Slicer" / file).read_text(encoding="utf-8") for file in ("screenshots.py", "gallery.py")]
+    for name, by in named.items():
+        if "Testing/Slicer" in by:
+            assert any(f'"{name}"' in script for script in scripts), name
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_decimals_begin_with_a_digit(path: Path) -> None:
+    """".3 dB" is read as 3 dB where the point is overlooked."""
+    naked = re.compile(r"(?<![\w./\"'])\.\d+\S*")
+    assert naked.findall(prose(path.read_text(encoding="utf-8"))) == []
+    assert naked.findall(prose("up to .3 mm, +.5 or -.7 dB (.9), not 0.3, 1.2.3, `.4` or a.5")) == [".3", ".5", ".7", ".9),"]

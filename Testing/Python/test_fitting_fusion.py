@@ -92,7 +92,12 @@ def test_the_choice_is_made_on_left_out_slices(pair: list[gm.SliceStack]) -> Non
 
 
 def test_a_fit_of_two_series_says_what_it_did(pair: list[gm.SliceStack]) -> None:
-    field = gm.fit(pair, seed=1)
+    told: list[float | None] = []
+    field = gm.fit(pair, seed=1, progress=lambda step: told.append(step.held_out_psnr))
+    fusion = field.report["fusion"]
+    # All the way the figure is that of both together, never that of the trial fit of one.
+    assert told[0] is None and set(told) == {None, fusion["psnr_db"][fusion["method"]]}
+    assert field.report["held_out"]["stack"] in ("axial", "sagittal")
     assert field.report["fusion"]["method"] in (*FUSIONS, STEERED, "alone")
     assert "axial alone" in field.report["fusion"]["note"] and "dB" in field.report["fusion"]["note"]
     moves = [block for stack in field.report["registration"]["stacks"] for block in stack["blocks"]]
@@ -179,8 +184,18 @@ def test_too_little_memory_is_said_before_the_fit(
     pair: list[gm.SliceStack], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(memory, "available_bytes", lambda: 1_000_000)
-    with pytest.raises(gm.GaussianMRIError, match=r"GB of memory.*--roi"):
+    with pytest.raises(gm.GaussianMRIError, match=r"GB of memory.*--roi.*, or .*--pitch"):
         gm.fit(pair)
+    with pytest.raises(gm.GaussianMRIError, match=r"GB of memory.*--roi\)\.$"):  # a single series has no pitch to choose
+        gm.fit(pair[0])
+
+
+def test_options_of_several_series_that_one_has_no_use_for(pair: list[gm.SliceStack]) -> None:
+    report = gm.fit(pair[0], blend=0.0, prior="spline", refine=True, pitch=2.0).report
+    refine, pitch = report["warnings"]
+    assert refine.startswith("refine: one stack") and "nothing was moved" in refine
+    assert pitch == "pitch: it is unused, since a series alone keeps the lattice of its own pixels"
+    assert "warnings" not in gm.fit(pair[0], blend=0.0, prior="spline").report
 
 
 def test_cancel_is_heard_while_series_are_compared(pair: list[gm.SliceStack]) -> None:

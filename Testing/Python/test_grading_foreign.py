@@ -78,6 +78,7 @@ def test_a_checkpoint_of_one(tmp_path: Path) -> None:
     import_probe(LEFT, tmp_path, tmp_path / "left.pt")
     grader = load_grader(tmp_path / "left.pt", LEFT)
     assert grader.card.trained_on.startswith("nothing; licence: invented; trained elsewhere; L1/L2")
+    assert "cases" not in grader.card.trained_on  # its card does not say how many
     images = np.random.default_rng(0).uniform(0, 0.5, (9, 112, 224)).astype(np.float32)
     with pytest.raises(GaussianMRIError, match="regions made by"):
         grade(grader, (images, FULL), 1)  # of a region as wide as the disc is

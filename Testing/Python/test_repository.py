@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from Testing.Benchmarks import report
+from Testing.Benchmarks import report, stored
+from Testing.Experiment.command import phantom
 
 ROOT = Path(__file__).resolve().parents[2]
 LARGEST_FILE, LARGEST_WEIGHTS = 1_500_000, 2 * 2**20
@@ -177,6 +178,51 @@ def test_report_fills_the_pages() -> None:
     for wrong in ({}, pages | {"copy.md": text}):
         with pytest.raises(ValueError, match="blocks bench:quality, expected one"):
             report.fill(wrong, summary)
+
+
+def test_each_table_says_when_and_where_it_was_measured() -> None:
+    here = {"processor": "P1", "cores": 2, "system": "Linux", "python": "3.11", "torch": "2.13"}
+    machines = {
+        "grading": {**here, "date": "2026-12-01", "instruction_sets": "avx2 in the kernels"},
+        "grading_study": {**here, "stored": "2026-11-22"},
+        "quality.recipe": {**here, "date": "2026-12-02"},
+    }
+    where = "P1, 2 cores, Linux, Python 3.11, torch 2.13; by"
+    assert report.measured({"machines": machines}, ("grading", "grading_study")).splitlines() == [
+        f"*grading: Measured 2026-12-01 on {where.replace('cores', 'cores (avx2 in the kernels)')} `make bench`.*",
+        "",
+        f"*grading_study: Stored 2026-11-22; the machine then: {where} `make bench`.*",
+    ]
+    command = "python -m Testing.Benchmarks.quality --only recipe"
+    assert report.measured({"machines": machines}, ("quality.recipe",)) == f"*Measured 2026-12-02 on {where} `{command}`.*"
+    assert report.measured({}, ("fit",)) == ""
+    summary = json.loads(report.SUMMARY.read_text(encoding="utf-8"))
+    sources = {source for _, of in report.TABLES.values() for source in of}
+    assert set(summary["machines"]) == sources and summary["machines"] == stored.machines()
+    pages = report.read_pages()
+    assert report.fill(pages, summary)[0] == pages  # nothing was typed by hand
+
+
+def test_stored_results_note_the_machine_of_what_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stored, "RESULTS", tmp_path.resolve())
+    monkeypatch.setattr(stored, "machine", lambda: {"date": "today"})
+    (tmp_path / "machines.json").write_text('{"quality.pair": {"date": "then"}, "fit": {"date": "then"}}')
+    stored.store(tmp_path / "quality.json", {"pair": 1, "single": 2}, ["single"])
+    stored.store(tmp_path / "fit.json", [3])
+    stored.store(tmp_path / "elsewhere" / "lattice.json", [4])
+    assert json.loads((tmp_path / "elsewhere" / "lattice.json").read_text()) == [4]
+    today, then = {"date": "today"}, {"date": "then"}
+    assert stored.machines() == {"fit": today, "quality.pair": then, "quality.single": today}
+
+
+def test_what_is_said_of_the_experiment_is_what_was_measured() -> None:
+    summary = json.loads(report.SUMMARY.read_text(encoding="utf-8"))
+    text, trainings = report.experiment(summary), len(summary["experiment"]["training"])
+    limited = text.count("(limit)")
+    assert f"{trainings - limited} of {trainings} trainings ended by themselves, {limited} at the limit" in text
+    hours = round(sum(summary["experiment"]["seconds"].values()) / 3600)
+    (said,) = [option.help for option in phantom.params if option.name == "reduced"]
+    assert {2: "About two hours"}[hours] in said
 
 
 def test_report_has_the_seeds_of_the_recipe_beside_each_other() -> None:

@@ -51,7 +51,7 @@ def test_a_vessel_that_crosses_the_slab_keeps_its_brightness_in_the_maximum():
     images = {name: field.render(PLANE, projection=name) for name in ("mean", "max", "min")}
     row = PLANE.shape[0] // 2
     reach = np.abs((np.arange(45) - 22) * 0.5 * 0.6) < 4 - 0.5  # the columns where its middle lies in the slab
-    thin = field.render(replace(PLANE, thickness=0.0), projection="max")[row]
+    thin = field.render(replace(PLANE, thickness=0.0))[row]
     # Gaussians of 0.48 mm blur the vessel's 1.5 mm.
     brightest = 300 + 600 * 1.5**2 / (1.5**2 + 0.48**2)
     assert np.abs(images["max"][row, reach] - brightest).max() < 8
@@ -75,3 +75,11 @@ def test_the_mean_of_a_slab_thicker_than_any_slice_has_no_gaps(explicit):
 def test_other_projections_are_refused():
     with pytest.raises(gm.GaussianMRIError, match="no projection 'median'; choose one of mean, max, min"):
         painted(lambda points: points[..., 0] * 0, half=4.0).render(PLANE, projection="median")
+
+
+@pytest.mark.parametrize("projection", ["max", "min"])
+def test_a_thin_plane_has_no_brightest_value(projection):
+    field, thin = painted(lambda points: points[..., 0] * 0, half=4.0), replace(PLANE, thickness=0.0)
+    for render in (field.render, lambda plane, **how: field.render_many([PLANE, plane], **how)):
+        with pytest.raises(gm.GaussianMRIError, match=f"'{projection}' is of a slab, and the plane is thin"):
+            render(thin, projection=projection)

@@ -148,6 +148,7 @@ def test_patients_and_studies_are_kept_apart_and_not_named(tmp_path: Path, tags,
             {"ImageType": ["ORIGINAL", "PRIMARY", "DIFFUSION", "NONE"]},
             "ImageType magnitude and diffusion",
         ),
+        (
             {"ImageType": ["ORIGINAL", "PRIMARY", "MPR"]},
             {"ImageType": ["DERIVED", "SECONDARY", "MPR"]},
             "ImageType acquired and reformatted",

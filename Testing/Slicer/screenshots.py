@@ -1,4 +1,4 @@
-"""The pictures of the modules in README.md and docs/: `python Testing/Slicer/screenshots.py`.
+"""The pictures of the modules and of the demo in README.md and docs/: `python Testing/Slicer/screenshots.py`.
 
 The real panel works on Slicer's scene libraries with the synthetic spine; window and views are drawn offscreen by the
 test host, so frames and fonts differ from Slicer's own.
@@ -25,6 +25,8 @@ GRADING = ROOT / "GaussianMRI" / "GaussianMRIGrading" / "GaussianMRIGrading.py"
 #: Made by `python -m Testing.Benchmarks.cinematic`; for one picture in docs.
 MODEL = ROOT / "out" / "cinematic" / "quick" / "head" / "face.ply"
 SIZE = (1280, 800)
+#: Pixels between the rows of a comparison (`GaussianMRILib.cli.comparison`).
+GAP = 4
 
 
 def take(app: Any, folder: Path) -> None:
@@ -194,13 +196,36 @@ def take_cut(folder: Path) -> None:
     Image.fromarray(picture).save(folder / "cinematic_cut.png", optimize=True)
 
 
+def take_demo(folder: Path) -> None:
+    """The middle plane of `gaussianmri demo`: truth and methods, with their scores."""
+    from GaussianMRILib.cli import main as command
+
+    with tempfile.TemporaryDirectory() as scratch:
+        command(["demo", scratch, "--quiet"], standalone_mode=False)
+        middle_row(Path(scratch) / "comparison.png").save(folder / "demo.png", optimize=True)
+
+
+def middle_row(comparison: Path) -> Any:
+    """The second of the three rows of a comparison, an image of PIL."""
+    from PIL import Image
+
+    with Image.open(comparison) as picture:
+        height = (picture.height + GAP) // 3
+        return picture.crop((0, height, picture.width, 2 * height - GAP))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=ROOT / "Resources" / "Screenshots")
     parser.add_argument(
-        "--only", choices=("pictures", "modules", "cinematic"), help="path-traced pictures, or those of modules"
-    )
+        "--only", choices=("demo", "pictures", "modules", "cinematic"),
+        help="the demo's, path-traced pictures, or those of modules",
+    )  # fmt: skip
     options = parser.parse_args()
+    if options.only in (None, "demo"):
+        take_demo(options.folder)
+    if options.only == "demo":
+        return
     if options.only in (None, "pictures"):
         take_head(options.folder)
         take_cut(options.folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("slicer", reason="needs slicer-core, which is not installed")
@@ -260,3 +261,19 @@ def test_exceptions_in_slots_are_recorded(app: Any, qt: Any, capsys: pytest.Capt
     button.click()
     assert not app.errors and "no memory" in app.messages[-1].text
     capsys.readouterr()
+
+
+def test_the_front_page_shows_the_middle_plane_of_the_demo(tmp_path: Path) -> None:
+    from PIL import Image
+    from screenshots import middle_row
+
+    from GaussianMRILib.cli.comparison import comparison_picture
+
+    rng = np.random.default_rng(0)
+    truths = [rng.uniform(0, 1, (30, 40)).astype(np.float32) for _ in range(3)]
+    for truth in truths:
+        truth[:2] = 1.0  # one window for every plane
+    comparison_picture(tmp_path / "three.png", truths, [])
+    comparison_picture(tmp_path / "one.png", truths[1:2], [])
+    with Image.open(tmp_path / "one.png") as one:
+        assert np.array_equal(np.asarray(middle_row(tmp_path / "three.png")), np.asarray(one))

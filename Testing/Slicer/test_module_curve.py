@@ -90,6 +90,9 @@ def test_the_image_follows_the_points_and_the_options(app: Any, panel: Any, para
     app.wait(0.2)
     made = expected(parameters, across="left", fixed=True, turn=20, width=20, spacing=0.8)
     assert_shows(made.image(slab=6.0, projection="max"))
+    panel.ui.curveSlabSpinBox.value = 0.0  # the choice stays for the next slab
+    app.wait(0.2)
+    assert_shows(made.image())
     panel.ui.curvePreviewCheckBox.checked = False
     assert not nodes_of_previews() and not composite_of(green).GetBackgroundVolumeID()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,27 @@ from mrml_scenes import POINT, oblique_plane_node
 
 from GaussianMRILib.mrml.scene import as_array
 from GaussianMRILib.mrml.views import composite_of
+
+# ---- what a fit says
+
+
+def test_the_line_after_a_fit_is_of_all_that_was_fitted(app: Any, panel: Any) -> None:
+    from GaussianMRIResamplingLib.fitController import describeField
+
+    def said(**facts: Any) -> str:
+        report = {"preset": "fast", "stacks": [{"name": "axial"}, {"name": "sagittal"}], **facts}
+        return describeField(SimpleNamespace(report=report), ["axial", "sagittal"]).splitlines()[1]
+
+    probed = {"stack": "axial", "slices": 1, "psnr_db": 19.8, "spline_psnr_db": 18.4}
+    scores = {"joint": 26.6, "axial alone": 21.4, "sagittal alone": 20.3}
+    fusion = {"method": "joint", "part": None, "left_out_slices": 8, "psnr_db": scores}
+    together = "Good: left-out slices are predicted clearly better than by axial alone (26.6 dB PSNR, +5.2 dB)."
+    assert said(held_out=probed, fusion=fusion) == together
+    assert said(held_out=probed).endswith("better than by interpolation (19.8 dB PSNR of axial, fitted alone, +1.4 dB).")
+    assert said(held_out=None).endswith("was not measured: there are too few slices to leave any out.")
+    field = SimpleNamespace(report={"warnings": ["refine: nothing was moved"]})
+    assert "\nWarning: refine: nothing was moved.\n" in describeField(field, ["axial"])
+
 
 # ---- planes
 

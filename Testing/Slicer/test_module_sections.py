@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +222,14 @@ def test_slabs_live_and_resampled(app: Any, panel: Any, field: Any) -> None:
         expected = lattice_field().render(plane, projection=projection)
         inside = np.isfinite(expected)
         assert inside.mean() > 0.9 and np.abs(images[name][inside] - expected[inside]).max() < 1e-3
+    ui.projectionSelector.currentText = "Maximum (brightest)"
+    parameters.thickness = 0.0  # the choice stays for the next slab
+    app.wait(0.1)
+    ui.resampleButton.click()
+    thin = lattice_field().render(replace(plane, thickness=0.0))
+    inside, (result,) = np.isfinite(thin), panel._results
+    assert np.abs(slicer.util.arrayFromVolume(result)[0][inside] - thin[inside]).max() < 1e-3
+    assert result.GetAttribute("GaussianMRI.Projection") is None
     assert (images["Maximum"] >= images["Mean"] - 1e-3).all() and (images["Mean"] - images["Minimum"]).max() > 10
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -169,3 +170,16 @@ def test_planes_of_slicers_own_file_are_named_after_it(scene: Any, tmp_path: Pat
     assert np.allclose(corners(loaded), corners(node), rtol=0, atol=1e-12)
     ((name, plane),) = ImagePlane.set_from_markups(path)
     assert name == "" and np.allclose(plane.ijk_to_ras, mrml.plane_from_node(node).ijk_to_ras)
+
+
+def test_what_the_page_on_python_says_of_planes(scene: Any, tmp_path: Path) -> None:
+    """Functions of the console give planes, of which nodes are made, and nodes are saved."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "python.md").read_text(encoding="utf-8")
+    console = page.split("## Slicer's Python console")[1]
+    for name in re.findall(r"`(?:mrml\.)?((?:plane|planes|save|load)_\w+)`", console):
+        assert hasattr(mrml, name), name
+    plane = mrml.plane_from_points([[0, 0, 0], [30, 0, 0], [0, 20, 10]])
+    assert isinstance(plane, ImagePlane)
+    node = mrml.plane_to_node(plane, scene=scene, name="disc")
+    (again,) = mrml.load_planes(mrml.save_planes(tmp_path / "disc.mrk.json", node), scene=scene)
+    np.testing.assert_allclose(again.GetCenter(), plane.center, atol=1e-6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,21 @@ def test_fields_volumes_and_planes_have_rows(scene: Any) -> None:
     assert number(table, 2, "Mean distance") == pytest.approx(np.concatenate(distances).mean(), rel=1e-5)
     assert cell(table, 3, "Kind") == "plane" and 30 < number(table, 3, "Outside") < 90
     assert number(table, 3, "Support") == pytest.approx(mrml.plane_facts(node, plane).mean_support)
+
+
+def test_a_field_of_several_series_has_their_figure() -> None:
+    stacks = [{"name": "axial"}, {"name": "sagittal"}]
+    scores = {"joint": 26.6, "axial alone": 21.4, "sagittal alone": 20.3}
+    fusion = {"method": "joint", "part": None, "left_out_slices": 8, "psnr_db": scores}
+    probed = {"stack": "axial", "slices": 1, "psnr_db": 19.8, "spline_psnr_db": 18.4}
+    facts = {"preset": "fast", "stacks": stacks, "fusion": fusion, "held_out": probed}
+    rows = mrml.report_rows(replace(random_field(), report=facts))
+    assert [(row["Method"], row["PSNR"]) for row in rows] == [("fast", 26.6), ("axial alone, for comparison", 21.4)]
+    # Where nothing says how good they are together, the figure is that of one, and says so.
+    whole, *alone = mrml.report_rows(replace(random_field(), report={**facts, "fusion": {"method": "mean"}}))
+    assert "PSNR" not in whole and {row["Item"] for row in alone} == {"axial"}
+    figures = [("fast, alone", 19.8), ("cubic spline, for comparison", 18.4)]
+    assert [(row["Method"], row["PSNR"]) for row in alone] == figures
 
 
 def test_the_table_is_read_as_name_and_value(scene: Any, host: Any, tmp_path: Path) -> None:

@@ -53,21 +53,26 @@ def describeField(field, names):
 
     :param names: of the volumes.
     """
+    from GaussianMRILib.fitting.quality import Quality, why_unmeasured
+
     report = field.report
     lines = [_("Fitted: {names}").format(names=", ".join(names))]
     if report.get("elapsed_s"):
         lines[0] += _(" ({time:.0f} s)").format(time=report["elapsed_s"])
-    heldOut = report.get("held_out")
-    if heldOut:
-        gain = heldOut["psnr_db"] - heldOut["spline_psnr_db"]
-        if gain >= 1:
-            word = _("Good: left-out slices are predicted clearly better than by interpolation")
-        elif gain >= 0.2:
-            word = _("Fair: left-out slices are predicted a little better than by interpolation")
-        else:
-            word = _("Weak: left-out slices are predicted no better than by interpolation; compare side by side")
-        lines.append(f"{word} ({heldOut['psnr_db']:.1f} dB PSNR, {gain:+.1f} dB).")
+    quality = Quality.of(report)
+    if quality is None:
+        lines.append(_("How good it is was not measured: {why}.").format(why=why_unmeasured(report)))
     else:
-        lines.append(_("How good it is was not measured: there are too few slices to leave any out."))
+        gain = quality.psnr - quality.other_psnr
+        if gain >= 1:
+            word = _("Good: left-out slices are predicted clearly better than by {other}")
+        elif gain >= 0.2:
+            word = _("Fair: left-out slices are predicted a little better than by {other}")
+        else:
+            word = _("Weak: left-out slices are predicted no better than by {other}; compare side by side")
+        other = _("interpolation") if quality.other == "cubic spline" else quality.other
+        of = "" if quality.series is None else _(" of {name}, fitted alone").format(name=quality.series)
+        lines.append(f"{word.format(other=other)} ({quality.psnr:.1f} dB PSNR{of}, {gain:+.1f} dB).")
+    lines += [_("Warning: {text}.").format(text=text) for text in report.get("warnings", [])]
     lines.append(_("Next: move the plane in the views, then press Resample to keep its image."))
     return "\n".join(lines)
