@@ -54,7 +54,7 @@ def prepareScene():
     slicer.mrmlScene.AddObserver(slicer.vtkMRMLScene.EndImportEvent, endSavedPreviews)
 
 
-def endSavedPreviews(scene, event):
+def endSavedPreviews(scene, _event):
     """A scene that was saved while a preview ran: its views show what they showed before."""
     views = slicer.util.getNodesByClass("vtkMRMLSliceNode")
     if any(view.GetAttribute("GaussianMRI.ViewBefore") for view in views):
