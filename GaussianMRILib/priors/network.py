@@ -111,7 +111,7 @@ class FactorisedConvolution(nn.Module):
         self.across = nn.Conv2d(rank, channels, (3, 1), padding=(1, 0))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """As it is trained: with whatever memory the gradient needs."""
+        """As it is trained, and on a GPU: a layer at once."""
         checkpoint()
         inner = self.within(x.flatten(0, 1).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
         flat = self.across(inner.flatten(2, 3).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
@@ -173,12 +173,13 @@ class FactorisedNetwork(PriorNetwork):
         x = self.entry((slices - 0.4).contiguous(memory_format=torch.channels_last_3d))
         # As it lies in memory already, where convolutions keep the format.
         x = x.permute(0, 2, 3, 4, 1).contiguous()
-        if not torch.is_grad_enabled():  # one image's memory, for all layers
+        in_parts = x.device.type == "cpu" and not torch.is_grad_enabled()
+        if in_parts:  # one image's memory, for all layers
             hidden = torch.empty_like(x[0]).flatten(1, 2)
             inner = x.new_empty(hidden[..., 0].numel() * max(self.layout[2:]))
         for n, (first, second) in enumerate(zip(self.first, self.second, strict=True)):
             assert isinstance(first, FactorisedConvolution) and isinstance(second, FactorisedConvolution)
-            if torch.is_grad_enabled():
+            if not in_parts:
                 x = x + second(torch.relu(first(x) + shift[:, n].to(x.dtype)))
             else:
                 for image, shift_of in zip(x, shift[:, n].to(x.dtype), strict=True):

@@ -33,6 +33,7 @@ _ONE_PLANE = 0.01
 #: Of the contrast of an image, standard deviations: coarser grey levels and lossy compression change less, while the noise
 #: of two good acquisitions differs by several times this.
 _COPY_PART = 0.01
+_COPY_PART_CT = 0.001  # most of whose contrast is that of air
 _COMPUTED_FROM = "the images of one were computed from those of the other"
 _POINTS_A_SIDE = 16  # of a slice, to see whether it reaches into another stack
 
@@ -220,20 +221,21 @@ def _within(part: SliceStack, whole: SliceStack) -> bool:
     """Whether all slices of a stack are those of another."""
     if part.shape[1:] != whole.shape[1:] or len(part.pixels) > len(whole.pixels):
         return False
+    limit = _COPY_PART_CT if part.source.get("contrast", {}).get("modality") == "CT" else _COPY_PART
     for pose, pixels in zip(part.ijk_to_ras, part.pixels, strict=True):
         apart = np.abs(whole.ijk_to_ras - pose).max(axis=(1, 2))
         nearest = int(apart.argmin())
-        if apart[nearest] > SAME_POSITION_MM or not _same_pixels(pixels, whole.pixels[nearest]):
+        if apart[nearest] > SAME_POSITION_MM or not _same_pixels(pixels, whole.pixels[nearest], limit):
             return False
     return True
 
 
-def _same_pixels(one: NDArray[np.float32], other: NDArray[np.float32]) -> bool:
+def _same_pixels(one: NDArray[np.float32], other: NDArray[np.float32], limit: float) -> bool:
     a, b = (image - float(image.mean(dtype=np.float64)) for image in (one, other))
     aa, ab, bb = (float(np.vdot(u, v)) for u, v in ((a, a), (a, b), (b, b)))
     if aa == 0 or bb == 0:
         return aa == bb
-    return ab > 0 and 1 - ab**2 / (aa * bb) < _COPY_PART**2
+    return ab > 0 and 1 - ab**2 / (aa * bb) < limit**2
 
 
 def of_one_series(first: SliceStack, second: SliceStack) -> bool:
@@ -305,6 +307,12 @@ def _of_one_measurement(one: SliceStack, other: SliceStack) -> bool:
     return bool(from_a & b or from_b & a or (cut and from_a & from_b))
 
 
+def _names_sources(stack: SliceStack) -> bool:
+    """Whether a reformat names the images that it was cut from, so that `_of_one_measurement` knows them."""
+    source = stack.source
+    return bool(source.get("computed_from")) and source.get("contrast", {}).get("origin") == "reformatted"
+
+
 def _differences(first: SliceStack, second: SliceStack) -> list[str]:
     """What differs, in words, "EchoTime 95 and 21 ms"; values that either side does not know are left out."""
     one, other = first.source.get("contrast", {}), second.source.get("contrast", {})
@@ -313,6 +321,8 @@ def _differences(first: SliceStack, second: SliceStack) -> list[str]:
         found = _kinds_differ(first.source.get("kind", {}), second.source.get("kind", {}))
     for key, (label, unit, differ) in _COMPARED.items():
         a, b = one.get(key), other.get(key)
+        if key == "origin" and any(_names_sources(stack) for stack in (first, second)):
+            continue  # a reformat of what the other does not show is as good as an acquisition
         if a is not None and b is not None and differ(a, b) and not any(line.startswith(label) for line in found):
             found.append(f"{label} {_shown(a)} and {_shown(b)}{unit}")
     return found

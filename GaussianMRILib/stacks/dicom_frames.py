@@ -282,6 +282,7 @@ def _frames(path: Path, header: Dataset, layout: Layout | None) -> Iterator[Fram
             sources=tuple(
                 str(item.get("ReferencedSOPInstanceUID", ""))
                 for item in find("SourceImageSequence", "DerivationImageSequence") or ()
+                if hasattr(item, "get")  # no text in the place of a sequence
             ),
             expected=int(_if_number(header.get("ImagesInAcquisition")) or 0),
             high_bit=layout.high_bit if layout else bits - 1,

@@ -146,16 +146,18 @@ def _scanning_sequence(find: Callable[..., Any]) -> str | None:
 
 
 def _fat_suppression(find: Callable[..., Any], header: Dataset) -> bool | None:
-    """Whether fat was suppressed by its frequency; None where that is not said.
+    """Whether fat was suppressed by its frequency, or water alone excited; None where that is not said.
 
-    Enhanced files say it in words, others by FS among the Scan Options. Scanners that have no option to list write that
-    attribute empty, as the standard asks for it to be there; from files without it somebody has taken it.
+    Enhanced files say it in words, others by FS or WE among the Scan Options. Scanners that have no option to list write
+    that attribute empty, as the standard asks for it to be there; from files without it somebody has taken it. OTHER may be
+    anything.
     """
     said = _texts(find("SpectrallySelectedSuppression"))
     excited = _texts(find("SpectrallySelectedExcitation", "MRModifierSequence"))
-    if "WATER" in excited or any("FAT" in text for text in said) or "FS" in _texts(header.get("ScanOptions")):
+    options = {*_texts(header.get("ScanOptions"))}
+    if "WATER" in excited or any("FAT" in text for text in said) or options & {"FS", "WE"}:
         return True
-    return False if said or "ScanOptions" in header else None
+    return False if said or ("ScanOptions" in header and "OTHER" not in options) else None
 
 
 def _magnetisation_transfer(find: Callable[..., Any]) -> bool | None:

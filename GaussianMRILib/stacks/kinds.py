@@ -13,7 +13,6 @@ _COMPONENTS = (
     ("diffusion coefficient", ("ADC", "ADC_UNSPECIFIED")),
     ("anisotropy", ("FA", "FRACTIONAL ANISOTROPY", "FRACTIONAL_ANISO")),
     ("trace", ("TRACEW", "TRACE")),
-    ("diffusion", ("DIFFUSION",)),
     ("subtraction", ("SUBTRACTION", "SUBTRACT", "SUB")),
     ("projection", ("PROJECTION IMAGE", "MIP", "MAX_IP", "MIN_IP", "MINIP", "MNIP")),
     ("T1 map", ("T1 MAP", "T1_MAP", "T1")),
@@ -25,6 +24,7 @@ _COMPONENTS = (
     ("fat", ("F", "FAT")),
     ("in phase", ("IP", "IN_PHASE")),
     ("out of phase", ("OP", "OUT_PHASE", "OPP_PHASE")),
+    ("diffusion", ("DIFFUSION",)),  # whose phase, real and imaginary images are these first of all
     ("magnitude", ("M", "MAGNITUDE", "M_FFE", "M_SE", "M_IR", "M_IRW")),
 )
 #: Components that are always computed from other images.

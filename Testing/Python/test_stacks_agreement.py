@@ -165,6 +165,12 @@ def test_patients_and_studies_are_kept_apart_and_not_named(tmp_path: Path, tags,
         ({"InversionTime": 160}, {"InversionTime": 2500}, "InversionTime 160 and 2500"),
         ({"ScanOptions": "PFP"}, {"ScanOptions": ["PFP", "FS"]}, "fat suppression absent and present"),
         ({"ScanOptions": "FS"}, {"ScanOptions": ""}, "fat suppression present and absent"),
+        ({"ScanOptions": ["IR", "WE"]}, {"ScanOptions": "PFP"}, "fat suppression present and absent"),
+        (
+            {"ImageType": ["ORIGINAL", "PRIMARY", "DIFFUSION", "NONE"], "ComplexImageComponent": "MAGNITUDE"},
+            {"ImageType": ["ORIGINAL", "PRIMARY", "DIFFUSION", "NONE"], "ComplexImageComponent": "PHASE"},
+            "ImageType diffusion and phase",
+        ),
         (
             {"SpectrallySelectedSuppression": "FAT_AND_WATER"},
             {"SpectrallySelectedSuppression": "NONE"},
@@ -198,6 +204,8 @@ def test_other_contrasts_are_refused_with_the_values(tmp_path: Path, first, seco
         ({"ScanningSequence": "RM"}, {"ScanningSequence": "SE"}),
         ({"ScanningSequence": ["SE", "IR"]}, {"ScanningSequence": ["IR", "SE"]}),
         ({"ScanOptions": "FS"}, {}),  # taken from the header
+        ({"ScanOptions": "FS"}, {"ScanOptions": "OTHER"}),
+        ({"ScanOptions": ["PFP", "FS"]}, {"ScanOptions": "WE"}),
         ({"ScanOptions": ["PFP", "SP"]}, {"ScanOptions": ""}),
         ({"ScanOptions": ["FS", "PFP"]}, {"SpectrallySelectedSuppression": "FAT"}),
         ({"SequenceVariant": "MTC"}, {}),
@@ -262,6 +270,7 @@ def test_what_was_computed_from_a_series_is_no_second_one(tmp_path: Path) -> Non
     common = pair(tmp_path / "2", made_of("7.1"), made_of("7.1"))
     assert belonging_together(common) == [[0, 1]]
     reformatted = {"ImageType": ["DERIVED", "SECONDARY", "REFORMATTED"]}
+    assert belonging_together(pair(tmp_path / "5", {}, made_of("7.9") | reformatted)) == [[0, 1]]  # of a series elsewhere
     assert belonging_together(pair(tmp_path / "3", made_of("7.1") | reformatted, made_of("7.1") | reformatted)) == [[0], [1]]
     assert belonging_together(pair(tmp_path / "4", made_of("7.1") | reformatted, made_of("7.2") | reformatted)) == [[0, 1]]
 
@@ -314,6 +323,9 @@ def test_an_acquisition_that_was_repeated_is_no_copy(tmp_path: Path) -> None:
         noisy = [image + random.normal(0, noise, image.shape).astype(np.float32) for _ in range(2)]
         assert copies([taken(pixels) for pixels in noisy]) == {}
     assert copies([taken(image), taken(np.round(2 * image))]) == {1: 0}  # fewer grey levels
+    head = np.where(np.arange(64) % 32 < 16, -1000, 40).astype(np.float32) * np.ones_like(image)
+    scans = [taken(head + random.normal(0, 3, head.shape).astype(np.float32)) for _ in range(2)]
+    assert copies([replace(scan, source={"contrast": {"modality": "CT"}}) for scan in scans]) == {}  # much of it is air
     assert copies([taken(image), taken(image, 0.5)]) == {} and copies([taken(image), taken(-image)]) == {}
     assert copies([taken(image), taken(image[[0, 2, 1]])]) == {}
 
