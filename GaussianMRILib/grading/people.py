@@ -6,7 +6,6 @@ Patient IDs are short, so that a hash without a key, however slow, is undone by 
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import hashlib
 import hmac
@@ -15,6 +14,7 @@ import logging
 import os
 import re
 import secrets
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -42,9 +42,7 @@ def patient_key() -> bytes | None:
         path = Path(given) if given else Path.home() / ".gaussianmri" / "patients.key"
         if not given and not path.exists():
             path.parent.mkdir(exist_ok=True)
-            with contextlib.suppress(FileExistsError):  # another process was faster
-                with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
-                    file.write(secrets.token_hex(32))
+            _make_key(path)
     except (OSError, RuntimeError) as error:
         _log.warning("No hashes of Patient IDs: there is no place for their key (%s).", error)
         return None
@@ -53,6 +51,22 @@ def patient_key() -> bytes | None:
         if len(key) < _SHORTEST_KEY:
             raise ValueError(f"it has fewer than {_SHORTEST_KEY} characters")
     return key
+
+
+def _make_key(path: Path) -> None:
+    """Write a new key to `path`, whole, unless another process was faster: both then have that one's."""
+    number, name = tempfile.mkstemp(dir=path.parent)  # which only the user can read
+    temporary = Path(name)
+    try:
+        with open(number, "w") as file:
+            file.write(secrets.token_hex(32))
+        try:
+            os.link(temporary, path)  # unlike a renaming, it leaves a file that is there
+        except OSError:
+            if not path.exists():  # the file system has no links
+                os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def add_people(folder: Path, patient_ids: Mapping[str, str]) -> None:
