@@ -15,7 +15,7 @@ import os
 import re
 import secrets
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ..errors import GaussianMRIError
@@ -121,7 +121,7 @@ def check_other_people(folder: Path, patients: Iterable[str], other: Path, other
         patients, others: all patients in the tables of each.
 
     Returns:
-        for how many this could not be told, a sentence; "" where it could for all.
+        for how many this could not be told, and which of those have one name in both; "" where it could for all.
 
     Raises:
         GaussianMRIError: some are in both, or a file of hashes is damaged.
@@ -133,17 +133,23 @@ def check_other_people(folder: Path, patients: Iterable[str], other: Path, other
     if os.path.realpath(folder) == os.path.realpath(other):
         both = sorted(sets[1][1])
     if both:
-        named = ", ".join(both[:3]) + (f" and {len(both) - 3} more" if len(both) > 3 else "")
         raise GaussianMRIError(
-            f"{other} is no other cohort: {named} of its patients are in {folder} too. Prepare it without them."
+            f"{other} is no other cohort: {_few(both)} of its patients are in {folder} too. Prepare it without them."
         )
     if all(len(found) == len(all_) for found, (_, all_, _) in zip(told, sets, strict=True)):
         return ""
     counts = " and ".join(
         f"{len(found)} of {len(all_)} patients of {where}" for found, (where, all_, _) in zip(told, sets, strict=True)
     )
+    # A name that others have too proves nothing, and is all that there is to see of a copy.
+    alike = sorted(who for who in sets[0][1] & sets[1][1] if who not in told[0] or who not in told[1])
+    named = f" Those of one name in both may be the same: {_few(alike)}." if alike else ""
     return (
         f"Whether the same people are in {folder} and {other} could not be checked for all of them: only {counts} have a "
         "hash of a Patient ID that can be compared. Others are of sets prepared before there were hashes or with another "
-        "key, or their images have no Patient ID."
+        f"key, or their images have no Patient ID.{named}"
     )
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

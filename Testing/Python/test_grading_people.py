@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import secrets
+import shutil
 import stat
 from pathlib import Path
 
@@ -48,6 +49,12 @@ def test_people_are_told_by_their_ids(tmp_path: Path) -> None:
         assert "HOSP" not in text and "ELSEWHERE" not in text and len(read_people(crops.folder)) == 2
     (here.folder / FILE).unlink()  # as of a set from before
     assert "only 0 of 2 patients of" in check(here, again) and "could not be checked" in check(again, here)
+    assert "of one name" not in check(here, again)
+    assert check(here, away).endswith(" Those of one name in both may be the same: 1, 2.")
+    shutil.copytree(here.folder, tmp_path / "copy")
+    assert check(here, CropSet.read(tmp_path / "copy")).endswith(" Those of one name in both may be the same: 1, 2.")
+    five = [str(number) for number in range(5)]
+    assert check_other_people(here.folder, five, tmp_path / "copy", five).endswith("may be the same: 0, 1, 2 and 2 more.")
     assert len(CropSet.read(here.folder)) == 2
     (away.folder / FILE).write_text("patient,key,hash\n1,ELSEWHERE-1,ELSEWHERE-1\n")
     with pytest.raises(GaussianMRIError, match="line 2 has no hash"):
