@@ -14,7 +14,6 @@ import os
 import re
 import secrets
 import shutil
-import signal
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import GaussianMRIError
+from .interruption import signals_later
 
 if TYPE_CHECKING:
     import numpy as np
@@ -136,7 +136,7 @@ def all_or_none() -> Iterator[None]:
             yield
         finally:
             _staged.reset(token)
-        with _signals_later():
+        with signals_later():
             _take_place(staged)
         staged = []
     except OSError as error:
@@ -176,19 +176,6 @@ def exchange(one: Path, other: Path) -> bool:
     if hasattr(library, "renamex_np"):  # macOS: RENAME_SWAP
         return bool(library.renamex_np(*names, 2) == 0)
     return False
-
-
-@contextlib.contextmanager
-def _signals_later() -> Iterator[None]:
-    """Ctrl-C and a polite kill wait until the block is left."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 # ---- inputs --------------------------------------------------------------------------------------------------

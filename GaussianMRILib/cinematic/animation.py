@@ -106,6 +106,9 @@ def write_frames(folder: str | os.PathLike[str], pictures: Iterable[NDArray[np.u
     """Write pictures as frame-0000.png, frame-0001.png, ... into `folder`, which is made where it is not there.
 
     Frames of that name which it has are those of another film, and go when the first of this one is there.
+
+    Raises:
+        GaussianMRIError: the folder or a file cannot be made, or a frame of before not removed.
     """
     target = Path(folder)
     try:
@@ -116,7 +119,12 @@ def write_frames(folder: str | os.PathLike[str], pictures: Iterable[NDArray[np.u
     for n, picture in enumerate(pictures):
         for old in target.glob("frame-*.png") if n == 0 else ():
             if re.fullmatch(r"frame-\d{4,}\.png", old.name):
-                old.unlink()
+                try:
+                    old.unlink()
+                except OSError as error:
+                    raise GaussianMRIError(
+                        f"{old} is in the way and cannot be removed: {error.strerror or error}. Choose another folder."
+                    ) from error
         written.append(write_picture(target / f"frame-{n:04d}.png", picture))
     return written
 

@@ -64,7 +64,8 @@ def _fitting(tracer: PathTracer, clips: Sequence[ClipPlane], size: tuple[int, in
     share = np.maximum(abs(columns + 0.5 - camera.cx) / camera.cx, abs(rows + 0.5 - camera.cy) / camera.cy)
     nearer = float((render.depth[rows, columns] * (1 - share)).min())
     away = float(np.linalg.norm(camera.eye - tracer.centre))
-    zoom = away / (away - nearer)
+    # What lies far behind the middle may never come to the edge on the way there.
+    zoom = away / (away - nearer) if nearer < away else math.inf
     return most if zoom >= most else max(1.0, 0.96 * zoom)  # what is finer than the small picture's pixels needs room, too
 
 

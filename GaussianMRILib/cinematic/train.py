@@ -6,7 +6,8 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -142,7 +143,7 @@ class Trainer:
 
     # ---- the loop ------------------------------------------------------------------------------------------------
 
-    def __iter__(self) -> Iterator[TrainProgress]:
+    def __iter__(self) -> Generator[TrainProgress, None, None]:
         saved = started = time.monotonic()
         losses: list[Tensor] = []
         before = self.elapsed
@@ -429,11 +430,16 @@ def train_model(
     Args:
         progress: called every few iterations; when it returns False the training stops, its checkpoint is written, and the
             model is returned as it stands.
+
+    Raises:
+        GaussianMRIError: as `Trainer`; or the checkpoint cannot be written.
     """
     trainer = Trainer(dataset, options=options, checkpoint=checkpoint, device=device)
-    for report in trainer:
-        if progress is not None and progress(report) is False:
-            break  # which saves the checkpoint
+    # Closed here, which saves the checkpoint: what fails while a generator is only forgotten would not be heard of.
+    with closing(iter(trainer)) as steps:
+        for report in steps:
+            if progress is not None and progress(report) is False:
+                break
     return trainer.model
 
 

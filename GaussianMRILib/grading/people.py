@@ -6,7 +6,6 @@ Patient IDs are short, so that a hash without a key, however slow, is undone by 
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import hashlib
 import hmac
@@ -15,7 +14,8 @@ import logging
 import os
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ..errors import GaussianMRIError
@@ -42,9 +42,7 @@ def patient_key() -> bytes | None:
         path = Path(given) if given else Path.home() / ".gaussianmri" / "patients.key"
         if not given and not path.exists():
             path.parent.mkdir(exist_ok=True)
-            with contextlib.suppress(FileExistsError):  # another process was faster
-                with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
-                    file.write(secrets.token_hex(32))
+            _make_key(path)
     except (OSError, RuntimeError) as error:
         _log.warning("No hashes of Patient IDs: there is no place for their key (%s).", error)
         return None
@@ -53,6 +51,22 @@ def patient_key() -> bytes | None:
         if len(key) < _SHORTEST_KEY:
             raise ValueError(f"it has fewer than {_SHORTEST_KEY} characters")
     return key
+
+
+def _make_key(path: Path) -> None:
+    """Write a new key to `path`, whole, unless another process was faster: both then have that one's."""
+    number, name = tempfile.mkstemp(dir=path.parent)  # which only the user can read
+    temporary = Path(name)
+    try:
+        with open(number, "w") as file:
+            file.write(secrets.token_hex(32))
+        try:
+            os.link(temporary, path)  # unlike a renaming, it leaves a file that is there
+        except OSError:
+            if not path.exists():  # the file system has no links
+                os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def add_people(folder: Path, patient_ids: Mapping[str, str]) -> None:
@@ -107,7 +121,7 @@ def check_other_people(folder: Path, patients: Iterable[str], other: Path, other
         patients, others: all patients in the tables of each.
 
     Returns:
-        for how many this could not be told, a sentence; "" where it could for all.
+        for how many this could not be told, and which of those have one name in both; "" where it could for all.
 
     Raises:
         GaussianMRIError: some are in both, or a file of hashes is damaged.
@@ -119,17 +133,23 @@ def check_other_people(folder: Path, patients: Iterable[str], other: Path, other
     if os.path.realpath(folder) == os.path.realpath(other):
         both = sorted(sets[1][1])
     if both:
-        named = ", ".join(both[:3]) + (f" and {len(both) - 3} more" if len(both) > 3 else "")
         raise GaussianMRIError(
-            f"{other} is no other cohort: {named} of its patients are in {folder} too. Prepare it without them."
+            f"{other} is no other cohort: {_few(both)} of its patients are in {folder} too. Prepare it without them."
         )
     if all(len(found) == len(all_) for found, (_, all_, _) in zip(told, sets, strict=True)):
         return ""
     counts = " and ".join(
         f"{len(found)} of {len(all_)} patients of {where}" for found, (where, all_, _) in zip(told, sets, strict=True)
     )
+    # A name that others have too proves nothing, and is all that there is to see of a copy.
+    alike = sorted(who for who in sets[0][1] & sets[1][1] if who not in told[0] or who not in told[1])
+    named = f" Those of one name in both may be the same: {_few(alike)}." if alike else ""
     return (
         f"Whether the same people are in {folder} and {other} could not be checked for all of them: only {counts} have a "
         "hash of a Patient ID that can be compared. Others are of sets prepared before there were hashes or with another "
-        "key, or their images have no Patient ID."
+        f"key, or their images have no Patient ID.{named}"
     )
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

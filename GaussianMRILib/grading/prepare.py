@@ -456,10 +456,11 @@ def _median(
     try:
         return vertebral_median(stack, disc), ""
     except GaussianMRIError:
-        return series_median(disc, _same_series(stack, axial), others)
+        return series_median(disc, same_series(stack, axial), others)
 
 
-def _same_series(stack: SliceStack, axial: Sequence[SliceStack]) -> list[SliceStack]:
+def same_series(stack: SliceStack, axial: Sequence[SliceStack]) -> list[SliceStack]:
+    """Those of `axial` that are of the series of a slab, and so of its scale."""
     return [each for each in axial if _series(each) == _series(stack)]
 
 
@@ -472,5 +473,5 @@ def _sources(
     disc: DiscGeometry, stack: SliceStack, axial: Sequence[SliceStack], options: PrepareOptions
 ) -> list[SliceStack]:
     """What planes are resampled from: the slabs of a stack's series that are not aligned with the disc."""
-    series = _same_series(stack, axial)
+    series = same_series(stack, axial)
     return [each for each in series if alignment_degrees(disc, each) > options.aligned_degrees]

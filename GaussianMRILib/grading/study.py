@@ -18,7 +18,7 @@ from .inputs import AXIAL_KINDS, RESAMPLED, GradingInput, resampled_input, scale
 from .labels import GRADES, LEVELS, SAGITTAL_TYPES, STENOSES, Task
 from .model_card import Grader
 from .predict import Grade, grade
-from .prepare import PrepareOptions, study_inputs
+from .prepare import PrepareOptions, same_series, study_inputs
 from .sagittal import check_shows_side
 from .spine_labels import SpineLabels, check_on_scan
 from .study_series import StudySeries, series_of_study, share_inside
@@ -261,7 +261,9 @@ def _input(
     work: _Work, disc: DiscGeometry, kind: str, options: Any, tell: Callable[[float, str], bool]
 ) -> GradingInput:
     if kind in RESAMPLED:
-        median, level = series_median(disc, work.series.axial, work.discs)
+        # Another series has another scale, whose vertebrae say nothing of what is shown at the disc.
+        nearest = min(work.series.axial, key=lambda slab: float(np.abs(slab.distances(disc.center)).min()))
+        median, level = series_median(disc, same_series(nearest, work.series.axial), work.discs)
         images = resampled_input(
             disc, work.series.axial, kind, options, work.device,
             progress=lambda _part, stage: tell(0.0, f"{disc.level} {stage}"),

@@ -40,7 +40,7 @@ ROOMS: Mapping[str, Room] = {
     "interruption": _room("how long work hears a cancel", ""),
     "device": _room("where torch computes", "errors"),
     "durations": _room("how long things take, in words", ""),
-    "files": _room("reading, with what is wrong in one sentence; writing, whole or not at all", "errors"),
+    "files": _room("reading, with what is wrong in one sentence; writing, whole or not at all", "errors interruption"),
     "tensor_files": _room("checkpoints of torch", "errors files"),
     "geometry": _room(
         "image planes, sets of them, slabs, curves, markups; `ijk_to_ras` in RAS millimetres everywhere",

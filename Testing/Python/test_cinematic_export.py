@@ -305,6 +305,14 @@ def test_frames_are_pictures_of_the_shots(tmp_path: Path) -> None:
         assert np.abs(np.asarray(Image.open(file)).astype(float) - expected).max() <= 0.51
 
 
+def test_a_frame_in_the_way_is_said(tmp_path: Path) -> None:
+    """A folder of a frame's name cannot be removed as a file, like a picture that another program has open in Windows."""
+    (tmp_path / "frame-0003.png").mkdir()
+    with pytest.raises(GaussianMRIError, match=r"frame-0003\.png is in the way and cannot be removed: .*another folder"):
+        write_frames(tmp_path, [np.zeros((4, 4, 3), np.uint8)])
+    assert [path.name for path in tmp_path.iterdir()] == ["frame-0003.png"]
+
+
 def test_a_film_without_ffmpeg_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(GaussianMRIError, match="needs ffmpeg"):

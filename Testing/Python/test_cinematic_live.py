@@ -278,6 +278,14 @@ def test_without_a_zoom_all_is_seen_and_no_picture_is_nearer_than_usual(
         assert reach(1.3, 80, 8, 8) > 1.2
     if size[0] >= size[1]:
         assert reach(None, 30, 30, 30) == reach(1.3, 30, 30, 30)
+        rod = np.zeros((24, 96, 24), np.float32)
+        rod[10:14, 4:-4, 10:14] = 1
+        end = ClipPlane.from_point((0, 12, 0), (0, 1, 0))  # what it leaves lies far behind the middle
+        eyes = []
+        for zoom in (None, 1.3):
+            render_picture(rod, np.eye(4), look=DENSE, clips=[end], zoom=zoom, **options)
+            eyes.append(used[-1].eye)
+        assert np.array_equal(*eyes)
 
 
 def test_left_handed_and_sheared_volumes_show_the_same_body() -> None:

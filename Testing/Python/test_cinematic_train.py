@@ -185,6 +185,10 @@ def test_a_full_disk_leaves_the_checkpoint_before(
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(GaussianMRIError, match=r"ball\.ckpt cannot be written.*write failed.*free space"):
         Trainer(data_set, options=options(iterations=10), checkpoint=path).save()
+    with pytest.raises(GaussianMRIError, match="free space"):  # nor does a stop pass for one that can go on
+        train_model(
+            data_set, options=options(iterations=20), checkpoint=tmp_path / "other.ckpt", progress=lambda _: False
+        )
     assert path.read_bytes() == whole and list(tmp_path.iterdir()) == [path]
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import stat
+import sys
 import threading
+import time
 import zipfile
 from pathlib import Path
 
@@ -27,6 +30,7 @@ from GaussianMRILib.files import (
     reading,
     whole,
 )
+from GaussianMRILib.interruption import termination_interrupts
 
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")
 
@@ -92,6 +96,33 @@ def test_after_an_error_none_appears(tmp_path: Path, error: type[BaseException] 
     with atomic_write(tmp_path / "b") as temporary:  # and the next one is as ever
         temporary.write_text("b")
     assert (tmp_path / "b").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a process there cannot send itself a signal that it hears")
+def test_a_signal_does_not_come_between_outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor where a second thread, such as one of kernels, takes it."""
+    before, stop, rename = signal.getsignal(signal.SIGTERM), threading.Event(), os.replace
+    other = threading.Thread(target=stop.wait)
+    other.start()
+
+    def killed(*names: Path) -> None:
+        rename(*names)
+        os.kill(os.getpid(), signal.SIGTERM)
+        for _ in range(20):  # the interpreter hears between two lines, once the other thread has woken
+            time.sleep(0.005)
+
+    monkeypatch.setattr(os, "replace", killed)
+    try:
+        termination_interrupts()
+        with pytest.raises(KeyboardInterrupt), all_or_none():
+            for name in ("a", "b"):
+                with atomic_write(tmp_path / name) as temporary:
+                    temporary.write_text("new")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        stop.set()
+        other.join()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
 
 
 def test_a_folder_is_never_missing(tmp_path: Path) -> None:

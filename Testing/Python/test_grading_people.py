@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import os
+import secrets
+import shutil
 import stat
 from pathlib import Path
 
@@ -46,6 +49,12 @@ def test_people_are_told_by_their_ids(tmp_path: Path) -> None:
         assert "HOSP" not in text and "ELSEWHERE" not in text and len(read_people(crops.folder)) == 2
     (here.folder / FILE).unlink()  # as of a set from before
     assert "only 0 of 2 patients of" in check(here, again) and "could not be checked" in check(again, here)
+    assert "of one name" not in check(here, again)
+    assert check(here, away).endswith(" Those of one name in both may be the same: 1, 2.")
+    shutil.copytree(here.folder, tmp_path / "copy")
+    assert check(here, CropSet.read(tmp_path / "copy")).endswith(" Those of one name in both may be the same: 1, 2.")
+    five = [str(number) for number in range(5)]
+    assert check_other_people(here.folder, five, tmp_path / "copy", five).endswith("may be the same: 0, 1, 2 and 2 more.")
     assert len(CropSet.read(here.folder)) == 2
     (away.folder / FILE).write_text("patient,key,hash\n1,ELSEWHERE-1,ELSEWHERE-1\n")
     with pytest.raises(GaussianMRIError, match="line 2 has no hash"):
@@ -88,6 +97,38 @@ def test_the_key_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog
     path.parent.write_text("no folder")
     add_people(tmp_path, {"1": "4711"})
     assert not (tmp_path / FILE).exists() and "no place for their key" in caplog.text
+
+
+def test_a_key_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a full disk the next one is made, and one that another process makes meanwhile is everyone's."""
+    monkeypatch.delenv("GAUSSIANMRI_PATIENT_KEY")
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path))
+    place, found = tmp_path / ".gaussianmri", []
+
+    def full(_count: int) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def slow(count: int) -> str:
+        with monkeypatch.context() as other:
+            other.setattr(secrets, "token_hex", lambda _count: "a" * 64)
+            found.append(patient_key())
+        return "b" * 2 * count
+
+    def no_links(*_names: Path) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(secrets, "token_hex", full)
+        assert patient_key() is None and list(place.iterdir()) == []
+    with monkeypatch.context() as race:
+        race.setattr(secrets, "token_hex", slow)
+        assert [patient_key()] == found == [b"a" * 64]
+    (place / "patients.key").unlink()
+    monkeypatch.setattr(os, "link", no_links)
+    key = patient_key()
+    assert key is not None and patient_key() == key and len(key) == 64
+    assert [path.name for path in place.iterdir()] == ["patients.key"]
 
 
 def test_copies_of_spider_have_the_same_people(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from study_scenes import KINDS, import_probe, probe_graders, stenosed_left, writ
 from GaussianMRILib.cli import main
 from GaussianMRILib.errors import GaussianMRIError
 from GaussianMRILib.grading.crops import Case, CropSet
+from GaussianMRILib.grading.inputs import vertebral_median
 from GaussianMRILib.grading.labels import GRADES, LEVELS, STENOSES, Task
 from GaussianMRILib.grading.model_card import Grader
 from GaussianMRILib.grading.network import for_inference
@@ -26,7 +27,7 @@ from GaussianMRILib.grading.predict import grade, grade_cases
 from GaussianMRILib.grading.prepare import PrepareOptions, study_inputs
 from GaussianMRILib.grading.rsna_series import oriented_slabs
 from GaussianMRILib.grading.spine_labels import SpineLabels, read_spine_labels, spine_labels
-from GaussianMRILib.grading.study import COLUMNS, NO_NETWORK, grade_study, write_grades
+from GaussianMRILib.grading.study import COLUMNS, NO_NETWORK, StudyGrade, grade_study, write_grades
 from GaussianMRILib.grading.study_series import series_of_study, weighting
 from GaussianMRILib.grading.train import GradingTrainer
 from GaussianMRILib.labels import LabelFile
@@ -279,6 +280,30 @@ def test_scaled_at_another_disc(study: Study, kind: str) -> None:
         slabs, others = oriented_slabs(short), [*discs.values()]
         made, _ = study_inputs(discs["L1/L2"], slabs, {}, options=options, others=others)
         assert np.array_equal(made["A"].images, found[0].inputs.images)
+
+
+def test_another_series_does_not_say_the_scale(study: Study) -> None:
+    """A series of another gain, whether or not it reaches the vertebrae beside the disc that one of three slices shows."""
+    stacks, labels = study
+    axial, t2 = (next(s for s in stacks if words in s.name) for words in ("axial", "T2 sagittal"))
+    discs, _ = labels.discs(sagittal=t2)
+    near = np.argsort(np.abs(axial.distances(discs["L1/L2"].center)))
+    own, rest, below = near[:3], np.setdiff1d(np.arange(len(axial.pixels)), near[:3]), near[7:]
+
+    def row(*series: SliceStack) -> StudyGrade:
+        return grade_study(
+            probe_graders()[1:2], [*series, t2], labels=labels, kind="R-VI", views=1, levels=["L1/L2"]
+        ).rows[1]
+
+    for kept in (rest, below):
+        other = replace(axial.subset(kept), pixels=axial.pixels[kept] * 3)
+        refused = row(saying(axial.subset(own), "T2 at the disc"), saying(other, "T2 of another gain"))
+        assert refused.grade is None and "too few to scale" in refused.remarks[0]
+    whole = [*own, *below]
+    found = row(saying(axial.subset(whole), "T2 of all discs"), saying(other, "T2 of another gain"))
+    expected = vertebral_median(axial.subset(whole), discs["L2/L3"])
+    assert found.grade and found.inputs and found.inputs.facts["vertebral_median_of"] == "L2/L3"
+    assert found.inputs.facts["vertebral_median"] == expected
 
 
 def test_the_series_that_was_shown_is_named(study: Study) -> None:
