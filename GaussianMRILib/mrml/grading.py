@@ -107,8 +107,8 @@ def _fitted_names(field_node: Any, graded: list[Any]) -> list[str]:
     if fitted and not strangers:
         if changes := changes_since_fit(field_node):
             raise GaussianMRIError(
-                f"{changes[0]} after {described(field_node)} was fitted. Fit again, or choose no fit, so that one is made "
-                "around the disc."
+                f"{changes[0]} since the fit of {described(field_node)} began. Fit again, or choose no fit, so that one is "
+                "made around the disc."
             )
         return [node.GetName() for node in fitted]
     known = [f"'{node.GetName()}'" for node in strangers]
