@@ -197,7 +197,7 @@ def test_a_fit_of_another_volume_is_refused_and_the_record_names_the_fit(
     panel._parameterNode.field = fits[scan]
     slicer.util.arrayFromVolume(scan)[0, 0, 0] += 1
     slicer.util.arrayFromVolumeModified(scan)
-    with pytest.raises(mrml.scene.GaussianMRIError, match="'axial' was changed after 'axial field'"):
+    with pytest.raises(mrml.scene.GaussianMRIError, match="'axial' was changed since the fit of 'axial field'"):
         panel.onGrade()
     app.messages.clear()
     panel._parameterNode.field = fits[other]
