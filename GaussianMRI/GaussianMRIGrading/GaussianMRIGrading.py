@@ -214,6 +214,7 @@ class GaussianMRIGradingWidget(Panel):
                 parameters.inputType.name,
                 sagittal=parameters.sagittalVolume,
                 gaussians=parameters.field,
+                plane_node=plane,
                 device=parameters.device.name,
             )
             self.gradeController.begin(

@@ -14,7 +14,7 @@ from vtkmodules.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 from ..errors import GaussianMRIError
 from .scene import PREFIX, all_or_nothing, described, in_scene, is_node, node_to_fill, place_beside, scene_of
-from .volume_state import change_of_volume, state_of_volume
+from .volume_state import change_of_volume, states_of
 
 if TYPE_CHECKING:
     from ..gaussians import GaussianField, GaussianLattice
@@ -39,6 +39,7 @@ def field_to_model(
     scene: Any = None,
     node: Any = None,
     volumes: Sequence[Any] = (),
+    states: Sequence[Any] | None = None,
     name: str = "Gaussian field",
 ) -> Any:
     """A field as a model node, hidden in the views; shown, it is the Gaussians' centres coloured by intensity.
@@ -55,6 +56,8 @@ def field_to_model(
         scene: default: the node's or the volumes', else Slicer's.
         node: a model node to fill again; a new one by default.
         volumes: volume nodes it was fitted to; the node refers to those still in the scene.
+        states: `volume_state.states_of` of these volumes when the fit began, by which the node knows of changes since.
+            Default: the volumes are still what was fitted.
         name: of a new node.
     """
     scene = scene_of(node, *volumes, scene=scene)
@@ -76,7 +79,7 @@ def field_to_model(
             node.RemoveNodeReferenceIDs(VOLUME_ROLE)
             for volume in present:
                 node.AddNodeReferenceID(VOLUME_ROLE, volume.GetID())
-            node.SetAttribute(_STATES, json.dumps([state_of_volume(volume) for volume in present]))
+            node.SetAttribute(_STATES, json.dumps(states_of(present) if states is None else list(states)))
             place_beside(node, present[0])
     return node
 
@@ -90,8 +93,12 @@ def volumes_of(node: Any) -> list[Any]:
 
 
 def changes_since_fit(node: Any) -> list[str]:
-    """What happened to a field's volumes after the fit came into the scene, such as "'scan' was moved"; often empty."""
-    volumes, states = volumes_of(node), json.loads(node.GetAttribute(_STATES) or "[]")
+    """What happened to a field's volumes since the fit began, such as "'scan' was moved"; often empty."""
+    volumes = volumes_of(node)
+    try:
+        states = list(json.loads(node.GetAttribute(_STATES) or "[]"))
+    except (TypeError, ValueError):
+        states = [None] * len(volumes)
     if len(volumes) < len(states):
         return ["One of its volumes was removed"]
     changes = [(volume, change_of_volume(volume, state)) for volume, state in zip(volumes, states, strict=False)]

@@ -14,6 +14,7 @@ from ..geometry import transform_points
 from .dicom import stacks_of
 from .fields import field_to_model
 from .scene import as_array, as_list, described, in_scene, is_node, matrix_to_world, scene_of
+from .volume_state import states_of
 
 if TYPE_CHECKING:
     from ..fitting import Fitter
@@ -54,6 +55,7 @@ def fit(
     nodes = _listed(volume_nodes)
     fitter = fitter_from_nodes(nodes, preset=preset, roi=roi, poses=poses, **options)
     listed = [node for node in nodes if in_scene(node)]
+    states = states_of(listed)
     target = scene_of(*nodes, scene=scene)
     for report in fitter:
         if progress is not None and progress(report) is False:
@@ -64,7 +66,7 @@ def fit(
             "The volumes were removed from the scene while they were fitted; nothing is kept."
         )
     first = nodes[0].GetName() if is_node(nodes[0]) else nodes[0].name
-    return field_to_model(field, scene=target, volumes=nodes, name=f"{first} field")
+    return field_to_model(field, scene=target, volumes=listed, states=states, name=f"{first} field")
 
 
 def fitter_from_nodes(
@@ -74,9 +76,10 @@ def fitter_from_nodes(
 
     Example:
         >>> fitter = mrml.fitter_from_nodes([volumeNode])            # doctest: +SKIP
+        >>> states = states_of([volumeNode])                         # doctest: +SKIP
         >>> for progress in fitter:                                  # doctest: +SKIP
         ...     slicer.app.processEvents()
-        >>> model = mrml.field_to_model(fitter.field)                # doctest: +SKIP
+        >>> model = mrml.field_to_model(fitter.field, volumes=[volumeNode], states=states)   # doctest: +SKIP
     """
     stacks = stacks_of(_listed(volume_nodes), poses)
     box = None if roi is None else box_from_roi(roi)

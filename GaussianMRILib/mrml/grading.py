@@ -18,8 +18,10 @@ from .dicom import stacks_of
 from .fields import changes_since_fit, field_from_model, is_field, volumes_of
 from .grading_request import GradingRequest, GradingResult
 from .grading_results import show_grades
+from .grading_state import check_plane, place_of
 from .jobs import Job
 from .scene import as_list, described
+from .volume_state import states_of
 
 if TYPE_CHECKING:
     from ..grading.predict import Grade
@@ -35,6 +37,7 @@ def grading_request(
     input_type: str = "acquired",
     sagittal: Any = None,
     gaussians: Any = None,
+    plane_node: Any = None,
     device: str = "cpu",
     poses: str = "auto",
     options: RegionOptions | None = None,
@@ -51,13 +54,14 @@ def grading_request(
         sagittal: sagittal volume node, for the picture.
         gaussians: model node of a fit of these volumes, or of some of them, for "R-GS"; or a GaussianField, which does not
             say what it is of. Default: a new fit around the disc.
+        plane_node: that `show_grades` will label, where there is one: it is stale if it moves from here on.
         device: for a fit: "cpu", "cuda" or "auto".
         poses: of slices of volumes that came from DICOM; see `stacks_from_volume`.
         options: of the region; default: as the checkpoints were trained.
         **fit_options: of `Fitter`.
 
     Raises:
-        GaussianMRIError: unusable volumes or checkpoints, an unknown input, a fit of other volumes.
+        GaussianMRIError: unusable volumes or checkpoints, an unknown input, a fit of other volumes, no plane.
     """
     if input_type not in AXIAL_KINDS:
         raise GaussianMRIError(f"There is no input '{input_type}'; choose one of {', '.join(AXIAL_KINDS)}.")
@@ -80,6 +84,10 @@ def grading_request(
     elif is_field(gaussians):
         fit = {"name": gaussians.GetName(), "volumes": _fitted_names(gaussians, nodes)}
         gaussians = field_from_model(gaussians)
+    state: dict[str, Any] = {"volumes": states_of(nodes)}
+    if plane_node is not None:
+        check_plane(plane_node)
+        state["plane"] = place_of(plane_node)
     return GradingRequest(
         disc,
         tuple(stacks_of(nodes, poses)),
@@ -92,6 +100,7 @@ def grading_request(
         fit_options,
         not_asked,
         fit,
+        state,
     )
 
 
@@ -107,8 +116,8 @@ def _fitted_names(field_node: Any, graded: list[Any]) -> list[str]:
     if fitted and not strangers:
         if changes := changes_since_fit(field_node):
             raise GaussianMRIError(
-                f"{changes[0]} after {described(field_node)} was fitted. Fit again, or choose no fit, so that one is made "
-                "around the disc."
+                f"{changes[0]} since the fit of {described(field_node)} began. Fit again, or choose no fit, so that one is "
+                "made around the disc."
             )
         return [node.GetName() for node in fitted]
     known = [f"'{node.GetName()}'" for node in strangers]
@@ -181,7 +190,9 @@ def carry_out(
     shown = [*([] if request.sagittal is None else [request.sagittal]), *request.stacks]
     picture = overlay_picture(request.disc, region, shown, inputs)
     tell(1.0, "done")
-    return GradingResult(request.disc, region, inputs, grades, picture, request.not_asked, request.fit)
+    return GradingResult(
+        request.disc, region, inputs, grades, picture, request.not_asked, request.fit, request.state
+    )
 
 
 def _nearest_slab(request: GradingRequest) -> SliceStack:
@@ -241,7 +252,9 @@ def grade_disc(
         >>> disc = mrml.disc_from_points_node(pointsNode, "L5/S1")                                # doctest: +SKIP
         >>> plane = mrml.grade_disc([axialNode], disc, "checkpoints", input_type="R-GS")          # doctest: +SKIP
     """
-    request = grading_request(volume_nodes, disc, checkpoints=checkpoints, input_type=input_type, **options)
+    request = grading_request(
+        volume_nodes, disc, checkpoints=checkpoints, input_type=input_type, plane_node=plane_node, **options
+    )
     if not request.graders:
         raise GaussianMRIError(NO_CHECKPOINT)
     result = carry_out(request, report)

@@ -35,6 +35,8 @@ class GradingRequest:
         options: of the region; those of the graders' training where there are graders.
         device: for the fit.
         fit_options: further arguments of `Fitter`.
+        state: "volumes" and "plane" (where one is to be labelled) as they are now, by which grades are known to be stale;
+            JSON types.
     """
 
     disc: DiscGeometry
@@ -48,6 +50,7 @@ class GradingRequest:
     fit_options: dict[str, Any] = field(default_factory=dict)
     not_asked: tuple[str, ...] = ()
     fit: dict[str, Any] | None = None
+    state: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +64,7 @@ class GradingResult:
         picture: (H, W, 3) uint8, disc and crops for checking by eye.
         not_asked: as the request's.
         fit: as the request's, where the images were made by it; else None.
+        state: as the request's.
     """
 
     disc: DiscGeometry
@@ -70,3 +74,4 @@ class GradingResult:
     picture: NDArray[np.uint8]
     not_asked: tuple[str, ...] = ()
     fit: dict[str, Any] | None = None
+    state: dict[str, Any] = field(default_factory=dict)

@@ -12,10 +12,10 @@ import vtk
 
 from ..errors import GaussianMRIError
 from ..grading.labels import DISCLAIMER
-from .grading_state import GRADES_ATTRIBUTE, SOURCE_ROLE, grades_of, place_of, staleness
+from .grading_state import GRADES_ATTRIBUTE, SOURCE_ROLE, check_plane, grades_of, place_of, staleness
 from .planes import fill_plane_node
-from .scene import PREFIX, all_or_nothing, described, in_scene, is_node, place_beside, scene_of
-from .volume_state import state_of_volume
+from .scene import PREFIX, all_or_nothing, in_scene, place_beside, scene_of
+from .volume_state import states_of
 from .volumes import copy_display, volume_from_images
 
 if TYPE_CHECKING:
@@ -61,7 +61,8 @@ def show_grades(
     """Put grades on a markups plane: label, JSON in its attributes, references, rows of the scene's table of grades.
 
     The plane's attribute `GaussianMRI.Grades` is JSON: everything in `Grade.to_dict` for each grade, the disc, how the
-    images were made, and where plane and volumes were, by which a label is known to be stale (see `staleness`).
+    images were made, and where plane and volumes were when the grading began, by which a label is known to be stale (see
+    `staleness`).
 
     Args:
         result: with at least one grade.
@@ -80,8 +81,8 @@ def show_grades(
     if not result.grades:
         raise GaussianMRIError("There is no grade to show.")
     scene = scene_of(plane_node, *volume_nodes, scene=scene)
-    if plane_node is not None and not is_node(plane_node, "vtkMRMLMarkupsPlaneNode"):
-        raise GaussianMRIError(f"Grades are shown on a markups plane, got {described(plane_node)}.")
+    if plane_node is not None:
+        check_plane(plane_node)
     present = [node for node in volume_nodes if in_scene(node)]
     with all_or_nothing(scene, undo=plane_node is None) as added:
         node = plane_node
@@ -103,7 +104,12 @@ def show_grades(
         for volume in shown:
             node.AddNodeReferenceID(CROPS_ROLE, volume.GetID())
         record = _record(result)
-        record["state"] = {"plane": place_of(node), "volumes": [state_of_volume(v) for v in present]}
+        # As they were when the grading began: what moved or changed meanwhile is not what was graded.
+        plane_then = result.state.get("plane") if plane_node is not None else None
+        record["state"] = {
+            "plane": plane_then or place_of(node),
+            "volumes": result.state.get("volumes") or states_of(present),
+        }
         node.SetAttribute(GRADES_ATTRIBUTE, json.dumps(record))
         table = _table(scene, added)
         node.SetNodeReferenceID(TABLE_ROLE, table.GetID())

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import GaussianMRIError
 from .planes import rectangle
-from .scene import PREFIX, in_scene, is_node
+from .scene import PREFIX, described, in_scene, is_node
 from .volume_state import apart, change_of_volume
 
 GRADES_ATTRIBUTE = PREFIX + "Grades"
@@ -40,6 +40,12 @@ def volumes_of_grades(plane_node: Any) -> list[Any]:
     count = plane_node.GetNumberOfNodeReferences(SOURCE_ROLE)
     nodes = [plane_node.GetNthNodeReference(SOURCE_ROLE, number) for number in range(count)]
     return [node for node in nodes if in_scene(node)]
+
+
+def check_plane(node: Any) -> None:
+    """Refuse what grades cannot be shown on."""
+    if not is_node(node, "vtkMRMLMarkupsPlaneNode"):
+        raise GaussianMRIError(f"Grades are shown on a markups plane, got {described(node)}.")
 
 
 def place_of(plane_node: Any) -> list[list[float]]:

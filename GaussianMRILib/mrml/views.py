@@ -113,6 +113,8 @@ def give_view_back(slice_node: Any, replaced: Sequence[str | None]) -> None:
     preview is that one's, which gives it back in its turn, and one that shows a resampled image stays turned to it.
     """
     composite, scene = composite_of(slice_node), slice_node.GetScene()
+    if composite is None:
+        return  # it shows nothing
     text, shown = slice_node.GetAttribute(_VIEW_BEFORE), _layer(composite, "Background")
     chosen = shown not in replaced
     node = scene.GetNodeByID(shown) if shown and chosen else None

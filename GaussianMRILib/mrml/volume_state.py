@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,13 @@ import slicer
 
 from ..errors import GaussianMRIError
 from ..geometry import slice_poses, transform_points
+from .scene import in_scene
 from .volumes import placed
 
 #: mm that a corner of a volume or plane may move and still is where it was: what files round away.
 STILL_MM = 0.02
+#: What reading a state raises where a volume has no image, or a transform that bends slices.
+_UNREADABLE = (GaussianMRIError, AttributeError, ValueError)
 
 
 def state_of_volume(volume_node: Any) -> dict[str, Any]:
@@ -39,6 +43,20 @@ def state_of_volume(volume_node: Any) -> dict[str, Any]:
     }
 
 
+def states_of(nodes: Iterable[Any]) -> list[dict[str, Any] | None]:
+    """States of those nodes that are in a scene, None where a state cannot be told, to be taken when work on them begins.
+
+    Of a volume without a state it is not known that it is as it was, so it counts as changed.
+    """
+    states: list[dict[str, Any] | None] = []
+    for node in filter(in_scene, nodes):
+        try:
+            states.append(state_of_volume(node))
+        except _UNREADABLE:
+            states.append(None)
+    return states
+
+
 class VolumeStates:
     """States of volumes, worked out anew only where pixels or place may have changed."""
 
@@ -59,15 +77,18 @@ class VolumeStates:
 _state_of = VolumeStates()
 
 
-def change_of_volume(volume_node: Any, before: dict[str, Any]) -> str:
-    """"changed" or "moved" where a volume is no longer in the state that `state_of_volume` gave before, else ""."""
+def change_of_volume(volume_node: Any, before: Any) -> str:
+    """"changed" or "moved" where a volume is no longer in the state that `states_of` gave before, else "".
+
+    "changed" also where a state, which may come from a file, says nothing.
+    """
     try:
         now = _state_of(volume_node)
-    except (GaussianMRIError, AttributeError, ValueError):
+        if now["shape"] != before["shape"] or now["checksum"] != before["checksum"]:
+            return "changed"
+        return "moved" if apart(now["corners"], before["corners"]) else ""
+    except (*_UNREADABLE, KeyError, TypeError):
         return "changed"
-    if now["shape"] != before["shape"] or now["checksum"] != before["checksum"]:
-        return "changed"
-    return "moved" if apart(now["corners"], before["corners"]) else ""
 
 
 def apart(a: Any, b: Any) -> bool:

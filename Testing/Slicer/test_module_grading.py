@@ -197,7 +197,7 @@ def test_a_fit_of_another_volume_is_refused_and_the_record_names_the_fit(
     panel._parameterNode.field = fits[scan]
     slicer.util.arrayFromVolume(scan)[0, 0, 0] += 1
     slicer.util.arrayFromVolumeModified(scan)
-    with pytest.raises(mrml.scene.GaussianMRIError, match="'axial' was changed after 'axial field'"):
+    with pytest.raises(mrml.scene.GaussianMRIError, match="'axial' was changed since the fit of 'axial field'"):
         panel.onGrade()
     app.messages.clear()
     panel._parameterNode.field = fits[other]
@@ -221,6 +221,10 @@ def test_a_users_plane_gets_the_labels(app: Any, panel: Any, scan: Any, checkpoi
     assert "STALE" in panel.ui.resultLabel.text
     assert grade(app, panel, checkpoints) is node and "STALE" not in panel.ui.resultLabel.text
     np.testing.assert_allclose(mrml.grades_of(node)["disc"]["frame"][2][3], CENTER[2] + 2, atol=1e-6)
+    panel.ui.gradeButton.click()
+    node.SetCenter(CENTER)  # moved while it is graded
+    finish(app, panel)
+    assert mrml.staleness(node) == "the plane was moved" and "STALE" in panel.ui.resultLabel.text
 
 
 def test_a_segment_is_the_disc(app: Any, panel: Any, scan: Any, checkpoints: Path) -> None:

@@ -20,9 +20,10 @@ pytest.importorskip(
 import slicer
 import vtk
 from module_panel import MODULE, fitted, nodes_of_previews, previews, quick
-from mrml_scenes import POINT, centre_of_brightness, oblique_plane_node
+from mrml_scenes import POINT, centre_of_brightness, oblique_plane_node, put_under_warp
 
 from GaussianMRILib import mrml
+from GaussianMRILib.mrml.fields import changes_since_fit
 from GaussianMRILib.mrml.scene import as_array
 from GaussianMRILib.mrml.views import composite_of
 
@@ -209,6 +210,30 @@ def test_the_volume_is_deleted_while_it_is_fitted(
     app.wait(60, until=lambda: not panel.fitController.running)
     assert panel._parameterNode.field is None
     assert "removed" in panel.ui.statusLabel.text and not panel.ui.applyButton.enabled
+
+
+def test_the_volume_changes_while_it_is_fitted(
+    app: Any, panel: Any, scan: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick(panel, monkeypatch)
+    panel.ui.applyButton.click()
+    put_under_warp(app.scene, scan)
+    app.wait(60, until=lambda: not panel.fitController.running)
+    field = panel._parameterNode.field
+    assert mrml.is_field(field) and not app.messages
+    assert changes_since_fit(field) == ["'scan' was changed"]
+    scan.SetAndObserveTransformNodeID(None)
+    assert changes_since_fit(field) == []
+    pixels = slicer.util.arrayFromVolume(scan)
+
+    import qt
+
+    def change() -> None:
+        pixels[2, 3, 4] += 1
+        slicer.util.arrayFromVolumeModified(scan)
+
+    qt.QTimer.singleShot(0, change)
+    assert changes_since_fit(panel.logic.fit([scan])) == ["'scan' was changed"]
 
 
 def test_the_scene_is_closed_while_a_fit_runs(app: Any, panel: Any, scan: Any) -> None:

@@ -199,12 +199,12 @@ def test_voxels_that_changed_after_the_fit_are_told_beside_interpolations(
     scan = slicer.util.getNode("scan")
     panel.ui.voxelCheckBox.checked = True
     panel.ui.resampleButton.click()
-    assert "after the fit" not in panel.ui.resultLabel.text
+    assert "since the fit began" not in panel.ui.resultLabel.text
     pixels = slicer.util.arrayFromVolume(scan)
     pixels[:] = 1050 - pixels  # as another frame of a sequence
     slicer.util.arrayFromVolumeModified(scan)
     panel.ui.resampleButton.click()
-    assert panel.ui.resultLabel.text.startswith("'scan' was changed after the fit: interpolations show")
+    assert panel.ui.resultLabel.text.startswith("'scan' was changed since the fit began: interpolations show")
     panel.ui.voxelCheckBox.checked = False
     panel.ui.resampleButton.click()
-    assert "after the fit" not in panel.ui.resultLabel.text
+    assert "since the fit began" not in panel.ui.resultLabel.text

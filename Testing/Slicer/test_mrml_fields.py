@@ -58,6 +58,13 @@ def test_a_field_knows_what_happened_to_its_volumes(host: Any, scene: Any, tmp_p
     assert changes_since_fit(node) == ["One of its volumes was removed"]
 
 
+@pytest.mark.parametrize("text", ["[{}]", "[null]", '[{"shape": 1}]', "{", "3"])
+def test_volumes_of_which_nothing_is_known_count_as_changed(scene: Any, text: str) -> None:
+    node = mrml.field_to_model(random_field(), volumes=[bright_point(scene)])
+    node.SetAttribute("GaussianMRI.VolumeStates", text)
+    assert changes_since_fit(node) == ["'scan' was changed"]
+
+
 def test_the_field_does_not_share_memory_with_the_node(scene: Any) -> None:
     node = mrml.field_to_model(random_field(), scene=scene)
     field = mrml.field_from_model(node)

@@ -15,6 +15,7 @@ slicer = pytest.importorskip("slicer", reason="needs slicer-core, which is not i
 from mrml_scenes import POINT, bright_point, put_under, put_under_warp, rigid  # noqa: E402
 
 from GaussianMRILib import GaussianMRIError, mrml  # noqa: E402
+from GaussianMRILib.mrml.fields import changes_since_fit  # noqa: E402
 
 TINY = {"prior": "spline", "passes": 2, "blend": 0.5}
 
@@ -95,9 +96,44 @@ def test_nodes_may_go_while_they_are_fitted(scene: Any, host: Any) -> None:
     node = mrml.fit(volumes, progress=lambda report: scene.RemoveNode(volumes[0]), **TINY)
     assert node.GetNumberOfNodeReferences("GaussianMRI.Volume") == 1
     assert node.GetNodeReference("GaussianMRI.Volume") is volumes[1]
+    assert changes_since_fit(node) == ["One of its volumes was removed"]
     with pytest.raises(GaussianMRIError, match="removed from the scene"):
         mrml.fit([volumes[1]], progress=lambda report: host.close(), **TINY)
     assert not any(node.IsA("vtkMRMLModelNode") and not node.GetSingletonTag() for node in host.nodes())
+
+
+def brighten(volume: Any) -> None:
+    slicer.util.arrayFromVolume(volume)[2, 3, 4] += 1
+    slicer.util.arrayFromVolumeModified(volume)
+
+
+def shift(volume: Any) -> None:
+    put_under(volume.GetScene(), volume, rigid([0, 0, 1], 0, [0, 0.5, 0]))
+
+
+def bend(volume: Any) -> None:
+    put_under_warp(volume.GetScene(), volume)
+
+
+def empty(volume: Any) -> None:
+    volume.SetAndObserveImageData(None)
+
+
+@pytest.mark.parametrize(
+    ("change", "how"), [(brighten, "changed"), (shift, "moved"), (bend, "changed"), (empty, "changed")]
+)
+def test_a_field_knows_what_happened_to_its_volume_during_the_fit(scene: Any, change: Any, how: str) -> None:
+    volume, left = bright_point(scene), [change]
+
+    def progress(report: Any) -> None:
+        while left:
+            left.pop()(volume)
+
+    node = mrml.fit(volume, progress=progress, **TINY)
+    assert len(mrml.field_from_model(node)) > 10 and changes_since_fit(node) == [f"'scan' was {how}"]
+    if change is bend:  # taken off again, the volume is where it was
+        volume.SetAndObserveTransformNodeID(None)
+        assert changes_since_fit(node) == []
 
 
 def test_bad_input_is_refused_before_anything_is_made(scene: Any, host: Any) -> None:

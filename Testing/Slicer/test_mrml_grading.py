@@ -14,7 +14,7 @@ pytest.importorskip("monai", reason="needs MONAI, which is not installed")
 
 import vtk  # noqa: E402
 from grading_scenes import CENTER, LEVEL, disc, graded, write_study  # noqa: E402
-from mrml_scenes import Database, plane_node, put_under, rigid  # noqa: E402
+from mrml_scenes import Database, plane_node, put_under, put_under_warp, rigid  # noqa: E402
 
 from GaussianMRILib import GaussianMRIError, mrml  # noqa: E402
 from GaussianMRILib.grading.checkpoints import NO_CHECKPOINT  # noqa: E402
@@ -396,6 +396,30 @@ def test_a_volume_that_changes_or_moves_makes_grades_stale(
     scene.RemoveNode(volume)
     assert cells(scene, "Status")[0] == "stale: the graded volume is gone"
     assert "(the graded volume is gone)" in plane.GetNthControlPointLabel(0)
+
+
+def test_what_changes_during_the_grading_makes_its_grades_stale(scene: Any, study: Any, checkpoints: Path) -> None:
+    volume = study(2, 1).load(scene, name="axial")
+    middle = np.add(CENTER, [0, -17, 0])
+    plane = plane_node(scene, middle, (1, 0, 0), (0, 1, 0), (100, 50))
+
+    def brighten() -> None:
+        slicer.util.arrayFromVolume(volume)[3, 4, 5] += 1
+        slicer.util.arrayFromVolumeModified(volume)
+
+    for change, stale in (
+        (lambda: None, ""),
+        (brighten, "the graded volume was changed"),
+        (lambda: plane.SetCenter(*(middle + 1)), "the plane was moved"),
+        (lambda: put_under_warp(scene, volume), "the graded volume was changed"),
+    ):
+        left = [change]
+        mrml.grade_disc(
+            [volume], disc(), checkpoints, plane_node=plane, report=lambda *_: [left.pop()() for _ in left[:1]]  # noqa: B023
+        )
+        assert mrml.staleness(plane) == stale
+    volume.SetAndObserveTransformNodeID(None)  # back where it was graded
+    assert mrml.staleness(plane) == ""
 
 
 def test_rows_of_a_removed_plane_say_so(scene: Any, watcher: Any, graded_plane: Any) -> None:

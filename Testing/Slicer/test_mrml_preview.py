@@ -266,11 +266,15 @@ def test_a_scene_that_is_saved_during_a_preview_gives_view_and_markup_back(
     plane = oblique_plane_node(scene)
     plane.CreateDefaultDisplayNodes()
     Preview(random_field(), plane, view)
+    written = view.GetAttribute("GaussianMRI.ViewBefore")
     host.save(tmp_path / "scene.mrb")
     host.close()
     for name in ("other", "another", "third"):  # the scan gets another ID
         bright_point(scene, name=name)
     assert scene.ReadFromMRB(str(tmp_path / "scene.mrb"), False)
+    lone = scene.AddNewNodeByClass("vtkMRMLSliceNode")  # nothing says what this view shows
+    lone.SetLayoutName("Lone")
+    lone.SetAttribute("GaussianMRI.ViewBefore", written)
     end_saved_previews(scene)
     loaded = scene.GetFirstNodeByName("scan")
     found = scene.GetFirstNodeByClass("vtkMRMLSliceNode")

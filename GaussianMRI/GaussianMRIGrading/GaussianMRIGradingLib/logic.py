@@ -196,7 +196,7 @@ class GaussianMRIGradingLogic(PanelLogic):
 
         if not checkpoints:
             raise ValueError(NO_CHECKPOINT)
-        request = self.request(volumeNodes, disc, checkpoints, inputType, **options)
+        request = self.request(volumeNodes, disc, checkpoints, inputType, plane_node=planeNode, **options)
         return self.show(finished(self.gradingJob(request)).result(), volumeNodes, planeNode)
 
     @staticmethod

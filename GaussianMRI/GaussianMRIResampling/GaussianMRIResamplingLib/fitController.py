@@ -13,14 +13,16 @@ class FitController(JobController):
         self._tell = onProgress
         self._onFirstGuess = onFirstGuess
         self._guessed = False
-        self._volumes = []
+        self._volumes, self._states = [], []
         self._node = None
 
     def start(self, fitter, volumes, node=None):
         """Begin a fit of volumes; `node` is the field that it replaces, None: a new one."""
         from GaussianMRILib.mrml.jobs import FitJob
+        from GaussianMRILib.mrml.volume_state import states_of
 
         self._volumes, self._node, self._guessed = list(volumes), node, False
+        self._states = states_of(self._volumes)
         self.begin(FitJob(fitter), self._keepField)
 
     def finishEarly(self):
@@ -44,7 +46,8 @@ class FitController(JobController):
         if not volumes:
             return None, _("The volumes were removed while they were fitted; nothing is kept.")
         node = self._node if self._node is not None and self._node.GetScene() else None
-        node = mrml.field_to_model(field, node=node, volumes=volumes, name=f"{volumes[0].GetName()} field")
+        name = f"{volumes[0].GetName()} field"
+        node = mrml.field_to_model(field, node=node, volumes=volumes, states=self._states, name=name)
         return node, describeField(field, [node.GetName() for node in volumes])
 
 

@@ -182,10 +182,12 @@ class GaussianMRIResamplingLogic(PanelLogic):
         """Fit volumes and wait for the field's model node; the application stays responsive."""
         from GaussianMRILib import mrml
         from GaussianMRILib.mrml.jobs import FitJob
+        from GaussianMRILib.mrml.volume_state import states_of
 
         volumeNodes = list(volumeNodes)
-        job = finished(FitJob(self.fitter(volumeNodes, **options)))
-        return mrml.field_to_model(job.field(), volumes=volumeNodes, name=f"{volumeNodes[0].GetName()} field")
+        job, states = FitJob(self.fitter(volumeNodes, **options)), states_of(volumeNodes)
+        field, name = finished(job).field(), f"{volumeNodes[0].GetName()} field"
+        return mrml.field_to_model(field, volumes=volumeNodes, states=states, name=name)
 
     # Planes
 
@@ -355,9 +357,8 @@ class GaussianMRIResamplingLogic(PanelLogic):
         changes = changes_since_fit(fieldNode) if {"spline", "voxel"} & set(methods) else []
         if not changes:
             return ""
-        return _("{changes} after the fit: interpolations show what is there now, Gaussians what was there then.").format(
-            changes=", ".join(changes)
-        )
+        text = _("{changes} since the fit began: interpolations show what is there now, Gaussians what was there then.")
+        return text.format(changes=", ".join(changes))
 
     @staticmethod
     def describe(volumeNodes):
