@@ -139,8 +139,8 @@ class FactorisedConvolution(nn.Module):
             yield pixels, self.across(flat[:, pixels].permute(2, 0, 1)[None])[0].permute(1, 2, 0)
 
 
-#: Of a convolution across the slices: 2 MB of single precision stay in a core's cache.
-NUMBERS_AT_ONCE = 500_000
+#: Of a convolution across the slices: 8 MB of single precision stay in the cache, and in less two threads mostly wait.
+NUMBERS_AT_ONCE = 2_000_000
 #: Of the first convolutions of six blocks, then of the second ones. Multiples of eight fill vector registers; the image is
 #: plain enough before the third block for a smaller one.
 RANKS = (16, 16, *(24,) * 10)
