@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import GaussianMRIError
-from ..geometry import unit_vector
+from ..geometry import transform_points, unit_vector
 
 
 def sides(size: int | tuple[int, int]) -> tuple[int, int]:
@@ -192,7 +192,7 @@ class Camera:
     def project(self, points: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Columns and rows (..., 2) of RAS points (..., 3), and their depth (...) along the camera's z, mm."""
         matrix = self.world_to_camera
-        local = np.asarray(points, dtype=np.float64) @ matrix[:3, :3].T + matrix[:3, 3]
+        local = transform_points(matrix, points)
         depth = local[..., 2]
         with np.errstate(divide="ignore", invalid="ignore"):
             pixels = local[..., :2] / depth[..., None] * [self.fx, self.fy] + [self.cx, self.cy]

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..geometry import transform_points
 from .splats import SH_C0, Splats
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def sample_points(tracer: PathTracer, count: int = POINTS, seed: int = 0) -> dic
     ijk = np.stack(np.unravel_index(index, values.shape)[::-1], axis=1) + generator.uniform(
         -0.5, 0.5, (count, 3)
     )
-    points = ijk @ volume.ijk_to_ras[:3, :3].T + volume.ijk_to_ras[:3, 3]
+    points = transform_points(volume.ijk_to_ras, ijk)
     return {"points": points.astype(np.float32), "colours": shown[level.ravel()[index]].astype(np.float32)}
 
 

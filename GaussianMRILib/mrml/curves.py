@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from vtkmodules.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 from ..errors import GaussianMRIError
-from ..geometry import Curve, ImagePlane
+from ..geometry import Curve, ImagePlane, transform_points
 from .fields import is_field, volumes_of
 from .maps import as_field
 from .planes import fill_plane_node
@@ -257,7 +257,7 @@ def grid_transform(curve: Curve, width: float) -> Any:
     step = curve.length / int(np.ceil(curve.length / _GRID_MM))
     along = step * np.arange(-int(width / 2 / step), int((curve.length + width / 2) / step) + 1)
     s, v, u = np.meshgrid(along, (-half, half), (-half, half), indexing="ij")
-    straight = np.stack([u, v, s], axis=-1) @ matrix[:3, :3].T + matrix[:3, 3]
+    straight = transform_points(matrix, np.stack([u, v, s], axis=-1))
     grid = vtk.vtkImageData()
     grid.SetDimensions(2, 2, len(along))
     grid.SetSpacing(2 * half, 2 * half, step)
@@ -278,7 +278,7 @@ def _lost(curve: Curve, transform: Any, width: float) -> float:
     sides = np.linspace(-width / 2, width / 2, 7)
     s, v, u = np.meshgrid(np.linspace(0, curve.length, max(9, int(curve.length / 4))), sides, sides, indexing="ij")
     local = np.stack([u, v, s], axis=-1).reshape(-1, 3)
-    points = local @ curve.straight_to_ras[:3, :3].T + curve.straight_to_ras[:3, 3]
+    points = transform_points(curve.straight_to_ras, local)
     there, back = vtk.vtkPoints(), vtk.vtkPoints()
     back.SetDataTypeToDouble()
     there.SetData(numpy_to_vtk(curve.to_curved(points), deep=1))

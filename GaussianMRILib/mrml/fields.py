@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from vtkmodules.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 from ..errors import GaussianMRIError
+from ..geometry import transform_points
 from .scene import PREFIX, all_or_nothing, described, in_scene, is_node, node_to_fill, place_beside, scene_of
 from .volume_state import change_of_volume, states_of
 
@@ -211,7 +212,7 @@ def _bricks(lattice: GaussianLattice) -> tuple[NDArray[np.float32], NDArray[np.f
 
     every = slice(None, None, max(1, -(-len(lattice.nodes) // _MOST_BRICKS)))
     centres = lattice.corners()[every] + (BRICK - 1) / 2
-    places = centres @ lattice.node_to_ras[:3, :3].T + lattice.node_to_ras[:3, 3]
+    places = transform_points(lattice.node_to_ras, centres)
     colours = lattice.nodes[every].mean(dim=(1, 2, 3)).cpu().numpy()
     return places.astype(np.float32), np.asarray(colours)
 

@@ -12,7 +12,7 @@ import slicer
 from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
-from ..geometry import ImagePlane, slice_poses
+from ..geometry import ImagePlane, slice_poses, transform_points
 from ..geometry.affine import slice_normal
 from .scene import (
     PREFIX,
@@ -126,7 +126,7 @@ def _moved_slices(
     to_parent = transform.GetTransformToParent()
     poses = np.tile(np.eye(4), (count, 1, 1))
     for k in range(count):
-        before = np.stack([i, j, np.full_like(i, k)], axis=1) @ affine[:3, :3].T + affine[:3, 3]
+        before = transform_points(affine, np.stack([i, j, np.full_like(i, k)], axis=1))
         after = np.array([to_parent.TransformPoint(point) for point in before])
         fitted = np.linalg.lstsq(terms, after, rcond=None)[0]
         if np.abs(terms @ fitted - after).max() > FLAT_MM:

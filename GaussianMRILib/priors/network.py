@@ -189,6 +189,8 @@ class FactorisedNetwork(PriorNetwork):
                         image.flatten(1, 2)[:, pixels] += part
             if step is not None:
                 step((n + 1) / (self.blocks + 1))
+        if in_parts:
+            del hidden, inner  # the last convolution needs as much
         last = torch.relu(x) if torch.is_grad_enabled() else x.relu_()
         return self.exit(last.permute(0, 4, 1, 2, 3))
 

@@ -21,8 +21,8 @@ HALO = 8
 HALO_SLICES = 2
 #: Numbers in one layer's activations of a tile with its halo: 256 MB.
 LARGEST_LAYER = 64_000_000
-#: Layers of a tile that are there at once: a block's input, what it adds, and what is between, with the convolutions' own
-#: copies. It was 2.7 to 3.2 at 6 to 19 slices of 128 to 400 pixels.
+#: Layers of a tile that are there at once: a block's input, its hidden layer, and what is between two factors, with the
+#: convolutions' own copies. It was 2.9 and 3.3 at 19 and 12 slices of 256 and 400 pixels.
 LAYERS_AT_ONCE = 3
 Progress = Callable[[float], None]
 
