@@ -288,29 +288,56 @@ static inline bool splat_colour(const float* basis, const float* sh, float* colo
   return finite;
 }
 
+// The splats [first, first + count), kLanes at most, placed; bit i: splat first + i can be seen.
+static inline unsigned splat_shapes(const SplatScene& scene, int64_t first, int count, GmSplatShape<Wide>* out) {
+  alignas(64) float given[11][kLanes];
+  for (int i = 0; i < kLanes; ++i) {
+    const int64_t n = first + (i < count ? i : count - 1);
+    for (int k = 0; k < 3; ++k) given[k][i] = scene.means[3 * n + k];
+    for (int k = 0; k < 4; ++k) given[3 + k][i] = scene.quaternions[4 * n + k];
+    for (int k = 0; k < 3; ++k) given[7 + k][i] = scene.scales[3 * n + k];
+    given[10][i] = scene.opacities[n];
+  }
+  Wide wide[11];
+  for (int k = 0; k < 11; ++k) wide[k] = load(given[k]);
+  const auto seen = gm_splat_shape(*scene.camera, scene.width, scene.height, wide, wide + 3, wide + 7, wide[10], out);
+  return bits(seen.m) & ((1u << count) - 1u);
+}
+
 template <int Count>
 static int splat_place_as(const SplatScene& scene, int64_t first, int count, GmSplat* splats, GmCut* cuts,
                           float* radii) {
   int placed = 0;
-  for (int i = 0; i < count; ++i) {
-    const int64_t n = first + i;
-    float radius = 0.0f;
-    GmCut cut;
-    GmSplat& splat = splats[placed];
-    radii[i] = 0.0f;
-    const float* const sh = scene.sh + 3 * Count * n;
-    for (int line = 0; line < 3 * Count; line += 16) prefetch(sh + 3 * Count * kSplatAhead + line);
-    if (!gm_splat_place(*scene.camera, scene.width, scene.height, scene.means + 3 * n, scene.quaternions + 4 * n,
-                        scene.scales + 3 * n, scene.opacities[n], &splat, &cut, &radius))
-      continue;
-    float direction[3], basis[16];
-    gm_splat_direction(*scene.camera, scene.means + 3 * n, direction);
-    gm_sh_basis(direction, Count, basis);
-    if (!splat_colour<Count>(basis, sh, splat.colour)) continue;
-    splat.index = static_cast<int>(n);
-    if (splat.straddles) cuts[placed] = cut;
-    radii[i] = radius;
-    ++placed;
+  for (int i = 0; i < count; i += kLanes) {
+    GmSplatShape<Wide> shapes;
+    const int lanes = count - i < kLanes ? count - i : kLanes;
+    const unsigned seen = splat_shapes(scene, first + i, lanes, &shapes), straddles = bits(shapes.straddles.m);
+    alignas(64) float place[kPlaceNumbers][kLanes], cut[kCutNumbers][kLanes], radius[kLanes];
+    for (int k = 0; k < kPlaceNumbers; ++k) store(place[k], shapes.place[k].v);
+    for (int k = 0; k < kCutNumbers && straddles; ++k) store(cut[k], shapes.cut[k].v);
+    store(radius, shapes.radius.v);
+    for (int lane = 0; lane < lanes; ++lane) {
+      const int64_t n = first + i + lane;
+      const float* const sh = scene.sh + 3 * Count * n;
+      for (int line = 0; line < 3 * Count; line += 16) prefetch(sh + 3 * Count * kSplatAhead + line);
+      radii[i + lane] = 0.0f;
+      if (!(seen >> lane & 1u)) continue;
+      float direction[3], basis[16], numbers[kPlaceNumbers], cut_numbers[kCutNumbers];
+      gm_splat_direction(*scene.camera, scene.means + 3 * n, direction);
+      gm_sh_basis(direction, Count, basis);
+      GmSplat& splat = splats[placed];
+      if (!splat_colour<Count>(basis, sh, splat.colour)) continue;
+      for (int k = 0; k < kPlaceNumbers; ++k) numbers[k] = place[k][lane];
+      memcpy(&splat, numbers, sizeof numbers);
+      splat.straddles = straddles >> lane & 1u;
+      splat.index = static_cast<int>(n);
+      if (splat.straddles) {
+        for (int k = 0; k < kCutNumbers; ++k) cut_numbers[k] = cut[k][lane];
+        memcpy(cuts + placed, cut_numbers, sizeof cut_numbers);
+      }
+      radii[i + lane] = radius[lane];
+      ++placed;
+    }
   }
   return placed;
 }

@@ -115,6 +115,35 @@ struct Lanes {
   static F magnitude(F x) { return GM_ISA::magnitude(x); }
 };
 
+// A vector with the operators of a float, for formulas that are written once for both.
+struct Wide {
+  F v;
+  Wide() = default;
+  Wide(F all) : v(all) {}
+#if defined(GM_USE_AVX512) || defined(GM_USE_AVX2) || defined(GM_USE_SSE2) || defined(GM_USE_NEON)
+  Wide(float each) : v(set(each)) {}
+#endif
+};
+struct WideMask {
+  M m;
+};
+
+static inline Wide operator+(Wide a, Wide b) { return add(a.v, b.v); }
+static inline Wide operator-(Wide a, Wide b) { return sub(a.v, b.v); }
+static inline Wide operator*(Wide a, Wide b) { return mul(a.v, b.v); }
+static inline Wide operator/(Wide a, Wide b) { return div(a.v, b.v); }
+static inline WideMask operator<(Wide a, Wide b) { return {less(a.v, b.v)}; }
+static inline WideMask operator&(WideMask a, WideMask b) { return {both(a.m, b.m)}; }
+static inline Wide gm_root(Wide x) { return root(x.v); }
+static inline Wide gm_magnitude(Wide x) { return magnitude(x.v); }
+static inline Wide gm_select(WideMask which, Wide yes, Wide no) { return select(which.m, yes.v, no.v); }
+static inline Wide gm_logarithm(Wide x) {
+  float lane[kLanes];
+  store(lane, x.v);
+  for (int i = 0; i < kLanes; ++i) lane[i] = logf(lane[i]);
+  return load(lane);
+}
+
 // exp(-q/2) for 0 <= q <= 1.4 * 2^Squarings, relative error 6e-8 * 2^Squarings: a minimax polynomial of
 // exp(-q / 2^(Squarings + 1)), squared. Outside the range it is finite, not meant.
 template <int Squarings>
