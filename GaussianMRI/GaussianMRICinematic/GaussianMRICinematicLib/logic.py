@@ -175,7 +175,7 @@ class GaussianMRICinematicLogic(PanelLogic):
         python = shutil.which("PythonSlicer") or sys.executable
         library = os.path.dirname(os.path.dirname(os.path.abspath(GaussianMRILib.__file__)))
         paths = os.pathsep.join(filter(None, [library, os.environ.get("PYTHONPATH", "")]))
-        command = [python, "-m", "GaussianMRILib.cinematic.worker", path]
+        command = [python, "-m", "GaussianMRILib.cinematic.worker", "--attached", path]
         return ProcessJob(
             command, Path(folder, self.LOG), Path(folder, self.MODEL), environment={"PYTHONPATH": paths}
         )
