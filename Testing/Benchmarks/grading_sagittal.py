@@ -3,8 +3,8 @@
 The patients of the reduced experiment (`Testing/Experiment`: graded phantoms, an eighth of their reported grades is
 wrong) are scanned into the layout of the RSNA data with sagittal T2 and T1 series of the same slices, equally noisy in fat,
 and `grade prepare` makes inputs of both. A network for each side learns from S-T1, another from S-T2, with the experiment's
-settings; all are tested on the same held-out patients. Then, on S-T1 and with the smaller networks of `grading_tasks`, one for
-both sides is compared with one for each. Interrupted, it goes on with the phantoms and networks that are done.
+settings; all are tested on the same held-out patients. Then, on S-T1 and with the smaller networks of `grading_tasks`, one
+for both sides is compared with one for each. Interrupted, it goes on with the phantoms and networks that are done.
 """
 
 from __future__ import annotations

@@ -123,7 +123,7 @@ def probe(task: Task) -> Probe:
     if task.condition == "subarticular_stenosis":
         left, right = [[4, 5], [50, 62], [124, 142]], [[4, 5], [50, 62], [82, 100]]
     elif task.condition == "neural_foraminal_narrowing":
-        right, left = [[7, 8], [50, 62], [106, 118]], [[1, 2], [50, 62], [106, 118]]  # what bulges is bright in this T1
+        left, right = [[7, 8], [50, 62], [106, 118]], [[1, 2], [50, 62], [106, 118]]
     else:
         return Probe([[4, 5], [40, 72], [122, 136]])
     return Probe(left, right) if task.side == "left" else Probe(right, left)
