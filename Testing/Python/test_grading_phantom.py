@@ -270,7 +270,7 @@ def test_a_foramen_is_narrow_on_its_side_of_sagittal_t1(
     assert (ill - healthy)[(slots[side], *foramen)].mean() < -0.03
     assert np.abs((ill - healthy)[(slots[other], *foramen)]).mean() < 0.02
     change = mirror - healthy[::-1]  # slices run from the right to the left
-    assert change[(slots[other], *foramen)].mean() < change[(slots[side], *foramen)].mean() - 0.03
+    assert change[(slots[other], *foramen)].mean() < min(-0.02, change[(slots[side], *foramen)].mean() - 0.01)
     study = RsnaDataset(data).study("1")
     assert study.problems == [] and study.sagittal_t1 is not None and study.sagittal_t2 is not None
     assert np.array_equal(study.sagittal_t1.ijk_to_ras, study.sagittal_t2.ijk_to_ras)
