@@ -106,9 +106,9 @@ def by_loop(crops: CropSet, kind: str, steps: int, seed: int) -> dict[str, tuple
     options = NetworkOptions(**SMALL)
     train, test = tensors(crops, "train", kind), tensors(crops, "test", kind)
     ways = {
-        "a network for each side": ([[task] for task in FORAMINA], steps),
-        "one for both, as many steps as each": ([FORAMINA], steps),
-        "one for both, as many steps as both": ([FORAMINA], steps * len(FORAMINA)),
+        "one for each side": ([[task] for task in FORAMINA], steps),
+        "one for both": ([FORAMINA], steps),
+        "one for both, twice the steps": ([FORAMINA], steps * len(FORAMINA)),
     }
     found = {}
     for name, (groups, count) in ways.items():
