@@ -149,6 +149,20 @@ def judged(
     return rows, differences
 
 
+def save_example(path: Path, crops: CropSet) -> None:
+    """A test patient with one severe foramen: right foramen, midline and left foramen in T1 and, below, in T2."""
+    from PIL import Image
+
+    cases = {(case.study_id, case.input_type): case for case in crops.chosen("test", KINDS)}
+    study = next(
+        name for (name, _), case in cases.items() if sorted(case.label(task) or 0 for task in FORAMINA) == [0, 2]
+    )
+    rows = [np.concatenate(list(crops.images(cases[study, kind])[0][[1, 4, 7]]), axis=1) for kind in KINDS]
+    pixels = np.clip(np.concatenate(rows).astype(np.float32) / 0.55, 0, 1)
+    Image.fromarray((255 * pixels).astype(np.uint8)).save(path)
+    print(f"{path}: {study}, left {cases[study, 'S-T1'].grades[FORAMINA[0].name]}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--quick", action="store_true", help="a minute, few patients: to see that it runs, not to judge")
@@ -165,6 +179,8 @@ def main() -> None:
     started = time.process_time()
     crops = make_inputs(folder, options)
     print(f"{len(crops)} inputs in {time.process_time() - started:.0f} s", flush=True)
+    if not o.quick:
+        save_example(folder / "grading_sagittal.png", crops)
     cases = crops.chosen("test", ["S-T1"])
     if [case.study_id for case in cases] != [case.study_id for case in crops.chosen("test", ["S-T2"])]:
         raise RuntimeError("S-T1 and S-T2 are not of the same people.")
