@@ -19,7 +19,7 @@ class Tissue(NamedTuple):
     t1: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Contrast:
     """A pulse sequence.
 
@@ -39,8 +39,8 @@ class Contrast:
         return tissue.t1 if self.name == "T1" else tissue.t2
 
 
-T2 = Contrast("T2", echo_time=100, repetition_time=3500, echo_train=16)
-T1 = Contrast("T1", echo_time=10, repetition_time=550, echo_train=3)
+T2 = Contrast(name="T2", echo_time=100, repetition_time=3500, echo_train=16)
+T1 = Contrast(name="T1", echo_time=10, repetition_time=550, echo_train=3)
 
 #: Fluid and nerve.
 CSF, DURA = Tissue(1.0, 0.13), Tissue(0.2, 0.12)
