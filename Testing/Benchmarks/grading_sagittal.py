@@ -46,6 +46,8 @@ KINDS = ("S-T1", "S-T2")
 PIXELS = {"PIXEL": 1.72, "SAGITTAL_PIXEL": 0.8, "SAGITTAL_FIELD": (96, 96)}
 #: Networks of `grading_tasks`.
 SMALL: dict[str, Any] = {"widen": 0.125, "layers": 1, "feed_forward": 128}
+#: Mean macro AUROC of validation of a network that has learned something, and how many seeds are tried for one.
+LEARNED, TRIES = 0.65, 3
 JUDGED = ("macro_auroc", "kappa_quadratic", "log_loss")
 Floats = NDArray[np.float64]
 
@@ -71,25 +73,31 @@ def make_inputs(folder: Path, options: ExperimentOptions) -> CropSet:
 def by_trainer(
     folder: Path, crops: CropSet, task: Task, kind: str, options: ExperimentOptions
 ) -> tuple[Floats, dict[str, Any]]:
-    """Probabilities (n, 3) of the test cases by a network that `grade train` would make, and how long it learned."""
-    name = f"{kind}-{task.name}"
-    place = folder / "networks" / name
-    place.mkdir(parents=True, exist_ok=True)
-    if not (place / "taken.json").is_file():
-        started = time.process_time()
-        training = replace(options.training, input_types=(kind,), seed=options.seed)
-        trainer = GradingTrainer(crops, task, training, place / "training.ckpt", log=place / "log.csv")
-        for _ in trainer:
-            pass
-        trainer.export(place / "grader.pt")
-        taken = {"steps": trainer.step, "limit": trainer.steps, "converged": trainer.converged}
-        taken["cpu_seconds"] = round(time.process_time() - started)
-        with atomic_write(place / "taken.json") as temporary:
-            temporary.write_text(json.dumps(taken), encoding="utf-8")
-        print(f"{name}: {taken}", flush=True)
+    """Probabilities (n, 3) of the test cases by a network that `grade train` would make, and how long it learned.
+
+    Patience can end a training that has not begun to learn. Such a network, by its validation, is trained again from the
+    next seed; the test cases have no part in it.
+    """
+    taken: dict[str, Any] = {}
+    for seed in range(options.seed, options.seed + TRIES):
+        place = folder / "networks" / f"{kind}-{task.name}-{seed}"
+        place.mkdir(parents=True, exist_ok=True)
+        if not (place / "taken.json").is_file():
+            training = replace(options.training, input_types=(kind,), seed=seed)
+            trainer = GradingTrainer(crops, task, training, place / "training.ckpt", log=place / "log.csv")
+            for _ in trainer:
+                pass
+            trainer.export(place / "grader.pt")
+            facts = {"seed": seed, "steps": trainer.step, "limit": trainer.steps, "converged": trainer.converged}
+            facts |= {"validation_auroc": trainer.progress.best, "seconds": round(trainer.elapsed)}
+            with atomic_write(place / "taken.json") as temporary:
+                temporary.write_text(json.dumps(facts), encoding="utf-8")
+        taken = json.loads((place / "taken.json").read_text(encoding="utf-8"))
+        print(f"{place.name}: {taken}", flush=True)
+        if (taken["validation_auroc"] or 0) >= LEARNED:
+            break
     cases = crops.chosen("test", [kind], task=task)
-    p = grade_cases(load_grader(place / "grader.pt", task), crops, cases, options.views)
-    return p, json.loads((place / "taken.json").read_text(encoding="utf-8"))
+    return grade_cases(load_grader(place / "grader.pt", task), crops, cases, options.views), taken
 
 
 def tensors(crops: CropSet, split: str, kind: str) -> Any:
@@ -167,7 +175,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--quick", action="store_true", help="a minute, few patients: to see that it runs, not to judge")
     parser.add_argument("--folder", type=Path, default=ROOT / "out" / "grading_sagittal", help="everything it makes")
-    parser.add_argument("--steps", type=int, default=1000, help="of the loop, one network for each side or both")
+    parser.add_argument("--steps", type=int, default=600, help="of the loop, one network for each side or both")
     parser.add_argument("--json", type=Path, default=RESULTS / "grading_sagittal.json", help="file for the figures")
     o = parser.parse_args()
     torch.set_num_threads(1)

@@ -80,7 +80,9 @@ def grading_sagittal(summary: dict[str, Any]) -> str:
 
     def taken(row: dict[str, Any]) -> str:
         own = row["training"] if isinstance(row["training"], list) else [row["training"]]
-        return ", ".join(f"{one['steps']:,}{'' if one.get('converged', True) else ' (limit)'}" for one in own)
+        ends = ["" if one.get("converged", True) else " (limit)" for one in own]
+        seeds = [f", seed {one['seed']}" if one.get("seed", options["seed"]) != options["seed"] else "" for one in own]
+        return "; ".join(f"{one['steps']:,}{end}{seed}" for one, end, seed in zip(own, ends, seeds, strict=True))
 
     def table(first: str, methods: dict[str, Any], differences: dict[str, Any]) -> str:
         rows = []
