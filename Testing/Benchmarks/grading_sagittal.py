@@ -175,7 +175,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--quick", action="store_true", help="a minute, few patients: to see that it runs, not to judge")
     parser.add_argument("--folder", type=Path, default=ROOT / "out" / "grading_sagittal", help="everything it makes")
-    parser.add_argument("--steps", type=int, default=600, help="of the loop, one network for each side or both")
+    parser.add_argument("--steps", type=int, default=600, help="of the loop, one network for each side or both; 0 for none")
     parser.add_argument("--json", type=Path, default=RESULTS / "grading_sagittal.json", help="file for the figures")
     o = parser.parse_args()
     torch.set_num_threads(1)
@@ -200,10 +200,11 @@ def main() -> None:
     )
     for kind, sides in networks.items():
         rows[kind]["training"] = [taken for _, taken in sides]
-    ways = by_loop(crops, "S-T1", steps, options.seed)
-    several, several_differences = judged(
-        {name: sides for name, (sides, _) in ways.items()}, labels, truth, patients, options.resamples
-    )
+    ways = by_loop(crops, "S-T1", steps, options.seed) if steps else {}
+    several, several_differences = {}, {}
+    if ways:
+        sides_by_way = {name: sides for name, (sides, _) in ways.items()}
+        several, several_differences = judged(sides_by_way, labels, truth, patients, options.resamples)
     for name, (_, taken) in ways.items():
         several[name]["training"] = taken
     counts = np.bincount(np.concatenate(labels), minlength=len(GRADES)).tolist()

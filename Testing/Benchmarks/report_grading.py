@@ -95,11 +95,13 @@ def grading_sagittal(summary: dict[str, Any]) -> str:
 
     shares = " / ".join(map(str, results["test_grades"]))
     sizes = [" x ".join(map(str, size)) for size in (training["input_size"], results["ways_size"])]
-    return (
+    text = (
         f"{options['train']} training, {options['validation']} validation and {options['test']} test patients, the left and "
         f"the right foramen of L5/S1 of each; reported grades of the tested ones: {shares}. Inputs of {sizes[0]} pixels; at "
         f"most {training['epochs'] * training['epoch_steps']:,} steps; seed {options['seed']}:\n\n"
-        f"{table('trained and tested on', results['kinds'], results['kinds_differences'])}\n\n"
-        f"Smaller networks on S-T1, inputs of {sizes[1]} pixels, the last step taken:\n\n"
-        f"{table('networks', results['ways'], results['ways_differences'])}"
+        f"{table('trained and tested on', results['kinds'], results['kinds_differences'])}"
     )
+    if results["ways"]:
+        text += f"\n\nSmaller networks on S-T1, inputs of {sizes[1]} pixels, the last step taken:\n\n"
+        text += table("networks", results["ways"], results["ways_differences"])
+    return text
