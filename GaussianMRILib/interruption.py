@@ -6,6 +6,8 @@ knows neither who waits nor why.
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -45,6 +47,27 @@ def termination_interrupts() -> None:
 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, cancel)
+
+
+def end_with_parent(tidy: Callable[[], object] = lambda: None) -> None:
+    """From now on this process of `multiprocessing` ends when the one that started it has ended, in whatever way.
+
+    A parent that was killed tells nobody: its workers would go on with what they have, and then wait for more for ever.
+
+    Args:
+        tidy: called in a thread before this process ends; returns when what runs has ended in good order, or was given
+            the time for that.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def wait() -> None:
+        parent.join()
+        tidy()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -26,6 +27,7 @@ from typing import Any
 
 from ..errors import GaussianMRIError
 from ..files import atomic_write, reading
+from ..interruption import end_with_parent
 from .report import DONE, FAILED, CohortReport, CohortRow
 
 REPORT, SETTINGS = "report.csv", "cohort.json"
@@ -35,6 +37,9 @@ _THREAD_VARIABLES = (
     "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
 )  # fmt: skip
 _logger = logging.getLogger("GaussianMRI")
+_GRACE_SECONDS = 10.0  # for a study to end in good order when the run that it is of was killed
+_idle = threading.Event()  # in a worker: it has no study just now
+_idle.set()
 _never: Callable[[], bool] = lambda: False  # noqa: E731
 _stopping = _never
 
@@ -229,12 +234,15 @@ def _remarks() -> Iterator[dict[str, None]]:
 def _call(work: Callable[[Any], Any], item: Any, threads: int | None) -> _Result:
     """Run one study where the executor put it; whatever goes wrong comes back as text, which any process can take."""
     _limit_threads(threads)
+    _idle.clear()
     began = time.perf_counter()
     failed = False
     value: Any = None
     lines: tuple[str, ...] = ()
     with _remarks() as remarks:
         try:
+            if stopping():  # it was queued; nobody waits for it
+                raise GaussianMRIError("The run was cancelled.")
             value = work(item)
             if isinstance(value, Outcome):
                 value, lines = value.value, tuple(_one_line(line) for line in value.lines)
@@ -246,6 +254,8 @@ def _call(work: Callable[[Any], Any], item: Any, threads: int | None) -> _Result
             place = traceback.extract_tb(error.__traceback__)[-1]
             where = f"{Path(place.filename).name}, line {place.lineno}"
             failed, lines = True, (_one_line(f"unexpected {type(error).__name__} in {where}: {error}"),)
+        finally:
+            _idle.set()
     return _Result(failed, time.perf_counter() - began, value, tuple(dict.fromkeys([*lines, *remarks])))
 
 
@@ -401,6 +411,13 @@ def _begin(stop: Any, threads: int | None) -> None:
     global _stopping
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _limit_threads(threads)
-    _stopping = stop.is_set
+    alone = threading.Event()
+    _stopping = lambda: alone.is_set() or stop.is_set()  # noqa: E731
+
+    def tidy() -> None:
+        alone.set()
+        _idle.wait(_GRACE_SECONDS)
+
+    end_with_parent(tidy)
     _logger.addHandler(logging.NullHandler())
     _logger.propagate = False

@@ -196,6 +196,32 @@ if __name__ == "__main__":
     assert CohortReport.read(tmp_path / "report.csv").done == ["short"]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="kills as POSIX does")
+def test_a_run_that_is_killed_leaves_no_process(tmp_path: Path) -> None:
+    """The end of the workers' output, which they have from the run, is heard when all are gone."""
+    out = tmp_path / "out"
+    out.mkdir()
+    (tmp_path / "main.py").write_text(f"""
+from pathlib import Path
+from cohort_jobs import slow
+from GaussianMRILib.cohort import run_cohort
+if __name__ == "__main__":
+    run_cohort({{n: (Path({str(out)!r}) / n, 600.0) for n in "abc"}}, slow, {str(tmp_path)!r}, workers=2)
+""")
+    process = subprocess.Popen(
+        [sys.executable, str(tmp_path / "main.py")], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    deadline = time.monotonic() + 120
+    while len(list(out.glob(".partial-*"))) < 2:
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.02)
+    process.kill()
+    output = threading.Thread(target=process.communicate)
+    output.start()
+    output.join(60)
+    assert not output.is_alive() and list(out.iterdir()) == []
+
+
 class _Lost(Executor):
     """An executor whose workers are gone."""
 
