@@ -184,8 +184,15 @@ def locked(path: str | os.PathLike[str]) -> Iterator[None]:
     """The block runs in one process or thread at a time of those that lock `path`, a file that stays; a kill frees it.
 
     File systems that know no locks let everybody in.
+
+    Raises:
+        GaussianMRIError: the file cannot be made.
     """
-    with open(path, "ab") as file:
+    try:
+        file = open(path, "ab")
+    except OSError as error:
+        raise GaussianMRIError(f"{path} cannot be written: {error.strerror or error}. Choose another folder.") from error
+    with file:
         with contextlib.suppress(OSError):
             _lock(file.fileno())
         yield

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from ..geometry import ImagePlane
 from ..geometry.affine import check_spacing
 from ..methods import GAUSSIANS, METHODS, classical
 from ..stacks import SliceStack, check_same_contrast, check_same_frame, check_same_patient, read_stacks
+from ..stacks.agreement import points_of
 
 if TYPE_CHECKING:
     from .disc import DiscGeometry
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 Images = list[NDArray[np.float32]]
 DIRECTIONS = ("axial", "sagittal", "coronal", "all")
 _MARGIN = 10.0  # mm around the planes that are fitted as well
+_REPEATED = 0.5  # share of a stack in another one from which on one of them repeats the other
+_BY_NAME = 'choose stacks by a text in their names, with series="TEXT" (`gaussianmri cohort --series TEXT`)'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,13 +134,15 @@ def resample_cohort(
         raise GaussianMRIError(f"{folder} has no folder of a study.")
     if options.levels and options.discs is None and part is None:
         raise GaussianMRIError("Planes at discs need files of discs: give them, or a copy of the RSNA data.")
-    if options.discs is not None:
-        from .disc_files import check_disc_source
+    from .disc_files import check_disc_source, whole_source
 
-        check_disc_source(options.discs, len(chosen))
+    check_disc_source(options.discs, len(chosen))
+    planes = None if options.planes is None else os.path.abspath(options.planes)
+    options = replace(options, discs=whole_source(options.discs), planes=planes)
+    work = _ResampleStudy(str(root), part, str(Path(output).absolute()), options)
     return run_cohort(
         chosen,
-        _ResampleStudy(str(root), part, str(Path(output).absolute()), options),
+        work,
         output,
         executor=executor,
         workers=workers,
@@ -146,6 +152,7 @@ def resample_cohort(
             "methods": list(options.methods),
             "levels": list(options.levels),
         },
+        inputs=work.inputs,
         progress=progress,
         cancelled=cancelled,
     )
@@ -162,7 +169,7 @@ class _ResampleStudy:
 
     def __call__(self, study: str) -> Outcome:
         stacks, discs, lines = self._read(study)
-        check_same_frame(stacks)
+        check_same_frame(stacks, advice=_BY_NAME)
         wanted = self._planes(study, discs)
         kept: dict[str, list[ImagePlane]] = {}
         for name, (file, planes) in wanted.items():
@@ -174,11 +181,32 @@ class _ResampleStudy:
             raise GaussianMRIError("; ".join([*lines, "no plane meets the scan"]))
         target = Path(self.output) / study
         target.mkdir(parents=True, exist_ok=True)
+        used: list[str] = []
+        files: list[str] = []
         for method in self.options.methods:
-            images = _rendered(method, stacks, kept, self.options)
+            given = stacks if method in GAUSSIANS else without_repeats(stacks, [*itertools.chain(*kept.values())])
+            left = [stack.name for stack in stacks if not any(stack is other for other in given)]
+            if left:
+                lines.append(
+                    f"{method}: {', '.join(left)} left out, in the place of another stack with which it would be averaged; "
+                    "--series chooses by name"
+                )
+            used.append(f"{method}: {', '.join(stack.name for stack in given)}")
+            images = _rendered(method, given, kept, self.options)
             for name, planes in kept.items():
-                self._write(target, f"{name}-{method}", images[name], planes)
-        return Outcome(None, lines=tuple(lines))
+                files += self._write(target, f"{name}-{method}", images[name], planes)
+        return Outcome(None, lines=tuple(lines), stacks=tuple(used), files=tuple(files))
+
+    def inputs(self, study: str) -> list[Path]:
+        """Files and folders that the images of a study are made of."""
+        from .disc_files import disc_files
+
+        root, options = Path(self.folder), self.options
+        images = (root if self.part is None else root / f"{self.part}_images") / study
+        tables = [] if self.part is None else ["series_descriptions", "label_coordinates"]
+        planes = [] if options.planes is None else [Path(options.planes.replace("{study}", study))]
+        discs = disc_files(options.discs, study, images) if options.levels else []
+        return [images, *(root / f"{self.part}_{name}.csv" for name in tables), *planes, *discs]
 
     def _read(self, study: str) -> tuple[list[SliceStack], dict[str, DiscGeometry], list[str]]:
         levels = self.options.levels
@@ -210,7 +238,7 @@ class _ResampleStudy:
             discs, lines = read_disc_file(path, sagittal, levels)
         chosen = self._chosen(given)
         check_same_patient(chosen)
-        check_same_contrast(chosen)  # interpolation would take the mean of what the folder holds
+        check_same_contrast(chosen, advice=_BY_NAME)  # interpolation would take the mean of what the folder holds
         return chosen, discs, lines
 
     def _chosen(self, stacks: list[SliceStack]) -> list[SliceStack]:
@@ -223,7 +251,9 @@ class _ResampleStudy:
         if not kept:
             names = ", ".join(stack.name for stack in stacks) or "none"
             raise GaussianMRIError(
-                f"No stack that can be used is {self.options.direction}; the study has {names}."
+                f"No stack that can be used is {self.options.direction}"
+                + (f" and has '{self.options.series}' in its name" if self.options.series else "")
+                + f"; the study has {names}. Choose by --direction and --series."
             )
         return kept
 
@@ -250,18 +280,43 @@ class _ResampleStudy:
             planes[name] = path, plane.stack(options.count or 1, 1.0 if options.step is None else options.step)
         return planes
 
-    def _write(self, target: Path, name: str, images: Images, planes: list[ImagePlane]) -> None:
+    def _write(self, target: Path, name: str, images: Images, planes: list[ImagePlane]) -> list[str]:
+        """Names of what is written, below the folder of the output."""
         from ..writers import write_png, write_volume
 
-        write_volume(target / f"{name}{self.options.suffix}", images, planes)
+        written = [write_volume(target / f"{name}{self.options.suffix}", images, planes)]
         if self.options.picture:
             middle = len(planes) // 2
-            write_png(target / f"{name}.png", images[middle], plane=planes[middle])
+            written.append(write_png(target / f"{name}.png", images[middle], plane=planes[middle]))
+        return [path.relative_to(self.output).as_posix() for path in written]
 
 
 def _direction(stack: SliceStack) -> str:
     """The anatomical plane that a stack's slices are nearest to."""
     return ("sagittal", "coronal", "axial")[int(np.argmax(np.abs(stack.normal)))]
+
+
+def without_repeats(stacks: Sequence[SliceStack], planes: Sequence[ImagePlane]) -> list[SliceStack]:
+    """One acquisition of each place: interpolation would show the mean of two, between which the patient moved.
+
+    A stack is left out where most of it, or most of another, is in both, and the slices of both are of one direction. That
+    one stays which shows most of the planes, then the one with the smallest voxels, then the first.
+    """
+    points = np.concatenate([plane.points()[::8, ::8].reshape(-1, 3) for plane in planes])
+
+    def rank(stack: SliceStack) -> tuple[float, float]:
+        shown = round(float(stack.inside(points).mean()), 1)
+        return -shown, round(float(np.prod(stack.pixel_spacing)) * stack.spacing, 3)
+
+    kept: list[SliceStack] = []
+    for stack in sorted(stacks, key=rank):
+        if not any(_direction(stack) == _direction(other) and _one_place(stack, other) for other in kept):
+            kept.append(stack)
+    return [stack for stack in stacks if any(stack is other for other in kept)]
+
+
+def _one_place(one: SliceStack, other: SliceStack) -> bool:
+    return any(float(b.inside(points_of(a)).mean()) > _REPEATED for a, b in ((one, other), (other, one)))
 
 
 def _inside(stacks: Sequence[SliceStack], plane: ImagePlane) -> bool:

@@ -38,7 +38,9 @@ _COMPUTED_FROM = "the images of one were computed from those of the other"
 _POINTS_A_SIDE = 16  # of a slice, to see whether it reaches into another stack
 
 
-def check_same_frame(stacks: Sequence[SliceStack], *, same_frame: bool = False) -> str | None:
+def check_same_frame(
+    stacks: Sequence[SliceStack], *, same_frame: bool = False, advice: str | None = None
+) -> str | None:
     """Refuse stacks whose DICOM frames of reference differ: their positions cannot be compared.
 
     A stack that knows of no frames (NIfTI, NRRD, an array) is taken to agree with the others. DICOM series that name no
@@ -48,6 +50,7 @@ def check_same_frame(stacks: Sequence[SliceStack], *, same_frame: bool = False) 
         same_frame: take the positions of different frames as they are where the stacks come from one study. Some
             scanners begin a new frame with every series although the patient has not left the table; a patient who has
             moved does not show in the headers.
+        advice: what to do, of callers who offer something else.
 
     Returns:
         a sentence on the frames whose positions were trusted; None where there is one frame.
@@ -75,6 +78,8 @@ def check_same_frame(stacks: Sequence[SliceStack], *, same_frame: bool = False) 
             "are not known to be of one study and patient" if None in studies else "are of several studies"
         )
         raise GaussianMRIError(f"{where}They {reason}, so their positions cannot be trusted either.")
+    if advice is not None:
+        raise GaussianMRIError(f"{where}Their positions cannot be compared; {advice}.")
     advice = "choose stacks of one frame, or register them first."
     if one_study:
         advice = (
@@ -122,7 +127,7 @@ def check_same_patient(stacks: Sequence[SliceStack]) -> None:
             )
 
 
-def check_same_contrast(stacks: Sequence[SliceStack]) -> None:
+def check_same_contrast(stacks: Sequence[SliceStack], *, advice: str | None = None) -> None:
     """Refuse stacks whose headers say that they show another contrast, such as T1 and T2.
 
     Compared is `SliceStack.source["contrast"]`: modality, storage class, echo, repetition and inversion time, sequence,
@@ -130,21 +135,23 @@ def check_same_contrast(stacks: Sequence[SliceStack]) -> None:
     suppression, magnetisation transfer; within a series also its "kind": echo, time point and what else tells its stacks
     apart. Refused are also images that name the others as what they were computed from.
 
+    Args:
+        advice: what to do, of callers who offer something else.
+
     Raises:
         GaussianMRIError: names two stacks and every value in which they differ.
     """
+    together = "or take them together all the same with any_contrast=True (`gaussianmri fit --any-contrast`)"
     for one, other in itertools.combinations(stacks, 2):
         if _of_one_measurement(one, other):
             raise GaussianMRIError(
                 f"{one.name} and {other.name} are one measurement: {_COMPUTED_FROM}. The one tells nothing that the other "
-                "does not; choose one of them, or take them together all the same with any_contrast=True "
-                "(`gaussianmri fit --any-contrast`)."
+                f"does not; {advice or f'choose one of them, {together}'}."
             )
         if differences := _differences(one, other):
             raise GaussianMRIError(
                 f"{one.name} and {other.name} show different contrasts: {'; '.join(differences)}. One image cannot "
-                "explain both; choose stacks of one contrast, or take them together all the same with any_contrast=True "
-                "(`gaussianmri fit --any-contrast`)."
+                f"explain both; {advice or f'choose stacks of one contrast, {together}'}."
             )
 
 
@@ -250,7 +257,7 @@ def apart(stacks: Sequence[SliceStack]) -> list[list[SliceStack]]:
     Parts of one series hang together, wherever they lie.
     """
     hulls = [stack.hulls() for stack in stacks]
-    points = [_points(stack) for stack in stacks]
+    points = [points_of(stack) for stack in stacks]
     groups = [{k} for k in range(len(stacks))]
     for a, b in itertools.combinations(range(len(stacks)), 2):
         if of_one_series(stacks[a], stacks[b]) or _reach(points[a], hulls[b]) or _reach(points[b], hulls[a]):
@@ -259,7 +266,7 @@ def apart(stacks: Sequence[SliceStack]) -> list[list[SliceStack]]:
     return [[stacks[k] for k in sorted(group)] for group in sorted(groups, key=min)]
 
 
-def _points(stack: SliceStack) -> np.ndarray:
+def points_of(stack: SliceStack) -> np.ndarray:
     """A net of points (N, 3), RAS mm, on every slice."""
     _, rows, columns = stack.shape
     j, i = np.meshgrid(
