@@ -20,7 +20,7 @@ from ..geometry import ImagePlane
 from ..geometry.affine import check_spacing
 from ..methods import GAUSSIANS, METHODS, classical
 from ..stacks import SliceStack, check_same_contrast, check_same_frame, check_same_patient, read_stacks
-from ..stacks.agreement import points_of
+from ..stacks.agreement import direction, without_repeats
 
 if TYPE_CHECKING:
     from .disc import DiscGeometry
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 Images = list[NDArray[np.float32]]
 DIRECTIONS = ("axial", "sagittal", "coronal", "all")
 _MARGIN = 10.0  # mm around the planes that are fitted as well
-_REPEATED = 0.5  # share of a stack in another one from which on one of them repeats the other
 _BY_NAME = 'choose stacks by a text in their names, with series="TEXT" (`gaussianmri cohort --series TEXT`)'
 
 
@@ -233,7 +232,7 @@ class _ResampleStudy:
             assert self.options.discs is not None
             path = find_disc_file(self.options.discs, study, folder)
             sagittal = max(
-                (s for s in given if _direction(s) == "sagittal"), key=lambda s: s.shape[0], default=None
+                (s for s in given if direction(s) == "sagittal"), key=lambda s: s.shape[0], default=None
             )
             discs, lines = read_disc_file(path, sagittal, levels)
         chosen = self._chosen(given)
@@ -245,7 +244,7 @@ class _ResampleStudy:
         kept = [
             stack
             for stack in stacks
-            if self.options.direction in ("all", _direction(stack))
+            if self.options.direction in ("all", direction(stack))
             and self.options.series.lower() in stack.name.lower()
         ]
         if not kept:
@@ -289,34 +288,6 @@ class _ResampleStudy:
             middle = len(planes) // 2
             written.append(write_png(target / f"{name}.png", images[middle], plane=planes[middle]))
         return [path.relative_to(self.output).as_posix() for path in written]
-
-
-def _direction(stack: SliceStack) -> str:
-    """The anatomical plane that a stack's slices are nearest to."""
-    return ("sagittal", "coronal", "axial")[int(np.argmax(np.abs(stack.normal)))]
-
-
-def without_repeats(stacks: Sequence[SliceStack], planes: Sequence[ImagePlane]) -> list[SliceStack]:
-    """One acquisition of each place: interpolation would show the mean of two, between which the patient moved.
-
-    A stack is left out where most of it, or most of another, is in both, and the slices of both are of one direction. That
-    one stays which shows most of the planes, then the one with the smallest voxels, then the first.
-    """
-    points = np.concatenate([plane.points()[::8, ::8].reshape(-1, 3) for plane in planes])
-
-    def rank(stack: SliceStack) -> tuple[float, float]:
-        shown = round(float(stack.inside(points).mean()), 1)
-        return -shown, round(float(np.prod(stack.pixel_spacing)) * stack.spacing, 3)
-
-    kept: list[SliceStack] = []
-    for stack in sorted(stacks, key=rank):
-        if not any(_direction(stack) == _direction(other) and _one_place(stack, other) for other in kept):
-            kept.append(stack)
-    return [stack for stack in stacks if any(stack is other for other in kept)]
-
-
-def _one_place(one: SliceStack, other: SliceStack) -> bool:
-    return any(float(b.inside(points_of(a)).mean()) > _REPEATED for a, b in ((one, other), (other, one)))
 
 
 def _inside(stacks: Sequence[SliceStack], plane: ImagePlane) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from ..errors import GaussianMRIError
 from .dicom_frames import same_name
 from .dicom_groups import SAME_POSITION_MM
 from .slice_stack import SliceStack
+
+if TYPE_CHECKING:
+    from ..geometry import ImagePlane
 
 _PATIENT_ID, _PATIENT_NAME, _STUDY_UID = "00100020", "00100010", "0020000D"
 #: Echo times of one contrast differ by less than this part of the longer one.
@@ -35,6 +38,7 @@ _ONE_PLANE = 0.01
 _COPY_PART = 0.01
 _COPY_PART_CT = 0.001  # most of whose contrast is that of air
 _COMPUTED_FROM = "the images of one were computed from those of the other"
+_REPEATED = 0.5  # share of a stack in another one from which on one of them repeats the other
 _POINTS_A_SIDE = 16  # of a slice, to see whether it reaches into another stack
 
 
@@ -257,7 +261,7 @@ def apart(stacks: Sequence[SliceStack]) -> list[list[SliceStack]]:
     Parts of one series hang together, wherever they lie.
     """
     hulls = [stack.hulls() for stack in stacks]
-    points = [points_of(stack) for stack in stacks]
+    points = [_points(stack) for stack in stacks]
     groups = [{k} for k in range(len(stacks))]
     for a, b in itertools.combinations(range(len(stacks)), 2):
         if of_one_series(stacks[a], stacks[b]) or _reach(points[a], hulls[b]) or _reach(points[b], hulls[a]):
@@ -266,7 +270,35 @@ def apart(stacks: Sequence[SliceStack]) -> list[list[SliceStack]]:
     return [[stacks[k] for k in sorted(group)] for group in sorted(groups, key=min)]
 
 
-def points_of(stack: SliceStack) -> np.ndarray:
+def without_repeats(stacks: Sequence[SliceStack], planes: Sequence[ImagePlane]) -> list[SliceStack]:
+    """One acquisition of each place: interpolation would show the mean of two, between which the patient moved.
+
+    A stack is left out where most of it, or most of another, is in both, and the slices of both are of one direction. That
+    one stays which shows most of the planes, then the one with the smallest voxels, then the first.
+    """
+    points = np.concatenate([plane.points()[::8, ::8].reshape(-1, 3) for plane in planes])
+
+    def rank(stack: SliceStack) -> tuple[float, float]:
+        shown = round(float(stack.inside(points).mean()), 1)
+        return -shown, round(float(np.prod(stack.pixel_spacing)) * stack.spacing, 3)
+
+    kept: list[SliceStack] = []
+    for stack in sorted(stacks, key=rank):
+        if not any(direction(stack) == direction(other) and _one_place(stack, other) for other in kept):
+            kept.append(stack)
+    return [stack for stack in stacks if any(stack is other for other in kept)]
+
+
+def _one_place(one: SliceStack, other: SliceStack) -> bool:
+    return any(float(b.inside(_points(a)).mean()) > _REPEATED for a, b in ((one, other), (other, one)))
+
+
+def direction(stack: SliceStack) -> str:
+    """The anatomical plane that a stack's slices are nearest to."""
+    return ("sagittal", "coronal", "axial")[int(np.argmax(np.abs(stack.normal)))]
+
+
+def _points(stack: SliceStack) -> np.ndarray:
     """A net of points (N, 3), RAS mm, on every slice."""
     _, rows, columns = stack.shape
     j, i = np.meshgrid(
@@ -421,7 +453,9 @@ __all__ = [
     "check_same_frame",
     "check_same_patient",
     "copies",
+    "direction",
     "in_one_frame",
     "why_apart",
     "why_groups_apart",
+    "without_repeats",
 ]

@@ -20,10 +20,10 @@ from GaussianMRILib.errors import GaussianMRIError
 from GaussianMRILib.geometry import ImagePlane
 from GaussianMRILib.grading import resample_studies
 from GaussianMRILib.grading.disc_sources import write_discs
-from GaussianMRILib.grading.resample_studies import ResampleOptions, resample_cohort, without_repeats
+from GaussianMRILib.grading.resample_studies import ResampleOptions, resample_cohort
 from GaussianMRILib.grading.roi import aligned_planes, region_of
 from GaussianMRILib.phantom.write import _write_markups
-from GaussianMRILib.stacks import SliceStack, read_stacks
+from GaussianMRILib.stacks import read_stacks
 
 
 def write_markups(path: Path, plane: ImagePlane, name: str) -> None:
@@ -180,25 +180,6 @@ def test_interpolation_takes_one_of_two_acquisitions(copy: Copy, tmp_path: Path)
     options = replace(options, series="repeat")
     row = resample_cohort(tmp_path / "studies", tmp_path / "repeat", options, workers=1).rows["1"]
     assert row.stacks == (f"linear: {other.name}",) and row.lines == ()
-
-
-def test_parts_of_a_region_are_no_repeats() -> None:
-    stacks = axial_and_sagittal((0, 20))
-    upper = stacks[0]
-    assert without_repeats(stacks, upper.planes()) == stacks
-    part = upper.subset(range(4))
-    assert without_repeats([part, upper], upper.planes()) == [upper]  # it shows more of the planes
-
-
-def axial_and_sagittal(heights: tuple[float, ...]) -> list[SliceStack]:
-    """Axial stacks of 8 slices 3 mm apart from some heights on, and a sagittal one through them."""
-    stacks = []
-    for height in heights:
-        affine = np.diag([2.0, 2.0, 3.0, 1.0])
-        affine[2, 3] = height
-        stacks.append(SliceStack.from_array(np.ones((8, 16, 16), np.float32), affine, name=f"axial {height}"))
-    affine = np.array([[0, 0, 3, 0], [2, 0, 0, 0], [0, 2, 0, 0], [0, 0, 0, 1.0]])
-    return [*stacks, SliceStack.from_array(np.ones((8, 16, 16), np.float32), affine, name="sagittal")]
 
 
 def test_what_to_do_about_several_contrasts_is_what_the_command_has(copy: Copy, tmp_path: Path) -> None:
