@@ -14,6 +14,7 @@ import os
 import re
 import secrets
 import shutil
+import sys
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -62,7 +63,7 @@ def file_names(labels: Iterable[str], otherwise: str, taken: Iterable[str] = ())
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path` and rename it to `path` when the block succeeds.
 
-    The temporary name keeps the suffixes of `path`, because writers choose a format by them. On any exception,
+    The temporary name has the suffixes of `path` in lower case, because writers choose a format by them. On any exception,
     a cancel included, the temporary file is removed and an existing `path` is left as it was. A file that is replaced
     passes its permissions on; of a link, the file that it points to is replaced.
 
@@ -75,8 +76,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         if target.exists() and not target.is_file():
             raise OSError("it is a folder, a pipe or a device")
         # Not by mkstemp, which makes private files: a result has the permissions any other new file gets.
-        name = f".partial-{secrets.token_hex(4)}-{target.name}"
-        temporary = target.with_name(name if len(os.fsencode(name)) <= 255 else name[:20] + target.suffix)
+        name = f".partial-{secrets.token_hex(4)}-{target.name.lower()}"
+        temporary = target.with_name(name if len(os.fsencode(name)) <= 255 else name[:20] + name[-12:])
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         if target.exists():
             shutil.copymode(target, temporary)
@@ -178,7 +179,67 @@ def exchange(one: Path, other: Path) -> bool:
     return False
 
 
+@contextlib.contextmanager
+def locked(path: str | os.PathLike[str]) -> Iterator[None]:
+    """The block runs in one process or thread at a time of those that lock `path`, a file that stays; a kill frees it.
+
+    File systems that know no locks let everybody in.
+
+    Raises:
+        GaussianMRIError: the file cannot be made.
+    """
+    try:
+        file = open(path, "ab")
+    except OSError as error:
+        raise GaussianMRIError(f"{path} cannot be written: {error.strerror or error}. Choose another folder.") from error
+    with file:
+        with contextlib.suppress(OSError):
+            _lock(file.fileno())
+        yield
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(handle: int) -> None:
+        while True:
+            os.lseek(handle, 0, os.SEEK_SET)
+            try:  # for ten seconds
+                msvcrt.locking(handle, msvcrt.LK_LOCK, 1)
+                return
+            except OSError as error:
+                if error.errno != errno.EDEADLK:
+                    raise
+
+else:
+    import fcntl
+
+    def _lock(handle: int) -> None:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+
+
 # ---- inputs --------------------------------------------------------------------------------------------------
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Files in and below a folder in a fixed order, hidden ones left out, and links that lead nowhere.
+
+    Links to folders are followed, and every folder is searched once. Those to a folder that `folder` is in are not: they
+    lead round, or out of what was asked for.
+    """
+    top = os.path.realpath(folder)
+    seen = {top}
+
+    def new(path: str) -> bool:
+        real = os.path.realpath(path)
+        if real in seen or Path(top).is_relative_to(real):
+            return False
+        seen.add(real)
+        return True
+
+    for root, folders, files in os.walk(folder.absolute(), followlinks=True):
+        folders[:] = [name for name in sorted(folders) if not name.startswith(".") and new(os.path.join(root, name))]
+        yield from (Path(root, name) for name in sorted(files) if not name.startswith("."))
 
 
 @contextlib.contextmanager

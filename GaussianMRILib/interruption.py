@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import multiprocessing
 import os
 import signal
 import threading
@@ -67,6 +68,27 @@ def end_of_input_terminates() -> None:
             while os.read(given, 4096):
                 pass
         _thread.interrupt_main(signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def end_with_parent(tidy: Callable[[], object] = lambda: None) -> None:
+    """From now on this process of `multiprocessing` ends when the one that started it has ended, in whatever way.
+
+    A parent that was killed tells nobody: its workers would go on with what they have, and then wait for more for ever.
+
+    Args:
+        tidy: called in a thread before this process ends; returns when what runs has ended in good order, or was given
+            the time for that.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def wait() -> None:
+        parent.join()
+        tidy()
+        os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import GaussianMRIError
+from ..files import files_below
 from ..geometry.affine import check_spacing
 from .dicom import Progress, read_dicom
 from .dicom_frames import has_preamble, looks_like_dicom
@@ -116,7 +117,7 @@ def _sort_folder(
 ) -> None:
     """Sort what lies below a folder into volumes, DICOM files and others."""
     others: list[Path] = []
-    for file in _files_below(folder):
+    for file in _images_below(folder, left_out):
         if has_preamble(file):
             images[file] = None
         elif is_volume(file):
@@ -142,13 +143,14 @@ def _kind_of_name(file: Path) -> str:
     return "#" if suffix[1:].isdigit() else suffix
 
 
-def _files_below(folder: Path) -> list[Path]:
+def _images_below(folder: Path, left_out: LeftOut) -> list[Path]:
     """Files in and below `folder`, in a fixed order; hidden ones and directories of other media left out."""
     found: list[Path] = []
-    for root, folders, files in os.walk(folder.absolute()):
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
-        names = (Path(root, f) for f in sorted(files) if not f.startswith(".") and f.upper() != "DICOMDIR")
-        found += [file for file in names if file.is_file()]  # to open a pipe or a device may take for ever
+    for file in files_below(folder):
+        if file.is_file() and file.name.upper() != "DICOMDIR":  # to open a pipe or a device may take for ever
+            found.append(file)
+        elif not file.exists():
+            left_out.add(file, "a link to what is not there; copy that here, or give its folder")
     # A detached header names its data file itself.
     headers = {f.with_suffix("") for f in found if f.suffix.lower() == ".hdr"}
     return [
