@@ -253,3 +253,58 @@ def test_a_scene_is_saved_and_loaded_with_its_data(app: Any, tmp_path: Path) -> 
     app.scene.Clear(0)
     slicer.util.loadScene(str(tmp_path / "scene.mrb"))
     assert slicer.util.arrayFromVolume(slicer.util.getNode("kept")).max() > 0
+
+
+def test_a_node_that_is_hidden_stays_in_the_lists_until_its_name_changes(app: Any) -> None:
+    """qMRMLSceneModel::updateItemFromNode writes the same data, so nothing is filtered again; the node's new name is other
+    data, and qMRMLSortFilterProxyModel::filterAcceptsNode then rejects it. Nobody listens to a node that was hidden when
+    it was added (OnlyVisibleNodes), and lists with a filter by attributes filter all at every change (invalidate)."""
+    plain, filtered = selector("qMRMLNodeComboBox"), selector("qMRMLNodeComboBox")
+    filtered.addAttribute("vtkMRMLModelNode", "Kind", "field")
+
+    def names(combo: Any) -> list[str]:
+        return [node.GetName() for node in combo.nodes()]
+
+    first, second = (app.scene.AddNewNodeByClass("vtkMRMLModelNode", name) for name in ("first", "second"))
+    late = app.scene.CreateNodeByClass("vtkMRMLModelNode")
+    late.UnRegister(None)
+    late.SetName("late")
+    late.SetHideFromEditors(True)
+    app.scene.AddNode(late)
+    for node in (first, second):
+        node.SetAttribute("Kind", "field")
+        node.SetHideFromEditors(True)
+    assert names(plain) == ["first", "second"] and names(filtered) == []
+    plain.setCurrentNode(first)
+    first.SetName("renamed")
+    assert names(plain) == ["second"] and plain.currentNode() is second
+    late.SetHideFromEditors(False)
+    late.SetName("still unknown")
+    assert names(plain) == ["second"]
+
+
+def test_the_bar_over_a_slice_view_writes_into_it_what_its_list_falls_back_to(app: Any) -> None:
+    """qMRMLSliceControllerWidget: the list follows the composite node with its signals blocked, and writes its own choice
+    there, also where the chosen entry was only filtered away."""
+    shown, other = (app.scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name) for name in ("shown", "other"))
+    widget = slicer.app.layoutManager().sliceWidget("Red")
+    background, composite = widget.sliceController().BackgroundComboBox, widget.mrmlSliceCompositeNode()
+    composite.SetBackgroundVolumeID(shown.GetID())
+    assert background.currentNode() is shown
+    app.choose(background, "other")
+    assert composite.GetBackgroundVolumeID() == other.GetID()
+    composite.SetBackgroundVolumeID(shown.GetID())
+    shown.SetHideFromEditors(True)
+    assert composite.GetBackgroundVolumeID() == shown.GetID()
+    shown.SetName("renamed")
+    assert composite.GetBackgroundVolumeID() == other.GetID()
+    # What was hidden from the beginning is in no list, and may be shown and renamed.
+    hidden = app.scene.CreateNodeByClass("vtkMRMLScalarVolumeNode")
+    hidden.UnRegister(None)
+    hidden.SetHideFromEditors(True)
+    app.scene.AddNode(hidden)
+    composite.SetBackgroundVolumeID(hidden.GetID())
+    hidden.SetName("renamed, too")
+    app.scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "third")
+    app.scene.RemoveNode(other)
+    assert background.currentNode() is None and composite.GetBackgroundVolumeID() == hidden.GetID()
