@@ -308,3 +308,26 @@ def test_the_bar_over_a_slice_view_writes_into_it_what_its_list_falls_back_to(ap
     app.scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "third")
     app.scene.RemoveNode(other)
     assert background.currentNode() is None and composite.GetBackgroundVolumeID() == hidden.GetID()
+
+
+def test_a_single_shot_lives_with_what_it_calls_until_the_application_ends(app: Any) -> None:
+    """slicerqt.py puts a function of its own in place of qt.QTimer.singleShot: its timers are the module manager's
+    children, and nobody deletes them."""
+    import gc
+    import weakref
+
+    import qt
+
+    class Thing:
+        done = False
+
+        def work(self) -> None:
+            self.done = True
+
+    thing = Thing()
+    before, left = len(slicer.app.moduleManager().children()), weakref.ref(thing)
+    qt.QTimer.singleShot(0, thing.work)
+    app.wait(1, until=lambda: thing.done)
+    del thing
+    gc.collect()
+    assert left() is not None and len(slicer.app.moduleManager().children()) == before + 1

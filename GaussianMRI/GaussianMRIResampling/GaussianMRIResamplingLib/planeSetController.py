@@ -1,6 +1,7 @@
 import qt
 import slicer
 import vtk
+from GaussianMRIPanelLib.timing import Later
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
@@ -27,6 +28,7 @@ class PlaneSetController(VTKObservationMixin):
         VTKObservationMixin.__init__(self)
         self._panel = panel
         self._planes = []  # in the table's rows
+        self._later = Later()
         self._scheduled = False
         self._kind = None
         ui, table = panel.ui, panel.ui.planesTable
@@ -98,6 +100,7 @@ class PlaneSetController(VTKObservationMixin):
 
     def end(self):
         self.removeObservers()
+        self._later.cancel()
         self._planes = []
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
@@ -109,7 +112,7 @@ class PlaneSetController(VTKObservationMixin):
         """Fill the table once the event loop is idle: a plane that is dragged tells of every move."""
         if not self._scheduled:
             self._scheduled = True
-            qt.QTimer.singleShot(0, self._fill)
+            self._later.start(0, self._fill)
 
     def _observe(self, planes):
         events = ("ModifiedEvent", "PointModifiedEvent", "PointPositionDefinedEvent", "TransformModifiedEvent")

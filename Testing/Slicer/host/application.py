@@ -146,6 +146,7 @@ class Application(Host):
             self._swap(slicer, name, wrapper_class(cls))
         for name in NAMED_ONLY["slicer"]:
             self._swap(slicer, name, _absent(name))
+        self._swap(lookup("QTimer", {}), "singleShot", staticmethod(_single_shot))
         self._swap(slicer, "mrmlScene", self.scene)
         self._swap(slicer, "app", self.app)
         self._swap(slicer, "selfTests", {})
@@ -366,6 +367,16 @@ def _load_ui(path: str) -> Any:
     if not Path(path).exists():
         raise RuntimeError(f"Could not load UI file: file not found {path}")
     return ui_files.load(path, {**widgets_ctk.WIDGETS, **widgets_mrml.WIDGETS})
+
+
+def _single_shot(msec: int, receiver: Any, member: str | None = None) -> None:
+    """qt.QTimer.singleShot as slicerqt.py makes it: the timer, and what it calls, live until the application ends."""
+    import qt
+
+    timer = qt.QTimer(slicer.app.moduleManager())
+    timer.setSingleShot(True)
+    timer.connect("timeout()", receiver, member)
+    timer.start(msec)
 
 
 class _UiLoader:
