@@ -4,7 +4,6 @@ from pathlib import Path
 
 import qt
 import slicer
-import vtk
 from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import *
 
@@ -16,6 +15,7 @@ from GaussianMRIGradingLib.gradeWatch import GradeWatch
 from GaussianMRIGradingLib.logic import GaussianMRIGradingLogic
 from GaussianMRIGradingLib.selfTest import GaussianMRIGradingTest  # noqa: F401  Slicer looks for it here
 from GaussianMRIPanelLib.jobController import JobController, StatusLine
+from GaussianMRIPanelLib.observing import NodesObserver
 from GaussianMRIPanelLib.panel import Panel
 from GaussianMRIPanelLib.placing import startPlacing
 
@@ -55,7 +55,7 @@ class GaussianMRIGradingWidget(Panel):
 
     def __init__(self, parent=None):
         Panel.__init__(self, parent)
-        self._graded = None
+        self._gradedObserver = NodesObserver(self._showGrades, "ModifiedEvent")
 
     def setup(self):
         Panel.setup(self)
@@ -105,7 +105,9 @@ class GaussianMRIGradingWidget(Panel):
 
     def showParameters(self, parameters):
         ui = self.ui
-        self._observeGraded(parameters.gradedPlane if parameters else None)
+        # The label of the plane that is shown in the panel is followed.
+        self._gradedObserver.observe([parameters.gradedPlane if parameters else None])
+        self._showGrades()
         if parameters is None:
             return
         for source, widgets in (
@@ -294,20 +296,10 @@ class GaussianMRIGradingWidget(Panel):
 
     # Results
 
-    def _observeGraded(self, planeNode):
-        """Follow the label of the plane that is shown in the panel."""
-        if self._graded is not planeNode:
-            if self._graded:
-                self.removeObserver(self._graded, vtk.vtkCommand.ModifiedEvent, self._showGrades)
-            self._graded = planeNode
-            if planeNode:
-                self.addObserver(planeNode, vtk.vtkCommand.ModifiedEvent, self._showGrades)
-        self._showGrades()
-
     def _showGrades(self, caller=None, event=None):
-        text = self.logic.describe(self._graded) if self._graded else _("No grade.")
+        text = "".join(self.logic.describe(plane) for plane in self._gradedObserver.nodes) or _("No grade.")
         # A hash has no place to break a line; all of it is in the tool tip, the table and the report.
-        self.ui.resultLabel.text = re.sub(r"\b([0-9a-f]{16})[0-9a-f]{48}\b", r"\1...", text) or _("No grade.")
+        self.ui.resultLabel.text = re.sub(r"\b([0-9a-f]{16})[0-9a-f]{48}\b", r"\1...", text)
         self.ui.resultLabel.toolTip = text
         self.ui.resultLabel.styleSheet = "color: #b06000" if text.startswith("STALE") else ""
 

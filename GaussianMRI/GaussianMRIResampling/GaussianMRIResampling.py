@@ -12,6 +12,7 @@ if (Path(__file__).resolve().parents[1] / "GaussianMRIPanelLib").is_dir():
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from GaussianMRIPanelLib.jobController import StatusLine
+from GaussianMRIPanelLib.observing import NodesObserver
 from GaussianMRIPanelLib.panel import Panel
 from GaussianMRIPanelLib.placing import isPlacing, startPlacing
 from GaussianMRIResamplingLib import sideBySide
@@ -103,7 +104,9 @@ class GaussianMRIResamplingWidget(Panel):
         self._results = []
         self._guessPlane = None
         self._warnedOf = None
-        self._field = None
+        # Nothing is made of a field under a transform; previews end when it is put there.
+        self._fieldObserver = NodesObserver(self.onParametersChanged, "TransformModifiedEvent")
+        self._placedObserver = NodesObserver(self.onParametersChanged, "PointPositionDefinedEvent")
 
     def setup(self):
         Panel.setup(self)
@@ -136,6 +139,7 @@ class GaussianMRIResamplingWidget(Panel):
 
     def cleanup(self):
         Panel.cleanup(self)
+        self._placedObserver.observe([])
         self.pointPlacer.stop()
         self.previewController.forget()
         for section in self.sections:
@@ -157,6 +161,7 @@ class GaussianMRIResamplingWidget(Panel):
         self.curveController.forget()
 
     def forgetScene(self):
+        self._placedObserver.observe([])
         self._guessPlane = None
         self._showFit("", None)
         for section in self.sections:
@@ -178,7 +183,7 @@ class GaussianMRIResamplingWidget(Panel):
             parameters.plane = self.logic.defaultPlane()
 
     def showParameters(self, parameters):
-        self._observeField(parameters.field if parameters else None)
+        self._fieldObserver.observe([parameters.field if parameters else None])
         if parameters is None:
             return
         self._warnOfInputs([node for node in parameters.inputVolumes if node])
@@ -186,16 +191,6 @@ class GaussianMRIResamplingWidget(Panel):
         shown = parameters if self.parent.isEntered else None
         self.previewController.refresh(shown)
         self.curveController.refresh(shown)
-
-    def _observeField(self, fieldNode):
-        """Nothing is made of a field under a transform; previews end when it is put there."""
-        if self._field is not fieldNode:
-            event = slicer.vtkMRMLTransformableNode.TransformModifiedEvent
-            if self._field:
-                self.removeObserver(self._field, event, self.onParametersChanged)
-            self._field = fieldNode
-            if fieldNode:
-                self.addObserver(fieldNode, event, self.onParametersChanged)
 
     def _warnOfInputs(self, volumes):
         """Say by name which volumes do not belong together; headers are read when the choice has changed."""
@@ -337,7 +332,7 @@ class GaussianMRIResamplingWidget(Panel):
         """The user asked for an empty plane and places it next."""
         self.logic.showHandles(node)
         startPlacing(node)
-        self.addObserver(node, node.PointPositionDefinedEvent, self.onParametersChanged)
+        self._placedObserver.observe([*(plane for plane in self._placedObserver.nodes if plane.GetScene()), node])
 
     def onPlaneFromView(self, checked=False):
         with slicer.util.tryWithErrorDisplay(_("No plane was made.")):

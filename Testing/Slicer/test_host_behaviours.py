@@ -331,3 +331,24 @@ def test_a_single_shot_lives_with_what_it_calls_until_the_application_ends(app: 
     del thing
     gc.collect()
     assert left() is not None and len(slicer.app.moduleManager().children()) == before + 1
+
+
+def test_what_was_observed_once_is_kept_until_all_observers_go(app: Any) -> None:
+    """slicer.util.VTKObservationMixin has what it observes as keys of a dictionary, which only removeObservers empties."""
+    import weakref
+
+    import vtk
+
+    class Wrapper:
+        def __init__(self, node: Any) -> None:
+            self.AddObserver, self.RemoveObserver = node.AddObserver, node.RemoveObserver
+
+    mixin = slicer.util.VTKObservationMixin()
+    wrapper = Wrapper(app.scene.AddNewNodeByClass("vtkMRMLModelNode", "model"))
+    left = weakref.ref(wrapper)
+    mixin.addObserver(wrapper, vtk.vtkCommand.ModifiedEvent, print)
+    mixin.removeObserver(wrapper, vtk.vtkCommand.ModifiedEvent, print)
+    del wrapper
+    assert left() is not None
+    mixin.removeObservers()
+    assert left() is None

@@ -40,3 +40,38 @@ def test_previews_and_fields_are_freed(app: Any, panel: Any, scan: Any, monkeypa
     app.process()
     gc.collect()
     assert [each() for each in held] == [None, None, None]
+
+
+def test_parameters_are_read_by_one_wrapper_however_often_the_panel_is_opened(app: Any, panel: Any, scan: Any) -> None:
+    """A wrapper that stays alive reads every parameter anew at every change: the panel would become slower all day."""
+
+    def alive() -> int:
+        gc.collect()
+        return sum(type(thing) is type(panel.parameters) for thing in gc.get_objects())
+
+    before = alive()
+    for _ in range(10):
+        app.scene.StartState(app.scene.BatchProcessState)
+        app.scene.EndState(app.scene.BatchProcessState)
+    panel.exit()
+    panel.enter()
+    assert alive() <= before
+    panel.parameters.thickness = 3.0
+    app.process()
+    assert panel.ui.projectionSelector.enabled  # it is still followed
+
+
+def test_nodes_that_were_removed_are_freed(app: Any, panel: Any, scan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Planes that the user placed, and the field, are observed while they are there."""
+    field = fitted(app, panel, monkeypatch)
+    app.choose(panel.ui.planeSelector, "Create new Plane")
+    plane = panel.parameters.plane
+    app.process()
+    held = [weakref.ref(field), weakref.ref(plane)]
+    app.scene.RemoveNode(field)
+    app.scene.RemoveNode(plane)
+    del field, plane
+    app.close_scene()
+    app.process()
+    gc.collect()
+    assert [each() for each in held] == [None, None]
