@@ -47,6 +47,7 @@ class GaussianMRICinematicWidget(Panel):
     def __init__(self, parent=None):
         Panel.__init__(self, parent)
         self._view = None
+        self._threeD = None  # where it is
         self._shown = self._state = self._moved = None
         self._note = self._warning = ""
         self._timer = qt.QTimer()
@@ -67,9 +68,13 @@ class GaussianMRICinematicWidget(Panel):
             (ui.applyButton, self.onApply), (ui.cancelButton, self.onCancel), (ui.snapshotButton, self.onSnapshot),
             (ui.addPlaneButton, self.onAddPlane), (ui.showCheckBox, self.onShow),
         )  # fmt: skip
+        if slicer.app.layoutManager() is not None:  # else there is no main window
+            slicer.app.layoutManager().connect("layoutChanged(int)", self.onLayoutChanged)
         self.initializeParameterNode()
 
     def cleanup(self):
+        if slicer.app.layoutManager() is not None:
+            slicer.app.layoutManager().disconnect("layoutChanged(int)", self.onLayoutChanged)
         Panel.cleanup(self)
         self._hide()
         self.jobController.end()
@@ -164,6 +169,13 @@ class GaussianMRICinematicWidget(Panel):
                 self.logic.ensurePackages()
             self._update()
 
+    def onLayoutChanged(self, layout):
+        """The picture goes to a view that is shown."""
+        if self._threeD is None or not self._threeD.mrmlViewNode().IsMappedInLayout():
+            self._hide()
+            if self._parameterNode is not None:
+                self._update()
+
     def _update(self):
         """Show, change or hide volume and model as the parameters say."""
         parameters = self._parameterNode
@@ -207,6 +219,7 @@ class GaussianMRICinematicWidget(Panel):
             return
         plane = parameters.plane or parameters.sliceView
         try:
+            self._threeD = self.logic.threeDView()
             model = None
             if path:
                 from GaussianMRILib.cinematic import load_model
@@ -222,6 +235,7 @@ class GaussianMRICinematicWidget(Panel):
                 parameters.flip,
                 parameters.pixels,
                 self._report,
+                self._threeD,
                 morePlanes=list(parameters.morePlanes),
                 clipType=parameters.clipType.name,
                 clipNode=parameters.clipNode,
@@ -253,7 +267,7 @@ class GaussianMRICinematicWidget(Panel):
         if model is None:
             from GaussianMRILib.mrml.cinematic_live import bring_into_view
 
-            self._moved = bring_into_view(self.logic.renderer(), live) or self._moved
+            self._moved = bring_into_view(self.logic.renderer(self._threeD), live) or self._moved
         return live
 
     def _stateOf(self, volume):
@@ -287,8 +301,8 @@ class GaussianMRICinematicWidget(Panel):
             from GaussianMRILib.mrml.cinematic_live import take_back
 
             view.stop()
-            take_back(self.logic.renderer(), self._moved)
-        self._moved = None
+            take_back(self.logic.renderer(self._threeD), self._moved)
+        self._threeD = self._moved = None
 
     def _report(self):
         view = self._view

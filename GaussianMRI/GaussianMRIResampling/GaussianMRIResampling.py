@@ -89,7 +89,8 @@ def loadLumbarPhantom():
 
         nodes = load_lumbar_phantom(slicer.mrmlScene)
         GaussianMRIResamplingLogic.showHandles(nodes[-1])
-        slicer.util.setSliceViewerLayers(background=nodes[0], foreground=None, fit=True)
+        views = slicer.app.layoutManager() is not None  # else there is no main window
+        slicer.util.setSliceViewerLayers(background=nodes[0], foreground=None, fit=views)
         return nodes
 
 

@@ -352,3 +352,15 @@ def test_what_was_observed_once_is_kept_until_all_observers_go(app: Any) -> None
     assert left() is not None
     mixin.removeObservers()
     assert left() is None
+
+
+def test_views_of_other_layouts_stay_and_have_no_order(app: Any) -> None:
+    """qMRMLLayoutViewFactory keeps its views by pointers in a QHash, whose order means nothing, and unmaps those that the
+    layout does not show."""
+    manager, layouts = slicer.app.layoutManager(), slicer.vtkMRMLLayoutNode
+    manager.setLayout(layouts.SlicerLayoutDual3DView)
+    manager.setLayout(layouts.SlicerLayoutFourUpView)
+    views = [manager.threeDWidget(n).mrmlViewNode() for n in range(manager.threeDViewCount)]
+    assert [view.GetLayoutName() for view in views] == ["2", "1"]
+    assert [bool(view.IsMappedInLayout()) for view in views] == [False, True]
+    assert manager.viewWidget(views[1]).mrmlViewNode() is views[1]

@@ -282,9 +282,9 @@ class Application(Host):
     # Views
 
     def view(self, name: str = "Red") -> Any:
-        """A slice view by its name, or the 3D view by "3D"."""
+        """A slice view by its name, or the first 3D view of the layout by "3D"."""
         manager = self.layout_manager
-        return (manager.threeDWidget(0) if name == "3D" else manager.sliceWidget(name)).viewWidget()
+        return (manager.shown_threed()[0] if name == "3D" else manager.sliceWidget(name)).viewWidget()
 
     def pixels(self, name: str = "Red") -> np.ndarray:
         """What a view shows: uint8 red, green and blue, [row, column, 3], the first row on top."""

@@ -270,6 +270,9 @@ class qMRMLSliceWidget(_Framed):
         super().__init__(qMRMLSliceView(application, node, self._logic), node.GetLayoutLabel(), color)
         self._controller = qMRMLSliceControllerWidget(self, self._logic)
 
+    def mrmlNode(self) -> Any:
+        return self._node
+
     def sliceController(self) -> Any:
         return self._controller
 
@@ -316,6 +319,9 @@ class qMRMLThreeDWidget(_Framed):
 
     def describe(self) -> None:
         self._text.setText("")
+
+    def mrmlNode(self) -> Any:
+        return self._node
 
     def threeDView(self) -> Any:
         return self._view
