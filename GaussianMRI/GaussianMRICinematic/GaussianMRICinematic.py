@@ -15,6 +15,7 @@ from GaussianMRICinematicLib.logic import GaussianMRICinematicLogic
 from GaussianMRICinematicLib.selfTest import GaussianMRICinematicTest  # noqa: F401  Slicer looks for it here
 from GaussianMRIPanelLib.jobController import JobController, StatusLine
 from GaussianMRIPanelLib.panel import Panel
+from GaussianMRIPanelLib.placing import placeRegion, startPlacing
 
 
 class GaussianMRICinematic(ScriptedLoadableModule):
@@ -64,6 +65,8 @@ class GaussianMRICinematicWidget(Panel):
         for name in self.logic.lookNames():
             ui.lookSelector.addItem(name)
         ui.lookSelector.connect("currentTextChanged(QString)", self.onLook)
+        ui.regionSelector.connect("nodeAddedByUser(vtkMRMLNode*)", placeRegion)
+        ui.planeSelector.connect("nodeAddedByUser(vtkMRMLNode*)", self.onPlaneAddedByUser)
         self.connectButtons(
             (ui.applyButton, self.onApply), (ui.cancelButton, self.onCancel), (ui.snapshotButton, self.onSnapshot),
             (ui.addPlaneButton, self.onAddPlane), (ui.showCheckBox, self.onShow),
@@ -324,6 +327,11 @@ class GaussianMRICinematicWidget(Panel):
         if not live.ready:
             return _("preparing the volume; shown with fewer voxels until then")
         return _("{done} of {samples} paths per pixel").format(done=live.done, samples=live.samples)
+
+    def onPlaneAddedByUser(self, node):
+        """The user asked for an empty plane and places it next."""
+        self.logic.showCut(node)
+        startPlacing(node)
 
     def onAddPlane(self, checked=False):
         """A plane through the middle of what is shown."""

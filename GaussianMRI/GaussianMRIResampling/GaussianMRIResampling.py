@@ -14,7 +14,7 @@ if (Path(__file__).resolve().parents[1] / "GaussianMRIPanelLib").is_dir():
 from GaussianMRIPanelLib.jobController import StatusLine
 from GaussianMRIPanelLib.observing import NodesObserver
 from GaussianMRIPanelLib.panel import Panel
-from GaussianMRIPanelLib.placing import isPlacing, startPlacing
+from GaussianMRIPanelLib.placing import isPlacing, placeRegion, startPlacing
 from GaussianMRIResamplingLib import sideBySide
 from GaussianMRIResamplingLib.curveController import CurveController
 from GaussianMRIResamplingLib.fitController import FitController
@@ -121,6 +121,7 @@ class GaussianMRIResamplingWidget(Panel):
         self.pointPlacer = PointPlacer(self.onPointsPlaced)
         self.sections = [PlaneSetController(self), IsotropicController(self), LabelsController(self)]
         ui.planeSelector.connect("nodeAddedByUser(vtkMRMLNode*)", self.onPlaneAddedByUser)
+        ui.regionSelector.connect("nodeAddedByUser(vtkMRMLNode*)", placeRegion)
         ui.planeViewSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.updateButtons)
         ui.segmentSelector.connect("currentSegmentChanged(QString)", self.updateButtons)
         self.connectButtons(

@@ -280,11 +280,17 @@ class GaussianMRICinematicLogic(PanelLogic):
         """
         from GaussianMRILib.geometry import ImagePlane
         from GaussianMRILib.mrml import plane_to_node
-        from GaussianMRILib.mrml.planes import show_handles
 
         spacing = (float(side) / 100, float(side) / 100)
         plane = ImagePlane.from_axes(center, [-1, 0, 0], [0, 0, -1], spacing=spacing, shape=(100, 100))
         node = plane_to_node(plane, scene=slicer.mrmlScene, name=_("Cut"))
-        node.SetAttribute("GaussianMRI.Kind", "cut")
-        show_handles(node, fill=0.0)
+        self.showCut(node)
         return node
+
+    @staticmethod
+    def showCut(planeNode):
+        """Let a plane that cuts be dragged; other modules do not offer it as theirs."""
+        from GaussianMRILib.mrml.planes import show_handles
+
+        planeNode.SetAttribute("GaussianMRI.Kind", "cut")
+        show_handles(planeNode, fill=0.0)
