@@ -123,8 +123,7 @@ class GaussianMRICinematicWidget(Panel):
 
     def onApply(self, checked=False):
         parameters = self._parameterNode
-        with slicer.util.tryWithErrorDisplay(_("Packages are missing.")):
-            self.logic.ensurePackages(cuda=True)
+        self.logic.askForPackages(cuda=True)
         with slicer.util.tryWithErrorDisplay(_("The model cannot be made."), waitCursor=True):
             job = self.logic.modelJob(
                 parameters.inputVolume,
@@ -168,8 +167,7 @@ class GaussianMRICinematicWidget(Panel):
     def onShow(self, checked=False):
         """A click: what is missing may be asked for. The parameter follows by itself."""
         if checked:
-            with slicer.util.tryWithErrorDisplay(_("Packages are missing.")):
-                self.logic.ensurePackages()
+            self.logic.askForPackages()
             self._update()
 
     def onLayoutChanged(self, layout):

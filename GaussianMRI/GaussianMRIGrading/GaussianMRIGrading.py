@@ -204,8 +204,7 @@ class GaussianMRIGradingWidget(Panel):
 
     def _start(self, checkpoints):
         parameters = self._parameterNode
-        with slicer.util.tryWithErrorDisplay(_("Packages are missing.")):
-            self.logic.ensurePackages(cuda=parameters.device.name != "cpu")
+        self.logic.askForPackages(cuda=parameters.device.name != "cpu")
         with slicer.util.tryWithErrorDisplay(_("The disc cannot be graded."), waitCursor=True):
             volumes = [node for node in parameters.inputVolumes if node]
             disc, plane, origin = self._disc()
@@ -259,8 +258,7 @@ class GaussianMRIGradingWidget(Panel):
 
     def onGradeAll(self, checked=False):
         parameters = self._parameterNode
-        with slicer.util.tryWithErrorDisplay(_("Packages are missing.")):
-            self.logic.ensurePackages(cuda=parameters.device.name != "cpu")
+        self.logic.askForPackages(cuda=parameters.device.name != "cpu")
         with slicer.util.tryWithErrorDisplay(_("The discs cannot be graded."), waitCursor=True):
             job = self.logic.studyJob(
                 self.ui.segmentSelector.currentNode(),
@@ -277,8 +275,7 @@ class GaussianMRIGradingWidget(Panel):
         return table, self.logic.describeStudy(table)
 
     def onMeasure(self, checked=False):
-        with slicer.util.tryWithErrorDisplay(_("Packages are missing.")):
-            self.logic.ensurePackages()
+        self.logic.askForPackages()
         with slicer.util.tryWithErrorDisplay(_("The canal cannot be measured."), waitCursor=True):
             job = self.logic.canalJob(self.ui.segmentSelector.currentNode(), self._volumes())
             self.canalController.begin(job, self._keepMeasures)
@@ -318,8 +315,8 @@ class GaussianMRIGradingWidget(Panel):
             _("DICOM Structured Report (*.dcm)"),
         )
         if path:
+            self.logic.askForPackages(others=[self.logic.REPORTS])
             with slicer.util.tryWithErrorDisplay(_("The report was not written."), waitCursor=True):
-                self.logic.ensurePackages(others=[self.logic.REPORTS])
                 self.logic.exportReport(self._parameterNode.gradedPlane, path)
                 self.ui.statusLabel.text = _("Report: {path} (unverified, preliminary)").format(path=path)
 

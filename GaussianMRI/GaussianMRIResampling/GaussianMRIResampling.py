@@ -243,8 +243,7 @@ class GaussianMRIResamplingWidget(Panel):
 
     def onApply(self, checked=False):
         parameters = self._parameterNode
-        with slicer.util.tryWithErrorDisplay(_("Packages are missing.")):
-            self.logic.ensurePackages(cuda=parameters.device.name != "cpu")
+        self.logic.askForPackages(cuda=parameters.device.name != "cpu")
         with slicer.util.tryWithErrorDisplay(_("The volumes cannot be fitted."), waitCursor=True):
             volumes = [node for node in parameters.inputVolumes if node]
             fitter = self.logic.fitter(
@@ -395,8 +394,8 @@ class GaussianMRIResamplingWidget(Panel):
 
     def onResample(self, checked=False):
         parameters = self._parameterNode
+        self.logic.askForPackages()
         with slicer.util.tryWithErrorDisplay(_("Nothing was resampled."), waitCursor=True):
-            self.logic.ensurePackages()
             methods = [name for name in self.logic.IMAGES if getattr(parameters, name)]
             self._results = self.logic.resample(
                 parameters.field,
@@ -419,8 +418,8 @@ class GaussianMRIResamplingWidget(Panel):
 
     def onReport(self, checked=False):
         parameters = self._parameterNode
+        self.logic.askForPackages()
         with slicer.util.tryWithErrorDisplay(_("There is no report."), waitCursor=True):
-            self.logic.ensurePackages()
             shown = self._presentResults() or self._chosenPlanes()
             table = self.logic.report(parameters.field, shown, parameters.reference)
             self.logic.showTable(table)
@@ -430,8 +429,8 @@ class GaussianMRIResamplingWidget(Panel):
             slicer.util.mainWindow(), _("Folder for the DICOM series"), self.logic.inSceneFolder("")
         )
         if folder:
+            self.logic.askForPackages()
             with slicer.util.tryWithErrorDisplay(_("Not every series was written."), waitCursor=True):
-                self.logic.ensurePackages()
                 results = self._presentResults()
                 images = self.logic.exportable(results)
                 written = self.logic.exportDicom(images, folder)

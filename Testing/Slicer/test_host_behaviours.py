@@ -364,3 +364,14 @@ def test_views_of_other_layouts_stay_and_have_no_order(app: Any) -> None:
     assert [view.GetLayoutName() for view in views] == ["2", "1"]
     assert [bool(view.IsMappedInLayout()) for view in views] == [False, True]
     assert manager.viewWidget(views[1]).mrmlViewNode() is views[1]
+
+
+def test_a_question_under_the_busy_cursor_raises(app: Any) -> None:
+    """tryWithErrorDisplay(waitCursor=True) sets the application's cursor, which dialogs within show, too."""
+    app.answers.append("Ok")
+    with (
+        pytest.raises(AssertionError, match="busy cursor"),
+        slicer.util.tryWithErrorDisplay("Not made.", waitCursor=True),
+    ):
+        slicer.util.confirmOkCancelDisplay("Install?")
+    assert slicer.util.confirmOkCancelDisplay("Install?")

@@ -229,8 +229,8 @@ class CurveController(VTKObservationMixin):
 
     def onImage(self, checked=False):
         parameters = self._parameters
+        self._logic.askForPackages()
         with slicer.util.tryWithErrorDisplay(_("There is no image."), waitCursor=True):
-            self._logic.ensurePackages()
             from GaussianMRILib.mrml.curves import straight_images
 
             straight, slab = self._straight(), self._slab()
@@ -245,8 +245,8 @@ class CurveController(VTKObservationMixin):
             self._onVolumeEnd(None, _("Cancelled; the scene is as it was."), None)
             return
         parameters = self._parameters
+        self._logic.askForPackages()
         with slicer.util.tryWithErrorDisplay(_("There is no volume."), waitCursor=True):
-            self._logic.ensurePackages()
             from GaussianMRILib.mrml.curves import straight_images
             from GaussianMRILib.mrml.jobs import Job
 

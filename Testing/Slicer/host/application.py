@@ -8,6 +8,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -153,6 +154,8 @@ class Application(Host):
         self._swap(slicer, "dicomDatabase", None)
         self._swap(slicer.util, "delayDisplay", self._delay_display)
         self._swap(slicer.util, "loadUI", _load_ui)
+        if hasattr(slicer.util, "_temporaryNormalCursor"):  # of slicer-core; Slicer 5.12 keeps the busy cursor over questions
+            self._swap(slicer.util, "_temporaryNormalCursor", nullcontext)
         self._module(ModuleType("slicer.modules"))
         self._module(ModuleType("slicer.moduleNames"))
         for name in ("Colors", "Markups", "Models", "SubjectHierarchy", "Transforms", "Volumes", "Segmentations",
