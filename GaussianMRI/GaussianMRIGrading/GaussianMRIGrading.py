@@ -18,6 +18,7 @@ from GaussianMRIPanelLib.jobController import JobController, StatusLine
 from GaussianMRIPanelLib.observing import NodesObserver
 from GaussianMRIPanelLib.panel import Panel
 from GaussianMRIPanelLib.placing import startPlacing
+from GaussianMRIPanelLib.startup import whenStarted
 
 
 class GaussianMRIGrading(ScriptedLoadableModule):
@@ -41,7 +42,7 @@ class GaussianMRIGrading(ScriptedLoadableModule):
         )
         self.watch = GradeWatch()
         # A label must go stale with its plane also where this module was never opened.
-        slicer.app.connect("startupCompleted()", self.watch.start)
+        whenStarted(self.watch.start)
 
 
 class GaussianMRIGradingWidget(Panel):

@@ -15,6 +15,7 @@ from GaussianMRIPanelLib.jobController import StatusLine
 from GaussianMRIPanelLib.observing import NodesObserver
 from GaussianMRIPanelLib.panel import Panel
 from GaussianMRIPanelLib.placing import isPlacing, placeRegion, startPlacing
+from GaussianMRIPanelLib.startup import whenStarted
 from GaussianMRIResamplingLib import sideBySide
 from GaussianMRIResamplingLib.curveController import CurveController
 from GaussianMRIResamplingLib.fitController import FitController
@@ -45,14 +46,15 @@ class GaussianMRIResampling(ScriptedLoadableModule):
             "Implements and extends: R. Y. Park et al., Rendering Novel Views of MRI using 3D Gaussian Splatting, "
             "arXiv:2606.26236 (2026)."
         )
-        slicer.app.connect("startupCompleted()", registerSampleData)
-        slicer.app.connect("startupCompleted()", prepareScene)
+        whenStarted(registerSampleData)
+        whenStarted(prepareScene)
 
 
 def prepareScene():
     """What a scene from a file needs of this module also where the panel is never opened."""
     sideBySide.registerLayouts()
     slicer.mrmlScene.AddObserver(slicer.vtkMRMLScene.EndImportEvent, endSavedPreviews)
+    endSavedPreviews(slicer.mrmlScene, None)  # of a scene that was loaded before this module
 
 
 def endSavedPreviews(scene, _event):
@@ -66,7 +68,10 @@ def endSavedPreviews(scene, _event):
 
 def registerSampleData():
     """Offer the synthetic lumbar spine in the Sample Data module. It is computed, not downloaded."""
-    import SampleData
+    try:
+        import SampleData
+    except ImportError:  # Slicer can run without that module
+        return
 
     SampleData.SampleDataLogic.registerCustomSampleDataSource(
         category="Gaussian MRI",

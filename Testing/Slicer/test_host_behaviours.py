@@ -375,3 +375,15 @@ def test_a_question_under_the_busy_cursor_raises(app: Any) -> None:
     ):
         slicer.util.confirmOkCancelDisplay("Install?")
     assert slicer.util.confirmOkCancelDisplay("Install?")
+
+
+def test_start_up_is_told_of_once_and_no_module_is_loaded_before_all_are_made(app: Any) -> None:
+    """qSlicerApplicationHelper::postInitializeApplication: instantiateModules, then loadModule for each, then the window,
+    whose first showEvent emits startupCompleted."""
+    told: list[int] = []
+    slicer.app.connect("startupCompleted()", lambda: told.append(1))
+    assert not slicer.app.moduleManager().modulesNames()
+    app.start()
+    assert told == [1] and "Markups" in slicer.app.moduleManager().modulesNames()
+    with pytest.raises(RuntimeError, match="already"):
+        app.start()

@@ -275,7 +275,10 @@ class Application(Host):
         return panel.self()
 
     def start(self) -> None:
-        """Tell modules that start-up is complete."""
+        """Tell modules that start-up is complete: once, as Slicer does when its window is shown first."""
+        if self.module_manager.started:
+            raise RuntimeError("the application has started already")
+        self.module_manager.started = True
         self._qt.startupCompleted.emit()
 
     def choose(self, combo: Any, text: str) -> None:
