@@ -145,8 +145,8 @@ def node_to_fill(scene: Any, added: list[Any], node: Any, class_name: str, name:
 def hidden_node(scene: Any, class_name: str, name: str, kind: str) -> Any:
     """A new node of the scene that no list offers and no file takes.
 
-    It is hidden before it is added: Slicer's lists keep a node that is hidden later, until its name changes, and the list of a
-    slice view then shows another volume in its place.
+    It is hidden before it is added: Slicer's lists keep a node that is hidden later, until its name changes; the list of a
+    slice view then chooses another volume in its place.
 
     Args:
         kind: value of the attribute `GaussianMRI.Kind`.

@@ -17,7 +17,9 @@ import slicer
 from module_panel import fitted, previews
 
 
-def test_previews_and_fields_are_freed(app: Any, panel: Any, scan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_previews_and_fields_are_freed(
+    app: Any, panel: Any, scan: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Moves of the plane and of a curve, and other previews, leave no timer; a closed scene leaves no field."""
     fitted(app, panel, monkeypatch)
     parameters = panel._parameterNode
@@ -42,7 +44,9 @@ def test_previews_and_fields_are_freed(app: Any, panel: Any, scan: Any, monkeypa
     assert [each() for each in held] == [None, None, None]
 
 
-def test_parameters_are_read_by_one_wrapper_however_often_the_panel_is_opened(app: Any, panel: Any, scan: Any) -> None:
+def test_parameters_are_read_by_one_wrapper_however_often_the_panel_is_opened(
+    app: Any, panel: Any, scan: Any
+) -> None:
     """A wrapper that stays alive reads every parameter anew at every change: the panel would become slower all day."""
 
     def alive() -> int:
@@ -61,7 +65,9 @@ def test_parameters_are_read_by_one_wrapper_however_often_the_panel_is_opened(ap
     assert panel.ui.projectionSelector.enabled  # it is still followed
 
 
-def test_nodes_that_were_removed_are_freed(app: Any, panel: Any, scan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nodes_that_were_removed_are_freed(
+    app: Any, panel: Any, scan: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Planes that the user placed, and the field, are observed while they are there."""
     field = fitted(app, panel, monkeypatch)
     app.choose(panel.ui.planeSelector, "Create new Plane")

@@ -154,7 +154,9 @@ class Application(Host):
         self._swap(slicer, "dicomDatabase", None)
         self._swap(slicer.util, "delayDisplay", self._delay_display)
         self._swap(slicer.util, "loadUI", _load_ui)
-        if hasattr(slicer.util, "_temporaryNormalCursor"):  # of slicer-core; Slicer 5.12 keeps the busy cursor over questions
+        if hasattr(
+            slicer.util, "_temporaryNormalCursor"
+        ):  # slicer-core's; in Slicer 5.12 questions have the busy cursor
             self._swap(slicer.util, "_temporaryNormalCursor", nullcontext)
         self._module(ModuleType("slicer.modules"))
         self._module(ModuleType("slicer.moduleNames"))

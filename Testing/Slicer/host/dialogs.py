@@ -38,8 +38,8 @@ class Conversation:
     def take(self, message: Message) -> Any:
         """Record a question and give the next answer.
 
-        Under the busy cursor people wait, and do not see that they are asked: Slicer's own dialogs show no other cursor. No module
-        may take this error for an answer.
+        Under the busy cursor people wait, and do not see that they are asked: Slicer's own dialogs show no other cursor.
+        No module may take this error for an answer.
         """
         self.messages.append(message)
         if QtWidgets.QApplication.overrideCursor() is not None:

@@ -252,7 +252,6 @@ class _Parameter:
             given if given is not None else stated[0] if stated else Default(self.serializer.default)
         )
 
-
     def read(self, node: Any) -> Any:
         if not self.serializer.present(node, self.name):
             self.serializer.write(node, self.name, self.default.value)

@@ -29,8 +29,10 @@ class qMRMLSliceControllerWidget(QtWidgets.QWidget):
         for layer, kind in self.LAYERS:
             made = qMRMLNodeComboBox(self)
             made.setObjectName(("LabelMap" if layer == "Label" else layer) + "ComboBox")
-            for name, value in (("nodeTypes", [kind]), ("noneEnabled", True), ("addEnabled", False), ("removeEnabled", False)):
-                made.setProperty(name, value)
+            made.setProperty("nodeTypes", [kind])
+            made.setProperty("noneEnabled", True)
+            made.setProperty("addEnabled", False)
+            made.setProperty("removeEnabled", False)
             made.setMRMLScene(scene)
             chosen = self._chooser(layer)
             made.currentNodeChanged.connect(chosen)
