@@ -18,6 +18,7 @@ from .dicom_blocks import Group, parallel_blocks, tilt_degrees
 from .dicom_frames import Frame, NotAnImage, frames, read_header_and_layout
 from .dicom_groups import SAME_POSITION_MM, grouped, kinds_within_series, names_of
 from .dicom_pixels import meaningful, raw_frame, stored_values
+from .dicom_repeats import UNORDERED, UNORDERED_NOTE
 from .dicom_source import source_of
 from .left_out import LeftOut
 from .modality import fill_padding
@@ -212,6 +213,8 @@ def _lost(groups: Sequence[Group]) -> list[list[str]]:
             notes[members[0]].append(f"{len(images)} of {expected} images of its acquisition are there: slices are missing")
         for n in members:
             most = max((len(groups[m][1]) for m in members if _alike(groups[m], groups[n])), default=0)
+            if any(label.startswith(UNORDERED) for label in groups[n][0]):
+                notes[n].append(UNORDERED_NOTE)
             if len(groups[n][1]) < most:
                 notes[n].append(f"{len(groups[n][1])} slices where others of its series have {most}: slices are missing")
     return notes
@@ -302,7 +305,8 @@ def _stack(
         notes=notes,
     )
     for note in notes:
-        logger.log(logging.WARNING if "missing" in note else logging.INFO, "%s: %s.", name, note)
+        serious = "missing" in note or note == UNORDERED_NOTE
+        logger.log(logging.WARNING if serious else logging.INFO, "%s: %s.", name, note)
     return stack
 
 
