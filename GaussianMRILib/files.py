@@ -181,6 +181,30 @@ def exchange(one: Path, other: Path) -> bool:
 # ---- inputs --------------------------------------------------------------------------------------------------
 
 
+def files_below(folder: str | os.PathLike[str]) -> list[Path]:
+    """Files in and below a folder, in a fixed order, by absolute paths; hidden ones left out.
+
+    Links to folders are followed, as links to files are, each folder once; but none to a folder that the link itself lies
+    in, which would bring all that lies beside.
+    """
+    seen: set[str] = set()
+    found: list[Path] = []
+    waiting = [Path(folder).absolute()]  # what really lies there comes before what links lead to
+    for start in waiting:
+        for root, folders, names in os.walk(start):
+            here = os.path.realpath(root)
+            if here in seen:
+                folders.clear()
+                continue
+            seen.add(here)
+            folders[:] = sorted(f for f in folders if not f.startswith("."))
+            links = (path for f in folders if (path := Path(root, f)).is_symlink())
+            waiting += [path for path in links if not Path(here).is_relative_to(os.path.realpath(path))]
+            files = (Path(root, f) for f in sorted(names) if not f.startswith("."))
+            found += [file for file in files if file.is_file()]  # to open a pipe or a device may take for ever
+    return found
+
+
 @contextlib.contextmanager
 def reading(path: str | os.PathLike[str], what: str, hint: str = "", missing: str = "") -> Iterator[None]:
     """Whatever goes wrong in the block becomes one sentence that names `path`: readers of damaged files raise anything.

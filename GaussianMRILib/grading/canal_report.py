@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import GaussianMRIError
-from ..files import atomic_write
+from ..files import atomic_write, files_below
 from ..version import __version__
 from .canal import CUTOFFS_TEXT, CanalMeasure
 from .labels import DISCLAIMER
@@ -114,5 +114,5 @@ def report_images(paths: Sequence[Path], stacks: Sequence[SliceStack]) -> list[P
     from ..stacks.dicom_frames import looks_like_dicom, read_header
 
     wanted = {uid for stack in stacks for uid in stack.source.get("slice_instance_uids", ())}
-    files = [file for path in paths for file in ([path] if path.is_file() else sorted(path.rglob("*"))) if file.is_file()]
+    files = [file for path in paths for file in ([path] if path.is_file() else files_below(path))]
     return [file for file in files if looks_like_dicom(file) and read_header(file).get("SOPInstanceUID") in wanted]

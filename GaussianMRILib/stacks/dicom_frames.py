@@ -125,6 +125,11 @@ class Frame:
         return unit
 
 
+def is_archive(path: Path) -> bool:
+    """Whether the name of `path` is one of a packed file, in which images may be."""
+    return path.name.lower().endswith((".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar", ".zst"))
+
+
 def looks_like_dicom(path: Path) -> bool:
     """Whether `path` starts like a DICOM file, with or without the preamble."""
     try:
@@ -162,6 +167,8 @@ def read_header_and_layout(path: Path) -> tuple[Dataset, Layout | None]:
 
     if not path.is_file():
         raise GaussianMRIError(f"{path} does not exist. Check the path.")
+    if not looks_like_dicom(path) and is_archive(path):
+        raise GaussianMRIError(f"{path} is an archive. Unpack it and give its folder.")
     if not looks_like_dicom(path):
         raise GaussianMRIError(
             f"{path} is not a DICOM file, whatever its name. Give DICOM, NIfTI, NRRD or MHA files."
@@ -200,6 +207,8 @@ def frames(path: Path, header: Dataset, layout: Layout | None = None) -> list[Fr
 
 def _no_image(header: Dataset) -> str:
     """What a file is that is no image; "" of one that may be."""
+    if "DirectoryRecordSequence" in header:
+        return "an index of other files (DICOMDIR). Give the folder that it lies in"
     modality = printable(header.get("Modality", "") or "")
     uid = str(header.get("SOPClassUID", "") or "")
     for start, what in _NO_IMAGES.items():
