@@ -62,9 +62,9 @@ def file_names(labels: Iterable[str], otherwise: str, taken: Iterable[str] = ())
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path` and rename it to `path` when the block succeeds.
 
-    The temporary name keeps the suffixes of `path`, because writers choose a format by them. On any exception,
-    a cancel included, the temporary file is removed and an existing `path` is left as it was. A file that is replaced
-    passes its permissions on; of a link, the file that it points to is replaced.
+    The temporary name keeps the suffixes of `path`, in lower case, because writers choose a format by them. On any
+    exception, a cancel included, the temporary file is removed and an existing `path` is left as it was. A file that is
+    replaced passes its permissions on; of a link, the file that it points to is replaced.
 
     Raises:
         GaussianMRIError: the folder does not exist or cannot be written, or the disk is full.
@@ -75,8 +75,9 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         if target.exists() and not target.is_file():
             raise OSError("it is a folder, a pipe or a device")
         # Not by mkstemp, which makes private files: a result has the permissions any other new file gets.
-        name = f".partial-{secrets.token_hex(4)}-{target.name}"
-        temporary = target.with_name(name if len(os.fsencode(name)) <= 255 else name[:20] + target.suffix)
+        name = f".partial-{secrets.token_hex(4)}-{target.name.lower()}"
+        short = name[:20] + ".".join(["", *name.split(".")[-2:]])[-20:]
+        temporary = target.with_name(name if len(os.fsencode(name)) <= 255 else short)
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         if target.exists():
             shutil.copymode(target, temporary)

@@ -28,8 +28,8 @@ def read_stacks(
 ) -> list[SliceStack]:
     """Read slice stacks from DICOM, NIfTI, NRRD or MetaImage.
 
-    Folders are searched to the bottom, through links as well. A DICOM series becomes one stack per orientation, matrix, pixel
-    spacing, and per echo, b-value, time point or other repeat of the same positions. Blocks of slices within 45
+    Folders are searched to the bottom, through links as well. A DICOM series becomes one stack per orientation, matrix,
+    pixel spacing, and per echo, b-value, time point or other repeat of the same positions. Blocks of slices within 45
     degrees of each other that lie one after the other, as they are planned along a spine, are one stack
     (`SliceStack.blocks` has them apart again). Slices are sorted by
     their position along the normal and keep their exact poses, so gantry tilt, missing slices and varying

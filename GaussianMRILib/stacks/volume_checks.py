@@ -15,12 +15,14 @@ from pathlib import Path
 
 from ..errors import GaussianMRIError
 from ..files import CHUNK, LARGEST_INPUT, printable, reading, unpacked
-from .volume_headers import LARGEST_HEADER
+from .volume_headers import LARGEST_HEADER, header_file
 from .volume_parts import Parts, data_file, listed, numbered
 
 #: Of a field of NRRD: ITK quotes what it cannot parse in its message, and ends the process where that is long.
 _LONGEST_FIELD = 500
 _LONG_FIELDS = ("content", "datafile")
+#: How text of a header is decoded, so that names in it are those of files whatever their bytes.
+_NAMES = ("utf-8", "surrogateescape")
 #: Nothing that deflate packed becomes longer than this by a factor.
 _LARGEST_RATIO = 1040
 _META_BYTES = {
@@ -111,7 +113,7 @@ def _check_meta(path: Path) -> Parts | None:
     at = 0
     while "ElementDataFile" not in fields:
         end = head.find(b"\n", at)
-        line = head[at : end if end >= 0 else len(head)].decode("latin-1")
+        line = head[at : end if end >= 0 else len(head)].decode(*_NAMES)
         at = end + 1
         if "=" not in line:
             raise ValueError("its header has no ElementDataFile")
@@ -149,7 +151,7 @@ def _check_meta(path: Path) -> Parts | None:
     files: tuple[Path, ...] = ()
     offset = 0
     if words[:1] == ["LIST"]:
-        files = listed(path, words, head[at:].decode() if at else "", sizes)
+        files = listed(path, words, head[at:].decode(*_NAMES) if at else "", sizes)
     elif "%" in fields["ElementDataFile"]:
         files = numbered(path, words, sizes)
     elif words in (["LOCAL"], ["Local"], ["local"]):
@@ -211,7 +213,7 @@ def _check_nrrd(path: Path) -> Parts | None:
     at = head.find(b"\n") + 1
     while True:
         end = head.find(b"\n", at)
-        line = head[at : end if end >= 0 else len(head)].decode("latin-1").rstrip("\r")
+        line = head[at : end if end >= 0 else len(head)].decode(*_NAMES).rstrip("\r")
         at = end + 1
         if end < 0 or not line:
             break
@@ -240,7 +242,7 @@ def _check_nrrd(path: Path) -> Parts | None:
     words = fields.get("datafile", "").split()
     files: tuple[Path, ...] = ()
     if words[:1] == ["LIST"]:
-        files = listed(path, words, head[at:].decode(), sizes)
+        files = listed(path, words, head[at:].decode(*_NAMES), sizes)
     elif "%" in fields.get("datafile", ""):
         files = numbered(path, words, sizes, int(words[4]) if len(words) > 4 else None)
     data = files[0] if files else data_file(path, fields["datafile"]) if "datafile" in fields else path
@@ -293,7 +295,7 @@ def _check_nrrd_space(fields: dict[str, str], count: int) -> None:
 def _check_nifti(path: Path) -> None:
     name = path.name
     pair = name.lower().endswith((".hdr", ".img"))
-    header = path.with_suffix(".hdr") if pair else path
+    header = header_file(path)
     packing = "gzip" if name.lower().endswith(".gz") else "raw"
     with (gzip.open if packing == "gzip" else open)(header, "rb") as file:
         start = file.read(352)

@@ -43,6 +43,10 @@ def check_nifti_files(path: Path) -> None:
         GaussianMRIError: says what is wrong and what to do.
     """
     name = path.name.lower()
+    suffix = path.name[-7:] if name.endswith(".nii.gz") else path.suffix
+    if suffix not in (suffix.lower(), suffix.upper()):
+        right = path.name.removesuffix(suffix) + suffix.lower()
+        raise GaussianMRIError(f"{path} has a name that is not read as NIfTI; rename it to {right}.")
     if name.endswith((".hdr", ".img")):
         others = (".img", ".img.gz", ".IMG") if name.endswith(".hdr") else (".hdr", ".hdr.gz", ".HDR")
         with path.open("rb") as file:
@@ -63,6 +67,14 @@ def check_nifti_files(path: Path) -> None:
             raise GaussianMRIError(f"{path} is not compressed; rename it to {path.name[:-3]}.")
 
 
+def header_file(path: Path) -> Path:
+    """Where the header of a NIfTI or Analyze file is: in the file, or, of the data of a pair, in the one beside it."""
+    if path.suffix.lower() != ".img":
+        return path
+    beside = path.with_suffix(".HDR")
+    return beside if beside.is_file() else path.with_suffix(".hdr")
+
+
 def nifti_orientation(path: Path) -> tuple[Affine | None, list[str]]:
     """The pose that the header of a NIfTI file gives the volume, and remarks on it.
 
@@ -75,7 +87,7 @@ def nifti_orientation(path: Path) -> tuple[Affine | None, list[str]]:
     """
     if not path.name.lower().endswith(_NIFTI_SUFFIXES):
         return None, []
-    source = path.with_suffix(".hdr") if path.suffix.lower() == ".img" else path
+    source = header_file(path)
     try:
         with source.open("rb") as file:
             packed = file.read(2) == b"\x1f\x8b"
@@ -205,10 +217,18 @@ def _fields(path: Path, separator: str) -> dict[str, str]:
     for line in text.splitlines():
         if not line.strip() or "elementdatafile" in fields:
             break
-        key, found, value = line.decode("latin-1").partition(separator)
+        key, found, value = _text(line).partition(separator)
         if found and not line.startswith(b"#") and not value.startswith("="):
             fields[key.strip().lower()] = value.strip()
     return fields
+
+
+def _text(line: bytes) -> str:
+    """A line in UTF-8, or else in Latin-1."""
+    try:
+        return line.decode()
+    except UnicodeDecodeError:
+        return line.decode("latin-1")
 
 
 def _anatomical(fields: dict[str, str]) -> tuple[int, int, int] | None:
@@ -220,4 +240,4 @@ def _vector(text: str) -> list[float]:
     return [float(number) for number in text.removeprefix("(").split(",")]
 
 
-__all__ = ["check_nifti_files", "geometry_notes", "nifti_orientation", "nrrd_affine", "unit_mm"]
+__all__ = ["check_nifti_files", "geometry_notes", "header_file", "nifti_orientation", "nrrd_affine", "unit_mm"]

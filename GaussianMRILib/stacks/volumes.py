@@ -19,7 +19,14 @@ from ..geometry.affine import LPS_RAS, check_spacing
 from .itk import quiet_itk
 from .slice_stack import SliceStack
 from .volume_checks import check_volume_header
-from .volume_headers import check_nifti_files, geometry_notes, nifti_orientation, nrrd_affine, unit_mm
+from .volume_headers import (
+    check_nifti_files,
+    geometry_notes,
+    header_file,
+    nifti_orientation,
+    nrrd_affine,
+    unit_mm,
+)
 
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".hdr", ".img")
 #: A remark.
@@ -81,6 +88,8 @@ def _read_file(sitk: Any, path: Path, file: Path) -> tuple[NDArray[Any], NDArray
     """`read_voxels` of `path`, whose voxels and header are in `file` for the library that reads them."""
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(file))
+    if path.name.lower().endswith((".mha", ".mhd")):
+        reader.SetImageIO("MetaImageIO")  # which is not found by a name in capitals
     header = None
     if path.name.lower().endswith(_NIFTI_SUFFIXES):
         header = nifti_header(path)
@@ -201,7 +210,7 @@ def nifti_header(path: Path) -> _NiftiHeader | None:
         GaussianMRIError: the file is shorter than its header says, which ITK passes over in silence; or
             NIfTI-2.
     """
-    source = path.with_suffix(".hdr") if path.suffix.lower() == ".img" else path
+    source = header_file(path)
     packed = source.suffix.lower() == ".gz"
     try:
         with (gzip.open if packed else open)(source, "rb") as file:
