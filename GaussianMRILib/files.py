@@ -58,6 +58,17 @@ def file_names(labels: Iterable[str], otherwise: str, taken: Iterable[str] = ())
     return names
 
 
+def path_of(path: str | os.PathLike[str]) -> Path:
+    """A path that a caller gives.
+
+    Raises:
+        GaussianMRIError: it is none.
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        raise GaussianMRIError(f"A path is text or a Path, got {type(path).__name__}. Name a file or a folder.")
+    return Path(path)
+
+
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path` and rename it to `path` when the block succeeds.
@@ -69,7 +80,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises:
         GaussianMRIError: the folder does not exist or cannot be written, or the disk is full.
     """
-    target = Path(os.path.realpath(path))
+    target = Path(os.path.realpath(path_of(path)))
     temporary: Path | None = None
     try:
         if target.exists() and not target.is_file():
@@ -218,7 +229,7 @@ def reading(path: str | os.PathLike[str], what: str, hint: str = "", missing: st
     Raises:
         GaussianMRIError: in place of any exception but a cancel.
     """
-    name = os.fspath(path)
+    name = os.fspath(path_of(path))
     try:
         yield
     except GaussianMRIError as error:

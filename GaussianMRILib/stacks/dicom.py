@@ -324,6 +324,7 @@ def _stack(
         name=name,
         source=source_of(group, kind),
         notes=notes,
+        copy=False,
     )
     if thickness is None and len(group) > 1 and SAME_POSITION_MM < _NOTABLE_THICKNESS * stack.spacing < stack.thickness:
         notes.append(f"slices {stack.thickness:.4g} mm thick every {stack.spacing:.4g} mm{_THICK}")

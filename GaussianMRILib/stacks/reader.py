@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import GaussianMRIError
-from ..files import files_below
+from ..files import files_below, path_of
 from ..geometry.affine import check_spacing
 from .dicom import Progress, read_dicom
 from .dicom_frames import has_preamble, is_archive, looks_like_dicom
@@ -56,7 +56,9 @@ def read_stacks(
     """
     if thickness is not None:
         check_spacing(thickness, "slice thickness given")
-    given = [path] if isinstance(path, (str, os.PathLike)) else list(path)
+    given = [path] if isinstance(path, (str, os.PathLike)) else list(path) if isinstance(path, Iterable) else [path]
+    for item in [path] if isinstance(path, bytes) else given:
+        path_of(item)
     if not given:
         raise GaussianMRIError("No input was given. Give a DICOM folder or an image file.")
     if "" in given:  # which would be the current folder

@@ -65,7 +65,7 @@ def read_volume(path: Path, thickness: float | None = None) -> SliceStack:
             name = name[: -len(suffix)]
             break
     try:
-        return SliceStack.from_array(pixels, affine, thickness=thickness, name=name, notes=notes)
+        return SliceStack.from_array(pixels, affine, thickness=thickness, name=name, notes=notes, copy=False)
     except GaussianMRIError as error:
         raise GaussianMRIError(f"{path}: {error}") from error
 

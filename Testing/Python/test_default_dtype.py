@@ -38,8 +38,8 @@ def stacks() -> list[gm.SliceStack]:
 
 def images(both: list[gm.SliceStack]) -> list[np.ndarray]:
     plane = gm.ImagePlane.from_axes((0, 0, 0), (1, 0, 0), (0, 0.8, 0.6), shape=(12, 12))
-    fields = [gm.fit(both[0]), gm.fit(both), gm.fit(both[0], preset="paper", epochs=1, gaussians=50)]
-    found = [field.render(plane) for field in fields] + [fields[1].volume(spacing=2.0)[0]]
+    fields = [gm.fit(both), gm.fit(both[0], preset="paper", epochs=1, gaussians=50)]
+    found = [field.render(plane) for field in fields] + [fields[0].volume(spacing=2.0)[0]]
     return [*found, gm.superresolution(both, plane), gm.voxel_interpolation(both, plane)]
 
 
