@@ -101,7 +101,7 @@ class Frame:
     layout: Layout | None = None  # None: pydicom has to decode
     padding: Padding | None = None
     lut: ModalityLut | None = None
-    times: tuple[float | None, ...] = ()  # seconds, by several attributes; see `times_of`
+    times: tuple[str, ...] = ()  # by several attributes; see `times_of`
     dimensions: tuple[float, ...] = ()  # Dimension Index Values
     direction: tuple[float, ...] | None = None  # of the diffusion gradient
     contrast: dict[str, Any] = field(default_factory=dict)
@@ -243,7 +243,7 @@ def _frames(path: Path, header: Dataset, layout: Layout | None) -> Iterator[Fram
     full_scale = -1.0 if signed else float(2**bits - 1)
     lut, no_pixel = modality_lut(header, signed, path), padding(header)
     private = {"b-value": private_b_value(header), "complex component": private_component(header)}
-    own_direction = private_direction(header)
+    own_direction = None if private["b-value"] is None and "DiffusionBValue" not in header else private_direction(header)
     patient = str(header.get("PatientID", "") or "").strip() or same_name(header.get("PatientName", ""))
     shared = _item(header, "SharedFunctionalGroupsSequence")
     count = int(_number(header.get("NumberOfFrames"), 1, path, "NumberOfFrames"))

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .dicom_frames import Frame
+from .dicom_times import seconds
 
 #: Images closer than this along the normal (mm) are at one position.
 SAME_POSITION_MM = 0.01
@@ -123,7 +124,7 @@ def as_they_come(images: list[Frame], places: Mapping[int, int], repeats: int) -
 
 def _orders(images: list[Frame], places: Mapping[int, int]) -> list[list[Frame]]:
     """The images in each order that is known of all of them, and differs between those of any one position."""
-    times = np.array([f.times for f in images], float).T  # what is not there is NaN
+    times = np.array([[seconds(text) for text in f.times] for f in images], float).T  # what is not there is NaN
     for value in times:
         if np.ptp(value) > _LONGEST:
             value[value < value.min() + _LONGEST] += 2 * _LONGEST

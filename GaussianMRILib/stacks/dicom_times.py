@@ -16,25 +16,21 @@ _MOMENTS = (
 #: The same in two attributes. Content Time is that of the image, which may be later.
 _DAYS_AND_TIMES = (("AcquisitionDate", "AcquisitionTime"), ("ContentDate", "ContentTime"))
 
+_NO_DAY = "00010101"  # all days without a date are the same
 
-def times_of(find: Callable[..., Any]) -> tuple[float | None, ...]:
-    """Seconds by each of several attributes, in one order for all images; None where one is not there.
+
+def times_of(find: Callable[..., Any]) -> tuple[str, ...]:
+    """What each of several attributes says, in one order for all images, for `seconds`.
 
     Args:
         find: (keyword, functional group) to a value, or None.
     """
-    moments = [_moment(str(find(keyword, group) or "")) for keyword, group in _MOMENTS]
-    return (*moments, *(_moment(_day(find(day)) + str(find(time) or "")) for day, time in _DAYS_AND_TIMES))
+    moments = [str(find(keyword, group) or "") for keyword, group in _MOMENTS]
+    return (*moments, *(f"{find(day) or _NO_DAY}{find(time) or ''}" for day, time in _DAYS_AND_TIMES))
 
 
-def _day(value: Any) -> str:
-    """A date of eight digits; days without one are all the same."""
-    digits = re.sub(r"\D", "", str(value or ""))
-    return digits if len(digits) == 8 else "00010101"
-
-
-def _moment(text: str) -> float | None:
-    """Seconds of YYYYMMDDHHMMSS.FFFFFF, with whatever signs between and a time zone behind."""
+def seconds(text: str) -> float | None:
+    """Of YYYYMMDDHHMMSS.FFFFFF, with whatever signs between and a time zone behind; None where it is no time."""
     found = re.match(r"(\d{4})\D?(\d\d)\D?(\d\d)\D?(\d\d):?(\d\d):?(\d\d(?:\.\d*)?)?", text.strip())
     if found is None:
         return None
@@ -46,4 +42,4 @@ def _moment(text: str) -> float | None:
     return 86400.0 * days + 3600.0 * hour + 60.0 * minute + float(found[6] or 0)
 
 
-__all__ = ["times_of"]
+__all__ = ["seconds", "times_of"]
