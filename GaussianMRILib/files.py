@@ -59,25 +59,37 @@ def file_names(labels: Iterable[str], otherwise: str, taken: Iterable[str] = ())
     return names
 
 
+def path_of(path: str | os.PathLike[str]) -> Path:
+    """A path that a caller gives.
+
+    Raises:
+        GaussianMRIError: it is none.
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        raise GaussianMRIError(f"A path is text or a Path, got {type(path).__name__}. Name a file or a folder.")
+    return Path(path)
+
+
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path` and rename it to `path` when the block succeeds.
 
-    The temporary name has the suffixes of `path` in lower case, because writers choose a format by them. On any exception,
-    a cancel included, the temporary file is removed and an existing `path` is left as it was. A file that is replaced
-    passes its permissions on; of a link, the file that it points to is replaced.
+    The temporary name keeps the suffixes of `path`, in lower case, because writers choose a format by them. On any
+    exception, a cancel included, the temporary file is removed and an existing `path` is left as it was. A file that is
+    replaced passes its permissions on; of a link, the file that it points to is replaced.
 
     Raises:
         GaussianMRIError: the folder does not exist or cannot be written, or the disk is full.
     """
-    target = Path(os.path.realpath(path))
+    target = Path(os.path.realpath(path_of(path)))
     temporary: Path | None = None
     try:
         if target.exists() and not target.is_file():
             raise OSError("it is a folder, a pipe or a device")
         # Not by mkstemp, which makes private files: a result has the permissions any other new file gets.
         name = f".partial-{secrets.token_hex(4)}-{target.name.lower()}"
-        temporary = target.with_name(name if len(os.fsencode(name)) <= 255 else name[:20] + name[-12:])
+        short = name[:20] + ".".join(["", *name.split(".")[-2:]])[-20:]
+        temporary = target.with_name(name if len(os.fsencode(name)) <= 255 else short)
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         if target.exists():
             shutil.copymode(target, temporary)
@@ -221,25 +233,29 @@ else:
 # ---- inputs --------------------------------------------------------------------------------------------------
 
 
-def files_below(folder: Path) -> Iterator[Path]:
-    """Files in and below a folder in a fixed order, hidden ones left out, and links that lead nowhere.
+def files_below(folder: str | os.PathLike[str]) -> list[Path]:
+    """Files in and below a folder, in a fixed order, by absolute paths; hidden ones left out.
 
-    Links to folders are followed, and every folder is searched once. Those to a folder that `folder` is in are not: they
-    lead round, or out of what was asked for.
+    Links to folders are followed, as links to files are, each folder once; but none to a folder that the link itself lies
+    in, which would bring all that lies beside. Links that lead nowhere are among the files.
     """
-    top = os.path.realpath(folder)
-    seen = {top}
-
-    def new(path: str) -> bool:
-        real = os.path.realpath(path)
-        if real in seen or Path(top).is_relative_to(real):
-            return False
-        seen.add(real)
-        return True
-
-    for root, folders, files in os.walk(folder.absolute(), followlinks=True):
-        folders[:] = [name for name in sorted(folders) if not name.startswith(".") and new(os.path.join(root, name))]
-        yield from (Path(root, name) for name in sorted(files) if not name.startswith("."))
+    seen: set[str] = set()
+    found: list[Path] = []
+    waiting = [Path(folder).absolute()]  # what really lies there comes before what links lead to
+    for start in waiting:
+        for root, folders, names in os.walk(start):
+            here = os.path.realpath(root)
+            if here in seen:
+                folders.clear()
+                continue
+            seen.add(here)
+            folders[:] = sorted(f for f in folders if not f.startswith("."))
+            links = (path for f in folders if (path := Path(root, f)).is_symlink())
+            waiting += [path for path in links if not Path(here).is_relative_to(os.path.realpath(path))]
+            files = (Path(root, f) for f in sorted(names) if not f.startswith("."))
+            # To open a pipe or a device may take for ever.
+            found += [file for file in files if file.is_file() or not file.exists()]
+    return found
 
 
 @contextlib.contextmanager
@@ -254,7 +270,7 @@ def reading(path: str | os.PathLike[str], what: str, hint: str = "", missing: st
     Raises:
         GaussianMRIError: in place of any exception but a cancel.
     """
-    name = os.fspath(path)
+    name = os.fspath(path_of(path))
     try:
         yield
     except GaussianMRIError as error:

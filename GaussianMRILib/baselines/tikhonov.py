@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
 from ..geometry import ImagePlane
-from ..stacks import SliceStack, hulls_of
+from ..stacks import SliceStack, as_stacks, hulls_of
 from ..volumes import Volume, isotropic_grid, solve
 from ..volumes.solver import SMOOTHNESS
 
@@ -33,7 +33,7 @@ class SuperResolution:
         smoothness: float = SMOOTHNESS,
         iterations: int = 40,
     ) -> None:
-        self.stacks = [stacks] if isinstance(stacks, SliceStack) else list(stacks)
+        self.stacks = as_stacks(stacks)
         if not self.stacks:
             raise GaussianMRIError("There is no stack to resample; pass at least one.")
         grid = isotropic_grid(self.stacks, spacing=spacing)

@@ -71,6 +71,7 @@ class Adjustment(nn.Module):
             last = head[-1]  # type: ignore[index]
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
+        self.float()  # whatever the default is
 
     def forward(self, splats: Splats, plane: ClipPlane) -> Splats:
         """The splats as they are under `plane`; their colours and opacities stay."""

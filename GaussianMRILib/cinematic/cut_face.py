@@ -189,7 +189,7 @@ def _volume(
     rois: tuple[ClipPlane, ...],
 ) -> TracerVolume:
     values = torch.from_numpy(voxels.astype(np.uint16) * np.uint16(_BYTE))
-    nothing, given = torch.zeros(1, 1, 1), torch.from_numpy(np.ascontiguousarray(gradients))
+    nothing, given = torch.zeros(1, 1, 1, dtype=torch.float32), torch.from_numpy(np.ascontiguousarray(gradients))
     return TracerVolume(
         values,
         given,

@@ -144,7 +144,7 @@ class AdaptiveControl:
 
     def __init__(self, schedule: Schedule, extent: float, cap: int | None = None, *, least: int = 0) -> None:
         self.schedule, self.extent, self.cap, self.least = schedule, extent, cap, least
-        self._sum = self._count = self._radius = torch.zeros(0)
+        self._sum = self._count = self._radius = torch.zeros(0, dtype=torch.float32)
 
     def observe(self, count: int, index: Tensor | None, gradients: Tensor, radii: Tensor) -> None:
         """Note one picture.
@@ -203,7 +203,7 @@ class AdaptiveControl:
         large = largest > self.DENSE * self.extent
         clone, split = torch.nonzero(steep & ~large)[:, 0], torch.nonzero(steep & large)[:, 0]
         halves = growing.rows(split.repeat(2))
-        spread = torch.randn(halves["means"].shape, generator=generator).to(halves["means"].device)
+        spread = torch.randn(halves["means"].shape, generator=generator, dtype=torch.float32).to(halves["means"].device)
         rotations = rotation_matrices(halves["quaternions"])
         halves["means"] += (rotations @ (halves["log_scales"].exp() * spread)[:, :, None])[:, :, 0]
         halves["log_scales"] -= math.log(1.6)
@@ -292,7 +292,7 @@ class Relocation:
     def _shake(self, growing: GrowingSplats, generator: torch.Generator, means_rate: float) -> None:
         with torch.no_grad():
             leaves = growing.parameters
-            noise = torch.randn(leaves["means"].shape, generator=generator).to(leaves["means"].device)
+            noise = torch.randn(leaves["means"].shape, generator=generator, dtype=torch.float32).to(leaves["means"].device)
             # 1 for transparent splats, 0 for those above a few per cent: what is seen does not shake.
             gate = torch.sigmoid(-100 * (torch.sigmoid(leaves["logit_opacities"]) - 0.005))
             half = (

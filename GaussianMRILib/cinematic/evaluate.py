@@ -142,7 +142,7 @@ def face_band(frame: Frame, face: CutFace) -> NDArray[np.bool_] | None:
     if plane is None or plane.signed_distance(camera.eye) <= 0:
         return None
     shape, device = (camera.height, camera.width), face.volume.values.device
-    painted = [torch.zeros(size, device=device) for size in ((*shape, 3), shape, shape)]
+    painted = [torch.zeros(size, device=device, dtype=torch.float32) for size in ((*shape, 3), shape, shape)]
     face.paint(*painted, camera=camera, plane=plane)
     alpha, depth = (tensor.cpu().numpy() for tensor in painted[1:])
     rays = camera.rays()

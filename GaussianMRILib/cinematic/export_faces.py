@@ -103,8 +103,8 @@ def _taken(
     pose[:3, 3] = -axes @ (centre - distance * axes[2])
     focal = distance / pixel
     camera = Camera(pose, fx=focal, fy=focal, cx=columns / 2, cy=rows / 2, width=columns, height=rows)
-    image, alpha, depth = torch.zeros(rows, columns, 3), torch.zeros(rows, columns), torch.zeros(rows, columns)
-    tensors = [x.to(face.volume.values.device) for x in (image, alpha, depth)]
+    sizes = ((rows, columns, 3), (rows, columns), (rows, columns))
+    tensors = [torch.zeros(size, dtype=torch.float32, device=face.volume.values.device) for size in sizes]
     face.paint(*tensors, camera=camera, plane=planes)
     image, alpha, depth = (x.cpu() for x in tensors)
     alpha[(depth - distance).abs() > max(0.1 * pixel, 1e-5 * distance)] = 0  # another face, beside this one
@@ -122,8 +122,8 @@ def face_splats(face: CutFace, planes: Sequence[ClipPlane], *, degree: int, most
     while (count := sum(int((p.image[..., 3] > _LEAST).sum()) for p in pictures)) > most:
         step *= math.sqrt(count / most) * 1.01
         pictures = face_pictures(face, planes, step=step)
-    nothing = torch.zeros(0, 3)
-    empty = Splats(nothing, torch.zeros(0, 4), nothing, torch.zeros(0, (degree + 1) ** 2, 3), torch.zeros(0))
+    sizes = ((0, 3), (0, 4), (0, 3), (0, (degree + 1) ** 2, 3), (0,))
+    empty = Splats(*(torch.zeros(size, dtype=torch.float32) for size in sizes))
     return joined(empty, *(_flat(picture, degree) for picture in pictures))
 
 
@@ -141,12 +141,12 @@ def _flat(picture: FacePicture, degree: int) -> Splats:
     sigma = SPREAD * 2 * float(np.linalg.norm(picture.right)) / columns
     # Splats overlap: optical depths add up to 2 pi SPREAD^2 of one splat's on average.
     depth = -torch.log1p(-rgba[:, 3].clamp(max=0.9999)) / (2 * math.pi * SPREAD**2)
-    sh = torch.zeros(count, (degree + 1) ** 2, 3)
+    sh = torch.zeros(count, (degree + 1) ** 2, 3, dtype=torch.float32)
     sh[:, 0] = (rgba[:, :3] - 0.5) / SH_C0
     return Splats(
         torch.from_numpy(picture.places()[seen]).float(),
         turn.repeat(count, 1),
-        torch.tensor([sigma, sigma, 0.02 * sigma]).log().repeat(count, 1),
+        torch.tensor([sigma, sigma, 0.02 * sigma], dtype=torch.float32).log().repeat(count, 1),
         sh,
         torch.logit(-torch.expm1(-depth), eps=1e-4),
     )

@@ -238,7 +238,7 @@ def _write_ply(path: Path, splats: Splats, more: dict[str, NDArray[np.float32]])
     count = len(s)
     columns = [
         s.means,
-        torch.zeros(count, 3),
+        torch.zeros(count, 3, dtype=torch.float32),
         s.sh[:, 0],
         s.sh[:, 1:].transpose(1, 2).reshape(count, -1),
         s.logit_opacities[:, None],

@@ -81,8 +81,8 @@ def random_splats(
         center: (3,) RAS mm.
         unit: mm, half the cube's edge.
     """
-    local = (torch.rand(count, 3, generator=generator) * 2 - 1) * unit
-    base = torch.rand(count, 3, generator=generator) / 255
+    local = (torch.rand(count, 3, generator=generator, dtype=torch.float32) * 2 - 1) * unit
+    base = torch.rand(count, 3, generator=generator, dtype=torch.float32) / 255
     means = local + torch.from_numpy(np.asarray(center, dtype=np.float32))
     return _splats(means, base, local, degree, 0.1)
 
@@ -97,8 +97,8 @@ def _splats(means: Tensor, base: Tensor, local: Tensor, degree: int, opacity: fl
     size = np.sqrt(np.maximum((distances**2).mean(axis=1), smallest**2))
     return Splats(
         means,
-        torch.tensor([1.0, 0, 0, 0]).repeat(count, 1),
+        torch.tensor([1.0, 0, 0, 0], dtype=torch.float32).repeat(count, 1),
         torch.from_numpy(np.log(size).astype(np.float32))[:, None].repeat(1, 3),
-        torch.cat([base[:, None], torch.zeros(count, (degree + 1) ** 2 - 1, 3)], dim=1),
-        torch.full((count,), math.log(opacity / (1 - opacity))),
+        torch.cat([base[:, None], torch.zeros(count, (degree + 1) ** 2 - 1, 3, dtype=torch.float32)], dim=1),
+        torch.full((count,), math.log(opacity / (1 - opacity)), dtype=torch.float32),
     )

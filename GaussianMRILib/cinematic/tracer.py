@@ -206,7 +206,7 @@ class PathTracer:
 
         from ..native.paths.arguments import SUMS
 
-        return torch.zeros(camera.height, camera.width, SUMS, device=self.device)
+        return torch.zeros(camera.height, camera.width, SUMS, device=self.device, dtype=torch.float32)
 
     def add_samples(
         self,

@@ -117,7 +117,7 @@ class Trainer:
         self._order: list[int] = []
         self._generator = torch.Generator().manual_seed(self.options.seed)
         self.visibility, adjust = CLIPPINGS[self.options.method]
-        offsets = torch.zeros(self.options.splats) if self.visibility == "learned" else None
+        offsets = torch.zeros(self.options.splats, dtype=torch.float32) if self.visibility == "learned" else None
         self.growing = self._grow(self._start(), offsets)
         self.adjustment: Adjustment | None = None
         if adjust:

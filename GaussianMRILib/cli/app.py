@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from ..errors import GaussianMRIError
-from ..files import out_of_memory, reading
+from ..files import files_below, out_of_memory, reading
 from ..interruption import termination_interrupts
 from ..stacks.volume_headers import LARGEST_HEADER
 
@@ -39,6 +39,14 @@ class CommandLine(click.Group):
     def main(self, *arguments: Any, **options: Any) -> NoReturn:
         """Run, report and exit: 0 done, 1 a `GaussianMRIError`, 2 wrong usage, 130 cancelled."""
         sys.exit(self._status(*arguments, **options))
+
+    def resolve_command(
+        self, context: click.Context, arguments: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """That of click; a path that is empty is wrong usage, since it would be the current folder."""
+        name, command, rest = super().resolve_command(context, arguments)
+        _refuse_empty_paths(command, rest)
+        return name, command, rest
 
     def _status(self, *arguments: Any, **options: Any) -> int:
         options["standalone_mode"] = False
@@ -70,6 +78,22 @@ class CommandLine(click.Group):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         return result if isinstance(result, int) else 0
+
+
+def _refuse_empty_paths(command: click.Command | None, arguments: Sequence[str]) -> None:
+    words = list(arguments)
+    while isinstance(command, click.Group) and words:
+        command = command.commands.get(words.pop(0))
+    options = {name: p for p in (command.params if command else ()) for name in p.opts if name.startswith("-")}
+    for before, word in zip(["", *words], words, strict=False):
+        option = options.get(before if word == "" else word[:-1])
+        if word == "" and (option is None or option.nargs == 0 or getattr(option, "is_flag", False)):
+            what = "An argument"
+        elif (word == "" or word[-1:] == "=") and option is not None and isinstance(option.type, click.Path):
+            what = option.opts[-1]
+        else:
+            continue
+        raise click.UsageError(f"{what} is empty: give a path. Where a variable stands there, it is not set.")
 
 
 def plain(text: str) -> str:
@@ -334,7 +358,7 @@ def _check_own_name(path: Path, taken: dict[str, Path], inputs: list[Path]) -> N
         if not path.exists() or not given.exists():
             continue
         # A file in a folder of images is one of them; others are left alone by readers.
-        within = given.is_dir() and Path(real).is_relative_to(os.path.realpath(given)) and holds_image(Path(real))
+        within = given.is_dir() and holds_image(Path(real)) and real in map(os.path.realpath, files_below(given))
         if within or os.path.samefile(path, given) or names_voxels(given, Path(real)):
             raise GaussianMRIError(f"{path} is an input, which is never overwritten; give the output another name.")
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -64,6 +65,7 @@ class Fitter:
     ) -> None:
         if preset not in PRESETS:
             raise GaussianMRIError(f"There is no preset '{preset}'; choose one of {', '.join(PRESETS)}.")
+        _check_options(preset, options)
         self.first_guess: GaussianField | None = None
         self._guesses = first_guess
         problem = Problem.pose(
@@ -121,6 +123,18 @@ class Fitter:
         if field is None:
             raise GaussianMRIError("The fit was stopped before it had a field; let it run a moment longer.")
         return field
+
+
+def _check_options(preset: str, options: Mapping[str, object]) -> None:
+    """Refuse options that a preset has not, before anything is done."""
+    if preset == "paper":
+        from .paper import PaperOptions as Options
+    else:
+        from .fast import FastOptions as Options  # type: ignore[assignment]
+    known = [field.name for field in fields(Options)]
+    for name in options:
+        if name not in known:
+            raise GaussianMRIError(f"The preset '{preset}' has no option '{name}'; it has {', '.join(known)}.")
 
 
 def fit(

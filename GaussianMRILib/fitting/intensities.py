@@ -77,14 +77,14 @@ class Scale:
     def factor(self, points: NDArray[np.float64]) -> torch.Tensor:
         """f at RAS points (N, 3), mm: (N,)."""
         if self.knots is None or self.first is None:
-            return torch.ones(len(points))
+            return torch.ones(len(points), dtype=torch.float32)
         index, weight = _around(points, self.first, tuple(self.knots.shape))
         return (self.knots.reshape(-1)[torch.from_numpy(index)] * torch.from_numpy(weight)).sum(1).float()
 
     def _on(self, planes: Sequence[ImagePlane]) -> torch.Tensor:
         """f at the pixels of planes, (total,) on the CPU; computed on a few of them and interpolated."""
         if self.knots is None:
-            return torch.ones(())
+            return torch.ones((), dtype=torch.float32)
         found = []
         for plane in planes:
             rows, columns = plane.shape
@@ -99,7 +99,7 @@ class Scale:
     def _at_nodes(self, lattice: GaussianLattice) -> torch.Tensor:
         """f at a lattice's nodes, (B, 8, 8, 8); computed at the bricks' corners and interpolated."""
         if self.knots is None:
-            return torch.ones((), device=lattice.nodes.device)
+            return torch.ones((), device=lattice.nodes.device, dtype=torch.float32)
         return smooth_at_nodes(lattice, lattice.corners(), lambda points: self.factor(points)[None], 2)[0]
 
 

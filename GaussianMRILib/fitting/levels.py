@@ -83,7 +83,7 @@ class Level:
         """(B,): whether it changes anything in boxes with these middles and edges (x, y, z), map coordinates."""
         from scipy.ndimage import maximum_filter
 
-        change = (self.maps - torch.tensor([1.0, 0, 1]).reshape(3, 1, 1, 1)).abs().amax(0).numpy()
+        change = (self.maps - torch.tensor([1.0, 0, 1], dtype=torch.float32).reshape(3, 1, 1, 1)).abs().amax(0).numpy()
         near = maximum_filter(change, [int(np.ceil(edge)) + 3 for edge in edges[::-1]], mode="nearest") > UNCHANGED
         index = np.clip(np.round(middles[:, ::-1]).astype(int), 0, np.array(near.shape) - 1)
         return np.asarray(near[tuple(index.T)])
@@ -207,7 +207,7 @@ def _means(cells: _Cells, values: Sequence[torch.Tensor], says: Sequence[torch.T
     count, bricks = len(values), len(values[0])
     c = BRICK // cells.nodes
     pairs = [(n, k) for n in range(count) for k in range(n)]
-    empty = torch.zeros(2 * count + 2 * len(pairs), bricks, c, c, c)
+    empty = torch.zeros(2 * count + 2 * len(pairs), bricks, c, c, c, dtype=torch.float32)
     for first in range(0, bricks, BRICKS_AT_ONCE):
         some = slice(first, first + BRICKS_AT_ONCE)
         shown, say = [v[some] for v in values], [s[some].float() for s in says]

@@ -199,9 +199,10 @@ class PaperFit:
         """Parameters (11, N) as `Triangular` has them."""
         frame, count = self.frame, self.options.gaussians
         low, high = torch.from_numpy(frame.low)[:, None], torch.from_numpy(frame.high)[:, None]
-        parameters = torch.zeros(11, count)
-        parameters[:3] = (low + torch.rand(3, count, generator=self.generator) * (high - low)).float()
-        parameters[3:9] = FACTOR[0] + torch.rand(6, count, generator=self.generator) * (FACTOR[1] - FACTOR[0])
+        parameters = torch.zeros(11, count, dtype=torch.float32)
+        parameters[:3] = (low + torch.rand(3, count, generator=self.generator, dtype=torch.float32) * (high - low)).float()
+        factors = torch.rand(6, count, generator=self.generator, dtype=torch.float32)
+        parameters[3:9] = FACTOR[0] + factors * (FACTOR[1] - FACTOR[0])
         parameters[9], parameters[10] = COLOUR, OPACITY
         return parameters
 
@@ -222,7 +223,7 @@ class PaperFit:
         for _ in range(2):
             half = old.drawn()[:, split]
             # Each half is drawn from the Gaussian it replaces, as 3DGS does.
-            noise = torch.randn(3, half.shape[1], generator=self.generator).to(p.device)
+            noise = torch.randn(3, half.shape[1], generator=self.generator, dtype=torch.float32).to(p.device)
             half[0:3] += _solve_upper(half[3:9], noise)
             half[3:9] *= SPLIT_FACTOR
             half[ROOTS] = (half[ROOTS] - BETA).sqrt()

@@ -20,6 +20,7 @@ from ..gaussians.views import SeriesView
 from ..stacks import (
     SliceStack,
     apart,
+    as_stacks,
     check_depth,
     check_same_contrast,
     check_same_frame,
@@ -108,7 +109,9 @@ class Problem:
             GaussianMRIError: no stacks, different patients, studies, frames of reference or contrasts, pixels without
                 contrast, a box without pixels, no such device.
         """
-        chosen = [stacks] if isinstance(stacks, SliceStack) else list(stacks)
+        chosen = as_stacks(stacks)
+        if not isinstance(seed, (int, np.integer)):
+            raise GaussianMRIError(f"The seed must be a whole number, got {seed!r}.")
         if not chosen:
             raise GaussianMRIError("There are no stacks to fit; read_stacks() found none or none was chosen.")
         check_same_patient(chosen)

@@ -112,7 +112,7 @@ def _weighed(lattice: GaussianLattice, term: SliceTerm, robust: bool) -> tuple[t
     """(total,) volume times robust weight, 0 where the lattice has no node; and (total,) target less image."""
     image, density = lattice.render(term.batch)
     seen = density > 100 * BACKGROUND
-    weight = torch.where(seen, 1.0, 0.0) * term.volume
+    weight = seen.float() * term.volume
     residual = term.target - image
     if robust:
         spread = 1.4826 * float(_median(residual[seen].abs())) + 1e-6
@@ -123,7 +123,7 @@ def _weighed(lattice: GaussianLattice, term: SliceTerm, robust: bool) -> tuple[t
 def _median(values: torch.Tensor) -> torch.Tensor:
     """Of at most a million of them."""
     step = max(1, len(values) // 1_000_000)
-    return values[::step].median() if len(values) else torch.zeros(())
+    return values[::step].median() if len(values) else torch.zeros((), dtype=torch.float32)
 
 
 def conjugate_gradients(

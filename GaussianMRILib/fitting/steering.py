@@ -37,7 +37,7 @@ def detail_lattice(
     Returns:
         (N, 3) places in voxel indices (z, row, column), float32, and (N,) edge of each one's cell, mm.
     """
-    size = torch.tensor(volume.shape, dtype=torch.float64) * torch.as_tensor(spacing)
+    size = torch.tensor(volume.shape, dtype=torch.float64) * torch.as_tensor(spacing, dtype=torch.float64)
     # The cell edge at which all cells of one size would be `count`; the octree then has coarser and finer ones.
     edge = float((size.prod() / count) ** (1 / 3)) * 2.0
     cells = [max(1, round(float(s) / edge)) for s in size]
@@ -57,10 +57,10 @@ def detail_lattice(
         alive = torch.ones_like(variance, dtype=torch.bool) if split is None else _refine(split)
         split = alive & (gain >= threshold) if level < 2 else torch.zeros_like(alive)
         index = torch.nonzero(alive & ~split).float()
-        jitter = torch.rand(index.shape, generator=generator) - 0.5
+        jitter = torch.rand(index.shape, generator=generator, dtype=torch.float32) - 0.5
         shape = torch.tensor(variance.shape)
         places.append((index + 0.5 + 0.5 * jitter) / shape * torch.tensor(volume.shape) - 0.5)
-        edges.append(torch.full((len(index),), float((size / shape).prod() ** (1 / 3))))
+        edges.append(torch.full((len(index),), float((size / shape).prod() ** (1 / 3)), dtype=torch.float32))
     found, found_edges = torch.cat(places).float(), torch.cat(edges).float()
     # Neighbours in space are neighbours in memory: the kernels cull and gather by runs of Gaussians.
     order = torch.from_numpy(_morton_order(found.numpy() * np.asarray(spacing, np.float32)))
@@ -154,7 +154,7 @@ def steered_gaussians(
     precision = (vectors / sigma[:, None, :] ** 2) @ vectors.transpose(1, 2)
     colours = _sample_grid(torch.from_numpy(volume)[None], places, volume.shape)[0]
     ras = places.double() @ torch.from_numpy(steps.T) + torch.from_numpy(guess.ijk_to_ras[:3, 3])
-    parameters = torch.empty(11, len(places))
+    parameters = torch.empty(11, len(places), dtype=torch.float32)
     parameters[0:3] = ras.T.float()
     parameters[3:9] = upper_factor(precision)
     parameters[9] = colours

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import GaussianMRIError
-from ..geometry import Curve, ImagePlane, check_projection
+from ..geometry import Curve, ImagePlane, as_planes, check_projection
 from ..geometry.affine import check_spacing
 from ..volumes import Grid
 from . import volume
@@ -84,6 +84,7 @@ class StraightField:
         Raises:
             GaussianMRIError: a plane at another angle, an unknown projection, "max" or "min" of a plane without thickness.
         """
+        (plane,) = as_planes([plane])
         check_projection(projection, planes=[plane])
         local = np.linalg.inv(self.curve.straight_to_ras) @ plane.ijk_to_ras
         across = np.abs(local[2, :2]) <= _LEVEL * np.linalg.norm(local[:3, :2], axis=0)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from ..geometry import ImagePlane, check_projection, inside_hull, row_spans, slab_image
+from ..geometry import ImagePlane, as_planes, check_projection, inside_hull, row_spans, slab_image
 from ..geometry.profile import MOST_SAMPLES
 from ..volumes import Grid
 from . import files
@@ -89,6 +89,7 @@ class GaussianField(FieldData):
         Args:
             views: False shows the same body from every direction, as voxels of a volume must.
         """
+        planes = as_planes(planes)
         check_projection(projection, planes=planes)
         thin = functools.partial(self._thin_images, views=views)
         # A slice profile has a limited number of samples, between which a thicker slab would have gaps.
@@ -188,7 +189,8 @@ class GaussianField(FieldData):
 
     def support(self, plane: ImagePlane) -> NDArray[np.float32]:
         """Sum of Gaussian weights, (rows, columns) float32, relative to the field's median: 1 as usual, 0 nothing there."""
-        _, density = self._evaluate(PlaneBatch.from_planes([plane], device=self.parameters.device, step=self._sample_step))
+        planes = as_planes([plane])
+        _, density = self._evaluate(PlaneBatch.from_planes(planes, device=self.parameters.device, step=self._sample_step))
         support = np.maximum(density.cpu().numpy(), 0).reshape(plane.shape)
         return np.asarray(support / np.float32(self.report.get("support_median", 1.0)))
 
@@ -197,6 +199,7 @@ class GaussianField(FieldData):
 
         A slice is its rectangle of pixels, without thickness: 0 on an acquired slice, at most half a spacing between two.
         """
+        (plane,) = as_planes([plane])
         rows, columns = np.arange(plane.shape[0])[:, None], np.arange(plane.shape[1])[None, :]
         nearest = np.full(plane.shape, np.inf, np.float32)
         for pose, shape in zip(self.slice_poses, self.slice_shapes, strict=True):
@@ -228,6 +231,7 @@ class GaussianField(FieldData):
 
     def inside_plane(self, plane: ImagePlane) -> NDArray[np.bool_]:
         """`inside` for a plane's pixels, (rows, columns), and faster: each row meets a convex hull in one interval."""
+        (plane,) = as_planes([plane])
         return self._covered(plane.ijk_to_ras, plane.shape)
 
     def _covered(self, ijk_to_ras: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.bool_]:

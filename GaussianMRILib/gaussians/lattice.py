@@ -84,7 +84,7 @@ class GaussianLattice:
             seen |= _bricks_seen(hull, matrix, count)
         table = np.full(seen.shape, -1, np.int32)
         table[seen] = np.arange(int(seen.sum()), dtype=np.int32)
-        nodes = torch.zeros(int(seen.sum()), BRICK, BRICK, BRICK)
+        nodes = torch.zeros(int(seen.sum()), BRICK, BRICK, BRICK, dtype=torch.float32)
         return cls(nodes.to(device), torch.from_numpy(table).to(device), matrix)
 
     @classmethod
@@ -161,7 +161,7 @@ class GaussianLattice:
         steps = np.broadcast_to(steps, (*origins.shape[:2], 9))
         frames = torch.from_numpy(np.concatenate([origins, steps], -1).reshape(-1, 12).astype(np.float32))
         device, count = self.nodes.device, len(frames)
-        thin = torch.zeros(count, 1, device=device)
+        thin = torch.zeros(count, 1, device=device, dtype=torch.float32)
         shapes = torch.full((count, 2), BRICK, dtype=torch.int32)
         image, weight = self.render(PlaneBatch(frames.to(device), shapes, thin, torch.ones_like(thin)))
         return image.reshape(other.nodes.shape), weight.reshape(other.nodes.shape)
@@ -178,7 +178,7 @@ class GaussianLattice:
         """(B, 8, 8, 8) float32: how far each node lies inside a hull, mm, but `most` at most; negative outside."""
         normals = hull[:, :3] @ self.node_to_ras[:3, :3]
         constants = hull[:, :3] @ self.node_to_ras[:3, 3] + hull[:, 3] + self.corners() @ normals.T
-        depth = torch.full(tuple(self.nodes.shape), most)
+        depth = torch.full(tuple(self.nodes.shape), most, dtype=torch.float32)
         # A face matters only to the bricks that come nearer to it.
         nearest = -(constants + np.maximum(normals, 0).sum(axis=1) * (BRICK - 1))
         x = torch.arange(BRICK, dtype=torch.float32)
@@ -220,7 +220,8 @@ class GaussianLattice:
         device: torch.device | str = "cpu",
     ) -> GaussianLattice:
         """The lattice of a file."""
-        empty = cls(torch.zeros(0, BRICK, BRICK, BRICK), torch.from_numpy(table).to(device), node_to_ras)
+        nodes = torch.zeros(0, BRICK, BRICK, BRICK, dtype=torch.float32)
+        empty = cls(nodes, torch.from_numpy(table).to(device), node_to_ras)
         return empty._of_codes(torch.from_numpy(codes).to(device), step)
 
     def _of_codes(self, codes: torch.Tensor, step: float) -> GaussianLattice:
@@ -230,7 +231,7 @@ class GaussianLattice:
         """(11, N) parameters of plain Gaussians, to be cut at `EXPLICIT_CUT`."""
         axes = torch.from_numpy(self.node_to_ras[:3, :3] * WIDTH)
         inverse = torch.linalg.inv(axes)
-        parameters = torch.empty(11, len(self))
+        parameters = torch.empty(11, len(self), dtype=torch.float32)
         parameters[0:3] = torch.from_numpy(self.points().reshape(-1, 3).T).float()
         parameters[3:9] = upper_factor((inverse.T @ inverse)[None]).expand(6, len(self))
         parameters[9] = self.nodes.reshape(-1).cpu()

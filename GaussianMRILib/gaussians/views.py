@@ -92,7 +92,7 @@ def add_views(
         own, weight = view.lattice.render(batch, background=background)
         at = torch.cat([torch.arange(firsts[n], firsts[n + 1]) for n in chosen]).to(image.device)
         odds = [share / max(1 - share, 1e-4) for share in shares]
-        say = torch.cat([torch.full((sizes[n],), odds[n]) for n in chosen]).to(image.device)
+        say = torch.cat([torch.full((sizes[n],), odds[n], dtype=torch.float32) for n in chosen]).to(image.device)
         say *= weight > 0.5 * FULL_DENSITY
         change[at] += say * (own - image[at])
         total[at] += say

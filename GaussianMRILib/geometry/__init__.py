@@ -5,7 +5,7 @@ from __future__ import annotations
 from .affine import LPS_RAS, check_affine, inside_hull, slice_poses, transform_points, trilinear, unit_vector
 from .curve import Curve
 from .hulls import hull_corners, row_spans
-from .plane import ImagePlane
+from .plane import ImagePlane, as_planes
 from .plane_sets import (
     PlaneAngles,
     best_fit_plane,
@@ -24,6 +24,7 @@ __all__ = [
     "Curve",
     "ImagePlane",
     "PlaneAngles",
+    "as_planes",
     "best_fit_plane",
     "check_affine",
     "check_projection",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,13 +24,50 @@ LARGEST_POSITION_MM = 1e6
 _LARGEST_SKEW = 2e-3
 
 
+def numbers(values: Any, what: str) -> NDArray[np.float64]:
+    """`values` as float64, of any shape, also of a tensor.
+
+    Raises:
+        GaussianMRIError: they are no numbers; `what` names them in the message.
+    """
+    try:
+        array = np.asarray(plain_array(values))
+        if values is not None and array.dtype.kind not in "USmM":  # text that says a number is text
+            return np.asarray(array, dtype=np.float64)
+    except (TypeError, ValueError):
+        pass
+    shown = repr(values) if values is None or isinstance(values, (str, bytes)) else f"of the type {type(values).__name__}"
+    raise GaussianMRIError(f"The {what} must be numbers, got {shown[:80]}.")
+
+
+def plain_array(values: Any) -> Any:
+    """What NumPy can take: a tensor without its gradient, from whatever device, bfloat16 in single precision."""
+    if not hasattr(values, "detach"):
+        return values
+    tensor = values.detach().cpu()
+    return (tensor.float() if tensor.is_floating_point() and tensor.element_size() < 4 else tensor).numpy()
+
+
+def pair(values: Any, what: str) -> tuple[float, float]:
+    """Two numbers.
+
+    Raises:
+        GaussianMRIError: they are something else; `what` names them in the message.
+    """
+    array = numbers(values, what)
+    if array.shape != (2,):
+        shown = repr(values) if array.ndim == 0 else f"{array.size} numbers"
+        raise GaussianMRIError(f"The {what} must be two numbers, got {shown[:80]}.")
+    return float(array[0]), float(array[1])
+
+
 def unit_vector(vector: ArrayLike, *, what: str = "vector") -> NDArray[np.float64]:
     """`vector` (3,) divided by its length.
 
     Raises:
         GaussianMRIError: not three finite numbers, or zero length; `what` names it in the message.
     """
-    v = np.asarray(vector, dtype=np.float64)
+    v = numbers(vector, what)
     if v.shape != (3,) or not np.all(np.isfinite(v)):
         raise GaussianMRIError(f"The {what} must be three finite numbers, got {np.asarray(vector).tolist()}.")
     length = float(np.linalg.norm(v))
@@ -69,7 +107,7 @@ def _blocks(rows: NDArray[np.float64]) -> Iterator[slice]:
 
 def check_spacing(spacing: ArrayLike, what: str) -> None:
     """Refuse a spacing or thickness (mm, any shape) that is not finite, below a micrometre or larger than a metre."""
-    values = np.atleast_1d(np.asarray(spacing, dtype=np.float64))
+    values = np.atleast_1d(numbers(spacing, what))
     if not np.all((values >= SMALLEST_SPACING_MM) & (values <= LARGEST_SPACING_MM)):  # not NaN
         shown = np.unique([f"{v:g}" for v in values.ravel()[:6]]).tolist()
         raise GaussianMRIError(
@@ -86,7 +124,7 @@ def check_affine(ijk_to_ras: ArrayLike, *, what: str = "ijk_to_ras") -> NDArray[
             not perpendicular to columns within each slice. Column 2 may point anywhere out of the slice
             (shear is legal).
     """
-    matrix = np.array(ijk_to_ras, dtype=np.float64)
+    matrix = np.array(numbers(ijk_to_ras, what.removeprefix("the ")))
     if matrix.shape[-2:] != (4, 4) or matrix.ndim not in (2, 3):
         raise GaussianMRIError(f"{what} must be (4, 4) or (K, 4, 4), got {matrix.shape}.")
     if not np.all(np.isfinite(matrix)):

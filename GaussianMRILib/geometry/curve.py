@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import GaussianMRIError
-from .affine import LARGEST_POSITION_MM, transform_points, unit_vector
+from .affine import LARGEST_POSITION_MM, numbers, transform_points, unit_vector
 
 #: mm between the places at which a curve and its frames are tabulated; cubic splines run through them.
 KNOT_MM = 1.0
@@ -208,7 +208,9 @@ def _direction(across: ArrayLike | str | None, tangents: Floats) -> Floats:
 
 def _distinct(points: ArrayLike) -> tuple[Floats, bool]:
     """Points without repetitions, and whether they are a ring."""
-    x = np.asarray(points, np.float64)
+    if isinstance(points, (str, os.PathLike)):
+        raise GaussianMRIError(f"A curve needs points (N, 3); Curve.from_markups({os.fspath(points)!r}) reads a file.")
+    x = numbers(points, "points of a curve")
     if x.ndim != 2 or x.shape[1] != 3 or not np.all(np.abs(x) <= LARGEST_POSITION_MM):  # or NaN
         raise GaussianMRIError(f"A curve needs points (N, 3), finite and in RAS mm, got an array {x.shape}.")
     if len(x):

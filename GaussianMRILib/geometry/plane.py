@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any
 
@@ -17,6 +17,8 @@ from .affine import (
     SMALLEST_SPACING_MM,
     check_affine,
     check_spacing,
+    numbers,
+    pair,
     slice_normal,
     transform_points,
     unit_vector,
@@ -57,8 +59,8 @@ class ImagePlane:
         matrix[:3, 2] = slice_normal(matrix)
         matrix.flags.writeable = False
         object.__setattr__(self, "ijk_to_ras", matrix)
-        shape = tuple(int(n) for n in self.shape)
-        if len(shape) != 2 or min(shape) < 1:
+        shape = _shape(self.shape)
+        if min(shape) < 1:
             raise GaussianMRIError(f"A plane needs at least 1 x 1 pixels (rows, columns), got {self.shape}.")
         if max(shape) > MOST_PIXELS_A_SIDE or shape[0] * shape[1] > MOST_PIXELS:
             raise GaussianMRIError(
@@ -66,7 +68,7 @@ class ImagePlane:
                 f"{MOST_PIXELS >> 20} million in all. Take larger pixels or a smaller plane."
             )
         object.__setattr__(self, "shape", shape)
-        thickness = float(self.thickness)
+        thickness = _number(self.thickness, "plane's thickness")
         if not 0.0 <= thickness <= LARGEST_SPACING_MM:
             raise GaussianMRIError(
                 f"The plane's thickness must be 0 to {LARGEST_SPACING_MM:g} mm, got {thickness}."
@@ -98,13 +100,14 @@ class ImagePlane:
             thickness: mm, 0 for a thin plane.
         """
         i, j = unit_vector(i_axis, what="i axis"), unit_vector(j_axis, what="j axis")
+        spacing = pair(spacing, "plane's pixel spacing (mm along i, mm along j)")
         check_spacing(spacing, "plane's pixel spacing")
-        middle = np.asarray(center, dtype=np.float64)
+        middle = numbers(center, "plane's center")
         if middle.shape != (3,):
             raise GaussianMRIError(
                 f"The plane's center must be three numbers (RAS mm), got {np.shape(center)}."
             )
-        rows, columns = shape
+        rows, columns = _shape(shape)
         matrix = np.eye(4)
         matrix[:3, 0] = i * spacing[0]
         matrix[:3, 1] = j * spacing[1]
@@ -275,11 +278,12 @@ class ImagePlane:
     def offset(self, mm: float) -> ImagePlane:
         """The same plane moved by `mm` along its normal."""
         matrix = self.ijk_to_ras.copy()
-        matrix[:3, 3] += mm * self.normal
+        matrix[:3, 3] += _number(mm, "distance along the normal") * self.normal
         return replace(self, ijk_to_ras=matrix)
 
     def stack(self, count: int, step: float) -> list[ImagePlane]:
         """`count` parallel planes, `step` mm apart along the normal, centred on this one."""
+        count = _whole(count, "number of planes")
         if count < 1:
             raise GaussianMRIError(f"A stack of planes needs at least one plane, got {count}.")
         if count > 1:
@@ -288,13 +292,53 @@ class ImagePlane:
 
     def transformed(self, matrix: ArrayLike) -> ImagePlane:
         """The plane after a rigid motion `matrix` (4, 4) of RAS space."""
-        return replace(self, ijk_to_ras=np.asarray(matrix, dtype=np.float64) @ self.ijk_to_ras)
+        motion = numbers(matrix, "motion")
+        if motion.shape != (4, 4):
+            raise GaussianMRIError(f"The motion of a plane must be a matrix (4, 4) of RAS space, got {motion.shape}.")
+        return replace(self, ijk_to_ras=motion @ self.ijk_to_ras)
 
     def _facing(self, normal: NDArray[np.float64]) -> ImagePlane:
         """The same pixels with the unit normal on the side of `normal`."""
         matrix = self.ijk_to_ras.copy()
         matrix[:3, 2] = normal
         return replace(self, ijk_to_ras=matrix)
+
+
+def as_planes(planes: Any) -> list[ImagePlane]:
+    """One plane or several as a list.
+
+    Raises:
+        GaussianMRIError: something among them is no plane.
+    """
+    if isinstance(planes, ImagePlane):
+        return [planes]
+    listed = list(planes) if isinstance(planes, Iterable) and not isinstance(planes, (str, bytes)) else [planes]
+    wrong = next((type(plane).__name__ for plane in listed if not isinstance(plane, ImagePlane)), None)
+    if wrong is not None:
+        raise GaussianMRIError(
+            f"An image is made on an ImagePlane, got {wrong}. ImagePlane.from_markups reads one from a file; several planes "
+            "at once are for render_many of a field."
+        )
+    return listed
+
+
+def _shape(shape: Any) -> tuple[int, int]:
+    rows, columns = pair(shape, "plane's shape (rows, columns)")
+    return _whole(rows, "number of rows"), _whole(columns, "number of columns")
+
+
+def _number(value: Any, what: str) -> float:
+    array = numbers(value, what)
+    if array.size != 1:
+        raise GaussianMRIError(f"The {what} must be one number, got {array.size}.")
+    return float(array.item())
+
+
+def _whole(value: Any, what: str) -> int:
+    number = _number(value, what)
+    if not number.is_integer():
+        raise GaussianMRIError(f"The {what} must be a whole number, got {value}.")
+    return int(number)
 
 
 def _viewing_axes(normal: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

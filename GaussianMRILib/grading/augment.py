@@ -57,9 +57,9 @@ def view_images(images: Tensor, mask: Tensor, views: tuple[View, ...]) -> Tensor
     Args:
         mask: (S,), which slices exist; the mean intensity is theirs.
     """
-    angle = torch.tensor([math.radians(view.rotation) for view in views])
-    scale = torch.tensor([view.scale for view in views])
-    shift = torch.tensor([view.shift for view in views])[:, None] * (images.shape[-1] / WIDTH)
+    angle = torch.tensor([math.radians(view.rotation) for view in views], dtype=torch.float32)
+    scale = torch.tensor([view.scale for view in views], dtype=torch.float32)
+    shift = torch.tensor([view.shift for view in views], dtype=torch.float32)[:, None] * (images.shape[-1] / WIDTH)
     count = len(images)
     result = images.expand(len(views), *images.shape).clone()
     moved = [n for n, v in enumerate(views) if v.rotation or v.scale != 1 or v.shift != (0.0, 0.0)]
@@ -92,14 +92,14 @@ def draw_changes(count: int, slices: int, options: AugmentOptions, generator: to
     """Changes of `count` inputs, every value uniform in its range."""
 
     def uniform(*shape: int) -> Tensor:
-        return torch.rand(*shape, generator=generator) * 2 - 1
+        return torch.rand(*shape, generator=generator, dtype=torch.float32) * 2 - 1
 
     return Changes(
         uniform(count) * math.radians(options.rotation),
         1 + uniform(count) * options.scale,
         uniform(count, 1, 2) * options.shift + uniform(count, slices, 2) * options.slice_shift,
         uniform(count) * options.offset,
-        torch.rand(count, generator=generator) < options.flip_slices,
+        torch.rand(count, generator=generator, dtype=torch.float32) < options.flip_slices,
     )
 
 
@@ -130,7 +130,7 @@ def warp(images: Tensor, angle: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     moved = -(inverse[:, None] @ shift[..., None])  # (B, S, 2, 1)
     theta = torch.cat([inverse[:, None].expand(-1, slices, 2, 2), moved], dim=-1).reshape(-1, 2, 3)
     # torch's coordinates run from -1 to 1 along each axis, whatever its length.
-    half = torch.tensor([width / 2, height / 2], device=images.device)
+    half = torch.tensor([width / 2, height / 2], dtype=torch.float32, device=images.device)
     theta = theta * torch.cat([half, half.new_ones(1)]) / half[:, None]
     flat = images.reshape(batch * slices, 1, height, width)
     grid = torch.nn.functional.affine_grid(theta, list(flat.shape), align_corners=False)

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import GaussianMRIError
 from ..geometry import transform_points, unit_vector
-from ..stacks import SliceStack
+from ..stacks import SliceStack, as_stacks
 from .disc import (
     HALF_DEPTH,
     HALF_WIDTH,
@@ -64,7 +64,7 @@ def disc_from_coordinates(
         GaussianMRIError: too few points, or left points on the patient's right.
     """
     level = level_name(level)
-    stacks = [stacks] if isinstance(stacks, SliceStack) else list(stacks)
+    stacks = as_stacks(stacks)
     sagittal = [stack for stack in stacks if stack.is_sagittal]
     marks = {
         (condition, level_name(where)): np.asarray(p, dtype=np.float64).reshape(-1, 3).mean(axis=0)

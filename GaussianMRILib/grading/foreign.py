@@ -145,7 +145,7 @@ class ForeignNetwork:
         self, model: bytes, kind: str, card: ForeignCard, *, name: str = "the network", device: torch.device | str = "cpu"
     ) -> None:
         self.card, self.name = card, name
-        self.cls = torch.zeros(1, device=device)
+        self.cls = torch.zeros(1, device=device, dtype=torch.float32)
         with _readable(f"{name} cannot be read as {kind}"):
             self._run = _torchscript(model, self.cls.device) if kind == "TorchScript" else _onnx(model)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
 from ..geometry import ImagePlane
-from ..stacks import SliceStack, check_same_frame
+from ..stacks import SliceStack, as_stacks, check_same_frame
 from .disc import DiscGeometry, angle_degrees
 from .labels import INPUT_TYPES
 from .roi import COLUMNS, COUNT, ROWS, Region, RegionOptions, aligned_planes, region_of
@@ -121,7 +121,7 @@ def vertebral_median(stacks: SliceStack | Sequence[SliceStack], disc: DiscGeomet
     """
     from ..fitting.problem import crop
 
-    stacks = [stacks] if isinstance(stacks, SliceStack) else list(stacks)
+    stacks = as_stacks(stacks)
     half = (disc.height or 10.0) / 2
     depth = float(np.mean(disc.local(disc.posterior)[:, 1] - disc.local(disc.anterior)[:, 1]))
     reach = np.array([disc.sagittal_depth / 4, max(depth, 20.0) / 4])
@@ -365,7 +365,7 @@ def resampled_input(
     if method not in RESAMPLED:
         raise GaussianMRIError(f"'{method}' is no method of resampling; use {' or '.join(RESAMPLED)}.")
     options = options or RegionOptions()
-    stacks = [stacks] if isinstance(stacks, SliceStack) else list(stacks)
+    stacks = as_stacks(stacks)
     if not stacks:
         raise GaussianMRIError("There is no stack to resample; pass at least one.")
     check_same_frame(stacks)

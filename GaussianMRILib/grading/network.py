@@ -33,13 +33,14 @@ class GradingNetwork(nn.Module):
         self.options = options or NetworkOptions()
         o = self.options
         self.encoder = _resnet18(o.widen)
-        self.positions = nn.Parameter(torch.empty(o.slices, o.features))
-        self.cls = nn.Parameter(torch.empty(o.features))
+        self.positions = nn.Parameter(torch.empty(o.slices, o.features, dtype=torch.float32))
+        self.cls = nn.Parameter(torch.empty(o.features, dtype=torch.float32))
         for parameter in (self.positions, self.cls):
             nn.init.trunc_normal_(parameter, std=0.02)
         layer = nn.TransformerEncoderLayer(o.features, o.heads, o.feed_forward, o.dropout, batch_first=True)
         self.transformer = nn.TransformerEncoder(layer, o.layers, enable_nested_tensor=False)
         self.head = nn.Linear(o.features, len(GRADES))
+        self.float()  # whatever the default is
 
     def forward(self, images: Tensor, mask: Tensor) -> Tensor:
         """Logits (B, 3) of images (B, S, H, W) of 0 to 1; mask (B, S) says which slices exist."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
 from ..geometry import ImagePlane, transform_points
-from ..stacks import SliceStack
+from ..stacks import SliceStack, as_stacks
 from .disc import DiscGeometry, Vector
 from .roi import COUNT, Region, aligned_planes
 
@@ -52,7 +52,7 @@ def overlay_picture(
     from PIL import Image as Pictures
     from PIL import ImageDraw
 
-    stacks = [stacks] if isinstance(stacks, SliceStack) else list(stacks)
+    stacks = as_stacks(stacks)
     planes = list(inputs.planes) if inputs is not None else aligned_planes(region)
     shown = [plane for plane, there in zip(planes, inputs.mask, strict=True) if there] if inputs else planes
     sagittal = [stack for stack in stacks if stack.is_sagittal] or stacks

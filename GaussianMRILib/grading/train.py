@@ -135,7 +135,7 @@ class GradingTrainer:
         self._optimiser = torch.optim.AdamW(
             network.parameters(), lr=o.learning_rate, weight_decay=o.weight_decay
         )
-        self._weights = torch.tensor(o.class_weights)
+        self._weights = torch.tensor(o.class_weights, dtype=torch.float32)
         self.step, self.elapsed = 0, 0.0
         self.history: list[dict[str, Any]] = []
         self._best: dict[str, Tensor] | None = None
@@ -339,7 +339,7 @@ class GradingTrainer:
             for buffer in self._network.buffers():
                 distributed.broadcast(buffer, 0)
         self._network.eval()
-        result = torch.zeros(len(self.held_out), len(GRADES), device=self.device)
+        result = torch.zeros(len(self.held_out), len(GRADES), device=self.device, dtype=torch.float32)
         numbers = list(range(self._rank, len(self.held_out), self._world))
         for first in range(0, len(numbers), self.options.batch):
             part = numbers[first : first + self.options.batch]

@@ -138,7 +138,7 @@ def _load(trunk: Path | None, verify: bool) -> torch.nn.Module:
                 parameter.copy_(source)
     except Exception as error:
         raise GaussianMRIError(f"{trunk} does not hold torchvision's AlexNet weights ({error}).") from error
-    evaluating: torch.nn.Module = network.eval()
+    evaluating: torch.nn.Module = network.float().eval()
     return evaluating
 
 

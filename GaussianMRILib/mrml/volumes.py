@@ -77,6 +77,7 @@ def stack_from_volume(volume_node: Any, *, thickness: float | None = None) -> Sl
         frame_of_reference=frame,
         name=volume_node.GetName() or "volume",
         notes=file_notes(volume_node),
+        copy=False,
     )
 
 

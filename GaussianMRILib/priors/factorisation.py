@@ -89,7 +89,7 @@ def _refit(target: nn.Module, inputs: torch.Tensor, wanted: torch.Tensor) -> Non
         for x in range(wide)
     ]
     features = torch.stack(taps, dim=2).permute(0, 3, 4, 5, 1, 2).reshape(-1, inner * len(taps))
-    features = torch.cat([features, torch.ones(len(features), 1)], dim=1)
+    features = torch.cat([features, torch.ones(len(features), 1, dtype=torch.float32)], dim=1)
     values = wanted[..., ::stride, ::stride].permute(0, 2, 3, 4, 1).reshape(-1, outer)
     now = torch.cat([kernel.reshape(outer, -1), target.bias[:, None]], dim=1).T
     gram = (features.T @ features).double()

@@ -84,6 +84,7 @@ class SliceNetwork(PriorNetwork):
             nn.init.normal_(layer.weight, std=gain)
             if isinstance(layer, nn.Conv3d):
                 nn.init.zeros_(layer.bias)
+        self.float()  # whatever the default is
 
     def forward(
         self, slices: torch.Tensor, condition: torch.Tensor, step: Step | None = None
@@ -165,6 +166,7 @@ class FactorisedNetwork(PriorNetwork):
         self.second = nn.ModuleList(FactorisedConvolution(channels, rank) for rank in ranks[blocks:])
         self.condition = nn.Linear(3, channels * blocks)
         self.exit = nn.Conv3d(channels, basis, 3, padding=1)
+        self.float()  # whatever the default is
 
     def forward(
         self, slices: torch.Tensor, condition: torch.Tensor, step: Step | None = None
@@ -208,12 +210,12 @@ def condition_vector(ratio: float, fill: float, noise: float) -> list[float]:
 
 def basis_matrix(phases: torch.Tensor, basis: int) -> torch.Tensor:
     """Cosines at sub-slice phases in (-0.5, 0.5), (len(phases), basis): function b is cos(pi b (t + 0.5))."""
-    return torch.cos(math.pi * torch.arange(basis) * (phases[:, None] + 0.5))
+    return torch.cos(math.pi * torch.arange(basis, dtype=torch.float32) * (phases[:, None] + 0.5))
 
 
 def sub_slice_phases(factor: int) -> torch.Tensor:
     """Centres of `factor` equal parts of one slice spacing, in spacings from the slice's centre."""
-    return (torch.arange(factor) + 0.5) / factor - 0.5
+    return (torch.arange(factor, dtype=torch.float32) + 0.5) / factor - 0.5
 
 
 ARCHITECTURES: dict[str, type[PriorNetwork]] = {"slices": SliceNetwork, "factorised": FactorisedNetwork}

@@ -124,7 +124,7 @@ def _residual_tiles(
 ) -> Iterator[tuple[slice, slice, NDArray[np.float32]]]:
     """Yield (row slice, column slice, residual (Z, rows, columns)) tile by tile: memory stays bounded for any matrix."""
     count, rows, columns = slices.shape
-    told = torch.tensor([condition], device=device)
+    told = torch.tensor([condition], dtype=torch.float32, device=device)
     tall, wide = _tile(count, rows, columns, LARGEST_LAYER // network.channels)
     corners = [(r, c) for r in range(0, rows, tall) for c in range(0, columns, wide)]
     first_of = np.searchsorted(nearest, np.arange(count + 1))

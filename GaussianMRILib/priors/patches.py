@@ -79,7 +79,7 @@ def make_batch(
     noise = float(np.exp(rng.uniform(np.log(0.003), np.log(0.03))))
     average = profile_matrix(SLICES, ratio, fill, float(rng.uniform(0.3, 1.0)))
     upsample = cubic_matrix(SLICES, ratio)
-    truth = torch.empty(count, SLICES * ratio, SIDE, SIDE)
+    truth = torch.empty(count, SLICES * ratio, SIDE, SIDE, dtype=torch.float32)
     for n in range(count):
         volume = volumes[int(rng.integers(len(volumes)))]
         # A long volume keeps its first axis across the slices.
@@ -97,9 +97,9 @@ def make_batch(
         truth[n] = patch * float(rng.uniform(0.6, 1.2))
     slices = _sliced(average, truth)
     generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
-    real = slices + noise * torch.randn(slices.shape, generator=generator)
-    slices = torch.sqrt(real**2 + (noise * torch.randn(slices.shape, generator=generator)) ** 2)
-    condition = torch.tensor([condition_vector(ratio, fill, noise)]).expand(count, 3)
+    real = slices + noise * torch.randn(slices.shape, generator=generator, dtype=torch.float32)
+    slices = torch.sqrt(real**2 + (noise * torch.randn(slices.shape, generator=generator, dtype=torch.float32)) ** 2)
+    condition = torch.tensor([condition_vector(ratio, fill, noise)], dtype=torch.float32).expand(count, 3)
     return Batch(slices[:, None], condition, _sliced(upsample, slices), truth, ratio)
 
 

@@ -27,23 +27,24 @@ def dead_leaves(
     generator = torch.Generator().manual_seed(seed)
 
     def uniform(low: float, high: float) -> float:
-        return low + (high - low) * float(torch.rand((), generator=generator))
+        return low + (high - low) * float(torch.rand((), generator=generator, dtype=torch.float32))
 
     size = round(math.prod(shape) ** (1 / 3))
     scale = uniform(1.0, largest_scale) if largest_scale > 1 else 1.0
-    volume = torch.full(shape, uniform(0.0, 0.6))
+    volume = torch.full(shape, uniform(0.0, 0.6), dtype=torch.float32)
     smallest, largest = uniform(1.6, 4.0) * scale, 0.75 * size
     exponent = uniform(2.2, 3.2)
     count = int(uniform(150, 700) / scale)
     # Power-law radii by inverse transform; large ones first, or they would bury everything else.
-    u = torch.rand(count, generator=generator)
+    u = torch.rand(count, generator=generator, dtype=torch.float32)
     a, b = smallest ** (1 - exponent), largest ** (1 - exponent)
     radii = (a + (b - a) * u) ** (1 / (1 - exponent))
-    order = torch.argsort(radii + 0.35 * radii * torch.randn(count, generator=generator), descending=True)
+    noise = torch.randn(count, generator=generator, dtype=torch.float32)
+    order = torch.argsort(radii + 0.35 * radii * noise, descending=True)
     background_count = int(uniform(3, 8))
     contrast = uniform(0.5, 1.0)
     softness = uniform(0.35, 0.9) * scale
-    palette = torch.rand(int(uniform(4, 12)), generator=generator)
+    palette = torch.rand(int(uniform(4, 12)), generator=generator, dtype=torch.float32)
     for radius in [uniform(0.3, 0.75) * size for _ in range(background_count)] + radii[order].tolist():
         _lay_leaf(volume, radius, contrast, softness, palette, generator, uniform)
     sigma = uniform(0.25, 0.75) * scale
@@ -64,16 +65,16 @@ def _lay_leaf(
     size = torch.tensor(volume.shape, dtype=torch.float64)
     kind = uniform(0, 1)
     if kind < 0.4:  # roundish
-        axes = torch.tensor([uniform(0.6, 1.4) for _ in range(3)])
+        axes = torch.tensor([uniform(0.6, 1.4) for _ in range(3)], dtype=torch.float32)
     elif kind < 0.7:  # sheet
-        axes = torch.tensor([uniform(0.08, 0.35), uniform(0.8, 1.4), uniform(0.8, 1.4)])
+        axes = torch.tensor([uniform(0.08, 0.35), uniform(0.8, 1.4), uniform(0.8, 1.4)], dtype=torch.float32)
     else:  # tube
-        axes = torch.tensor([uniform(0.12, 0.4), uniform(0.12, 0.4), uniform(1.0, 1.8)])
+        axes = torch.tensor([uniform(0.12, 0.4), uniform(0.12, 0.4), uniform(1.0, 1.8)], dtype=torch.float32)
     semi = (axes * radius).clamp(min=0.7)
-    rotation, _ = torch.linalg.qr(torch.randn(3, 3, generator=generator))
-    bend = torch.randn(2, generator=generator) * 0.25 / float(semi.max())
+    rotation, _ = torch.linalg.qr(torch.randn(3, 3, generator=generator, dtype=torch.float32))
+    bend = torch.randn(2, generator=generator, dtype=torch.float32) * 0.25 / float(semi.max())
     reach = torch.sqrt((rotation.T.abs() ** 2) @ (semi + 1.0) ** 2) * 1.45 + 2
-    center = torch.rand(3, generator=generator) * (size + 0.6 * radius).float() - 0.3 * radius
+    center = torch.rand(3, generator=generator, dtype=torch.float32) * (size + 0.6 * radius).float() - 0.3 * radius
     low = (center - reach).floor().clamp(min=0).int().tolist()
     high = torch.minimum((center + reach).ceil().double(), size).int().tolist()
     if any(stop <= start for start, stop in zip(low, high, strict=True)):
@@ -113,7 +114,7 @@ def _lay_leaf(
         period = uniform(2.5, 14)
         fill = fill + uniform(0.02, 0.18) * torch.sin(x * (2 * math.pi / period) + uniform(0, 6.28))
     if uniform(0, 1) < 0.45 and radius > 4:
-        texture = _blur(torch.randn(mask.shape, generator=generator), uniform(0.6, 2.5), normalise=True)
+        texture = _blur(torch.randn(mask.shape, generator=generator, dtype=torch.float32), uniform(0.6, 2.5), normalise=True)
         fill = fill + uniform(0.01, 0.2) * texture
     if uniform(0, 1) < 0.4:
         width = uniform(0.8, 2.5)
@@ -125,7 +126,7 @@ def _lay_leaf(
 
 def _blur(volume: torch.Tensor, sigma: float, normalise: bool = False) -> torch.Tensor:
     radius = max(1, math.ceil(2.5 * sigma))
-    taps = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / sigma) ** 2)
+    taps = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, dtype=torch.float32) / sigma) ** 2)
     taps = taps / taps.sum()
     result = volume[None, None]
     for axis in range(3):
@@ -142,5 +143,5 @@ def _blur(volume: torch.Tensor, sigma: float, normalise: bool = False) -> torch.
 
 
 def _smooth_field(shape: tuple[int, int, int], generator: torch.Generator, amplitude: float) -> torch.Tensor:
-    coarse = 1 + amplitude * torch.randn((1, 1, 3, 3, 3), generator=generator).clamp(-2, 2)
+    coarse = 1 + amplitude * torch.randn((1, 1, 3, 3, 3), generator=generator, dtype=torch.float32).clamp(-2, 2)
     return torch.nn.functional.interpolate(coarse, size=shape, mode="trilinear", align_corners=True)[0, 0]

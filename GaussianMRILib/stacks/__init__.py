@@ -16,12 +16,13 @@ from .agreement import (
 )
 from .poses import SliceColumns
 from .reader import read_stacks
-from .slice_stack import SliceStack, hulls_of, slice_columns
+from .slice_stack import SliceStack, as_stacks, hulls_of, slice_columns
 
 __all__ = [
     "SliceColumns",
     "SliceStack",
     "apart",
+    "as_stacks",
     "belonging_together",
     "check_depth",
     "check_same_contrast",

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..errors import GaussianMRIError
 from .dicom_frames import same_name
 from .dicom_groups import SAME_POSITION_MM
-from .slice_stack import SliceStack
+from .slice_stack import SliceStack, as_stacks
 
 if TYPE_CHECKING:
     from ..geometry import ImagePlane
@@ -63,7 +63,7 @@ def check_same_frame(
         GaussianMRIError: names the stacks that do not share a frame, or, with `same_frame`, a study.
     """
     frames: dict[str, list[SliceStack]] = {}
-    for stack in stacks:
+    for stack in as_stacks(stacks):
         if frame := _frame(stack):
             frames.setdefault(frame, []).append(stack)
     if len(frames) < 2:

@@ -6,6 +6,7 @@ import functools
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from .dicom_blocks import Group, parallel_blocks, tilt_degrees
 from .dicom_frames import Frame, NotAnImage, frames, read_header_and_layout
 from .dicom_groups import SAME_POSITION_MM, grouped, kinds_within_series, names_of
 from .dicom_pixels import meaningful, raw_frame, stored_values
+from .dicom_repeats import UNORDERED, UNORDERED_NOTE
 from .dicom_source import source_of
 from .left_out import LeftOut
+from .localizers import unnamed_localizers
 from .modality import fill_padding
 from .poses import normals_towards_increasing_k
 from .slice_stack import SliceStack
@@ -30,6 +33,14 @@ logger = logging.getLogger("GaussianMRI")
 Progress = Callable[[float, str], None]
 Load = Callable[[Path], NDArray[np.generic]]
 
+#: Slices thicker than this many times their distance are worth one, too: some are, but few.
+_NOTABLE_THICKNESS = 4.0
+_THICK = (
+    ": where the SliceThickness of the header is wrong, give the right one (`thickness` of read_stacks, --thickness)"
+)
+#: Remarks with one of these are warnings.
+_SERIOUS = ("missing", UNORDERED_NOTE, _THICK)
+_LOCALIZER = "a localiser, which is read where its files are given alone, or with `localizers=True` of read_stacks"
 #: A stack whose slices shift by more than this per slice, against the normal, is worth a remark.
 _NOTABLE_TILT_DEGREES = 1.0
 
@@ -50,10 +61,8 @@ def read_dicom(
     """
     left_out = LeftOut(paths) if left_out is None else left_out
     images = _read_headers(paths, progress, left_out)
-    if any(not f.localizer for f in images) and not localizers:
-        for path in dict.fromkeys(f.path for f in images if f.localizer):
-            left_out.add(path, "a localiser, which `localizers=True` of read_stacks reads")
-        images = [f for f in images if not f.localizer]
+    if not localizers:
+        images = _without_localizers(images, left_out)
     images = _well_placed(images, left_out)
     groups = grouped(images)
     kinds, lost = kinds_within_series(groups), _lost(groups)
@@ -150,6 +159,19 @@ def _read_headers(paths: Sequence[Path], progress: Progress | None, left_out: Le
     return images
 
 
+def _without_localizers(images: list[Frame], left_out: LeftOut) -> list[Frame]:
+    """Images without localisers, unless there is nothing else."""
+    rest = [f for f in images if not f.localizer]
+    if not rest:
+        return images
+    said = {id(f): _LOCALIZER for f in images if f.localizer}
+    guessed = [f for f in unnamed_localizers(rest) if not left_out.is_named(f.path)]
+    said |= {id(f): f"{_LOCALIZER} (by its crossing planes, its Image Type does not say it)" for f in guessed}
+    for path, reason in dict.fromkeys((f.path, said[id(f)]) for f in images if id(f) in said):
+        left_out.add(path, reason)
+    return [f for f in images if id(f) not in said]
+
+
 def _near(one: list[float], other: list[float]) -> bool:
     return all(abs(a - b) <= SAME_POSITION_MM for a, b in zip(one, other, strict=True))
 
@@ -212,6 +234,8 @@ def _lost(groups: Sequence[Group]) -> list[list[str]]:
             notes[members[0]].append(f"{len(images)} of {expected} images of its acquisition are there: slices are missing")
         for n in members:
             most = max((len(groups[m][1]) for m in members if _alike(groups[m], groups[n])), default=0)
+            if any(label.startswith(UNORDERED) for label in groups[n][0]):
+                notes[n].append(UNORDERED_NOTE)
             if len(groups[n][1]) < most:
                 notes[n].append(f"{len(groups[n][1])} slices where others of its series have {most}: slices are missing")
     return notes
@@ -300,9 +324,14 @@ def _stack(
         name=name,
         source=source_of(group, kind),
         notes=notes,
+        copy=False,
     )
+    if thickness is None and len(group) > 1 and SAME_POSITION_MM < _NOTABLE_THICKNESS * stack.spacing < stack.thickness:
+        notes.append(f"slices {stack.thickness:.4g} mm thick every {stack.spacing:.4g} mm{_THICK}")
+        stack = replace(stack, notes=tuple(notes))
     for note in notes:
-        logger.log(logging.WARNING if "missing" in note else logging.INFO, "%s: %s.", name, note)
+        serious = any(text in note for text in _SERIOUS)
+        logger.log(logging.WARNING if serious else logging.INFO, "%s: %s.", name, note)
     return stack
 
 

@@ -15,6 +15,8 @@ from ..errors import GaussianMRIError
 from ..files import printable
 from ..geometry.affine import LARGEST_POSITION_MM, LARGEST_SPACING_MM, LPS_RAS, SMALLEST_SPACING_MM
 from .dicom_pixels import Layout, check_deflated, layout_of
+from .dicom_private import if_number, private_b_value, private_component, private_direction
+from .dicom_times import times_of
 from .modality import ModalityLut, Padding, modality_lut, padding
 
 if TYPE_CHECKING:
@@ -99,6 +101,9 @@ class Frame:
     layout: Layout | None = None  # None: pydicom has to decode
     padding: Padding | None = None
     lut: ModalityLut | None = None
+    times: tuple[str, ...] = ()  # by several attributes; see `times_of`
+    dimensions: tuple[float, ...] = ()  # Dimension Index Values
+    direction: tuple[float, ...] | None = None  # of the diffusion gradient
     contrast: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -118,6 +123,11 @@ class Frame:
         axes = self.ijk_to_ras[:3, :2]
         unit: NDArray[np.float64] = (axes / np.linalg.norm(axes, axis=0)).T.ravel()
         return unit
+
+
+def is_archive(path: Path) -> bool:
+    """Whether the name of `path` is one of a packed file, in which images may be."""
+    return path.name.lower().endswith((".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar", ".zst"))
 
 
 def looks_like_dicom(path: Path) -> bool:
@@ -157,6 +167,8 @@ def read_header_and_layout(path: Path) -> tuple[Dataset, Layout | None]:
 
     if not path.is_file():
         raise GaussianMRIError(f"{path} does not exist. Check the path.")
+    if not looks_like_dicom(path) and is_archive(path):
+        raise GaussianMRIError(f"{path} is an archive. Unpack it and give its folder.")
     if not looks_like_dicom(path):
         raise GaussianMRIError(
             f"{path} is not a DICOM file, whatever its name. Give DICOM, NIfTI, NRRD or MHA files."
@@ -195,6 +207,8 @@ def frames(path: Path, header: Dataset, layout: Layout | None = None) -> list[Fr
 
 def _no_image(header: Dataset) -> str:
     """What a file is that is no image; "" of one that may be."""
+    if "DirectoryRecordSequence" in header:
+        return "an index of other files (DICOMDIR). Give the folder that it lies in"
     modality = printable(header.get("Modality", "") or "")
     uid = str(header.get("SOPClassUID", "") or "")
     for start, what in _NO_IMAGES.items():
@@ -228,7 +242,8 @@ def _frames(path: Path, header: Dataset, layout: Layout | None) -> Iterator[Fram
     signed = bool(int(header.get("PixelRepresentation", 0) or 0))
     full_scale = -1.0 if signed else float(2**bits - 1)
     lut, no_pixel = modality_lut(header, signed, path), padding(header)
-    private = {"b-value": _private_b_value(header), "complex component": _private_component(header)}
+    private = {"b-value": private_b_value(header), "complex component": private_component(header)}
+    own_direction = None if private["b-value"] is None and "DiffusionBValue" not in header else private_direction(header)
     patient = str(header.get("PatientID", "") or "").strip() or same_name(header.get("PatientName", ""))
     shared = _item(header, "SharedFunctionalGroupsSequence")
     count = int(_number(header.get("NumberOfFrames"), 1, path, "NumberOfFrames"))
@@ -278,18 +293,21 @@ def _frames(path: Path, header: Dataset, layout: Layout | None) -> Iterator[Fram
             modality=str(header.get("Modality", "") or ""),
             study_uid=str(header.get("StudyInstanceUID", "") or ""),
             patient=patient,
-            slice_location=_if_number(header.get("SliceLocation")),
+            slice_location=if_number(header.get("SliceLocation")),
             sources=tuple(
                 str(item.get("ReferencedSOPInstanceUID", ""))
                 for item in find("SourceImageSequence", "DerivationImageSequence") or ()
                 if hasattr(item, "get")  # no text in the place of a sequence
             ),
-            expected=int(_if_number(header.get("ImagesInAcquisition")) or 0),
+            expected=int(if_number(header.get("ImagesInAcquisition")) or 0),
             high_bit=layout.high_bit if layout else bits - 1,
             bits_stored=bits,
             layout=layout,
             padding=no_pixel,
             lut=lut,
+            times=times_of(find),
+            dimensions=tuple(_finite(find("DimensionIndexValues", "FrameContentSequence"))),
+            direction=_direction(find) or own_direction,
             contrast={k: _comparable(v) for k, v in contrast.items()},
         )
 
@@ -358,6 +376,22 @@ def _pose(path: Path, find: _Lookup) -> NDArray[np.float64]:
     return LPS_RAS @ matrix
 
 
+def _direction(find: _Lookup) -> tuple[float, ...] | None:
+    """The diffusion gradient's direction, as enhanced files have it or at the top."""
+    items = find("DiffusionGradientDirectionSequence", "MRDiffusionSequence")
+    value = items[0].get("DiffusionGradientOrientation") if items else find("DiffusionGradientOrientation")
+    numbers = tuple(_finite(value))
+    return numbers if len(numbers) == 3 else None
+
+
+def _finite(value: Any) -> list[float]:
+    """The numbers of a value of several; none where one is no number."""
+    if value is None or isinstance(value, (str, bytes)) or not hasattr(value, "__iter__"):
+        return [] if if_number(value) is None else [float(value)]
+    numbers = [if_number(v) for v in value]
+    return [] if None in numbers else [n for n in numbers if n is not None]
+
+
 def _vector(value: Any, count: int, path: Path, keyword: str) -> NDArray[np.float64]:
     try:
         vector = np.asarray([float(v) for v in value], dtype=np.float64)
@@ -390,66 +424,14 @@ def _length(value: Any, path: Path, keyword: str) -> float | None:
     return length if length > 0 else None
 
 
-#: Where vendors put the b-value before the standard had a place for it: (group, private creator, element).
-_PRIVATE_B_VALUES = (
-    (0x0019, "SIEMENS MR HEADER", 0x0C),
-    (0x0043, "GEMS_PARM_01", 0x39),  # the first of four numbers; GE adds a billion
-    (0x2001, "Philips Imaging DD 001", 0x03),
-)
-
-
-def _private_b_value(header: Dataset) -> float | None:
-    for group, creator, element in _PRIVATE_B_VALUES:
-        value = _private(header, group, creator, element)
-        if value is None:
-            continue
-        if isinstance(value, bytes):
-            if len(value) == 4 and creator.startswith("Philips"):  # a float whose VR got lost
-                return _if_number(np.frombuffer(value, "<f4")[0])
-            value = value.decode("latin-1").split("\\")
-        first = value[0] if hasattr(value, "__iter__") and not isinstance(value, str) and len(value) else value
-        number = _if_number(first)
-        if number is not None and number >= 0:
-            return number % 1e9
-    return None
-
-
-#: What GE's 0, 1, 2 and 3 stand for.
-_GE_COMPONENTS = ("MAGNITUDE", "PHASE", "REAL", "IMAGINARY")
-
-
-def _private_component(header: Dataset) -> str | None:
-    """The complex component of GE's images, whose Image Type is ORIGINAL\\PRIMARY\\OTHER for all of them."""
-    value = _private(header, 0x0043, "GEMS_PARM_01", 0x2F)
-    number = int.from_bytes(value[:2], "little") if isinstance(value, bytes) else _if_number(value)
-    return _GE_COMPONENTS[int(number)] if number in (0, 1, 2, 3) else None
-
-
-def _private(header: Dataset, group: int, creator: str, element: int) -> Any:
-    """The value of a private element, None where it is not there."""
-    try:
-        return header.private_block(group, creator)[element].value
-    except (KeyError, ValueError):
-        return None
-
-
 def same_name(name: Any) -> str:
     """A person's name without what writers differ in: case, and the signs between and after its parts."""
     return " ".join(str(name or "").replace("^", " ").replace("=", " ").split()).casefold()
 
 
-def _if_number(value: Any) -> float | None:
-    """A finite number; None where there is none."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return None
-    return number if np.isfinite(number) else None
-
-
 def _comparable(value: Any) -> Any:
     """A value that can be compared and sorted: a finite number, else text."""
-    number = _if_number(value)
+    number = if_number(value)
     if number is not None:
         return number
     if hasattr(value, "__iter__") and not isinstance(value, str):

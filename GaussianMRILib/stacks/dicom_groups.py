@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,16 @@ from numpy.typing import NDArray
 
 from .dicom_blocks import Group, merged_blocks, overlap
 from .dicom_frames import Frame
+from .dicom_repeats import (
+    SAME_POSITION_MM,
+    UNORDERED,
+    as_they_come,
+    dimensions,
+    directions,
+    in_order,
+    places_of,
+    positions,
+)
 from .kinds import ALWAYS, classes, same_contrast, shown, value_of
 
 logger = logging.getLogger("GaussianMRI")
@@ -24,8 +34,6 @@ logger = logging.getLogger("GaussianMRI")
 _SAME_ORIENTATION = 2e-3
 #: Pixel spacings of one grid differ by less than this part.
 _SAME_SPACING = 1e-3
-#: Images closer than this along the normal (mm) are at one position.
-SAME_POSITION_MM = 0.01
 #: Fields of view in one plane that lie further apart than this (mm) are different ones.
 _SAME_FIELD_MM = 0.5
 #: Distances of evenly spaced slices are this exact (part of the usual one, and mm); up to two slices may be missing.
@@ -38,7 +46,9 @@ _IF_UNEVEN = (
     "image type", "complex component", "inversion time", "flip angle", "repetition time", "sequence", "contrast agent",
     "trigger time", "acquisition", "field of view", "repeat",
 )  # fmt: skip
-_OF_IMAGES = (*ALWAYS, "time point", *_IF_UNEVEN[:-2])
+#: In these only where positions repeat. They come before what has no meaning of its own (field of view, repeat).
+_IF_REPEATED = ("gradient direction", "dimension index")
+_OF_IMAGES = (*ALWAYS, "time point", *_IF_UNEVEN[:-2], *_IF_REPEATED)
 #: In these the stacks of a series differ as images even where it did not take them to tell their positions apart.
 _KINDS = ("echo", "time point")
 
@@ -149,13 +159,19 @@ def _sorted(images: list[Frame]) -> list[Frame]:
 # ---- contrast
 
 
-def _parts(images: list[Frame], label: str) -> list[tuple[str, list[Frame]]]:
+def _parts(images: list[Frame], label: str, places: Mapping[int, int]) -> list[tuple[str, list[Frame]]]:
     """The images of each value of `label`, in the order of the values, with the value for people."""
+    values: list[Any]
     if label in ("field of view", "repeat"):
         own = _fields_of_view(images) if label == "field of view" else _runs(images)
-        values: list[Any] = [float(c + 1) for c in own]
+        values = [float(c + 1) for c in own]
     else:
-        values = [value_of(f, label) for f in images]
+        if label == "gradient direction":
+            values = directions(images)
+        elif label == "dimension index":
+            values = dimensions(images, places)
+        else:
+            values = [value_of(f, label) for f in images]
         own = classes(label, values)
     return [
         (
@@ -173,12 +189,17 @@ def _fields_of_view(images: list[Frame]) -> list[int]:
     found = _places(offsets)
     if max(found) < len(images) // 2:
         return found
-    terms = np.stack([np.ones(len(images)), _positions(images)], axis=1)
+    terms = np.stack([np.ones(len(images)), positions(images)], axis=1)
     return _places(offsets - terms @ np.linalg.lstsq(terms, offsets, rcond=None)[0])
 
 
 def _runs(images: list[Frame]) -> list[int]:
-    """For each image, sorted by position, the number of the run through the volume, by Instance Number, that it is of."""
+    """For each image, sorted by position, the number of the run through the volume, by Instance Number, that it is of.
+
+    Where images have one number and frame number, the order is not known, and all are of one run.
+    """
+    if len({(f.instance_number, f.index) for f in images}) < len(images):
+        return [0] * len(images)
     order = sorted(range(len(images)), key=lambda n: (images[n].instance_number, images[n].index))
     ways = np.sign(np.diff(order))
     up = ways.sum() >= 0
@@ -200,29 +221,27 @@ def _places(offsets: NDArray[np.float64]) -> list[int]:
     return places
 
 
-def _positions(images: Sequence[Frame]) -> NDArray[np.float64]:
-    """Along the normal of the first, mm."""
-    return np.array([float(f.position @ images[0].ijk_to_ras[:3, 2]) for f in images])
-
-
 def _by_contrast(images: list[Frame], labels: list[str]) -> list[Group]:
     """Split images of one orientation, sorted by position, into stacks that show each one thing and have a position once."""
-    repeats, places = _repeats(images)
-    for label in (*ALWAYS, *_IN_ONE_PLACE, *_IF_UNEVEN):
-        parts = _parts(images, label)
+    repeats, places = places_of(images)
+    for label in (*ALWAYS, *_IN_ONE_PLACE, *_IF_UNEVEN[:-2], *_IF_REPEATED, *_IF_UNEVEN[-2:]):
+        parts = _parts(images, label, places)
         if len(parts) < 2:
             continue
         sizes = [len(part) for _, part in parts]
         unknown = label in ALWAYS and any(value_of(f, label) is None for f in images)
         # One that counts up with the slices tells nothing apart.
         several = len(parts) <= max(2, len(images) // 2)
-        told_apart = len(parts) <= repeats and sum(len(set(places[id(f)] for f in p)) for _, p in parts) > len(
-            set(places.values())
-        )
+        once = sum(len({places[id(f)] for f in part}) for _, part in parts)
+        told_apart = len(parts) <= repeats and once > len({*places.values()})
         if label in ALWAYS:
             split = told_apart or (several and not unknown)
+        elif label in _IF_REPEATED:
+            split = told_apart
         elif label in _IN_ONE_PLACE:
             split = told_apart or (several and min(sizes) > 1 and _in_one_place(parts))
+        elif label == "repeat" and _even(list({places[id(f)]: f for f in images}.values())):
+            split = False  # `in_order` knows more of whole positions; runs are for those that drift
         else:
             split = told_apart or (several and min(sizes) > 1 and _only_even_apart(images, parts))
         if split:
@@ -231,34 +250,17 @@ def _by_contrast(images: list[Frame], labels: list[str]) -> list[Group]:
             ]
     if repeats == 1:
         return [(labels, images)]
-    # Nothing in the headers tells the repeats apart: take them in the order of acquisition.
-    ordered: dict[int, list[Frame]] = {}
-    for frame in sorted(images, key=lambda f: (places[id(f)], f.instance_number)):
-        ordered.setdefault(places[id(frame)], []).append(frame)
+    # No value tells the repeats apart: take them in the order of acquisition.
+    parts_in_order = in_order(images, places, repeats)
+    what = "repeat" if parts_in_order else UNORDERED
     return [
-        ([*labels, f"repeat {n + 1}"], [same[n] for same in ordered.values() if n < len(same)])
-        for n in range(repeats)
+        ([*labels, f"{what} {n + 1}"], part)
+        for n, part in enumerate(parts_in_order or as_they_come(images, places, repeats))
     ]
 
 
-def _repeats(images: list[Frame]) -> tuple[int, dict[int, int]]:
-    """How many images the fullest position has, and the number of the position of each image (by `id`).
-
-    Positions that drift from one volume to the next are one as long as they are far closer to each other than to those
-    of other slices, and every one has as many images.
-    """
-    steps = np.diff(_positions(images))
-    near = 0.1 * min((f.thickness for f in images if f.thickness), default=0.0)
-    for limit in (max(near, SAME_POSITION_MM), SAME_POSITION_MM):
-        place = np.concatenate([[0], np.cumsum(steps > limit)]).astype(int)
-        counts = Counter(place.tolist())
-        if min(counts.values()) == max(counts.values()) and len(counts) > 1:
-            break
-    return max(counts.values()), {id(f): int(p) for f, p in zip(images, place, strict=True)}
-
-
 def _even(images: list[Frame]) -> bool:
-    steps = np.diff(_positions(images))
+    steps = np.diff(positions(images))
     if not len(steps):
         return True
     usual = float(np.median(steps))

@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import GaussianMRIError
-from ..files import files_below
+from ..files import files_below, path_of
 from ..geometry.affine import check_spacing
 from .dicom import Progress, read_dicom
-from .dicom_frames import has_preamble, looks_like_dicom
+from .dicom_frames import has_preamble, is_archive, looks_like_dicom
 from .left_out import LeftOut
 from .slice_stack import SliceStack
 from .volumes import is_label_map, is_volume, read_volume
@@ -28,8 +28,8 @@ def read_stacks(
 ) -> list[SliceStack]:
     """Read slice stacks from DICOM, NIfTI, NRRD or MetaImage.
 
-    Folders are searched to the bottom. A DICOM series becomes one stack per orientation, matrix, pixel
-    spacing, and per echo, b-value, time point or other repeat of the same positions. Blocks of slices within 45
+    Folders are searched to the bottom, through links as well. A DICOM series becomes one stack per orientation, matrix,
+    pixel spacing, and per echo, b-value, time point or other repeat of the same positions. Blocks of slices within 45
     degrees of each other that lie one after the other, as they are planned along a spine, are one stack
     (`SliceStack.blocks` has them apart again). Slices are sorted by
     their position along the normal and keep their exact poses, so gantry tilt, missing slices and varying
@@ -40,7 +40,8 @@ def read_stacks(
         thickness: slice thickness in mm, in place of what the files say; NIfTI, NRRD and MetaImage cannot
             say.
         progress: called with the fraction done (0 to 1) and what is going on.
-        localizers: also return localiser (scout) images when there are others.
+        localizers: also return localiser (scout) images when there are others. They are known by their Image Type, or
+            by planes that cross within one series.
 
     Returns:
         The stacks, ordered by series number, each with a name of its own. Their frames of reference may
@@ -55,9 +56,13 @@ def read_stacks(
     """
     if thickness is not None:
         check_spacing(thickness, "slice thickness given")
-    given = [path] if isinstance(path, (str, os.PathLike)) else list(path)
+    given = [path] if isinstance(path, (str, os.PathLike)) else list(path) if isinstance(path, Iterable) else [path]
+    for item in [path] if isinstance(path, bytes) else given:
+        path_of(item)
     if not given:
         raise GaussianMRIError("No input was given. Give a DICOM folder or an image file.")
+    if "" in given:  # which would be the current folder
+        raise GaussianMRIError("A path is empty. Give a DICOM folder or an image file.")
     volumes: dict[Path, None] = {}
     images: dict[Path, None] = {}
     named = {item.absolute() for item in map(Path, given) if not item.is_dir()}
@@ -128,7 +133,9 @@ def _sort_folder(
             others.append(file)
     beside = {(file.parent, _kind_of_name(file)) for file in images}
     for file in others:
-        if (file.parent, _kind_of_name(file)) in beside or _kind_of_name(file) in _DICOM_NAMES:
+        if is_archive(file):
+            left_out.add(file, "an archive, which is not searched. Unpack it and give its folder")
+        elif (file.parent, _kind_of_name(file)) in beside or _kind_of_name(file) in _DICOM_NAMES:
             left_out.add(file, "empty, or not DICOM, though it is named like an image; copy it again")
         else:
             logger.info("Left out %s: neither DICOM nor a volume.", file)
@@ -144,13 +151,13 @@ def _kind_of_name(file: Path) -> str:
 
 
 def _images_below(folder: Path, left_out: LeftOut) -> list[Path]:
-    """Files in and below `folder`, in a fixed order; hidden ones and directories of other media left out."""
+    """`files_below`, without directories of other media, and one file of each pair of Analyze or NIfTI."""
     found: list[Path] = []
     for file in files_below(folder):
-        if file.is_file() and file.name.upper() != "DICOMDIR":  # to open a pipe or a device may take for ever
-            found.append(file)
-        elif not file.exists():
+        if not file.exists():
             left_out.add(file, "a link to what is not there; copy that here, or give its folder")
+        elif file.name.upper() != "DICOMDIR":
+            found.append(file)
     # A detached header names its data file itself.
     headers = {f.with_suffix("") for f in found if f.suffix.lower() == ".hdr"}
     return [

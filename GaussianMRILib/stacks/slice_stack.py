@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any
 
@@ -14,6 +14,8 @@ from ..geometry.affine import (
     check_affine,
     check_spacing,
     inside_hull,
+    numbers,
+    plain_array,
     slice_normal,
     slice_poses,
     unit_vector,
@@ -84,9 +86,12 @@ class SliceStack:
                 f"{self.name}: {len(pixels)} slices need ({len(pixels)}, 4, 4) poses, got {poses.shape}."
             )
         poses[:, :3, 2] = normals_towards_increasing_k(poses, pixels.shape)
-        thickness = np.array(
-            np.broadcast_to(np.asarray(self.slice_thickness, dtype=np.float64), (len(pixels),))
-        )
+        thickness = numbers(self.slice_thickness, f"slice thickness of {self.name}")
+        if thickness.shape not in ((), (1,), (len(pixels),)):
+            raise GaussianMRIError(
+                f"{self.name}: {len(pixels)} slices need one thickness, or one each, got {thickness.shape}."
+            )
+        thickness = np.array(np.broadcast_to(thickness, (len(pixels),)))
         check_spacing(thickness, f"slice thickness of {self.name}")
         for array in (poses, thickness):
             array.flags.writeable = False
@@ -106,6 +111,7 @@ class SliceStack:
         name: str = "array",
         source: dict[str, Any] | None = None,
         notes: Sequence[str] = (),
+        copy: bool = True,
     ) -> SliceStack:
         """Stack from pixels [k, j, i] and their geometry.
 
@@ -117,16 +123,22 @@ class SliceStack:
             thickness: slice thickness in mm, one number or one per slice; the distance between slices when
                 None.
             frame_of_reference, name, source, notes: as in the class.
+            copy: False leaves the pixels where they are if they are float32 already; nobody may change them then.
 
         Raises:
             GaussianMRIError: see the class; also when `thickness` is None and there is no distance to take it
                 from.
         """
-        pixels = np.asarray(pixels_kji)
+        if np.ma.is_masked(pixels_kji):
+            raise GaussianMRIError(f"{name}: some pixels are masked; give them a value, as by pixels.filled(0).")
+        pixels = np.asarray(plain_array(pixels_kji))
         if pixels.ndim != 3 or 0 in pixels.shape:
             raise GaussianMRIError(f"{name}: pixels must be (slices, rows, columns), got {pixels.shape}.")
         if pixels.dtype.kind not in "biuf":
             raise GaussianMRIError(f"{name}: pixels must be real numbers, got {pixels.dtype}.")
+        if copy:
+            with np.errstate(over="ignore"):  # see below
+                pixels = np.array(pixels, dtype=np.float32, order="C")
         matrix = check_affine(ijk_to_ras, what=f"{name}'s ijk_to_ras")
         if matrix.ndim == 2:
             gap = float(abs(slice_normal(matrix) @ matrix[:3, 2]))
@@ -141,7 +153,7 @@ class SliceStack:
         return cls(
             pixels,
             matrix,
-            np.asarray(thickness),
+            numbers(thickness, f"slice thickness of {name}"),
             frame_of_reference=frame_of_reference,
             name=name,
             source=source or {},
@@ -305,6 +317,24 @@ class SliceStack:
         # Qhull returns triangles; those of one face share their equation.
         _, first = np.unique(equations.round(7), axis=0, return_index=True)
         return np.ascontiguousarray(equations[np.sort(first)])
+
+
+def as_stacks(stacks: Any) -> list[SliceStack]:
+    """One stack or several as a list.
+
+    Raises:
+        GaussianMRIError: something among them is no stack.
+    """
+    if isinstance(stacks, SliceStack):
+        return [stacks]
+    listed = list(stacks) if isinstance(stacks, Iterable) and not isinstance(stacks, (str, bytes)) else [stacks]
+    wrong = next((type(stack).__name__ for stack in listed if not isinstance(stack, SliceStack)), None)
+    if wrong is not None:
+        raise GaussianMRIError(
+            f"These are no stacks of slices but {wrong}. read_stacks(path) reads files and folders, SliceStack.from_array "
+            "makes a stack of an array."
+        )
+    return listed
 
 
 def hulls_of(stacks: Sequence[SliceStack]) -> tuple[NDArray[np.float64], ...]:

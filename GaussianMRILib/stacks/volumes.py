@@ -65,7 +65,7 @@ def read_volume(path: Path, thickness: float | None = None) -> SliceStack:
             name = name[: -len(suffix)]
             break
     try:
-        return SliceStack.from_array(pixels, affine, thickness=thickness, name=name, notes=notes)
+        return SliceStack.from_array(pixels, affine, thickness=thickness, name=name, notes=notes, copy=False)
     except GaussianMRIError as error:
         raise GaussianMRIError(f"{path}: {error}") from error
 
@@ -88,8 +88,8 @@ def _read_file(sitk: Any, path: Path, file: Path) -> tuple[NDArray[Any], NDArray
     """`read_voxels` of `path`, whose voxels and header are in `file` for the library that reads them."""
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(file))
-    if path.suffix.lower() in (".mha", ".mhd"):
-        reader.SetImageIO("MetaImageIO")  # which ITK finds by a suffix in lower case only
+    if path.name.lower().endswith((".mha", ".mhd")):
+        reader.SetImageIO("MetaImageIO")  # which is not found by a name in capitals
     header = None
     if path.name.lower().endswith(_NIFTI_SUFFIXES):
         header = nifti_header(path)

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
-from ..geometry import ImagePlane, inside_hull, transform_points
-from ..stacks import SliceStack, check_same_frame
+from ..geometry import ImagePlane, as_planes, inside_hull, transform_points
+from ..stacks import SliceStack, as_stacks, check_same_frame
 from .volume import sample_thickness
 
 NEIGHBOURS = 2  # slices that a point between slices at an angle is interpolated from
@@ -38,7 +38,7 @@ class Resampler:
     def __init__(
         self, stacks: SliceStack | Sequence[SliceStack], make_volume: Callable[[SliceStack], Sampler]
     ) -> None:
-        self.stacks = [stacks] if isinstance(stacks, SliceStack) else list(stacks)
+        self.stacks = as_stacks(stacks)
         if not self.stacks:
             raise GaussianMRIError("There is no stack to resample; pass at least one.")
         check_same_frame(self.stacks)
@@ -46,6 +46,7 @@ class Resampler:
 
     def render(self, plane: ImagePlane) -> NDArray[np.float32]:
         """The image on a plane, (rows, columns) float32: mean over its thickness, NaN outside every hull."""
+        (plane,) = as_planes([plane])
         points = plane.points()
         total, count = np.zeros(plane.shape), np.zeros(plane.shape)
         for sampler in self._stacks:

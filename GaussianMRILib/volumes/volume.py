@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
-from ..geometry import ImagePlane, inside_hull, transform_points
+from ..geometry import ImagePlane, as_planes, inside_hull, transform_points
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +72,7 @@ class Volume:
 
     def sample(self, plane: ImagePlane) -> NDArray[np.float32]:
         """The image on a plane, (rows, columns): mean over its thickness, NaN outside the hull."""
+        (plane,) = as_planes([plane])
         points = plane.points()
         return np.where(self.inside(points), sample_thickness(self.values, plane), np.float32(np.nan))
 

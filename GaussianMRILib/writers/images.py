@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import GaussianMRIError
-from ..geometry.plane import ImagePlane
+from ..geometry.affine import plain_array
+from ..geometry.plane import ImagePlane, as_planes
 
 
 def checked_images(
@@ -21,8 +22,8 @@ def checked_images(
     Raises:
         GaussianMRIError: shapes that do not fit each other, values that are no real numbers.
     """
-    listed = [planes] if isinstance(planes, ImagePlane) else list(planes)
-    array: NDArray[Any] = np.asarray(images)
+    listed = as_planes(planes)
+    array: NDArray[Any] = np.asarray(plain_array(images))
     if array.dtype.kind not in "biuf":
         raise GaussianMRIError(f"Images must be real numbers of one shape, got {array.dtype}.")
     if array.ndim == 2:

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..errors import GaussianMRIError
-from ..files import atomic_write
+from ..files import atomic_write, path_of
+from ..geometry.affine import pair, plain_array
 from ..geometry.plane import ImagePlane
 from ..stacks.itk import quiet_itk
 from .images import default_window
@@ -37,16 +38,16 @@ def write_png(
     Raises:
         GaussianMRIError: no single image, a window without width, another suffix, or an unwritable file.
     """
-    target = Path(path)
+    target = path_of(path)
     if target.suffix.lower() != ".png":
         raise GaussianMRIError(f"{target} must end in .png.")
-    pixels = np.asarray(image)
+    pixels = np.asarray(plain_array(image))
     if pixels.ndim != 2 or not pixels.size or pixels.dtype.kind not in "biuf":
         raise GaussianMRIError(f"A picture needs one image (rows, columns) of numbers, got {pixels.shape}.")
     if plane is not None and plane.shape != pixels.shape:
         raise GaussianMRIError(f"The image is {pixels.shape}, its plane {plane.shape} (rows, columns).")
     pixels = pixels.astype(np.float32)
-    black, white = default_window(pixels) if window is None else (float(window[0]), float(window[1]))
+    black, white = default_window(pixels) if window is None else pair(window, "window (black, white)")
     if not (np.isfinite([black, white]).all() and white > black):
         raise GaussianMRIError(f"The window must go from black to a larger white, got {window}.")
     grey = np.clip((np.nan_to_num(pixels, nan=black) - black) / (white - black), 0, 1) * 255

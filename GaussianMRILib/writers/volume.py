@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import GaussianMRIError
-from ..files import atomic_write
+from ..files import atomic_write, path_of
 from ..geometry.affine import LPS_RAS
 from ..geometry.plane import ImagePlane
 from ..stacks.itk import quiet_itk
@@ -51,7 +51,7 @@ def write_volume(
         GaussianMRIError: images and planes do not fit, the planes make no regular volume, an unknown suffix,
             or the file cannot be written. An existing file is replaced only when the new one is complete.
     """
-    target = Path(path)
+    target = path_of(path)
     pixels, listed = checked_images(images, planes)
     return write_image(target, filled(pixels, fill), volume_affine(listed), compress=compress)
 

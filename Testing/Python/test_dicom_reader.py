@@ -212,6 +212,91 @@ def test_localisers_are_left_out_unless_alone_or_asked_for(tmp_path: Path) -> No
     assert alone.shape[0] == 1 and "one slice" in alone.notes
 
 
+AXIAL, SAGITTAL, CORONAL = (1, 0, 0, 0, 1, 0), (0, 1, 0, 0, 0, -1), (1, 0, 0, 0, 0, -1)
+
+
+def survey(folder: Path, planes, count: int = 1, **tags) -> None:
+    """`count` slices of each plane in one series."""
+    folder.mkdir(parents=True, exist_ok=True)
+    common = {"SeriesInstanceUID": "7.8", "SeriesNumber": 1, "SeriesDescription": "t2", "EchoTime": 5.0} | tags
+    for n, plane in enumerate(planes):
+        for k in range(count):
+            place = np.cross(plane[:3], plane[3:]) * 10 * k
+            save(image(NOISE, place, plane, InstanceNumber=count * n + k, **common), folder / f"s{n}{k}.dcm")
+
+
+@pytest.mark.parametrize(
+    ("planes", "count", "tags", "left_out"),
+    [
+        ([AXIAL, SAGITTAL, CORONAL], 1, {}, True),
+        ([SAGITTAL, CORONAL], 1, {}, True),
+        ([AXIAL, SAGITTAL, CORONAL], 3, {"SeriesDescription": "3-plane Localizer"}, True),
+        ([AXIAL, SAGITTAL, CORONAL], 3, {}, False),  # slices of three planes may be a scan
+        ([AXIAL], 1, {"SeriesDescription": "survey"}, False),
+        ([AXIAL], 4, {"SeriesDescription": "survey"}, False),
+        ([AXIAL, (1, 0, 0, 0, 0.866, 0.5), (1, 0, 0, 0, 0.5, 0.866)], 1, {}, False),  # about one axis
+        ([AXIAL, SAGITTAL, SAGITTAL], 1, {}, False),
+    ],
+)
+def test_localisers_whose_image_type_does_not_say_so(tmp_path: Path, planes, count, tags, left_out, caplog) -> None:
+    survey(tmp_path / "survey", planes, count, **tags)
+    alone = sum(s.shape[0] for s in read_stacks(tmp_path / "survey"))
+    assert alone == len(planes) * count  # nothing beside it
+    series(tmp_path / "scan")
+    caplog.clear()
+    found = sum(s.shape[0] for s in read_stacks(tmp_path))
+    assert found == (4 if left_out else 4 + alone)
+    assert ("localiser" in caplog.text and "`localizers=True`" in caplog.text and "alone" in caplog.text) == left_out
+    assert sum(s.shape[0] for s in read_stacks(tmp_path, localizers=True)) == 4 + alone
+    named = [tmp_path / "scan", *(tmp_path / "survey").iterdir()]
+    assert sum(s.shape[0] for s in read_stacks(named)) == 4 + alone
+
+
+def test_planes_of_a_localiser_beside_single_slices_are_read(tmp_path: Path) -> None:
+    survey(tmp_path / "a", [AXIAL, SAGITTAL, CORONAL])
+    survey(tmp_path / "b", [AXIAL], SeriesInstanceUID="7.9", SeriesNumber=2)
+    assert len(read_stacks(tmp_path)) == 4
+
+
+def test_a_series_behind_a_link_is_read(tmp_path: Path) -> None:
+    series(tmp_path / "archive" / "scan")
+    (tmp_path / "study").mkdir()
+    try:
+        (tmp_path / "study" / "ax").symlink_to(tmp_path / "archive" / "scan", target_is_directory=True)
+    except OSError:
+        pytest.skip("links need a permission here")
+    assert [s.shape[0] for s in read_stacks(tmp_path / "study")] == [4]
+
+
+def test_what_holds_images_but_is_none_says_how_to_read_them(tmp_path: Path, caplog) -> None:
+    paths = series(tmp_path / "cd" / "scan")
+    index = image(NOISE, at(0), DirectoryRecordSequence=[], Rows=None)
+    save(index, tmp_path / "cd" / "DICOMDIR")
+    with pytest.raises(GaussianMRIError, match=r"an index of other files \(DICOMDIR\)\. Give the folder that it lies in\.$"):
+        read_stacks(tmp_path / "cd" / "DICOMDIR")
+    (tmp_path / "only").mkdir()
+    packed = tmp_path / "only" / "exam.zip"
+    packed.write_bytes(b"PK\x03\x04" + bytes(200))
+    with pytest.raises(GaussianMRIError, match=r"exam\.zip is an archive\. Unpack it"):
+        read_stacks(packed)
+    with pytest.raises(GaussianMRIError, match=r"exam\.zip: an archive.*\. Unpack it and give its folder\.$"):
+        read_stacks(tmp_path / "only")
+    packed.rename(tmp_path / "cd" / "exam.zip")
+    assert len(read_stacks(tmp_path / "cd")) == 1 and "exam.zip: an archive" in caplog.text
+    for empty in ("", ["", paths[0]]):
+        with pytest.raises(GaussianMRIError, match="A path is empty"):
+            read_stacks(empty)
+
+
+@pytest.mark.parametrize(("thickness", "said"), [(30.0, True), (8.0, False), (3.0, False)])
+def test_slices_much_thicker_than_their_distance_are_remarked(tmp_path: Path, thickness, said, caplog) -> None:
+    series(tmp_path, SliceThickness=thickness)
+    (stack,) = read_stacks(tmp_path)
+    assert stack.thickness == thickness and ("--thickness" in "".join(stack.notes)) == said
+    assert ("slices 30 mm thick every 4 mm" in caplog.text) == said
+    assert not read_stacks(tmp_path, thickness=30.0)[0].notes
+
+
 def test_enhanced_frames_with_echoes_orientations_and_rescale(tmp_path: Path) -> None:
     frames = [
         {"position": at(4.0 * k), "echo_time": te, "slope": te} for k in (1, 0, 2) for te in (10.0, 80.0)

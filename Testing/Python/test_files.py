@@ -22,6 +22,7 @@ from GaussianMRILib.files import (
     atomic_write,
     exchange,
     file_name,
+    files_below,
     finite,
     number,
     printable,
@@ -155,6 +156,24 @@ def test_a_folder_is_never_missing(tmp_path: Path) -> None:
 
 
 # ---- inputs ----------------------------------------------------------------------------------------------------
+
+
+@posix
+def test_files_below_a_folder_with_links(tmp_path: Path) -> None:
+    for name in ("study/a/1", "study/.hidden/2", "archive/b/3", "archive/4", "other/5"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    study = tmp_path / "study"
+    (study / "a0").symlink_to("a")  # comes first by its name, but the folder itself is here
+    (study / "all").symlink_to("../archive")
+    (study / "once").symlink_to("../archive/b")
+    (study / "up").symlink_to("..")  # would bring other studies
+    (tmp_path / "archive" / "loop").symlink_to("../archive")
+    (study / "nowhere").symlink_to("gone")
+    (tmp_path / "link").symlink_to("study")
+    for folder in ("study", "link"):
+        found = [os.fspath(path.relative_to(tmp_path / folder)) for path in files_below(tmp_path / folder)]
+        assert found == ["a/1", "all/4", "all/b/3"]
 
 
 @pytest.mark.parametrize(

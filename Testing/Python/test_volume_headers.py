@@ -278,3 +278,46 @@ def test_a_long_header_is_read_to_its_end_and_no_number_is_no_spacing(tmp_path: 
         )
         (stack,) = read_stacks(tmp_path / "a.nrrd")
         assert any("no spacing" in note for note in stack.notes) == said
+
+
+@pytest.mark.parametrize("suffix", [".mhd", ".nhdr"])
+@pytest.mark.parametrize("several", [False, True])
+def test_names_of_voxel_files_in_any_script(tmp_path: Path, suffix: str, several: bool) -> None:
+    folder = tmp_path / "患者 Müller"
+    folder.mkdir()
+    voxels = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
+    names = [f"Größe {n}.raw" for n in range(3)] if several else ["Größe.raw"]
+    for name, part in zip(names, np.split(voxels, len(names)), strict=True):
+        (folder / name).write_bytes(part.tobytes())
+    where = "LIST\n" + "\n".join(names) if several else names[0]
+    header = (
+        "NRRD0004\ntype: int16\ndimension: 3\nspace: RAS\nsizes: 5 4 3\nspace directions: (1,0,0) (0,1,0) (0,0,3)\n"
+        f"space origin: (0,0,0)\nendian: little\nencoding: raw\ndata file: {where}\n"
+        if suffix == ".nhdr"
+        else "NDims = 3\nDimSize = 5 4 3\nElementSpacing = 1 1 3\nElementByteOrderMSB = False\nElementType = MET_SHORT\n"
+        f"ElementDataFile = {where}\n"
+    )
+    (folder / f"Größe{suffix}").write_text(header, encoding="utf-8")
+    (stack,) = read_stacks(folder)
+    np.testing.assert_array_equal(stack.pixels, voxels)
+    assert stack.name == "Größe"
+
+
+@pytest.mark.parametrize("suffix", [".MHA", ".Mha", ".MHD", ".NRRD", ".NII", ".NII.GZ", ".HDR"])
+def test_names_in_capitals(tmp_path: Path, suffix: str) -> None:
+    voxels = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
+    small = suffix.lower()
+    sitk.WriteImage(sitk.GetImageFromArray(voxels), str(tmp_path / f"v{small}"))
+    (tmp_path / f"v{small}").rename(tmp_path / f"V{suffix}")
+    if suffix == ".HDR":
+        (tmp_path / "v.img").rename(tmp_path / "V.IMG")
+    np.testing.assert_array_equal(read_stacks(tmp_path / f"V{suffix}")[0].pixels, voxels)
+    if suffix == ".HDR":
+        np.testing.assert_array_equal(read_stacks(tmp_path / "V.IMG")[0].pixels, voxels)
+
+
+def test_a_mixed_name_of_nifti_says_what_to_call_it(tmp_path: Path) -> None:
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((2, 3, 4), np.int16)), str(tmp_path / "v.nii.gz"))
+    (tmp_path / "v.nii.gz").rename(tmp_path / "V.Nii.gz")
+    with pytest.raises(GaussianMRIError, match=r"rename it to V\.nii\.gz"):
+        read_stacks(tmp_path / "V.Nii.gz")

@@ -66,6 +66,15 @@ def test_a_bright_pixel_in_a_volume(tmp_path: Path, suffix, axis, angle, center,
     np.testing.assert_allclose(transform_points(back.ijk_to_ras[kk], [ii, jj, 0]), place, atol=tolerance)
 
 
+@pytest.mark.parametrize("name", ["X.NRRD", "X.Mha", "X.MHA", "X.NII", "X.Nii.gz", "X.NII.GZ", f"{'é' * 120}.nii.gz"])
+def test_names_of_volumes_in_capitals_and_long_ones(tmp_path: Path, name: str) -> None:
+    images, plane = pictures(3), ImagePlane.from_axes((0, 0, 0), (1, 0, 0), (0, 1, 0), spacing=(1, 1), shape=(7, 9))
+    write_volume(tmp_path / name, images, plane.stack(3, 2.0))
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    plain = (tmp_path / name).rename(tmp_path / f"x{''.join((tmp_path / name).suffixes).lower()}")
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(plain))), images)
+
+
 def test_affine_of_a_volume_and_the_step_of_one_plane(tmp_path: Path) -> None:
     listed = oblique()
     np.testing.assert_allclose(volume_affine(listed)[:3, 2], 2.0 * listed[0].normal, atol=1e-12)

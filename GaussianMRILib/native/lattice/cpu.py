@@ -21,13 +21,13 @@ class CpuLattice:
 
     def lattice_render(self, nodes: Tensor, planes: LatticePlanes) -> tuple[Tensor, Tensor]:
         """Image and density (total)."""
-        out = torch.empty(planes.total), torch.empty(planes.total)
+        out = torch.empty(planes.total, dtype=torch.float32), torch.empty(planes.total, dtype=torch.float32)
         self.library.call("lattice_render", nodes, nodes.shape[0], *_planes(planes), *out)
         return out
 
     def lattice_render_backward(self, grad_image: Tensor, planes: LatticePlanes, brick_count: int) -> Tensor:
         """Gradient (brick_count, 8, 8, 8) by the nodes."""
-        gradient = torch.empty(brick_count, SIDE, SIDE, SIDE)
+        gradient = torch.empty(brick_count, SIDE, SIDE, SIDE, dtype=torch.float32)
         self.library.call("lattice_render_backward", grad_image, brick_count, *_planes(planes), gradient)
         return gradient
 

@@ -47,10 +47,10 @@ class _Volume:
         low = torch.minimum(at.floor(), self.top - 1)
         part = at - low
         i, j, k = low.long().unbind(-1)
-        result = torch.zeros(len(at))
+        result = torch.zeros(len(at), dtype=torch.float32)
         for corner in range(8):
             bits = (corner & 1, corner >> 1 & 1, corner >> 2)
-            weight = torch.ones(len(at))
+            weight = torch.ones(len(at), dtype=torch.float32)
             for axis, bit in enumerate(bits):
                 weight = weight * (part[:, axis] if bit else 1 - part[:, axis])
             result += weight * volume[k + bits[2], j + bits[1], i + bits[0]]
@@ -69,7 +69,7 @@ class _Volume:
         """Per mm, of the cubic B-spline whose coefficients are the stored values."""
         at = torch.minimum(at.clamp(min=0), self.top)
         low = torch.minimum(at.floor(), self.top - 1)
-        x = (at - low)[..., None] - torch.arange(-1.0, 3.0)  # (N, 3, 4) to each of four voxels
+        x = (at - low)[..., None] - torch.arange(-1.0, 3.0, dtype=torch.float32)  # (N, 3, 4) to each of four voxels
         away, inner = x.abs(), x.abs() < 1
         weights = torch.where(inner, 2 / 3 - x**2 + away**3 / 2, (2 - away) ** 3 / 6)
         slopes = torch.where(inner, 1.5 * x * away - 2 * x, -0.5 * x.sign() * (2 - away) ** 2)
@@ -94,7 +94,7 @@ class _Volume:
     def hole(self, p: Tensor, d: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Where rays are in the hole, and the plane they leave it through; nowhere: from 1e30 to -1e30."""
         if self.solid == len(self.planes):
-            never = torch.full((len(p),), _FAR)
+            never = torch.full((len(p),), _FAR, dtype=torch.float32)
             return never, -never, torch.full((len(p),), -1)
         rate, room = self._crossings(p, d, slice(self.solid, None))
         t = room / torch.where(rate == 0, 1.0, rate)
@@ -113,20 +113,21 @@ class _Volume:
         self, p: Tensor, d: Tensor, enter: Tensor, leave: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """Distance (N) of each ray's first collision outside the hole, -1 where there is none; the tissue's voxel (N, 3)."""
-        result, tissue = torch.full((len(p),), -1.0), torch.zeros(len(p), 3)
+        result, tissue = torch.full((len(p),), -1.0, dtype=torch.float32), torch.zeros(len(p), 3, dtype=torch.float32)
         first, last, _ = self.hole(p, d)
         start, along = p @ self.matrix.T + self.origin, d @ self.matrix.T
         t = enter.clone()
         active = torch.nonzero(enter < leave).reshape(-1)
         while len(active):
-            u = torch.rand(len(active), 2, generator=generator)
+            u = torch.rand(len(active), 2, generator=generator, dtype=torch.float32)
             t[active] -= torch.log1p(-u[:, 0]) / self.majorant
             inside = t[active] < leave[active]
             active, u = active[inside], u[inside]
             hollow = (t[active] > first[active]) & (t[active] < last[active])
             t[active[hollow]] = last[active[hollow]]  # exponential steps forget where they began
             active, u, hollow = (x[t[active] < leave[active]] for x in (active, u, hollow))
-            near = start[active] + t[active, None] * along[active] + torch.rand(len(active), 3, generator=generator) - 0.5
+            jitter = torch.rand(len(active), 3, generator=generator, dtype=torch.float32)
+            near = start[active] + t[active, None] * along[active] + jitter - 0.5
             hit = ~hollow & (u[:, 1] * self.majorant < self.extinction(near))
             result[active[hit]], tissue[active[hit]] = t[active[hit]], near[hit]
             active = active[~hit]
@@ -135,9 +136,8 @@ class _Volume:
 
 def _turn(axis: Tensor, cosine: Tensor, u: Tensor) -> Tensor:
     """Directions at an angle to unit vectors, u of the way round."""
-    helper = torch.where(
-        axis[:, 2:].abs() < 0.9, torch.tensor([0.0, 0.0, 1.0]), torch.tensor([1.0, 0.0, 0.0])
-    )
+    x, _, z = torch.eye(3, dtype=torch.float32)
+    helper = torch.where(axis[:, 2:].abs() < 0.9, z, x)
     x = torch.linalg.cross(helper, axis)
     x = x / x.norm(dim=1, keepdim=True)
     y = torch.linalg.cross(axis, x)
@@ -160,7 +160,7 @@ class _Paths:
         return torch.from_numpy(self.s[name].copy())
 
     def random(self, count: int) -> Tensor:
-        return torch.rand(count, generator=self.generator)
+        return torch.rand(count, generator=self.generator, dtype=torch.float32)
 
     def trace(self) -> Tensor:
         """(pixels, 12), as the kernels' sums."""
@@ -173,7 +173,7 @@ class _Paths:
         per_depth = 1 / d.norm(dim=1)
         d = d * per_depth[:, None]
         p = self.vector("eye").expand(len(d), 3)
-        sums, through = torch.zeros(len(d), 12), torch.ones(len(d), 3)
+        sums, through = torch.zeros(len(d), 12, dtype=torch.float32), torch.ones(len(d), 3, dtype=torch.float32)
         alive = torch.arange(len(d))
         for event in range(int(s["events"]) + 1):
             enter, leave, face = v.clip(p, d)
@@ -208,17 +208,17 @@ class _Paths:
             if event == 0:
                 sums[alive, 3:] = torch.cat(
                     [
-                        torch.ones(len(p), 1),
+                        torch.ones(len(p), 1, dtype=torch.float32),
                         colour,
                         normal,
                         (t * per_depth[alive])[:, None],
-                        torch.zeros(len(p), 1),
+                        torch.zeros(len(p), 1, dtype=torch.float32),
                     ],
                     dim=1,
                 )
             cosine = -(normal * d).sum(1)
             f = float(s["reflectance"])
-            fresnel = (f + (1 - f) * (1 - cosine).clamp(min=0) ** 5) if f > 0 else torch.zeros(len(p))
+            fresnel = (f + (1 - f) * (1 - cosine).clamp(min=0) ** 5) if f > 0 else torch.zeros(len(p), dtype=torch.float32)
             fresnel = torch.where(surface & (face < 0), fresnel, 0.0)
             mirror = d + 2 * cosine[:, None] * normal
             sums[alive, :3] += through * self.light(p, d, colour, normal, mirror, surface, fresnel)
@@ -266,9 +266,10 @@ class _Paths:
         wanted = torch.nonzero((value.sum(1) > 0) & (facing > 0)).reshape(-1)
         _, leave, _ = self.volume.clip(p[wanted], to[wanted])
         leave = torch.minimum(leave, distance[wanted])
-        hit, _ = self.volume.collide(p[wanted], to[wanted], torch.zeros(len(wanted)), leave, self.generator)
+        enter = torch.zeros(len(wanted), dtype=torch.float32)
+        hit, _ = self.volume.collide(p[wanted], to[wanted], enter, leave, self.generator)
         free = hit < 0
-        seen = torch.zeros(len(p))
+        seen = torch.zeros(len(p), dtype=torch.float32)
         seen[wanted] = free.float()
         return value * (seen * count * facing * part["area"] / distance**2)[:, None]
 
@@ -299,10 +300,10 @@ def trace_(sums: Tensor, scene: TraceScene) -> None:
 def trace_faces_(image: Tensor, alpha: Tensor, depth: Tensor, scene: FaceScene) -> None:
     """Paint the faces in front of a picture; see csrc/paths/api.h."""
     s, side = scene.header, scene.side
-    volume = _Volume(s, scene.values, scene.gradients, torch.zeros(1), scene.table)
+    volume = _Volume(s, scene.values, scene.gradients, torch.zeros(1, dtype=torch.float32), scene.table)
     corner, right, down, eye = (torch.from_numpy(s[n].copy()) for n in ("corner", "right", "down", "eye"))
     rows, columns = torch.meshgrid(*(torch.arange(int(s[n])) for n in ("height", "width")), indexing="ij")
-    sums = torch.zeros(columns.numel(), 5)
+    sums = torch.zeros(columns.numel(), 5, dtype=torch.float32)
     for n in range(side * side):
         x = columns.reshape(-1, 1) + (n % side + 0.5) / side
         y = rows.reshape(-1, 1) + (n // side + 0.5) / side
@@ -330,7 +331,7 @@ def _faces(s: Any, volume: _Volume, dome: Tensor, exposure: float, eye: Tensor, 
     p, normal, irradiance = eye + enter[:, None] * d, volume.normals[face], dome[face]
     for light in s["light"][: int(s["lights"])]:
         part = {name: torch.from_numpy(np.array(light[name])) for name in light.dtype.names}
-        total = torch.zeros(len(d))
+        total = torch.zeros(len(d), dtype=torch.float32)
         for u, w in ((u, w) for u in (-0.5, 0.5) for w in (-0.5, 0.5)):
             to = part["centre"] + u * part["u"] + w * part["v"] - p
             here, back = (to * normal).sum(1).clamp(min=0), (-(to @ part["normal"])).clamp(min=0)
@@ -338,4 +339,4 @@ def _faces(s: Any, volume: _Volume, dome: Tensor, exposure: float, eye: Tensor, 
         irradiance = irradiance + total[:, None] * part["radiance"] * part["area"] / 4
     tone = 1 - torch.exp(-exposure / math.pi * volume.colours[volume.level(at)] * irradiance)
     shown = torch.where(tone <= 0.0031308, 12.92 * tone, 1.055 * tone.clamp(min=1e-8) ** (1 / 2.4) - 0.055)
-    return torch.cat([shown, torch.ones(len(d), 1), enter[:, None]], dim=1) * cover[:, None]
+    return torch.cat([shown, torch.ones(len(d), 1, dtype=torch.float32), enter[:, None]], dim=1) * cover[:, None]

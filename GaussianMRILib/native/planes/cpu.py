@@ -19,9 +19,10 @@ class CpuPlanes:
     def render_planes(self, scene: PlaneScene) -> tuple[Tensor, Tensor, Tensor]:
         """Image (total), samples (Q, total), density (Q, total)."""
         total, count = scene.total, scene.offsets.shape[1]
-        out = torch.empty(total), torch.empty(count, total), torch.empty(count, total)
-        self.library.call("render", *_scene(scene), *out)
-        return out
+        sizes = ((total,), (count, total), (count, total))
+        image, samples, density = (torch.empty(size, dtype=torch.float32) for size in sizes)
+        self.library.call("render", *_scene(scene), image, samples, density)
+        return image, samples, density
 
     def render_planes_backward(
         self, grad_image: Tensor, samples: Tensor, density: Tensor, scene: PlaneScene
@@ -33,7 +34,7 @@ class CpuPlanes:
 
     def ssim(self, image: Tensor, target: Tensor, shapes: Tensor) -> tuple[Tensor, Tensor]:
         """Mean of each plane (P) and its gradient (total)."""
-        mean, gradient = torch.empty(len(shapes)), torch.empty_like(image)
+        mean, gradient = torch.empty(len(shapes), dtype=torch.float32), torch.empty_like(image)
         self.library.call("ssim", image, target, shapes, len(shapes), threads(), mean, gradient)
         return mean, gradient
 

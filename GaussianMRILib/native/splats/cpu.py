@@ -19,9 +19,10 @@ class CpuSplats:
     def rasterise(self, scene: SplatScene) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Image, alpha, depth and radii."""
         size = scene.height, scene.width
-        out = torch.empty(*size, 3), torch.empty(size), torch.empty(size), torch.empty(len(scene.means))
-        self.library.call("splat", *_scene(scene), *out)
-        return out
+        shapes = ((*size, 3), size, size, (len(scene.means),))
+        image, alpha, depth, radius = (torch.empty(shape, dtype=torch.float32) for shape in shapes)
+        self.library.call("splat", *_scene(scene), image, alpha, depth, radius)
+        return image, alpha, depth, radius
 
     def rasterise_backward(
         self, drawn: Pictures, gradients: Pictures, scene: SplatScene
