@@ -6,6 +6,10 @@ knows neither who waits nor why.
 
 from __future__ import annotations
 
+import _thread
+import contextlib
+import multiprocessing
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -45,6 +49,48 @@ def termination_interrupts() -> None:
 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, cancel)
+
+
+def end_of_input_terminates() -> None:
+    """From now on the end of standard input is heard as a polite kill: the program that started this one called it off.
+
+    Unlike a signal that works on Windows, too, and where the other program crashed. Call `termination_interrupts` before.
+    """
+
+    # A copy is read, and programs that this one starts get an empty input: on Windows they would wait for the read to end.
+    given = os.dup(0)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+
+    def wait() -> None:
+        with contextlib.suppress(OSError):
+            while os.read(given, 4096):
+                pass
+        _thread.interrupt_main(signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def end_with_parent(tidy: Callable[[], object] = lambda: None) -> None:
+    """From now on this process of `multiprocessing` ends when the one that started it has ended, in whatever way.
+
+    A parent that was killed tells nobody: its workers would go on with what they have, and then wait for more for ever.
+
+    Args:
+        tidy: called in a thread before this process ends; returns when what runs has ended in good order, or was given
+            the time for that.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def wait() -> None:
+        parent.join()
+        tidy()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from GaussianMRICinematicLib.logic import GaussianMRICinematicLogic
 from GaussianMRICinematicLib.selfTest import GaussianMRICinematicTest  # noqa: F401  Slicer looks for it here
 from GaussianMRIPanelLib.jobController import JobController, StatusLine
 from GaussianMRIPanelLib.panel import Panel
+from GaussianMRIPanelLib.placing import placeRegion, startPlacing
 
 
 class GaussianMRICinematic(ScriptedLoadableModule):
@@ -47,6 +48,7 @@ class GaussianMRICinematicWidget(Panel):
     def __init__(self, parent=None):
         Panel.__init__(self, parent)
         self._view = None
+        self._threeD = None  # where it is
         self._shown = self._state = self._moved = None
         self._note = self._warning = ""
         self._timer = qt.QTimer()
@@ -63,13 +65,19 @@ class GaussianMRICinematicWidget(Panel):
         for name in self.logic.lookNames():
             ui.lookSelector.addItem(name)
         ui.lookSelector.connect("currentTextChanged(QString)", self.onLook)
+        ui.regionSelector.connect("nodeAddedByUser(vtkMRMLNode*)", placeRegion)
+        ui.planeSelector.connect("nodeAddedByUser(vtkMRMLNode*)", self.onPlaneAddedByUser)
         self.connectButtons(
             (ui.applyButton, self.onApply), (ui.cancelButton, self.onCancel), (ui.snapshotButton, self.onSnapshot),
             (ui.addPlaneButton, self.onAddPlane), (ui.showCheckBox, self.onShow),
         )  # fmt: skip
+        if slicer.app.layoutManager() is not None:  # else there is no main window
+            slicer.app.layoutManager().connect("layoutChanged(int)", self.onLayoutChanged)
         self.initializeParameterNode()
 
     def cleanup(self):
+        if slicer.app.layoutManager() is not None:
+            slicer.app.layoutManager().disconnect("layoutChanged(int)", self.onLayoutChanged)
         Panel.cleanup(self)
         self._hide()
         self.jobController.end()
@@ -115,8 +123,7 @@ class GaussianMRICinematicWidget(Panel):
 
     def onApply(self, checked=False):
         parameters = self._parameterNode
-        with slicer.util.tryWithErrorDisplay(_("Packages are missing.")):
-            self.logic.ensurePackages(cuda=True)
+        self.logic.askForPackages(cuda=True)
         with slicer.util.tryWithErrorDisplay(_("The model cannot be made."), waitCursor=True):
             job = self.logic.modelJob(
                 parameters.inputVolume,
@@ -160,9 +167,15 @@ class GaussianMRICinematicWidget(Panel):
     def onShow(self, checked=False):
         """A click: what is missing may be asked for. The parameter follows by itself."""
         if checked:
-            with slicer.util.tryWithErrorDisplay(_("Packages are missing.")):
-                self.logic.ensurePackages()
+            self.logic.askForPackages()
             self._update()
+
+    def onLayoutChanged(self, layout):
+        """The picture goes to a view that is shown."""
+        if self._threeD is None or not self._threeD.mrmlViewNode().IsMappedInLayout():
+            self._hide()
+            if self._parameterNode is not None:
+                self._update()
 
     def _update(self):
         """Show, change or hide volume and model as the parameters say."""
@@ -207,6 +220,7 @@ class GaussianMRICinematicWidget(Panel):
             return
         plane = parameters.plane or parameters.sliceView
         try:
+            self._threeD = self.logic.threeDView()
             model = None
             if path:
                 from GaussianMRILib.cinematic import load_model
@@ -222,6 +236,7 @@ class GaussianMRICinematicWidget(Panel):
                 parameters.flip,
                 parameters.pixels,
                 self._report,
+                self._threeD,
                 morePlanes=list(parameters.morePlanes),
                 clipType=parameters.clipType.name,
                 clipNode=parameters.clipNode,
@@ -253,7 +268,7 @@ class GaussianMRICinematicWidget(Panel):
         if model is None:
             from GaussianMRILib.mrml.cinematic_live import bring_into_view
 
-            self._moved = bring_into_view(self.logic.renderer(), live) or self._moved
+            self._moved = bring_into_view(self.logic.renderer(self._threeD), live) or self._moved
         return live
 
     def _stateOf(self, volume):
@@ -287,8 +302,8 @@ class GaussianMRICinematicWidget(Panel):
             from GaussianMRILib.mrml.cinematic_live import take_back
 
             view.stop()
-            take_back(self.logic.renderer(), self._moved)
-        self._moved = None
+            take_back(self.logic.renderer(self._threeD), self._moved)
+        self._threeD = self._moved = None
 
     def _report(self):
         view = self._view
@@ -310,6 +325,11 @@ class GaussianMRICinematicWidget(Panel):
         if not live.ready:
             return _("preparing the volume; shown with fewer voxels until then")
         return _("{done} of {samples} paths per pixel").format(done=live.done, samples=live.samples)
+
+    def onPlaneAddedByUser(self, node):
+        """The user asked for an empty plane and places it next."""
+        self.logic.showCut(node)
+        startPlacing(node)
 
     def onAddPlane(self, checked=False):
         """A plane through the middle of what is shown."""

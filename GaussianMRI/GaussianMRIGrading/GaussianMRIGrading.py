@@ -4,7 +4,6 @@ from pathlib import Path
 
 import qt
 import slicer
-import vtk
 from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import *
 
@@ -16,8 +15,10 @@ from GaussianMRIGradingLib.gradeWatch import GradeWatch
 from GaussianMRIGradingLib.logic import GaussianMRIGradingLogic
 from GaussianMRIGradingLib.selfTest import GaussianMRIGradingTest  # noqa: F401  Slicer looks for it here
 from GaussianMRIPanelLib.jobController import JobController, StatusLine
+from GaussianMRIPanelLib.observing import NodesObserver
 from GaussianMRIPanelLib.panel import Panel
 from GaussianMRIPanelLib.placing import startPlacing
+from GaussianMRIPanelLib.startup import whenStarted
 
 
 class GaussianMRIGrading(ScriptedLoadableModule):
@@ -41,7 +42,7 @@ class GaussianMRIGrading(ScriptedLoadableModule):
         )
         self.watch = GradeWatch()
         # A label must go stale with its plane also where this module was never opened.
-        slicer.app.connect("startupCompleted()", self.watch.start)
+        whenStarted(self.watch.start)
 
 
 class GaussianMRIGradingWidget(Panel):
@@ -55,7 +56,7 @@ class GaussianMRIGradingWidget(Panel):
 
     def __init__(self, parent=None):
         Panel.__init__(self, parent)
-        self._graded = None
+        self._gradedObserver = NodesObserver(self._showGrades, "ModifiedEvent")
 
     def setup(self):
         Panel.setup(self)
@@ -105,7 +106,9 @@ class GaussianMRIGradingWidget(Panel):
 
     def showParameters(self, parameters):
         ui = self.ui
-        self._observeGraded(parameters.gradedPlane if parameters else None)
+        # The label of the plane that is shown in the panel is followed.
+        self._gradedObserver.observe([parameters.gradedPlane if parameters else None])
+        self._showGrades()
         if parameters is None:
             return
         for source, widgets in (
@@ -202,8 +205,7 @@ class GaussianMRIGradingWidget(Panel):
 
     def _start(self, checkpoints):
         parameters = self._parameterNode
-        with slicer.util.tryWithErrorDisplay(_("Packages are missing.")):
-            self.logic.ensurePackages(cuda=parameters.device.name != "cpu")
+        self.logic.askForPackages(cuda=parameters.device.name != "cpu")
         with slicer.util.tryWithErrorDisplay(_("The disc cannot be graded."), waitCursor=True):
             volumes = [node for node in parameters.inputVolumes if node]
             disc, plane, origin = self._disc()
@@ -257,8 +259,7 @@ class GaussianMRIGradingWidget(Panel):
 
     def onGradeAll(self, checked=False):
         parameters = self._parameterNode
-        with slicer.util.tryWithErrorDisplay(_("Packages are missing.")):
-            self.logic.ensurePackages(cuda=parameters.device.name != "cpu")
+        self.logic.askForPackages(cuda=parameters.device.name != "cpu")
         with slicer.util.tryWithErrorDisplay(_("The discs cannot be graded."), waitCursor=True):
             job = self.logic.studyJob(
                 self.ui.segmentSelector.currentNode(),
@@ -275,8 +276,7 @@ class GaussianMRIGradingWidget(Panel):
         return table, self.logic.describeStudy(table)
 
     def onMeasure(self, checked=False):
-        with slicer.util.tryWithErrorDisplay(_("Packages are missing.")):
-            self.logic.ensurePackages()
+        self.logic.askForPackages()
         with slicer.util.tryWithErrorDisplay(_("The canal cannot be measured."), waitCursor=True):
             job = self.logic.canalJob(self.ui.segmentSelector.currentNode(), self._volumes())
             self.canalController.begin(job, self._keepMeasures)
@@ -294,20 +294,10 @@ class GaussianMRIGradingWidget(Panel):
 
     # Results
 
-    def _observeGraded(self, planeNode):
-        """Follow the label of the plane that is shown in the panel."""
-        if self._graded is not planeNode:
-            if self._graded:
-                self.removeObserver(self._graded, vtk.vtkCommand.ModifiedEvent, self._showGrades)
-            self._graded = planeNode
-            if planeNode:
-                self.addObserver(planeNode, vtk.vtkCommand.ModifiedEvent, self._showGrades)
-        self._showGrades()
-
     def _showGrades(self, caller=None, event=None):
-        text = self.logic.describe(self._graded) if self._graded else _("No grade.")
+        text = "".join(self.logic.describe(plane) for plane in self._gradedObserver.nodes) or _("No grade.")
         # A hash has no place to break a line; all of it is in the tool tip, the table and the report.
-        self.ui.resultLabel.text = re.sub(r"\b([0-9a-f]{16})[0-9a-f]{48}\b", r"\1...", text) or _("No grade.")
+        self.ui.resultLabel.text = re.sub(r"\b([0-9a-f]{16})[0-9a-f]{48}\b", r"\1...", text)
         self.ui.resultLabel.toolTip = text
         self.ui.resultLabel.styleSheet = "color: #b06000" if text.startswith("STALE") else ""
 
@@ -326,8 +316,8 @@ class GaussianMRIGradingWidget(Panel):
             _("DICOM Structured Report (*.dcm)"),
         )
         if path:
+            self.logic.askForPackages(others=[self.logic.REPORTS])
             with slicer.util.tryWithErrorDisplay(_("The report was not written."), waitCursor=True):
-                self.logic.ensurePackages(others=[self.logic.REPORTS])
                 self.logic.exportReport(self._parameterNode.gradedPlane, path)
                 self.ui.statusLabel.text = _("Report: {path} (unverified, preliminary)").format(path=path)
 

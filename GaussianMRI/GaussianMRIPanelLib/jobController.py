@@ -177,8 +177,8 @@ class JobSection:
 
     def _start(self, checked=False):
         parameters = self._panel.parameters
+        self._panel.logic.askForPackages()
         with slicer.util.tryWithErrorDisplay(self._failed, waitCursor=True):
-            self._panel.logic.ensurePackages()
             self._controller.begin(*self.job(parameters))
         self.update(parameters)
 

@@ -38,6 +38,14 @@ class PanelLogic(ScriptedLoadableModuleLogic):
 
         ensure_packages(self.TITLE, cuda=cuda, others=[*self.PACKAGES, *others])
 
+    def askForPackages(self, *, cuda=False, others=()):
+        """`ensurePackages` for a button: an error is shown, and ends the slot.
+
+        It comes before the busy cursor, which would stay over the question: the user would wait for it to go away.
+        """
+        with slicer.util.tryWithErrorDisplay(_("Packages are missing.")):
+            self.ensurePackages(cuda, others)
+
     def packagesMissing(self):
         """Packages that `ensurePackages` would install."""
         from GaussianMRILib.mrml.dependencies import packages_missing

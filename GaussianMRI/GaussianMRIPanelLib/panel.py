@@ -1,9 +1,10 @@
 import ctk
 import qt
 import slicer
-import vtk
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
+
+from GaussianMRIPanelLib.observing import NodesObserver
 
 
 class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -27,6 +28,7 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic = None
         self._parameterNode = None
         self._parameterNodeGuiTag = None
+        self._parametersObserver = NodesObserver(self.onParametersChanged, "ModifiedEvent")
 
     def setup(self):
         """Load the widgets and connect them to the scene; `initializeParameterNode` follows when all is there."""
@@ -114,13 +116,14 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.setDefaults(self._parameterNode)
 
     def setParameterNode(self, parameterNode):
+        self._parametersObserver.observe([])
         if self._parameterNode:
-            self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersChanged)
             self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
         self._parameterNode = parameterNode
         if self._parameterNode:
             self._parameterNodeGuiTag = self._parameterNode.connectGui(self.ui)
-            self.addObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersChanged)
+            # The node and not its wrapper: every wrapper that stays alive reads all parameters anew at every change.
+            self._parametersObserver.observe([self._parameterNode.parameterNode])
         self.onParametersChanged()
 
     def onParametersChanged(self, caller=None, event=None):

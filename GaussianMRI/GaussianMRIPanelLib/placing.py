@@ -8,6 +8,13 @@ def startPlacing(node, several=False):
     markupsLogic.StartPlaceMode(several)
 
 
+def placeRegion(node):
+    """For a list that made an empty ROI: the user places it next, and changes it by its handles."""
+    node.CreateDefaultDisplayNodes()
+    node.GetDisplayNode().SetHandlesInteractive(True)
+    startPlacing(node)
+
+
 def isPlacing(node):
     """Whether the user places this markups node at the moment."""
     application = slicer.app.applicationLogic()

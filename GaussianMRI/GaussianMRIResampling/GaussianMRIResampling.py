@@ -12,8 +12,10 @@ if (Path(__file__).resolve().parents[1] / "GaussianMRIPanelLib").is_dir():
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from GaussianMRIPanelLib.jobController import StatusLine
+from GaussianMRIPanelLib.observing import NodesObserver
 from GaussianMRIPanelLib.panel import Panel
-from GaussianMRIPanelLib.placing import isPlacing, startPlacing
+from GaussianMRIPanelLib.placing import isPlacing, placeRegion, startPlacing
+from GaussianMRIPanelLib.startup import whenStarted
 from GaussianMRIResamplingLib import sideBySide
 from GaussianMRIResamplingLib.curveController import CurveController
 from GaussianMRIResamplingLib.fitController import FitController
@@ -44,14 +46,15 @@ class GaussianMRIResampling(ScriptedLoadableModule):
             "Implements and extends: R. Y. Park et al., Rendering Novel Views of MRI using 3D Gaussian Splatting, "
             "arXiv:2606.26236 (2026)."
         )
-        slicer.app.connect("startupCompleted()", registerSampleData)
-        slicer.app.connect("startupCompleted()", prepareScene)
+        whenStarted(registerSampleData)
+        whenStarted(prepareScene)
 
 
 def prepareScene():
     """What a scene from a file needs of this module also where the panel is never opened."""
     sideBySide.registerLayouts()
     slicer.mrmlScene.AddObserver(slicer.vtkMRMLScene.EndImportEvent, endSavedPreviews)
+    endSavedPreviews(slicer.mrmlScene, None)  # of a scene that was loaded before this module
 
 
 def endSavedPreviews(scene, _event):
@@ -65,7 +68,10 @@ def endSavedPreviews(scene, _event):
 
 def registerSampleData():
     """Offer the synthetic lumbar spine in the Sample Data module. It is computed, not downloaded."""
-    import SampleData
+    try:
+        import SampleData
+    except ImportError:  # Slicer can run without that module
+        return
 
     SampleData.SampleDataLogic.registerCustomSampleDataSource(
         category="Gaussian MRI",
@@ -88,7 +94,8 @@ def loadLumbarPhantom():
 
         nodes = load_lumbar_phantom(slicer.mrmlScene)
         GaussianMRIResamplingLogic.showHandles(nodes[-1])
-        slicer.util.setSliceViewerLayers(background=nodes[0], foreground=None, fit=True)
+        views = slicer.app.layoutManager() is not None  # else there is no main window
+        slicer.util.setSliceViewerLayers(background=nodes[0], foreground=None, fit=views)
         return nodes
 
 
@@ -103,7 +110,9 @@ class GaussianMRIResamplingWidget(Panel):
         self._results = []
         self._guessPlane = None
         self._warnedOf = None
-        self._field = None
+        # Nothing is made of a field under a transform; previews end when it is put there.
+        self._fieldObserver = NodesObserver(self.onParametersChanged, "TransformModifiedEvent")
+        self._placedObserver = NodesObserver(self.onParametersChanged, "PointPositionDefinedEvent")
 
     def setup(self):
         Panel.setup(self)
@@ -117,6 +126,7 @@ class GaussianMRIResamplingWidget(Panel):
         self.pointPlacer = PointPlacer(self.onPointsPlaced)
         self.sections = [PlaneSetController(self), IsotropicController(self), LabelsController(self)]
         ui.planeSelector.connect("nodeAddedByUser(vtkMRMLNode*)", self.onPlaneAddedByUser)
+        ui.regionSelector.connect("nodeAddedByUser(vtkMRMLNode*)", placeRegion)
         ui.planeViewSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.updateButtons)
         ui.segmentSelector.connect("currentSegmentChanged(QString)", self.updateButtons)
         self.connectButtons(
@@ -136,6 +146,7 @@ class GaussianMRIResamplingWidget(Panel):
 
     def cleanup(self):
         Panel.cleanup(self)
+        self._placedObserver.observe([])
         self.pointPlacer.stop()
         self.previewController.forget()
         for section in self.sections:
@@ -157,6 +168,7 @@ class GaussianMRIResamplingWidget(Panel):
         self.curveController.forget()
 
     def forgetScene(self):
+        self._placedObserver.observe([])
         self._guessPlane = None
         self._showFit("", None)
         for section in self.sections:
@@ -178,7 +190,7 @@ class GaussianMRIResamplingWidget(Panel):
             parameters.plane = self.logic.defaultPlane()
 
     def showParameters(self, parameters):
-        self._observeField(parameters.field if parameters else None)
+        self._fieldObserver.observe([parameters.field if parameters else None])
         if parameters is None:
             return
         self._warnOfInputs([node for node in parameters.inputVolumes if node])
@@ -186,16 +198,6 @@ class GaussianMRIResamplingWidget(Panel):
         shown = parameters if self.parent.isEntered else None
         self.previewController.refresh(shown)
         self.curveController.refresh(shown)
-
-    def _observeField(self, fieldNode):
-        """Nothing is made of a field under a transform; previews end when it is put there."""
-        if self._field is not fieldNode:
-            event = slicer.vtkMRMLTransformableNode.TransformModifiedEvent
-            if self._field:
-                self.removeObserver(self._field, event, self.onParametersChanged)
-            self._field = fieldNode
-            if fieldNode:
-                self.addObserver(fieldNode, event, self.onParametersChanged)
 
     def _warnOfInputs(self, volumes):
         """Say by name which volumes do not belong together; headers are read when the choice has changed."""
@@ -246,8 +248,7 @@ class GaussianMRIResamplingWidget(Panel):
 
     def onApply(self, checked=False):
         parameters = self._parameterNode
-        with slicer.util.tryWithErrorDisplay(_("Packages are missing.")):
-            self.logic.ensurePackages(cuda=parameters.device.name != "cpu")
+        self.logic.askForPackages(cuda=parameters.device.name != "cpu")
         with slicer.util.tryWithErrorDisplay(_("The volumes cannot be fitted."), waitCursor=True):
             volumes = [node for node in parameters.inputVolumes if node]
             fitter = self.logic.fitter(
@@ -337,7 +338,7 @@ class GaussianMRIResamplingWidget(Panel):
         """The user asked for an empty plane and places it next."""
         self.logic.showHandles(node)
         startPlacing(node)
-        self.addObserver(node, node.PointPositionDefinedEvent, self.onParametersChanged)
+        self._placedObserver.observe([*(plane for plane in self._placedObserver.nodes if plane.GetScene()), node])
 
     def onPlaneFromView(self, checked=False):
         with slicer.util.tryWithErrorDisplay(_("No plane was made.")):
@@ -398,8 +399,8 @@ class GaussianMRIResamplingWidget(Panel):
 
     def onResample(self, checked=False):
         parameters = self._parameterNode
+        self.logic.askForPackages()
         with slicer.util.tryWithErrorDisplay(_("Nothing was resampled."), waitCursor=True):
-            self.logic.ensurePackages()
             methods = [name for name in self.logic.IMAGES if getattr(parameters, name)]
             self._results = self.logic.resample(
                 parameters.field,
@@ -422,8 +423,8 @@ class GaussianMRIResamplingWidget(Panel):
 
     def onReport(self, checked=False):
         parameters = self._parameterNode
+        self.logic.askForPackages()
         with slicer.util.tryWithErrorDisplay(_("There is no report."), waitCursor=True):
-            self.logic.ensurePackages()
             shown = self._presentResults() or self._chosenPlanes()
             table = self.logic.report(parameters.field, shown, parameters.reference)
             self.logic.showTable(table)
@@ -433,8 +434,8 @@ class GaussianMRIResamplingWidget(Panel):
             slicer.util.mainWindow(), _("Folder for the DICOM series"), self.logic.inSceneFolder("")
         )
         if folder:
+            self.logic.askForPackages()
             with slicer.util.tryWithErrorDisplay(_("Not every series was written."), waitCursor=True):
-                self.logic.ensurePackages()
                 results = self._presentResults()
                 images = self.logic.exportable(results)
                 written = self.logic.exportDicom(images, folder)

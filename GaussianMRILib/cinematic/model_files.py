@@ -91,7 +91,7 @@ def load_model(path: str | os.PathLike[str], *, device: torch.device | str = "cp
     """
     given = Path(path)
     beside = given.with_suffix(".json")
-    ply = given.with_suffix(".ply") if given.suffix == ".json" else given
+    ply = given.with_suffix(".ply") if given.suffix.lower() == ".json" else given
     splats, extra = read_ply(ply)
     if not beside.is_file():
         means = splats.means.double().numpy()

@@ -1,10 +1,11 @@
-"""Makes a model of a volume from first to last: `python -m GaussianMRILib.cinematic.worker job.json`.
+"""Makes a model of a volume from first to last: `python -m GaussianMRILib.cinematic.worker [--attached] job.json`.
 
 For programs that run it as a process of its own and read its progress: each line of output that is a JSON object has
 `stage` ("pictures" or "training"), `fraction` (0 to 1 of the whole), `text` (a line for people) and, of pictures, `picture`
 (the newest file). Stopped at any moment, the same job goes on from what is there; a training of another quality or length
-begins anew beside it. Exit status 0: done; 1: a problem, which the last line of output names; 2: wrong usage; 130: called
-off.
+begins anew beside it. With --attached it stops, with all kept, when its standard input ends: the program that started it
+has called it off or crashed. Exit status 0: done; 1: a problem, which the last line of output names; 2: wrong usage; 130:
+called off.
 
 The job is a JSON object: `volume` (.npz with `pixels` and `ijk_to_ras`), `look` (as `Look.to_dict`), `folder`, `model`
 (.ply), and optionally `roi` (lowest and highest corner, RAS mm), `frames`, `size` (pixels), `planes`, `quality`
@@ -23,7 +24,7 @@ import numpy as np
 
 from ..durations import duration, time_left
 from ..errors import GaussianMRIError
-from ..interruption import termination_interrupts
+from ..interruption import end_of_input_terminates, termination_interrupts
 
 #: Rendering's part of the whole, for the bar.
 PICTURES = 0.3
@@ -100,13 +101,16 @@ def report(stage: str, fraction: float, text: str, **more: Any) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    given = sys.argv[1:] if arguments is None else arguments
-    if len(given) != 1:
-        print("usage: python -m GaussianMRILib.cinematic.worker job.json", file=sys.stderr)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    attached = given[:1] == ["--attached"]
+    if len(given) != 1 + attached:
+        print("usage: python -m GaussianMRILib.cinematic.worker [--attached] job.json", file=sys.stderr)
         return 2
     termination_interrupts()
+    if attached:
+        end_of_input_terminates()
     try:
-        run(json.loads(Path(given[0]).read_text(encoding="utf-8")))
+        run(json.loads(Path(given[-1]).read_text(encoding="utf-8")))
     except (GaussianMRIError, OSError, ValueError) as error:
         print(error, flush=True)
         return 1

@@ -101,7 +101,8 @@ def cohort(
 ) -> None:
     """Resample planes of every study in STUDIES: a folder with a folder of images each, or a copy of the RSNA data.
 
-    A study that cannot be resampled is a line in report.csv, and the next run tries it again.
+    A study that cannot be resampled is a line in report.csv; the exit status is 1, and the next run tries it again. Studies
+    that are done are left out unless their images, planes or discs have changed, or their volumes are gone.
 
     \b
     Examples:
@@ -123,13 +124,23 @@ def cohort(
             progress=lambda done, total, _row: advance(bar, done / total),
         )  # fmt: skip
     show_report(report)
+    if failed := failed_now(report):
+        raise GaussianMRIError(
+            f"{len(failed)} of {len(report.asked)} studies failed, the others are done; see {report.path}. The same command "
+            "tries them again."
+        )
 
 
 def show_report(report: CohortReport) -> None:
-    """Print a line for each study with something to say, and the sum; a run in which no study succeeded is an error."""
+    """Print a line for each study with something to say, and the sum; a run in which every study failed is an error."""
     for line in report.lines:
         click.echo(line)
     click.echo(report.summary)
     click.echo(f"Report        {report.path}")
-    if report.failed and not report.done:
+    if report.asked and len(failed_now(report)) == len(report.asked):
         raise GaussianMRIError(f"No study could be used; see {report.path}.")
+
+
+def failed_now(report: CohortReport) -> list[str]:
+    """Studies of this run that failed; the report may have those of other runs too."""
+    return [study for study in report.failed if study in report.asked]

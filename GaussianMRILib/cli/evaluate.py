@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import GaussianMRIError
 from ..files import all_or_none
-from ..methods import METHODS
+from ..methods import GAUSSIANS, METHODS
 from .app import check_suffix, check_writable, common_options, load_stacks
 from .comparison import (
     DEFAULT_METHODS,
@@ -25,6 +25,8 @@ from .comparison import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..evaluation import MethodScores
     from ..geometry import ImagePlane
     from ..stacks import SliceStack
@@ -105,6 +107,7 @@ def evaluate(
     if truth is not None:
         stacks = load_stacks(inputs, thickness=thickness)
         planes_to_show, truths = _acquired(truth, stacks)
+        _note_repeats(methods, stacks, planes_to_show)
     else:
         assert isotropic is not None
         stacks, planes_to_show, truths = _simulated(isotropic, thickness or 4.0, planes, thick_truth, seed)
@@ -118,6 +121,20 @@ def evaluate(
             comparison_picture(png, truths, results)
         if json_file is not None:
             write_scores(json_file, results)
+
+
+def _note_repeats(methods: Sequence[str], stacks: list[SliceStack], planes: list[ImagePlane]) -> None:
+    """Say where methods take the mean of two acquisitions of one place."""
+    from ..stacks.agreement import without_repeats
+
+    given = without_repeats(stacks, planes)
+    repeats = [stack.name for stack in stacks if not any(stack is other for other in given)]
+    averaging = [method for method in methods if method not in GAUSSIANS]
+    if repeats and averaging:
+        click.echo(
+            f"{', '.join(averaging)}: the mean of {', '.join(repeats)} and what lies in its place. Give one alone.",
+            err=True,
+        )
 
 
 def write_scores(path: Path, results: list[MethodScores]) -> None:

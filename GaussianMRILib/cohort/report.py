@@ -9,19 +9,31 @@ from pathlib import Path
 from ..files import atomic_write, number, reading
 
 DONE, FAILED = "done", "failed"
-_COLUMNS = ("item", "outcome", "seconds", "problems")
-_BETWEEN = " | "  # lines of one study in one cell
+_COLUMNS = ("item", "outcome", "seconds", "stacks", "files", "inputs", "problems")
+_BETWEEN = " | "  # lines, stacks or files of one study in one cell
 
 
 @dataclass(frozen=True)
 class CohortRow:
-    """One study: `outcome` is "done" or "failed", `lines` what its user should know, `seconds` its time."""
+    """One study.
+
+    Attributes:
+        outcome: "done" or "failed".
+        seconds: its time.
+        lines: what its user should know.
+        stacks: what was used.
+        files: what was made, by names below the folder of the report.
+        inputs: stands for what it was made of, see `fingerprint`.
+    """
 
     item: str
     outcome: str
     _: KW_ONLY
     seconds: float = 0.0
     lines: tuple[str, ...] = ()
+    stacks: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    inputs: str = ""
 
     @property
     def text(self) -> str:
@@ -36,14 +48,17 @@ class CohortReport:
     """Rows in the order of the studies.
 
     Attributes:
-        path: the CSV file, columns item, outcome, seconds, problems.
+        path: the CSV file, columns item, outcome, seconds, stacks, files, inputs, problems.
+        rows: also those of other runs into the folder.
+        asked: studies of this run.
         cancelled: the run was stopped; the same call goes on with it.
-        resumed: how many studies were done by an earlier run.
+        resumed: how many of them were done by an earlier run.
     """
 
     path: Path
     _: KW_ONLY
     rows: dict[str, CohortRow] = field(default_factory=dict)
+    asked: tuple[str, ...] = ()
     cancelled: bool = False
     resumed: int = 0
 
@@ -64,10 +79,11 @@ class CohortReport:
 
     @property
     def summary(self) -> str:
-        """Such as "12 studies: 10 done (3 with remarks), 2 failed"."""
+        """Such as "12 studies: 10 done (3 with remarks), 2 failed; 4 kept from an earlier run"."""
         remarks = sum(bool(row.lines) for row in self.rows.values() if row.outcome == DONE)
         text = f"{len(self.rows)} studies: {len(self.done)} done ({remarks} with remarks), {len(self.failed)} failed"
-        return text + (", then cancelled" if self.cancelled else "")
+        kept = f"; {self.resumed} kept from an earlier run" if self.resumed else ""
+        return text + (", then cancelled" if self.cancelled else "") + kept
 
     def write(self) -> None:
         """Write the table, whole or not at all."""
@@ -75,7 +91,8 @@ class CohortReport:
             writer = csv.writer(file)
             writer.writerow(_COLUMNS)
             for row in self.rows.values():
-                writer.writerow([row.item, row.outcome, f"{row.seconds:.2f}", _BETWEEN.join(row.lines)])
+                cells = [_BETWEEN.join(row.stacks), _BETWEEN.join(row.files), row.inputs, _BETWEEN.join(row.lines)]
+                writer.writerow([row.item, row.outcome, f"{row.seconds:.2f}", *cells])
 
     @classmethod
     def read(cls, path: Path) -> CohortReport:
@@ -92,9 +109,15 @@ class CohortReport:
             header, *rows = csv.reader(file)
             if tuple(header) != _COLUMNS:
                 raise ValueError(f"it has not the columns {', '.join(_COLUMNS)}")
-            for item, outcome, seconds, problems in rows:
+            for item, outcome, seconds, stacks, files, inputs, problems in rows:
                 if outcome not in (DONE, FAILED):
                     raise ValueError(f"{outcome!r} is no outcome")
-                lines = tuple(problems.split(_BETWEEN)) if problems else ()
-                report.rows[item] = CohortRow(item, outcome, seconds=number(float(seconds), "seconds", 0), lines=lines)
+                report.rows[item] = CohortRow(
+                    item, outcome, seconds=number(float(seconds), "seconds", 0), lines=_parts(problems),
+                    stacks=_parts(stacks), files=_parts(files), inputs=inputs,
+                )  # fmt: skip
         return report
+
+
+def _parts(cell: str) -> tuple[str, ...]:
+    return tuple(cell.split(_BETWEEN)) if cell else ()

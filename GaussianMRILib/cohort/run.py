@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -25,27 +26,35 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import GaussianMRIError
-from ..files import atomic_write, reading
+from ..files import atomic_write, locked, reading
+from ..interruption import end_with_parent
+from .inputs import fingerprint, is_done, remove_outdated
 from .report import DONE, FAILED, CohortReport, CohortRow
 
-REPORT, SETTINGS = "report.csv", "cohort.json"
+REPORT, SETTINGS, LOCK = "report.csv", "cohort.json", ".lock"
 _POLL_SECONDS = 0.2
 _DIED = "its process died, most often for lack of memory; use fewer workers"
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
 )  # fmt: skip
 _logger = logging.getLogger("GaussianMRI")
+_GRACE_SECONDS = 10.0  # for a study to end in good order when the run that it is of was killed
+_idle = threading.Event()  # in a worker: it has no study just now
+_idle.set()
 _never: Callable[[], bool] = lambda: False  # noqa: E731
 _stopping = _never
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a job returns: a value for `receive`, and remarks for the report."""
+    """What a job returns: a value for `receive`, and for the report remarks, the stacks that were used, and the files that
+    were made, by their names below the folder."""
 
     value: Any = None
     _: KW_ONLY
     lines: tuple[str, ...] = ()
+    stacks: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
 
 def stopping() -> bool:
@@ -65,6 +74,7 @@ def run_cohort(
     workers: int | None = None,
     threads: int | None = None,
     settings: Mapping[str, Any] | None = None,
+    inputs: Callable[[str], Iterable[Path]] | None = None,
     receive: Callable[[str, Any], object] | None = None,
     progress: Callable[[int, int, CohortRow], object] | None = None,
     cancelled: Callable[[], bool] | None = None,
@@ -72,7 +82,9 @@ def run_cohort(
     """Run `work(item)` for every study; an error of one is its line in the report, and the others go on.
 
     `folder/report.csv` is rewritten after every study. A run that was stopped, in whatever way, goes on when it is called
-    again: studies that are done are left out, those that failed are tried again. Studies of earlier runs stay in the report.
+    again: studies that are done are left out, those that failed are tried again, and so are those whose inputs have changed
+    or whose files are gone. Studies of earlier runs stay in the report; several runs may share the folder, say one for each
+    study on a cluster.
 
     Args:
         items: names of studies and what `work` gets for each; or names alone.
@@ -88,6 +100,7 @@ def run_cohort(
         threads: of torch and of kernels for each study; by default the cores shared among the workers; with an `executor`
             nothing is changed unless it is given.
         settings: JSON; the folder refuses to go on with others.
+        inputs: files and folders that a study is made of, by its name.
         receive: called in this process with the name and the value, before the study counts as done.
         progress: called after each study with studies finished, studies in all, and the row.
         cancelled: asked several times a second; when it says yes, running studies are told (`stopping`) and dropped.
@@ -105,18 +118,28 @@ def run_cohort(
     named = dict(items) if isinstance(items, Mapping) else {name: name for name in items}
     _claim(root, settings)
     report = CohortReport.read(root / REPORT)
-    todo = [name for name in named if name not in report.rows or report.rows[name].outcome != DONE]
+    report.asked = tuple(named)
+    # Before the work: what changes meanwhile is seen by the next run.
+    made_of = {name: fingerprint(inputs(name)) if inputs is not None else "" for name in named}
+    todo = [name for name in named if not is_done(report.rows.get(name), made_of[name], root)]
     report.resumed = len(named) - len(todo)
-    order = {name: number for number, name in enumerate(dict.fromkeys([*named, *report.rows]))}
     finished = 0
 
     def finish(name: str, result: _Result) -> None:
         nonlocal finished
         if not result.failed and receive is not None:
             receive(name, result.value)
-        row = CohortRow(name, FAILED if result.failed else DONE, seconds=result.seconds, lines=result.lines)
-        report.rows = dict(sorted({**report.rows, name: row}.items(), key=lambda pair: order[pair[0]]))
-        report.write()
+        with locked(root / LOCK):
+            rows = CohortReport.read(root / REPORT).rows  # with those of other runs
+            before = rows.get(name)
+            row = CohortRow(
+                name, FAILED if result.failed else DONE, seconds=result.seconds, lines=result.lines, stacks=result.stacks,
+                files=before.files if result.failed and before else result.files, inputs=made_of[name],
+            )  # fmt: skip
+            order = {item: number for number, item in enumerate(dict.fromkeys([*named, *rows]))}
+            report.rows = dict(sorted({**rows, name: row}.items(), key=lambda pair: order[pair[0]]))
+            report.write()
+            remove_outdated(before, row, root)
         finished += 1
         if progress is not None:
             progress(report.resumed + finished, len(named), row)
@@ -154,19 +177,20 @@ def _claim(root: Path, settings: Mapping[str, Any] | None) -> None:
         root.mkdir(parents=True, exist_ok=True)
         wanted = json.dumps(settings or {}, sort_keys=True, indent=2)
         path = root / SETTINGS
-        if path.exists():
-            with reading(path, "the settings of a run"):
-                there = path.read_text(encoding="utf-8").strip()
-            if there != wanted:
-                raise GaussianMRIError(
-                    f"{root} holds a run with other settings. Choose another folder, or repeat its settings to go on "
-                    f"with it (they are in {SETTINGS})."
-                )
-            return
+        with locked(root / LOCK):
+            if path.exists():
+                with reading(path, "the settings of a run"):
+                    there = path.read_text(encoding="utf-8").strip()
+                if there != wanted:
+                    raise GaussianMRIError(
+                        f"{root} holds a run with other settings. Choose another folder, or repeat its settings to go on "
+                        f"with it (they are in {SETTINGS})."
+                    )
+                return
+            with atomic_write(path) as temporary:
+                temporary.write_text(wanted + "\n", encoding="utf-8")
     except OSError as error:
         raise GaussianMRIError(f"{root} cannot be used: {error.strerror or error}.") from error
-    with atomic_write(path) as temporary:
-        temporary.write_text(wanted + "\n", encoding="utf-8")
 
 
 def _share(cores: int, workers: int) -> int:
@@ -191,6 +215,8 @@ class _Result:
     seconds: float
     value: Any
     lines: tuple[str, ...]
+    stacks: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -229,15 +255,20 @@ def _remarks() -> Iterator[dict[str, None]]:
 def _call(work: Callable[[Any], Any], item: Any, threads: int | None) -> _Result:
     """Run one study where the executor put it; whatever goes wrong comes back as text, which any process can take."""
     _limit_threads(threads)
+    _idle.clear()
     began = time.perf_counter()
     failed = False
     value: Any = None
     lines: tuple[str, ...] = ()
+    outcome = Outcome()
     with _remarks() as remarks:
         try:
+            if stopping():  # it was queued; nobody waits for it
+                raise GaussianMRIError("The run was cancelled.")
             value = work(item)
             if isinstance(value, Outcome):
-                value, lines = value.value, tuple(_one_line(line) for line in value.lines)
+                outcome, value = value, value.value
+                lines = tuple(_one_line(line) for line in outcome.lines)
         except GaussianMRIError as error:
             failed, lines = True, (_one_line(str(error)),)
         except MemoryError:
@@ -246,7 +277,11 @@ def _call(work: Callable[[Any], Any], item: Any, threads: int | None) -> _Result
             place = traceback.extract_tb(error.__traceback__)[-1]
             where = f"{Path(place.filename).name}, line {place.lineno}"
             failed, lines = True, (_one_line(f"unexpected {type(error).__name__} in {where}: {error}"),)
-    return _Result(failed, time.perf_counter() - began, value, tuple(dict.fromkeys([*lines, *remarks])))
+        finally:
+            _idle.set()
+    said = tuple(dict.fromkeys([*lines, *remarks]))
+    stacks = tuple(_one_line(stack) for stack in outcome.stacks)
+    return _Result(failed, time.perf_counter() - began, value, said, stacks, outcome.files)
 
 
 def _one_line(text: str) -> str:
@@ -401,6 +436,13 @@ def _begin(stop: Any, threads: int | None) -> None:
     global _stopping
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _limit_threads(threads)
-    _stopping = stop.is_set
+    alone = threading.Event()
+    _stopping = lambda: alone.is_set() or stop.is_set()  # noqa: E731
+
+    def tidy() -> None:
+        alone.set()
+        _idle.wait(_GRACE_SECONDS)
+
+    end_with_parent(tidy)
     _logger.addHandler(logging.NullHandler())
     _logger.propagate = False

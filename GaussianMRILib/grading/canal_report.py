@@ -114,5 +114,6 @@ def report_images(paths: Sequence[Path], stacks: Sequence[SliceStack]) -> list[P
     from ..stacks.dicom_frames import looks_like_dicom, read_header
 
     wanted = {uid for stack in stacks for uid in stack.source.get("slice_instance_uids", ())}
-    files = [file for path in paths for file in ([path] if path.is_file() else files_below(path))]
+    below = (file for path in paths for file in ([path] if path.is_file() else files_below(path)))
+    files = [file for file in below if file.is_file()]
     return [file for file in files if looks_like_dicom(file) and read_header(file).get("SOPInstanceUID") in wanted]

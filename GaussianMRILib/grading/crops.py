@@ -12,7 +12,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -244,6 +244,16 @@ class CropSet:
                 f"{self.folder / 'cases.csv'} cannot be written: {error.strerror or error}. Free space."
             ) from error
         return case
+
+    def drop(self, study: str, *, but: Collection[str] = ()) -> None:
+        """Remove the cases of a study, but for some by their ids."""
+        gone = [case for case in self._cases.values() if case.study_id == study and case.case_id not in but]
+        for case in gone:
+            del self._cases[case.case_id]
+        if gone:
+            self._write_table()
+        for case in gone:
+            (self.folder / case.file).unlink(missing_ok=True)
 
     def assign(self, splits: Mapping[str, str]) -> None:
         """Give every patient's cases a split: patient -> one of `SPLITS`; patients that are not named keep theirs."""

@@ -48,6 +48,21 @@ def find_disc_file(source: str | os.PathLike[str], study: str, images: Path | No
     return found
 
 
+def whole_source(source: str | None) -> str | None:
+    """The same source in whichever folder a process runs; the mere name of a file is one in each study's folder."""
+    if source is None or not ("{study}" in source or Path(source).is_dir()):
+        return source
+    return os.path.abspath(source)
+
+
+def disc_files(source: str | None, study: str, images: Path) -> list[Path]:
+    """The file that the discs of a study are read from, by `find_disc_file`; none where there is none."""
+    try:
+        return [] if source is None else [find_disc_file(source, study, images)]
+    except GaussianMRIError:
+        return []
+
+
 def check_disc_source(source: str | None, studies: int) -> None:
     """Refuse one file of discs for several studies: discs belong to one study.
 

@@ -17,7 +17,7 @@ from ..files import atomic_write, file_name
 from ..stacks import SliceStack
 from .crops import Case, CropSet, preprocessing
 from .disc import DiscGeometry, level_name
-from .disc_files import check_disc_source, find_disc_file, read_disc_file
+from .disc_files import check_disc_source, disc_files, find_disc_file, read_disc_file, whole_source
 from .inputs import (
     ALIGNED_DEGREES,
     RESAMPLED,
@@ -136,6 +136,7 @@ def prepare(
     if not chosen:
         raise GaussianMRIError(f"There is no study in {folder}.")
     check_disc_source(options.discs, len(chosen))
+    options = replace(options, discs=whole_source(options.discs))
     patients, ids, synthetic = _patients(source, chosen)
     if splits is None:
         if part == "test" and fractions is None:
@@ -158,6 +159,10 @@ def prepare(
     def receive(study: str, inputs: Inputs) -> None:
         for case, images in inputs:
             crops.add(replace(case, patient=patients[study], split=splits.get(study, "")), images)
+        crops.drop(study, but={case.case_id for case, _ in inputs})
+
+    def made_of(study: str) -> list[Path]:
+        return [*source.files_of(study), *disc_files(options.discs, study, source.folder / f"{part}_images" / study)]
 
     report = run_cohort(
         chosen,
@@ -171,10 +176,13 @@ def prepare(
             **_json(options),
             "splits": splits_hash(splits),
         },
+        inputs=made_of,
         receive=receive,
         progress=progress,
         cancelled=cancelled,
     )
+    for study in report.failed:  # what an earlier run made of other images or discs
+        crops.drop(study)
     return crops, report
 
 
@@ -285,7 +293,7 @@ class _PrepareStudy:
                 found.append((case, images))
             if self.options.overlays and inputs:
                 self._overlay(study, disc, inputs)
-        return Outcome(found, lines=tuple(lines))
+        return Outcome(found, lines=tuple(lines), files=tuple(case.file for case, _ in found))
 
     def _overlay(self, study: RsnaStudy, disc: DiscGeometry, inputs: Mapping[str, GradingInput]) -> None:
         from PIL import Image

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from ..geometry import ImagePlane
 from ..geometry.affine import check_spacing
 from ..methods import GAUSSIANS, METHODS, classical
 from ..stacks import SliceStack, check_same_contrast, check_same_frame, check_same_patient, read_stacks
+from ..stacks.agreement import direction, without_repeats
 
 if TYPE_CHECKING:
     from .disc import DiscGeometry
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 Images = list[NDArray[np.float32]]
 DIRECTIONS = ("axial", "sagittal", "coronal", "all")
 _MARGIN = 10.0  # mm around the planes that are fitted as well
+_BY_NAME = 'choose stacks by a text in their names, with series="TEXT" (`gaussianmri cohort --series TEXT`)'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,13 +133,15 @@ def resample_cohort(
         raise GaussianMRIError(f"{folder} has no folder of a study.")
     if options.levels and options.discs is None and part is None:
         raise GaussianMRIError("Planes at discs need files of discs: give them, or a copy of the RSNA data.")
-    if options.discs is not None:
-        from .disc_files import check_disc_source
+    from .disc_files import check_disc_source, whole_source
 
-        check_disc_source(options.discs, len(chosen))
+    check_disc_source(options.discs, len(chosen))
+    planes = None if options.planes is None else os.path.abspath(options.planes)
+    options = replace(options, discs=whole_source(options.discs), planes=planes)
+    work = _ResampleStudy(str(root), part, str(Path(output).absolute()), options)
     return run_cohort(
         chosen,
-        _ResampleStudy(str(root), part, str(Path(output).absolute()), options),
+        work,
         output,
         executor=executor,
         workers=workers,
@@ -146,6 +151,7 @@ def resample_cohort(
             "methods": list(options.methods),
             "levels": list(options.levels),
         },
+        inputs=work.inputs,
         progress=progress,
         cancelled=cancelled,
     )
@@ -162,7 +168,7 @@ class _ResampleStudy:
 
     def __call__(self, study: str) -> Outcome:
         stacks, discs, lines = self._read(study)
-        check_same_frame(stacks)
+        check_same_frame(stacks, advice=_BY_NAME)
         wanted = self._planes(study, discs)
         kept: dict[str, list[ImagePlane]] = {}
         for name, (file, planes) in wanted.items():
@@ -174,11 +180,32 @@ class _ResampleStudy:
             raise GaussianMRIError("; ".join([*lines, "no plane meets the scan"]))
         target = Path(self.output) / study
         target.mkdir(parents=True, exist_ok=True)
+        used: list[str] = []
+        files: list[str] = []
         for method in self.options.methods:
-            images = _rendered(method, stacks, kept, self.options)
+            given = stacks if method in GAUSSIANS else without_repeats(stacks, [*itertools.chain(*kept.values())])
+            left = [stack.name for stack in stacks if not any(stack is other for other in given)]
+            if left:
+                lines.append(
+                    f"{method}: {', '.join(left)} left out, in the place of another stack with which it would be averaged; "
+                    "--series chooses by name"
+                )
+            used.append(f"{method}: {', '.join(stack.name for stack in given)}")
+            images = _rendered(method, given, kept, self.options)
             for name, planes in kept.items():
-                self._write(target, f"{name}-{method}", images[name], planes)
-        return Outcome(None, lines=tuple(lines))
+                files += self._write(target, f"{name}-{method}", images[name], planes)
+        return Outcome(None, lines=tuple(lines), stacks=tuple(used), files=tuple(files))
+
+    def inputs(self, study: str) -> list[Path]:
+        """Files and folders that the images of a study are made of."""
+        from .disc_files import disc_files
+
+        root, options = Path(self.folder), self.options
+        images = (root if self.part is None else root / f"{self.part}_images") / study
+        tables = [] if self.part is None else ["series_descriptions", "label_coordinates"]
+        planes = [] if options.planes is None else [Path(options.planes.replace("{study}", study))]
+        discs = disc_files(options.discs, study, images) if options.levels else []
+        return [images, *(root / f"{self.part}_{name}.csv" for name in tables), *planes, *discs]
 
     def _read(self, study: str) -> tuple[list[SliceStack], dict[str, DiscGeometry], list[str]]:
         levels = self.options.levels
@@ -205,25 +232,27 @@ class _ResampleStudy:
             assert self.options.discs is not None
             path = find_disc_file(self.options.discs, study, folder)
             sagittal = max(
-                (s for s in given if _direction(s) == "sagittal"), key=lambda s: s.shape[0], default=None
+                (s for s in given if direction(s) == "sagittal"), key=lambda s: s.shape[0], default=None
             )
             discs, lines = read_disc_file(path, sagittal, levels)
         chosen = self._chosen(given)
         check_same_patient(chosen)
-        check_same_contrast(chosen)  # interpolation would take the mean of what the folder holds
+        check_same_contrast(chosen, advice=_BY_NAME)  # interpolation would take the mean of what the folder holds
         return chosen, discs, lines
 
     def _chosen(self, stacks: list[SliceStack]) -> list[SliceStack]:
         kept = [
             stack
             for stack in stacks
-            if self.options.direction in ("all", _direction(stack))
+            if self.options.direction in ("all", direction(stack))
             and self.options.series.lower() in stack.name.lower()
         ]
         if not kept:
             names = ", ".join(stack.name for stack in stacks) or "none"
             raise GaussianMRIError(
-                f"No stack that can be used is {self.options.direction}; the study has {names}."
+                f"No stack that can be used is {self.options.direction}"
+                + (f" and has '{self.options.series}' in its name" if self.options.series else "")
+                + f"; the study has {names}. Choose by --direction and --series."
             )
         return kept
 
@@ -250,18 +279,15 @@ class _ResampleStudy:
             planes[name] = path, plane.stack(options.count or 1, 1.0 if options.step is None else options.step)
         return planes
 
-    def _write(self, target: Path, name: str, images: Images, planes: list[ImagePlane]) -> None:
+    def _write(self, target: Path, name: str, images: Images, planes: list[ImagePlane]) -> list[str]:
+        """Names of what is written, below the folder of the output."""
         from ..writers import write_png, write_volume
 
-        write_volume(target / f"{name}{self.options.suffix}", images, planes)
+        written = [write_volume(target / f"{name}{self.options.suffix}", images, planes)]
         if self.options.picture:
             middle = len(planes) // 2
-            write_png(target / f"{name}.png", images[middle], plane=planes[middle])
-
-
-def _direction(stack: SliceStack) -> str:
-    """The anatomical plane that a stack's slices are nearest to."""
-    return ("sagittal", "coronal", "axial")[int(np.argmax(np.abs(stack.normal)))]
+            written.append(write_png(target / f"{name}.png", images[middle], plane=planes[middle]))
+        return [path.relative_to(self.output).as_posix() for path in written]
 
 
 def _inside(stacks: Sequence[SliceStack], plane: ImagePlane) -> bool:

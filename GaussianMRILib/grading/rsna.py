@@ -124,6 +124,11 @@ class RsnaDataset:
         """Grades of one level of a study by `Task.name`."""
         return _at(self.tables.grades.get(study_id, {}), level)
 
+    def files_of(self, study_id: str) -> list[Path]:
+        """Files and folders that have something of a study."""
+        tables = ("", "_series_descriptions", "_label_coordinates")
+        return [self.images / study_id, *(self.folder / f"{self.part}{name}.csv" for name in tables)]
+
     def identity(self, study_id: str) -> tuple[str, bool]:
         """Who a study is of (Patient ID of its first readable image, "" where it has none), and whether it is a phantom."""
         for path in sorted((self.images / study_id).glob("*/*")):

@@ -104,6 +104,11 @@ class SpiderDataset:
     def _note(self, patient: str, problem: str) -> None:
         self.problems.setdefault(patient, []).append(problem)
 
+    def files_of(self, study_id: str) -> list[Path]:
+        """Files that have something of a study."""
+        images = list(self.files.get(study_id, {}).values())
+        return [*images, *(self.folder / "masks" / path.name for path in images), self.folder / TABLE]
+
     def identity(self, study_id: str) -> tuple[str, bool]:
         """Who a study is of, whatever copy of the data it is in, and whether it is a phantom."""
         return f"SPIDER {study_id}", False

@@ -18,7 +18,7 @@ from ..geometry import ImagePlane
 from .maps import MAP_OUTSIDE, map_image, native_spacing, scan_corners, show_map
 from .planes import Spacing, filled_as_before, frame_of, move_plane, outline_only, plane_of
 from .resampling import empty_value, images_of
-from .scene import PREFIX, as_array, as_matrix, in_scene, own_display_nodes
+from .scene import PREFIX, all_or_nothing, as_array, as_matrix, hidden_node, in_scene, own_display_nodes
 from .views import composite_of, face_plane, facing, give_view_back, keep_view, nodes_of, right_handed
 from .volumes import copy_display, volume_from_images
 
@@ -345,13 +345,13 @@ class Preview:
         )
 
     def _new_volume(self, image: NDArray[Any], plane: ImagePlane, name: str, background: float) -> Any:
-        node = volume_from_images([image], [plane], scene=self._scene, name=name, background=background)
+        with all_or_nothing(self._scene) as added:
+            # The name is the same in every view; nothing looks it up.
+            node = hidden_node(self._scene, "vtkMRMLScalarVolumeNode", name, "preview")
+            added.append(node)
+            volume_from_images([image], [plane], node=node, background=background)
         node.SetIJKToRASMatrix(as_matrix(self._deep(plane)))
-        node.SetName(name)  # the same in every view; nothing looks it up by name
         self._made.append(node.GetID())
-        node.SetHideFromEditors(True)
-        node.SetSaveWithScene(False)
-        node.SetAttribute(PREFIX + "Kind", "preview")
         node.CreateDefaultDisplayNodes()
         node.GetDisplayNode().SetSaveWithScene(False)
         return node

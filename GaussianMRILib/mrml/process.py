@@ -18,7 +18,9 @@ from ..errors import GaussianMRIError
 class ProcessJob:
     """A program that makes a file, started, polled and asked as a `Job` is.
 
-    It writes its progress as lines of JSON, objects with `fraction` (0 to 1) and `text`; its output is kept in a file.
+    It writes its progress as lines of JSON, objects with `fraction` (0 to 1) and `text`; its output is kept in a file. When
+    its standard input ends it is called off, and has to end: `interruption.end_of_input_terminates`. Signals would not do:
+    Windows has none between programs, and nobody sends one when the application crashes.
 
     Example:
         >>> job = ProcessJob(command, folder / "log.txt", folder / "model.ply")   # doctest: +SKIP
@@ -55,7 +57,7 @@ class ProcessJob:
         with open(self._log, "wb") as output:
             self._process = subprocess.Popen(
                 self._command,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **self._environment},
@@ -108,11 +110,12 @@ class ProcessJob:
         if self._process is None or self._process.poll() is not None:
             return
         self._cancelled = True
-        self._signal(self._process.pid, force=False)
+        assert self._process.stdin is not None
+        self._process.stdin.close()
         try:
             self._process.wait(patience)
         except subprocess.TimeoutExpired:
-            self._signal(self._process.pid, force=True)
+            self._kill(self._process.pid)
             self._process.wait()
 
     def _status(self) -> int | None:
@@ -128,10 +131,10 @@ class ProcessJob:
         return "\n".join(said[-lines:])
 
     @staticmethod
-    def _signal(pid: int, force: bool) -> None:
+    def _kill(pid: int) -> None:
         if sys.platform == "win32":
-            # Windows knows no signals between programs; its tool ends children, too.
+            # Its tool ends what the program started, too.
             subprocess.run(["taskkill", "/F", "/T", "/PID", str(pid)], capture_output=True)
             return
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(pid, signal.SIGKILL if force else signal.SIGTERM)
+            os.killpg(pid, signal.SIGKILL)

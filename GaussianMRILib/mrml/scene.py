@@ -142,6 +142,24 @@ def node_to_fill(scene: Any, added: list[Any], node: Any, class_name: str, name:
     return node
 
 
+def hidden_node(scene: Any, class_name: str, name: str, kind: str) -> Any:
+    """A new node of the scene that no list offers and no file takes.
+
+    It is hidden before it is added: Slicer's lists keep a node that is hidden later, until its name changes; the list of a
+    slice view then chooses another volume in its place.
+
+    Args:
+        kind: value of the attribute `GaussianMRI.Kind`.
+    """
+    node = scene.CreateNodeByClass(class_name)
+    node.UnRegister(None)
+    node.SetName(name)
+    node.SetHideFromEditors(True)
+    node.SetSaveWithScene(False)
+    node.SetAttribute(PREFIX + "Kind", kind)
+    return scene.AddNode(node)
+
+
 def own_display_nodes(node: Any) -> Sequence[Any]:
     """The display nodes of a node that are in the scene."""
     if not is_node(node, "vtkMRMLDisplayableNode"):

@@ -4,6 +4,17 @@ from __future__ import annotations
 
 from .anatomy import Phantom
 from .scanner import Scan, acquire
+from .tissues import T1, T2, Contrast
 from .write import PhantomFiles, lumbar_scans, write_lumbar_phantom
 
-__all__ = ["Phantom", "PhantomFiles", "Scan", "acquire", "lumbar_scans", "write_lumbar_phantom"]
+__all__ = [
+    "T1",
+    "T2",
+    "Contrast",
+    "Phantom",
+    "PhantomFiles",
+    "Scan",
+    "acquire",
+    "lumbar_scans",
+    "write_lumbar_phantom",
+]

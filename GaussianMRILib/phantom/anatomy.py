@@ -1,10 +1,9 @@
-"""A procedural lumbar spine, T2-weighted: signal as a continuous function of position.
+"""A procedural lumbar spine, T2- or T1-weighted: signal as a continuous function of position.
 
 Shapes are implicit functions in the frame of the spine (`frame.py`), so any acquisition samples the same
 body. The anatomy (disc half-axes 25 x 17 mm, superellipse exponent 2.3, anterior height 12.4 and posterior 6
 mm at L5-S1, sac half-axes 8 x 5.5 mm, roots of 2.9 mm radius at 10 and 22 mm, flavum 3 mm) and the relative
-T2 signals (CSF 1, fat .75, nucleus .2-.6, marrow .45, root .4, muscle .2, annulus .13, cortex .1) are those
-of a middle-aged adult.
+signals (`tissues.py`) are those of a middle-aged adult.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from .build import LEVELS, Build, Disc
 from .frame import Floats, Points, SpineFrame, rotation
 from .layers import Layer, Painting, Texture
 from .soft import Skin, soft_layers
+from .tissues import OIL, T2, Contrast
 
 CAPSULE_RADIUS = 4.5  # mm
 _CHUNK = 16384  # points painted at once: stays in the processor's cache
@@ -85,24 +85,28 @@ class Phantom:
             *soft_layers(self.build, textures, self._skin, "neural"),
         ]
 
-    def intensity(self, points_ras: ArrayLike) -> Floats:
-        """Signal (...) at RAS points (..., 3) in mm: relative T2 signal times the coil's sensitivity.
+    def intensity(self, points_ras: ArrayLike, *, contrast: Contrast = T2) -> Floats:
+        """Signal (...) at RAS points (..., 3) in mm: relative signal times the coil's sensitivity.
 
-        0 is air; cerebrospinal fluid beside the coil is about 1.
+        0 is air; beside the coil cerebrospinal fluid is about 1 in T2, and fat 0.75 in both contrasts.
+
+        Args:
+            points_ras: places.
+            contrast: `tissues.T2` or `tissues.T1`.
         """
         points = np.asarray(points_ras, dtype=np.float64)
         flat = points.reshape(-1, 3)
         image = np.empty(len(flat), dtype=np.float32)
         for first in range(0, len(flat), _CHUNK):
-            image[first : first + _CHUNK] = self._chunk(flat[first : first + _CHUNK])
+            image[first : first + _CHUNK] = self._chunk(flat[first : first + _CHUNK], contrast)
         return image.reshape(points.shape[:-1])
 
-    def _chunk(self, ras: NDArray[np.float64]) -> Floats:
+    def _chunk(self, ras: NDArray[np.float64], contrast: Contrast) -> Floats:
         points = self.frame.points(ras)
         image = np.zeros(len(ras), dtype=np.float32)
-        self._painting.paint(image, points)
+        self._painting.paint(image, points, contrast)
         distance = np.linalg.norm(ras - self.capsule, axis=1).astype(np.float32)
-        image += np.clip(0.5 - (distance - CAPSULE_RADIUS) / 0.8, 0, 1) * (0.9 - image)
+        image += np.clip(0.5 - (distance - CAPSULE_RADIUS) / 0.8, 0, 1) * (contrast.of(OIL) - image)
         return image * self._sensitivity(points)
 
     def _place_capsule(self) -> NDArray[np.float64]:

@@ -9,9 +9,21 @@ import numpy as np
 from .build import Build, Disc
 from .frame import Floats, Points
 from .layers import Layer, Texture, Value, both, ellipse, rounded, slab, superellipse
+from .tissues import (
+    ANNULUS,
+    BASIVERTEBRAL,
+    CLEFT,
+    CORTEX,
+    FACET_MARROW,
+    INNER_ANNULUS,
+    JOINT_FLUID,
+    MARROW,
+    Contrast,
+    between,
+    disc_material,
+)
 
 EXPONENT = 2.3
-CORTEX, MARROW, ANNULUS = 0.1, 0.45, 0.13
 
 
 def _outline(p: Points, a: Floats | float, b: Floats | float, v: Floats | float) -> Floats:
@@ -64,14 +76,14 @@ def _arch(p: Points, low: Disc, high: Disc) -> Floats:
     return np.minimum(np.minimum(pedicles, transverse), np.minimum(lamina, spinous))
 
 
-def _vertebra(low: Disc, high: Disc, marrow: Callable[[Points], Floats], arch: bool) -> Layer:
+def _vertebra(low: Disc, high: Disc, marrow: Callable[[Points, Contrast], Floats], arch: bool) -> Layer:
     middle, half = (low.s + high.s) / 2, (high.s - low.s) / 2
 
     def distance(p: Points) -> Floats:
         body = _body(p, low, high)
         return np.minimum(body, _arch(p, low, high)) if arch else body
 
-    def signal(p: Points) -> Floats:
+    def signal(p: Points, contrast: Contrast) -> Floats:
         # The basivertebral vein enters from behind at half height; marrow is a little fatter beside the end
         # plates.
         vein = (
@@ -80,7 +92,7 @@ def _vertebra(low: Disc, high: Disc, marrow: Callable[[Points], Floats], arch: b
             * (p.v > -19)
         )
         rim = 0.06 * np.exp(-(((np.abs(p.s - middle) - half + 9) / 3) ** 2))
-        return np.asarray(marrow(p) * (1 + rim) + 0.3 * vein, dtype=np.float32)
+        return np.asarray(marrow(p, contrast) * (1 + rim) + contrast.of(BASIVERTEBRAL) * vein, dtype=np.float32)
 
     return Layer(
         f"vertebra above {low.name}", distance, [(0.0, CORTEX), (0.8, signal)],
@@ -99,18 +111,21 @@ def _disc(disc: Disc) -> list[Layer]:
     def height(p: Points) -> Floats:
         return np.asarray(np.abs(p.s - disc.s) * p.metric - _half_height(p, disc), dtype=np.float32)
 
-    def annulus(p: Points) -> Floats:
+    def annulus(p: Points, contrast: Contrast) -> Floats:
         # Lamellae: dark outside, brighter towards the nucleus.
-        return np.interp(-across(p), [0.0, 1.5, 4.0, 6.5], [0.07, 0.1, ANNULUS, 0.2]).astype(np.float32)
+        signals = [contrast.of(lamella) for lamella in ANNULUS]
+        return np.interp(-across(p), [0.0, 1.5, 4.0, 6.5], signals).astype(np.float32)
 
     def nucleus(p: Points) -> Floats:
         return both(_outline(p, 0.74 * disc.half_width, 0.70 * disc.half_depth, v - 1.0), height(p) + 0.4)
 
-    def signal(p: Points) -> Floats:
+    def signal(p: Points, contrast: Contrast) -> Floats:
         cleft = np.exp(-(((p.s - disc.s) * p.metric / 0.9) ** 2))
-        return np.asarray(disc.nucleus * (1 - 0.3 * cleft * min(1.0, disc.nucleus / 0.4)), dtype=np.float32)
+        darker = contrast.of(CLEFT) * cleft * min(1.0, disc.nucleus / 0.4)
+        return np.asarray(contrast.of(material) * (1 - darker), dtype=np.float32)
 
-    middle = 0.5 * (disc.nucleus + 0.18)
+    material = disc_material(disc.nucleus)
+    middle = between(material, INNER_ANNULUS)
     return [
         Layer(
             f"annulus {disc.name}", lambda p: both(across(p), height(p)), [(0.0, annulus)], along, side, front
@@ -137,7 +152,7 @@ def _facets(disc: Disc, marrow: Value) -> list[Layer]:
     return [
         Layer(f"superior facet {disc.name}", superior, bands, *reach),
         Layer(f"inferior facet {disc.name}", inferior, bands, *reach),
-        Layer(f"facet joint {disc.name}", joint, [(0.0, 0.7)], *reach, edge=0.7),
+        Layer(f"facet joint {disc.name}", joint, [(0.0, JOINT_FLUID)], *reach, edge=0.7),
     ]
 
 
@@ -173,11 +188,11 @@ def bone_layers(build: Build, textures: dict[str, Texture], part: str = "bodies"
     """Layers of bone and disc; `part` "bodies" for all but the facet joints, "facets" for those."""
     texture = textures["marrow"]
 
-    def marrow(p: Points) -> Floats:
-        return np.asarray(MARROW * (1 + 0.07 * texture(p)), dtype=np.float32)
+    def marrow(p: Points, contrast: Contrast) -> Floats:
+        return np.asarray(contrast.of(MARROW) * (1 + 0.07 * texture(p)), dtype=np.float32)
 
     if part == "facets":
-        return [layer for disc in build.lumbar for layer in _facets(disc, 0.4)]
+        return [layer for disc in build.lumbar for layer in _facets(disc, FACET_MARROW)]
     lumbar = build.lumbar
     layers = _sacrum(marrow)
     for low, high in zip(build.discs[:-1], build.discs[1:], strict=True):

@@ -17,7 +17,7 @@ class Disc:
     wedge: float  # anterior minus posterior height
     half_width: float
     half_depth: float
-    nucleus: float  # relative T2 signal
+    nucleus: float  # relative T2 signal, by its water
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numpy as np
 from .. import geometry
 from ..stacks.dicom_pixels import save_dicom
 from .frame import Floats
+from .tissues import T2, Contrast
 
 if TYPE_CHECKING:
     from pydicom.dataset import FileDataset
@@ -42,22 +43,25 @@ def write_series(
     name: str,
     file_name: str = "IM{:04d}.dcm",
     rising: bool = False,
+    *,
+    contrast: Contrast = T2,
 ) -> None:
     """Write one MR file per slice.
 
     Args:
         planes: the slices in order along their normal.
         images: (slices, rows, columns), relative signal.
-        name: of the series.
+        name: of the series; those of one study and contrast have different ones.
         file_name: with a place for the instance number.
         rising: instance numbers run along the normal. By default they run against it, as they do on many scanners:
             a reader has to sort by position.
+        contrast: what the header says of the sequence.
     """
     count = len(planes)
     spacing = float(np.linalg.norm(planes[1].center - planes[0].center)) if count > 1 else None
     for k, (plane, image) in enumerate(zip(planes, images, strict=True)):
         instance = k + 1 if rising else count - k
-        dataset = _instance(study, number, instance, name, image)
+        dataset = _instance(study, number, instance, name, image, contrast)
         columns, rows = plane.spacing
         dataset.ImagePositionPatient = [_text(x) for x in plane.origin * _RAS_TO_LPS]
         axes = [*(plane.i_axis * _RAS_TO_LPS), *(plane.j_axis * _RAS_TO_LPS)]
@@ -71,13 +75,17 @@ def write_series(
         save_dicom(dataset, path)
 
 
-def _instance(study: Study, number: int, instance: int, name: str, image: Floats) -> FileDataset:
+def _instance(
+    study: Study, number: int, instance: int, name: str, image: Floats, contrast: Contrast
+) -> FileDataset:
     from pydicom.dataset import FileDataset, FileMetaDataset
     from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage
 
+    # The UIDs of T2 series do not name the contrast.
+    unique = name if contrast == T2 else f"{contrast.name} {name}"
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = MRImageStorage
-    meta.MediaStorageSOPInstanceUID = UID(study.uid(f"{name} {instance}"))
+    meta.MediaStorageSOPInstanceUID = UID(study.uid(f"{unique} {instance}"))
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
     values = {
@@ -92,7 +100,7 @@ def _instance(study: Study, number: int, instance: int, name: str, image: Floats
         "Manufacturer": "GaussianMRI phantom",
         "ReferringPhysicianName": "",
         "StudyDescription": "SYNTHETIC lumbar spine",
-        "SeriesDescription": f"SYNTHETIC T2 {name}",
+        "SeriesDescription": f"SYNTHETIC {contrast.name} {name}",
         "PatientName": "Phantom^Lumbar",
         "PatientID": f"PHANTOM-{study.seed}",
         "PatientBirthDate": "",
@@ -102,12 +110,12 @@ def _instance(study: Study, number: int, instance: int, name: str, image: Floats
         "SequenceVariant": "SK",
         "ScanOptions": "",
         "MRAcquisitionType": "2D",
-        "EchoTime": "100",
-        "RepetitionTime": "3500",
-        "EchoTrainLength": 16,
+        "EchoTime": str(contrast.echo_time),
+        "RepetitionTime": str(contrast.repetition_time),
+        "EchoTrainLength": contrast.echo_train,
         "PatientPosition": "HFS",
         "StudyInstanceUID": study.uid("study"),
-        "SeriesInstanceUID": study.uid(f"series {name}"),
+        "SeriesInstanceUID": study.uid(f"series {unique}"),
         "FrameOfReferenceUID": study.uid("frame of reference"),
         "PositionReferenceIndicator": "",
         "StudyID": "1",

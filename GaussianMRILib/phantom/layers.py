@@ -8,20 +8,22 @@ from dataclasses import dataclass
 import numpy as np
 
 from .frame import Floats, Points
+from .tissues import Contrast, Tissue
 
-Value = float | Callable[[Points], Floats]
+#: What a layer shows: one tissue, or a signal that varies with the place.
+Value = Tissue | Callable[[Points, Contrast], Floats]
 EVERYWHERE = (-np.inf, np.inf)
 EDGE = 0.8  # mm over which one tissue passes into the next
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One tissue: where it is and how bright.
+    """One structure: where it is and of what.
 
     Args:
         name: the anatomical structure.
         distance: signed distance in mm to its surface, negative inside.
-        bands: (depth in mm, relative signal) from the surface inwards, for instance cortex, then marrow.
+        bands: (depth in mm, what is there) from the surface inwards, for instance cortex, then marrow.
         along: range of s, side: range of |u|, front: range of v, in mm, outside which the layer is absent.
         edge: mm over which the layer fades in.
     """
@@ -44,26 +46,29 @@ class Painting:
         limits = np.array([(layer.along, layer.side, layer.front) for layer in layers], dtype=np.float64)
         self._low, self._high = limits[..., 0] - edges, limits[..., 1] + edges
 
-    def paint(self, image: Floats, points: Points) -> None:
-        """Paint over `image` (N,), in place. Layers whose range the points do not meet cost nothing."""
+    def paint(self, image: Floats, points: Points, contrast: Contrast) -> None:
+        """Paint over `image` (N,), in place, as a contrast shows it.
+
+        Layers whose range the points do not meet cost nothing.
+        """
         ranges = np.array([(a.min(), a.max()) for a in (points.s, points.side, points.v)])
         met = np.all((ranges[:, 1] >= self._low) & (ranges[:, 0] <= self._high), axis=1)
         for index in np.flatnonzero(met):
-            _paint_layer(image, points, self.layers[index])
+            _paint_layer(image, points, self.layers[index], contrast)
 
 
-def _paint_layer(image: Floats, points: Points, layer: Layer) -> None:
+def _paint_layer(image: Floats, points: Points, layer: Layer, contrast: Contrast) -> None:
     distance = layer.distance(points)
     if float(distance.min()) > layer.edge:
         return
     for depth, value in layer.bands:
         share = np.clip(0.5 - (distance + depth) / layer.edge, 0.0, 1.0)
-        if not callable(value):
-            image += share * (value - image)
+        if isinstance(value, Tissue):
+            image += share * (contrast.of(value) - image)
             continue
         inside = np.flatnonzero(share)
         if inside.size:
-            image[inside] += share[inside] * (value(points.take(inside)) - image[inside])
+            image[inside] += share[inside] * (value(points.take(inside), contrast) - image[inside])
 
 
 def superellipse(

@@ -9,8 +9,36 @@ import numpy as np
 from .build import Build, Disc
 from .frame import Floats, Points
 from .layers import Layer, Texture, Value, both, ellipse, rounded, slab, superellipse
+from .tissues import (
+    ARTERY,
+    BOWEL,
+    BOWEL_VARIES,
+    BOWEL_WALL,
+    CORD,
+    CORD_SURFACE,
+    CSF,
+    DEEP_FAT,
+    DURA,
+    EPINEURIUM,
+    FASCIA,
+    FAT,
+    FLAVUM,
+    FORAMINAL_FAT,
+    INTERSPINOUS,
+    LIGAMENT,
+    MUSCLE,
+    MUSCLE_SURFACE,
+    PERINEURAL_FAT,
+    ROOT,
+    ROOTLET,
+    SEPTUM,
+    SKIN,
+    STREAK,
+    VEIN,
+    VESSEL_WALL,
+    Contrast,
+)
 
-CSF, FAT, ROOT, MUSCLE, LIGAMENT = 1.0, 0.75, 0.4, 0.2, 0.1
 ROOT_RADIUS = 2.9
 
 # Course of a root relative to its pedicle: s above it, then |u| and v; at the disc above the pedicle it
@@ -52,12 +80,13 @@ def soft_layers(build: Build, textures: dict[str, Texture], skin: Skin, part: st
 
 
 def _trunk(build: Build, textures: dict[str, Texture], skin: Skin) -> list[Layer]:
-    def fat(p: Points) -> Floats:
+    def fat(p: Points, contrast: Contrast) -> Floats:
         septa = np.exp(-((textures["fat"](p) / 0.12) ** 2))
-        return np.asarray(FAT * (1 + 0.03 * textures["muscle"](p)) - 0.16 * septa, dtype=np.float32)
+        whole = contrast.of(FAT) * (1 + 0.03 * textures["muscle"](p))
+        return np.asarray(whole - contrast.of(SEPTUM) * septa, dtype=np.float32)
 
-    def inner_fat(p: Points) -> Floats:
-        return np.asarray(0.66 * (1 + 0.04 * textures["fat"](p)), dtype=np.float32)
+    def inner_fat(p: Points, contrast: Contrast) -> Floats:
+        return np.asarray(contrast.of(DEEP_FAT) * (1 + 0.04 * textures["fat"](p)), dtype=np.float32)
 
     def shell(p: Points) -> Floats:
         depth = skin.depth(p)
@@ -69,21 +98,23 @@ def _trunk(build: Build, textures: dict[str, Texture], skin: Skin) -> list[Layer
     def bowel(p: Points) -> Floats:
         return both(34 - p.v, 6 * (0.1 - textures["bowel"](p)))
 
-    def content(p: Points) -> Floats:
-        return np.asarray(0.34 + 0.16 * np.tanh(2 * textures["fat"](p)), dtype=np.float32)
+    def content(p: Points, contrast: Contrast) -> Floats:
+        varied = contrast.of(BOWEL_VARIES) * np.tanh(2 * textures["fat"](p))
+        return np.asarray(contrast.of(BOWEL) + varied, dtype=np.float32)
 
     return [
-        Layer("skin and subcutaneous fat", shell, [(0.0, 0.3), (1.2, fat)]),
+        Layer("skin and subcutaneous fat", shell, [(0.0, SKIN), (1.2, fat)]),
         Layer("deep fat", inside, [(0.0, inner_fat)]),
-        Layer("bowel", bowel, [(0.0, 0.2), (1.5, content)], front=(32, np.inf)),
+        Layer("bowel", bowel, [(0.0, BOWEL_WALL), (1.5, content)], front=(32, np.inf)),
     ]
 
 
 def _muscles(build: Build, textures: dict[str, Texture], skin: Skin) -> list[Layer]:
-    def signal(p: Points) -> Floats:
+    def signal(p: Points, contrast: Contrast) -> Floats:
         fibres = textures["muscle"](p)
         streaks = np.clip(fibres - 1.7 + 5 * build.infiltration, 0, 1.2)
-        return np.asarray(MUSCLE * (1 + 0.07 * fibres) + 0.3 * streaks, dtype=np.float32)
+        muscle = contrast.of(MUSCLE) * (1 + 0.07 * fibres)
+        return np.asarray(muscle + contrast.of(STREAK) * streaks, dtype=np.float32)
 
     def erector(p: Points) -> Floats:
         u = _along(p, [-60, -20, 10, 40, 80], [20, 26, 33, 36, 36])
@@ -114,13 +145,13 @@ def _muscles(build: Build, textures: dict[str, Texture], skin: Skin) -> list[Lay
     def thoracolumbar(p: Points) -> Floats:
         return both(slab(skin.depth(p) + build.fat, 0.7), p.side - 70)
 
-    bands: list[tuple[float, Value]] = [(0.0, 0.17), (0.7, signal)]
+    bands: list[tuple[float, Value]] = [(0.0, MUSCLE_SURFACE), (0.7, signal)]
     return [
         Layer("pelvic muscles", pelvic, bands, along=(-np.inf, 20)),
         Layer("quadratus lumborum", quadratus, bands, side=(40, 80), front=(-36, -12)),
         Layer("psoas", psoas, bands, side=(20, 78), front=(-28, 52)),
         Layer("erector spinae", erector, bands, side=(2, 72), front=(-82, -24)),
-        Layer("thoracolumbar fascia", thoracolumbar, [(0.0, 0.12)]),
+        Layer("thoracolumbar fascia", thoracolumbar, [(0.0, FASCIA)]),
     ]
 
 
@@ -143,14 +174,14 @@ def _vessels() -> list[Layer]:
         return np.where(p.s > 32, trunk, np.minimum(right, left)).astype(np.float32)
 
     return [
-        Layer("vena cava and iliac veins", vein, [(0.0, 0.2), (0.9, 0.1)], side=(0, 48), front=(8, 40)),
-        Layer("aorta and iliac arteries", artery, [(0.0, 0.2), (1.2, 0.04)], side=(0, 48), front=(8, 42)),
+        Layer("vena cava and iliac veins", vein, [(0.0, VESSEL_WALL), (0.9, VEIN)], side=(0, 48), front=(8, 40)),
+        Layer("aorta and iliac arteries", artery, [(0.0, VESSEL_WALL), (1.2, ARTERY)], side=(0, 48), front=(8, 42)),
     ]
 
 
 def _canal(build: Build, textures: dict[str, Texture]) -> list[Layer]:
-    def fat(p: Points) -> Floats:
-        return np.asarray(0.95 * FAT * (1 + 0.04 * textures["fat"](p)), dtype=np.float32)
+    def fat(p: Points, contrast: Contrast) -> Floats:
+        return np.asarray(0.95 * contrast.of(FAT) * (1 + 0.04 * textures["fat"](p)), dtype=np.float32)
 
     def epidural(p: Points) -> Floats:
         depth = _along(p, [-90, -60, -30, 0, 40], [2.5, 5.5, 7.5, 10.5, 10.5])
@@ -167,7 +198,7 @@ def _canal(build: Build, textures: dict[str, Texture]) -> list[Layer]:
         Layer(
             "posterior longitudinal ligament",
             band,
-            [(0.0, 0.1)],
+            [(0.0, LIGAMENT)],
             along=(-50, 230),
             side=(0, 8),
             front=(-18, -14),
@@ -183,7 +214,7 @@ def _foramen(disc: Disc) -> Layer:
         return rounded([slab(p.side - 21, 9.5), slab(p.v + 21.5, 5.5), slab(p.s - disc.s - 5, 10.0)], 4.0)
 
     return Layer(
-        f"foramen {disc.name}", distance, [(0.0, 0.67)], (disc.s - 8, disc.s + 18), (8, 33), (-30, -14)
+        f"foramen {disc.name}", distance, [(0.0, FORAMINAL_FAT)], (disc.s - 8, disc.s + 18), (8, 33), (-30, -14)
     )
 
 
@@ -193,7 +224,7 @@ def _flavum(disc: Disc) -> Layer:
         return rounded([slab(wall, 1.5), slab(p.side, 15.5), slab(p.s - disc.s - 4, 12.0)], 1.0)
 
     return Layer(
-        f"flavum {disc.name}", distance, [(0.0, 0.15)], (disc.s - 10, disc.s + 18), (0, 17), (-43, -24)
+        f"flavum {disc.name}", distance, [(0.0, FLAVUM)], (disc.s - 10, disc.s + 18), (0, 17), (-43, -24)
     )
 
 
@@ -202,7 +233,7 @@ def _interspinous(disc: Disc) -> Layer:
         return rounded([slab(p.side, 1.6), slab(p.v + 52, 9.0), slab(p.s - disc.s - 2, 12.0)], 1.0)
 
     return Layer(
-        f"interspinous {disc.name}", distance, [(0.0, 0.3)], (disc.s - 12, disc.s + 16), (0, 3), (-62, -42)
+        f"interspinous {disc.name}", distance, [(0.0, INTERSPINOUS)], (disc.s - 12, disc.s + 16), (0, 3), (-62, -42)
     )
 
 
@@ -233,9 +264,9 @@ def _root_layers(disc: Disc) -> list[Layer]:
     reach = (float(stations[0]), float(stations[-1])), (0.0, 45.0), (-32.0, 8.0)
     return [
         Layer(
-            f"fat around root {name}", sheath, [(0.0, 0.72)], (pedicle - 26, pedicle - 5), (10, 28), (-28, -8)
+            f"fat around root {name}", sheath, [(0.0, PERINEURAL_FAT)], (pedicle - 26, pedicle - 5), (10, 28), (-28, -8)
         ),
-        Layer(f"root {name}", tube, [(0.0, 0.36), (0.7, ROOT)], *reach),
+        Layer(f"root {name}", tube, [(0.0, EPINEURIUM), (0.7, ROOT)], *reach),
     ]
 
 
@@ -254,7 +285,7 @@ def _neural(build: Build) -> list[Layer]:
 
     layers = [layer for disc in build.lumbar for layer in _root_layers(disc)]
     layers.append(
-        Layer("thecal sac", sac, [(0.0, 0.2), (0.4, CSF)], (-68, np.inf), (0, 14), (-37, -15), edge=0.7)
+        Layer("thecal sac", sac, [(0.0, DURA), (0.4, CSF)], (-68, np.inf), (0, 14), (-37, -15), edge=0.7)
     )
     layers += [_strand(index, middle) for index in range(14)]
     layers.append(_cord(middle))
@@ -274,7 +305,7 @@ def _strand(index: int, middle: Callable[[Points], Floats]) -> Layer:
         v = p.v - middle(p) + lift * np.sin(angle) * 0.75 * reach - 0.3
         return np.asarray(np.sqrt(u * u + v * v) - radius, dtype=np.float32)
 
-    return Layer(f"rootlet {index}", distance, [(0.0, 0.42)], (leaves, np.inf), (0, 10), (-36, -18), edge=0.7)
+    return Layer(f"rootlet {index}", distance, [(0.0, ROOTLET)], (leaves, np.inf), (0, 10), (-36, -18), edge=0.7)
 
 
 def _cord(middle: Callable[[Points], Floats]) -> Layer:
@@ -284,4 +315,4 @@ def _cord(middle: Callable[[Points], Floats]) -> Layer:
         size = _along(p, [136, 150, 175], [0.4, 3.4, 4.6])
         return ellipse(p.u, p.v - middle(p) + 1.0, size, 0.85 * size)
 
-    return Layer("conus medullaris", distance, [(0.0, 0.46), (1.5, 0.52)], (138, np.inf), (0, 7), (-34, -18))
+    return Layer("conus medullaris", distance, [(0.0, CORD_SURFACE), (1.5, CORD)], (138, np.inf), (0, 7), (-34, -18))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from ..geometry import ImagePlane
 from .anatomy import Phantom
 from .dicom import Study, write_series
 from .scanner import Scan, acquire
+from .tissues import T1
 
 AXIAL_SPACING, AXIAL_THICKNESS = 4.5, 4.0  # mm
 SAGITTAL_SPACING, SAGITTAL_THICKNESS = 4.4, 4.0  # mm
@@ -24,8 +25,8 @@ SAGITTAL_SPACING, SAGITTAL_THICKNESS = 4.4, 4.0  # mm
 class PhantomFiles:
     """Where `write_lumbar_phantom` put what.
 
-    `axial`, `sagittal` and `truth` are folders of DICOM files, `plane` is a Slicer markups file of the L5-S1
-        disc.
+    `axial`, `sagittal` (T2), `truth` and `sagittal_t1` (None where it was not wanted) are folders of DICOM files,
+        `plane` is a Slicer markups file of the L5-S1 disc.
     """
 
     folder: Path
@@ -33,10 +34,11 @@ class PhantomFiles:
     sagittal: Path
     truth: Path
     plane: Path
+    sagittal_t1: Path | None = None
 
 
-def lumbar_scans(phantom: Phantom, *, noise: float = 0.02) -> tuple[Scan, Scan, Scan]:
-    """The axial, sagittal and truth series of a phantom.
+def lumbar_scans(phantom: Phantom, *, noise: float = 0.02, sagittal_t1: bool = False) -> tuple[Scan, ...]:
+    """The axial, sagittal and truth series of a phantom, T2-weighted, and the sagittal one T1-weighted if it is wanted.
 
     The axial slices are straight, not aligned with the discs, 4 mm thick and 4.5 mm apart; the sagittal ones
     4 mm thick and 4.4 mm apart. The truth is nine thin planes without noise, 2 mm apart, around the tilted
@@ -57,20 +59,24 @@ def lumbar_scans(phantom: Phantom, *, noise: float = 0.02) -> tuple[Scan, Scan, 
         thickness=SAGITTAL_THICKNESS,
     ).stack(13, SAGITTAL_SPACING)
     truth = phantom.disc_plane("L5-S1").stack(9, 2.0)
-    return (
+    scans = (
         Scan("axial", tuple(axial), noise=noise),
         Scan("sagittal", tuple(sagittal), noise=noise),
         Scan("truth", tuple(truth)),
     )
+    return (*scans, replace(scans[1], contrast=T1)) if sagittal_t1 else scans
 
 
-def write_lumbar_phantom(folder: str | os.PathLike[str], *, seed: int = 0, noise: float = 0.02) -> PhantomFiles:
+def write_lumbar_phantom(
+    folder: str | os.PathLike[str], *, seed: int = 0, noise: float = 0.02, sagittal_t1: bool = False
+) -> PhantomFiles:
     """Write a synthetic lumbar MRI study that the ordinary DICOM reader understands.
 
     Args:
         folder: made if absent; existing files of the same names are replaced.
         seed: the individual and the noise.
-        noise: standard deviation relative to cerebrospinal fluid.
+        noise: standard deviation relative to cerebrospinal fluid in T2.
+        sagittal_t1: write a sagittal T1 series of the same slices too.
 
     Returns:
         the paths of the series and of the plane.
@@ -80,21 +86,22 @@ def write_lumbar_phantom(folder: str | os.PathLike[str], *, seed: int = 0, noise
     """
     root = Path(folder)
     phantom = Phantom(seed)
-    scans = lumbar_scans(phantom, noise=noise)
+    scans = lumbar_scans(phantom, noise=noise, sagittal_t1=sagittal_t1)
     files = PhantomFiles(
         folder=root,
         axial=root / "axial",
         sagittal=root / "sagittal",
         truth=root / "truth",
         plane=root / "L5-S1.mrk.json",
+        sagittal_t1=root / "sagittal_t1" if sagittal_t1 else None,
     )
     study = Study(f"lumbar phantom {seed} {noise}", seed)
     try:
-        for number, (scan, path) in enumerate(
-            zip(scans, (files.axial, files.sagittal, files.truth), strict=True), 1
-        ):
+        places = [files.axial, files.sagittal, files.truth, *([files.sagittal_t1] if files.sagittal_t1 else [])]
+        for number, (scan, path) in enumerate(zip(scans, places, strict=True), 1):
             path.mkdir(parents=True, exist_ok=True)
-            write_series(path, study, number, scan.planes, acquire(phantom, scan, seed=number), scan.name)
+            images = acquire(phantom, scan, seed=number)
+            write_series(path, study, number, scan.planes, images, scan.name, contrast=scan.contrast)
     except OSError as error:
         raise GaussianMRIError(
             f"The phantom cannot be written to {root}: {error.strerror or error}."

@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..interruption import end_with_parent
 from .factorisation import factorised
 from .network import (
     FactorisedNetwork,
@@ -67,6 +68,7 @@ def loss_of(
 
 def _write_volumes(folder: str, first: int, last: int, long_every: int) -> None:
     """Cubes first to last - 1, and after each `long_every` of them a long volume."""
+    end_with_parent()
     torch.set_num_threads(1)
     os.nice(5)
     for index in range(first, last):
@@ -120,6 +122,7 @@ def make_batches(
 
     Each step has its own random numbers, so a training that goes on sees what it would have seen.
     """
+    end_with_parent()
     torch.set_num_threads(1)
     master = load_network(teacher) if teacher else None
     cubes: list[torch.Tensor] = []
@@ -136,19 +139,7 @@ def make_batches(
             with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
                 taught = predict(master, batch)[0].half().numpy()
         whole = (batch.slices, batch.condition, batch.base.half(), batch.truth.half())
-        _put(output, (step, batch.ratio, [part.numpy() for part in whole], taught))
-
-
-def _put(output: multiprocessing.Queue, item: object) -> None:
-    """Wait for a place in the queue, but not for an optimiser that was stopped."""
-    parent = multiprocessing.parent_process()
-    while True:
-        try:
-            output.put(item, timeout=5)
-            return
-        except queue.Full:
-            if parent is not None and not parent.is_alive():
-                raise SystemExit("The training has ended.") from None
+        output.put((step, batch.ratio, [part.numpy() for part in whole], taught))
 
 
 def train(

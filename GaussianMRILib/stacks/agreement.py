@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from ..errors import GaussianMRIError
 from .dicom_frames import same_name
 from .dicom_groups import SAME_POSITION_MM
 from .slice_stack import SliceStack, as_stacks
+
+if TYPE_CHECKING:
+    from ..geometry import ImagePlane
 
 _PATIENT_ID, _PATIENT_NAME, _STUDY_UID = "00100020", "00100010", "0020000D"
 #: Echo times of one contrast differ by less than this part of the longer one.
@@ -35,10 +38,13 @@ _ONE_PLANE = 0.01
 _COPY_PART = 0.01
 _COPY_PART_CT = 0.001  # most of whose contrast is that of air
 _COMPUTED_FROM = "the images of one were computed from those of the other"
+_REPEATED = 0.5  # share of a stack in another one from which on one of them repeats the other
 _POINTS_A_SIDE = 16  # of a slice, to see whether it reaches into another stack
 
 
-def check_same_frame(stacks: Sequence[SliceStack], *, same_frame: bool = False) -> str | None:
+def check_same_frame(
+    stacks: Sequence[SliceStack], *, same_frame: bool = False, advice: str | None = None
+) -> str | None:
     """Refuse stacks whose DICOM frames of reference differ: their positions cannot be compared.
 
     A stack that knows of no frames (NIfTI, NRRD, an array) is taken to agree with the others. DICOM series that name no
@@ -48,6 +54,7 @@ def check_same_frame(stacks: Sequence[SliceStack], *, same_frame: bool = False) 
         same_frame: take the positions of different frames as they are where the stacks come from one study. Some
             scanners begin a new frame with every series although the patient has not left the table; a patient who has
             moved does not show in the headers.
+        advice: what to do, of callers who offer something else.
 
     Returns:
         a sentence on the frames whose positions were trusted; None where there is one frame.
@@ -75,6 +82,8 @@ def check_same_frame(stacks: Sequence[SliceStack], *, same_frame: bool = False) 
             "are not known to be of one study and patient" if None in studies else "are of several studies"
         )
         raise GaussianMRIError(f"{where}They {reason}, so their positions cannot be trusted either.")
+    if advice is not None:
+        raise GaussianMRIError(f"{where}Their positions cannot be compared; {advice}.")
     advice = "choose stacks of one frame, or register them first."
     if one_study:
         advice = (
@@ -122,7 +131,7 @@ def check_same_patient(stacks: Sequence[SliceStack]) -> None:
             )
 
 
-def check_same_contrast(stacks: Sequence[SliceStack]) -> None:
+def check_same_contrast(stacks: Sequence[SliceStack], *, advice: str | None = None) -> None:
     """Refuse stacks whose headers say that they show another contrast, such as T1 and T2.
 
     Compared is `SliceStack.source["contrast"]`: modality, storage class, echo, repetition and inversion time, sequence,
@@ -130,21 +139,23 @@ def check_same_contrast(stacks: Sequence[SliceStack]) -> None:
     suppression, magnetisation transfer; within a series also its "kind": echo, time point and what else tells its stacks
     apart. Refused are also images that name the others as what they were computed from.
 
+    Args:
+        advice: what to do, of callers who offer something else.
+
     Raises:
         GaussianMRIError: names two stacks and every value in which they differ.
     """
+    together = "or take them together all the same with any_contrast=True (`gaussianmri fit --any-contrast`)"
     for one, other in itertools.combinations(stacks, 2):
         if _of_one_measurement(one, other):
             raise GaussianMRIError(
                 f"{one.name} and {other.name} are one measurement: {_COMPUTED_FROM}. The one tells nothing that the other "
-                "does not; choose one of them, or take them together all the same with any_contrast=True "
-                "(`gaussianmri fit --any-contrast`)."
+                f"does not; {advice or f'choose one of them, {together}'}."
             )
         if differences := _differences(one, other):
             raise GaussianMRIError(
                 f"{one.name} and {other.name} show different contrasts: {'; '.join(differences)}. One image cannot "
-                "explain both; choose stacks of one contrast, or take them together all the same with any_contrast=True "
-                "(`gaussianmri fit --any-contrast`)."
+                f"explain both; {advice or f'choose stacks of one contrast, {together}'}."
             )
 
 
@@ -257,6 +268,34 @@ def apart(stacks: Sequence[SliceStack]) -> list[list[SliceStack]]:
             joined = [group for group in groups if a in group or b in group]
             groups = [group for group in groups if group not in joined] + [set().union(*joined)]
     return [[stacks[k] for k in sorted(group)] for group in sorted(groups, key=min)]
+
+
+def without_repeats(stacks: Sequence[SliceStack], planes: Sequence[ImagePlane]) -> list[SliceStack]:
+    """One acquisition of each place: interpolation would show the mean of two, between which the patient moved.
+
+    A stack is left out where most of it, or most of another, is in both, and the slices of both are of one direction. That
+    one stays which shows most of the planes, then the one with the smallest voxels, then the first.
+    """
+    points = np.concatenate([plane.points()[::8, ::8].reshape(-1, 3) for plane in planes])
+
+    def rank(stack: SliceStack) -> tuple[float, float]:
+        shown = round(float(stack.inside(points).mean()), 1)
+        return -shown, round(float(np.prod(stack.pixel_spacing)) * stack.spacing, 3)
+
+    kept: list[SliceStack] = []
+    for stack in sorted(stacks, key=rank):
+        if not any(direction(stack) == direction(other) and _one_place(stack, other) for other in kept):
+            kept.append(stack)
+    return [stack for stack in stacks if any(stack is other for other in kept)]
+
+
+def _one_place(one: SliceStack, other: SliceStack) -> bool:
+    return any(float(b.inside(_points(a)).mean()) > _REPEATED for a, b in ((one, other), (other, one)))
+
+
+def direction(stack: SliceStack) -> str:
+    """The anatomical plane that a stack's slices are nearest to."""
+    return ("sagittal", "coronal", "axial")[int(np.argmax(np.abs(stack.normal)))]
 
 
 def _points(stack: SliceStack) -> np.ndarray:
@@ -414,7 +453,9 @@ __all__ = [
     "check_same_frame",
     "check_same_patient",
     "copies",
+    "direction",
     "in_one_frame",
     "why_apart",
     "why_groups_apart",
+    "without_repeats",
 ]

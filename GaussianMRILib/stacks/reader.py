@@ -122,7 +122,7 @@ def _sort_folder(
 ) -> None:
     """Sort what lies below a folder into volumes, DICOM files and others."""
     others: list[Path] = []
-    for file in _images_below(folder):
+    for file in _images_below(folder, left_out):
         if has_preamble(file):
             images[file] = None
         elif is_volume(file):
@@ -150,9 +150,14 @@ def _kind_of_name(file: Path) -> str:
     return "#" if suffix[1:].isdigit() else suffix
 
 
-def _images_below(folder: Path) -> list[Path]:
-    """`files_below`, without directories of other media, and one file of each pair of Analyze or NIfTI."""
-    found = [file for file in files_below(folder) if file.name.upper() != "DICOMDIR"]
+def _images_below(folder: Path, left_out: LeftOut) -> list[Path]:
+    """Files in and below `folder`, in a fixed order; hidden ones and directories of other media left out."""
+    found: list[Path] = []
+    for file in files_below(folder):
+        if file.is_file() and file.name.upper() != "DICOMDIR":  # to open a pipe or a device may take for ever
+            found.append(file)
+        elif not file.exists():
+            left_out.add(file, "a link to what is not there; copy that here, or give its folder")
     # A detached header names its data file itself.
     headers = {f.with_suffix("") for f in found if f.suffix.lower() == ".hdr"}
     return [

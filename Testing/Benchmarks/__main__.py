@@ -2,8 +2,8 @@
 
 Each benchmark is a program of its own that prints its table and writes JSON into `results/`; here they run
 one after the other, and `results/summary.json` gets all of it, with the machine and date of each. `report.py` fills
-the tables of docs/ from it. `cinematic` and `cinematic_clipgs`, the training of every method, and `experiment`, grading
-on phantoms, take an hour or more each and run only when they are named.
+the tables of docs/ from it. `cinematic` and `cinematic_clipgs`, the training of every method, `experiment`, grading
+on phantoms, and `grading_sagittal`, their foramina on T1, take half an hour or more each and run only when they are named.
 """
 
 from __future__ import annotations

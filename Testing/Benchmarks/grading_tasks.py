@@ -11,10 +11,12 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from GaussianMRILib.grading.augment import change, draw_changes, mirrored, resize
@@ -51,8 +53,10 @@ def phantoms(count: int, first: int) -> tuple[torch.Tensor, torch.Tensor, torch.
     return torch.stack(images), torch.stack(masks), torch.tensor(labels), torch.tensor(truth)
 
 
-def trained(tasks: Sequence[Task], data: Any, steps: int, seed: int, options: NetworkOptions) -> GradingNetwork:
-    """A network with a head for each task."""
+def trained(
+    tasks: Sequence[Task], data: Any, steps: int, seed: int, options: NetworkOptions, *, sagittal: bool = False
+) -> GradingNetwork:
+    """A network with a head for each task; `sagittal`: slices run from right to left and are not turned round."""
     images, masks, labels, _ = data
     own = [LATERAL_TASKS.index(task) for task in tasks]
     other = [LATERAL_TASKS.index(task.mirrored) for task in tasks]
@@ -62,14 +66,18 @@ def trained(tasks: Sequence[Task], data: Any, steps: int, seed: int, options: Ne
     optimiser = torch.optim.AdamW(network.parameters(), RATE, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps)
     generator = torch.Generator().manual_seed(seed)
+    augment = replace(AUGMENT, flip_slices=0.0) if sagittal else AUGMENT
     network.train()
     for _ in range(steps):
         chosen = torch.randint(len(images), (BATCH,), generator=generator)
         flip = torch.rand(BATCH, generator=generator) < 0.5
-        shown = torch.where(flip[:, None, None, None], mirrored(images[chosen]), images[chosen])
+        shown = torch.where(flip[:, None, None, None], mirrored(images[chosen], sagittal), images[chosen])
+        there = masks[chosen]
+        if sagittal:
+            there = torch.where(flip[:, None], mirrored(there, True), there)
         target = torch.where(flip[:, None], labels[chosen][:, other], labels[chosen][:, own])
-        changes = draw_changes(BATCH, shown.shape[1], AUGMENT, generator)
-        logits = network(*change(shown, masks[chosen], changes)).reshape(BATCH, len(tasks), 3)
+        changes = draw_changes(BATCH, shown.shape[1], augment, generator)
+        logits = network(*change(shown, there, changes)).reshape(BATCH, len(tasks), 3)
         loss = nn.functional.cross_entropy(logits.flatten(0, 1), target.flatten(), WEIGHTS)
         optimiser.zero_grad()
         loss.backward()
@@ -79,11 +87,17 @@ def trained(tasks: Sequence[Task], data: Any, steps: int, seed: int, options: Ne
 
 
 @torch.inference_mode()
+def probabilities(network: GradingNetwork, tasks: Sequence[Task], data: Any) -> NDArray[np.float32]:
+    """(n, tasks, grades)."""
+    images, masks, *_ = data
+    logits = torch.cat([network(i, m) for i, m in zip(images.split(32), masks.split(32), strict=True)])
+    found: NDArray[np.float32] = torch.softmax(logits.reshape(len(images), len(tasks), 3), dim=2).numpy()
+    return found
+
+
 def aurocs(network: GradingNetwork, tasks: Sequence[Task], data: Any) -> dict[str, float]:
     """Macro AUROC of each task, against the true grades."""
-    images, masks, _, truth = data
-    logits = torch.cat([network(i, m) for i, m in zip(images.split(32), masks.split(32), strict=True)])
-    p = torch.softmax(logits.reshape(len(images), len(tasks), 3), dim=2).numpy()
+    p, truth = probabilities(network, tasks, data), data[3]
     places = [LATERAL_TASKS.index(task) for task in tasks]
     return {task.name: macro_auroc(p[:, n], truth[:, places[n]].tolist()) for n, task in enumerate(tasks)}
 

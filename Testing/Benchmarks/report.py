@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .report_cinematic import cinematic, cinematic_clipgs, cinematic_speed
-from .report_grading import experiment, grading
+from .report_grading import experiment, grading, grading_sagittal
 from .report_markdown import markdown
 from .stored import LONG
 
@@ -296,6 +296,7 @@ TABLES: dict[str, tuple[Callable[[dict[str, Any]], str], tuple[str, ...]]] = {
     "cinematic_speed": (cinematic_speed, ("cinematic_trace", "cinematic_raster", "cinematic_view")),
     "experiment": (experiment, ("experiment",)),
     "grading": (grading, ("grading", "grading_study")),
+    "grading_sagittal": (grading_sagittal, ("grading_sagittal",)),
 }
 
 

@@ -7,14 +7,16 @@ from typing import Any
 from .report_markdown import markdown
 
 
+def _shown(found: dict[str, Any], digits: int = 3) -> str:
+    """A value with its interval."""
+    if found["value"] is None:
+        return "n/a"
+    return f"{found['value']:.{digits}f} ({found['low']:.{digits}f} to {found['high']:.{digits}f})"
+
+
 def experiment(summary: dict[str, Any]) -> str:
     results = summary["experiment"]
     options = results["options"]
-
-    def shown(found: dict[str, Any], digits: int = 3) -> str:
-        if found["value"] is None:
-            return "n/a"
-        return f"{found['value']:.{digits}f} ({found['low']:.{digits}f} to {found['high']:.{digits}f})"
 
     def steps(training: str, condition: str) -> str:
         """Of the networks of a row; those that the limit ended are marked."""
@@ -25,14 +27,14 @@ def experiment(summary: dict[str, Any]) -> str:
     rows = []
     for name, found in results["auroc_both_sides"].items():
         training, condition = name.split(" ", 1)
-        cells = [shown(found["auroc"][kind]) for kind in tested]
-        cells += [shown(found["difference"]["R-GS - R-VI"]), steps(training, condition)]
+        cells = [_shown(found["auroc"][kind]) for kind in tested]
+        cells += [_shown(found["difference"]["R-GS - R-VI"]), steps(training, condition)]
         rows.append([f"{condition.replace('_', ' ')}, trained on {training}", *cells])
     rows.sort(key=lambda row: row[0].split(",")[0], reverse=True)
     header = ["macro AUROC (95 % interval)", *(f"tested on {kind}" for kind in tested), "R-GS - R-VI", "steps"]
     trained = [row["converged"] for row in results["training"].values()]
     ended = f"{sum(trained)} of {len(trained)} trainings ended by themselves, {len(trained) - sum(trained)} at the limit"
-    images = [[kind, shown(row["psnr"], 2), shown(row["ssim"])] for kind, row in results["images"].items()]
+    images = [[kind, _shown(row["psnr"], 2), _shown(row["ssim"])] for kind, row in results["images"].items()]
     training = options["training"]
     size = " x ".join(map(str, training["input_size"]))
     return (
@@ -68,3 +70,38 @@ def grading_study(found: dict[str, Any]) -> str:
     ]  # fmt: skip
     head = f"Whole study, {found['networks']} networks, {found['views']} views, {found['rows'][0]['threads']} threads"
     return markdown([f"{head}: the recesses on", "instructions", "grades", "time", "CPU time", "peak memory"], rows)
+
+
+def grading_sagittal(summary: dict[str, Any]) -> str:
+    """Foramina on sagittal T1 against T2, and one network for both sides against one for each."""
+    results = summary["grading_sagittal"]
+    options, training = results["options"], results["options"]["training"]
+    measures = ("macro_auroc", "kappa_quadratic", "log_loss")
+
+    def taken(row: dict[str, Any]) -> str:
+        own = row["training"] if isinstance(row["training"], list) else [row["training"]]
+        ends = ["" if one.get("converged", True) else " (limit)" for one in own]
+        seeds = [f", seed {one['seed']}" if one.get("seed", options["seed"]) != options["seed"] else "" for one in own]
+        return "; ".join(f"{one['steps']:,}{end}{seed}" for one, end, seed in zip(own, ends, seeds, strict=True))
+
+    def table(first: str, methods: dict[str, Any], differences: dict[str, Any]) -> str:
+        rows = []
+        for name, row in methods.items():
+            cells = [_shown(row[measure]) for measure in (*measures, "macro_auroc_true_grades")]
+            rows.append([name, *cells, taken(row)])
+        rows += [[name, *(_shown(row[m]) for m in measures), "", ""] for name, row in differences.items()]
+        titles = ("macro AUROC (95 % interval)", "weighted kappa", "log loss", "macro AUROC, true grades", "steps")
+        return markdown([first, *titles], rows)
+
+    shares = " / ".join(map(str, results["test_grades"]))
+    sizes = [" x ".join(map(str, size)) for size in (training["input_size"], results["ways_size"])]
+    text = (
+        f"{options['train']} training, {options['validation']} validation and {options['test']} test patients, the left and "
+        f"the right foramen of L5/S1 of each; reported grades of the tested ones: {shares}. Inputs of {sizes[0]} pixels; at "
+        f"most {training['epochs'] * training['epoch_steps']:,} steps; seed {options['seed']}:\n\n"
+        f"{table('trained and tested on', results['kinds'], results['kinds_differences'])}"
+    )
+    if results["ways"]:
+        text += f"\n\nSmaller networks on S-T1, inputs of {sizes[1]} pixels, the last step taken:\n\n"
+        text += table("networks", results["ways"], results["ways_differences"])
+    return text

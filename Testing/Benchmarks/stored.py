@@ -26,8 +26,8 @@ BENCHMARKS = (
     "grading",
     "grading_study",
 )
-#: What takes an hour or more, and runs when it is named.
-LONG = ("cinematic", "cinematic_clipgs", "experiment")
+#: What takes half an hour or more, and runs when it is named.
+LONG = ("cinematic", "cinematic_clipgs", "experiment", "grading_sagittal")
 
 
 def machine() -> dict[str, Any]:

@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,11 @@ from GaussianMRILib.files import atomic_write
 from GaussianMRILib.geometry import ImagePlane
 from GaussianMRILib.grading.disc import DiscGeometry
 from GaussianMRILib.grading.labels import LEVELS, STENOSES
-from GaussianMRILib.grading.rsna_tables import AXIAL, RSNA_CONDITIONS, SAGITTAL_T2
+from GaussianMRILib.grading.rsna_tables import AXIAL, RSNA_CONDITIONS, SAGITTAL_T1, SAGITTAL_T2
 from GaussianMRILib.phantom.dicom import Study, write_series
 from GaussianMRILib.phantom.frame import rotation
 from GaussianMRILib.phantom.scanner import Scan, acquire
+from GaussianMRILib.phantom.tissues import T1
 
 from .graded import LEVEL, GradedPhantom
 
@@ -49,14 +51,17 @@ _MARKED = {
 }  # fmt: skip
 
 
-def graded_scans(phantom: GradedPhantom, paired: bool = True, region: float = REGION) -> tuple[Scan, ...]:
-    """The series of a study: sagittal, axial aligned with the L5-S1 disc, and, if `paired`, axial and straight.
+def graded_scans(
+    phantom: GradedPhantom, paired: bool = True, region: float = REGION, sagittal_t1: bool = False
+) -> tuple[Scan, ...]:
+    """The series of a study: sagittal, axial aligned with the L5-S1 disc, and, if `paired`, axial and straight; all T2.
 
     The straight slices lie at random heights, the aligned ones as exactly as a technician places them.
 
     Args:
         region: mm; the axial fields of view hold a region of interest of this width and half this height around the
             disc's back, and little else.
+        sagittal_t1: the sagittal slices T1-weighted too, as the last series.
     """
     generator = np.random.default_rng([phantom.seed, 0x5CA])
     left, back = np.eye(3)[:2] * [[-1], [-1]]
@@ -88,7 +93,8 @@ def graded_scans(phantom: GradedPhantom, paired: bool = True, region: float = RE
         Scan("axial aligned", tuple(aligned.stack(ALIGNED_SLICES, THICKNESS + ALIGNED_GAP)), noise=NOISE, samples=SAMPLES),
         Scan("axial straight", tuple(straight.stack(count, spacing)), noise=NOISE, samples=SAMPLES),
     ]
-    return tuple(scans if paired else scans[:2])
+    chosen = scans if paired else scans[:2]
+    return (*chosen, replace(scans[0], contrast=T1)) if sagittal_t1 else tuple(chosen)
 
 
 def true_disc(phantom: GradedPhantom, sagittal: Sequence[ImagePlane]) -> DiscGeometry:
@@ -138,6 +144,7 @@ def write_rsna_study(
     phantom: GradedPhantom,
     paired: bool = True,
     region: float = REGION,
+    sagittal_t1: bool = False,
 ) -> dict[str, Any]:
     """Write the images, `discs/{study}.json` and `phantoms/{study}.json` of one study.
 
@@ -146,7 +153,7 @@ def write_rsna_study(
         study_id: a number, as in the data set.
         phantom: who is scanned.
         paired: with straight axial slices besides the aligned ones.
-        region: see `graded_scans`.
+        region, sagittal_t1: see `graded_scans`.
 
     Returns:
         What the tables say of it: "series" (id, description), "points" (rows of the label coordinates), "facts".
@@ -158,7 +165,7 @@ def write_rsna_study(
 
     root = Path(folder)
     study = Study(f"graded phantom {study_id}", int(study_id))
-    scans = graded_scans(phantom, paired, region)
+    scans = graded_scans(phantom, paired, region, sagittal_t1)
     rising = bool(np.random.default_rng([phantom.seed, 0x215]).random() < 0.12)  # as often as in the data set
     series = [f"{study_id}{number}" for number in range(len(scans))]
     try:
@@ -170,7 +177,9 @@ def write_rsna_study(
                 path = Path(temporary) / study_id / name
                 path.mkdir(parents=True)
                 images = acquire(phantom, scan, seed=number)
-                write_series(path, study, number + 1, scan.planes, images, scan.name, "{}.dcm", rising)
+                write_series(
+                    path, study, number + 1, scan.planes, images, scan.name, "{}.dcm", rising, contrast=scan.contrast
+                )
             shutil.rmtree(target, ignore_errors=True)
             os.replace(Path(temporary) / study_id, target)
     except OSError as error:
@@ -179,7 +188,7 @@ def write_rsna_study(
         ) from error
     write_discs(root / "discs" / f"{study_id}.json", {GRADED_LEVEL: true_disc(phantom, scans[0].planes)})
     facts = {"study_id": study_id, "paired": paired, "mirrored": phantom.mirrored, **phantom.facts()}
-    kinds = [SAGITTAL_T2, AXIAL, AXIAL][: len(scans)]
+    kinds = [AXIAL if "axial" in scan.name else SAGITTAL_T1 if scan.contrast == T1 else SAGITTAL_T2 for scan in scans]
     record = {
         "facts": facts,
         "series": list(zip(series, kinds, strict=True)),
@@ -223,6 +232,7 @@ def write_rsna_cohort(
     seed: int = 0,
     unpaired: int = 0,
     region: float = REGION,
+    sagittal_t1: bool = False,
     executor: Executor | None = None,
     workers: int | None = None,
     progress: Callable[[int, int, CohortRow], object] | None = None,
@@ -238,7 +248,7 @@ def write_rsna_cohort(
         studies: how many; one patient each.
         seed: of the cohort; cohorts of other seeds have other patients.
         unpaired: so many studies, the first ones, have no straight axial series.
-        region: see `graded_scans`.
+        region, sagittal_t1: see `graded_scans`.
         executor, workers, progress, cancelled: see `run_cohort`.
 
     Raises:
@@ -246,13 +256,16 @@ def write_rsna_cohort(
     """
     root = Path(folder)
     chosen = study_ids(studies, seed)
+    settings: dict[str, Any] = {"phantom": "graded", "seed": seed, "unpaired": unpaired, "region": region}
+    if sagittal_t1:  # a cohort from before there was one goes on
+        settings["sagittal_t1"] = True
     report = run_cohort(
         {study: (study, number >= unpaired) for number, study in enumerate(chosen)},
-        functools.partial(_write_study, str(root.absolute()), region),
+        functools.partial(_write_study, str(root.absolute()), region, sagittal_t1),
         root,
         executor=executor,
         workers=workers,
-        settings={"phantom": "graded", "seed": seed, "unpaired": unpaired, "region": region},
+        settings=settings,
         progress=progress,
         cancelled=cancelled,
     )
@@ -260,9 +273,9 @@ def write_rsna_cohort(
     return report
 
 
-def _write_study(folder: str, region: float, item: tuple[str, bool]) -> None:
+def _write_study(folder: str, region: float, sagittal_t1: bool, item: tuple[str, bool]) -> None:
     study_id, paired = item
-    write_rsna_study(folder, study_id, GradedPhantom(int(study_id)), paired, region)
+    write_rsna_study(folder, study_id, GradedPhantom(int(study_id)), paired, region, sagittal_t1)
 
 
 def _write_tables(root: Path, studies: Sequence[str]) -> None:

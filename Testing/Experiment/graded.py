@@ -29,7 +29,8 @@ Bulge, canal                             0 to 10 mm deep in the midline, none in
 Bulge, width                             Gaussian, 1/e at 3.5 to 5 mm
 Bulge, height along the spine            Gaussian, 1/e at 1.8 to 3 mm, centre up to 1.2 mm from the disc's
 Bulge, whole back of the disc            0 to 1.2 mm deep
-Signal of the bulge                      0.12 to 0.26 (CSF 1, fat 0.75, root 0.4)
+Signal of the bulge in T2                0.12 to 0.26 (CSF 1, fat 0.75, root 0.4)
+Signal of the bulge in T1                0.282 to 0.296 (CSF 0.13, fat 0.75, root 0.33)
 Ligamentum flavum thickened by           1 to 3.5 mm
 Superior facet longer to the front by    2.5 to 5.5 mm
 Roots lie                                up to 0.6 mm in front of or behind their course
@@ -38,7 +39,7 @@ Perineural fat: Moderate, Severe         below 4.3 mm, below 2.3 mm
 Canal depth: Moderate, Severe            below 13 mm, below 10 mm
 Reports                                  12.5 % give a neighbouring grade
 Slices                                   4 mm thick, 0.43 mm pixels; gap 0.4 mm aligned, 1 mm straight
-Noise                                    Rician, standard deviation 1/12 of the signal of fat (SNR 12)
+Noise                                    Rician, standard deviation 1/12 of the signal of fat (SNR 12), T2 and T1
 =======================================  ====================================================================
 """
 
@@ -56,6 +57,7 @@ from GaussianMRILib.grading.labels import GRADES, LATERAL_TASKS, SIDES, STENOSES
 from GaussianMRILib.phantom.anatomy import Phantom
 from GaussianMRILib.phantom.frame import Floats
 from GaussianMRILib.phantom.layers import Layer, Texture
+from GaussianMRILib.phantom.tissues import Contrast
 
 from .layers import Bulge, Displacement, with_stenosis
 
@@ -162,8 +164,8 @@ class GradedPhantom(Phantom):
         foramen = task.condition == "neural_foraminal_narrowing"
         return float(np.mean([self._displacement.room(MEASURED[task.condition] * side, foramen) for side in sides]))
 
-    def _chunk(self, ras: NDArray[np.float64]) -> Floats:
-        return super()._chunk(self._reflected(ras))
+    def _chunk(self, ras: NDArray[np.float64], contrast: Contrast) -> Floats:
+        return super()._chunk(self._reflected(ras), contrast)
 
     def _reflected(self, ras: NDArray[np.float64]) -> NDArray[np.float64]:
         """Where the unmirrored body has what the phantom has at `ras` (N, 3)."""

@@ -12,6 +12,7 @@ from GaussianMRILib.phantom.bones import EXPONENT
 from GaussianMRILib.phantom.frame import Floats, Points
 from GaussianMRILib.phantom.layers import Layer, both
 from GaussianMRILib.phantom.soft import ROOT_RADIUS, root_course, sac_depth
+from GaussianMRILib.phantom.tissues import ANNULUS, between, disc_material
 
 if TYPE_CHECKING:
     from GaussianMRILib.phantom.build import Build, Disc
@@ -59,7 +60,7 @@ class Displacement:
         bulges: all of them.
         flavum, facet: mm by which the ligamentum flavum is thicker and the superior facet longer to the front, by side.
         roots: mm by which the roots lie further back, by side.
-        signal: of the bulging material.
+        signal: of the bulging material in T2.
         indents: whether the thecal sac gives way to the bulges of the midline.
     """
 
@@ -163,10 +164,10 @@ def _bulge(displacement: Displacement) -> Layer:
         border, reach = displacement.border(p.u), displacement.reach(p.u, p.s)
         return both(border - reach - p.v, p.v - border - 0.3, 0.5 - reach)
 
-    s = displacement.disc.s
+    s, material = displacement.disc.s, disc_material(displacement.signal)
     return Layer(
         f"bulge {displacement.disc.name}", distance,
-        [(0.0, 0.5 * (displacement.signal + 0.1)), (0.8, displacement.signal)],
+        [(0.0, between(material, ANNULUS[1])), (0.8, material)],
         along=(s - 8, s + 8), side=(0, 30), front=(-30, -2),
     )  # fmt: skip
 

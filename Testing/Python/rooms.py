@@ -89,7 +89,7 @@ ROOMS: Mapping[str, Room] = {
         "path tracer, splats that a plane cuts open, their training, files and films",
         "errors interruption device durations files tensor_files geometry stacks native/splats native/paths native metrics",
     ),
-    "cohort": _room("many studies on any executor, one line of report each", "errors files"),
+    "cohort": _room("many studies on any executor, one line of report each", "errors interruption files"),
     "phantom": _room("a synthetic lumbar spine that is scanned into DICOM", "errors files geometry stacks"),
     "grading": _room(
         "discs, regions, networks, their evaluation, RSNA's layout, reports",

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pydicom
 import torch
 from grading_cases import card
 
@@ -21,6 +20,7 @@ from GaussianMRILib.grading.model_card import Grader
 from GaussianMRILib.labels import LabelFile, write_labels
 from GaussianMRILib.phantom.dicom import Study, write_series
 from GaussianMRILib.phantom.scanner import Scan, acquire
+from GaussianMRILib.phantom.tissues import T1
 from GaussianMRILib.stacks import read_stacks
 from Testing.Experiment.graded import GradedPhantom
 
@@ -56,7 +56,7 @@ def scans(phantom: GradedPhantom, pixel: float = 1.3, spacing: float = 3.3) -> d
     return {
         "axial T2": Scan("axial", tuple(axial), samples=1),
         "sagittal T2": Scan("sagittal", tuple(upright.stack(19, spacing)), samples=1),
-        "sagittal T1": Scan("sagittal T1", tuple(upright.stack(19, spacing)), samples=1),
+        "sagittal T1": Scan("sagittal", tuple(upright.stack(19, spacing)), samples=1, contrast=T1),
     }
 
 
@@ -67,14 +67,7 @@ def write_study(folder: Path, phantom: GradedPhantom, pixel: float = 1.3) -> Pat
         place = folder / "dicom" / name
         place.mkdir(parents=True)
         images = acquire(phantom, scan, seed=number)
-        if name.endswith("T1"):
-            images = 1.2 - images  # what is bright in the others is dark here, and the other way round
-        write_series(place, study, number, scan.planes, images, scan.name)
-        if name.endswith("T1"):
-            for path in place.iterdir():
-                header = pydicom.dcmread(path)
-                header.EchoTime, header.RepetitionTime, header.SeriesDescription = "10", "600", "SYNTHETIC T1 sagittal"
-                header.save_as(path)
+        write_series(place, study, number, scan.planes, images, scan.name, contrast=scan.contrast)
     write_labels(folder / "labels.nii.gz", phantom_labels(phantom, folder / "dicom" / "sagittal T2"))
     return folder
 
@@ -130,7 +123,7 @@ def probe(task: Task) -> Probe:
     if task.condition == "subarticular_stenosis":
         left, right = [[4, 5], [50, 62], [124, 142]], [[4, 5], [50, 62], [82, 100]]
     elif task.condition == "neural_foraminal_narrowing":
-        right, left = [[7, 8], [50, 62], [106, 118]], [[1, 2], [50, 62], [106, 118]]  # what bulges is bright in this T1
+        left, right = [[7, 8], [50, 62], [106, 118]], [[1, 2], [50, 62], [106, 118]]
     else:
         return Probe([[4, 5], [40, 72], [122, 136]])
     return Probe(left, right) if task.side == "left" else Probe(right, left)

@@ -66,6 +66,17 @@ def test_every_instruction_set_and_thread_count(simd: str, threads: Callable[[in
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
+@pytest.mark.parametrize("cut", [False, True])
+def test_needles_specks_and_sheets(simd: str, cut: bool) -> None:
+    """A pixel is missed nowhere, however long, thin, slanted, small or large the ellipses are."""
+    scene = raster_scene(7, count=400, degree=0, size=(83, 70), cut=cut)
+    generator = torch.Generator().manual_seed(8)
+    scales = 0.05 * 10 ** (3 * torch.rand(400, 3, generator=generator))  # 0.05 to 50 mm
+    means, quaternions, _, sh, opacities = scene.splats
+    scene = replace(scene, splats=(means, quaternions, scales, sh, 0.02 + 0.3 * opacities))
+    assert_pictures_agree(scene, draw(scene))
+
+
 def one_splat(**changes: Tensor) -> Splats:
     given = {
         "means": torch.zeros(1, 3),

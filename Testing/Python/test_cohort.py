@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from cohort_jobs import dies, double, process_and_threads, slow, troubled, unsendable
 
-from GaussianMRILib.cohort import CohortReport, run_cohort
+from GaussianMRILib.cohort import CohortReport, Outcome, run_cohort
 from GaussianMRILib.errors import GaussianMRIError
 
 FOLDER = Path(__file__).parent
@@ -61,7 +61,7 @@ def test_a_failure_is_one_line(tmp_path: Path) -> None:
     )
     assert report.done == ["good", "remark"] == values and report.failed == ["refused", "bug", "memory"]
     lines = (tmp_path / "report.csv").read_text().splitlines()
-    assert len(lines) == 6 and lines[0] == "item,outcome,seconds,problems"
+    assert len(lines) == 6 and lines[0] == "item,outcome,seconds,stacks,files,inputs,problems"
     assert lines[2].startswith("refused,failed,") and lines[2].endswith(
         "series 7 is truncated; copy it again"
     )
@@ -85,6 +85,56 @@ def test_a_run_goes_on_where_it_was(tmp_path: Path) -> None:
     assert report.done == ["a", "b", "c"] and report.resumed == 1
     run_cohort("d", work, tmp_path, workers=1)
     assert run_cohort("abcd", work, tmp_path, workers=1).resumed == 4 and calls[-1] == "d"
+
+
+def test_a_study_is_done_again_where_its_inputs_changed_or_its_files_are_gone(tmp_path: Path) -> None:
+    given, out = tmp_path / "given", tmp_path / "out"
+    calls: list[str] = []
+    for name in "ab":
+        (given / name / "series").mkdir(parents=True)
+        (given / name / "series" / "1").write_text("image")
+
+    def work(item: str) -> Outcome:
+        calls.append(item)
+        made = [f"{item}/{path.name}" for path in (given / item / "series").iterdir()]
+        for name in made:
+            (out / name).parent.mkdir(exist_ok=True)
+            (out / name).write_text("volume")
+        return Outcome(files=tuple(made), stacks=("t2", "t1"))
+
+    def run() -> CohortReport:
+        calls.clear()
+        return run_cohort("ab", work, out, workers=1, inputs=lambda name: [given / name])
+
+    run()
+    assert CohortReport.read(out / "report.csv").rows["a"].stacks == ("t2", "t1")
+    report = run()
+    assert calls == [] and report.resumed == 2 and report.summary.endswith("; 2 kept from an earlier run")
+    (given / "a" / "series" / "1").write_text("another image")
+    assert run().resumed == 1 and calls == ["a"]
+    (given / "a" / "series" / "2").write_text("one more")
+    assert run().resumed == 1 and calls == ["a"] and (out / "a" / "2").exists()
+    (given / "a" / "series" / "1").unlink()
+    run()
+    assert calls == ["a"] and [path.name for path in (out / "a").iterdir()] == ["2"]  # nothing of the image that is gone
+    (out / "b" / "1").unlink()
+    assert run().resumed == 1 and calls == ["b"] and run().resumed == 2
+
+
+def test_runs_that_share_a_folder_keep_each_others_rows(tmp_path: Path) -> None:
+    together = threading.Barrier(3)
+
+    def work(_item: str) -> None:
+        together.wait(60)  # all have read the report by now
+
+    runs = [
+        threading.Thread(target=run_cohort, args=(name, work, tmp_path), kwargs={"workers": 1}) for name in "abc"
+    ]
+    for run in runs:
+        run.start()
+    for run in runs:
+        run.join()
+    assert sorted(CohortReport.read(tmp_path / "report.csv").done) == ["a", "b", "c"]
 
 
 def test_a_folder_keeps_its_settings(tmp_path: Path) -> None:
@@ -194,6 +244,32 @@ if __name__ == "__main__":
     assert process.returncode != 0 and errors.count("Traceback") == 1 and "KeyboardInterrupt" in errors
     assert [path.name for path in out.iterdir()] == ["short"]
     assert CohortReport.read(tmp_path / "report.csv").done == ["short"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kills as POSIX does")
+def test_a_run_that_is_killed_leaves_no_process(tmp_path: Path) -> None:
+    """The end of the workers' output, which they have from the run, is heard when all are gone."""
+    out = tmp_path / "out"
+    out.mkdir()
+    (tmp_path / "main.py").write_text(f"""
+from pathlib import Path
+from cohort_jobs import slow
+from GaussianMRILib.cohort import run_cohort
+if __name__ == "__main__":
+    run_cohort({{n: (Path({str(out)!r}) / n, 600.0) for n in "abc"}}, slow, {str(tmp_path)!r}, workers=2)
+""")
+    process = subprocess.Popen(
+        [sys.executable, str(tmp_path / "main.py")], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    deadline = time.monotonic() + 120
+    while len(list(out.glob(".partial-*"))) < 2:
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.02)
+    process.kill()
+    output = threading.Thread(target=process.communicate)
+    output.start()
+    output.join(60)
+    assert not output.is_alive() and list(out.iterdir()) == []
 
 
 class _Lost(Executor):

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 from click.testing import CliRunner
 from rsna_files import Copy, axial_planes, phantom, phantom_study, scans, true_disc
 
 from GaussianMRILib import cli
-from GaussianMRILib.baselines import VoxelInterpolator
+from GaussianMRILib.baselines import LinearInterpolator, VoxelInterpolator
 from GaussianMRILib.cli import cohort
 from GaussianMRILib.errors import GaussianMRIError
 from GaussianMRILib.geometry import ImagePlane
@@ -131,6 +133,75 @@ def test_names_of_planes_differ_in_more_than_case(copy: Copy, tmp_path: Path) ->
     assert names == [f"{name}-linear.nrrd" for name in ("Disc", "L5-S1", "L5-S1_3", "disc_2")]
 
 
+def test_a_plane_that_moved_is_resampled_again(copy: Copy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_markups(tmp_path / "1.mrk.json", scans()["aligned"][0][4], "plane")
+    monkeypatch.chdir(tmp_path)
+    options = ResampleOptions(methods=("linear",), planes="{study}.mrk.json")
+
+    def resampled() -> tuple[int, np.ndarray]:
+        report = resample_cohort(copy.images, tmp_path / "out", options, studies=["1"], workers=1)
+        return report.resumed, read_stacks(tmp_path / "out" / "1" / "plane-linear.nrrd")[0].ijk_to_ras[0]
+
+    _, before = resampled()
+    one, other = scans()["aligned"][0][4:6]
+    write_markups(tmp_path / "1.mrk.json", other, "plane")
+    resumed, pose = resampled()
+    assert resumed == 0 and np.allclose(pose[:3, 3] - before[:3, 3], other.center - one.center, atol=1e-4)
+    assert resampled()[0] == 1
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")  # where the same words name another file
+    with pytest.raises(GaussianMRIError, match="other settings"):
+        resampled()
+
+
+def test_interpolation_takes_one_of_two_acquisitions(copy: Copy, tmp_path: Path) -> None:
+    study = tmp_path / "studies" / "1"
+    first = shutil.copytree(copy.images / "1" / "11", study / "first")
+    shutil.copytree(first, study / "repeat")
+    for path in (study / "repeat").iterdir():  # the patient has moved
+        dataset = pydicom.dcmread(path)
+        dataset.ImagePositionPatient[0] += 3
+        dataset.SeriesInstanceUID, dataset.SOPInstanceUID = "1.2.3", f"1.2.3.{path.stem}"
+        dataset.SeriesNumber, dataset.SeriesDescription = 99, "repeat"
+        dataset.save_as(path)
+    one, other = read_stacks(study)
+    write_markups(tmp_path / "p.mrk.json", scans()["straight"][0][4], "plane")
+    options = ResampleOptions(methods=("linear",), planes=str(tmp_path / "p.mrk.json"))
+    row = resample_cohort(tmp_path / "studies", tmp_path / "out", options, workers=1).rows["1"]
+    assert row.outcome == "done" and row.stacks == (f"linear: {one.name}",) and row.files == ("1/plane-linear.nrrd",)
+    assert row.lines == (
+        f"linear: {other.name} left out, in the place of another stack with which it would be averaged; --series chooses by "
+        "name",
+    )
+    ((_, plane),) = ImagePlane.set_from_markups(tmp_path / "p.mrk.json", spacing=None, shape=None, thickness=0.0)
+    written = read_stacks(tmp_path / "out" / "1" / "plane-linear.nrrd")[0].pixels[0]
+    alone, moved = (np.nan_to_num(LinearInterpolator([stack]).render(plane)) for stack in (one, other))
+    assert np.abs(written - alone).max() < 1e-2 < np.abs(written - moved).max()
+    options = replace(options, series="repeat")
+    row = resample_cohort(tmp_path / "studies", tmp_path / "repeat", options, workers=1).rows["1"]
+    assert row.stacks == (f"linear: {other.name}",) and row.lines == ()
+
+
+def test_what_to_do_about_several_contrasts_is_what_the_command_has(copy: Copy, tmp_path: Path) -> None:
+    study = tmp_path / "studies" / "1"
+    for name, echo in (("11", 20), ("12", 90)):
+        shutil.copytree(copy.images / "1" / name, study / name)
+        for path in (study / name).iterdir():
+            dataset = pydicom.dcmread(path)
+            dataset.EchoTime = echo
+            dataset.save_as(path)
+    options = ResampleOptions(methods=("linear",), planes=str(copy.folder / "1.mrk.json"), direction="all")
+    report = resample_cohort(tmp_path / "studies", tmp_path / "out", options, workers=1)
+    (line,) = report.rows["1"].lines
+    assert "EchoTime 20 and 90 ms" in line and "--series TEXT" in line and "any_contrast" not in line
+    for path in (study / "12").iterdir():
+        dataset = pydicom.dcmread(path)
+        dataset.EchoTime, dataset.FrameOfReferenceUID = 20, "1.2.3"
+        dataset.save_as(path)
+    (line,) = resample_cohort(tmp_path / "studies", tmp_path / "out", options, workers=1).rows["1"].lines
+    assert "different frames of reference" in line and "--series TEXT" in line and "same_frame" not in line
+
+
 def test_a_cancelled_fit_stops(monkeypatch: pytest.MonkeyPatch, copy: Copy) -> None:
     monkeypatch.setattr(resample_studies, "stopping", lambda: True)
     stacks = read_stacks(copy.images / "1" / "11")
@@ -175,9 +246,17 @@ def test_the_command(copy: Copy, tmp_path: Path, capsys: pytest.CaptureFixture[s
     with pytest.raises(SystemExit) as ended:
         cli.main(arguments)
     text = capsys.readouterr().out
-    assert ended.value.code == 0 and "3: failed: Study 3 is in the tables" in text
+    assert ended.value.code == 1 and "3: failed: Study 3 is in the tables" in text
     assert (
         "3 studies: 2 done (0 with remarks), 1 failed" in text and (tmp_path / "out" / "report.csv").is_file()
     )
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    told = capsys.readouterr()
+    assert ended.value.code == 1 and "1 of 3 studies failed, the others are done" in told.err
+    assert "1 failed; 2 kept from an earlier run" in told.out
+    with pytest.raises(SystemExit) as ended:
+        cli.main([*arguments, "--study", "1"])
+    assert ended.value.code == 0  # what failed is none of this run's studies
     alone = CliRunner().invoke(cohort, [*arguments[1:3], str(tmp_path / "b"), *arguments[4:], "--study", "3"])
     assert isinstance(alone.exception, GaussianMRIError) and "No study could be used" in str(alone.exception)

@@ -275,7 +275,7 @@ def test_the_whole_experiment_runs_stops_and_goes_on(coarse: None, tmp_path: Pat
     with pytest.raises(GaussianMRIError, match=r"other settings \(test"):
         run_experiment(tmp_path, replace(TINY, test=4), workers=1)
     table = (tmp_path / "inputs" / "report.csv").read_text()
-    (tmp_path / "inputs" / "report.csv").write_text(table + "999,failed,0.1,broken\n")
+    (tmp_path / "inputs" / "report.csv").write_text(table + "999,failed,0.1,,,,broken\n")
     assert run_experiment(tmp_path, replace(TINY, resamples=20), workers=1) == report
     assert "Left out: 1 studies that failed, see inputs/report.csv" in report.read_text()
 

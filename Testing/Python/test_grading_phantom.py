@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from GaussianMRILib import GaussianMRIError
 from GaussianMRILib.grading.disc_sources import read_discs
 from GaussianMRILib.grading.inputs import acquired_input, alignment_degrees
 from GaussianMRILib.grading.labels import GRADES, LATERAL_TASKS, STENOSES, Task
+from GaussianMRILib.grading.prepare import PrepareOptions, prepare, study_inputs
+from GaussianMRILib.grading.roi import RegionOptions
 from GaussianMRILib.grading.rsna import RsnaDataset
 from Testing.Experiment import cohort as graded_cohort
 from Testing.Experiment import graded
@@ -234,6 +237,63 @@ def test_left_is_left_through_dicom_and_crop(side: str, coarse: None, tmp_path: 
         assert worst[sick] < -0.03
         if name == "ill":
             assert abs(worst[well]) < 0.3 * abs(worst[sick])
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_foramen_is_narrow_on_its_side_of_sagittal_t1(
+    side: str, coarse: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From DICOM in the RSNA layout through `grade prepare`: fat is lost there; on the other side of a mirror image."""
+    monkeypatch.setattr(graded_cohort, "SAGITTAL_PIXEL", 1.6)
+    monkeypatch.setattr(graded_cohort, "SAGITTAL_FIELD", (44, 44))
+    monkeypatch.setenv("GAUSSIANMRI_PATIENT_KEY", str(tmp_path / "key"))
+    (tmp_path / "key").write_text("0" * 64)
+    other = "right" if side == "left" else "left"
+    data, bodies = tmp_path / "data", (
+        stenosed(SEED), stenosed(SEED, (FORAMEN[side], 6.0)), stenosed(SEED, (FORAMEN[other], 6.0), mirrored=True)
+    )  # fmt: skip
+    for n, phantom in enumerate(bodies):
+        write_rsna_study(data, f"{n}", phantom, paired=False, sagittal_t1=True)
+    graded_cohort._write_tables(data, ["0", "1", "2"])
+    where: dict[str, Any] = {"levels": ("L5/S1",), "region": RegionOptions(width=64), "discs": str(data / "discs")}
+    options = PrepareOptions(types=("S-T1", "S-T2"), **where)
+    crops, report = prepare(data, tmp_path / "inputs", options, splits=dict.fromkeys("012", "train"), workers=1)
+    assert not report.failed and [(case.study_id, case.input_type) for case in crops] == [
+        (study, kind) for study in "012" for kind in ("S-T1", "S-T2")
+    ]
+    assert [case.grades[FORAMEN[side].name] for case in crops.chosen(input_types=["S-T1"])] == [
+        GRADES[body.stenoses[FORAMEN[side]].label] for body in bodies
+    ]
+    healthy, ill, mirror = (crops.images(case)[0].astype(float) for case in crops.chosen(input_types=["S-T1"]))
+    slots = {"left": slice(7, 9), "right": slice(0, 2)}  # 18 and 24 mm from the midline
+    foramen = slice(46, 66), slice(102, 122)  # 3 mm around the back of the disc
+    assert (ill - healthy)[(slots[side], *foramen)].mean() < -0.03
+    assert np.abs((ill - healthy)[(slots[other], *foramen)]).mean() < 0.02
+    change = mirror - healthy[::-1]  # slices run from the right to the left
+    assert change[(slots[other], *foramen)].mean() < min(-0.02, change[(slots[side], *foramen)].mean() - 0.01)
+    study = RsnaDataset(data).study("1")
+    assert study.problems == [] and study.sagittal_t1 is not None and study.sagittal_t2 is not None
+    assert np.array_equal(study.sagittal_t1.ijk_to_ras, study.sagittal_t2.ijk_to_ras)
+    # As a whole study shows them to a network.
+    disc = read_discs(data / "discs" / "1.json")["L5/S1"]
+    made, _ = study_inputs(disc, [], {"S-T1": study.sagittal_t1}, options=options)
+    assert np.array_equal(made["S-T1"].images.astype(np.float16), ill.astype(np.float16))
+
+
+def test_a_cohort_with_t1_has_the_same_t2(coarse: None, tmp_path: Path) -> None:
+    """Images, discs and grades; and one without T1, begun before there was any, goes on."""
+    for name, t1 in (("with", True), ("without", False)):
+        write_rsna_cohort(tmp_path / name, 1, seed=3, unpaired=1, sagittal_t1=t1, workers=1)
+    study = "100300000"
+    pictures = {name: sorted((tmp_path / name / "train_images" / study).glob("*/*")) for name in ("with", "without")}
+    t1 = [path for path in pictures["with"] if path.parent.name == f"{study}2"]
+    assert len(t1) == 13 and len(pictures["with"]) == len(pictures["without"]) + 13
+    for path in pictures["without"]:
+        assert path.read_bytes() == (tmp_path / "with" / path.relative_to(tmp_path / "without")).read_bytes()
+    for name in ("train.csv", "train_label_coordinates.csv", "truth.csv", f"discs/{study}.json"):
+        assert (tmp_path / "with" / name).read_text() == (tmp_path / "without" / name).read_text()
+    settings = {name: (tmp_path / name / "cohort.json").read_text() for name in pictures}
+    assert "sagittal_t1" in settings["with"] and "sagittal_t1" not in settings["without"]
 
 
 def test_a_cohort_is_read_as_it_was_written(coarse: None, tmp_path: Path) -> None:

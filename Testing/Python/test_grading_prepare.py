@@ -14,6 +14,7 @@ from rsna_files import Copy, phantom, phantom_study, rewrite, scans, true_disc
 
 from GaussianMRILib.cli.grade_prepare import prepare as prepare_command
 from GaussianMRILib.cli.grade_prepare import validate as validate_command
+from GaussianMRILib.cohort import CohortReport
 from GaussianMRILib.errors import GaussianMRIError
 from GaussianMRILib.grading.crops import CropSet
 from GaussianMRILib.grading.disc import DiscGeometry
@@ -99,6 +100,31 @@ def test_a_cohort_is_prepared(copy: Copy, tmp_path: Path) -> None:
     with pytest.raises(GaussianMRIError, match="other settings"):
         prepare(copy.folder, tmp_path / "out", options, fractions={"train": 0.5, "test": 0.5}, seed=1, workers=1,
                 splits={study: "test" for study in "12345"})  # fmt: skip
+
+
+def test_a_study_is_prepared_again_where_its_discs_changed_or_its_inputs_are_gone(copy: Copy, tmp_path: Path) -> None:
+    options = PrepareOptions(types=("A",), levels=("L5/S1",), discs=str(tmp_path / "discs"))
+    (tmp_path / "discs").mkdir()
+    for study in "12":
+        write_discs(tmp_path / "discs" / f"{study}.json", {"L5/S1": true_disc()})
+
+    def run() -> tuple[CropSet, CohortReport]:
+        return prepare(
+            copy.folder, tmp_path / "out", options, studies=["1", "2"], fractions={"test": 1.0}, workers=1
+        )
+
+    _, report = run()
+    first, second = (tmp_path / "out" / report.rows[study].files[0] for study in "12")
+    assert run()[1].resumed == 2
+    first.unlink()
+    crops, report = run()
+    assert report.resumed == 1 and len(crops) == 2 and first.is_file()
+    far = true_disc().frame.copy()
+    far[0, 3] += 400
+    write_discs(tmp_path / "discs" / "2.json", {"L5/S1": replace(true_disc(), frame=far)})
+    crops, report = run()
+    assert report.resumed == 1 and not second.exists()  # where the disc now is there is no image
+    assert [case.study_id for case in crops] == [case.study_id for case in CropSet.read(tmp_path / "out")] == ["1"]
 
 
 def test_processes_make_the_same(copy: Copy, tmp_path: Path) -> None:

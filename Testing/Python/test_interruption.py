@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -93,3 +97,31 @@ def test_a_fit_looks_between_its_steps_and_ends_where_it_is() -> None:
     assert looked > 8 * told
     for moment in (1, looked // 3, looked // 2, looked - 2):
         assert checks(fitter(), cancel_at=moment)[0] == moment  # nothing swallows it, and nothing is computed after it
+
+
+@pytest.mark.parametrize("leaves", ["os._exit(0)", "os.kill(os.getpid(), 9)"])
+def test_a_worker_ends_when_its_parent_has_ended(tmp_path: Path, leaves: str) -> None:
+    """The end of its output, which the worker has from its parent, is heard when both are gone."""
+    (tmp_path / "main.py").write_text(f"""
+import multiprocessing, os, time
+from GaussianMRILib.interruption import end_with_parent
+
+def worker(begun):
+    end_with_parent(lambda: print("tidied", flush=True))
+    begun.set()
+    time.sleep(600)
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context("spawn")
+    begun = context.Event()
+    context.Process(target=worker, args=(begun,)).start()
+    begun.wait()
+    print("begun", flush=True)
+    {leaves}
+""")
+    paths = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "main.py")], stdout=subprocess.PIPE, text=True, timeout=120, env=environment
+    )
+    assert done.stdout.split() == ["begun", "tidied"]

@@ -8,9 +8,24 @@ import numpy as np
 import pytest
 
 import GaussianMRILib as gm
-from GaussianMRILib.phantom import Phantom, PhantomFiles, Scan, acquire, lumbar_scans, write_lumbar_phantom
+from GaussianMRILib.grading.study_series import series_of_study
+from GaussianMRILib.phantom import (
+    T1,
+    T2,
+    Contrast,
+    Phantom,
+    PhantomFiles,
+    Scan,
+    acquire,
+    lumbar_scans,
+    tissues,
+    write,
+    write_lumbar_phantom,
+)
+from GaussianMRILib.phantom.dicom import Study
 from GaussianMRILib.phantom.frame import SpineFrame, rotation
 from GaussianMRILib.phantom.scanner import _offsets
+from GaussianMRILib.phantom.tissues import Tissue
 
 SEED = 4
 
@@ -69,12 +84,12 @@ def test_disc_plane_is_tilted_as_discs_are(seed: int) -> None:
 # ---- the anatomy -------------------------------------------------------------------------------------------
 
 
-def relative(phantom: Phantom, u: float, v: float, s: float) -> float:
+def relative(phantom: Phantom, u: float, v: float, s: float, contrast: Contrast = T2) -> float:
     """Signal without the coil, averaged over a small ball, so that texture and rootlets do not decide."""
     ras = phantom.frame.to_ras(u, v, s)
     ball = np.random.default_rng(0).normal(size=(200, 3)) * 0.4 + ras
     points = phantom.frame.points(ball)
-    return float(np.mean(phantom.intensity(ball) / phantom._sensitivity(points)))
+    return float(np.mean(phantom.intensity(ball, contrast=contrast) / phantom._sensitivity(points)))
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -89,6 +104,39 @@ def test_tissues_have_their_t2_signals(seed: int) -> None:
     assert relative(phantom, -10, -22, 0) == pytest.approx(0.4, abs=0.06)  # S1 root in the lateral recess
     assert 0.15 < relative(phantom, 30, -55, 30) < 0.5  # erector spinae with its fat
     assert relative(phantom, 0, -140, 20) == 0  # air behind the back
+
+
+#: Places (u, v, s) of one tissue.
+PLACES = {
+    "fluid": (0, -24.5, 0), "disc": (0, -2, 1.8), "marrow": (8, 4, -18), "root": (22, -14, 0), "foramen": (21, -26, 6),
+    "muscle": (30, -55, 30), "aorta": (-7, 28, 60), "flavum": (8, -33.3, 4), "air": (0, -140, 20),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_t1_shows_fluid_dark_and_fat_bright(seed: int) -> None:
+    """Disc, muscle and nerve between them, marrow brighter than these; ligament, cortex and flowing blood dark."""
+    phantom = Phantom(seed)
+    t1 = {name: relative(phantom, *place, T1) for name, place in PLACES.items()}
+    assert t1["fluid"] == pytest.approx(0.13, abs=0.01) and t1["air"] == 0 and t1["aorta"] < 0.06
+    assert t1["flavum"] < 0.2 < t1["muscle"] and t1["foramen"] == pytest.approx(0.72, abs=0.02)
+    for name in ("disc", "root", "muscle"):
+        assert 0.2 < t1[name] < 0.36 < t1["marrow"] < 0.65 < t1["foramen"]
+    assert t1["disc"] < 0.75 * t1["marrow"] and t1["root"] < 0.5 * t1["foramen"]
+    front = np.stack([phantom.frame.to_ras(0, v, 18.0) for v in np.arange(12, 24, 0.1)])
+    wall = phantom.intensity(front, contrast=T1) / phantom._sensitivity(phantom.frame.points(front))
+    assert wall.min() < 0.1 < 0.4 < wall[0], "marrow, then cortex"
+
+
+def test_contrasts_show_one_body(phantom: Phantom) -> None:
+    """Every tissue begins and ends at the same place; where none differs, as in air, so do the signals."""
+    for layer in phantom._painting.layers:
+        assert all(isinstance(value, Tissue) or callable(value) for _, value in layer.bands), layer.name
+    points = phantom.disc_plane(spacing=(2, 2), shape=(48, 56)).points()
+    t2, t1 = phantom.intensity(points, contrast=T2), phantom.intensity(points, contrast=T1)
+    np.testing.assert_array_equal(t2, phantom.intensity(points))
+    assert np.array_equal(t1 == 0, t2 == 0) and np.abs(t1 - t2).max() > 0.6
+    assert T1.of(tissues.CSF) < T1.of(tissues.ROOT) < T1.of(tissues.FAT) == T2.of(tissues.FAT)
 
 
 def test_disc_has_the_height_and_width_of_design(phantom: Phantom) -> None:
@@ -225,6 +273,39 @@ def test_files_say_that_they_are_synthetic(study: PhantomFiles) -> None:
         normal = np.cross(first.ImageOrientationPatient[:3], first.ImageOrientationPatient[3:])
         assert normal @ np.subtract(first.ImagePositionPatient, last.ImagePositionPatient) > 0
         assert first.InstanceNumber < last.InstanceNumber
+
+
+def test_t1_series_lie_on_the_slices_of_the_t2_ones(
+    tmp_path: Path, phantom: Phantom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one study and frame of reference, called what they are in names and headers; the T2 series are what they were."""
+    scanned = []
+
+    def blank(_: Phantom, scan: Scan, *, seed: int) -> np.ndarray:
+        scanned.append((scan.name, scan.contrast.name, seed))
+        return np.zeros((len(scan.planes), *scan.planes[0].shape), np.float32)
+
+    monkeypatch.setattr(write, "acquire", blank)
+    files = write_lumbar_phantom(tmp_path / "both", seed=SEED, sagittal_t1=True)
+    assert scanned == [("axial", "T2", 1), ("sagittal", "T2", 2), ("truth", "T2", 3), ("sagittal", "T1", 4)]
+    assert files.sagittal_t1 == tmp_path / "both" / "sagittal_t1"
+    stacks = gm.read_stacks([files.axial, files.sagittal, files.sagittal_t1])
+    found = series_of_study(stacks)
+    assert {kind: stack.name for kind, stack in found.sagittal.items()} == {
+        "S-T1": "SYNTHETIC T1 sagittal", "S-T2": "SYNTHETIC T2 sagittal",
+    }  # fmt: skip
+    assert [stack.name for stack in found.axial] == ["SYNTHETIC T2 axial"] and not found.remarks
+    t1, t2 = found.sagittal["S-T1"], found.sagittal["S-T2"]
+    np.testing.assert_array_equal(t1.ijk_to_ras, t2.ijk_to_ras)
+    assert t1.frame_of_reference == t2.frame_of_reference and t1.source["series_uid"] != t2.source["series_uid"]
+    assert (t1.source["contrast"]["echo_time"], t1.source["contrast"]["repetition_time"]) == (10, 550)
+    # Who has the T2 series from before there was a T1 one has the same.
+    assert t2.source["series_uid"] == Study(f"lumbar phantom {SEED} 0.02", SEED).uid("series sagittal")
+    alone = write_lumbar_phantom(tmp_path / "alone", seed=SEED)
+    assert alone.sagittal_t1 is None and not (tmp_path / "alone" / "sagittal_t1").exists()
+    for name in ("axial", "sagittal", "truth"):
+        for path in getattr(alone, name).iterdir():
+            assert path.read_bytes() == (getattr(files, name) / path.name).read_bytes()
 
 
 def test_unwritable_folder_is_a_clear_error(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import GaussianMRILib.fitting
 from GaussianMRILib.baselines import LinearInterpolator
 from GaussianMRILib.cli import main
 from GaussianMRILib.cli.app import load_stacks
+from GaussianMRILib.cli.evaluate import _note_repeats
 from GaussianMRILib.errors import GaussianMRIError
 from GaussianMRILib.fitting import Fitter
 from GaussianMRILib.fitting.problem import Problem
@@ -32,6 +33,7 @@ from GaussianMRILib.stacks import (
     read_stacks,
     why_apart,
 )
+from GaussianMRILib.stacks.agreement import without_repeats
 from GaussianMRILib.writers import write_dicom_series
 
 
@@ -399,3 +401,32 @@ def test_real_series_of_one_contrast_are_accepted_and_others_refused(
         assert len(problem.stacks) == count and "warnings" not in problem.report
     with pytest.raises(GaussianMRIError, match="2 different patients"):
         pose([prostates[0][0], prostates[1][0]])
+
+
+def test_parts_of_a_region_are_no_repeats() -> None:
+    stacks = axial_and_sagittal((0, 20))
+    upper = stacks[0]
+    assert without_repeats(stacks, upper.planes()) == stacks
+    part = upper.subset(range(4))
+    assert without_repeats([part, upper], upper.planes()) == [upper]  # it shows more of the planes
+
+
+def axial_and_sagittal(heights: tuple[float, ...]) -> list[SliceStack]:
+    """Axial stacks of 8 slices 3 mm apart from some heights on, and a sagittal one through them."""
+    stacks = []
+    for height in heights:
+        affine = np.diag([2.0, 2.0, 3.0, 1.0])
+        affine[2, 3] = height
+        stacks.append(SliceStack.from_array(np.ones((8, 16, 16), np.float32), affine, name=f"axial {height}"))
+    affine = np.array([[0, 0, 3, 0], [2, 0, 0, 0], [0, 2, 0, 0], [0, 0, 0, 1.0]])
+    return [*stacks, SliceStack.from_array(np.ones((8, 16, 16), np.float32), affine, name="sagittal")]
+
+
+def test_an_evaluation_says_that_it_averages_two_acquisitions(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of their Gaussians it does not: a fit registers them."""
+    one = axial_and_sagittal((0,))[0]
+    _note_repeats(("fast", "linear"), [one, replace(one, name="repeat")], one.planes())
+    assert capsys.readouterr().err.startswith("linear: the mean of repeat and what lies in its place.")
+    _note_repeats(("fast",), [one, replace(one, name="repeat")], one.planes())
+    _note_repeats(("linear",), [one], one.planes())
+    assert capsys.readouterr().err == ""

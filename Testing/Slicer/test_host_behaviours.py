@@ -253,3 +253,138 @@ def test_a_scene_is_saved_and_loaded_with_its_data(app: Any, tmp_path: Path) -> 
     app.scene.Clear(0)
     slicer.util.loadScene(str(tmp_path / "scene.mrb"))
     assert slicer.util.arrayFromVolume(slicer.util.getNode("kept")).max() > 0
+
+
+def test_a_node_that_is_hidden_stays_in_the_lists_until_its_name_changes(app: Any) -> None:
+    """qMRMLSceneModel::updateItemFromNode writes the same data, so nothing is filtered again; the node's new name is other
+    data, and qMRMLSortFilterProxyModel::filterAcceptsNode then rejects it. Nobody listens to a node that was hidden when
+    it was added (OnlyVisibleNodes), and lists with a filter by attributes filter all at every change (invalidate)."""
+    plain, filtered = selector("qMRMLNodeComboBox"), selector("qMRMLNodeComboBox")
+    filtered.addAttribute("vtkMRMLModelNode", "Kind", "field")
+
+    def names(combo: Any) -> list[str]:
+        return [node.GetName() for node in combo.nodes()]
+
+    first, second = (app.scene.AddNewNodeByClass("vtkMRMLModelNode", name) for name in ("first", "second"))
+    late = app.scene.CreateNodeByClass("vtkMRMLModelNode")
+    late.UnRegister(None)
+    late.SetName("late")
+    late.SetHideFromEditors(True)
+    app.scene.AddNode(late)
+    for node in (first, second):
+        node.SetAttribute("Kind", "field")
+        node.SetHideFromEditors(True)
+    assert names(plain) == ["first", "second"] and names(filtered) == []
+    plain.setCurrentNode(first)
+    first.SetName("renamed")
+    assert names(plain) == ["second"] and plain.currentNode() is second
+    late.SetHideFromEditors(False)
+    late.SetName("still unknown")
+    assert names(plain) == ["second"]
+
+
+def test_the_bar_over_a_slice_view_writes_into_it_what_its_list_falls_back_to(app: Any) -> None:
+    """qMRMLSliceControllerWidget: the list follows the composite node with its signals blocked, and writes its own choice
+    there, also where the chosen entry was only filtered away."""
+    shown, other = (app.scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name) for name in ("shown", "other"))
+    widget = slicer.app.layoutManager().sliceWidget("Red")
+    background, composite = widget.sliceController().BackgroundComboBox, widget.mrmlSliceCompositeNode()
+    composite.SetBackgroundVolumeID(shown.GetID())
+    assert background.currentNode() is shown
+    app.choose(background, "other")
+    assert composite.GetBackgroundVolumeID() == other.GetID()
+    composite.SetBackgroundVolumeID(shown.GetID())
+    shown.SetHideFromEditors(True)
+    assert composite.GetBackgroundVolumeID() == shown.GetID()
+    shown.SetName("renamed")
+    assert composite.GetBackgroundVolumeID() == other.GetID()
+    # What was hidden from the beginning is in no list, and may be shown and renamed.
+    hidden = app.scene.CreateNodeByClass("vtkMRMLScalarVolumeNode")
+    hidden.UnRegister(None)
+    hidden.SetHideFromEditors(True)
+    app.scene.AddNode(hidden)
+    composite.SetBackgroundVolumeID(hidden.GetID())
+    hidden.SetName("renamed, too")
+    app.scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "third")
+    app.scene.RemoveNode(other)
+    assert background.currentNode() is None and composite.GetBackgroundVolumeID() == hidden.GetID()
+
+
+def test_a_single_shot_lives_with_what_it_calls_until_the_application_ends(app: Any) -> None:
+    """slicerqt.py puts a function of its own in place of qt.QTimer.singleShot: its timers are the module manager's
+    children, and nobody deletes them."""
+    import gc
+    import weakref
+
+    import qt
+
+    class Thing:
+        done = False
+
+        def work(self) -> None:
+            self.done = True
+
+    thing = Thing()
+    before, left = len(slicer.app.moduleManager().children()), weakref.ref(thing)
+    qt.QTimer.singleShot(0, thing.work)
+    app.wait(0.2)
+    assert thing.done
+    del thing
+    gc.collect()
+    assert left() is not None and len(slicer.app.moduleManager().children()) == before + 1
+
+
+def test_what_was_observed_once_is_kept_until_all_observers_go(app: Any) -> None:
+    """slicer.util.VTKObservationMixin has what it observes as keys of a dictionary, which only removeObservers empties."""
+    import weakref
+
+    import vtk
+
+    class Wrapper:
+        def __init__(self, node: Any) -> None:
+            self.AddObserver, self.RemoveObserver = node.AddObserver, node.RemoveObserver
+
+    mixin = slicer.util.VTKObservationMixin()
+    wrapper = Wrapper(app.scene.AddNewNodeByClass("vtkMRMLModelNode", "model"))
+    left = weakref.ref(wrapper)
+    mixin.addObserver(wrapper, vtk.vtkCommand.ModifiedEvent, print)
+    mixin.removeObserver(wrapper, vtk.vtkCommand.ModifiedEvent, print)
+    del wrapper
+    assert left() is not None
+    mixin.removeObservers()
+    assert left() is None
+
+
+def test_views_of_other_layouts_stay_and_have_no_order(app: Any) -> None:
+    """qMRMLLayoutViewFactory keeps its views by pointers in a QHash, whose order means nothing, and unmaps those that the
+    layout does not show."""
+    manager, layouts = slicer.app.layoutManager(), slicer.vtkMRMLLayoutNode
+    manager.setLayout(layouts.SlicerLayoutDual3DView)
+    manager.setLayout(layouts.SlicerLayoutFourUpView)
+    views = [manager.threeDWidget(n).mrmlViewNode() for n in range(manager.threeDViewCount)]
+    assert [view.GetLayoutName() for view in views] == ["2", "1"]
+    assert [bool(view.IsMappedInLayout()) for view in views] == [False, True]
+    assert manager.viewWidget(views[1]).mrmlViewNode() is views[1]
+
+
+def test_a_question_under_the_busy_cursor_raises(app: Any) -> None:
+    """tryWithErrorDisplay(waitCursor=True) sets the application's cursor, which dialogs within show, too."""
+    app.answers.append("Ok")
+    with (
+        pytest.raises(AssertionError, match="busy cursor"),
+        slicer.util.tryWithErrorDisplay("Not made.", waitCursor=True),
+    ):
+        slicer.util.confirmOkCancelDisplay("Install?")
+    assert slicer.util.confirmOkCancelDisplay("Install?")
+
+
+def test_start_up_is_told_of_once_and_no_module_is_loaded_before_all_are_made(app: Any) -> None:
+    """qSlicerApplicationHelper::postInitializeApplication: instantiateModules, then loadModule for each, then the window,
+    whose first showEvent emits startupCompleted."""
+    told: list[int] = []
+    slicer.app.connect("startupCompleted()", lambda: told.append(1))
+    assert not slicer.app.moduleManager().modulesNames()
+    app.start()
+    assert told == [1] and "Markups" in slicer.app.moduleManager().modulesNames()
+    with pytest.raises(RuntimeError, match="already"):
+        app.start()

@@ -30,16 +30,13 @@ def combo(app: Any) -> Any:
     return made
 
 
-def test_nodes_that_come_go_hide_and_change_their_names(combo: Any) -> None:
+def test_nodes_that_come_go_and_change_their_names(combo: Any) -> None:
     first, second = add("first"), add("second")
     add("a plane", "vtkMRMLMarkupsPlaneNode")
     assert names(combo) == ["first", "second"] and combo.nodeCount() == 2
     assert combo.currentNode() is first  # the first node of an empty list without "None" is chosen
     first.SetName("renamed")
     assert names(combo) == ["renamed", "second"]
-    second.SetHideFromEditors(True)
-    assert names(combo) == ["renamed"]
-    second.SetHideFromEditors(False)
     slicer.mrmlScene.RemoveNode(first)
     assert names(combo) == ["second"] and combo.currentNode() is second
     slicer.mrmlScene.Clear(False)
@@ -99,6 +96,10 @@ def test_nodes_made_renamed_and_deleted_by_the_user(app: Any, combo: Any) -> Non
     assert combo.currentNode() is made[0]
     app.choose(combo, "Delete current Volume")
     assert names(combo) == ["Output_1"] and combo.currentNode() is made[1]
+    app.answers.extend(["", "Named"])
+    app.choose(combo, "Create new Volume as...")  # given up
+    app.choose(combo, "Create new Volume as...")
+    assert names(combo) == ["Output_1", "Named"] and combo.currentNode() is made[2] and len(made) == 3
     with pytest.raises(LookupError):
         app.choose(combo, "Create new Model")
 

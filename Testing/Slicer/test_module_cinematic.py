@@ -47,6 +47,17 @@ def from_the_front() -> None:
     camera.SetViewUp(0, 0, 1)
 
 
+def cameras() -> list[tuple[float, ...]]:
+    """Where the cameras of all 3D views stand, shown or not."""
+    manager = slicer.app.layoutManager()
+    views = [manager.threeDWidget(n).threeDView() for n in range(manager.threeDViewCount)]
+    return [view.cameraNode().GetCamera().GetPosition() for view in views]
+
+
+def shown(renderer: Any) -> bool:
+    return bool(renderer.GetTexturedBackground())
+
+
 def head(scene: Any) -> Any:
     """A small volume: a bright ball with a denser one in it, 24 x 24 x 24 voxels of 4 mm."""
     k, j, i = np.indices((24, 24, 24)) - 11.5
@@ -286,6 +297,43 @@ def test_the_view_is_given_back_on_leaving_the_module_and_with_the_scene(app: An
     job = panel._view._job
     app.close_scene()
     assert panel._view is None and job.wait(5)
+
+
+def test_the_picture_is_in_a_view_that_the_layout_shows(app: Any, panel: Any, model: Path) -> None:
+    """Views of other layouts stay, and have no order. The picture goes along when its view leaves."""
+    manager, layouts = slicer.app.layoutManager(), slicer.vtkMRMLLayoutNode
+    manager.setLayout(layouts.SlicerLayoutDual3DView)
+    manager.setLayout(layouts.SlicerLayoutFourUpView)
+    first, second = (
+        manager.viewWidget(node).threeDView().renderWindow().GetRenderers().GetFirstRenderer()
+        for node in slicer.util.getNodesByClass("vtkMRMLViewNode")
+    )
+    hidden = cameras()[0]  # of the view that is not shown
+    panel._parameterNode.inputVolume, panel._parameterNode.modelPath = head(app.scene), str(model)
+    assert shown(first) and not shown(second) and cameras()[0] == hidden
+    manager.setLayout(layouts.SlicerLayoutOneUpRedSliceView)
+    assert panel._view is None and not shown(first) and "no 3D view" in panel.ui.viewLabel.text
+    panel._parameterNode.pixels = 100  # whatever changes meanwhile
+    assert panel._view is None and not app.messages
+    manager.setLayout(layouts.SlicerLayoutDual3DView)
+    assert shown(first) and not shown(second) and "no 3D view" not in panel.ui.viewLabel.text
+    view = panel._view
+    manager.setLayout(layouts.SlicerLayoutOneUp3DView)
+    assert panel._view is view  # it is still shown
+    panel.exit()
+    assert not shown(first) and cameras()[0] == hidden
+
+
+def test_without_a_main_window_the_panel_says_what_is_missing(
+    app: Any, panel: Any, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """slicer.app.layoutManager() is then None."""
+    with monkeypatch.context() as without:
+        without.setattr(app, "layout_manager", None)
+        panel._parameterNode.inputVolume, panel._parameterNode.modelPath = head(app.scene), str(model)
+        assert panel._view is None and "no 3D view" in panel.ui.viewLabel.text and not app.messages
+        panel.exit()
+        panel.cleanup()
 
 
 def test_splats_move_and_the_volume_s_own_light_rests(app: Any, panel: Any, model: Path) -> None:

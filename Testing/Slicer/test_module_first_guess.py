@@ -178,3 +178,24 @@ def test_nothing_of_it_is_left_of_a_closed_or_saved_scene(
     app.wait(0.1)
     assert not nodes_of_previews() and not any(mrml.is_field(node) for node in app.nodes())
     assert panel._parameterNode.plane is not None and not previews(panel)
+
+
+def test_no_list_offers_the_images_of_previews(app: Any, panel: Any, scan: Any, fit: HeldFit) -> None:
+    """Lists of volumes, and of the bars over the views; a list that lets one go would choose its neighbour for the view."""
+    bar = slicer.app.layoutManager().sliceWidget("Red").sliceController()
+    lists = [
+        panel.ui.inputSelector, panel.ui.outputSelector, panel.ui.referenceSelector, panel.ui.labelsOntoSelector,
+        bar.BackgroundComboBox, bar.ForegroundComboBox,
+    ]  # fmt: skip
+    composite_of(red()).SetBackgroundVolumeID(scan.GetID())
+    begin(app, panel)
+    end(app, panel, fit)
+    (preview,) = previews(panel)
+    assert composite_of(red()).GetBackgroundVolumeID() == preview.volume.GetID() and panel._parameterNode.preview
+    panel._parameterNode.overlay = type(panel._parameterNode.overlay)["distance"]
+    app.process()
+    panel._parameterNode.compare = True
+    app.process()
+    assert len(nodes_of_previews()) == 6
+    for nodes in (each.nodes() for each in lists):
+        assert [node.GetName() for node in nodes] == [scan.GetName()]

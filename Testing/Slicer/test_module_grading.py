@@ -423,3 +423,13 @@ def test_points_are_placed_by_clicks(app: Any, panel: Any) -> None:
 @pytest.mark.slow
 def test_the_modules_own_self_test(app: Any, panel: Any) -> None:
     sys.modules["GaussianMRIGrading"].GaussianMRIGradingTest().runTest()
+
+
+def test_crops_are_shown_without_a_main_window_too(app: Any, panel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """slicer.app.layoutManager() is then None, and no view is turned."""
+    crops = app.scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "crops")
+    plane = app.scene.AddNewNodeByClass("vtkMRMLMarkupsPlaneNode", "plane")
+    plane.SetNodeReferenceID("GaussianMRI.Crops", crops.GetID())
+    with monkeypatch.context() as without:
+        without.setattr(app, "layout_manager", None)
+        assert panel.logic.showCrops(plane) is crops

@@ -25,7 +25,7 @@ from mrml_scenes import POINT, centre_of_brightness, oblique_plane_node, put_und
 from GaussianMRILib import mrml
 from GaussianMRILib.mrml.fields import changes_since_fit
 from GaussianMRILib.mrml.scene import as_array
-from GaussianMRILib.mrml.views import composite_of
+from GaussianMRILib.mrml.views import composite_of, keep_view
 
 # ---- the module's file
 
@@ -78,6 +78,25 @@ def test_the_sample_data_are_registered_at_start_up(app: Any, panel: Any) -> Non
     app.start()
     source = app.sample_data.source("SyntheticLumbarSpine")
     assert Path(source.thumbnailFileName).is_file() and source.customDownloader is not None
+
+
+def test_a_module_that_is_loaded_later_does_what_others_do_at_start_up(app: Any) -> None:
+    """From the Extension Wizard or a script: start-up is told of once."""
+    app.start()
+    red = slicer.mrmlScene.GetNodeByID("vtkMRMLSliceNodeRed")
+    keep_view(red)  # a scene was loaded that was saved while a preview ran
+    app.load_module(MODULE)
+    assert app.sample_data.source("SyntheticLumbarSpine").customDownloader is not None
+    assert red.GetAttribute("GaussianMRI.ViewBefore") is None
+    keep_view(red)
+    app.scene.InvokeEvent(app.scene.EndImportEvent)
+    assert red.GetAttribute("GaussianMRI.ViewBefore") is None
+    app.load_module(MODULE.parents[1] / "GaussianMRIGrading" / "GaussianMRIGrading.py")
+    plane = app.scene.AddNewNodeByClass("vtkMRMLMarkupsPlaneNode", "plane")
+    watch = slicer.modules.GaussianMRIGradingInstance.watch
+    assert watch._watcher is not None
+    app.scene.RemoveNode(plane)
+    watch.stop()
 
 
 # ---- fit and preview

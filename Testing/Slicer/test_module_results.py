@@ -208,3 +208,22 @@ def test_voxels_that_changed_after_the_fit_are_told_beside_interpolations(
     panel.ui.voxelCheckBox.checked = False
     panel.ui.resampleButton.click()
     assert "since the fit began" not in panel.ui.resultLabel.text
+
+
+def test_sample_data_and_results_need_no_main_window(
+    app: Any, panel: Any, scan: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """slicer.app.layoutManager() is then None, and there are no slice views."""
+    import sys
+
+    from GaussianMRIResamplingLib import sideBySide
+
+    monkeypatch.setattr("GaussianMRILib.mrml.sample.load_lumbar_phantom", lambda scene: [scan, oblique_plane_node(scene)])
+    fitted(app, panel, monkeypatch)
+    panel._parameterNode.sideBySide = True
+    with monkeypatch.context() as without:
+        without.setattr(app, "layout_manager", None)
+        without.setattr(sideBySide, "sliceNodes", lambda: [None, None, None])
+        assert sys.modules["GaussianMRIResampling"].loadLumbarPhantom()[0] is scan
+        panel.ui.resampleButton.click()
+        assert len(panel._results) == 1 and not app.messages

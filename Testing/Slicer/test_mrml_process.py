@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -68,13 +69,50 @@ def test_a_program_that_makes_nothing_says_why(tmp_path: Path, code: str, said: 
 
 def test_a_cancelled_program_ends_and_has_no_result(tmp_path: Path) -> None:
     running = job(tmp_path, WAIT + "(folder / 'made.txt').write_text('x')\n")
-    running.cancel()
+    running.cancel(patience=0.1)  # it hears nothing
     assert running.poll()
     with pytest.raises(GaussianMRIError, match="cancelled"):
         running.result()
     (tmp_path / "go").touch()
     time.sleep(0.2)
     assert not (tmp_path / "made.txt").exists()
+
+
+LISTENS = """
+from GaussianMRILib.interruption import end_of_input_terminates, termination_interrupts
+import subprocess
+termination_interrupts()
+end_of_input_terminates()
+subprocess.run([sys.executable, "-c", "import sys; sys.stdin.read()"], check=True)  # its input is another
+(folder / "listens").touch()
+try:
+    while True:
+        sum(range(1000))
+except KeyboardInterrupt:
+    (folder / "kept").touch()
+"""
+
+
+def test_a_program_that_listens_keeps_its_work(tmp_path: Path) -> None:
+    running = job(tmp_path, LISTENS)
+    until((tmp_path / "listens").exists)
+    running.cancel(patience=30)
+    assert running.poll() and (tmp_path / "kept").exists()
+
+
+def test_a_program_does_not_outlive_the_application(tmp_path: Path) -> None:
+    """Its application crashed: the work is kept, and nothing goes on computing that nobody sees."""
+    application = f"""
+import os, sys
+from pathlib import Path
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_mrml_process import LISTENS, job, until
+running = job(Path({str(tmp_path)!r}), LISTENS)
+until((Path({str(tmp_path)!r}) / "listens").exists)
+os._exit(9)
+"""
+    assert subprocess.run([sys.executable, "-c", application]).returncode == 9
+    until((tmp_path / "kept").exists)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there, a folder with an open file cannot be removed")

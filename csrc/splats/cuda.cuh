@@ -34,10 +34,14 @@ extern "C" __global__ void __launch_bounds__(256)
   if (n >= count) return;
   GmSplat splat;
   GmCut cut;
-  float radius = 0.0f, direction[3], basis[16];
-  bool seen = gm_splat_place(*camera, width, height, means + 3LL * n, quaternions + 4LL * n, scales + 3LL * n,
-                             opacities[n], &splat, &cut, &radius);
+  float direction[3], basis[16];
+  GmSplatShape<float> shape;
+  bool seen = gm_splat_shape(*camera, width, height, means + 3LL * n, quaternions + 4LL * n, scales + 3LL * n,
+                             opacities[n], &shape);
   if (seen) {
+    memcpy(&splat, shape.place, sizeof shape.place);
+    memcpy(&cut, shape.cut, sizeof cut);
+    splat.straddles = shape.straddles;
     gm_splat_direction(*camera, means + 3LL * n, direction);
     gm_sh_basis(direction, coefficients, basis);
     seen = gm_splat_colour(basis, sh + 3LL * coefficients * n, coefficients, splat.colour);
@@ -54,7 +58,7 @@ extern "C" __global__ void __launch_bounds__(256)
   const SplatTiles tiles = splat_tiles(splat, width, height);
   depths[n] = splat.depth;
   counts[n] = (tiles.right - tiles.left + 1) * (tiles.bottom - tiles.top + 1);
-  radii[n] = radius;
+  radii[n] = shape.radius;
 }
 
 // A thread for each of `count` splats by rank; order: rank to splat; ends: the inclusive sum of their counts.

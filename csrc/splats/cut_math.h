@@ -34,16 +34,16 @@ GM_FUNCTION GmCutView gm_cut_view(const GmCamera& camera) {
   return {camera.normal[0] / camera.fx, camera.normal[1] / camera.fy};
 }
 
-// dy: of all the values.
 template <typename Ops, typename V>
-GM_FUNCTION GmCutRay<V> gm_cut_ray(const GmSplat& splat, const GmCut& cut, const GmCutView& view, V dx, float dy) {
+GM_FUNCTION GmCutRay<V> gm_cut_ray(const GmSplat& splat, const GmCut& cut, const GmCutView& view, V dx, V dy) {
   GmCutRay<V> r;
   r.dx = dx;
-  r.dy = Ops::set(dy);
-  r.change = Ops::fma(dx, Ops::set(view.x), Ops::set(view.y * dy));
+  r.dy = dy;
+  r.change = Ops::fma(dx, Ops::set(view.x), Ops::mul(dy, Ops::set(view.y)));
   r.across = Ops::add(r.change, Ops::set(cut.slope));
-  const V b = Ops::fma(dx, Ops::set(cut.g01), Ops::set(cut.g02 * dy));
-  const V c = Ops::fma(Ops::fma(dx, Ops::set(cut.g11), Ops::set(2.0f * cut.g12 * dy)), dx, Ops::set(cut.g22 * dy * dy));
+  const V b = Ops::fma(dx, Ops::set(cut.g01), Ops::mul(dy, Ops::set(cut.g02)));
+  const V cross = Ops::fma(dx, Ops::set(cut.g11), Ops::mul(dy, Ops::set(2.0f * cut.g12)));
+  const V c = Ops::fma(cross, dx, Ops::mul(Ops::mul(dy, dy), Ops::set(cut.g22)));
   const V bc = Ops::add(b, c), precision = Ops::add(Ops::add(bc, b), Ops::set(cut.g00));
   r.inverse = Ops::div(Ops::set(1.0f), precision);
   r.t = Ops::mul(bc, r.inverse);

@@ -81,118 +81,134 @@ enum {
   kSplatCutSums
 };
 
+// A splat in the camera's axes. V: float, or vectors of as many splats as they have lanes.
+template <typename V>
 struct GmSplatPose {
-  float p[3];                         // mean in camera axes
-  float lx, ly;                       // x / z and y / z where the projection is made affine
-  int free_x, free_y;                 // these are not at their limits
-  float axes[9];                      // V: columns are the principal axes in camera axes
-  float t0[3], t1[3];                 // rows of T
-  float white[9];                     // rows: r0, dr/dx, dr/dy in principal axes over scales
-  float quaternion[4], inverse_norm;  // of unit norm; 1 / norm before
+  V p[3];                         // mean in camera axes
+  V lx, ly;                       // x / z and y / z where the projection is made affine
+  V axes[9];                      // V: columns are the principal axes in camera axes
+  V t0[3], t1[3];                 // rows of T
+  V white[9];                     // rows: r0, dr/dx, dr/dy in principal axes over scales
+  V quaternion[4], inverse_norm;  // of unit norm; 1 / norm before
 };
 
-GM_FUNCTION float gm_dot3(const float* a, const float* b) { return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]; }
-GM_FUNCTION float gm_limit(float x, float low, float high) { return x < low ? low : x > high ? high : x; }
+GM_FUNCTION float gm_root(float x) { return sqrtf(x); }
+GM_FUNCTION float gm_logarithm(float x) { return logf(x); }
+GM_FUNCTION float gm_magnitude(float x) { return fabsf(x); }
+GM_FUNCTION float gm_select(bool which, float yes, float no) { return which ? yes : no; }
 
-// False for a splat that is not drawn wherever it lies on the screen.
-GM_FUNCTION bool gm_splat_pose(const GmCamera& camera, int width, int height, const float* mean,
-                               const float* quaternion, const float* scale, GmSplatPose* out) {
-  const float relative[3] = {mean[0] - camera.eye[0], mean[1] - camera.eye[1], mean[2] - camera.eye[2]};
-  for (int i = 0; i < 3; ++i) out->p[i] = gm_dot3(camera.rotation + 3 * i, relative);
-  const float z = out->p[2];
-  const float norm2 = quaternion[0] * quaternion[0] + quaternion[1] * quaternion[1] + quaternion[2] * quaternion[2] +
-                      quaternion[3] * quaternion[3];
-  if (!(z > kNear && z < kLargest && fabsf(out->p[0]) < kLargest && fabsf(out->p[1]) < kLargest)) return false;
-  if (!(norm2 > 0.0f && norm2 < 3e38f)) return false;
+template <typename V>
+GM_FUNCTION V gm_dot3(const V* a, const V* b) {
+  return a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
+}
+template <typename V>
+GM_FUNCTION V gm_limit(V x, float low, float high) {
+  return gm_select(x < V(low), V(low), gm_select(V(high) < x, V(high), x));
+}
+
+// Whether the splat may be drawn, wherever it lies on the screen; if not, what is written has no meaning.
+template <typename V>
+GM_FUNCTION auto gm_splat_pose(const GmCamera& camera, int width, int height, const V* mean, const V* quaternion,
+                               const V* scale, GmSplatPose<V>* out) {
+  const float* const r = camera.rotation;
+  const V relative[3] = {mean[0] - camera.eye[0], mean[1] - camera.eye[1], mean[2] - camera.eye[2]};
   for (int i = 0; i < 3; ++i)
-    if (!(scale[i] > kSmallest && scale[i] < kLargest)) return false;
-  out->inverse_norm = 1.0f / sqrtf(norm2);
+    out->p[i] = r[3 * i] * relative[0] + r[3 * i + 1] * relative[1] + r[3 * i + 2] * relative[2];
+  const V z = out->p[2];
+  const V norm2 = quaternion[0] * quaternion[0] + quaternion[1] * quaternion[1] + quaternion[2] * quaternion[2] +
+                  quaternion[3] * quaternion[3];
+  const V smallest(kSmallest), largest(kLargest);
+  auto valid = (V(kNear) < z) & (z < largest) & (gm_magnitude(out->p[0]) < largest) &
+               (gm_magnitude(out->p[1]) < largest) & (V(0.0f) < norm2) & (norm2 < V(3e38f));
+  for (int i = 0; i < 3; ++i) valid = valid & (smallest < scale[i]) & (scale[i] < largest);
+  out->inverse_norm = 1.0f / gm_root(norm2);
   for (int i = 0; i < 4; ++i) out->quaternion[i] = quaternion[i] * out->inverse_norm;
-  const float w = out->quaternion[0], x = out->quaternion[1], y = out->quaternion[2], t = out->quaternion[3];
-  const float R[9] = {1 - 2 * (y * y + t * t), 2 * (x * y - w * t),     2 * (x * t + w * y),
-                      2 * (x * y + w * t),     1 - 2 * (x * x + t * t), 2 * (y * t - w * x),
-                      2 * (x * t - w * y),     2 * (y * t + w * x),     1 - 2 * (x * x + y * y)};
+  const V w = out->quaternion[0], x = out->quaternion[1], y = out->quaternion[2], t = out->quaternion[3];
+  const V R[9] = {1.0f - 2.0f * (y * y + t * t), 2.0f * (x * y - w * t),        2.0f * (x * t + w * y),
+                  2.0f * (x * y + w * t),        1.0f - 2.0f * (x * x + t * t), 2.0f * (y * t - w * x),
+                  2.0f * (x * t - w * y),        2.0f * (y * t + w * x),        1.0f - 2.0f * (x * x + y * y)};
   for (int m = 0; m < 3; ++m)
     for (int k = 0; k < 3; ++k)
-      out->axes[3 * m + k] =
-          camera.rotation[3 * m] * R[k] + camera.rotation[3 * m + 1] * R[3 + k] + camera.rotation[3 * m + 2] * R[6 + k];
-  const float iz = 1.0f / z, rx = out->p[0] * iz, ry = out->p[1] * iz;
+      out->axes[3 * m + k] = r[3 * m] * R[k] + r[3 * m + 1] * R[3 + k] + r[3 * m + 2] * R[6 + k];
+  const V iz = 1.0f / z;
   // 3DGS takes the affine approximation no further outside than 30 % of the half view.
   const float ix = 1.0f / camera.fx, iy = 1.0f / camera.fy;
-  out->lx = gm_limit(rx, (-camera.cx - 0.15f * width) * ix, (width - camera.cx + 0.15f * width) * ix);
-  out->ly = gm_limit(ry, (-camera.cy - 0.15f * height) * iy, (height - camera.cy + 0.15f * height) * iy);
-  out->free_x = out->lx == rx;
-  out->free_y = out->ly == ry;
+  const float beside = 0.15f * (float)width, above = 0.15f * (float)height;
+  out->lx = gm_limit(out->p[0] * iz, (-camera.cx - beside) * ix, ((float)width - camera.cx + beside) * ix);
+  out->ly = gm_limit(out->p[1] * iz, (-camera.cy - above) * iy, ((float)height - camera.cy + above) * iy);
   for (int k = 0; k < 3; ++k) {
     out->t0[k] = camera.fx * iz * scale[k] * (out->axes[k] - out->lx * out->axes[6 + k]);
     out->t1[k] = camera.fy * iz * scale[k] * (out->axes[3 + k] - out->ly * out->axes[6 + k]);
   }
-  return true;
+  return valid;
 }
 
-GM_FUNCTION void gm_splat_whiten(const GmCamera& camera, const float* scale, GmSplatPose* pose) {
-  const float iz = 1.0f / pose->p[2], ix = 1.0f / camera.fx, iy = 1.0f / camera.fy;
+template <typename V>
+GM_FUNCTION void gm_splat_whiten(const GmCamera& camera, const V* scale, GmSplatPose<V>* pose) {
+  const V iz = 1.0f / pose->p[2];
+  const float ix = 1.0f / camera.fx, iy = 1.0f / camera.fy;
   for (int k = 0; k < 3; ++k) {
-    const float is = 1.0f / scale[k];
+    const V is = 1.0f / scale[k];
     pose->white[k] = (pose->p[0] * iz * pose->axes[k] + pose->p[1] * iz * pose->axes[3 + k] + pose->axes[6 + k]) * is;
     pose->white[3 + k] = ix * pose->axes[k] * is;
     pose->white[6 + k] = iy * pose->axes[3 + k] * is;
   }
 }
 
-// Place one splat, all but its colour: false where it cannot be seen. cut is written where the plane cuts it.
-GM_FUNCTION bool gm_splat_place(const GmCamera& camera, int width, int height, const float* mean,
-                                const float* quaternion, const float* scale, float opacity, GmSplat* out, GmCut* cut,
-                                float* radius) {
-  GmSplatPose pose;
-  if (!(opacity >= kAlphaMin && opacity < 3e38f)) return false;
-  if (opacity > 1.0f) opacity = 1.0f;
-  if (!gm_splat_pose(camera, width, height, mean, quaternion, scale, &pose)) return false;
-  const float z = pose.p[2], iz = 1.0f / z;
-  const float a0 = gm_dot3(pose.t0, pose.t0), b = gm_dot3(pose.t0, pose.t1), c0 = gm_dot3(pose.t1, pose.t1);
-  const float cross[3] = {pose.t0[1] * pose.t1[2] - pose.t0[2] * pose.t1[1],
-                          pose.t0[2] * pose.t1[0] - pose.t0[0] * pose.t1[2],
-                          pose.t0[0] * pose.t1[1] - pose.t0[1] * pose.t1[0]};
-  const float a = a0 + kLowPass, c = c0 + kLowPass;
-  const float det = gm_dot3(cross, cross) + kLowPass * (a0 + c0) + kLowPass * kLowPass;
-  out->x = camera.fx * pose.p[0] * iz + camera.cx;
-  out->y = camera.fy * pose.p[1] * iz + camera.cy;
-  out->D = 1.0f / c;
-  out->A = c / det;
-  out->shear = -b * out->D;
-  out->q_max = 2.0f * logf(opacity * 255.0f);
-  out->half_x = sqrtf(out->q_max * a);
-  out->half_y = sqrtf(out->q_max * c);
-  out->opacity = opacity;
-  out->depth = z;
-  out->straddles = 0;
-  out->spare = 0.0f;
-  if (!(out->x + out->half_x > 0.0f && out->x - out->half_x < (float)width)) return false;
-  if (!(out->y + out->half_y > 0.0f && out->y - out->half_y < (float)height)) return false;
-  if (!(det < 3e38f)) return false;
+constexpr int kPlaceNumbers = 10, kCutNumbers = sizeof(GmCut) / sizeof(float);
+
+template <typename V>
+struct GmSplatShape {
+  V place[kPlaceNumbers];  // x to depth of GmSplat
+  V cut[kCutNumbers];      // GmCut
+  V radius;                // pixels: three standard deviations along the longer axis
+  decltype(V() < V()) straddles;
+};
+
+// Place splats, all but their colour; whether they can be seen. The cut is there if the camera is clipped.
+template <typename V>
+GM_FUNCTION auto gm_splat_shape(const GmCamera& camera, int width, int height, const V* mean, const V* quaternion,
+                                const V* scale, V opacity, GmSplatShape<V>* out) {
+  GmSplatPose<V> pose;
+  const V zero(0.0f), one(1.0f), right((float)width), bottom((float)height);
+  auto seen = gm_splat_pose(camera, width, height, mean, quaternion, scale, &pose);
+  seen = seen & (opacity < V(3e38f));
+  opacity = gm_select(one < opacity, one, opacity);
+  const V z = pose.p[2], iz = 1.0f / z;
+  const V a0 = gm_dot3(pose.t0, pose.t0), b = gm_dot3(pose.t0, pose.t1), c0 = gm_dot3(pose.t1, pose.t1);
+  const V cross[3] = {pose.t0[1] * pose.t1[2] - pose.t0[2] * pose.t1[1],
+                      pose.t0[2] * pose.t1[0] - pose.t0[0] * pose.t1[2],
+                      pose.t0[0] * pose.t1[1] - pose.t0[1] * pose.t1[0]};
+  const V a = a0 + kLowPass, c = c0 + kLowPass;
+  const V det = gm_dot3(cross, cross) + kLowPass * (a0 + c0) + kLowPass * kLowPass;
+  const V x = camera.fx * pose.p[0] * iz + camera.cx, y = camera.fy * pose.p[1] * iz + camera.cy;
+  const V D = 1.0f / c, q_max = 2.0f * gm_logarithm(opacity * 255.0f);
+  const V half_x = gm_root(q_max * a), half_y = gm_root(q_max * c);
+  const V place[kPlaceNumbers] = {x, y, c / det, zero - b * D, D, q_max, half_x, half_y, opacity, z};
+  for (int i = 0; i < kPlaceNumbers; ++i) out->place[i] = place[i];
+  const V half_difference = 0.5f * (a0 - c0);
+  out->radius = 3.0f * gm_root(0.5f * (a + c) + gm_root(half_difference * half_difference + b * b));
+  seen = seen & (zero < x + half_x) & (x - half_x < right) & (zero < y + half_y) & (y - half_y < bottom) &
+         (det < V(3e38f));
+  out->straddles = one < zero;
   if (camera.clipped > 0.0f) {
     gm_splat_whiten(camera, scale, &pose);
-    const float* const r0 = pose.white;
-    cut->g00 = gm_dot3(r0, r0);
-    cut->g01 = gm_dot3(r0, r0 + 3);
-    cut->g02 = gm_dot3(r0, r0 + 6);
-    cut->side = gm_dot3(camera.plane, mean) - camera.offset;
-    cut->slope = (camera.normal[0] * pose.p[0] + camera.normal[1] * pose.p[1]) * iz + camera.normal[2];
+    const V *const r0 = pose.white, *const rx = r0 + 3, *const ry = r0 + 6;
+    const V g00 = gm_dot3(r0, r0), g01 = gm_dot3(r0, rx), g02 = gm_dot3(r0, ry);
+    const V side = camera.plane[0] * mean[0] + camera.plane[1] * mean[1] + camera.plane[2] * mean[2] - camera.offset;
+    const V slope = (camera.normal[0] * pose.p[0] + camera.normal[1] * pose.p[1]) * iz + camera.normal[2];
     // The mean along the ray moves by g per pixel; the margin covers all rays of q < q_max.
-    const float gx = z * (camera.normal[0] / camera.fx - cut->slope * cut->g01 / cut->g00);
-    const float gy = z * (camera.normal[1] / camera.fy - cut->slope * cut->g02 / cut->g00);
-    const float spread = a * gx * gx + 2.0f * b * gx * gy + c * gy * gy;
-    const float margin =
-        sqrtf(out->q_max * (spread > 0.0f ? spread : 0.0f)) + kCutSigmas * fabsf(cut->slope) / sqrtf(cut->g00);
-    if (cut->side > margin) return false;
-    out->straddles = cut->side >= -margin;
-    cut->g11 = gm_dot3(r0 + 3, r0 + 3);
-    cut->g12 = gm_dot3(r0 + 3, r0 + 6);
-    cut->g22 = gm_dot3(r0 + 6, r0 + 6);
+    const V gx = z * (camera.normal[0] / camera.fx - slope * g01 / g00);
+    const V gy = z * (camera.normal[1] / camera.fy - slope * g02 / g00);
+    const V spread = a * gx * gx + 2.0f * b * gx * gy + c * gy * gy;
+    const V widest = gm_root(q_max * gm_select(zero < spread, spread, zero));
+    const V margin = widest + kCutSigmas * gm_magnitude(slope) / gm_root(g00);
+    seen = seen & (side < margin);
+    out->straddles = zero - margin < side;
+    const V cut[kCutNumbers] = {g00, g01, g02, gm_dot3(rx, rx), gm_dot3(rx, ry), gm_dot3(ry, ry), side, slope};
+    for (int i = 0; i < kCutNumbers; ++i) out->cut[i] = cut[i];
   }
-  const float half_difference = 0.5f * (a0 - c0);
-  *radius = 3.0f * sqrtf(0.5f * (a + c) + sqrtf(half_difference * half_difference + b * b));
-  return true;
+  return seen & (V(kAlphaMin) < opacity);
 }
 
 constexpr float kSh0 = 0.28209479177387814f, kSh1 = 0.4886025119029199f;
@@ -276,7 +292,7 @@ struct GmSplatGradient {
 GM_FUNCTION void gm_splat_chain(const GmCamera& camera, int width, int height, const float* mean,
                                 const float* quaternion, const float* scale, float opacity, bool straddles,
                                 const float* sums, GmSplatGradient* out) {
-  GmSplatPose pose;
+  GmSplatPose<float> pose;
   gm_splat_pose(camera, width, height, mean, quaternion, scale, &pose);
   const float x = pose.p[0], y = pose.p[1], z = pose.p[2], iz = 1.0f / z;
   const float a0 = gm_dot3(pose.t0, pose.t0), b = gm_dot3(pose.t0, pose.t1), c0 = gm_dot3(pose.t1, pose.t1);
@@ -312,8 +328,8 @@ GM_FUNCTION void gm_splat_chain(const GmCamera& camera, int width, int height, c
   }
   dp[2] -= (along0 + along1) * iz;                                           // T is proportional to 1 / z
   float dray[2] = {camera.fx * out->screen[0], camera.fy * out->screen[1]};  // dL/d(x / z, y / z)
-  if (pose.free_x) dray[0] += dlx;
-  if (pose.free_y) dray[1] += dly;
+  if (pose.lx == x * iz) dray[0] += dlx;                                     // not at its limit
+  if (pose.ly == y * iz) dray[1] += dly;
   for (int i = 0; i < 3; ++i) out->mean[i] = 0.0f;
   if (straddles) {
     gm_splat_whiten(camera, scale, &pose);

@@ -1,7 +1,13 @@
 // Comparisons, and functions of vectors by polynomials, on top of simd.h.
 #pragma once
 
+#include <stdint.h>
+
 #include "support/simd.h"
+
+#if defined(_MSC_VER)
+#include <intrin.h>
+#endif
 
 namespace GM_ISA {
 
@@ -11,8 +17,10 @@ static inline M less(F a, F b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
 static inline M both(M a, M b) { return static_cast<M>(a & b); }
 static inline M first_only(M a, M b) { return static_cast<M>(a & ~b); }
 static inline bool any(M m) { return m != 0; }
+static inline unsigned bits(M m) { return m; }
 static inline F select(M m, F yes, F no) { return _mm512_mask_blend_ps(m, no, yes); }
 static inline F keep(M m, F x) { return _mm512_maskz_mov_ps(m, x); }
+static inline F drop(M m, F x) { return _mm512_maskz_mov_ps(static_cast<M>(~m), x); }
 static inline F least(F a, F b) { return _mm512_min_ps(a, b); }
 static inline F most(F a, F b) { return _mm512_max_ps(a, b); }
 static inline F root(F x) { return _mm512_sqrt_ps(x); }
@@ -23,8 +31,10 @@ static inline M less(F a, F b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }
 static inline M both(M a, M b) { return _mm256_and_ps(a, b); }
 static inline M first_only(M a, M b) { return _mm256_andnot_ps(b, a); }
 static inline bool any(M m) { return _mm256_movemask_ps(m) != 0; }
+static inline unsigned bits(M m) { return static_cast<unsigned>(_mm256_movemask_ps(m)); }
 static inline F select(M m, F yes, F no) { return _mm256_blendv_ps(no, yes, m); }
 static inline F keep(M m, F x) { return _mm256_and_ps(m, x); }
+static inline F drop(M m, F x) { return _mm256_andnot_ps(m, x); }
 static inline F least(F a, F b) { return _mm256_min_ps(a, b); }
 static inline F most(F a, F b) { return _mm256_max_ps(a, b); }
 static inline F root(F x) { return _mm256_sqrt_ps(x); }
@@ -35,8 +45,10 @@ static inline M less(F a, F b) { return _mm_cmplt_ps(a, b); }
 static inline M both(M a, M b) { return _mm_and_ps(a, b); }
 static inline M first_only(M a, M b) { return _mm_andnot_ps(b, a); }
 static inline bool any(M m) { return _mm_movemask_ps(m) != 0; }
+static inline unsigned bits(M m) { return static_cast<unsigned>(_mm_movemask_ps(m)); }
 static inline F select(M m, F yes, F no) { return _mm_or_ps(_mm_and_ps(m, yes), _mm_andnot_ps(m, no)); }
 static inline F keep(M m, F x) { return _mm_and_ps(m, x); }
+static inline F drop(M m, F x) { return _mm_andnot_ps(m, x); }
 static inline F least(F a, F b) { return _mm_min_ps(a, b); }
 static inline F most(F a, F b) { return _mm_max_ps(a, b); }
 static inline F root(F x) { return _mm_sqrt_ps(x); }
@@ -47,8 +59,13 @@ static inline M less(F a, F b) { return vcltq_f32(a, b); }
 static inline M both(M a, M b) { return vandq_u32(a, b); }
 static inline M first_only(M a, M b) { return vbicq_u32(a, b); }
 static inline bool any(M m) { return vmaxvq_u32(m) != 0; }
+static inline unsigned bits(M m) {
+  const uint32x4_t ones = {1, 2, 4, 8};
+  return vaddvq_u32(vandq_u32(m, ones));
+}
 static inline F select(M m, F yes, F no) { return vbslq_f32(m, yes, no); }
 static inline F keep(M m, F x) { return vreinterpretq_f32_u32(vandq_u32(m, vreinterpretq_u32_f32(x))); }
+static inline F drop(M m, F x) { return vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(x), m)); }
 static inline F least(F a, F b) { return vminq_f32(a, b); }
 static inline F most(F a, F b) { return vmaxq_f32(a, b); }
 static inline F root(F x) { return vsqrtq_f32(x); }
@@ -59,13 +76,25 @@ static inline M less(F a, F b) { return a < b; }
 static inline M both(M a, M b) { return a && b; }
 static inline M first_only(M a, M b) { return a && !b; }
 static inline bool any(M m) { return m; }
+static inline unsigned bits(M m) { return m; }
 static inline F select(M m, F yes, F no) { return m ? yes : no; }
 static inline F keep(M m, F x) { return m ? x : 0.0f; }
+static inline F drop(M m, F x) { return m ? 0.0f : x; }
 static inline F least(F a, F b) { return a < b ? a : b; }
 static inline F most(F a, F b) { return a > b ? a : b; }
 static inline F root(F x) { return sqrtf(x); }
 static inline F magnitude(F x) { return fabsf(x); }
 #endif
+
+static inline int lowest_bit(uint64_t bits) {  // of those that are set; there is one
+#if defined(_MSC_VER)
+  unsigned long index;
+  _BitScanForward64(&index, bits);
+  return static_cast<int>(index);
+#else
+  return __builtin_ctzll(bits);
+#endif
+}
 
 // Of pixels next to each other, as many as the widest vectors hold.
 alignas(64) static const float kLaneNumbers[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
@@ -85,6 +114,35 @@ struct Lanes {
   static F most(F a, F b) { return GM_ISA::most(a, b); }
   static F magnitude(F x) { return GM_ISA::magnitude(x); }
 };
+
+// A vector with the operators of a float, for formulas that are written once for both.
+struct Wide {
+  F v;
+  Wide() = default;
+  Wide(F all) : v(all) {}
+#if defined(GM_USE_AVX512) || defined(GM_USE_AVX2) || defined(GM_USE_SSE2) || defined(GM_USE_NEON)
+  Wide(float each) : v(set(each)) {}
+#endif
+};
+struct WideMask {
+  M m;
+};
+
+static inline Wide operator+(Wide a, Wide b) { return add(a.v, b.v); }
+static inline Wide operator-(Wide a, Wide b) { return sub(a.v, b.v); }
+static inline Wide operator*(Wide a, Wide b) { return mul(a.v, b.v); }
+static inline Wide operator/(Wide a, Wide b) { return div(a.v, b.v); }
+static inline WideMask operator<(Wide a, Wide b) { return {less(a.v, b.v)}; }
+static inline WideMask operator&(WideMask a, WideMask b) { return {both(a.m, b.m)}; }
+static inline Wide gm_root(Wide x) { return root(x.v); }
+static inline Wide gm_magnitude(Wide x) { return magnitude(x.v); }
+static inline Wide gm_select(WideMask which, Wide yes, Wide no) { return select(which.m, yes.v, no.v); }
+static inline Wide gm_logarithm(Wide x) {
+  float lane[kLanes];
+  store(lane, x.v);
+  for (int i = 0; i < kLanes; ++i) lane[i] = logf(lane[i]);
+  return load(lane);
+}
 
 // exp(-q/2) for 0 <= q <= 1.4 * 2^Squarings, relative error 6e-8 * 2^Squarings: a minimax polynomial of
 // exp(-q / 2^(Squarings + 1)), squared. Outside the range it is finite, not meant.

@@ -175,7 +175,7 @@ class GaussianMRICinematicLogic(PanelLogic):
         python = shutil.which("PythonSlicer") or sys.executable
         library = os.path.dirname(os.path.dirname(os.path.abspath(GaussianMRILib.__file__)))
         paths = os.pathsep.join(filter(None, [library, os.environ.get("PYTHONPATH", "")]))
-        command = [python, "-m", "GaussianMRILib.cinematic.worker", path]
+        command = [python, "-m", "GaussianMRILib.cinematic.worker", "--attached", path]
         return ProcessJob(
             command, Path(folder, self.LOG), Path(folder, self.MODEL), environment={"PYTHONPATH": paths}
         )
@@ -208,7 +208,7 @@ class GaussianMRICinematicLogic(PanelLogic):
         display = rendering_display(volumeNode) if look == FROM_DISPLAY else None
         return (look, *state_of(volumeNode, region, display))
 
-    def showModel(self, path, planeNode=None, flipped=False, mostPixels=512, changed=None, view=0):
+    def showModel(self, path, planeNode=None, flipped=False, mostPixels=512, changed=None, view=None):
         """Show a model in a 3D view, cut by a markups plane or slice view; see `showPicture`."""
         from GaussianMRILib.cinematic import load_model
 
@@ -222,7 +222,7 @@ class GaussianMRICinematicLogic(PanelLogic):
         flipped=False,
         mostPixels=512,
         changed=None,
-        view=0,
+        view=None,
         morePlanes=(),
         clipType="union",
         clipNode=None,
@@ -231,7 +231,7 @@ class GaussianMRICinematicLogic(PanelLogic):
 
         :param live: what `livePicture` returned, or None; a timer has to call the view's `advance`.
         :param mostPixels: side of the square that has as many pixels as are drawn at most.
-        :param view: number of the 3D view.
+        :param view: what `threeDView` returned; None: the first 3D view of the layout.
         :param morePlanes: markups planes that cut as well.
         :param clipType: "union": what any plane cuts away is cut away; "intersection": only what all of them cut away.
         :param clipNode: vtkMRMLClipNode that cuts away more, or None.
@@ -239,14 +239,14 @@ class GaussianMRICinematicLogic(PanelLogic):
         """
         from GaussianMRILib.mrml.cinematic import CinematicView
 
-        threeDView = slicer.app.layoutManager().threeDWidget(view).threeDView()
+        view = self.threeDView() if view is None else view
         return CinematicView(
             self.renderer(view),
             model,
             planeNode,
             flipped,
             mostPixels**2,
-            threeDView.scheduleRender,
+            view.scheduleRender,
             changed,
             live,
             morePlanes,
@@ -255,10 +255,22 @@ class GaussianMRICinematicLogic(PanelLogic):
         )
 
     @staticmethod
-    def renderer(view=0):
-        """The vtkRenderer of a 3D view."""
-        threeDView = slicer.app.layoutManager().threeDWidget(view).threeDView()
-        return threeDView.renderWindow().GetRenderers().GetFirstRenderer()
+    def threeDView(number=0):
+        """A 3D view that the layout shows, by its number among these in the scene's order.
+
+        Slicer also keeps the views of other layouts, all of them in no order.
+        """
+        manager = slicer.app.layoutManager()
+        nodes = slicer.util.getNodesByClass("vtkMRMLViewNode")
+        shown = [node for node in nodes if node.IsMappedInLayout()] if manager is not None else []
+        if number >= len(shown):
+            raise ValueError(_("There is no 3D view to show it in; choose a layout that has one."))
+        return manager.viewWidget(shown[number]).threeDView()
+
+    @staticmethod
+    def renderer(view):
+        """The vtkRenderer of a 3D view, which `threeDView` returned."""
+        return view.renderWindow().GetRenderers().GetFirstRenderer()
 
     def addPlane(self, center, side):
         """A markups plane with handles to drag.
@@ -268,11 +280,17 @@ class GaussianMRICinematicLogic(PanelLogic):
         """
         from GaussianMRILib.geometry import ImagePlane
         from GaussianMRILib.mrml import plane_to_node
-        from GaussianMRILib.mrml.planes import show_handles
 
         spacing = (float(side) / 100, float(side) / 100)
         plane = ImagePlane.from_axes(center, [-1, 0, 0], [0, 0, -1], spacing=spacing, shape=(100, 100))
         node = plane_to_node(plane, scene=slicer.mrmlScene, name=_("Cut"))
-        node.SetAttribute("GaussianMRI.Kind", "cut")
-        show_handles(node, fill=0.0)
+        self.showCut(node)
         return node
+
+    @staticmethod
+    def showCut(planeNode):
+        """Let a plane that cuts be dragged; other modules do not offer it as theirs."""
+        from GaussianMRILib.mrml.planes import show_handles
+
+        planeNode.SetAttribute("GaussianMRI.Kind", "cut")
+        show_handles(planeNode, fill=0.0)

@@ -30,7 +30,7 @@ class GaussianMRICinematicTest(SelfTest):
         )
         path = os.path.join(slicer.app.temporaryPath, "GaussianMRICinematicTest.ply")
         save_model(path, CinematicModel(splats, np.zeros(3), 50.0))
-        camera = slicer.app.layoutManager().threeDWidget(0).threeDView().cameraNode().GetCamera()
+        camera = logic.threeDView().cameraNode().GetCamera()
         camera.SetPosition(0, 300, 0)
         camera.SetFocalPoint(0, 0, 0)
         camera.SetViewUp(0, 0, 1)

@@ -259,9 +259,8 @@ class GaussianMRIGradingLogic(PanelLogic):
         crops = planeNode.GetNodeReference("GaussianMRI.Crops")
         if crops is None:
             raise ValueError(_("The crops of this plane are gone; grade it again."))
-        slicer.util.setSliceViewerLayers(
-            background=crops, foreground=None, fit=True, rotateToVolumePlane=True
-        )
+        views = slicer.app.layoutManager() is not None  # else there is no main window
+        slicer.util.setSliceViewerLayers(background=crops, foreground=None, fit=views, rotateToVolumePlane=views)
         return crops
 
     def exportReport(self, planeNode, path):

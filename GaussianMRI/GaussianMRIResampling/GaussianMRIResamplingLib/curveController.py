@@ -1,7 +1,7 @@
-import qt
 import slicer
 from GaussianMRIPanelLib.jobController import JobController
 from GaussianMRIPanelLib.placing import startPlacing
+from GaussianMRIPanelLib.timing import Later
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
@@ -25,6 +25,7 @@ class CurveController(VTKObservationMixin):
         self._preview = None
         self._shown = None
         self._made = ""
+        self._update, self._sharpening = Later(), Later()
         self._volume = JobController(self._showProgress, self._onVolumeEnd, _("There is no volume."), interval=50)
         ui.curveSelector.connect("nodeAddedByUser(vtkMRMLNode*)", self.onCurveAddedByUser)
         for button, slot in (
@@ -136,6 +137,8 @@ class CurveController(VTKObservationMixin):
         preview, self._preview = self._preview, None
         if preview is not None:
             preview.stop()
+        for later in (self._update, self._sharpening):
+            later.cancel()
         self._shown = wanted
         try:
             if wanted is not None:
@@ -160,9 +163,9 @@ class CurveController(VTKObservationMixin):
             **self._image(),
             **self._slab(),
             name=_("Straightened, live"),
-            schedule=lambda update: qt.QTimer.singleShot(0, update),
+            schedule=lambda update: self._update.start(0, update),
             changed=self._report,
-            settle=lambda sharpen: qt.QTimer.singleShot(PreviewController.SETTLE_MS, sharpen),
+            settle=lambda sharpen: self._sharpening.start(PreviewController.SETTLE_MS, sharpen),
         )
 
     def _report(self):
@@ -226,8 +229,8 @@ class CurveController(VTKObservationMixin):
 
     def onImage(self, checked=False):
         parameters = self._parameters
+        self._logic.askForPackages()
         with slicer.util.tryWithErrorDisplay(_("There is no image."), waitCursor=True):
-            self._logic.ensurePackages()
             from GaussianMRILib.mrml.curves import straight_images
 
             straight, slab = self._straight(), self._slab()
@@ -242,8 +245,8 @@ class CurveController(VTKObservationMixin):
             self._onVolumeEnd(None, _("Cancelled; the scene is as it was."), None)
             return
         parameters = self._parameters
+        self._logic.askForPackages()
         with slicer.util.tryWithErrorDisplay(_("There is no volume."), waitCursor=True):
-            self._logic.ensurePackages()
             from GaussianMRILib.mrml.curves import straight_images
             from GaussianMRILib.mrml.jobs import Job
 

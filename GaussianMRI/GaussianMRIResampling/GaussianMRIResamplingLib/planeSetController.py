@@ -1,6 +1,8 @@
 import qt
 import slicer
 import vtk
+from GaussianMRIPanelLib.observing import NodesObserver
+from GaussianMRIPanelLib.timing import Later
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
@@ -27,6 +29,9 @@ class PlaneSetController(VTKObservationMixin):
         VTKObservationMixin.__init__(self)
         self._panel = panel
         self._planes = []  # in the table's rows
+        events = ("ModifiedEvent", "PointModifiedEvent", "PointPositionDefinedEvent", "TransformModifiedEvent")
+        self._planesObserver = NodesObserver(self._schedule, *events)
+        self._later = Later()
         self._scheduled = False
         self._kind = None
         ui, table = panel.ui, panel.ui.planesTable
@@ -98,7 +103,8 @@ class PlaneSetController(VTKObservationMixin):
 
     def end(self):
         self.removeObservers()
-        self._planes = []
+        self._later.cancel()
+        self._observe([])
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def _onSceneNode(self, caller, event, node):
@@ -109,18 +115,11 @@ class PlaneSetController(VTKObservationMixin):
         """Fill the table once the event loop is idle: a plane that is dragged tells of every move."""
         if not self._scheduled:
             self._scheduled = True
-            qt.QTimer.singleShot(0, self._fill)
+            self._later.start(0, self._fill)
 
     def _observe(self, planes):
-        events = ("ModifiedEvent", "PointModifiedEvent", "PointPositionDefinedEvent", "TransformModifiedEvent")
-        for node in self._planes:
-            for name in events:
-                event = getattr(node, name, None) or getattr(vtk.vtkCommand, name)
-                self.removeObserver(node, event, self._schedule)
         self._planes = planes
-        for node in planes:
-            for name in events:
-                self.addObserver(node, getattr(node, name, None) or getattr(vtk.vtkCommand, name), self._schedule)
+        self._planesObserver.observe(planes)
 
     def _fill(self):
         self._scheduled = False

@@ -1,5 +1,5 @@
-import qt
 import slicer
+from GaussianMRIPanelLib.timing import Later
 from slicer.i18n import tr as _
 
 from GaussianMRIResamplingLib import sideBySide
@@ -31,6 +31,9 @@ class PreviewController:
         self._refreshing = False
         self._asked = None
         self._again = False
+        # One for each preview that there may be at once, and one for the one that becomes sharp.
+        self._updates = {method: Later() for method in COMPARED}
+        self._sharpening = Later()
 
     @property
     def previews(self):
@@ -130,6 +133,8 @@ class PreviewController:
         previews, self._previews = self._previews, []
         for preview in previews:
             preview.stop()
+        for later in (*self._updates.values(), self._sharpening):
+            later.cancel()
         layout, self._layoutBefore = self._layoutBefore, None
         sideBySide.showLayout(layout)
 
@@ -211,7 +216,7 @@ class PreviewController:
         def schedule(update):
             # Interpolations are slow: beside the Gaussians they follow at a quarter of the time at most.
             delay = 3 * preview.facts.milliseconds if compares and method != COMPARED[0] else 0
-            qt.QTimer.singleShot(int(delay), update)
+            self._updates[method].start(delay, update)
 
         preview = Preview(
             plane_node=parameters.plane,
@@ -225,7 +230,7 @@ class PreviewController:
             changed=self._report,
             projection=parameters.projection.name,
             # Side by side, images differ by their methods alone.
-            settle=None if compares else lambda sharpen: qt.QTimer.singleShot(self.SETTLE_MS, sharpen),
+            settle=None if compares else lambda sharpen: self._sharpening.start(self.SETTLE_MS, sharpen),
             **self._shown(parameters, method),
         )
         return preview

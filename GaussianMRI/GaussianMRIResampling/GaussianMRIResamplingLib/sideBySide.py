@@ -62,7 +62,8 @@ def showVolumes(volumes):
     from GaussianMRILib.mrml.views import show_volume
 
     volumes = volumes[: len(VIEWS)]
-    showViews(len(volumes))
+    if showViews(len(volumes)) is None:  # no main window
+        return
     slicer.app.processEvents()  # the views get their new sizes
     for volume, view in zip(volumes, sliceNodes()[: len(volumes)], strict=True):
         show_volume(view, volume)

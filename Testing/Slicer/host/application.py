@@ -8,6 +8,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -146,12 +147,17 @@ class Application(Host):
             self._swap(slicer, name, wrapper_class(cls))
         for name in NAMED_ONLY["slicer"]:
             self._swap(slicer, name, _absent(name))
+        self._swap(lookup("QTimer", {}), "singleShot", staticmethod(_single_shot))
         self._swap(slicer, "mrmlScene", self.scene)
         self._swap(slicer, "app", self.app)
         self._swap(slicer, "selfTests", {})
         self._swap(slicer, "dicomDatabase", None)
         self._swap(slicer.util, "delayDisplay", self._delay_display)
         self._swap(slicer.util, "loadUI", _load_ui)
+        if hasattr(
+            slicer.util, "_temporaryNormalCursor"
+        ):  # slicer-core's; in Slicer 5.12 questions have the busy cursor
+            self._swap(slicer.util, "_temporaryNormalCursor", nullcontext)
         self._module(ModuleType("slicer.modules"))
         self._module(ModuleType("slicer.moduleNames"))
         for name in ("Colors", "Markups", "Models", "SubjectHierarchy", "Transforms", "Volumes", "Segmentations",
@@ -271,7 +277,10 @@ class Application(Host):
         return panel.self()
 
     def start(self) -> None:
-        """Tell modules that start-up is complete."""
+        """Tell modules that start-up is complete: once, as Slicer does when its window is shown first."""
+        if self.module_manager.started:
+            raise RuntimeError("the application has started already")
+        self.module_manager.started = True
         self._qt.startupCompleted.emit()
 
     def choose(self, combo: Any, text: str) -> None:
@@ -281,9 +290,9 @@ class Application(Host):
     # Views
 
     def view(self, name: str = "Red") -> Any:
-        """A slice view by its name, or the 3D view by "3D"."""
+        """A slice view by its name, or the first 3D view of the layout by "3D"."""
         manager = self.layout_manager
-        return (manager.threeDWidget(0) if name == "3D" else manager.sliceWidget(name)).viewWidget()
+        return (manager.shown_threed()[0] if name == "3D" else manager.sliceWidget(name)).viewWidget()
 
     def pixels(self, name: str = "Red") -> np.ndarray:
         """What a view shows: uint8 red, green and blue, [row, column, 3], the first row on top."""
@@ -366,6 +375,16 @@ def _load_ui(path: str) -> Any:
     if not Path(path).exists():
         raise RuntimeError(f"Could not load UI file: file not found {path}")
     return ui_files.load(path, {**widgets_ctk.WIDGETS, **widgets_mrml.WIDGETS})
+
+
+def _single_shot(msec: int, receiver: Any, member: str | None = None) -> None:
+    """qt.QTimer.singleShot as slicerqt.py makes it: the timer, and what it calls, live until the application ends."""
+    import qt
+
+    timer = qt.QTimer(slicer.app.moduleManager())
+    timer.setSingleShot(True)
+    timer.connect("timeout()", receiver, member)
+    timer.start(msec)
 
 
 class _UiLoader:

@@ -31,12 +31,14 @@ class qSlicerModuleManager(QtCore.QObject):
     def __init__(self) -> None:
         super().__init__()
         self.loaded: dict[str, Any] = {}
+        self.started = False
 
     def module(self, name: str) -> Any:
         return self.loaded.get(name)
 
     def modulesNames(self) -> list[str]:
-        return list(self.loaded)
+        """Modules that are loaded: none while Slicer starts, since it makes all of them before it loads the first."""
+        return list(self.loaded) if self.started else []
 
     loadedModuleNames = modulesNames
 

@@ -36,8 +36,14 @@ class Conversation:
     answers: deque[Any] = field(default_factory=deque)
 
     def take(self, message: Message) -> Any:
-        """Record a question and give the next answer."""
+        """Record a question and give the next answer.
+
+        Under the busy cursor people wait, and do not see that they are asked: Slicer's own dialogs show no other cursor.
+        No module may take this error for an answer.
+        """
         self.messages.append(message)
+        if QtWidgets.QApplication.overrideCursor() is not None:
+            raise AssertionError(f"the question {message.text!r} stands under the busy cursor")
         if not self.answers:
             raise LookupError(f"no answer is prepared for the question {message.text!r}")
         return self.answers.popleft()

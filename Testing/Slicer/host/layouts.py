@@ -92,6 +92,8 @@ class qSlicerLayoutManager(QtCore.QObject):
         if arrangement == self._shown or root is None:
             return
         self._shown = arrangement
+        for widget in [*self._slices.values(), *self._threed]:
+            widget.mrmlNode().SetMappedInLayout(False)
         for widget in [*self._slices.values(), *self._threed, *self._tables.values()]:
             widget.setParent(None)
         old = self._port.layout().takeAt(0)
@@ -129,7 +131,11 @@ class qSlicerLayoutManager(QtCore.QObject):
         node = self._application.scene.GetSingletonNode(
             element.GetAttribute("singletontag"), element.GetAttribute("class")
         )
-        return self._widget(node) if node is not None else QtWidgets.QWidget()
+        if node is None:
+            return QtWidgets.QWidget()
+        widget = self._widget(node)
+        node.SetMappedInLayout(True)
+        return widget
 
     layout = Property(int, lambda self: self._node.GetViewArrangement(),
                       lambda self, number: self._node.SetViewArrangement(number))  # fmt: skip
@@ -153,7 +159,8 @@ class qSlicerLayoutManager(QtCore.QObject):
         return [node.GetLayoutName() for node in shown if node.IsA("vtkMRMLSliceNode")]
 
     def threeDWidget(self, number: int) -> Any:
-        return self._threed[number] if number < len(self._threed) else None
+        """Views stay when another layout is chosen, and have no order: qMRMLLayoutViewFactory keeps them by pointers."""
+        return self._threed[::-1][number] if 0 <= number < len(self._threed) else None
 
     def viewWidget(self, node: Any) -> Any:
         return self._widget(node)
@@ -197,6 +204,10 @@ class qSlicerLayoutManager(QtCore.QObject):
     def framed(self) -> list[Any]:
         """Every view that the layout shows."""
         return [w for w in [*self._slices.values(), *self._threed] if w.parent() is not None]
+
+    def shown_threed(self) -> list[Any]:
+        """The 3D views that the layout shows, in the order in which they were made."""
+        return [widget for widget in self._threed if widget.mrmlNode().IsMappedInLayout()]
 
     def close(self) -> None:
         self._node.RemoveObserver(self._tag)

@@ -11,6 +11,7 @@ import vtk
 from PySide6 import QtCore, QtWidgets
 from PySide6.QtCore import Property, Signal
 
+from . import dialogs
 from .dialogs import Message
 from .widgets_ctk import ctkComboBox, inner, stored
 
@@ -108,6 +109,7 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         self._observer = SceneObserver(self)
         self._attributes: list[tuple[str, str, Any]] = []
         self._names: dict[str, str] = {}
+        self._names_known: dict[str, str] = {}  # of the nodes that are listened to, as the list's items have them
         self._labels: dict[str, str] = {}
         self._wanted, self._told, self._menu = "", ("", "", -1), []
         self._add_enabled = self._remove_enabled = self.ACTIONS
@@ -166,15 +168,17 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
     def _batch_ended(self, _: Any) -> None:
         self._rebuild()
 
-    def _listed(self, node: Any) -> bool:
+    def _rejected(self, node: Any) -> bool:
+        """Whether a node is kept out for good: Slicer's list does not listen to such a node."""
         exact = getattr(self, "_types", [])
         wanted = node.GetClassName() in exact
         if self.showChildNodeTypes:
             wanted = wanted or any(node.IsA(kind) for kind in exact)
             wanted = wanted and not any(node.IsA(kind) for kind in self.hideChildNodeTypes)
-        if not wanted or (node.GetHideFromEditors() and not self.showHidden):
-            return False
-        return all(
+        return not wanted or (bool(node.GetHideFromEditors()) and not self.showHidden)
+
+    def _listed(self, node: Any) -> bool:
+        return not self._rejected(node) and all(
             node.GetAttribute(name) is not None and value in (None, "", node.GetAttribute(name))
             for kind, name, value in self._attributes
             if node.IsA(kind)
@@ -189,12 +193,12 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         nodes = [] if self._scene is None else [
             self._scene.GetNthNode(i) for i in range(self._scene.GetNumberOfNodes())
         ]  # fmt: skip
+        self._names_known.clear()
         for node in nodes:
             self._observer.clear(node)
-            if any(node.IsA(kind) for kind in getattr(self, "_types", [])):
-                self._observer.add(node, vtk.vtkCommand.ModifiedEvent, self._node_modified)
-                if self._listed(node):
-                    self._box.addItem(node.GetName(), node.GetID())
+            self._listen(node)
+            if self._listed(node):
+                self._box.addItem(node.GetName(), node.GetID())
         for text, action in self._actions():
             self._box.addItem(text)
             self._box.setItemData(self._box.count() - 1, action, ACTION)
@@ -229,12 +233,17 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         return int(bool(self.noneEnabled))
 
     def _node_added(self, node: Any) -> None:
-        if self._scene.IsBatchProcessing() or not any(node.IsA(kind) for kind in getattr(self, "_types", [])):
+        if self._scene.IsBatchProcessing():
             return
-        self._observer.add(node, vtk.vtkCommand.ModifiedEvent, self._node_modified)
+        self._listen(node)
         if self._listed(node):
             self._insert(node)
             self.nodeAdded.emit(node)
+
+    def _listen(self, node: Any) -> None:
+        if not self._rejected(node):
+            self._names_known[node.GetID()] = node.GetName()
+            self._observer.add(node, vtk.vtkCommand.ModifiedEvent, self._node_modified)
 
     def _insert(self, node: Any) -> None:
         row = self._first()
@@ -244,6 +253,7 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
 
     def _node_leaves(self, node: Any) -> None:
         self._observer.clear(node)
+        self._names_known.pop(node.GetID(), None)
         if self._scene.IsBatchProcessing():
             return
         row = self._box.findData(node.GetID())
@@ -257,10 +267,25 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
             self._box.setCurrentIndex(0 if self.noneEnabled else -1)
 
     def _node_modified(self, node: Any) -> None:
+        """A row is filtered again when its text changes; with a filter by attributes all are, at every change of a node.
+
+        A node that is hidden stays in the list until then: qMRMLSceneModel::updateItemFromNode writes the same data.
+        """
         if self._scene is None or self._scene.IsBatchProcessing():
             return
+        renamed = self._names_known.get(node.GetID()) != node.GetName()
+        self._names_known[node.GetID()] = node.GetName()
+        if any(node.IsA(kind) for kind, _, _ in self._attributes):
+            for other in [self._scene.GetNthNode(i) for i in range(self._scene.GetNumberOfNodes())]:
+                self._filter(other)
+        elif renamed:
+            self._filter(node)
+
+    def _filter(self, node: Any) -> None:
         row = self._box.findData(node.GetID())
         if self._listed(node):
+            if node.GetID() not in self._names_known:
+                self._listen(node)
             if row < 0:
                 self._insert(node)
             elif self._box.itemText(row) != node.GetName():
@@ -365,8 +390,6 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         self._scene.RemoveNode(self.currentNode())
 
     def renameCurrentNode(self) -> None:
-        from . import dialogs
-
         node = self.currentNode()
         if node is not None:
             name = dialogs.current.take(
@@ -394,10 +417,16 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         elif kind == "MENU":
             next(item for item in self._menu if item.text() == value).trigger()
         else:
+            name = ""
+            if kind == "CREATE_AS":  # the name first: without one there is no node
+                title = f"Create new {self.nodeTypeLabel(value)}"
+                name = dialogs.current.take(Message("New name:", title))
+                if not name:
+                    return
             node = self.addNode(value)
-            if kind == "CREATE_AS":
+            if name:
+                node.SetName(name)
                 self.setCurrentNode(node)
-                self.renameCurrentNode()
 
     def choose(self, text: str) -> None:
         """What a click on an item of the list does; for tests."""

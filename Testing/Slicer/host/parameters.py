@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import typing
+import weakref
 from collections.abc import Callable, Iterable, MutableSequence
 from pathlib import Path
 from types import ModuleType
@@ -79,6 +80,8 @@ class Default:
 class _Scalar:
     """bool, int, float, str and paths: kept as text."""
 
+    caches = True
+
     def __init__(self, kind: type, validators: list[Validator]) -> None:
         self.kind, self.validators = kind, validators
         self.default = {bool: False, int: 0, float: 0.0, str: "", Path: Path()}[kind]
@@ -106,6 +109,8 @@ class _Scalar:
 class _Enum:
     """A member of an enumeration: kept by its name."""
 
+    caches = True
+
     def __init__(self, kind: type[enum.Enum]) -> None:
         self.kind, self.default = kind, next(iter(kind))
 
@@ -130,7 +135,7 @@ class _Enum:
 class _Node:
     """A node of the scene: kept as a reference, beside an empty parameter."""
 
-    default = None
+    default, caches = None, False
 
     def __init__(self, kind: type) -> None:
         self.kind = kind
@@ -156,7 +161,7 @@ class _List:
     """A list: its length, and its elements by number."""
 
     def __init__(self, element: Any) -> None:
-        self.element = element
+        self.element, self.caches = element, element.caches
 
     @property
     def default(self) -> list[Any]:
@@ -247,6 +252,39 @@ class _Parameter:
             given if given is not None else stated[0] if stated else Default(self.serializer.default)
         )
 
+    def read(self, node: Any) -> Any:
+        if not self.serializer.present(node, self.name):
+            self.serializer.write(node, self.name, self.default.value)
+        return self.serializer.read(node, self.name)
+
+
+class _Cached:
+    """A parameter that its wrapper reads anew at every change of the node, for as long as somebody holds the wrapper."""
+
+    def __init__(self, parameter: _Parameter, node: Any) -> None:
+        self._parameter, self._node, self._writing = parameter, node, False
+        self.value = parameter.read(node)
+        weak = weakref.ref(self)
+
+        def modified(*_: Any) -> None:
+            cached = weak()
+            if cached is not None and not cached._writing:
+                cached.value = cached._parameter.read(cached._node)
+
+        self._tag = node.AddObserver(vtk.vtkCommand.ModifiedEvent, modified)
+
+    def __del__(self) -> None:
+        self._node.RemoveObserver(self._tag)
+
+    def write(self, value: Any) -> None:
+        self._writing = True
+        try:
+            with slicer.util.NodeModify(self._node):
+                self._parameter.serializer.write(self._node, self._parameter.name, value)
+                self.value = self._parameter.read(self._node)
+        finally:
+            self._writing = False
+
 
 class _Wrapped:
     """What every wrapped class can do."""
@@ -254,16 +292,17 @@ class _Wrapped:
     allParameters: dict[str, _Parameter]
 
     def __init__(self, parameterNode: Any) -> None:
-        own = {"parameterNode": parameterNode, "_guis": {}, "_tags": {}, "_next": 0, "_updating": False}
-        self.__dict__.update(own)
-        for name, parameter in self.allParameters.items():
-            if not parameter.serializer.present(parameterNode, name):
-                parameter.serializer.write(parameterNode, name, parameter.default.value)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name not in self.__dict__ and name not in self.allParameters:
-            raise AttributeError(f"{type(self).__name__} has no parameter '{name}'")
-        object.__setattr__(self, name, value)
+        self.parameterNode = parameterNode
+        self._guis: dict[int, Any] = {}
+        self._tags: dict[int, int] = {}
+        self._next, self._updating = 0, False
+        for parameter in self.allParameters.values():
+            parameter.read(parameterNode)
+        self._cached = {
+            name: _Cached(parameter, parameterNode)
+            for name, parameter in self.allParameters.items()
+            if parameter.serializer.caches
+        }
 
     def _parameter(self, name: str) -> _Parameter:
         if name not in self.allParameters:
@@ -273,11 +312,15 @@ class _Wrapped:
         return self.allParameters[name]
 
     def getValue(self, name: str) -> Any:
-        return self._parameter(name).serializer.read(self.parameterNode, name)
+        cached = self._cached.get(name)
+        return self._parameter(name).read(self.parameterNode) if cached is None else cached.value
 
     def setValue(self, name: str, value: Any) -> None:
-        with slicer.util.NodeModify(self.parameterNode):
-            self._parameter(name).serializer.write(self.parameterNode, name, value)
+        parameter, cached = self._parameter(name), self._cached.get(name)
+        if cached is None:
+            parameter.serializer.write(self.parameterNode, name, value)
+        else:
+            cached.write(value)
 
     def default(self, name: str) -> Default:
         return self._parameter(name).default
@@ -287,7 +330,7 @@ class _Wrapped:
 
     def isCached(self, name: str) -> bool:
         self._parameter(name)
-        return True
+        return name in self._cached
 
     def connectGui(self, gui: Any) -> int:
         """Connect every widget that names its parameter, of a widget or of the result of childWidgetVariables."""
@@ -304,7 +347,7 @@ class _Wrapped:
                 widget if isinstance(widget, Connector) else connector(widget, inner, annotations)
             )
         tag = self._next
-        self.__dict__["_next"] += 1
+        self._next += 1
         self._guis[tag] = connectors
         for name, made in connectors.items():
             made.write(self.getValue(name))
@@ -325,13 +368,13 @@ class _Wrapped:
     def _to_gui(self) -> None:
         if self._updating:
             return
-        self.__dict__["_updating"] = True
+        self._updating = True
         try:
             for connectors in self._guis.values():
                 for name, made in connectors.items():
                     made.write(self.getValue(name))
         finally:
-            self.__dict__["_updating"] = False
+            self._updating = False
 
     def StartModify(self) -> Any:
         return self.parameterNode.StartModify()

@@ -10,6 +10,8 @@ from PySide6 import QtCore, QtGui, QtWidgets
 from PySide6.QtCore import Property
 from vtk.util.numpy_support import vtk_to_numpy
 
+from .slice_bar import qMRMLSliceControllerWidget
+
 SLICE_MANAGERS = (
     "vtkMRMLVolumeGlyphSliceDisplayableManager vtkMRMLModelSliceDisplayableManager vtkMRMLCrosshairDisplayableManager "
     "vtkMRMLRulerDisplayableManager vtkMRMLMarkupsDisplayableManager vtkMRMLSegmentationsDisplayableManager2D "
@@ -256,7 +258,7 @@ class _Framed(QtWidgets.QFrame):
 
 class qMRMLSliceWidget(_Framed):
     API = ("sliceLogic", "mrmlSliceNode", "mrmlSliceCompositeNode", "sliceView", "viewWidget", "logic",
-           "fitSliceToBackground", "interactorStyle", "setSliceOrientation")  # fmt: skip
+           "sliceController", "fitSliceToBackground", "interactorStyle", "setSliceOrientation")  # fmt: skip
 
     def __init__(self, application: Any, node: Any) -> None:
         self._node, self._logic = node, slicer.vtkMRMLSliceLogic()
@@ -266,6 +268,13 @@ class qMRMLSliceWidget(_Framed):
         application.application.GetSliceLogics().AddItem(self._logic)
         color = QtGui.QColor.fromRgbF(*node.GetLayoutColor())
         super().__init__(qMRMLSliceView(application, node, self._logic), node.GetLayoutLabel(), color)
+        self._controller = qMRMLSliceControllerWidget(self, self._logic)
+
+    def mrmlNode(self) -> Any:
+        return self._node
+
+    def sliceController(self) -> Any:
+        return self._controller
 
     def describe(self) -> None:
         volume = self._logic.GetSliceCompositeNode().GetBackgroundVolumeID()
@@ -310,6 +319,9 @@ class qMRMLThreeDWidget(_Framed):
 
     def describe(self) -> None:
         self._text.setText("")
+
+    def mrmlNode(self) -> Any:
+        return self._node
 
     def threeDView(self) -> Any:
         return self._view
