@@ -74,9 +74,9 @@ def path_of(path: str | os.PathLike[str]) -> Path:
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path` and rename it to `path` when the block succeeds.
 
-    The temporary name keeps the suffixes of `path`, in lower case, because writers choose a format by them. On any
-    exception, a cancel included, the temporary file is removed and an existing `path` is left as it was. A file that is
-    replaced passes its permissions on; of a link, the file that it points to is replaced.
+    The temporary name has the suffixes of `path` in lower case, because writers choose a format by them. On any exception,
+    a cancel included, the temporary file is removed and an existing `path` is left as it was. A file that is replaced
+    passes its permissions on; of a link, the file that it points to is replaced.
 
     Raises:
         GaussianMRIError: the folder does not exist or cannot be written, or the disk is full.
@@ -88,8 +88,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
             raise OSError("it is a folder, a pipe or a device")
         # Not by mkstemp, which makes private files: a result has the permissions any other new file gets.
         name = f".partial-{secrets.token_hex(4)}-{target.name.lower()}"
-        short = name[:20] + ".".join(["", *name.split(".")[-2:]])[-20:]
-        temporary = target.with_name(name if len(os.fsencode(name)) <= 255 else short)
+        temporary = target.with_name(name if len(os.fsencode(name)) <= 255 else name[:20] + name[-12:])
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         if target.exists():
             shutil.copymode(target, temporary)
@@ -233,15 +232,14 @@ else:
 # ---- inputs --------------------------------------------------------------------------------------------------
 
 
-def files_below(folder: str | os.PathLike[str]) -> list[Path]:
-    """Files in and below a folder, in a fixed order, by absolute paths; hidden ones left out.
+def files_below(folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """Files in and below a folder in a fixed order, by absolute paths, hidden ones left out, and links that lead nowhere.
 
-    Links to folders are followed, as links to files are, each folder once; but none to a folder that the link itself lies
-    in, which would bring all that lies beside. Links that lead nowhere are among the files.
+    Links to folders are followed, and every folder is searched once, what really lies there first. Those to a folder that
+    the link itself lies in are not: they lead round, or out of what was asked for.
     """
     seen: set[str] = set()
-    found: list[Path] = []
-    waiting = [Path(folder).absolute()]  # what really lies there comes before what links lead to
+    waiting = [Path(folder).absolute()]
     for start in waiting:
         for root, folders, names in os.walk(start):
             here = os.path.realpath(root)
@@ -252,10 +250,7 @@ def files_below(folder: str | os.PathLike[str]) -> list[Path]:
             folders[:] = sorted(f for f in folders if not f.startswith("."))
             links = (path for f in folders if (path := Path(root, f)).is_symlink())
             waiting += [path for path in links if not Path(here).is_relative_to(os.path.realpath(path))]
-            files = (Path(root, f) for f in sorted(names) if not f.startswith("."))
-            # To open a pipe or a device may take for ever.
-            found += [file for file in files if file.is_file() or not file.exists()]
-    return found
+            yield from (Path(root, name) for name in sorted(names) if not name.startswith("."))
 
 
 @contextlib.contextmanager

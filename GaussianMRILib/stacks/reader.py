@@ -151,13 +151,13 @@ def _kind_of_name(file: Path) -> str:
 
 
 def _images_below(folder: Path, left_out: LeftOut) -> list[Path]:
-    """`files_below`, without directories of other media, and one file of each pair of Analyze or NIfTI."""
+    """Files in and below `folder`, in a fixed order; hidden ones and directories of other media left out."""
     found: list[Path] = []
     for file in files_below(folder):
-        if not file.exists():
-            left_out.add(file, "a link to what is not there; copy that here, or give its folder")
-        elif file.name.upper() != "DICOMDIR":
+        if file.is_file() and file.name.upper() != "DICOMDIR":  # to open a pipe or a device may take for ever
             found.append(file)
+        elif not file.exists():
+            left_out.add(file, "a link to what is not there; copy that here, or give its folder")
     # A detached header names its data file itself.
     headers = {f.with_suffix("") for f in found if f.suffix.lower() == ".hdr"}
     return [

@@ -21,8 +21,6 @@ from .volume_parts import Parts, data_file, listed, numbered
 #: Of a field of NRRD: ITK quotes what it cannot parse in its message, and ends the process where that is long.
 _LONGEST_FIELD = 500
 _LONG_FIELDS = ("content", "datafile")
-#: How text of a header is decoded, so that names in it are those of files whatever their bytes.
-_NAMES = ("utf-8", "surrogateescape")
 #: Nothing that deflate packed becomes longer than this by a factor.
 _LARGEST_RATIO = 1040
 _META_BYTES = {
@@ -104,6 +102,11 @@ def _text(path: Path) -> bytes:
         return file.read(LARGEST_HEADER)
 
 
+def _decoded(raw: bytes) -> str:
+    """Text of a header. The names of files in it stay the bytes that ITK opens, whatever the encoding."""
+    return raw.decode("utf-8", "surrogateescape")
+
+
 # ---- MetaImage ---------------------------------------------------------------------------------------------
 
 
@@ -113,7 +116,7 @@ def _check_meta(path: Path) -> Parts | None:
     at = 0
     while "ElementDataFile" not in fields:
         end = head.find(b"\n", at)
-        line = head[at : end if end >= 0 else len(head)].decode(*_NAMES)
+        line = _decoded(head[at : end if end >= 0 else len(head)])
         at = end + 1
         if "=" not in line:
             raise ValueError("its header has no ElementDataFile")
@@ -151,7 +154,7 @@ def _check_meta(path: Path) -> Parts | None:
     files: tuple[Path, ...] = ()
     offset = 0
     if words[:1] == ["LIST"]:
-        files = listed(path, words, head[at:].decode(*_NAMES) if at else "", sizes)
+        files = listed(path, words, _decoded(head[at:]) if at else "", sizes)
     elif "%" in fields["ElementDataFile"]:
         files = numbered(path, words, sizes)
     elif words in (["LOCAL"], ["Local"], ["local"]):
@@ -213,7 +216,8 @@ def _check_nrrd(path: Path) -> Parts | None:
     at = head.find(b"\n") + 1
     while True:
         end = head.find(b"\n", at)
-        line = head[at : end if end >= 0 else len(head)].decode(*_NAMES).rstrip("\r")
+        raw = head[at : end if end >= 0 else len(head)]
+        line = _decoded(raw).rstrip("\r")
         at = end + 1
         if end < 0 or not line:
             break
@@ -221,7 +225,7 @@ def _check_nrrd(path: Path) -> Parts | None:
             continue
         key, separator, value = line.partition(":")
         key = key.strip().lower().replace(" ", "")
-        if not separator or key in fields or (len(line.encode(*_NAMES)) > _LONGEST_FIELD and key not in _LONG_FIELDS):
+        if not separator or key in fields or (len(raw) > _LONGEST_FIELD and key not in _LONG_FIELDS):
             raise ValueError(f"its header has the line {printable(line)[:60]!r}")
         fields[key] = value.strip()
         if key == "datafile" and value.strip().upper().startswith("LIST"):
@@ -242,7 +246,7 @@ def _check_nrrd(path: Path) -> Parts | None:
     words = fields.get("datafile", "").split()
     files: tuple[Path, ...] = ()
     if words[:1] == ["LIST"]:
-        files = listed(path, words, head[at:].decode(*_NAMES), sizes)
+        files = listed(path, words, _decoded(head[at:]), sizes)
     elif "%" in fields.get("datafile", ""):
         files = numbered(path, words, sizes, int(words[4]) if len(words) > 4 else None)
     data = files[0] if files else data_file(path, fields["datafile"]) if "datafile" in fields else path

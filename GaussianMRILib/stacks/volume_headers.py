@@ -36,6 +36,14 @@ _UNITS = {
 _NO_SPACING = "no spacing in its header: 1 mm was taken"
 
 
+def header_file(path: Path) -> Path:
+    """The file with the header of a volume: of an .img the .hdr beside it, in whichever case."""
+    if path.suffix.lower() != ".img":
+        return path
+    upper = path.with_suffix(".HDR")
+    return upper if upper.is_file() else path.with_suffix(".hdr")
+
+
 def check_nifti_files(path: Path) -> None:
     """Refuse a NIfTI or Analyze file whose name says something else than its content, or whose other half is missing.
 
@@ -56,6 +64,10 @@ def check_nifti_files(path: Path) -> None:
             missing = path.with_suffix(others[0]).name
             raise GaussianMRIError(f"{path} is one of two files: its {what} file {missing} is missing. Copy both.")
         return
+    ending = next(suffix for suffix in (".nii.gz", ".nii") if name.endswith(suffix))
+    stem, given = path.name[: -len(ending)], path.name[-len(ending) :]
+    if given not in (ending, ending.upper()):
+        raise GaussianMRIError(f"{path} ends in {given}, which ITK does not read; rename it to {stem}{ending}.")
     with path.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
     if packed and not name.endswith(".gz"):
@@ -65,14 +77,6 @@ def check_nifti_files(path: Path) -> None:
             plain = _byte_order(file.read(348)) is not None
         if plain:
             raise GaussianMRIError(f"{path} is not compressed; rename it to {path.name[:-3]}.")
-
-
-def header_file(path: Path) -> Path:
-    """Where the header of a NIfTI or Analyze file is: in the file, or, of the data of a pair, in the one beside it."""
-    if path.suffix.lower() != ".img":
-        return path
-    beside = path.with_suffix(".HDR")
-    return beside if beside.is_file() else path.with_suffix(".hdr")
 
 
 def nifti_orientation(path: Path) -> tuple[Affine | None, list[str]]:
@@ -217,18 +221,18 @@ def _fields(path: Path, separator: str) -> dict[str, str]:
     for line in text.splitlines():
         if not line.strip() or "elementdatafile" in fields:
             break
-        key, found, value = _text(line).partition(separator)
+        key, found, value = _decoded(line).partition(separator)
         if found and not line.startswith(b"#") and not value.startswith("="):
             fields[key.strip().lower()] = value.strip()
     return fields
 
 
-def _text(line: bytes) -> str:
-    """A line in UTF-8, or else in Latin-1."""
+def _decoded(raw: bytes) -> str:
+    """UTF-8 or else Latin-1, in which a micrometre may be written."""
     try:
-        return line.decode()
+        return raw.decode("utf-8")
     except UnicodeDecodeError:
-        return line.decode("latin-1")
+        return raw.decode("latin-1")
 
 
 def _anatomical(fields: dict[str, str]) -> tuple[int, int, int] | None:

@@ -88,8 +88,8 @@ def _read_file(sitk: Any, path: Path, file: Path) -> tuple[NDArray[Any], NDArray
     """`read_voxels` of `path`, whose voxels and header are in `file` for the library that reads them."""
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(file))
-    if path.name.lower().endswith((".mha", ".mhd")):
-        reader.SetImageIO("MetaImageIO")  # which is not found by a name in capitals
+    if path.suffix.lower() in (".mha", ".mhd"):
+        reader.SetImageIO("MetaImageIO")  # which ITK finds by a suffix in lower case only
     header = None
     if path.name.lower().endswith(_NIFTI_SUFFIXES):
         header = nifti_header(path)

@@ -42,7 +42,7 @@ def test_headers_and_voxels_apart_are_read_by_suffixes_in_upper_case(tmp_path: P
             (folder / f"v{voxels}").rename(folder / f"v{voxels.upper()}")
         assert read_stacks(folder / f"v{header.upper()}")[0].shape == (3, 7, 9), header
     (tmp_path / "v.Nii").write_bytes(b"")
-    with pytest.raises(GaussianMRIError, match=r"not read as NIfTI; rename it to v\.nii\."):
+    with pytest.raises(GaussianMRIError, match=r"ends in \.Nii, .* rename it to v\.nii\."):
         read_stacks(tmp_path / "v.Nii")
 
 
