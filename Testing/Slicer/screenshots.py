@@ -183,16 +183,16 @@ def take_cut(folder: Path) -> None:
         print(f"No picture of the cut: it needs {HEAD.name} and {MODEL.relative_to(ROOT)}.")
         return
     tracer = PathTracer(*head_volume(), find_look("CT soft tissue"))
-    camera = tracer.camera(azimuth=25, elevation=35, size=400, zoom=1.45)
-    normal = np.array([0.3, 0.5, 1.0]) / np.linalg.norm([0.3, 0.5, 1.0])
-    cut = ClipPlane.from_point(tracer.centre + 10 * normal, normal)
+    camera = tracer.camera(azimuth=20, elevation=45, size=400, zoom=1.9)
+    normal = np.array([0.15, 0.35, 1.0]) / np.linalg.norm([0.15, 0.35, 1.0])
+    cut = ClipPlane.from_point(tracer.centre + 20 * normal, normal)
     behind = (0.05, 0.05, 0.06)
     shown = [tracer.render(camera, clips=[cut], samples=256, background=behind).image]
     model = load_model(MODEL)
     whole = model.render(camera, cut, background=behind, side=3).image.numpy()
     model.face = None
     shown += [model.render(camera, cut, background=behind).image.numpy(), whole]
-    picture = np.rint(np.clip(np.concatenate(shown, axis=1), 0, 1) * 255).astype(np.uint8)
+    picture = np.rint(np.clip(np.concatenate(shown, axis=1)[100:], 0, 1) * 255).astype(np.uint8)  # above is nothing
     Image.fromarray(picture).save(folder / "cinematic_cut.png", optimize=True)
 
 
