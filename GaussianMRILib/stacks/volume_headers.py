@@ -54,7 +54,7 @@ def check_nifti_files(path: Path) -> None:
     suffix = path.name[-7:] if name.endswith(".nii.gz") else path.suffix
     if suffix not in (suffix.lower(), suffix.upper()):
         right = path.name.removesuffix(suffix) + suffix.lower()
-        raise GaussianMRIError(f"{path} has a name that is not read as NIfTI; rename it to {right}.")
+        raise GaussianMRIError(f"{path} ends in {suffix}, which is not read; rename it to {right}.")
     if name.endswith((".hdr", ".img")):
         others = (".img", ".img.gz", ".IMG") if name.endswith(".hdr") else (".hdr", ".hdr.gz", ".HDR")
         with path.open("rb") as file:
@@ -64,10 +64,6 @@ def check_nifti_files(path: Path) -> None:
             missing = path.with_suffix(others[0]).name
             raise GaussianMRIError(f"{path} is one of two files: its {what} file {missing} is missing. Copy both.")
         return
-    ending = next(suffix for suffix in (".nii.gz", ".nii") if name.endswith(suffix))
-    stem, given = path.name[: -len(ending)], path.name[-len(ending) :]
-    if given not in (ending, ending.upper()):
-        raise GaussianMRIError(f"{path} ends in {given}, which ITK does not read; rename it to {stem}{ending}.")
     with path.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
     if packed and not name.endswith(".gz"):
