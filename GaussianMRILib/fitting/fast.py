@@ -91,7 +91,7 @@ class FastFit:
 
     def field(self) -> GaussianField | None:
         if self.lattice is not None:
-            return self.problem.field(torch.zeros(11, 0), self.lattice, self.views)
+            return self.problem.field(self.lattice.nodes.new_zeros(11, 0), self.lattice, self.views)
         return None if self._steered is None else self.problem.field(self._steered)
 
     def run(self) -> Iterator[Progress]:
