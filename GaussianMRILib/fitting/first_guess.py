@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import torch
 
 from ..gaussians import GaussianField
 from ..stacks import SliceStack

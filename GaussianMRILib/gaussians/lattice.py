@@ -247,7 +247,7 @@ def check_one_device(what: str, *tensors: torch.Tensor) -> None:
     """Raise a GaussianMRIError unless all tensors are on one device."""
     found = sorted({str(tensor.device) for tensor in tensors})
     if len(found) > 1:
-        raise GaussianMRIError(f"{what} must be on one device, but parts of it are on {' and '.join(found)}; use .to(device).")
+        raise GaussianMRIError(f"{what} must be on one device, but parts of it are on {' and '.join(found)}; use `to`.")
 
 
 def _bricks_seen(

@@ -227,8 +227,8 @@ class _Redirected(TorchFunctionMode):
         if place is not None and isinstance(kwargs.get("generator"), torch.Generator):
             raise RuntimeError("Expected a 'cuda' device type for generator but found 'cpu'")
         graph = kwargs.pop("requires_grad", False)
-        made = func(*map(_held, args), **{**kwargs, "device": "cpu", "pin_memory": False} if "pin_memory" in kwargs else
-                    {**kwargs, "device": "cpu"})  # fmt: skip
+        kwargs.pop("pin_memory", None)
+        made = func(*map(_held, args), **{**kwargs, "device": "cpu"})
         made = made if place is None else _placed(made.detach(), place)
         return made.requires_grad_() if graph else made
 
@@ -275,8 +275,8 @@ class OnGpu:
     What is changed in place is changed in the tensors that were given.
     """
 
-    def __init__(self, operators: Any, place: torch.device = torch.device("cuda", 0)) -> None:
-        self._operators, self._place = operators, place
+    def __init__(self, operators: Any, place: str = "cuda:0") -> None:
+        self._operators, self._place = operators, torch.device(place)
         self.launcher = operators.launcher
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
@@ -313,10 +313,17 @@ def pretended_gpus(launcher: Any = None) -> Iterator[None]:
         "synchronize": nothing, "set_device": nothing, "get_rng_state": lambda *_: torch.get_rng_state(),
         "set_rng_state": nothing,
     }  # fmt: skip
+    engine = torch.autograd._engine_run_backward  # type: ignore[attr-defined]
+
+    def backward(*arguments: Any, **named: Any) -> Any:
+        with _Redirected():  # torch calls it with its functions as they are
+            return engine(*arguments, **named)
+
     ready = cuda_launch.CudaStatus(True, "pretended", "Pretended GPU")
     with contextlib.ExitStack() as stack:
         for name, answer in answers.items():
             stack.enter_context(mock.patch.object(torch.cuda, name, answer))
+        stack.enter_context(mock.patch.object(torch.autograd, "_engine_run_backward", backward))
         stack.enter_context(mock.patch.object(torch.version, "cuda", "12.8"))
         stack.enter_context(mock.patch.object(cuda_launch, "status", lambda *_: ready))
         stack.enter_context(mock.patch.object(cuda_launch, "launcher", lambda: launcher))

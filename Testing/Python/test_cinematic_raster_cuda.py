@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from cuda_support import emulation_launcher, needs_compiler
+from cuda_support import emulated, needs_compiler
 from raster_scenes import RasterScene, assert_gradients_agree, assert_pictures_agree, raster_scene
 from torch import Tensor
 
@@ -15,12 +15,9 @@ from GaussianMRILib.native.splats.arguments import Pictures, SplatScene
 from GaussianMRILib.native.splats.cuda import CudaSplats
 
 
-def emulated(seed: int = 0) -> CudaSplats:
-    return CudaSplats(emulation_launcher(seed))
-
-
-def run(splats: CudaSplats, scene: RasterScene) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+def run(seed: int, scene: RasterScene) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     given = SplatScene(*scene.splats, scene.screen, scene.camera, scene.width, scene.height)
+    splats = emulated(seed, CudaSplats)
     pictures = splats.rasterise(given)
     return pictures, splats.rasterise_backward(Pictures(*pictures[:3]), Pictures(*scene.gradients), given)
 
@@ -32,7 +29,7 @@ def run(splats: CudaSplats, scene: RasterScene) -> tuple[tuple[Tensor, ...], tup
 )
 def test_equals_the_reference(seed: int, degree: int, size: tuple[int, int], cut: bool) -> None:
     scene = raster_scene(seed, degree=degree, size=size, cut=cut)
-    pictures, gradients = run(emulated(), scene)
+    pictures, gradients = run(0, scene)
     assert_pictures_agree(scene, pictures)
     assert_gradients_agree(scene, gradients)
 
@@ -40,7 +37,7 @@ def test_equals_the_reference(seed: int, degree: int, size: tuple[int, int], cut
 @needs_compiler
 def test_order_of_threads_does_not_matter() -> None:
     scene = raster_scene(24, count=1500, degree=0, size=(40, 24), cut=True)
-    results = [run(emulated(seed), scene) for seed in (0, 5)]
+    results = [run(seed, scene) for seed in (0, 5)]
     for ours, theirs in zip(results[0], results[1], strict=True):
         assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
     assert_pictures_agree(scene, results[0][0])
@@ -53,7 +50,7 @@ def test_nothing_to_draw() -> None:
     empty = replace(scene, splats=tuple(t[:0] for t in scene.splats))
     behind = replace(scene, splats=(scene.splats[0] + torch.tensor([600.0, 1200, 400]), *scene.splats[1:]))
     for nothing in (empty, behind):
-        (image, alpha, _, radii), gradients = run(emulated(), nothing)
+        (image, alpha, _, radii), gradients = run(0, nothing)
         assert (
             torch.equal(image, scene.camera[23:26].expand_as(image)) and not alpha.any() and not radii.any()
         )
