@@ -44,6 +44,13 @@ def choose_device(device: str | torch.device, *, kernels: bool = True) -> torch.
     return chosen
 
 
+def wait_for(device: str | torch.device) -> None:
+    """Wait until a device has done what it was asked to: a GPU works on while the program does, and clocks with it."""
+    device = torch.device(device)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def _automatic(kernels: bool) -> torch.device:
     if not torch.cuda.is_available():
         return torch.device("cpu")

@@ -96,7 +96,7 @@ class FastFit:
 
     def run(self) -> Iterator[Progress]:
         problem = self.problem
-        needed = check_memory(problem.stacks, self.options.pitch)
+        needed = check_memory(problem.stacks, self.options.pitch, problem.device)
         log.info("The fit takes up to %.1f GB of memory.", needed / 1e9)
         problem.report["memory_gb"] = round(needed / 1e9, 2)
         weights = None

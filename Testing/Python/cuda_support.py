@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import instruction_sets
 import pytest
@@ -41,6 +41,38 @@ def emulation_launcher(seed: int = 0) -> Any:
 def emulated(seed: int = 0, kind: Any = CudaPlanes, **limits: int) -> OnGpu:
     """The CUDA operators of planes, or of another `kind`, on the host emulation; they take tensors of the processor."""
     return OnGpu(kind(emulation_launcher(seed), **limits))
+
+
+class Miscounting:
+    """A launcher whose kernels that count find another number of tiles, for the last one, than those that write.
+
+    Args:
+        more: tiles that are counted in addition.
+    """
+
+    COUNTED: ClassVar = {"gm_count_tiles": 4, "gm_splat_place_all": 9}  # kernels, and which argument of theirs is it
+    WRITTEN: ClassVar = {"gm_write_entries": (6, 7), "gm_splat_scatter": (3, 4)}
+    DEPTHS = 8  # of splats, by which they are in order
+
+    def __init__(self, launcher: Any, more: int) -> None:
+        self.launcher, self.more = launcher, more
+
+    def launch(self, kernel: str, grid: tuple[int, int], block: int, *arguments: Any) -> None:
+        given, nothing = list(arguments), torch.iinfo(torch.int32).min
+        written = self.WRITTEN.get(kernel, ())
+        for n in written:  # with room behind, where nobody may write
+            given[n] = arguments[n].new_full((len(arguments[n]) + 64,), nothing)
+        self.launcher.launch(kernel, grid, block, *given)
+        for n in written:
+            within = given[n][: len(arguments[n])]
+            assert (given[n][len(within) :] == nothing).all(), f"{kernel} writes behind its entries"
+            assert (within != nothing).all(), f"{kernel} leaves entries as they are"
+            arguments[n].copy_(within)
+        if kernel in self.COUNTED:
+            counts = arguments[self.COUNTED[kernel]]
+            visible = torch.nonzero(counts > 0)[:, 0]
+            last = visible[-1] if kernel == "gm_count_tiles" else visible[arguments[self.DEPTHS][visible].argmax()]
+            counts[last] += self.more
 
 
 @contextmanager

@@ -30,6 +30,8 @@ COUNT = 2
 #: Arguments of the kernels' operators that stay on the processor.
 ON_THE_PROCESSOR = ("shapes", "ras_to_node", "camera", "scene")
 _OPERATORS: tuple[ModuleType, ...] = (planes_operators, lattice_operators, splats_operators, paths_operators)
+#: GPUs on which operators of the product ran.
+_used: set[str] = set()
 _COPIES = ("aten::copy_", "aten::_to_copy")
 _INDEXED = ("aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_")
 _ON_NO_GPU = ("aten::histogram", "aten::_histogramdd_from_bin_cts", "aten::_histogramdd_bin_edges")
@@ -126,6 +128,8 @@ def _computed(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         kwargs = {**kwargs, "device": torch.device("cpu")}
     plain_args, plain_kwargs = tree_map(_held, (args, kwargs))
     result = func(*plain_args, **plain_kwargs)
+    if not func._schema.returns:
+        return None
     if func._schema.is_mutable and name.endswith("_"):
         return args[0]
     if name == "aten::_local_scalar_dense":
@@ -136,6 +140,7 @@ def _computed(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
 def _by_kernel(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """One of the product's operators, by what is registered for CUDA."""
     place = next(a.device for a in args if isinstance(a, Pretended))
+    _used.add(str(place))
     # For a result that was not used autograd makes a gradient of zeros, here on the processor.
     named = zip(func._schema.arguments, args, strict=False)
     args = [_placed(a, place) if argument.name.startswith("grad_") else a for argument, a in named]
@@ -213,8 +218,7 @@ class _Redirected(TorchFunctionMode):
             if func is Tensor.is_cuda.__get__:  # type: ignore[attr-defined]
                 return True
             if func is Tensor.new_tensor:
-                kwargs = {"dtype": first.dtype, "device": first.place, **kwargs}
-                return torch.tensor(*args[1:], **kwargs)
+                return self._made(torch.tensor, args[1:], {"dtype": first.dtype, "device": first.place, **kwargs})
             if func in (torch.tensor, torch.as_tensor) and "device" not in kwargs:
                 return first.clone() if func is torch.tensor else first
         if kwargs.get("device") is not None:
@@ -296,22 +300,20 @@ class OnGpu:
 
 
 @contextlib.contextmanager
-def pretended_gpus(launcher: Any = None) -> Iterator[None]:
-    """The GPUs, with torch's questions about them, while the context lasts.
+def pretended_gpus(launcher: Any = None) -> Iterator[set[str]]:
+    """The GPUs, with torch's questions about them, while the context lasts; gives the set of those where kernels ran.
 
     Args:
         launcher: runs the CUDA kernels, see `cuda_support.emulation_launcher`; default: the processor's kernels do.
     """
 
-    def nothing(*_: Any) -> None:
-        return None
-
     answers = {
         "is_available": lambda: True, "current_device": lambda: 0, "device_count": lambda: COUNT,
         "get_device_name": lambda *_: "Pretended GPU", "get_device_capability": lambda *_: (8, 6),
         "is_bf16_supported": lambda *_, **__: True, "mem_get_info": lambda *_: (8_000_000_000, 8_000_000_000),
-        "synchronize": nothing, "set_device": nothing, "get_rng_state": lambda *_: torch.get_rng_state(),
-        "set_rng_state": nothing,
+        "memory_reserved": lambda *_: 0, "memory_allocated": lambda *_: 0,
+        "synchronize": lambda *_: None, "set_device": lambda *_: None, "get_rng_state": lambda *_: torch.get_rng_state(),
+        "set_rng_state": lambda *_: None,
     }  # fmt: skip
     engine = torch.autograd._engine_run_backward  # type: ignore[attr-defined]
 
@@ -335,4 +337,5 @@ def pretended_gpus(launcher: Any = None) -> Iterator[None]:
         torch.__future__.set_overwrite_module_params_on_conversion(True)
         stack.callback(torch.__future__.set_overwrite_module_params_on_conversion, before)
         stack.enter_context(_Redirected())
-        yield
+        _used.clear()
+        yield _used

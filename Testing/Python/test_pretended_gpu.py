@@ -19,6 +19,7 @@ from GaussianMRILib.errors import GaussianMRIError
 from GaussianMRILib.fitting import intensities, left_out, several
 from GaussianMRILib.fitting.first_guess import first_guess
 from GaussianMRILib.fitting.fusion import FUSIONS, STEERED
+from GaussianMRILib.fitting.memory import check_memory
 from GaussianMRILib.fitting.parts import Part, covering_lattice
 from GaussianMRILib.fitting.problem import Problem
 
@@ -133,3 +134,13 @@ def test_a_field_on_two_devices_is_refused(gpu: str) -> None:
         dataclasses.replace(field, lattice=field.lattice.to(gpu))
     with pytest.raises(GaussianMRIError, match="A lattice must be on one device"):
         dataclasses.replace(field.lattice, nodes=field.lattice.nodes.to(gpu))
+
+
+def test_too_little_memory_of_the_gpu_is_said_before_the_fit(gpu: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (200_000_000 if str(device) == gpu else 10**12, 10**12))
+    series = stacks(1, 40, (100, 100))
+    with pytest.raises(GaussianMRIError, match=r"GB of the GPU's memory, and 0\.2 GB are free.*--device cpu"):
+        gm.fit(series, device=gpu)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 10**10)  # torch uses again what it keeps
+    check_memory(series, device=torch.device(gpu))
+    check_memory(series, device=torch.device("cuda:0"))
