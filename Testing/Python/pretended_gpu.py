@@ -273,6 +273,16 @@ def _on_processor(argument: Any) -> Any:
     return _changed(argument, lambda _, value: _held(value), "")
 
 
+def _enter_no_grad(mode: Any) -> None:
+    """In the place of torch's inference mode, which knows no tensors that are not its own."""
+    mode.instead = torch.no_grad()
+    mode.instead.__enter__()
+
+
+def _leave_no_grad(mode: Any, *error: Any) -> None:
+    mode.instead.__exit__(*error)
+
+
 class OnGpu:
     """Operators of a capability (`CudaPlanes`, ...) that are called with tensors of the processor, and compute on a GPU.
 
@@ -326,6 +336,8 @@ def pretended_gpus(launcher: Any = None) -> Iterator[set[str]]:
         for name, answer in answers.items():
             stack.enter_context(mock.patch.object(torch.cuda, name, answer))
         stack.enter_context(mock.patch.object(torch.autograd, "_engine_run_backward", backward))
+        for name, method in (("__enter__", _enter_no_grad), ("__exit__", _leave_no_grad)):
+            stack.enter_context(mock.patch.object(torch.inference_mode, name, method))
         stack.enter_context(mock.patch.object(torch.version, "cuda", "12.8"))
         stack.enter_context(mock.patch.object(cuda_launch, "status", lambda *_: ready))
         stack.enter_context(mock.patch.object(cuda_launch, "launcher", lambda: launcher))
