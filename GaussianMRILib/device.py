@@ -9,15 +9,7 @@ import torch
 from .errors import GaussianMRIError
 
 _LOG = logging.getLogger("GaussianMRI")
-#: cuda-core from this version on brings NVRTC with it.
-_OLDEST_CUDA_CORE = "0.3.2"
 _said: set[str] = set()
-
-
-def kernel_package() -> str:
-    """The requirement of the kernels on a GPU, for pip: of torch's CUDA version, or of 12, the oldest that there is."""
-    major = int((torch.version.cuda or "12").split(".")[0])
-    return f"cuda-core[cu{max(12, major)}]>={_OLDEST_CUDA_CORE}"
 
 
 def choose_device(device: str | torch.device, *, kernels: bool = True) -> torch.device:

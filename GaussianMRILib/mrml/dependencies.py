@@ -60,7 +60,7 @@ def packages_missing(others: Sequence[str] = ()) -> list[str]:
 def _missing_for_cuda() -> list[str]:
     """What the kernels need on a GPU of NVIDIA; nothing where torch finds none."""
     torch = importlib.import_module("torch")
-    from ..device import kernel_package
+    from ..native.support.cuda_launch import kernel_package
 
     if torch.version.cuda is None or not torch.cuda.is_available():
         return []

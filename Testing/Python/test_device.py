@@ -9,9 +9,10 @@ import torch
 from pretended_gpu import pretended_gpus
 
 from GaussianMRILib import device
-from GaussianMRILib.device import choose_device, kernel_package
+from GaussianMRILib.device import choose_device
 from GaussianMRILib.errors import GaussianMRIError
 from GaussianMRILib.native.support import cuda_launch
+from GaussianMRILib.native.support.cuda_launch import kernel_package
 
 
 @pytest.fixture

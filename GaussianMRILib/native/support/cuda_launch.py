@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ...device import kernel_package
 from ...errors import GaussianMRIError
 from ...files import atomic_write
 from .build import cache_folder, check_private, make_private, source_root
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("GaussianMRI")
 
+#: cuda-core from this version on brings NVRTC with it.
+_OLDEST_CUDA_CORE = "0.3.2"
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 _KERNEL = re.compile(r'extern "C" __global__ void\s+(?:__launch_bounds__\([^()]*\)\s+)?(\w+)\(([^()]*)\)\s*{')
 _POINTER = re.compile(r"(?:const )?(?:unsigned )?(?:long long|\w+)\* ?(?:const )?\w+")
@@ -117,6 +118,14 @@ def cuda_core() -> Any:
     from cuda.core import experimental
 
     return experimental
+
+
+def kernel_package() -> str:
+    """What the kernels on a GPU need, for pip: for torch's CUDA version, or for 12, the oldest that there is."""
+    import torch
+
+    major = int((torch.version.cuda or "12").split(".")[0])
+    return f"cuda-core[cu{max(12, major)}]>={_OLDEST_CUDA_CORE}"
 
 
 def compiled_as(architecture: str, known: Sequence[int]) -> tuple[str, str]:
