@@ -2,21 +2,71 @@
 
 from __future__ import annotations
 
+import logging
+
 import torch
 
 from .errors import GaussianMRIError
 
+_LOG = logging.getLogger("GaussianMRI")
+_said: set[str] = set()
 
-def choose_device(device: str | torch.device) -> torch.device:
-    """The torch device for "auto", "cpu", "cuda", "cuda:1" or a device."""
+
+def choose_device(device: str | torch.device, *, kernels: bool = True) -> torch.device:
+    """The torch device for "auto", "cpu", "cuda", "cuda:1" or a device.
+
+    "auto" is a GPU where there is one that can be used, else the processor; where a GPU is left unused, the log says why.
+
+    Args:
+        kernels: whether the library's own kernels will run there; what torch computes by itself needs less.
+
+    Raises:
+        GaussianMRIError: there is no such device, or it cannot be used.
+    """
     if str(device) == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return _automatic(kernels)
     try:
         chosen = torch.device(device)
     except RuntimeError as error:
         raise GaussianMRIError(f"'{device}' is no device; use auto, cpu or cuda.") from error
-    if chosen.type == "cuda" and not torch.cuda.is_available():
+    if chosen.type not in ("cpu", "cuda"):
+        raise GaussianMRIError(f"'{device}' is no device that can be used; use auto, cpu or cuda.")
+    if chosen.type == "cuda":
+        _check_gpu(chosen, kernels)
+    return chosen
+
+
+def wait_for(device: str | torch.device) -> None:
+    """Wait until a device has done what it was asked to: a GPU works on while the program does, and clocks with it."""
+    device = torch.device(device)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _automatic(kernels: bool) -> torch.device:
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    if kernels:
+        from .native.support.cuda_launch import status
+
+        found = status()
+        if not found.available:
+            reason = f"The GPU is not used, the processor is: {found.reason.rstrip('.')}."
+            if reason not in _said:
+                _said.add(reason)
+                _LOG.warning("%s", reason)
+            return torch.device("cpu")
+    return torch.device("cuda")
+
+
+def _check_gpu(chosen: torch.device, kernels: bool) -> None:
+    if not torch.cuda.is_available():
         raise GaussianMRIError(
             "CUDA was asked for, but torch finds no CUDA GPU here; use the device 'cpu' or 'auto'."
         )
-    return chosen
+    if kernels and torch.version.cuda is None:
+        raise GaussianMRIError("AMD GPUs are not supported, and this torch is for them; use the device 'cpu' or 'auto'.")
+    count = torch.cuda.device_count()
+    if (chosen.index or 0) >= count:
+        there = "is one GPU, cuda:0" if count == 1 else f"are {count} GPUs, cuda:0 to cuda:{count - 1}"
+        raise GaussianMRIError(f"There is no GPU {chosen} here: there {there}.")

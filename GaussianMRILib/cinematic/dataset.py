@@ -26,6 +26,8 @@ from .dataset_views import DatasetOptions, clips_of, draw_view, extent, seconds_
 from .looks import Look
 
 if TYPE_CHECKING:
+    import torch
+
     from ..stacks import SliceStack
     from .cut_face import CutFace
     from .tracer import PathTracer
@@ -173,7 +175,7 @@ def make_dataset(
     look: Look,
     options: DatasetOptions | None = None,
     roi: Roi | None = None,
-    device: str = "cpu",
+    device: str | torch.device = "cpu",
     estimated: Callable[[float, int], None] | None = None,
     progress: Callable[[int, int, Path], None] | None = None,
     cancelled: Callable[[], bool] | None = None,

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..device import wait_for
 from ..errors import GaussianMRIError
 from ..metrics import Lpips, psnr, ssim
 from ..metrics.perceptual import SMALLEST
@@ -218,10 +219,10 @@ def evaluate_model(
         covered = frame.alpha() >= COVERED
         if covered.mean() < LEAST_COVERED:
             continue
-        _wait(device)
+        wait_for(device)
         started = time.perf_counter()
         image = model.render(frame.camera, frame.plane).image.clamp(0, 1)
-        _wait(device)
+        wait_for(device)
         seconds.append(time.perf_counter() - started)
         shown = image.cpu().numpy()
         for picture in (frame, frame.uncut):
@@ -258,9 +259,3 @@ def evaluate_model(
         len(model),
         (camera.width, camera.height),
     )
-
-
-def _wait(device: torch.device) -> None:
-    """CUDA works behind our back; the clock must not stop before it is done."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -72,7 +72,7 @@ class LivePicture:
         budget: seconds for a picture while something moves.
         model: splats of the same volume and look.
         denoised: None: where the denoiser is installed.
-        device: "cpu", or "cuda" for a GPU.
+        device: "cpu", or "cuda" for a GPU ("cuda:1" for the second one).
 
     Attributes:
         version: rises with every new picture.
@@ -100,7 +100,7 @@ class LivePicture:
         budget: float = 0.05,
         model: CinematicModel | None = None,
         denoised: bool | None = None,
-        device: str = "cpu",
+        device: str | torch.device = "cpu",
     ) -> None:
         values = check_volume(volume)
         affine = check_affine(ijk_to_ras, what="the volume's ijk_to_ras")
@@ -241,6 +241,8 @@ class LivePicture:
 
     def _add_band(self) -> None:
         """More samples for some rows; after the last of them a new picture."""
+        from ..device import wait_for
+
         with self._kernel:
             with self._state:
                 now = self._refinement
@@ -258,6 +260,7 @@ class LivePicture:
             now.tracer.add_samples(
                 now.sums, camera, now.clips, first=now.done, count=now.count, rows=(now.row, end)
             )
+            wait_for(now.tracer.device)
             cost = (time.perf_counter() - started) / ((end - now.row) * camera.width * now.count)
             self._band_cost = (self._band_cost + cost) / 2
             now.row = end
@@ -308,7 +311,7 @@ def _thinned(
     affine: NDArray[np.float64],
     look: Look,
     roi: Roi | None,
-    device: str,
+    device: str | torch.device,
 ) -> PathTracer:
     """The tracer of few voxels, in the look of all of them: what that counts in voxels stays the same in mm."""
     i, j, k = strides

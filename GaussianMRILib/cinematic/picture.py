@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,6 +18,9 @@ from .clip import ClipPlane, Roi, combined, is_hollow
 from .denoise import available, denoise, require
 from .looks import Look, default_look, find_look, modality_warning
 from .tracer import PathTracer, Render
+
+if TYPE_CHECKING:
+    import torch
 
 _LOG = logging.getLogger("GaussianMRI")
 NEAREST = 1.3
@@ -88,7 +91,7 @@ def render_picture(
     denoised: bool | None = None,
     background: Sequence[float] = (0.0, 0.0, 0.0),
     seed: int = 0,
-    device: str = "cpu",
+    device: str | torch.device = "cpu",
     progress: Callable[[int, int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Render:

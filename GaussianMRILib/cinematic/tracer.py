@@ -26,7 +26,11 @@ if TYPE_CHECKING:
 __all__ = ["PathTracer", "Render", "srgb_to_linear", "tone_map"]
 
 _LOG = logging.getLogger("GaussianMRI")
-_PASS_SECONDS = 2.0
+#: Seconds that a pass takes at most, about. A GPU's are short, because displays watch how long a kernel runs: after two
+#: seconds Windows ends it.
+_PASS_SECONDS, _GPU_PASS_SECONDS = 2.0, 0.25
+#: Paths of the longest pass before it is known how long they take.
+_FIRST_PATHS = 1 << 22
 Image = NDArray[np.float32]
 
 
@@ -80,7 +84,7 @@ class PathTracer:
         ijk_to_ras: (4, 4) mm.
         look: transfer functions, surfaces and light.
         roi: box outside which nothing is shown (`clip.Roi`).
-        device: "cpu", or "cuda" for a GPU.
+        device: "cpu", or "cuda" for a GPU ("cuda:1" for the second one).
 
     Raises:
         GaussianMRIError: the volume has fewer than two voxels along an axis, the transfer function shows nothing of it,
@@ -99,7 +103,7 @@ class PathTracer:
         look: Look,
         *,
         roi: Roi | None = None,
-        device: str = "cpu",
+        device: str | torch.device = "cpu",
     ) -> None:
         affine = check_affine(ijk_to_ras, what="the volume's ijk_to_ras")
         values = np.asarray(volume)
@@ -240,21 +244,27 @@ class PathTracer:
         self, camera: Camera, clips: Sequence[ClipPlane], samples: int, seed: int
     ) -> Iterator[tuple[torch.Tensor, int]]:
         """The kernel's sums, and the samples in them, after each pass."""
+        from ..device import wait_for
+
         if samples < 1:
             raise GaussianMRIError(f"An image needs at least one sample per pixel, got {samples}.")
         sums = self.blank(camera)
         pixels = camera.height * camera.width
-        # The first passes are short, so that something is there at once and a cancel is heard; a GPU's passes are
-        # bounded as well, because displays watch how long a kernel runs.
-        longest = max(1, (1 << (22 if self.device == "cpu" else 26)) // pixels)
+        # The first passes are short, so that something is there at once and a cancel is heard.
+        longest = max(1, _FIRST_PATHS // pixels)
+        gpu = sums.device.type == "cuda"
         done = 0
         while done < samples:
             count = min(max(done, 1), longest, samples - done)
             begun = time.monotonic()
             self.add_samples(sums, camera, clips, first=done, count=count, seed=seed)
+            wait_for(sums.device)
             done += count
-            # Of dense volumes each sample takes long, and a signal waits for the pass.
-            longest = max(1, min(longest, int(count * _PASS_SECONDS / max(time.monotonic() - begun, 1e-6))))
+            # Of dense volumes each sample takes long, and a signal waits for the pass. A GPU's first pass says little of the
+            # next ones: it loads the kernel.
+            seconds = max(time.monotonic() - begun, 1e-6)
+            fits = int(count * (_GPU_PASS_SECONDS if gpu else _PASS_SECONDS) / seconds)
+            longest = max(1, min(2 * count if gpu else longest, fits))
             yield sums, done
 
     def resolve(self, sums: torch.Tensor, samples: int, *, background: Sequence[float] = (0.0, 0.0, 0.0)) -> Render:

@@ -143,7 +143,7 @@ class TracerVolume:
 
 
 def prepare(
-    volume: NDArray[Any], ijk_to_ras: NDArray[np.float64], look: Look, roi: Roi | None, device: str
+    volume: NDArray[Any], ijk_to_ras: NDArray[np.float64], look: Look, roi: Roi | None, device: str | torch.device
 ) -> TracerVolume:
     """Crop, smooth and quantise a volume for a look in its own units.
 

@@ -59,7 +59,7 @@ def run(job: dict[str, Any]) -> None:
         size=int(job.get("size", 256)),
         planes=str(job.get("planes", "any")),
     )
-    tracing, began, first = choose_device(device).type, time.monotonic(), 0
+    tracing, began, first = choose_device(device), time.monotonic(), 0
 
     def estimated(seconds: float, there: int) -> None:
         nonlocal began, first

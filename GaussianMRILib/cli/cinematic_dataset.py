@@ -99,8 +99,8 @@ def dataset(
     from ..cinematic.looks import default_look, find_look, modality_warning
     from ..device import choose_device
 
-    target = choose_device(device).type
-    sizes = {} if target == "cpu" else {"train": 1000, "test": 100, "size": 512}
+    target = choose_device(device)
+    sizes = {} if target.type == "cpu" else {"train": 1000, "test": 100, "size": 512}
     given = {"train": train, "test": test, "size": size}
     sizes.update({name: value for name, value in given.items() if value is not None})
     options = DatasetOptions(

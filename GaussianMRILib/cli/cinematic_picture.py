@@ -138,7 +138,7 @@ def picture(
     from ..cinematic.dataset import regular_volume
     from ..cinematic.looks import default_look, find_look
     from ..cinematic.picture import render_picture
-    from ..fitting.problem import choose_device
+    from ..device import choose_device
     from ..geometry.markups import read_roi_markup
 
     check_suffix(output, ".png")
@@ -166,7 +166,7 @@ def picture(
         render = render_picture(
             values, matrix, look=chosen, modality=modality, body_only=body_only, clips=planes, clip_type=clip_type, roi=box,
             size=size, samples=samples, azimuth=azimuth, elevation=elevation, zoom=zoom, fov_degrees=fov, denoised=denoised,
-            background=background, seed=seed, device=choose_device(device).type, progress=tell,
+            background=background, seed=seed, device=choose_device(device), progress=tell,
         )  # fmt: skip
     write_picture(output, to_bytes(render.image))
     click.echo(f"Stack         {stack.name}")

@@ -83,7 +83,7 @@ def evaluate(
     sets = [where / name for where in (folder, *external) for name in ("cases.csv", "crops.json")]
     check_writable(csv_file, json_file, plot_file, inputs=[*models, *sets])
     crops, others = CropSet.read(folder), [CropSet.read(where) for where in external]
-    target = choose_device(device)
+    target = choose_device(device, kernels=False)
     graders = {str(model): load_grader(model, device=target) for model in models}
     with progress_bar("Grading") as bar:
 
@@ -173,7 +173,7 @@ def calibrate(
 
     check_suffix(output, ".pt")
     check_writable(output, inputs=[model])
-    crops, grader = CropSet.read(folder), load_grader(model, device=choose_device(device))
+    crops, grader = CropSet.read(folder), load_grader(model, device=choose_device(device, kernels=False))
     with progress_bar("Grading") as bar:
         found = choose(
             grader, crops, views=views, sensitivity=sensitivity, progress=lambda part: advance(bar, part)

@@ -91,12 +91,12 @@ class FastFit:
 
     def field(self) -> GaussianField | None:
         if self.lattice is not None:
-            return self.problem.field(torch.zeros(11, 0, dtype=torch.float32), self.lattice, self.views)
+            return self.problem.field(self.lattice.nodes.new_zeros(11, 0), self.lattice, self.views)
         return None if self._steered is None else self.problem.field(self._steered)
 
     def run(self) -> Iterator[Progress]:
         problem = self.problem
-        needed = check_memory(problem.stacks, self.options.pitch)
+        needed = check_memory(problem.stacks, self.options.pitch, problem.device)
         log.info("The fit takes up to %.1f GB of memory.", needed / 1e9)
         problem.report["memory_gb"] = round(needed / 1e9, 2)
         weights = None

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import torch
 
 from ..gaussians import GaussianField
 from ..stacks import SliceStack
@@ -52,7 +51,7 @@ def first_guess(problem: Problem) -> GaussianField | None:
         overlay = overlay_of(parts, anchor, pitch, levels=False)
         lattice = interpolating(overlay.lattice, overlay.mean(), iterations=1)
     low, high = parts[anchor].low, parts[anchor].high
-    return replace(problem.field(torch.zeros(11, 0, dtype=torch.float32), lattice), offset=low, scale=high - low)
+    return replace(problem.field(lattice.nodes.new_zeros(11, 0), lattice), offset=low, scale=high - low)
 
 
 def _coarser(stack: SliceStack, pitch: float) -> SliceStack:

@@ -199,7 +199,7 @@ def detail_terms(parts: Sequence[Part], lattice: GaussianLattice, says: Sequence
             stride = max(1, round(step / min(block.pixel_spacing)))
             places = (np.arange(count) + 0.5) / count * length - block.spacing / 2
             planes = [strided(first, stride).offset(float(place)) for place in places]
-            batch = _blurred(planes, sigma, step)
+            batch = _blurred(planes, sigma, step, lattice.nodes.device)
             target, density = own.render(batch)
             weight, _ = lattice.with_nodes(say).render(batch)
             weight *= density > 0.5 * FULL_DENSITY
@@ -209,32 +209,33 @@ def detail_terms(parts: Sequence[Part], lattice: GaussianLattice, says: Sequence
     return terms
 
 
-def _blurred(planes: Sequence[ImagePlane], sigma: float, step: float) -> PlaneBatch:
+def _blurred(planes: Sequence[ImagePlane], sigma: float, step: float, device: torch.device) -> PlaneBatch:
     """Planes, each blurred across by a Gaussian."""
-    batch = PlaneBatch.from_planes(planes)
+    batch = PlaneBatch.from_planes(planes, device=device)
     count = max(3, int(np.ceil(2 * REACH * sigma / (BLUR_STEP * step))))
     offsets = ((np.arange(count) + 0.5) / count - 0.5) * 2 * REACH * sigma
     weights = np.exp(-0.5 * (offsets / sigma) ** 2)
     return replace(
         batch,
-        offsets=torch.from_numpy(np.tile(offsets.astype(np.float32), (len(planes), 1))),
-        weights=torch.from_numpy(np.tile((weights / weights.sum()).astype(np.float32), (len(planes), 1))),
+        offsets=torch.from_numpy(np.tile(offsets.astype(np.float32), (len(planes), 1))).to(device),
+        weights=torch.from_numpy(np.tile((weights / weights.sum()).astype(np.float32), (len(planes), 1))).to(device),
     )
 
 
 def slice_terms(parts: Sequence[Part], lattice: GaussianLattice) -> list[SliceTerm]:
     """The acquired pixels through the slice profile."""
     terms = []
-    step = float(lattice.pitch.min())
+    step, device = float(lattice.pitch.min()), lattice.nodes.device
     for part in parts:
         stack = part.stack
         stride = max(1, round(step / min(stack.pixel_spacing)))
         planes = [strided(plane, stride) for plane in stack.planes()]
-        batch = PlaneBatch.from_planes(planes, step=step)
+        batch = PlaneBatch.from_planes(planes, device=device, step=step)
         pixels = stack.pixels[:, ::stride, ::stride]
         spacing = part.blocks[0].spacing if part.blocks else stack.spacing
         volume = float(np.prod(stack.pixel_spacing)) * stride**2 * spacing
-        terms.append(SliceTerm(batch, part.in_scale(pixels, planes), volume * part.trust(planes)))
+        target = part.in_scale(pixels, planes).to(device)
+        terms.append(SliceTerm(batch, target, volume * part.trust(planes, device)))
     return terms
 
 

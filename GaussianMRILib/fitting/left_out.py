@@ -179,7 +179,8 @@ class Judge:
         found: dict[Choice, dict[int, list[float]]] = {choice: {} for choice in choices}
         for done, test in enumerate(self.tests):
             fuser = test.fuser(self.anchor, shading, levels)
-            batch = PlaneBatch.from_planes([view.plane for view in test.views], step=PITCH_MM)
+            device = fuser.overlay.lattice.nodes.device
+            batch = PlaneBatch.from_planes([view.plane for view in test.views], device=device, step=PITCH_MM)
             part, images = test.parts[test.number], {}
             for n, choice in enumerate(choices):
                 images[choice] = _pixels(fuser.fuse(choice), batch, test.views, part)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+import torch
+
 from ..errors import GaussianMRIError
 from ..priors.network_prior import working_bytes
 from ..stacks import SliceStack
 from ..volumes import default_factor
 from .parts import Part, covering_lattice
 
+PROCESSOR = torch.device("cpu")
 #: Volumes of float32 that a fit of one block holds at once: guess, blend, their parts, and the lattice.
 VOLUMES = 6
 #: Of these, those that are there while the network makes the guess: slices between slices, twice, and what it adds.
@@ -40,8 +43,12 @@ def needed_bytes(stacks: Sequence[SliceStack], pitch: float | None = None) -> in
     return LIBRARIES + kept + max(alone, 4 * nodes * (ARRAYS + 2 * len(parts)))
 
 
-def available_bytes() -> int | None:
-    """Bytes of memory that are free for programs; None where the system does not say."""
+def available_bytes(device: torch.device) -> int | None:
+    """Bytes of a device's memory that are free; None where the system does not say."""
+    if device.type == "cuda":
+        # torch keeps what it has taken once, and uses it again.
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + kept
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
             for line in file:
@@ -55,19 +62,27 @@ def available_bytes() -> int | None:
         return None
 
 
-def check_memory(stacks: Sequence[SliceStack], pitch: float | None = None) -> int:
-    """Bytes that a fit needs.
+def check_memory(
+    stacks: Sequence[SliceStack], pitch: float | None = None, device: torch.device = PROCESSOR
+) -> int:
+    """Bytes that a fit needs, of this computer's memory and, on a GPU, as many of the GPU's at most.
 
     Raises:
-        GaussianMRIError: more than this computer has free.
+        GaussianMRIError: more than are free.
     """
-    needed, available = needed_bytes(stacks, pitch), available_bytes()
-    if available is not None and needed > SHARE * available:
+    needed = needed_bytes(stacks, pitch)
+    for place in dict.fromkeys((PROCESSOR, device)):
+        available = available_bytes(place)
+        if available is None or needed <= SHARE * available:
+            continue
+        on_gpu = place.type == "cuda"
+        memory = "the GPU's memory" if on_gpu else "memory"
         common = sum(len(stack.blocks()) for stack in stacks) > 1  # a lattice over all of them, of its own pitch
         ways = ["close other programs", "fit a region of interest (--roi)"]
+        ways += ["fit on the processor (--device cpu)"] * on_gpu
         ways += ["choose a coarser lattice (--pitch, mm)"] * common
         raise GaussianMRIError(
-            f"The fit would need {needed / 1e9:.1f} GB of memory, and {available / 1e9:.1f} GB are free. What helps: "
+            f"The fit would need {needed / 1e9:.1f} GB of {memory}, and {available / 1e9:.1f} GB are free. What helps: "
             f"{', or '.join(ways)}."
         )
     return needed

@@ -95,9 +95,9 @@ class Part:
             values = (values - base).div_(gain)
         return self.scale.back_on_planes(values, planes)
 
-    def trust(self, planes: Sequence[ImagePlane]) -> torch.Tensor | float:
-        """(total,) share of its say that it keeps on planes beside the other parts."""
-        return 1.0 if self.level is None else self.level.on_planes(planes)[2]
+    def trust(self, planes: Sequence[ImagePlane], device: torch.device) -> torch.Tensor | float:
+        """(total,) share of its say that it keeps on planes beside the other parts, on a device."""
+        return 1.0 if self.level is None else self.level.on_planes(planes)[2].to(device)
 
     def on(self, lattice: GaussianLattice) -> tuple[torch.Tensor, torch.Tensor]:
         """Its values at the nodes of a lattice, in the shared scale, and its say there, 0 to 1; both (B, 8, 8, 8)."""
@@ -141,9 +141,9 @@ class Part:
             wedge = (say[part] <= 0).cpu().numpy() & scanned
             if wedge.any():
                 found = (between.values(points[wedge]) - self.low) / (self.high - self.low)
-                mask = torch.from_numpy(wedge)
+                mask = torch.from_numpy(wedge).to(values.device)
                 chosen = values[part]
-                chosen[mask] = torch.from_numpy(found.astype(np.float32))
+                chosen[mask] = torch.from_numpy(found.astype(np.float32)).to(values.device)
                 values[part] = chosen
                 share = say[part]
                 share[mask] = FADE_AT_BORDER
@@ -171,6 +171,8 @@ def in_mean_places(stack: SliceStack) -> SliceStack:
 def covering_lattice(parts: Sequence[Part], pitch: float | None = None) -> GaussianLattice:
     """An empty lattice with equal pitches along the axes of the first part's first slice, over all that was scanned.
 
+    It is on the device of the parts' own lattices, on the processor before they have any.
+
     Args:
         pitch: mm; default: the smallest pixel of all parts, and less where the lattice is small.
     """
@@ -178,9 +180,10 @@ def covering_lattice(parts: Sequence[Part], pitch: float | None = None) -> Gauss
     axes = np.stack([first.i_axis, first.j_axis, first.normal], axis=1)
     hulls = [hull for part in parts for hull in part.stack.hulls()]
     pixel = min(min(group.pixel_spacing) for part in parts for group in part.groups)
-    lattice = GaussianLattice.covering(hulls, axes * (pixel if pitch is None else pitch))
+    device = next((own.nodes.device for part in parts for own in part.lattices), torch.device("cpu"))
+    lattice = GaussianLattice.covering(hulls, axes * (pixel if pitch is None else pitch), device=device)
     if pitch is None and len(lattice) <= SMALL_LATTICE:
-        lattice = GaussianLattice.covering(hulls, axes * (FINER * pixel))
+        lattice = GaussianLattice.covering(hulls, axes * (FINER * pixel), device=device)
     return lattice
 
 

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
-from .lattice import GaussianLattice
+from .lattice import GaussianLattice, check_one_device
 from .planes import BACKGROUND, CUT
 from .views import SeriesView
 
@@ -51,6 +51,8 @@ class FieldData:
             raise GaussianMRIError(
                 f"A field's parameters must be (11, N), got {tuple(self.parameters.shape)}."
             )
+        lattices = [own for own in (self.lattice, *(view.lattice for view in self.views)) if own is not None]
+        check_one_device("A field", self.parameters, *(own.nodes for own in lattices))
 
     def __len__(self) -> int:
         return int(self.parameters.shape[1]) + (len(self.lattice) if self.lattice is not None else 0)

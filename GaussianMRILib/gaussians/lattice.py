@@ -57,6 +57,7 @@ class GaussianLattice:
                 f"A lattice's nodes must be (bricks, 8, 8, 8) and its table (z, y, x), got {tuple(self.nodes.shape)} "
                 f"and {tuple(self.table.shape)}."
             )
+        check_one_device("A lattice", self.nodes, self.table)
 
     @classmethod
     def covering(
@@ -220,7 +221,7 @@ class GaussianLattice:
         device: torch.device | str = "cpu",
     ) -> GaussianLattice:
         """The lattice of a file."""
-        nodes = torch.zeros(0, BRICK, BRICK, BRICK, dtype=torch.float32)
+        nodes = torch.zeros(0, BRICK, BRICK, BRICK, dtype=torch.float32, device=device)
         empty = cls(nodes, torch.from_numpy(table).to(device), node_to_ras)
         return empty._of_codes(torch.from_numpy(codes).to(device), step)
 
@@ -241,6 +242,13 @@ class GaussianLattice:
     def to(self, device: torch.device | str) -> GaussianLattice:
         """The same lattice on another device."""
         return replace(self, nodes=self.nodes.to(device), table=self.table.to(device))
+
+
+def check_one_device(what: str, *tensors: torch.Tensor) -> None:
+    """Raise a GaussianMRIError unless all tensors are on one device."""
+    found = sorted({str(tensor.device) for tensor in tensors})
+    if len(found) > 1:
+        raise GaussianMRIError(f"{what} must be on one device, but parts of it are on {' and '.join(found)}; use `to`.")
 
 
 def _bricks_seen(

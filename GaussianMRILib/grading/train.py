@@ -99,7 +99,7 @@ class GradingTrainer:
         self.crops, self.task, self.options = crops, task, options or GradingOptions()
         self.checkpoint = None if checkpoint is None else Path(checkpoint)
         self.log = None if log is None else Path(log)
-        self.device = choose_device(device)
+        self.device = choose_device(device, kernels=False)
         o = self.options
         self._sagittal = is_sagittal(o.input_types)  # their order is left and right
         self._augment = replace(o.augment, flip_slices=0.0) if self._sagittal else o.augment

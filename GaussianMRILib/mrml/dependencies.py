@@ -40,10 +40,7 @@ def ensure_packages(requester: str, cuda: bool = False, others: Sequence[str] = 
         missing.remove("torch")
         _install_torch()
     if cuda:
-        torch = importlib.import_module("torch")
-        kernels = f"cuda-core[cu{str(torch.version.cuda).split('.')[0]}]"
-        if torch.cuda.is_available() and not _installed(kernels):
-            missing.append(kernels)
+        missing += _missing_for_cuda()
     missing += [line for line in others if not _installed(line)]
     if missing:
         _install_others(missing, requester)
@@ -58,6 +55,17 @@ def packages_missing(others: Sequence[str] = ()) -> list[str]:
     return ([] if _torch_version() >= OLDEST_TORCH else ["torch"]) + [
         line for line in (*_wanted(), *others) if not _installed(line)
     ]
+
+
+def _missing_for_cuda() -> list[str]:
+    """What the kernels need on a GPU of NVIDIA; nothing where torch finds none."""
+    torch = importlib.import_module("torch")
+    from ..native.support.cuda_launch import kernel_package
+
+    if torch.version.cuda is None or not torch.cuda.is_available():
+        return []
+    kernels = kernel_package()
+    return [] if _installed(kernels) and _installed("cuda-bindings") else [kernels]
 
 
 def _install_torch() -> None:

@@ -25,7 +25,7 @@ ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_90", "sm_120")
 
 sys.path.insert(0, str(REPOSITORY))
 
-from GaussianMRILib.native.support.cuda_launch import compile_cubin, entry  # noqa: E402
+from GaussianMRILib.native.support.cuda_launch import compile_kernels, entry  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def compile_with_nvrtc(architecture: str) -> int:
         ImportError: cuda-core is not installed.
         GaussianMRIError: NVRTC is missing or refuses.
     """
-    return len(compile_cubin(architecture, CSRC))
+    return len(compile_kernels(architecture, CSRC)[1])
 
 
 def main() -> int:

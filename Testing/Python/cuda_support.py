@@ -7,15 +7,17 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import instruction_sets
 import pytest
 import torch
 from native_scenes import Scene, oblique_frames
+from pretended_gpu import OnGpu
 from seeds import chosen_seed
 from ssim_bounds import ssim_bounds
 
+from GaussianMRILib.native.paths.cuda import CudaPaths
 from GaussianMRILib.native.planes import reference
 from GaussianMRILib.native.planes.arguments import PlaneScene
 from GaussianMRILib.native.planes.cuda import CudaPlanes
@@ -36,22 +38,54 @@ def emulation_launcher(seed: int = 0) -> Any:
     return EmulationLauncher(seed=seed)
 
 
-def emulated(seed: int = 0, **limits: int) -> CudaPlanes:
-    """The CUDA operators on the host emulation."""
-    return CudaPlanes(emulation_launcher(seed), **limits)
+def emulated(seed: int = 0, kind: Any = CudaPlanes, **limits: int) -> OnGpu:
+    """The CUDA operators of planes, or of another `kind`, on the host emulation; they take tensors of the processor."""
+    return OnGpu(kind(emulation_launcher(seed), **limits))
+
+
+class Miscounting:
+    """A launcher whose kernels that count find another number of tiles, for the last one, than those that write.
+
+    Args:
+        more: tiles that are counted in addition.
+    """
+
+    COUNTED: ClassVar = {"gm_count_tiles": 4, "gm_splat_place_all": 9}  # kernels, and which argument of theirs is it
+    WRITTEN: ClassVar = {"gm_write_entries": (6, 7), "gm_splat_scatter": (3, 4)}
+    DEPTHS = 8  # of splats, by which they are in order
+
+    def __init__(self, launcher: Any, more: int) -> None:
+        self.launcher, self.more = launcher, more
+
+    def launch(self, kernel: str, grid: tuple[int, int], block: int, *arguments: Any) -> None:
+        given, nothing = list(arguments), torch.iinfo(torch.int32).min
+        written = self.WRITTEN.get(kernel, ())
+        for n in written:  # with room behind, where nobody may write
+            given[n] = arguments[n].new_full((len(arguments[n]) + 64,), nothing)
+        self.launcher.launch(kernel, grid, block, *given)
+        for n in written:
+            within = given[n][: len(arguments[n])]
+            assert (given[n][len(within) :] == nothing).all(), f"{kernel} writes behind its entries"
+            assert (within != nothing).all(), f"{kernel} leaves entries as they are"
+            arguments[n].copy_(within)
+        if kernel in self.COUNTED:
+            counts = arguments[self.COUNTED[kernel]]
+            visible = torch.nonzero(counts > 0)[:, 0]
+            last = visible[-1] if kernel == "gm_count_tiles" else visible[arguments[self.DEPTHS][visible].argmax()]
+            counts[last] += self.more
 
 
 @contextmanager
-def scalar_against_emulation() -> Iterator[Any]:
-    """A launcher while the processor's kernels are scalar, as the emulated ones are; else a skip."""
+def scalar_against_emulation() -> Iterator[OnGpu]:
+    """The emulated path tracer while the processor's kernels are scalar, as the emulated ones are; else a skip."""
     if kernels() is None:
         pytest.skip("needs the compiled kernels")
     try:
-        launcher = emulation_launcher(chosen_seed())
+        paths = emulated(chosen_seed(), CudaPaths)
     except RuntimeError as error:
         pytest.skip(str(error))
     with instruction_sets.using("scalar"):
-        yield launcher
+        yield paths
 
 
 def random_scene(
@@ -116,7 +150,7 @@ def assert_forward_agrees(scene: Scene, result: tuple[torch.Tensor, ...], tolera
         assert torch.isfinite(ours).all() and (error.numel() == 0 or error.max() < tolerance), name
 
 
-def assert_backward_agrees(scene: Scene, operators: CudaPlanes, seed: int, device: str = "cpu") -> None:
+def assert_backward_agrees(scene: Scene, operators: Any, seed: int, device: str = "cpu") -> None:
     """Gradient against float64 autograd of the reference, to 1e-4 of the largest entry of its kind."""
     _, samples, density = reference.render_planes(PlaneScene(*scene.in_double()))
     grad = torch.randn(scene.total, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)

@@ -38,7 +38,6 @@ ROOMS: Mapping[str, Room] = {
     "errors": _room("the error that a user can act on", ""),
     "version": _room("the library's version", ""),
     "interruption": _room("how long work hears a cancel", ""),
-    "device": _room("where torch computes", "errors"),
     "durations": _room("how long things take, in words", ""),
     "files": _room("reading, with what is wrong in one sentence; writing, whole or not at all", "errors interruption"),
     "tensor_files": _room("checkpoints of torch", "errors files"),
@@ -52,6 +51,7 @@ ROOMS: Mapping[str, Room] = {
         "errors interruption geometry stacks",
     ),
     "native/support": _room("what all kernels share: library, build, launches, threads", "errors files"),
+    "device": _room("where torch computes", "errors native/support"),
     "native/planes": _room("Gaussians on planes, SSIM, Adam", "native/support"),
     "native/lattice": _room("Gaussians of one shape on a grid", "native/support native/planes"),
     "native/splats": _room("splats that a plane cuts open", "errors native/support"),
@@ -78,7 +78,7 @@ ROOMS: Mapping[str, Room] = {
     ),
     "fitting": _room(
         "presets `fast` and `paper`; registration and fusion of several series",
-        "errors version interruption device geometry stacks volumes native gaussians priors baselines metrics",
+        "errors version interruption geometry stacks volumes device native gaussians priors baselines metrics",
     ),
     "writers": _room("NRRD, NIfTI, PNG, derived DICOM", "errors version files geometry stacks"),
     "labels": _room(
@@ -87,13 +87,13 @@ ROOMS: Mapping[str, Room] = {
     ),
     "cinematic": _room(
         "path tracer, splats that a plane cuts open, their training, files and films",
-        "errors interruption device durations files tensor_files geometry stacks native/splats native/paths native metrics",
+        "errors interruption durations files tensor_files geometry stacks device native/splats native/paths native metrics",
     ),
     "cohort": _room("many studies on any executor, one line of report each", "errors interruption files"),
     "phantom": _room("a synthetic lumbar spine that is scanned into DICOM", "errors files geometry stacks"),
     "grading": _room(
         "discs, regions, networks, their evaluation, RSNA's layout, reports",
-        "errors version interruption device files tensor_files geometry stacks volumes gaussians baselines "
+        "errors version interruption files tensor_files geometry stacks volumes device gaussians baselines "
         "methods fitting writers labels cohort",
     ),
     "mrml": _room(
@@ -103,7 +103,7 @@ ROOMS: Mapping[str, Room] = {
     ),
     "cli": _room(
         "the command",
-        "errors version interruption device durations files geometry stacks volumes native gaussians priors methods metrics "
+        "errors version interruption durations files geometry stacks volumes device native gaussians priors methods metrics "
         "evaluation fitting writers labels cinematic cohort phantom grading",
     ),
     "__main__": _room("the same as `python -m GaussianMRILib`", "cli"),

@@ -29,7 +29,6 @@ from GaussianMRILib.cli import main
 from GaussianMRILib.geometry.markups import read_roi_markup
 from GaussianMRILib.native.paths import reference
 from GaussianMRILib.native.paths.arguments import SUMS, TraceScene
-from GaussianMRILib.native.paths.cuda import CudaPaths
 
 DENSE = plain(0.9999, (0.9, 0.5, 0.2))
 TURNED = np.eye(4)
@@ -137,11 +136,11 @@ def test_the_emulated_cuda_kernel_knows_the_hole() -> None:
     tracer = lit(0.3 + 0.7 * blob())
     scene = tracer._volume.scene(tracer.camera(azimuth=25, elevation=25, size=(29, 21)), wedge(tracer), tracer.look)
     ours, theirs = torch.zeros(21, 29, SUMS), torch.zeros(21, 29, SUMS)
-    with scalar_against_emulation() as launcher:
+    with scalar_against_emulation() as paths:
         torch.ops.gaussianmri.trace_(ours, scene, *tracer._volume.tensors(), 5, 0, 12)
-        CudaPaths(launcher).trace_(theirs, TraceScene(scene, *tracer._volume.tensors(), 5, 0, 12))
+        paths.trace_(theirs, TraceScene(scene, *tracer._volume.tensors(), 5, 0, 12))
     same = (ours - theirs).abs().amax(dim=-1) <= 1e-3 * ours.abs().amax(dim=-1) + 1e-5
-    assert launcher.launched == ["gm_trace"] and float(same.float().mean()) > 0.9
+    assert paths.launcher.launched == ["gm_trace"] and float(same.float().mean()) > 0.9
 
 
 # ---- boxes

@@ -27,7 +27,6 @@ from GaussianMRILib.cinematic.tracer import PathTracer
 from GaussianMRILib.cinematic.train import Trainer
 from GaussianMRILib.native.paths import reference
 from GaussianMRILib.native.paths.arguments import SCENE, FaceScene
-from GaussianMRILib.native.paths.cuda import CudaPaths
 
 LIGHTS = (Light(30, 40, colour=(1, 0.9, 0.8)), Light(-90, 10, size=2.0, intensity=0.6, colour=(0.7, 0.8, 1)))
 DOME = {"zenith": (0.5, 0.6, 0.7), "horizon": (0.4, 0.4, 0.3), "nadir": (0.1, 0.2, 0.2)}
@@ -148,12 +147,12 @@ def test_emulated_cuda_kernel_equals_the_processors() -> None:
     v = face.volume
     scene = v.scene(camera, [plane], face.look)
     dome = torch.from_numpy(_dome(np.frombuffer(scene.numpy().tobytes(), SCENE)[0])).float()
-    with scalar_against_emulation() as launcher:
+    with scalar_against_emulation() as paths:
         ours = painted(face, camera, plane, 2)
-        CudaPaths(launcher).trace_faces_(
+        paths.trace_faces_(
             *theirs, FaceScene(scene, v.values, v.gradients, v.table, dome, face.look.exposure, 2)
         )
-    assert launcher.launched == ["gm_trace_faces"] and float(ours[1].max()) > 0.5
+    assert paths.launcher.launched == ["gm_trace_faces"] and float(ours[1].max()) > 0.5
     for a, b in zip(ours, theirs, strict=True):
         assert float(((a - b).abs() > 1e-4 * (1 + b.abs())).float().mean()) < 0.01
 

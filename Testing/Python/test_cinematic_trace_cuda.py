@@ -15,7 +15,6 @@ from GaussianMRILib.cinematic.looks import Light
 from GaussianMRILib.cinematic.tracer import PathTracer
 from GaussianMRILib.native.paths import operators  # noqa: F401  registers them
 from GaussianMRILib.native.paths.arguments import SCENE, SUMS, TraceScene
-from GaussianMRILib.native.paths.cuda import CudaPaths
 from GaussianMRILib.native.support.backend import kernels
 
 
@@ -46,12 +45,12 @@ def test_emulated_kernel_equals_the_processors(gradients: object) -> None:
     tracer = shiny(gradients)
     scene = arguments(tracer, (37, 21), ClipPlane.from_point(tracer.centre, (0.3, 1, 0.2)))
     ours, theirs = torch.zeros(21, 37, SUMS), torch.zeros(21, 37, SUMS)
-    with scalar_against_emulation() as launcher:
+    with scalar_against_emulation() as paths:
         torch.ops.gaussianmri.trace_(ours, *scene, 5, 3, 16)
-        CudaPaths(launcher).trace_(theirs, TraceScene(*scene, 5, 3, 9))
-        CudaPaths(launcher).trace_(theirs, TraceScene(*scene, 5, 12, 7))
+        paths.trace_(theirs, TraceScene(*scene, 5, 3, 9))
+        paths.trace_(theirs, TraceScene(*scene, 5, 12, 7))
     same = (ours - theirs).abs().amax(dim=-1) <= 1e-3 * ours.abs().amax(dim=-1) + 1e-5
-    assert launcher.launched == ["gm_trace"] * 2 and float(ours[..., 3].sum()) > 800
+    assert paths.launcher.launched == ["gm_trace"] * 2 and float(ours[..., 3].sum()) > 800
     assert float(same.float().mean()) > 0.9
     assert float((ours - theirs).sum(dim=(0, 1)).abs().max()) < 0.02 * float(ours[..., :3].sum())
 

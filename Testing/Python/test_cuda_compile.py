@@ -11,10 +11,12 @@ import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
-from cuda_support import EMULATION, emulated, needs_compiler, random_scene
+from cuda_support import EMULATION, emulated, emulation_launcher, needs_compiler, random_scene
+from pretended_gpu import Pretended, pretended_gpus
 from seeds import chosen_seed
 
 from GaussianMRILib import native
@@ -58,11 +60,11 @@ def test_nvcc_compiles_without_spills(architecture: str) -> None:
 def test_nvrtc_compiles_once(nvrtc: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As at a user's first run, with cuda-core alone; the second time the cubin comes from the disk."""
     monkeypatch.setenv("GAUSSIANMRI_CACHE", str(tmp_path))
-    code = cuda_launch.compile_cubin("sm_90")
-    assert code.startswith(b"\x7fELF") and all(name.encode() in code for name in _kernels())
+    kind, code = cuda_launch.compile_kernels("sm_90")
+    assert kind == "cubin" and code.startswith(b"\x7fELF") and all(name.encode() in code for name in _kernels())
     (kept,) = tmp_path.glob("*.cubin")
     kept.write_bytes(b"kept")
-    assert cuda_launch.compile_cubin("sm_90") == b"kept"
+    assert cuda_launch.compile_kernels("sm_90") == ("cubin", b"kept")
 
 
 def test_changed_sources_are_compiled_anew(
@@ -70,11 +72,11 @@ def test_changed_sources_are_compiled_anew(
 ) -> None:
     monkeypatch.setenv("GAUSSIANMRI_CACHE", str(tmp_path / "cache"))
     shutil.copytree(check.CSRC, tmp_path / "csrc")
-    cuda_launch.compile_cubin("sm_80")
+    cuda_launch.compile_kernels("sm_80")
     with (tmp_path / "csrc" / "planes" / "adam.cuh").open("a") as file:
         file.write("\nthis is not C++;\n")
     with pytest.raises(GaussianMRIError, match="do not compile for sm_80"):
-        cuda_launch.compile_cubin("sm_80", tmp_path / "csrc")
+        cuda_launch.compile_kernels("sm_80", tmp_path / "csrc")
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(
@@ -82,7 +84,7 @@ def test_a_cache_that_cannot_be_written_is_no_error(
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("GAUSSIANMRI_CACHE", str(tmp_path / "file"))
-    assert cuda_launch.compile_cubin("sm_86").startswith(b"\x7fELF")
+    assert cuda_launch.compile_kernels("sm_86")[1].startswith(b"\x7fELF")
 
 
 def _kernels() -> list[str]:
@@ -139,37 +141,84 @@ def test_arguments_are_packed_by_the_kernels_signature() -> None:
         cuda_launch.pack("pqif", (tensor,))
 
 
-def test_launcher_loads_once_and_follows_torchs_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The GPU launcher with a recorder in place of cuda-core and of the GPU."""
-    launches, loads, contexts = [], [], []
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A GPU launcher with a recorder in place of cuda-core and of the GPU."""
+    record = SimpleNamespace(launches=[], loads=[], contexts=[], stream=SimpleNamespace(cuda_stream=0), kind="cubin")
+
+    def loaded(kind: str) -> Any:
+        return lambda code: SimpleNamespace(get_kernel=lambda name: (kind, code, name))
+
     core = SimpleNamespace(
-        launch=lambda *call: launches.append(call),
+        launch=lambda *call: record.launches.append(call),
         LaunchConfig=lambda grid, block: (grid, block),
         Stream=SimpleNamespace(from_handle=lambda handle: f"stream {handle}"),
-        ObjectCode=SimpleNamespace(
-            from_cubin=lambda code: SimpleNamespace(get_kernel=lambda name: (code, name))
-        ),
-        Device=lambda device: SimpleNamespace(set_current=lambda: contexts.append(device)),
+        ObjectCode=SimpleNamespace(from_cubin=loaded("cubin"), from_ptx=loaded("ptx")),
+        Device=lambda device: SimpleNamespace(set_current=lambda: record.contexts.append(device)),
     )
-    handle = SimpleNamespace(cuda_stream=0)
     monkeypatch.setattr(cuda_launch, "cuda_core", lambda: core)
-    monkeypatch.setattr(cuda_launch, "compile_cubin", lambda arch, folder: loads.append(arch) or arch)
+    monkeypatch.setattr(
+        cuda_launch, "compile_kernels", lambda arch, folder: record.loads.append(arch) or (record.kind, arch)
+    )
     monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: handle)
-    launcher = cuda_launch.CudaLauncher()
-    frames, prepared = torch.zeros(2, 12), torch.zeros(2, 19)
-    launcher.launch("gm_prepare_planes", (2, 1), 32, frames, prepared)
-    handle.cuda_stream = 77
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: record.stream)
+    record.launcher = cuda_launch.CudaLauncher()
+    return record
+
+
+def test_launcher_loads_once_and_follows_torchs_stream(recorded: SimpleNamespace) -> None:
+    frames, prepared = (Pretended(torch.zeros(2, n), torch.device("cuda", 0)) for n in (12, 19))
+    recorded.launcher.launch("gm_prepare_planes", (2, 1), 32, frames, prepared)
+    recorded.stream.cuda_stream = 77
     arguments = ("gm_prepare_planes", (3, 1), 32, frames, prepared)
-    thread = threading.Thread(target=launcher.launch, args=arguments)
+    thread = threading.Thread(target=recorded.launcher.launch, args=arguments)
     thread.start()
     thread.join()
     pointers = (frames.data_ptr(), prepared.data_ptr())
-    kernel = ("sm_90", "gm_prepare_planes")
-    assert launches[0] == ("stream 1", ((2, 1, 1), (32, 1, 1)), kernel, *pointers)
-    assert launches[1] == ("stream 77", ((3, 1, 1), (32, 1, 1)), kernel, *pointers)
-    assert loads == ["sm_90"] and len(contexts) == 2  # one context for each thread
+    kernel = ("cubin", "sm_90", "gm_prepare_planes")
+    assert recorded.launches[0] == ("stream 1", ((2, 1, 1), (32, 1, 1)), kernel, *pointers)
+    assert recorded.launches[1] == ("stream 77", ((3, 1, 1), (32, 1, 1)), kernel, *pointers)
+    assert recorded.loads == ["sm_90"] and len(recorded.contexts) == 2  # one context for each thread
+
+
+def test_a_launch_refuses_tensors_of_two_devices(recorded: SimpleNamespace) -> None:
+    """A kernel that gets the address of another device's memory ends the program, or computes from anything."""
+    here = torch.zeros(2, 12)
+    there = [Pretended(torch.zeros(2, 19), torch.device("cuda", n)) for n in (0, 1)]
+    for pair, places in (((here, there[0]), "cpu, cuda:0"), (there, "cuda:0, cuda:1"), ((here, here), "cpu")):
+        with pytest.raises(ValueError, match=f"gm_prepare_planes must be on one GPU, but are on {places}"):
+            recorded.launcher.launch("gm_prepare_planes", (2, 1), 32, *pair)
+    assert not recorded.launches
+
+
+def test_operators_refuse_tensors_of_two_gpus() -> None:
+    scene = random_scene(chosen_seed(), gaussians=5)
+    with pretended_gpus():
+        parameters, *planes = scene.to("cuda:0")
+        with pytest.raises(ValueError, match="frames must be on cuda:1, got cuda:0"):
+            native.render_planes(parameters.to("cuda:1"), *planes)
+        assert native.render_planes(parameters, *planes)[0].device == torch.device("cuda:0")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "compiled"),
+    [
+        ("sm_90", ("sm_90", "cubin")),
+        ("sm_130", ("compute_121", "ptx")),
+        ("sm_110", ("compute_103", "ptx")),  # came after sm_121
+        ("sm_30", ("sm_30", "cubin")),  # nothing would run there, and NVRTC says so
+    ],
+)
+def test_gpus_that_nvrtc_does_not_know_get_ptx(architecture: str, compiled: tuple[str, str]) -> None:
+    known = [50, 75, 90, 100, 103, 120, 121]
+    assert cuda_launch.compiled_as(architecture, known) == compiled
+    assert cuda_launch.compiled_as(architecture, []) == (architecture, "cubin")
+
+
+def test_ptx_is_loaded_as_ptx(recorded: SimpleNamespace) -> None:
+    recorded.kind = "ptx"
+    assert recorded.launcher.load(0)["gm_adam_step"] == ("ptx", "sm_90", "gm_adam_step")
 
 
 @needs_compiler
@@ -203,27 +252,26 @@ def test_emulation_refuses_what_hardware_leaves_undefined(tmp_path: Path) -> Non
 
 
 @needs_compiler
-def test_torch_operators_reach_the_cuda_implementation(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torch_operators_reach_the_cuda_implementation() -> None:
     """What torch.ops does with CUDA tensors - checks, autograd - with the emulation in the GPU's place."""
-    planes = emulated()
-    scene = random_scene(chosen_seed(), gaussians=50)
-    target = torch.rand(scene.total)
+    launcher = emulation_launcher()
+    whole = random_scene(chosen_seed(), gaussians=50)
     gradients = []
-    for on_cuda in (False, True):
-        if on_cuda:
-            monkeypatch.setattr(operators, "_implementation", lambda device: planes)
-        parameters = scene.parameters.clone().requires_grad_()
-        image, _, _ = native.render_planes(parameters, *scene[1:])
-        mean, _ = native.ssim(image, target, scene.shapes)
-        (mean.sum() + 0 * image.sum()).backward()
-        assert parameters.grad is not None
-        m, v = torch.zeros_like(parameters), torch.zeros_like(parameters)
-        values = parameters.detach().clone()
-        native.adam_(
-            values, parameters.grad, m, v, torch.full((11,), 0.1), torch.zeros(11, dtype=torch.int32), 1
-        )
-        gradients.append(parameters.grad)
-    assert planes.launcher.launched[-1] == "gm_adam_step"
+    for device in ("cpu", "cuda:1"):
+        with pretended_gpus(launcher):
+            scene, target = whole.to(device), torch.rand(whole.total, generator=torch.Generator().manual_seed(1)).to(device)
+            parameters = scene.parameters.clone().requires_grad_()
+            image, _, _ = native.render_planes(parameters, *scene[1:])
+            mean, _ = native.ssim(image, target, scene.shapes)
+            (mean.sum() + 0 * image.sum()).backward()
+            assert parameters.grad is not None and str(parameters.grad.device) == device
+            m, v = torch.zeros_like(parameters), torch.zeros_like(parameters)
+            values = parameters.detach().clone()
+            native.adam_(
+                values, parameters.grad, m, v, torch.full((11,), 0.1), torch.zeros(11, dtype=torch.int32), 1
+            )
+            gradients.append(parameters.grad.cpu())
+    assert launcher.launched[-1] == "gm_adam_step"
     scale = gradients[0].abs().amax(dim=1, keepdim=True)
     # Edges of footprints may fall differently here; elsewhere the two agree.
     assert ((gradients[0] - gradients[1]).abs() < 1e-3 * scale).float().mean() > 0.95
@@ -240,10 +288,11 @@ def test_without_a_gpu_the_reason_is_said() -> None:
 def test_without_cuda_core_the_reason_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cuda", None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.version, "cuda", "12.8")
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "Some GPU")
     cuda_launch.launcher.cache_clear()
     state = cuda_launch.status()
-    assert not state.available and state.device == "Some GPU" and "pip install cuda-core" in state.reason
+    assert not state.available and state.device == "Some GPU" and 'pip install "cuda-core[cu12]>=' in state.reason
     with pytest.raises(GaussianMRIError, match="cuda-core"):
-        operators._implementation("cuda")
+        operators._implementation(torch.device("cuda"))

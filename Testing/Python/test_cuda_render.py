@@ -5,15 +5,19 @@ from __future__ import annotations
 import pytest
 import torch
 from cuda_support import (
+    Miscounting,
     assert_backward_agrees,
     assert_forward_agrees,
     emulated,
+    emulation_launcher,
     needs_compiler,
     random_scene,
 )
+from pretended_gpu import OnGpu
 from seeds import chosen_seed
 
 from GaussianMRILib.native.planes.arguments import PlaneScene
+from GaussianMRILib.native.planes.cuda import CudaPlanes
 from GaussianMRILib.native.support.operators import plain_arguments
 
 pytestmark = needs_compiler
@@ -116,3 +120,15 @@ def test_parameters_may_be_a_view() -> None:
     wide[:, ::2] = scene.parameters
     view = scene._replace(parameters=wide[:, ::2])
     assert torch.equal(emulated().render_planes(plain_arguments(PlaneScene(*view)))[0], expected[0])
+
+
+@pytest.mark.parametrize("more", [-1, 2])
+def test_kernels_that_round_apart_write_where_they_may(more: int) -> None:
+    """The last visible Gaussian is counted with another number of tiles: the others stay what they are."""
+    scene = random_scene(chosen_seed(), gaussians=20, shapes=[(35, 40)], samples=1)
+    expected = emulated().render_planes(PlaneScene(*scene))
+    launcher = Miscounting(emulation_launcher(), more)
+    image, _, density = OnGpu(CudaPlanes(launcher)).render_planes(PlaneScene(*scene))
+    if more > 0:
+        assert torch.equal(image, expected[0])
+    assert torch.isfinite(image).all() and (density <= expected[2]).all()

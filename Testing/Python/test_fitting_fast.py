@@ -197,7 +197,7 @@ def test_region_of_interest(stack):
         (dict(preset="quick"), "no preset"),
         (dict(device="tpu"), "no device"),
         (dict(prior="oracle"), "no prior"),
-        (dict(colour="red"), "has no option .colour.",
+        (dict(colour="red"), "has no option .colour."),
         (dict(roi=((0, 1), (2, 3))), "region of interest"),
     ],
 )

@@ -183,7 +183,7 @@ def test_a_pitch_that_is_none_is_refused(pair: list[gm.SliceStack], pitch: float
 def test_too_little_memory_is_said_before_the_fit(
     pair: list[gm.SliceStack], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "available_bytes", lambda: 1_000_000)
+    monkeypatch.setattr(memory, "available_bytes", lambda device: 1_000_000)
     with pytest.raises(gm.GaussianMRIError, match=r"GB of memory.*--roi.*, or .*--pitch"):
         gm.fit(pair)
     with pytest.raises(gm.GaussianMRIError, match=r"GB of memory.*--roi\)\.$"):  # a single series has no pitch to choose

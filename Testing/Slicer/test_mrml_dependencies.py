@@ -142,3 +142,26 @@ def test_slicer_5_10_asks_and_installs_by_its_older_means(
             dependencies.ensure_packages("Resampling")
         assert not installed
     assert "Resampling" in questions[0] and "pydicom" in questions[0]
+
+
+@pytest.mark.parametrize(
+    ("found", "cuda", "asked"),
+    [
+        ({}, "12.8", "cuda-core[cu12]>=0.3.2"),
+        ({}, "11.8", "cuda-core[cu12]>=0.3.2"),
+        ({"cuda-core": "0.3.0", "cuda-bindings": "12.9"}, "12.8", "cuda-core[cu12]>=0.3.2"),
+        ({"cuda-core": "0.4.0"}, "13.0", "cuda-core[cu13]>=0.3.2"),
+        ({"cuda-core": "0.4.0", "cuda-bindings": "12.9"}, "12.8", None),
+        ({}, None, None),  # torch for AMD's GPUs calls them CUDA, too
+    ],
+)
+def test_a_gpu_needs_the_package_that_compiles_for_it(
+    monkeypatch: pytest.MonkeyPatch, found: dict[str, str], cuda: str | None, asked: str | None
+) -> None:
+    import torch
+
+    computer = Computer(monkeypatch, {**COMPLETE, **found})
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    dependencies.ensure_packages("test", cuda=True)
+    assert computer.asked == ([] if asked is None else [([asked], "test")])

@@ -66,7 +66,8 @@ extern "C" __global__ void __launch_bounds__(256)
 }
 
 // ends [units]: the inclusive prefix sum of counts. records [visible units, 2]: {s, t, A, shear}, {D, q0, c, a};
-// keys, entry_records [entries]: tile (of all samples' tiles) and record of each entry.
+// keys, entry_records [entries]: tile (of all samples' tiles) and record of each entry. Compiled apart from the kernel
+// that counted, this one may round otherwise: of the counted entries those that it does not find go to no tile.
 extern "C" __global__ void __launch_bounds__(256)
     gm_write_entries(const float* parameters, const GmPlane* frames, const int* planes, const float* offsets,
                      const long long* ends, float4* records, int* keys, int* entry_records, long long first_unit,
@@ -82,12 +83,18 @@ extern "C" __global__ void __launch_bounds__(256)
   records[2LL * record] = make_float4(v.s, v.t, v.footprint.A, v.footprint.shear);
   records[2LL * record + 1] = make_float4(v.footprint.D, v.q0, v.colour, v.amplitude);
   long long entry = start & kEntryMask;
+  const long long end = ends[index] & kEntryMask;
   const int first_tile = unit.sample * tile_count + grid.first_tile;
-  for (int row = v.box.row0 / kTile; row <= v.box.row1 / kTile; ++row)
-    for (int column = v.box.column0 / kTile; column <= v.box.column1 / kTile; ++column) {
-      keys[entry] = first_tile + row * grid.tiles_x + column;
-      entry_records[entry++] = record;
-    }
+  if (v.tiles)
+    for (int row = v.box.row0 / kTile; row <= v.box.row1 / kTile; ++row)
+      for (int column = v.box.column0 / kTile; column <= v.box.column1 / kTile && entry < end; ++column) {
+        keys[entry] = first_tile + row * grid.tiles_x + column;
+        entry_records[entry++] = record;
+      }
+  for (; entry < end; ++entry) {
+    keys[entry] = kNoTile;
+    entry_records[entry] = record;
+  }
 }
 
 // grid: the tiles from first_tile on; block: 256, a thread for each pixel. order [entries]: the stable sort of the

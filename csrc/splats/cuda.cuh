@@ -61,7 +61,9 @@ extern "C" __global__ void __launch_bounds__(256)
   radii[n] = shape.radius;
 }
 
-// A thread for each of `count` splats by rank; order: rank to splat; ends: the inclusive sum of their counts.
+// A thread for each of `count` splats by rank; order: rank to splat; ends: the inclusive sum of their counts. Compiled
+// apart from the kernel that counted, this one may round otherwise: of the counted entries those that it does not find
+// go to no tile.
 extern "C" __global__ void __launch_bounds__(256)
     gm_splat_scatter(const GmSplat* splats, const long long* order, const long long* ends, int* keys, int* entry_splats,
                      int count, int width, int height) {
@@ -73,10 +75,14 @@ extern "C" __global__ void __launch_bounds__(256)
   const SplatTiles tiles = splat_tiles(splats[splat], width, height);
   const int across = (width + kTile - 1) / kTile;
   for (int row = tiles.top; row <= tiles.bottom; ++row)
-    for (int column = tiles.left; column <= tiles.right; ++column) {
+    for (int column = tiles.left; column <= tiles.right && entry < ends[rank]; ++column) {
       keys[entry] = row * across + column;
       entry_splats[entry++] = splat;
     }
+  for (; entry < ends[rank]; ++entry) {
+    keys[entry] = kNoTile;
+    entry_splats[entry] = splat;
+  }
 }
 
 struct Scalar {  // for splats/cut_math.h

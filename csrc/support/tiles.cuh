@@ -12,6 +12,8 @@ struct PlaneGrid {
   int tiles_x;     // tiles in a row of tiles
 };
 
+constexpr int kNoTile = 0x7fffffff;  // sorted behind all tiles, where nobody looks
+
 struct Tile {
   int plane;
   int rows, columns, pixels;  // of its plane

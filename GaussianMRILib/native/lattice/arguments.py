@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..planes.arguments import check_planes, pixel_count
-from ..support.operators import check, check_tensor
+from ..support.operators import CPU, check, check_tensor
 
 SIDE = 8  # nodes along each axis of a brick
 BELOW, AROUND = 1, 3  # missing bricks before each axis of the table that CUDA kernels get, and in all
@@ -40,10 +40,10 @@ class LatticePlanes:
         """Number of pixels of all planes."""
         return pixel_count(self.shapes)
 
-    def check(self, bricks: int, device: str) -> None:
+    def check(self, bricks: int, device: torch.device) -> None:
         """Raise a ValueError unless everything fits together and is on the device."""
         check_table(self.table, bricks, device)
-        check_tensor("ras_to_node", self.ras_to_node, (3, 4), torch.float64, "cpu")
+        check_tensor("ras_to_node", self.ras_to_node, (3, 4), torch.float64, CPU)
         check_planes(self.frames, self.shapes, self.offsets, self.weights, self.background, device)
 
 
@@ -65,7 +65,7 @@ class Implementation(Protocol):
         ...
 
 
-def check_table(table: Tensor, bricks: int, device: str) -> None:
+def check_table(table: Tensor, bricks: int, device: torch.device) -> None:
     """Check a table's form; `check_names` looks at what is in it."""
     check_tensor("table", table, (None, None, None), torch.int32, device)
     check(bricks >= 0, f"there cannot be {bricks} bricks.")

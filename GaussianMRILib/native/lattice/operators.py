@@ -22,8 +22,8 @@ _PLANES = (
 )
 
 
-def _implementation(device: str) -> Implementation:
-    if device == "cuda":
+def _implementation(device: torch.device) -> Implementation:
+    if device.type == "cuda":
         from ..support.cuda_launch import launcher
         from .cuda import CudaLattice
 
@@ -36,18 +36,18 @@ def _implementation(device: str) -> Implementation:
     return CpuLattice(library)
 
 
-def _check_names(table: Tensor, bricks: int, device: str) -> None:
-    if device == "cuda" or kernels() is None:  # the compiled library looks itself
+def _check_names(table: Tensor, bricks: int, device: torch.device) -> None:
+    if device.type == "cuda" or kernels() is None:  # the compiled library looks itself
         check_names(table, bricks)
 
 
-def _checked(device: str, planes: LatticePlanes, bricks: int) -> LatticePlanes:
+def _checked(device: torch.device, planes: LatticePlanes, bricks: int) -> LatticePlanes:
     planes.check(bricks, device)
     _check_names(planes.table, bricks, device)
     return plain_arguments(planes)
 
 
-def _render(device: str, nodes: Tensor, *planes: Any) -> tuple[Tensor, Tensor]:
+def _render(device: torch.device, nodes: Tensor, *planes: Any) -> tuple[Tensor, Tensor]:
     check_tensor("nodes", nodes, (None, SIDE, SIDE, SIDE), torch.float32, device)
     checked = _checked(device, LatticePlanes(*planes), nodes.shape[0])
     return _implementation(device).lattice_render(plain(nodes), checked)
@@ -58,7 +58,7 @@ def _fake_render(nodes: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
     return nodes.new_empty(total), nodes.new_empty(total)
 
 
-def _render_backward(device: str, grad_image: Tensor, *planes: Any) -> Tensor:
+def _render_backward(device: torch.device, grad_image: Tensor, *planes: Any) -> Tensor:
     *rest, brick_count = planes
     checked = _checked(device, LatticePlanes(*rest), brick_count)
     check_tensor("grad_image", grad_image, (checked.total,), torch.float32, device)
@@ -70,7 +70,7 @@ def _fake_render_backward(grad_image: Tensor, *planes: Any) -> Tensor:
 
 
 def _smooth(
-    device: str, nodes: Tensor, reference: Tensor, table: Tensor, scales: Sequence[float], edge: float
+    device: torch.device, nodes: Tensor, reference: Tensor, table: Tensor, scales: Sequence[float], edge: float
 ) -> Tensor:
     check_tensor("nodes", nodes, (None, SIDE, SIDE, SIDE), torch.float32, device)
     check_tensor("reference", reference, tuple(nodes.shape), torch.float32, device)

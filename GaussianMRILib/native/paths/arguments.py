@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..support.operators import check, check_tensor
+from ..support.operators import CPU, check, check_tensor
 
 CELL = 4  # voxels along each side of a cell
 SUMS = 12  # floats per pixel
@@ -57,9 +57,9 @@ class _Medium:
         """Rows and columns."""
         return int(self.header["height"]), int(self.header["width"])
 
-    def _check(self, table: Tensor, device: str, **others: Tensor) -> None:
+    def _check(self, table: Tensor, device: torch.device, **others: Tensor) -> None:
         """`others` have to be contiguous as well."""
-        check_tensor("scene", self.scene, (SCENE.itemsize // 4,), torch.int32, "cpu")
+        check_tensor("scene", self.scene, (SCENE.itemsize // 4,), torch.int32, CPU)
         i, j, k = (int(n) for n in self.header["size"])
         check_tensor("values", self.values, (k, j, i), torch.uint16, device)
         if self.gradients.numel():
@@ -82,7 +82,7 @@ class TraceScene(_Medium):
     first: int
     count: int
 
-    def check(self, sums: Tensor, device: str) -> None:
+    def check(self, sums: Tensor, device: torch.device) -> None:
         """Raise a ValueError unless everything fits together and is on the device."""
         self._check(self.table, device, sums=sums, majorants=self.majorants, skips=self.skips)
         ci, cj, ck = (int(n) for n in self.header["cells"])
@@ -108,7 +108,7 @@ class FaceScene(_Medium):
     exposure: float
     side: int
 
-    def check(self, image: Tensor, alpha: Tensor, depth: Tensor, device: str) -> None:
+    def check(self, image: Tensor, alpha: Tensor, depth: Tensor, device: torch.device) -> None:
         """Raise a ValueError unless everything fits together and is on the device."""
         self._check(self.table, device, image=image, alpha=alpha, depth=depth, dome=self.dome)
         check(int(self.header["holes"]) == 0, "the faces of what a hole leaves have no closed form.")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..support.backend import kernels
@@ -15,8 +16,8 @@ from . import reference
 from .arguments import FaceScene, Implementation, TraceScene
 
 
-def _implementation(device: str) -> Implementation:
-    if device == "cuda":
+def _implementation(device: torch.device) -> Implementation:
+    if device.type == "cuda":
         from ..support.cuda_launch import launcher
         from .cuda import CudaPaths
 
@@ -29,13 +30,13 @@ def _implementation(device: str) -> Implementation:
     return CpuPaths(library)
 
 
-def _trace(device: str, sums: Tensor, *arguments: Any) -> None:
+def _trace(device: torch.device, sums: Tensor, *arguments: Any) -> None:
     scene = TraceScene(*arguments)
     scene.check(sums, device)
     _implementation(device).trace_(sums, scene)
 
 
-def _trace_faces(device: str, image: Tensor, alpha: Tensor, depth: Tensor, *arguments: Any) -> None:
+def _trace_faces(device: torch.device, image: Tensor, alpha: Tensor, depth: Tensor, *arguments: Any) -> None:
     scene = FaceScene(*arguments)
     scene.check(image, alpha, depth, device)
     _implementation(device).trace_faces_(image, alpha, depth, scene)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..support.operators import check, check_tensor
+from ..support.operators import CPU, check, check_tensor
 
 ROWS = 11  # of the packed parameters
 ENTRY_BITS = 36  # of a packed count
@@ -37,7 +37,7 @@ class PlaneScene:
         """Number of pixels of all planes."""
         return pixel_count(self.shapes)
 
-    def check(self, device: str) -> None:
+    def check(self, device: torch.device) -> None:
         """Raise a ValueError unless everything fits together and is on the device."""
         check_tensor("parameters", self.parameters, (ROWS, None), torch.float32, device)
         check(0 < self.cut <= 62, f"cut must lie above 0 and up to 62, got {self.cut}.")
@@ -59,7 +59,7 @@ class AdamStep:
     beta2: float = 0.999
     eps: float = 1e-8
 
-    def check(self, device: str) -> None:
+    def check(self, device: torch.device) -> None:
         """Raise a ValueError unless everything fits together; rates and modes may be on any device."""
         size = tuple(self.parameters.shape)
         check(len(size) == 2, f"parameters must have two dimensions, got {size}.")
@@ -70,12 +70,12 @@ class AdamStep:
             check(contiguous, f"{name} is updated in place and must be contiguous.")
         rates, modes = self.rates, self.modes
         check(modes.dim() == 1 and modes.dtype == torch.int32, "modes must be int32 with one value per row.")
-        check_tensor("rates", rates, (size[0],), torch.float32, rates.device.type)
-        check_tensor("modes", modes, (size[0],), torch.int32, modes.device.type)
+        check_tensor("rates", rates, (size[0],), torch.float32, rates.device)
+        check_tensor("modes", modes, (size[0],), torch.int32, modes.device)
         check(self.step >= 1, f"step counts from 1, got {self.step}.")
         betas = f"beta1 and beta2 must lie in [0, 1), got {self.beta1} and {self.beta2}."
         check(0 <= self.beta1 < 1 and 0 <= self.beta2 < 1, betas)
-        if device == "cpu":
+        if device.type == "cpu":
             check(bool(((modes >= 0) & (modes <= 2)).all()), "modes must be 0, 1 or 2.")
 
 
@@ -107,7 +107,7 @@ def pixel_count(shapes: Tensor) -> int:
 
 
 def check_planes(
-    frames: Tensor, shapes: Tensor, offsets: Tensor, weights: Tensor, background: float, device: str
+    frames: Tensor, shapes: Tensor, offsets: Tensor, weights: Tensor, background: float, device: torch.device
 ) -> None:
     """Check the arguments that describe planes."""
     planes = frames.shape[0] if frames.dim() else 0
@@ -121,5 +121,5 @@ def check_planes(
 
 def check_shapes(shapes: Tensor, planes: int | None = None) -> None:
     """Check rows and columns of planes, of so many if it is said."""
-    check_tensor("shapes", shapes, (planes, 2), torch.int32, "cpu")
+    check_tensor("shapes", shapes, (planes, 2), torch.int32, CPU)
     check(bool((shapes >= 0).all()), "shapes must not be negative.")

@@ -22,8 +22,8 @@ _SCENE = (
 )
 
 
-def _implementation(device: str) -> Implementation:
-    if device == "cuda":
+def _implementation(device: torch.device) -> Implementation:
+    if device.type == "cuda":
         from ..support.cuda_launch import launcher
         from .cuda import CudaPlanes
 
@@ -36,12 +36,12 @@ def _implementation(device: str) -> Implementation:
     return CpuPlanes(library)
 
 
-def _checked(device: str, scene: PlaneScene) -> PlaneScene:
+def _checked(device: torch.device, scene: PlaneScene) -> PlaneScene:
     scene.check(device)
     return plain_arguments(scene)
 
 
-def _render(device: str, *arguments: Any) -> tuple[Tensor, ...]:
+def _render(device: torch.device, *arguments: Any) -> tuple[Tensor, ...]:
     return _implementation(device).render_planes(_checked(device, PlaneScene(*arguments)))
 
 
@@ -71,7 +71,7 @@ register(
 
 
 def _render_backward(
-    device: str, grad_image: Tensor, samples: Tensor, density: Tensor, *arguments: Any
+    device: torch.device, grad_image: Tensor, samples: Tensor, density: Tensor, *arguments: Any
 ) -> Tensor:
     scene = _checked(device, PlaneScene(*arguments))
     total, count = scene.total, scene.offsets.shape[1]
@@ -94,7 +94,7 @@ register(
 )  # fmt: skip
 
 
-def _ssim(device: str, image: Tensor, target: Tensor, shapes: Tensor) -> tuple[Tensor, Tensor]:
+def _ssim(device: torch.device, image: Tensor, target: Tensor, shapes: Tensor) -> tuple[Tensor, Tensor]:
     check_shapes(shapes)
     for name, tensor in (("image", image), ("target", target)):
         check_tensor(name, tensor, (pixel_count(shapes),), torch.float32, device)
@@ -122,7 +122,7 @@ register(
 )  # fmt: skip
 
 
-def _adam(device: str, *arguments: Any) -> None:
+def _adam(device: torch.device, *arguments: Any) -> None:
     step = AdamStep(*arguments)
     step.check(device)
     step = replace(step, rates=step.rates.to(step.parameters.device), modes=step.modes.to(step.parameters.device))

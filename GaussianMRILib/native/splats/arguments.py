@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..support.operators import check, check_tensor
+from ..support.operators import CPU, check, check_tensor
 
 _VECTOR = (np.float32, 3)
 #: GmCamera, member by member: rotation world to camera, by rows; eye (mm, RAS); fx, fy, cx, cy (pixels); the clip
@@ -64,7 +64,7 @@ class SplatScene:
         """Whether a plane cuts the splats."""
         return bool(camera_part(self.camera, "clipped") > 0)
 
-    def check(self, device: str) -> None:
+    def check(self, device: torch.device) -> None:
         """Raise a ValueError unless everything fits together and is on the device."""
         count = self.means.shape[0] if self.means.dim() else 0
         coefficients = self.sh.shape[1] if self.sh.dim() == 3 else 0
@@ -75,7 +75,7 @@ class SplatScene:
         for name, shape in shapes.items():
             check_tensor(name, getattr(self, name), shape, torch.float32, device)
         check(coefficients in (1, 4, 9, 16), f"sh must have 1, 4, 9 or 16 coefficients, got {coefficients}.")
-        check_tensor("camera", self.camera, (CAMERA_SIZE,), torch.float32, "cpu")
+        check_tensor("camera", self.camera, (CAMERA_SIZE,), torch.float32, CPU)
         check(
             1 <= self.width <= 16384 and 1 <= self.height <= 16384,
             f"a picture has 1 to 16384 pixels a side, got {self.width} x {self.height}.",
@@ -90,7 +90,7 @@ class Pictures:
     alpha: Tensor  # (H, W)
     depth: Tensor  # (H, W) mm
 
-    def check(self, prefix: str, width: int, height: int, device: str) -> None:
+    def check(self, prefix: str, width: int, height: int, device: torch.device) -> None:
         """Raise a ValueError unless the pictures have this size; `prefix` begins their names."""
         check_tensor(f"{prefix}image", self.image, (height, width, 3), torch.float32, device)
         check_tensor(f"{prefix}alpha", self.alpha, (height, width), torch.float32, device)

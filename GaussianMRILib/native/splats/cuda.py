@@ -56,7 +56,7 @@ class CudaSplats:
         stride = CUT_SUMS if scene.cuts else SUMS
         camera = scene.camera.to(means.device)
         lists = self._lists(scene, camera)
-        records = means.new_empty(len(lists.entry_splats), stride)
+        records = means.new_zeros(len(lists.entry_splats), stride)  # of entries without a tile nobody writes them
         self.launcher.launch(
             "gm_splat_pull_tiles", _grid(scene), THREADS, camera, *_given(lists), *drawn.tensors, *gradients.tensors,
             records, stride, *size,

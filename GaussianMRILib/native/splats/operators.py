@@ -38,8 +38,8 @@ def rasterise(
     return image, alpha, depth, radii
 
 
-def _implementation(device: str) -> Implementation:
-    if device == "cuda":
+def _implementation(device: torch.device) -> Implementation:
+    if device.type == "cuda":
         from ..support.cuda_launch import launcher
         from .cuda import CudaSplats
 
@@ -52,12 +52,12 @@ def _implementation(device: str) -> Implementation:
     return CpuSplats(library)
 
 
-def _checked(device: str, scene: SplatScene) -> SplatScene:
+def _checked(device: torch.device, scene: SplatScene) -> SplatScene:
     scene.check(device)
     return plain_arguments(scene)
 
 
-def _forward(device: str, *arguments: Any) -> tuple[Tensor, ...]:
+def _forward(device: torch.device, *arguments: Any) -> tuple[Tensor, ...]:
     return _implementation(device).rasterise(_checked(device, SplatScene(*arguments)))
 
 
@@ -90,7 +90,7 @@ register(
 )  # fmt: skip
 
 
-def _backward(device: str, *arguments: Any) -> tuple[Tensor, ...]:
+def _backward(device: torch.device, *arguments: Any) -> tuple[Tensor, ...]:
     means, quaternions, scales, sh, opacities, camera, width, height = arguments[6:]
     screen = means.new_zeros(*means.shape[:1], 2)
     splats = (means, quaternions, scales, sh, opacities, screen)

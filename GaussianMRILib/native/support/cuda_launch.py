@@ -1,7 +1,7 @@
 """Compiles every csrc/*/cuda.cuh at first use with NVRTC and launches its kernels on torch's current stream.
 
-No compiler is needed on the user's machine: NVIDIA's `cuda-core` package brings NVRTC. Machine code (cubin)
-is kept on disk, by source, architecture, NVRTC and driver, so that only the first run compiles.
+No compiler is needed on the user's machine: NVIDIA's `cuda-core` package brings NVRTC. Machine code (cubin), or PTX for GPUs
+that are newer than NVRTC, is kept on disk, by source, architecture, NVRTC and driver, so that only the first run compiles.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import hashlib
 import logging
 import re
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("GaussianMRI")
 
+#: cuda-core from this version on brings NVRTC with it.
+_OLDEST_CUDA_CORE = "0.3.2"
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 _KERNEL = re.compile(r'extern "C" __global__ void\s+(?:__launch_bounds__\([^()]*\)\s+)?(\w+)\(([^()]*)\)\s*{')
 _POINTER = re.compile(r"(?:const )?(?:unsigned )?(?:long long|\w+)\* ?(?:const )?\w+")
@@ -117,8 +120,40 @@ def cuda_core() -> Any:
     return experimental
 
 
-def compile_cubin(architecture: str, folder: Path | None = None) -> bytes:
-    """Machine code of all kernels for one architecture ("sm_90"), from the disk cache or from NVRTC.
+def kernel_package() -> str:
+    """What the kernels on a GPU need, for pip: for torch's CUDA version, or for 12, the oldest that there is."""
+    import torch
+
+    major = int((torch.version.cuda or "12").split(".")[0])
+    return f"cuda-core[cu{max(12, major)}]>={_OLDEST_CUDA_CORE}"
+
+
+def compiled_as(architecture: str, known: Sequence[int]) -> tuple[str, str]:
+    """What NVRTC compiles for a GPU, and as what: machine code ("cubin") for its architecture.
+
+    Where NVRTC does not know that yet, it is "ptx" of the newest one before it, from which the driver makes machine code.
+
+    Args:
+        known: architectures, 90 for "sm_90"; empty where NVRTC does not say.
+    """
+    number = int(architecture.removeprefix("sm_"))
+    older = [n for n in known if n < number]
+    if number in known or not older:
+        return architecture, "cubin"
+    return f"compute_{max(older)}", "ptx"
+
+
+def _known_architectures() -> list[int]:
+    try:
+        from cuda.bindings import nvrtc
+
+        return [int(n) for n in nvrtc.nvrtcGetSupportedArchs()[1]]
+    except Exception:  # without NVRTC compiling fails, too, and says why
+        return []
+
+
+def compile_kernels(architecture: str, folder: Path | None = None) -> tuple[str, bytes]:
+    """All kernels for one architecture ("sm_90"), from the disk cache or from NVRTC: "cubin" or "ptx", see `compiled_as`.
 
     Raises:
         ImportError: cuda-core is not installed.
@@ -126,19 +161,20 @@ def compile_cubin(architecture: str, folder: Path | None = None) -> bytes:
     """
     folder = folder or source_folder()
     core = cuda_core()
+    target, kind = compiled_as(architecture, _known_architectures())
     digest = hashlib.sha256(f"{architecture} {_toolchain()}".encode())
     for path in source_files(folder):
         digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
-    cached = cache_folder() / f"kernels-{architecture}-{digest.hexdigest()[:24]}.cubin"
+    cached = cache_folder() / f"kernels-{architecture}-{digest.hexdigest()[:24]}.{kind}"
     sums = cached.with_suffix(".sha256")
     with contextlib.suppress(GaussianMRIError, OSError):  # compiled anew then
         check_private(cached.parent, cached, sums)
         code = cached.read_bytes()
         if hashlib.sha256(code).hexdigest() == sums.read_text(encoding="ascii").strip():
-            return code
+            return kind, code
     try:
-        options = core.ProgramOptions(arch=architecture, std="c++17", include_path=str(folder))
-        code = bytes(core.Program(entry(folder), "c++", options).compile("cubin").code)
+        options = core.ProgramOptions(arch=target, std="c++17", include_path=str(folder))
+        code = bytes(core.Program(entry(folder), "c++", options).compile(kind).code)
     except Exception as error:  # cuda-core's own exception types differ between its versions
         raise GaussianMRIError(f"The CUDA kernels do not compile for {architecture}: {error}") from error
     try:
@@ -149,7 +185,7 @@ def compile_cubin(architecture: str, folder: Path | None = None) -> bytes:
                 partial.chmod(0o644)
     except (OSError, GaussianMRIError) as error:
         logger.info("CUDA machine code is not kept for the next run: %s", error)
-    return code
+    return kind, code
 
 
 def _toolchain() -> str:
@@ -168,7 +204,7 @@ def _toolchain() -> str:
 
 
 class CudaLauncher:
-    """Launches kernels on the GPU that holds their first tensor, on torch's current stream there."""
+    """Launches kernels on the GPU that holds their tensors, on torch's current stream there."""
 
     def __init__(self) -> None:
         self._core = cuda_core()
@@ -187,7 +223,7 @@ class CudaLauncher:
         """See Launcher."""
         import torch
 
-        device = next(a for a in arguments if isinstance(a, torch.Tensor)).device.index
+        device = gpu_of(kernel, arguments).index
         with torch.cuda.device(device):
             function = self.load(device)[kernel]
             stream = self._stream(device, torch.cuda.current_stream(device).cuda_stream)
@@ -206,7 +242,9 @@ class CudaLauncher:
         if architecture not in self._kernels:
             with self._lock:
                 if architecture not in self._kernels:
-                    module = self._core.ObjectCode.from_cubin(compile_cubin(architecture, self._folder))
+                    kind, code = compile_kernels(architecture, self._folder)
+                    made = self._core.ObjectCode
+                    module = made.from_cubin(code) if kind == "cubin" else made.from_ptx(code)
                     # Before this nothing reaches the driver: cuda-core loads when it is asked for a kernel.
                     self._kernels[architecture] = {name: module.get_kernel(name) for name in self._signatures}
         return self._kernels[architecture]
@@ -233,6 +271,21 @@ def _architecture(device: int) -> str:
     return f"sm_{major}{minor}"
 
 
+def gpu_of(kernel: str, arguments: Sequence[Any]) -> torch.device:
+    """The GPU that holds the tensors among a kernel's arguments.
+
+    Raises:
+        ValueError: one is not there: a kernel would read another device's memory, or end the program.
+    """
+    import torch
+
+    found = {a.device for a in arguments if isinstance(a, torch.Tensor)}
+    if len(found) != 1 or next(iter(found)).type != "cuda":
+        places = ", ".join(sorted(map(str, found))) or "nowhere"
+        raise ValueError(f"The tensors of {kernel} must be on one GPU, but are on {places}.")
+    return next(iter(found))
+
+
 def pack(signature: str, arguments: tuple[Any, ...]) -> list[Any]:
     """Arguments as a kernel takes them: tensors as addresses, numbers as numpy scalars of the right width."""
     if len(signature) != len(arguments):
@@ -254,11 +307,8 @@ def launcher() -> CudaLauncher:
     try:
         return CudaLauncher()
     except ImportError as error:
-        import torch
-
-        version = (torch.version.cuda or "12").split(".")[0]
         raise GaussianMRIError(
-            f"Tensors on a GPU need the package cuda-core ({error}): pip install cuda-core[cu{version}], or use the CPU."
+            f'Tensors on a GPU need the package cuda-core ({error}): pip install "{kernel_package()}", or use the CPU.'
         ) from error
 
 
@@ -281,8 +331,9 @@ def status() -> CudaStatus:
     """Find out whether CUDA kernels can run; the first call on a GPU compiles them (seconds, then cached)."""
     import torch
 
-    if torch.version.cuda is None and not torch.cuda.is_available():
-        return CudaStatus(False, "this torch was built without CUDA")
+    if torch.version.cuda is None:
+        rocm = "this torch is for AMD GPUs, which are not supported"
+        return CudaStatus(False, rocm if torch.cuda.is_available() else "this torch was built without CUDA")
     if not torch.cuda.is_available():
         return CudaStatus(False, "torch finds no CUDA device")
     index = torch.cuda.current_device()

@@ -1,4 +1,4 @@
-"""Builds the host emulation of the CUDA kernels and launches them on CPU tensors."""
+"""Builds the host emulation of the CUDA kernels and launches them on tensors of a pretended GPU."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import torch
 
 from GaussianMRILib.native.support.cuda_launch import (
     entry,
+    gpu_of,
     kernel_signatures,
     pack,
     source_files,
@@ -77,7 +78,7 @@ def build(flags: str = "") -> Path:
 
 
 class EmulationLauncher:
-    """Runs kernels on the host: same names, grids and arguments as on a GPU, tensors on the CPU.
+    """Runs kernels on the host: same names, grids and arguments as on a GPU, where tensors are pretended to be.
 
     Args:
         flags: for the compiler, for instance -fsanitize=undefined; `$GAUSSIANMRI_EMULATION_FLAGS` by default.
@@ -96,11 +97,11 @@ class EmulationLauncher:
         self, kernel: str, grid: tuple[int, int], block: int, *arguments: torch.Tensor | float
     ) -> None:
         """As `cuda_launch.Launcher.launch`, and done on return."""
+        gpu_of(kernel, arguments)
         for argument in arguments:
             if isinstance(argument, torch.Tensor):
-                assert argument.device.type == "cpu" and argument.is_contiguous(), (
-                    f"{kernel}: {argument.stride()}"
-                )
+                assert argument.is_contiguous(), f"{kernel}: {argument.stride()}"
+        assert min(*grid, block) >= 1, f"{kernel}: nothing to launch"
         kinds = {"p": ctypes.c_void_p, "q": ctypes.c_longlong, "i": ctypes.c_int, "f": ctypes.c_float}
         signature = self._signatures[kernel]
         values = [
