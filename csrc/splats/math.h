@@ -117,9 +117,9 @@ GM_FUNCTION auto gm_splat_pose(const GmCamera& camera, int width, int height, co
   const V z = out->p[2];
   const V norm2 = quaternion[0] * quaternion[0] + quaternion[1] * quaternion[1] + quaternion[2] * quaternion[2] +
                   quaternion[3] * quaternion[3];
-  const V smallest(kSmallest), largest(kLargest);
-  auto valid = (V(kNear) < z) & (z < largest) & (gm_magnitude(out->p[0]) < largest) &
-               (gm_magnitude(out->p[1]) < largest) & (V(0.0f) < norm2) & (norm2 < V(3e38f));
+  const V smallest(kSmallest), largest(kLargest), beside = gm_magnitude(out->p[0]), above = gm_magnitude(out->p[1]);
+  auto valid =
+      (V(kNear) < z) & (z < largest) & (beside < largest) & (above < largest) & (V(0.0f) < norm2) & (norm2 < V(3e38f));
   for (int i = 0; i < 3; ++i) valid = valid & (smallest < scale[i]) & (scale[i] < largest);
   out->inverse_norm = 1.0f / gm_root(norm2);
   for (int i = 0; i < 4; ++i) out->quaternion[i] = quaternion[i] * out->inverse_norm;
@@ -133,9 +133,9 @@ GM_FUNCTION auto gm_splat_pose(const GmCamera& camera, int width, int height, co
   const V iz = 1.0f / z;
   // 3DGS takes the affine approximation no further outside than 30 % of the half view.
   const float ix = 1.0f / camera.fx, iy = 1.0f / camera.fy;
-  const float beside = 0.15f * (float)width, above = 0.15f * (float)height;
-  out->lx = gm_limit(out->p[0] * iz, (-camera.cx - beside) * ix, ((float)width - camera.cx + beside) * ix);
-  out->ly = gm_limit(out->p[1] * iz, (-camera.cy - above) * iy, ((float)height - camera.cy + above) * iy);
+  const float wider = 0.15f * (float)width, higher = 0.15f * (float)height;
+  out->lx = gm_limit(out->p[0] * iz, (-camera.cx - wider) * ix, ((float)width - camera.cx + wider) * ix);
+  out->ly = gm_limit(out->p[1] * iz, (-camera.cy - higher) * iy, ((float)height - camera.cy + higher) * iy);
   for (int k = 0; k < 3; ++k) {
     out->t0[k] = camera.fx * iz * scale[k] * (out->axes[k] - out->lx * out->axes[6 + k]);
     out->t1[k] = camera.fy * iz * scale[k] * (out->axes[3 + k] - out->ly * out->axes[6 + k]);
