@@ -33,7 +33,7 @@ logger = logging.getLogger("GaussianMRI")
 Progress = Callable[[float, str], None]
 Load = Callable[[Path], NDArray[np.generic]]
 
-#: Slices thicker than this many times their distance are worth one, too: some are, but few.
+#: Slices thicker than this many times their distance are worth a remark: some are meant so, but few.
 _NOTABLE_THICKNESS = 4.0
 _THICK = (
     ": where the SliceThickness of the header is wrong, give the right one (`thickness` of read_stacks, --thickness)"
@@ -166,7 +166,7 @@ def _without_localizers(images: list[Frame], left_out: LeftOut) -> list[Frame]:
         return images
     said = {id(f): _LOCALIZER for f in images if f.localizer}
     guessed = [f for f in unnamed_localizers(rest) if not left_out.is_named(f.path)]
-    said |= {id(f): f"{_LOCALIZER} (by its crossing planes, its Image Type does not say it)" for f in guessed}
+    said |= {id(f): f"{_LOCALIZER} (by its planes at right angles, its Image Type does not say it)" for f in guessed}
     for path, reason in dict.fromkeys((f.path, said[id(f)]) for f in images if id(f) in said):
         left_out.add(path, reason)
     return [f for f in images if id(f) not in said]
@@ -326,7 +326,7 @@ def _stack(
         notes=notes,
         copy=False,
     )
-    if thickness is None and len(group) > 1 and SAME_POSITION_MM < _NOTABLE_THICKNESS * stack.spacing < stack.thickness:
+    if thickness is None and len(group) > 1 and SAME_POSITION_MM < stack.spacing < stack.thickness / _NOTABLE_THICKNESS:
         notes.append(f"slices {stack.thickness:.4g} mm thick every {stack.spacing:.4g} mm{_THICK}")
         stack = replace(stack, notes=tuple(notes))
     for note in notes:

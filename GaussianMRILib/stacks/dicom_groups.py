@@ -48,7 +48,8 @@ _IF_UNEVEN = (
 )  # fmt: skip
 #: In these only where positions repeat. They come before what has no meaning of its own (field of view, repeat).
 _IF_REPEATED = ("gradient direction", "dimension index")
-_OF_IMAGES = (*ALWAYS, "time point", *_IF_UNEVEN[:-2], *_IF_REPEATED)
+#: In these stacks of a series differ as images. A dimension index has no meaning of its own: it may count averages.
+_OF_IMAGES = (*ALWAYS, "time point", *_IF_UNEVEN[:-2], "gradient direction")
 #: In these the stacks of a series differ as images even where it did not take them to tell their positions apart.
 _KINDS = ("echo", "time point")
 

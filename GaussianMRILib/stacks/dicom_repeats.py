@@ -9,7 +9,9 @@ put in order, and the repeats are the runs through all positions in that order, 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,8 @@ UNORDERED_NOTE = (
 )
 #: Directions of gradients whose parts differ by less are one.
 _SAME_DIRECTION = 0.02
+#: So many positions do not come in one order again and again by chance; fewer may, by the names of files.
+_NO_CHANCE = 4
 #: No series takes longer than half a day (s): what does went on over midnight, and the date does not say so.
 _LONGEST = 43200.0
 
@@ -93,20 +97,24 @@ def in_order(images: list[Frame], places: Mapping[int, int], repeats: int) -> li
     """The repeats of images sorted by position, the first first; None where nothing tells them apart.
 
     Orders are by Instance Number, Trigger Time, the times, and as files and frames are stored. One in which every position
-    comes once before any comes again has the repeats by itself, also where images are missing, and is no chance. In others
-    the first, second ... of each position are taken; files have to lie in an order for that, since they have any name.
+    comes once before any comes again has the repeats by itself, also where images are missing, if it can be cut in one way
+    only. Files of any name may lie so by chance: their order counts where it is one order of positions again and again, of
+    more than a few, or where each repeat has a file or folder of its own. In other orders the first, second ... of each
+    position are taken.
     """
     counts = Counter(places[id(f)] for f in images)
     several = [count for count in counts.values() if count > 1]
     orders, stored = _orders(images, places), _stored(images)
-    if 2 * several.count(repeats) > len(counts):  # no few slices that were scanned again
-        for order in (*orders, stored):
-            runs = _runs(order, places)
-            if len(runs) == repeats:
-                return [sorted(run, key=lambda f: places[id(f)]) for run in runs]
+    if 2 * len(several) > len(counts):  # no few slices that were scanned again
+        for order in orders:
+            if runs := _runs(order, places, repeats):
+                return _by_place(runs, places)
+        if runs := _stored_apart(stored, places, repeats):
+            return _by_place(runs, places)
         if len({*counts.values()}) > 1:
             return None  # some are missing, and nobody knows which
-    for order in (*orders, stored):  # one position after the other, as a heart is scanned
+    no_chance = [stored] if len(counts) >= _NO_CHANCE else []
+    for order in (*orders, *no_chance):  # one position after the other, as a heart is scanned
         if np.count_nonzero(np.diff([places[id(f)] for f in order])) == len(counts) - 1:
             return as_they_come(order, places, repeats)
     if orders:
@@ -148,8 +156,31 @@ def _stored(images: list[Frame]) -> list[Frame]:
     return sorted(images, key=lambda f: (f.path, f.index))
 
 
-def _runs(order: list[Frame], places: Mapping[int, int]) -> list[list[Frame]]:
-    """Images in an order, cut where a position comes again."""
+def _by_place(runs: list[list[Frame]], places: Mapping[int, int]) -> list[list[Frame]]:
+    return [sorted(run, key=lambda f: places[id(f)]) for run in runs]
+
+
+def _runs(order: list[Frame], places: Mapping[int, int], repeats: int) -> list[list[Frame]]:
+    """Images in an order, cut into so many runs that have each position once; none where nothing says where to cut.
+
+    Where the first image of a run is missing, the first of the next could be taken for it, and where the last is missing,
+    that of the run before. Then the cuts are where the positions begin again, if they go one way.
+    """
+    late = _cut(order, places)
+    if len(late) != repeats:
+        return []
+    if [len(run) for run in late] == [len(run) for run in reversed(_cut(order[::-1], places))]:
+        return late
+    steps = np.sign(np.diff([places[id(f)] for f in order]))
+    one_way = [cuts for cuts in (np.flatnonzero(steps != way) + 1 for way in (1, -1)) if len(cuts) == repeats - 1]
+    if len(one_way) != 1 or len({*places.values()}) < _NO_CHANCE:
+        return []
+    ends = [0, *one_way[0].tolist(), len(order)]
+    return [order[start:stop] for start, stop in pairwise(ends)]
+
+
+def _cut(order: list[Frame], places: Mapping[int, int]) -> list[list[Frame]]:
+    """Images in an order, cut as late as it goes: where a position comes again."""
     runs: list[list[Frame]] = [[]]
     seen: set[int] = set()
     for f in order:
@@ -159,6 +190,22 @@ def _runs(order: list[Frame], places: Mapping[int, int]) -> list[list[Frame]]:
         runs[-1].append(f)
         seen.add(places[id(f)])
     return runs
+
+
+def _stored_apart(stored: list[Frame], places: Mapping[int, int], repeats: int) -> list[list[Frame]]:
+    """The repeats by the files or folders of each, or by the order of files and frames; none where that may be chance."""
+    holders: tuple[Callable[[Frame], Path], ...] = (lambda f: f.path, lambda f: f.path.parent)
+    for holder in holders:
+        held: dict[Path, list[Frame]] = {}
+        for f in stored:
+            held.setdefault(holder(f), []).append(f)
+        if len(held) == repeats and all(len({places[id(f)] for f in one}) == len(one) for one in held.values()):
+            return list(held.values())
+    runs = _runs(stored, places, repeats)
+    ways = [[places[id(f)] for f in run] for run in runs]
+    longest = max(ways, key=len, default=[])
+    alike = all([p for p in way if p in longest] == [p for p in longest if p in way] for way in ways)
+    return runs if alike and len(longest) >= _NO_CHANCE else []
 
 
 __all__ = [

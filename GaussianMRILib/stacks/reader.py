@@ -41,7 +41,7 @@ def read_stacks(
             say.
         progress: called with the fraction done (0 to 1) and what is going on.
         localizers: also return localiser (scout) images when there are others. They are known by their Image Type, or
-            by planes that cross within one series.
+            by planes at right angles to each other within one series.
 
     Returns:
         The stacks, ordered by series number, each with a name of its own. Their frames of reference may

@@ -74,14 +74,42 @@ def test_phases_by_the_order_in_time_at_each_position(tmp_path: Path, tags) -> N
     assert not any("mixture" in note for s in stacks for note in s.notes)
 
 
-@pytest.mark.parametrize("known", ["InstanceNumber", "AcquisitionTime"])
-def test_images_that_are_missing_do_not_shift_the_phases(tmp_path: Path, known: str) -> None:
+def known_order(known: str, places=range(SLICES)):
     def tags(n: int, k: int) -> dict[str, Any]:
-        number = n * SLICES + k + 1
+        number = n * SLICES + list(places).index(k) + 1
         return {known: number} if known == "InstanceNumber" else NONE | {known: clock(40000 + number)}
 
-    stacks = exam(tmp_path, tags, without=((0, 2), (1, 5)))
-    assert phases(stacks) == [[0], [1], [2]] and [s.shape[0] for s in stacks] == [5, 5, 6]
+    return tags
+
+
+@pytest.mark.parametrize("known", ["InstanceNumber", "AcquisitionTime"])
+@pytest.mark.parametrize("places", [range(SLICES), range(SLICES)[::-1]])
+@pytest.mark.parametrize(
+    "without",
+    [
+        [(0, 2), (1, 5)],
+        [(0, 0)],
+        [(1, 0)],
+        [(0, 5)],
+        [(1, 5)],
+        [(0, 0), (2, 5)],
+        [(0, 5), (1, 0)],
+        [(0, 0), (0, 1), (1, 0)],
+        [(0, 0), (1, 1), (2, 2), (0, 3)],  # no half of the positions is complete
+    ],
+)
+def test_images_that_are_missing_do_not_shift_the_phases(tmp_path: Path, known: str, places, without) -> None:
+    stacks = exam(tmp_path, known_order(known, places), without=tuple(without))
+    assert phases(stacks) == [[0], [1], [2]]
+    assert [s.shape[0] for s in stacks] == [SLICES - sum(n == m for m, _ in without) for n in range(PHASES)]
+
+
+@pytest.mark.parametrize("known", ["InstanceNumber", "AcquisitionTime"])
+def test_missing_images_of_interleaved_phases(tmp_path: Path, known: str) -> None:
+    tags = known_order(known, INTERLEAVED)
+    assert phases(exam(tmp_path / "middle", tags, without=((0, 4), (1, 3)))) == [[0], [1], [2]]
+    stacks = exam(tmp_path / "first", tags, without=((0, 0),))  # or the last of the last phase: nothing says it
+    assert len(stacks) == 3 and all("may be a mixture" in "".join(s.notes) for s in stacks)
 
 
 def test_values_that_mean_something_come_first(tmp_path: Path) -> None:
@@ -118,6 +146,34 @@ def test_folders_tell_repeats_apart(tmp_path: Path) -> None:
             save(image(NOISE + np.uint16(1000 * n), at(k)), tmp_path / f"{n}" / f"{5 * k % 7}.dcm")
     stacks = read_stacks(tmp_path)
     assert phases(stacks) == [[0], [1], [2]] and not stacks[0].notes
+
+
+@pytest.mark.parametrize("names", ["abcd", "acdb"])
+def test_names_of_few_files_tell_no_repeats_apart(tmp_path: Path, names: str) -> None:
+    """In both orders of names the positions come as in repeats: 0 1 0 1 and 0 0 1 1."""
+    for name, (n, k) in zip(names, [(0, 0), (1, 1), (1, 0), (0, 1)], strict=True):
+        save(image(NOISE + np.uint16(1000 * n), at(k), InstanceNumber=k + 1), tmp_path / f"{name}.dcm")
+    stacks = read_stacks(tmp_path)
+    assert len(stacks) == 2 and all("may be a mixture" in "".join(s.notes) for s in stacks)
+
+
+def test_names_of_files_tell_repeats_apart_by_one_order_of_the_positions(tmp_path: Path) -> None:
+    for folder, orders in (("one", [[0, 2, 1, 3]] * 2), ("several", [[0, 2, 1, 3], [3, 1, 0, 2]])):
+        (tmp_path / folder).mkdir()
+        for n, order in enumerate(orders):
+            for m, k in enumerate(order):
+                save(image(NOISE + np.uint16(1000 * n), at(k), InstanceNumber=k + 1), tmp_path / folder / f"{n}{m}.dcm")
+    assert phases(read_stacks(tmp_path / "one")) == [[0], [1]]
+    assert all("may be a mixture" in "".join(s.notes) for s in read_stacks(tmp_path / "several"))
+
+
+def test_folders_tell_few_and_missing_images_apart(tmp_path: Path) -> None:
+    for n in range(2):
+        (tmp_path / f"{n}").mkdir()
+        for k in range(n, 3):
+            save(image(NOISE + np.uint16(1000 * n), at(k)), tmp_path / f"{n}" / f"{5 * k % 7}.dcm")
+    stacks = read_stacks(tmp_path)
+    assert phases(stacks) == [[0], [1]] and [s.shape[0] for s in stacks] == [3, 2]
 
 
 def test_a_slice_that_was_scanned_again_does_not_halve_the_stack(tmp_path: Path) -> None:
@@ -176,6 +232,8 @@ def test_frames_of_one_file(tmp_path: Path, known: str) -> None:
     save(dataset, tmp_path / "e.dcm")
     stacks = read_stacks(tmp_path)
     assert (sorted(phases(stacks)) == [[0], [1], [2]]) == (known != "nothing")
+    # A direction is another image; a repeat, or an index that may count averages, is not.
+    assert len(belonging_together(stacks)) == (PHASES if known == "direction" else 1)
     names = {"index": "dimension index", "direction": "gradient direction", "nothing": "unordered repeat"}
     assert all(f"axial, {names.get(known, 'repeat')} " in s.name for s in stacks)
 
