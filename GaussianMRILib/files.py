@@ -70,6 +70,20 @@ def path_of(path: str | os.PathLike[str]) -> Path:
     return Path(path)
 
 
+def itk_name(path: Path, known_as: Path | None = None) -> str:
+    """A path for ITK, which takes UTF-8 alone: with any other name it ends the process.
+
+    Raises:
+        GaussianMRIError: the name is no UTF-8; it is told as the one that it is known as.
+    """
+    name = str(path)
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise GaussianMRIError(f"{printable(known_as or path)}: the name is no UTF-8. Rename it or its folder.") from error
+    return name
+
+
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path` and rename it to `path` when the block succeeds.

@@ -32,7 +32,7 @@ class PanelLogic(ScriptedLoadableModuleLogic):
     def getParameterNode(self):
         return self.PARAMETERS(super().getParameterNode())
 
-    def ensurePackages(self, cuda=False, others=()):
+    def ensurePackages(self, *, cuda=False, others=()):
         """Install what Slicer does not bring, after asking. See `GaussianMRILib.mrml.dependencies`."""
         from GaussianMRILib.mrml.dependencies import ensure_packages
 
@@ -44,7 +44,7 @@ class PanelLogic(ScriptedLoadableModuleLogic):
         It comes before the busy cursor, which would stay over the question: the user would wait for it to go away.
         """
         with slicer.util.tryWithErrorDisplay(_("Packages are missing.")):
-            self.ensurePackages(cuda, others)
+            self.ensurePackages(cuda=cuda, others=others)
 
     def packagesMissing(self):
         """Packages that `ensurePackages` would install."""

@@ -127,8 +127,12 @@ def _note_repeats(methods: Sequence[str], stacks: list[SliceStack], planes: list
     """Say where methods take the mean of two acquisitions of one place."""
     from ..stacks.agreement import without_repeats
 
-    given = without_repeats(stacks, planes)
-    repeats = [stack.name for stack in stacks if not any(stack is other for other in given)]
+    given = [(plane.points()[::8, ::8], without_repeats(stacks, [plane], among=planes)) for plane in planes]
+    repeats = [
+        stack.name
+        for stack in stacks
+        if any(all(stack is not other for other in kept) and stack.inside(points).any() for points, kept in given)
+    ]
     averaging = [method for method in methods if method not in GAUSSIANS]
     if repeats and averaging:
         click.echo(

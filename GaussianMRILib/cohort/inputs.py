@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ..files import files_below
@@ -33,10 +33,11 @@ def is_done(row: CohortRow | None, inputs: str, folder: Path) -> bool:
     )
 
 
-def remove_outdated(before: CohortRow | None, now: CohortRow, folder: Path) -> None:
-    """Remove files of an earlier run that a study has no more, such as those of a plane that is gone."""
+def remove_outdated(before: CohortRow | None, rows: Mapping[str, CohortRow], folder: Path) -> None:
+    """Remove files of an earlier run of a study that no row has any more, such as those of a plane that is gone."""
     root = os.path.realpath(folder)
-    for name in set(before.files if before else ()) - set(now.files):
+    kept = {name for row in rows.values() for name in row.files}
+    for name in set(before.files if before else ()) - kept:
         if Path(os.path.realpath(folder / name)).is_relative_to(root):
             with contextlib.suppress(OSError):
                 (folder / name).unlink()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import json
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 
@@ -10,7 +13,8 @@ from ..files import atomic_write, number, reading
 
 DONE, FAILED = "done", "failed"
 _COLUMNS = ("item", "outcome", "seconds", "stacks", "files", "inputs", "problems")
-_BETWEEN = " | "  # lines, stacks or files of one study in one cell
+_BETWEEN = " | "  # lines or stacks of one study in one cell; names of files may have it in them, and are JSON
+_ERRORS = "surrogateescape"  # the name of a folder may be no UTF-8
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class CohortRow:
 
 @dataclass
 class CohortReport:
-    """Rows in the order of the studies.
+    """Rows in the order of the studies; those that were there before a run keep their places.
 
     Attributes:
         path: the CSV file, columns item, outcome, seconds, stacks, files, inputs, problems.
@@ -87,11 +91,12 @@ class CohortReport:
 
     def write(self) -> None:
         """Write the table, whole or not at all."""
-        with atomic_write(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        with atomic_write(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8", errors=_ERRORS) as file:
             writer = csv.writer(file)
             writer.writerow(_COLUMNS)
             for row in self.rows.values():
-                cells = [_BETWEEN.join(row.stacks), _BETWEEN.join(row.files), row.inputs, _BETWEEN.join(row.lines)]
+                files = json.dumps(row.files, ensure_ascii=False) if row.files else ""
+                cells = [_BETWEEN.join(row.stacks), files, row.inputs, _BETWEEN.join(row.lines)]
                 writer.writerow([row.item, row.outcome, f"{row.seconds:.2f}", *cells])
 
     @classmethod
@@ -105,7 +110,9 @@ class CohortReport:
         if not path.exists():
             return report
         hint = "Delete it to begin anew, or choose another folder."
-        with reading(path, "a report of a cohort", hint), path.open(newline="", encoding="utf-8") as file:
+        with reading(path, "a report of a cohort", hint), path.open(newline="", encoding="utf-8", errors=_ERRORS) as file:
+            # Of a study with thousands of remarks a cell is longer than the reader takes by itself.
+            csv.field_size_limit(max(csv.field_size_limit(), os.fstat(file.fileno()).st_size + 1))
             header, *rows = csv.reader(file)
             if tuple(header) != _COLUMNS:
                 raise ValueError(f"it has not the columns {', '.join(_COLUMNS)}")
@@ -114,9 +121,26 @@ class CohortReport:
                     raise ValueError(f"{outcome!r} is no outcome")
                 report.rows[item] = CohortRow(
                     item, outcome, seconds=number(float(seconds), "seconds", 0), lines=_parts(problems),
-                    stacks=_parts(stacks), files=_parts(files), inputs=inputs,
+                    stacks=_parts(stacks), files=_names(files), inputs=inputs,
                 )  # fmt: skip
         return report
+
+
+def with_row(rows: Mapping[str, CohortRow], row: CohortRow, studies: Sequence[str]) -> dict[str, CohortRow]:
+    """The rows with one more or a newer one: in its place if it has one, else before the next of the run's studies."""
+    if row.item in rows:
+        return {**rows, row.item: row}
+    later = set(studies[studies.index(row.item) + 1 :])
+    items = list(rows.items())
+    place = next((number for number, (item, _) in enumerate(items) if item in later), len(items))
+    return dict([*items[:place], (row.item, row), *items[place:]])
+
+
+def _names(cell: str) -> tuple[str, ...]:
+    names = json.loads(cell) if cell else []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{cell!r} is no list of files")
+    return tuple(names)
 
 
 def _parts(cell: str) -> tuple[str, ...]:

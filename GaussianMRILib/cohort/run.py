@@ -29,7 +29,7 @@ from ..errors import GaussianMRIError
 from ..files import atomic_write, locked, reading
 from ..interruption import end_with_parent
 from .inputs import fingerprint, is_done, remove_outdated
-from .report import DONE, FAILED, CohortReport, CohortRow
+from .report import DONE, FAILED, CohortReport, CohortRow, with_row
 
 REPORT, SETTINGS, LOCK = "report.csv", "cohort.json", ".lock"
 _POLL_SECONDS = 0.2
@@ -84,7 +84,7 @@ def run_cohort(
     `folder/report.csv` is rewritten after every study. A run that was stopped, in whatever way, goes on when it is called
     again: studies that are done are left out, those that failed are tried again, and so are those whose inputs have changed
     or whose files are gone. Studies of earlier runs stay in the report; several runs may share the folder, say one for each
-    study on a cluster.
+    study on a cluster. A study that fails keeps its files of an earlier run only if its inputs are still the same.
 
     Args:
         items: names of studies and what `work` gets for each; or names alone.
@@ -132,14 +132,16 @@ def run_cohort(
         with locked(root / LOCK):
             rows = CohortReport.read(root / REPORT).rows  # with those of other runs
             before = rows.get(name)
+            files = result.files
+            if result.failed and before is not None and before.inputs == made_of[name]:
+                files = before.files
             row = CohortRow(
                 name, FAILED if result.failed else DONE, seconds=result.seconds, lines=result.lines, stacks=result.stacks,
-                files=before.files if result.failed and before else result.files, inputs=made_of[name],
+                files=files, inputs=made_of[name],
             )  # fmt: skip
-            order = {item: number for number, item in enumerate(dict.fromkeys([*named, *rows]))}
-            report.rows = dict(sorted({**rows, name: row}.items(), key=lambda pair: order[pair[0]]))
+            report.rows = with_row(rows, row, list(named))
             report.write()
-            remove_outdated(before, row, root)
+            remove_outdated(before, report.rows, root)
         finished += 1
         if progress is not None:
             progress(report.resumed + finished, len(named), row)

@@ -23,6 +23,8 @@ from ..stacks import SliceStack, check_same_contrast, check_same_frame, check_sa
 from ..stacks.agreement import direction, without_repeats
 
 if TYPE_CHECKING:
+    from ..baselines import SuperResolution
+    from ..volumes import Resampler
     from .disc import DiscGeometry
 
 Images = list[NDArray[np.float32]]
@@ -183,7 +185,7 @@ class _ResampleStudy:
         used: list[str] = []
         files: list[str] = []
         for method in self.options.methods:
-            given = stacks if method in GAUSSIANS else without_repeats(stacks, [*itertools.chain(*kept.values())])
+            images, given = _rendered(method, stacks, kept, self.options)
             left = [stack.name for stack in stacks if not any(stack is other for other in given)]
             if left:
                 lines.append(
@@ -191,7 +193,6 @@ class _ResampleStudy:
                     "--series chooses by name"
                 )
             used.append(f"{method}: {', '.join(stack.name for stack in given)}")
-            images = _rendered(method, given, kept, self.options)
             for name, planes in kept.items():
                 files += self._write(target, f"{name}-{method}", images[name], planes)
         return Outcome(None, lines=tuple(lines), stacks=tuple(used), files=tuple(files))
@@ -297,8 +298,8 @@ def _inside(stacks: Sequence[SliceStack], plane: ImagePlane) -> bool:
 
 def _rendered(
     method: str, stacks: list[SliceStack], planes: Mapping[str, list[ImagePlane]], options: ResampleOptions
-) -> dict[str, Images]:
-    """Images of every plane by one method, NaN outside the scan."""
+) -> tuple[dict[str, Images], list[SliceStack]]:
+    """Images of every plane by one method, NaN outside the scan; and the stacks that they were made of."""
     if method in GAUSSIANS:
         from ..fitting import Fitter
 
@@ -307,13 +308,20 @@ def _rendered(
         fitter = Fitter(stacks, preset=method, seed=options.seed, device=options.device, roi=box)
         for _ in fitter:
             _check_cancel()
-        return {name: fitter.field.render_many(group) for name, group in planes.items()}
-    resampler = classical(method, stacks)
-    images: dict[str, Images] = {}
+        return {name: fitter.field.render_many(group) for name, group in planes.items()}, stacks
+    images: dict[str, Images] = {name: [] for name in planes}
+    every = [*itertools.chain(*planes.values())]
+    resamplers: dict[tuple[int, ...], Resampler | SuperResolution] = {}
     for name, group in planes.items():
-        _check_cancel()
-        images[name] = [resampler.render(plane) for plane in group]
-    return images
+        for plane in group:
+            _check_cancel()
+            # For each plane: where one of two acquisitions shows it, it is no mean of both, whatever other planes need.
+            shown = without_repeats(stacks, [plane], among=every)
+            used = tuple(n for n, stack in enumerate(stacks) if any(stack is other for other in shown))
+            if used not in resamplers:
+                resamplers[used] = classical(method, shown)
+            images[name].append(resamplers[used].render(plane))
+    return images, [stack for n, stack in enumerate(stacks) if any(n in used for used in resamplers)]
 
 
 def _check_cancel() -> None:

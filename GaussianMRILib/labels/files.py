@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
-from ..files import reading
+from ..files import itk_name, reading
 from ..geometry import check_affine
 from ..stacks.itk import quiet_itk
 from ..stacks.volumes import read_voxels
@@ -99,7 +99,7 @@ def write_labels(path: str | os.PathLike[str], labels: LabelFile) -> Path:
 def _segments(sitk: Any, path: Path) -> dict[int, dict[str, str]]:
     """What the header says of each segment, by its number."""
     reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
+    reader.SetFileName(itk_name(path))
     reader.ReadImageInformation()
     found: dict[int, dict[str, str]] = {}
     for key in reader.GetMetaDataKeys():

@@ -39,6 +39,7 @@ _COPY_PART = 0.01
 _COPY_PART_CT = 0.001  # most of whose contrast is that of air
 _COMPUTED_FROM = "the images of one were computed from those of the other"
 _REPEATED = 0.5  # share of a stack in another one from which on one of them repeats the other
+_ALONE = 0.1  # share of what a repeat shows of a plane: a patient who has moved leaves less at the edge
 _POINTS_A_SIDE = 16  # of a slice, to see whether it reaches into another stack
 
 
@@ -270,27 +271,38 @@ def apart(stacks: Sequence[SliceStack]) -> list[list[SliceStack]]:
     return [[stacks[k] for k in sorted(group)] for group in sorted(groups, key=min)]
 
 
-def without_repeats(stacks: Sequence[SliceStack], planes: Sequence[ImagePlane]) -> list[SliceStack]:
+def without_repeats(
+    stacks: Sequence[SliceStack], planes: Sequence[ImagePlane], *, among: Sequence[ImagePlane] = ()
+) -> list[SliceStack]:
     """One acquisition of each place: interpolation would show the mean of two, between which the patient moved.
 
-    A stack is left out where most of it, or most of another, is in both, and the slices of both are of one direction. That
-    one stays which shows most of the planes, then the one with the smallest voxels, then the first.
+    A stack is left out where most of it, or most of another, is in both, the slices of both are of one direction, and those
+    that stay show nearly all that it shows of each plane. That one stays which shows most of the planes, then most of the
+    planes that they are `among`, then the one with the smallest voxels, then the first.
     """
-    points = np.concatenate([plane.points()[::8, ::8].reshape(-1, 3) for plane in planes])
+    nets, all_nets = ([plane.points()[::8, ::8].reshape(-1, 3) for plane in given] for given in (planes, among or planes))
 
-    def rank(stack: SliceStack) -> tuple[float, float]:
-        shown = round(float(stack.inside(points).mean()), 1)
-        return -shown, round(float(np.prod(stack.pixel_spacing)) * stack.spacing, 3)
+    def rank(stack: SliceStack) -> tuple[float, float, float]:
+        shown, of_all = (round(float(stack.inside(np.concatenate(given)).mean()), 1) for given in (nets, all_nets))
+        return -shown, -of_all, round(float(np.prod(stack.pixel_spacing)) * stack.spacing, 3)
 
     kept: list[SliceStack] = []
     for stack in sorted(stacks, key=rank):
-        if not any(direction(stack) == direction(other) and _one_place(stack, other) for other in kept):
+        alike = [other for other in kept if direction(stack) == direction(other)]
+        if not any(_one_place(stack, other) for other in alike) or any(_alone(stack, alike, net) for net in nets):
             kept.append(stack)
     return [stack for stack in stacks if any(stack is other for other in kept)]
 
 
 def _one_place(one: SliceStack, other: SliceStack) -> bool:
     return any(float(b.inside(_points(a)).mean()) > _REPEATED for a, b in ((one, other), (other, one)))
+
+
+def _alone(stack: SliceStack, others: Sequence[SliceStack], points: np.ndarray) -> bool:
+    """Whether much of what a stack shows of some points is in none of the others."""
+    shown = points[stack.inside(points)]
+    left = ~np.any([other.inside(shown) for other in others], axis=0)
+    return float(left.sum()) > _ALONE * len(shown)
 
 
 def direction(stack: SliceStack) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
-from ..files import reading
+from ..files import itk_name, reading
 from ..geometry.affine import LPS_RAS, check_spacing
 from .itk import quiet_itk
 from .slice_stack import SliceStack
@@ -87,7 +87,7 @@ def read_voxels(sitk: Any, path: Path) -> tuple[NDArray[Any], NDArray[np.float64
 def _read_file(sitk: Any, path: Path, file: Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
     """`read_voxels` of `path`, whose voxels and header are in `file` for the library that reads them."""
     reader = sitk.ImageFileReader()
-    reader.SetFileName(str(file))
+    reader.SetFileName(itk_name(file, path))
     if path.suffix.lower() in (".mha", ".mhd"):
         reader.SetImageIO("MetaImageIO")  # which ITK finds by a suffix in lower case only
     header = None

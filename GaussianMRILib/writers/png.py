@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..errors import GaussianMRIError
-from ..files import atomic_write, path_of
+from ..files import atomic_write, itk_name, path_of
 from ..geometry.affine import pair, plain_array
 from ..geometry.plane import ImagePlane
 from ..stacks.itk import quiet_itk
@@ -70,7 +70,7 @@ def write_png(
             picture = resample.Execute(picture)
         levels = np.rint(sitk.GetArrayFromImage(picture)).astype(np.uint8)
         try:
-            sitk.WriteImage(sitk.GetImageFromArray(levels), str(temporary))
+            sitk.WriteImage(sitk.GetImageFromArray(levels), itk_name(temporary, target))
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1].strip()
             raise GaussianMRIError(f"{target} cannot be written: {reason}") from error

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import GaussianMRIError
-from ..files import atomic_write, path_of
+from ..files import atomic_write, itk_name, path_of
 from ..geometry.affine import LPS_RAS
 from ..geometry.plane import ImagePlane
 from ..stacks.itk import quiet_itk
@@ -74,6 +74,7 @@ def write_image(
     lps = LPS_RAS @ ijk_to_ras
     spacing = np.linalg.norm(lps[:3, :3], axis=0)
     with quiet_itk() as sitk, atomic_write(target) as temporary:
+        name = itk_name(temporary, target)
         image = sitk.GetImageFromArray(voxels)
         image.SetSpacing(spacing.tolist())
         direction = lps[:3, :3] / spacing
@@ -83,7 +84,7 @@ def write_image(
         for key, text in (words or {}).items():
             image.SetMetaData(key, text)
         try:
-            sitk.WriteImage(image, str(temporary), useCompression=compress)
+            sitk.WriteImage(image, name, useCompression=compress)
             check_volume_header(temporary)  # not every writer of every ITK notices when the disk is full
         except (RuntimeError, GaussianMRIError) as error:
             reason = str(error).strip().splitlines()[-1].strip()

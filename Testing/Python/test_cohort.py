@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import functools
 import os
 import signal
@@ -15,7 +16,8 @@ from pathlib import Path
 import pytest
 from cohort_jobs import dies, double, process_and_threads, slow, troubled, unsendable
 
-from GaussianMRILib.cohort import CohortReport, Outcome, run_cohort
+from GaussianMRILib.cohort import CohortReport, CohortRow, Outcome, run_cohort
+from GaussianMRILib.cohort.report import with_row
 from GaussianMRILib.errors import GaussianMRIError
 
 FOLDER = Path(__file__).parent
@@ -119,6 +121,99 @@ def test_a_study_is_done_again_where_its_inputs_changed_or_its_files_are_gone(tm
     assert calls == ["a"] and [path.name for path in (out / "a").iterdir()] == ["2"]  # nothing of the image that is gone
     (out / "b" / "1").unlink()
     assert run().resumed == 1 and calls == ["b"] and run().resumed == 2
+
+
+def test_a_failed_study_has_no_files_of_other_inputs(tmp_path: Path) -> None:
+    given, made = tmp_path / "given", tmp_path / "out" / "a.nrrd"
+    given.write_text("image")
+
+    def work(_item: str) -> Outcome:
+        if works:
+            made.write_text("volume")
+            return Outcome(files=("a.nrrd",))
+        raise GaussianMRIError("the images are damaged")
+
+    def run() -> tuple[str, ...]:
+        run_cohort("a", work, tmp_path / "out", workers=1, inputs=lambda _: [given])
+        return CohortReport.read(tmp_path / "out" / "report.csv").rows["a"].files
+
+    works = True
+    assert run() == ("a.nrrd",)
+    works = False
+    given.write_text("another image")
+    assert run() == () and not made.exists()
+    works = True
+    assert run() == ("a.nrrd",)
+    made.unlink()  # the study is done again
+    works = False
+    assert run() == ("a.nrrd",)  # of the same inputs
+
+
+def test_names_of_files_come_back_whole(tmp_path: Path) -> None:
+    """A study may be called what stands between the stacks of the report."""
+    turn = 0
+
+    def work(item: str) -> Outcome:
+        (tmp_path / item).mkdir(exist_ok=True)
+        files = [f"{item}/{name}" for name in ("kept", f"of turn {turn}")]
+        for name in files:
+            (tmp_path / name).write_text("volume")
+        return Outcome(files=tuple(files))
+
+    names = ["a | b", "b", 'c, "d"', os.fsdecode(b"caf\xe9")]  # the last one of another system, no UTF-8
+    if sys.platform != "linux":
+        del names[3]
+    if sys.platform == "win32":
+        names = ["b", "c, d"]
+    run_cohort(names, work, tmp_path, workers=1)
+    assert run_cohort(names, work, tmp_path, workers=1).resumed == len(names)
+    turn = 1
+    (tmp_path / names[0] / "kept").unlink()
+    assert run_cohort(names, work, tmp_path, workers=1).resumed == len(names) - 1
+    assert {path.name for path in (tmp_path / names[0]).iterdir()} == {"kept", "of turn 1"}
+    for name in names[1:]:
+        assert {path.name for path in (tmp_path / name).iterdir()} == {"kept", "of turn 0"}
+
+
+def test_a_file_that_another_study_has_too_stays(tmp_path: Path) -> None:
+    files = {"a": ("shared", "alone"), "b": ("shared",)}
+
+    def work(item: str) -> Outcome:
+        for name in files[item]:
+            (tmp_path / name).write_text("volume")
+        return Outcome(files=files[item])
+
+    run_cohort("ab", work, tmp_path, workers=1, inputs=lambda _: [])
+    files["a"] = ()
+    (tmp_path / "alone").rename(tmp_path / "moved")  # it is done again
+    run_cohort("a", work, tmp_path, workers=1, inputs=lambda _: [])
+    assert (tmp_path / "shared").exists()
+    assert run_cohort("b", work, tmp_path, workers=1, inputs=lambda _: []).resumed == 1
+
+
+def test_a_study_with_thousands_of_remarks_ends_no_cohort(tmp_path: Path) -> None:
+    remarks = tuple(f"image {n} is left out: it is damaged, copy it again" for n in range(4000))
+
+    def work(item: str) -> Outcome:
+        return Outcome(lines=remarks if item == "b" else ())
+
+    limit = csv.field_size_limit(131072)  # as it is where nobody has changed it
+    try:
+        assert run_cohort("abc", work, tmp_path, workers=1).done == ["a", "b", "c"]
+        assert run_cohort("abc", work, tmp_path, workers=1).rows["b"].lines == remarks
+    finally:
+        csv.field_size_limit(limit)
+
+
+def test_rows_keep_their_places(tmp_path: Path) -> None:
+    """New ones stand in the order of the studies, in whatever order they end."""
+    run_cohort("xb", double, tmp_path, workers=1)
+    assert list(run_cohort("bx", double, tmp_path, workers=1).rows) == ["x", "b"]
+    assert list(run_cohort("abcd", double, tmp_path, workers=1).rows) == ["x", "a", "b", "c", "d"]
+    rows = {name: CohortRow(name, "done") for name in "xb"}
+    for name in "dac":
+        rows = with_row(rows, CohortRow(name, "done"), "abcd")
+    assert list(rows) == ["x", "a", "b", "c", "d"]
 
 
 def test_runs_that_share_a_folder_keep_each_others_rows(tmp_path: Path) -> None:

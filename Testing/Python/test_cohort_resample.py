@@ -23,7 +23,7 @@ from GaussianMRILib.grading.disc_sources import write_discs
 from GaussianMRILib.grading.resample_studies import ResampleOptions, resample_cohort
 from GaussianMRILib.grading.roi import aligned_planes, region_of
 from GaussianMRILib.phantom.write import _write_markups
-from GaussianMRILib.stacks import read_stacks
+from GaussianMRILib.stacks import SliceStack, read_stacks
 
 
 def write_markups(path: Path, plane: ImagePlane, name: str) -> None:
@@ -180,6 +180,22 @@ def test_interpolation_takes_one_of_two_acquisitions(copy: Copy, tmp_path: Path)
     options = replace(options, series="repeat")
     row = resample_cohort(tmp_path / "studies", tmp_path / "repeat", options, workers=1).rows["1"]
     assert row.stacks == (f"linear: {other.name}",) and row.lines == ()
+
+
+def test_planes_beyond_the_end_of_an_acquisition_are_shown_by_its_repeat() -> None:
+    """And those that either shows are the mean of none."""
+    noise = np.random.default_rng(1).random((2, 20, 64, 64), dtype=np.float32)
+    poses = [np.diag([1.0, 1.0, 4.0, 1.0]) for _ in range(2)]
+    poses[1][2, 3] = 32
+    one, other = (SliceStack.from_array(noise[n], poses[n], name="ab"[n]) for n in range(2))
+    planes = [
+        ImagePlane.from_axes((32, 32, z), (1, 0, 0), (0, 1, 0), spacing=(1, 1), shape=(32, 32)) for z in (10, 50, 100)
+    ]
+    options = ResampleOptions(methods=("linear",), planes="p.mrk.json")
+    images, used = resample_studies._rendered("linear", [one, other], {"low": planes[:1], "high": planes[1:]}, options)
+    assert [stack.name for stack in used] == ["a", "b"]
+    for image, plane, shown in zip([*images["low"], *images["high"]], planes, (one, one, other), strict=True):
+        assert np.isfinite(image).all() and np.array_equal(image, LinearInterpolator([shown]).render(plane))
 
 
 def test_what_to_do_about_several_contrasts_is_what_the_command_has(copy: Copy, tmp_path: Path) -> None:

@@ -14,9 +14,10 @@ from test_writers import oblique, pictures
 
 from GaussianMRILib.errors import GaussianMRIError
 from GaussianMRILib.files import atomic_write
+from GaussianMRILib.labels import read_labels
 from GaussianMRILib.stacks import read_stacks
 from GaussianMRILib.stacks.volume_headers import unit_mm
-from GaussianMRILib.writers import write_volume
+from GaussianMRILib.writers import write_png, write_volume
 
 #: Not every system lets everybody make links.
 links = pytest.mark.skipif(os.name != "posix", reason="links to folders")
@@ -75,6 +76,25 @@ def test_a_name_in_another_encoding_is_its_bytes(tmp_path: Path) -> None:
     header = b"NDims = 3\nDimSize = 9 7 3\nElementType = MET_FLOAT\nElementDataFile = M\xfcller.raw\n"
     (tmp_path / "v.mhd").write_bytes(header)
     assert read_stacks(tmp_path / "v.mhd")[0].shape == (3, 7, 9)
+
+
+@pytest.mark.skipif(os.name != "posix" or os.uname().sysname == "Darwin", reason="names that are not UTF-8")
+def test_a_volume_in_a_folder_named_in_another_encoding_is_an_error(tmp_path: Path) -> None:
+    """ITK alone would end the process."""
+    folder = tmp_path / os.fsdecode(b"M\xfcller")
+    folder.mkdir()
+    planes = oblique()
+    write_volume(tmp_path / "v.nrrd", pictures(), planes)
+    (tmp_path / "v.nrrd").rename(folder / "v.nrrd")
+    for attempt in (
+        lambda: write_volume(folder / "w.nrrd", pictures(), planes),
+        lambda: write_png(folder / "w.png", pictures()[0]),
+        lambda: read_stacks(folder / "v.nrrd"),
+        lambda: read_labels(folder / "v.nrrd"),
+    ):
+        with pytest.raises(GaussianMRIError, match="no UTF-8"):
+            attempt()
+    assert [path.name for path in folder.iterdir()] == ["v.nrrd"]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])

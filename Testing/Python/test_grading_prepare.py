@@ -102,6 +102,16 @@ def test_a_cohort_is_prepared(copy: Copy, tmp_path: Path) -> None:
                 splits={study: "test" for study in "12345"})  # fmt: skip
 
 
+def test_a_set_is_made_by_one_run(copy: Copy, tmp_path: Path) -> None:
+    """Unlike the folder of a cohort: its split is of all its studies."""
+    options = PrepareOptions(types=("A",), levels=("L5/S1",), discs=str(copy.folder))
+    prepare(copy.folder, tmp_path / "out", options, studies=["1"], fractions={"test": 1.0}, workers=1)
+    with pytest.raises(GaussianMRIError, match="other settings"):
+        prepare(copy.folder, tmp_path / "out", options, studies=["2"], fractions={"test": 1.0}, workers=1)
+    text = (Path(__file__).parents[2] / "docs" / "grading.md").read_text(encoding="utf-8")
+    assert "a set of `prepare` is made by one run" in text and "Several runs of `cohort` may share a folder" in text
+
+
 def test_a_study_is_prepared_again_where_its_discs_changed_or_its_inputs_are_gone(copy: Copy, tmp_path: Path) -> None:
     options = PrepareOptions(types=("A",), levels=("L5/S1",), discs=str(tmp_path / "discs"))
     (tmp_path / "discs").mkdir()

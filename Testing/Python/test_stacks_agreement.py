@@ -22,6 +22,7 @@ from GaussianMRILib.cli.evaluate import _note_repeats
 from GaussianMRILib.errors import GaussianMRIError
 from GaussianMRILib.fitting import Fitter
 from GaussianMRILib.fitting.problem import Problem
+from GaussianMRILib.geometry import ImagePlane
 from GaussianMRILib.stacks import (
     SliceStack,
     apart,
@@ -411,6 +412,19 @@ def test_parts_of_a_region_are_no_repeats() -> None:
     assert without_repeats([part, upper], upper.planes()) == [upper]  # it shows more of the planes
 
 
+def test_a_repeat_stays_where_it_alone_shows_a_plane() -> None:
+    lower, upper, _ = axial_and_sagittal((0, 9))  # from -1.5 to 22.5 and from 7.5 to 31.5 mm
+    low, middle, high = (
+        ImagePlane.from_axes((15, 15, z), (1, 0, 0), (0, 1, 0), spacing=(1, 1), shape=(32, 32)) for z in (3, 15, 27)
+    )
+    assert without_repeats([lower, upper], [low, middle]) == [lower]
+    assert without_repeats([lower, upper], [middle, high]) == [upper]
+    assert without_repeats([lower, upper], [low, middle, high]) == [lower, upper]
+    across = ImagePlane.from_axes((15, 15, 15), (0, 1, 0), (0, 0, 1), spacing=(0.25, 0.25), shape=(128, 128))
+    assert without_repeats([lower, upper], [across]) == [lower, upper]  # a part of it is in each alone
+    assert without_repeats([lower, upper], [middle], among=[middle, high]) == [upper]
+
+
 def axial_and_sagittal(heights: tuple[float, ...]) -> list[SliceStack]:
     """Axial stacks of 8 slices 3 mm apart from some heights on, and a sagittal one through them."""
     stacks = []
@@ -427,6 +441,11 @@ def test_an_evaluation_says_that_it_averages_two_acquisitions(capsys: pytest.Cap
     one = axial_and_sagittal((0,))[0]
     _note_repeats(("fast", "linear"), [one, replace(one, name="repeat")], one.planes())
     assert capsys.readouterr().err.startswith("linear: the mean of repeat and what lies in its place.")
+    stacks = axial_and_sagittal((0, 9))[:2]
+    planes = [stacks[0].planes()[1], stacks[0].planes()[5], stacks[1].planes()[6]]
+    _note_repeats(("linear",), stacks, planes)
+    assert capsys.readouterr().err.startswith("linear: the mean of axial 9 and what lies in its place.")
+    _note_repeats(("linear",), stacks, [planes[0], planes[2]])  # which one of them shows, each
     _note_repeats(("fast",), [one, replace(one, name="repeat")], one.planes())
     _note_repeats(("linear",), [one], one.planes())
     assert capsys.readouterr().err == ""

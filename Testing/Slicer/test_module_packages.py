@@ -53,6 +53,8 @@ def test_packages_are_asked_for_without_the_busy_cursor(
     panel = app.select(name)
     bright_point(app.scene)
     panel.initializeParameterNode()
+    with pytest.raises(TypeError):
+        panel.logic.ensurePackages(False)  # options are given by name
     monkeypatch.setattr(dependencies, "packages_missing", lambda others=(): ["pydicom>=2.4.1"])
     monkeypatch.setattr(dependencies, "_installed", lambda requirement: False)
     app.packages.missing = {"pydicom"}
