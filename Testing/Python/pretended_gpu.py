@@ -319,6 +319,7 @@ def pretended_gpus(launcher: Any = None) -> Iterator[set[str]]:
 
     answers = {
         "is_available": lambda: True, "current_device": lambda: 0, "device_count": lambda: COUNT,
+        "is_current_stream_capturing": lambda: False,  # optimisers ask, and a torch with CUDA asks the driver
         "get_device_name": lambda *_: "Pretended GPU", "get_device_capability": lambda *_: (8, 6),
         "is_bf16_supported": lambda *_, **__: True, "mem_get_info": lambda *_: (8_000_000_000, 8_000_000_000),
         "memory_reserved": lambda *_: 0, "memory_allocated": lambda *_: 0,
