@@ -51,6 +51,39 @@ def head(count: int = 100_000, seed: int = 0, device: str = "cpu") -> Splats:
     return Splats(means, normal(count, 4), log_scales, sh, 2 * normal(count)).map(lambda t: t.to(device))
 
 
+def head_faces() -> Any:
+    """Cut faces of a ball of noisy soft tissue as large as the splats' head, voxels of 1 mm."""
+    from GaussianMRILib.cinematic.cut_face import CutFace
+    from GaussianMRILib.cinematic.looks import find_look
+    from GaussianMRILib.cinematic.tracer import PathTracer
+
+    side = np.arange(-110.0, 111.0)
+    distance = np.sqrt(side[:, None, None] ** 2 + side[:, None] ** 2 + side**2)
+    tissue = np.random.default_rng(0).normal(40, 30, distance.shape)
+    matrix = np.eye(4)
+    matrix[:3, 3] = side[0]
+    return CutFace.of(
+        PathTracer(
+            np.where(distance < 100, tissue, -1000).astype(np.int16), matrix, find_look("CT soft tissue")
+        )
+    )
+
+
+def faces_speed(repeats: int) -> dict[str, Any]:
+    """Times of one picture of 512 x 512: the cut splats, and the cut faces of a volume before them."""
+    from GaussianMRILib.cinematic.model import CinematicModel
+
+    model = CinematicModel(head(), np.zeros(3), 120, face=head_faces())
+    camera = Camera.look_at(EYE, [0, 0, 0], fov_degrees=28, size=512)
+    median, least, processor = _seconds(lambda: model.render(camera, PLANE), repeats)
+    return {
+        "frames_per_second": 1 / median,
+        "median_ms": 1e3 * median,
+        "least_ms": 1e3 * least,
+        "processor_ms": 1e3 * processor,
+    }
+
+
 def _seconds(work: Any, repeats: int) -> tuple[float, float, float]:
     """Median and least time of the clock, and least time of the processor."""
     walls, processors = [], []
@@ -138,6 +171,13 @@ def main() -> None:
                 f" least {row['forward']['least_ms']:6.1f} ms, processor {row['forward']['processor_ms']:6.1f} ms;"
                 f" with gradient {row['with_gradient']['median_ms']:6.1f} ms"
             )
+    faces = None
+    if options.device == "cpu":
+        faces = faces_speed(5 if options.quick else 2 * options.repeats)
+        print(
+            f"512^2 cut, behind cut faces {faces['frames_per_second']:.1f} frames/s (target 40); "
+            f"processor {faces['processor_ms']:.1f} ms"
+        )
     errors, light = gradient_errors(options.device), leaking_light(options.device)
     print("gradients against float64:", ", ".join(f"{name} {value:.1e}" for name, value in errors.items()))
     print(
@@ -147,6 +187,7 @@ def main() -> None:
         figures = {
             "threads": torch.get_num_threads(),
             "speed": rows,
+            "cut_faces": faces,
             "gradient_errors": errors,
             "light": light,
         }

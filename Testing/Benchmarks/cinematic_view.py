@@ -132,26 +132,6 @@ def _warm(panel: Any) -> None:
     panel.logic.packagesMissing()
 
 
-def _faces() -> Any:
-    """Cut faces of a ball of noisy soft tissue as large as the splats' head, voxels of 1 mm."""
-    import numpy as np
-
-    from GaussianMRILib.cinematic.cut_face import CutFace
-    from GaussianMRILib.cinematic.looks import find_look
-    from GaussianMRILib.cinematic.tracer import PathTracer
-
-    side = np.arange(-110.0, 111.0)
-    distance = np.sqrt(side[:, None, None] ** 2 + side[:, None] ** 2 + side**2)
-    tissue = np.random.default_rng(0).normal(40, 30, distance.shape)
-    matrix = np.eye(4)
-    matrix[:3, 3] = side[0]
-    return CutFace.of(
-        PathTracer(
-            np.where(distance < 100, tissue, -1000).astype(np.int16), matrix, find_look("CT soft tissue")
-        )
-    )
-
-
 def _measure(app: Any, panel: Any, folder: Path, seconds: float) -> dict[str, Any]:
     import numpy as np
     import slicer
@@ -160,7 +140,7 @@ def _measure(app: Any, panel: Any, folder: Path, seconds: float) -> dict[str, An
     from GaussianMRILib.cinematic import save_model
     from GaussianMRILib.cinematic.model import CinematicModel
 
-    from .cinematic_raster import EYE, head
+    from .cinematic_raster import EYE, head, head_faces
 
     torch.set_num_threads(THREADS)
     view = slicer.app.layoutManager().threeDWidget(0).threeDView()
@@ -170,7 +150,7 @@ def _measure(app: Any, panel: Any, folder: Path, seconds: float) -> dict[str, An
     camera.SetFocalPoint(0, 0, 0)
     camera.SetViewUp(0, 0, 1)
     camera.SetViewAngle(28)
-    model = CinematicModel(head(), np.zeros(3), 120, face=_faces())
+    model = CinematicModel(head(), np.zeros(3), 120, face=head_faces())
     panel._parameterNode.modelPath = str(save_model(folder / "head.ply", model))
     plane = panel._parameterNode.plane
     plane.SetNormal(0.4, 0.8, 0.45)
