@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,6 +22,8 @@ SMALLEST_SPACING_MM = 1e-3
 LARGEST_POSITION_MM = 1e6
 #: Largest cosine between the row and column directions; covers cosines rounded to three decimals.
 _LARGEST_SKEW = 2e-3
+
+T = TypeVar("T")
 
 
 def numbers(values: Any, what: str) -> NDArray[np.float64]:
@@ -46,6 +48,22 @@ def plain_array(values: Any) -> Any:
         return values
     tensor = values.detach().cpu()
     return (tensor.float() if tensor.is_floating_point() and tensor.element_size() < 4 else tensor).numpy()
+
+
+def all_of(kind: type[T], values: Any, otherwise: str) -> list[T]:
+    """One thing of a kind, or several, as a list.
+
+    Args:
+        otherwise: the message where something else is among them, with {got} for its type.
+
+    Raises:
+        GaussianMRIError: something else is among them.
+    """
+    listed = list(values) if isinstance(values, Iterable) and not isinstance(values, (str, bytes)) else [values]
+    wrong = next((type(value).__name__ for value in listed if not isinstance(value, kind)), None)
+    if wrong is not None:
+        raise GaussianMRIError(otherwise.format(got=wrong))
+    return listed
 
 
 def pair(values: Any, what: str) -> tuple[float, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from ..files import reading
 from .affine import (
     LARGEST_SPACING_MM,
     SMALLEST_SPACING_MM,
+    all_of,
     check_affine,
     check_spacing,
     numbers,
@@ -310,16 +311,12 @@ def as_planes(planes: Any) -> list[ImagePlane]:
     Raises:
         GaussianMRIError: something among them is no plane.
     """
-    if isinstance(planes, ImagePlane):
-        return [planes]
-    listed = list(planes) if isinstance(planes, Iterable) and not isinstance(planes, (str, bytes)) else [planes]
-    wrong = next((type(plane).__name__ for plane in listed if not isinstance(plane, ImagePlane)), None)
-    if wrong is not None:
-        raise GaussianMRIError(
-            f"An image is made on an ImagePlane, got {wrong}. ImagePlane.from_markups reads one from a file; several planes "
-            "at once are for render_many of a field."
-        )
-    return listed
+    return all_of(
+        ImagePlane,
+        planes,
+        "An image is made on an ImagePlane, got {got}. ImagePlane.from_markups reads one from a file; several planes "
+        "at once are for render_many of a field.",
+    )
 
 
 def _shape(shape: Any) -> tuple[int, int]:

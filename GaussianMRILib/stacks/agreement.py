@@ -280,6 +280,8 @@ def without_repeats(
     that stay show nearly all that it shows of each plane. That one stays which shows most of the planes, then most of the
     planes that they are `among`, then the one with the smallest voxels, then the first.
     """
+    if len(stacks) < 2:
+        return list(stacks)
     nets, all_nets = ([plane.points()[::8, ::8].reshape(-1, 3) for plane in given] for given in (planes, among or planes))
 
     def rank(stack: SliceStack) -> tuple[float, float, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any
 
@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import GaussianMRIError
 from ..geometry.affine import (
+    all_of,
     check_affine,
     check_spacing,
     inside_hull,
@@ -325,16 +326,12 @@ def as_stacks(stacks: Any) -> list[SliceStack]:
     Raises:
         GaussianMRIError: something among them is no stack.
     """
-    if isinstance(stacks, SliceStack):
-        return [stacks]
-    listed = list(stacks) if isinstance(stacks, Iterable) and not isinstance(stacks, (str, bytes)) else [stacks]
-    wrong = next((type(stack).__name__ for stack in listed if not isinstance(stack, SliceStack)), None)
-    if wrong is not None:
-        raise GaussianMRIError(
-            f"These are no stacks of slices but {wrong}. read_stacks(path) reads files and folders, SliceStack.from_array "
-            "makes a stack of an array."
-        )
-    return listed
+    return all_of(
+        SliceStack,
+        stacks,
+        "These are no stacks of slices but {got}. read_stacks(path) reads files and folders, SliceStack.from_array "
+        "makes a stack of an array.",
+    )
 
 
 def hulls_of(stacks: Sequence[SliceStack]) -> tuple[NDArray[np.float64], ...]:
