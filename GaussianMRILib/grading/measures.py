@@ -114,6 +114,19 @@ def macro_mean(values: Sequence[float | None]) -> float | None:
     return float(np.mean(defined)) if len(defined) == len(values) else None
 
 
+def chance_auroc(labels: ArrayLike) -> float:
+    """What guessing can reach as the macro AUROC of cases with these labels (n,).
+
+    One half and twice the standard deviation that an AUROC has without any connection, sqrt((n + m + 1) / (12 n m)) for n
+    cases of a class and m others (Mann and Whitney 1947), the mean over the classes that can be told apart; 1 where none can.
+    """
+    of_class = np.bincount(np.asarray(labels, dtype=np.int64), minlength=1)
+    total = of_class.sum()
+    products = of_class * (total - of_class)
+    spreads = np.sqrt((total + 1) / (12 * products[products > 0]))
+    return min(1.0, 0.5 + 2 * float(spreads.mean())) if len(spreads) else 1.0
+
+
 def drawn_macro_auroc(p: Floats, y: Labels, counts: Floats) -> Floats:
     """Macro AUROC: the share of pairs of a case of the class and another that are in order, ties half (Mann and Whitney)."""
     total = np.zeros(len(counts))

@@ -24,7 +24,7 @@ from ..version import __version__
 from .augment import change, draw_changes, mirrored, resize
 from .crops import Case, CropSet
 from .labels import GRADES, Task, is_sagittal
-from .measures import class_aurocs, macro_mean
+from .measures import chance_auroc, class_aurocs, macro_mean
 from .model_card import ModelCard, save_grader
 from .network import GradingNetwork, mixed_precision
 from .options import GradingOptions, GradingProgress
@@ -53,6 +53,9 @@ def examples_of(cases: Sequence[Case], task: Task, mirror: bool) -> list[Example
             if label is not None and (mirror or not flipped):
                 found.append(Example(case, flipped, label))
     return found
+
+#: In what a card says of the chosen epoch, where validation does not show that anything was learned.
+NO_BETTER = "no better than chance"
 
 
 class GradingTrainer:
@@ -377,6 +380,8 @@ class GradingTrainer:
             )
             if self.converged:
                 chosen += f"; ended after {o.patience} epochs without a better one"
+            if what == "macro AUROC" and self._best_score < (chance := chance_auroc([e.label for e in self.held_out])):
+                chosen += f"; {NO_BETTER}, which reaches {chance:.2f} on them"
         facts = self.crops.facts
         counts = {
             split: {grade: sum(e.label == n for e in examples) for n, grade in enumerate(GRADES)}

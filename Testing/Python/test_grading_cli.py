@@ -85,6 +85,9 @@ def test_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     best = max(range(len(lines)), key=lambda n: float(lines[n][4]))
     assert len(lines) == max(best + 1, 20) + 4 < 40
     assert f"epoch {best + 1} of {len(lines)}" in load_grader(output).card.chosen
+    # Three cases show nothing, whatever the AUROC.
+    assert "; no better than chance, which reaches 1.00 on them" in ended.output
+    assert "Warning       Validation does not show" in ended.output
 
 
 # ---- evaluate --------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from GaussianMRILib.grading.bootstrap import bootstrap, paired_bootstrap
 from GaussianMRILib.grading.measures import (
     MEASURES,
     balanced_accuracy,
+    chance_auroc,
     checked_probabilities,
     class_aurocs,
     drawn_macro_auroc,
@@ -56,6 +57,17 @@ def test_an_absent_class_is_undefined() -> None:
     assert class_aurocs(p, np.zeros(30, int)) == (None, None, None)
     interval = bootstrap(p, np.minimum(labels, 1), resamples=50)
     assert interval.value is None and interval.low is None and interval.text == "undefined"
+
+
+def test_what_guessing_can_reach() -> None:
+    labels = np.repeat([0, 1, 2], [30, 20, 10])
+    generator = np.random.default_rng(0)
+    guessed = np.array([class_aurocs(generator.random((60, 3)), labels) for _ in range(500)], dtype=float)
+    assert chance_auroc(labels) == pytest.approx(0.5 + 2 * guessed.std(axis=0).mean(), abs=0.01)
+    skilled, true = random_cases(60, 3.0)
+    value = macro_auroc(skilled, true)
+    assert value is not None and value > chance_auroc(true) > float(np.percentile(guessed.mean(axis=1), 95))
+    assert chance_auroc([0, 0]) == chance_auroc([0, 1, 2]) == 1.0  # nothing can be told of so few
 
 
 def test_the_bootstrap_s_aurocs_are_scikit_learn_s() -> None:
