@@ -118,7 +118,7 @@ def chance_auroc(labels: ArrayLike) -> float:
     """What guessing can reach as the macro AUROC of cases with these labels (n,).
 
     One half and twice the standard deviation that an AUROC has without any connection, sqrt((n + m + 1) / (12 n m)) for n
-    cases of a class and m others (Mann and Whitney 1947), the mean over the classes that can be told apart; 1 where none can.
+    cases of a class and m others (Mann and Whitney 1947), the mean over the classes that can be told apart; else 1.
     """
     of_class = np.bincount(np.asarray(labels, dtype=np.int64), minlength=1)
     total = of_class.sum()
