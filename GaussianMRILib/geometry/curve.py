@@ -80,6 +80,11 @@ class Curve:
         side = np.cos(angle) * side + np.sin(angle) * np.cross(tangents, side)
         self._across = _spline(self._knots, side, "not-a-knot")
         self.straight_to_ras = self._straight(center, side)
+        self._given = {"points": np.round(places, 4).tolist(), "across": wanted.tolist(), "fixed": fixed, "turn": float(turn)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `Curve(**...)` makes the same curve of, to a thousandth of a mm; JSON types."""
+        return dict(self._given)
 
     @classmethod
     def from_markups(cls, markups: str | os.PathLike[str] | Mapping[str, Any], **options: Any) -> Curve:

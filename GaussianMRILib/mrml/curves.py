@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 CURVE_ROLE = PREFIX + "Curve"
 #: `GaussianMRI.Method` of volumes in a straight space.
 STRAIGHTENED = "straightened"
+#: Attribute of these volumes: the curve as it was, and the width, by which things go along (`take_along`); JSON.
+STRAIGHT_SPACE = PREFIX + "StraightSpace"
 #: mm along the curve between the displacements of a transform, and how far it reaches beyond the volume's sides.
 _GRID_MM, _MARGIN_MM = 0.5, 2.0
 #: A transform has to lead back to within this (mm) of where a point was.
@@ -155,6 +158,8 @@ def straight_to_node(
             added.append(filled)
         filled.RemoveAttribute(PREFIX + "FrameOfReference")
         describe_result(filled, source, None, shown_as, STRAIGHTENED, straight)
+        space = {"curve": straight.curve.to_dict(), "width": straight.width}
+        filled.SetAttribute(STRAIGHT_SPACE, json.dumps(space))
         if in_scene(curve_node):
             filled.SetNodeReferenceID(CURVE_ROLE, curve_node.GetID())
     return filled
@@ -225,16 +230,7 @@ def straightening_transform(
             scene is then as it was.
     """
     curve = curve_from_node(curve_node, across=across, fixed=fixed, turn=turn)
-    folding = curve.folding(width, aside=width)
-    if folding:
-        raise GaussianMRIError(f"There is no way back from the straight space of '{curve_node.GetName()}': {folding}")
-    transform = grid_transform(curve, width)
-    lost = _lost(curve, transform, width)
-    if lost > ROUND_TRIP_MM:
-        raise GaussianMRIError(
-            f"Points beside the curve '{curve_node.GetName()}' would come back up to {lost:.2g} mm from where they were; "
-            "take a smaller width, or a part of the curve."
-        )
+    transform = there_and_back(curve, width, curve_node.GetName())
     scene = scene_of(node, curve_node)
     with all_or_nothing(scene, undo=True, changed=node) as added:
         name = f"{curve_node.GetName()} to straight"
@@ -244,6 +240,25 @@ def straightening_transform(
         if in_scene(curve_node):
             node.SetNodeReferenceID(CURVE_ROLE, curve_node.GetID())
     return node
+
+
+def there_and_back(curve: Curve, width: float, name: str) -> Any:
+    """`grid_transform` of a curve, by whose inverse all within its width comes back to where it was.
+
+    Raises:
+        GaussianMRIError: the curve, called `name`, is bent too tightly for this width.
+    """
+    folding = curve.folding(width, aside=width)
+    if folding:
+        raise GaussianMRIError(f"There is no way back from the straight space of '{name}': {folding}")
+    transform = grid_transform(curve, width)
+    lost = _lost(curve, transform, width)
+    if lost > ROUND_TRIP_MM:
+        raise GaussianMRIError(
+            f"Points beside the curve '{name}' would come back up to {lost:.2g} mm from where they were; "
+            "take a smaller width, or a part of the curve."
+        )
+    return transform
 
 
 def grid_transform(curve: Curve, width: float) -> Any:
@@ -279,8 +294,13 @@ def _lost(curve: Curve, transform: Any, width: float) -> float:
     s, v, u = np.meshgrid(np.linspace(0, curve.length, max(9, int(curve.length / 4))), sides, sides, indexing="ij")
     local = np.stack([u, v, s], axis=-1).reshape(-1, 3)
     points = transform_points(curve.straight_to_ras, local)
-    there, back = vtk.vtkPoints(), vtk.vtkPoints()
-    back.SetDataTypeToDouble()
-    there.SetData(numpy_to_vtk(curve.to_curved(points), deep=1))
-    transform.GetInverse().TransformPoints(there, back)
-    return float(np.linalg.norm(vtk_to_numpy(back.GetData()) - points, axis=1).max())
+    return float(np.linalg.norm(moved(transform.GetInverse(), curve.to_curved(points)) - points, axis=1).max())
+
+
+def moved(transform: Any, points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Points (N, 3) by a VTK transform."""
+    given, result = vtk.vtkPoints(), vtk.vtkPoints()
+    result.SetDataTypeToDouble()
+    given.SetData(numpy_to_vtk(np.ascontiguousarray(points, np.float64), deep=1))
+    transform.TransformPoints(given, result)
+    return np.array(vtk_to_numpy(result.GetData()))

@@ -23,7 +23,9 @@ from .scene import (
     is_node,
     matrix_to_world,
     node_to_fill,
+    numbers,
     scene_of,
+    stored,
 )
 
 if TYPE_CHECKING:
@@ -252,7 +254,7 @@ def planes_of_volume(volume_node: Any) -> list[ImagePlane]:
     """
     affine = matrix_to_world(volume_node) @ ijk_to_ras(volume_node)
     columns, rows, count = volume_node.GetImageData().GetDimensions()
-    thickness = float(volume_node.GetAttribute(PREFIX + "SliceThickness") or 0)
+    thickness = stored(volume_node, PREFIX + "SliceThickness", lambda text: max(numbers([text], 1)[0], 0.0), 0.0)
     return [ImagePlane(pose, (rows, columns), thickness=thickness) for pose in slice_poses(affine, count)]
 
 
