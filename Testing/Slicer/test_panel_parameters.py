@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -71,10 +72,10 @@ def test_misspelt_names_are_found() -> None:
 def test_damaged_parameters_of_a_scene_have_their_defaults(app: Any, name: str, tmp_path: Path) -> None:
     app.load_module(MODULES / name / f"{name}.py")
     panel = app.select(name)
-    wrapper = panel.parameters
-    texts = {key: wrapper.parameterNode.GetParameter(key) for key in wrapper.parameterNode.GetParameterNames()}
-    slicer.modules.__dict__[name.lower()].widgetRepresentation().exit()
-    node, damaged = wrapper.parameterNode, []
+    node, damaged = panel.parameters.parameterNode, []
+    texts = {key: node.GetParameter(key) for key in node.GetParameterNames()}
+    getattr(slicer.modules, name.lower()).widgetRepresentation().exit()
+    gc.collect()  # wrappers that are still there would read what is damaged next
     plane = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsPlaneNode")
     for key, text in texts.items():
         if text == "" and not key.endswith(".len"):  # a node, or a path
@@ -88,7 +89,7 @@ def test_damaged_parameters_of_a_scene_have_their_defaults(app: Any, name: str, 
     app.save(tmp_path / "scene.mrb")
     app.close_scene()
     app.load(tmp_path / "scene.mrb")
-    panel = app.select(name)
+    getattr(slicer.modules, name.lower()).widgetRepresentation().enter()
     app.wait(0.1)
     again = panel.parameters
     for key in damaged:
