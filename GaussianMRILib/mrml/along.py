@@ -164,7 +164,6 @@ def _markup(node: Any, way: _Way) -> tuple[Any, str]:
     if not within.all():
         remark = f"{np.sum(~within)} of {len(within)} points of {described(node)} are left out: each {way.outside}."
     copy = node.NewInstance()
-    copy.UnRegister(None)
     copy.CopyContent(node)
     copy.SetFixedNumberOfControlPoints(False)
     there = {n: point for n, point, kept in zip(placed, moved_points, within, strict=True) if kept}
@@ -202,7 +201,6 @@ def _segmentation(node: Any, way: _Way) -> tuple[Any, str]:
     if not inside:
         raise GaussianMRIError(f"{described(node)} is not taken along: it {way.outside}.")
     copy = node.NewInstance()
-    copy.UnRegister(None)
     fill_segments(copy, node, layers, images)
     share = 1 - inside / whole
     return copy, f"{share:.0%} of {described(node)} is left out: it {way.outside}." if share > 0.005 else ""
