@@ -320,6 +320,23 @@ def test_a_scene_saved_during_previews_opens_with_its_views_in_any_module(
     assert volume.GetName() == "scan" and green.GetOrientationString() == "Coronal" and not nodes_of_previews()
 
 
+def test_missing_packages_are_named_where_the_previews_would_be(
+    app: Any, panel: Any, both: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A scene with a fit, opened in a Slicer that has no torch yet."""
+
+    def missing(*_: Any, **__: Any) -> None:
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    monkeypatch.setattr(mrml, "resampler", missing)
+    both.preview = both.curvePreview = False
+    panel.previewController.forget()
+    both.preview = both.curvePreview = True
+    for label in (panel.ui.previewLabel, panel.ui.curveLabel):
+        assert "The package torch is missing. Press 'Report'" in label.text
+    assert not nodes_of_previews()
+
+
 def add_points(places: Any, name: str) -> Any:
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", name)
     for place in np.atleast_2d(places):

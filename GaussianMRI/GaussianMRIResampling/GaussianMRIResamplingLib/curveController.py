@@ -5,7 +5,7 @@ from GaussianMRIPanelLib.timing import Later
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
-from GaussianMRIResamplingLib.previewController import PreviewController
+from GaussianMRIResamplingLib.previewController import PreviewController, describeError
 
 
 class CurveController(VTKObservationMixin):
@@ -148,7 +148,7 @@ class CurveController(VTKObservationMixin):
                 self._taken = ""
                 self._preview = self._start()
         except Exception as error:
-            self._say(str(error))
+            self._say(describeError(error))
             return
         self._report()
 
@@ -289,6 +289,7 @@ class CurveController(VTKObservationMixin):
     def onPlanes(self, checked=False):
         """Planes across the curve, which are checked to be resampled."""
         parameters = self._parameters
+        self._logic.askForPackages()
         with slicer.util.tryWithErrorDisplay(_("No plane was made."), waitCursor=True):
             planes = self._logic.addPlanesAlongCurve(parameters.curve, parameters.curveStep, **self._how())
             self._tell(_("{count} planes, checked below to be resampled.").format(count=len(planes)))
@@ -313,6 +314,7 @@ class CurveController(VTKObservationMixin):
     def _copy(self, back):
         """Copies of the checked nodes in the straight space, or in the patient."""
         parameters, text = self._parameters, _("Copied: {names}")
+        self._logic.askForPackages()
         with slicer.util.tryWithErrorDisplay(_("Nothing was copied."), waitCursor=True):
             copies, lines = self._logic.takeAlong(
                 [node for node in parameters.curveAlong if node],
