@@ -80,7 +80,8 @@ class Curve:
         side = np.cos(angle) * side + np.sin(angle) * np.cross(tangents, side)
         self._across = _spline(self._knots, side, "not-a-knot")
         self.straight_to_ras = self._straight(center, side)
-        self._given = {"points": np.round(places, 4).tolist(), "across": wanted.tolist(), "fixed": fixed, "turn": float(turn)}
+        options = {"across": wanted.tolist(), "fixed": bool(fixed), "turn": float(turn)}
+        self._given = {"points": np.round(places, 4).tolist(), **options}
 
     def to_dict(self) -> dict[str, Any]:
         """What `Curve(**...)` makes the same curve of, to a thousandth of a mm; JSON types."""

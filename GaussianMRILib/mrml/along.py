@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,17 @@ from ..errors import GaussianMRIError
 from ..geometry import Curve, transform_points
 from .curves import CURVE_ROLE, ROUND_TRIP_MM, STRAIGHT_SPACE, curve_from_node, moved, there_and_back
 from .labels import fill_segments, oriented
-from .scene import all_or_nothing, as_list, described, in_scene, is_node, numbers, own_display_nodes, place_beside, stored
+from .scene import (
+    all_or_nothing,
+    as_list,
+    described,
+    in_scene,
+    is_node,
+    numbers,
+    own_display_nodes,
+    place_beside,
+    stored,
+)
 from .segments import LabelLayer, label_layers
 from .views import nodes_of
 
@@ -100,8 +109,8 @@ def _space_of(node: Any, width: float = 60.0, **options: Any) -> tuple[Curve, fl
     found = stored(node, STRAIGHT_SPACE, _stored_space, None) if is_node(node) else None
     if found is None:
         raise GaussianMRIError(
-            f"{described(node)} is no curve, and no straightened volume that says along which curve; make it again, or choose "
-            "the curve."
+            f"{described(node)} is no curve, and no straightened volume that says along which curve; make it again, or "
+            "choose the curve."
         )
     return found
 
@@ -112,7 +121,7 @@ def _stored_space(text: str) -> tuple[Curve, float]:
 
 
 class _Way:
-    """From the patient to the straight space of a curve, or back: points (N, 3) to points, and which of them lie within it."""
+    """From the patient to the straight space of a curve, or back: points (N, 3) to points, and which of them are within."""
 
     def __init__(self, curve: Curve, width: float, name: str, back: bool) -> None:
         folded, _ = curve.tightest(width / 2, aside=width / 2)
@@ -133,22 +142,22 @@ class _Way:
         within = np.abs(local[:, :2]).max(axis=1, initial=0) <= self.width / 2 + ROUND_TRIP_MM
         within &= np.abs(local[:, 2] - self.curve.length / 2) <= self.curve.length / 2 + ROUND_TRIP_MM
         if not back:  # far away the inverse leads anywhere
-            within[within] = np.linalg.norm(moved(self._to_patient, straight[within]) - patient[within], axis=1) < ROUND_TRIP_MM
+            again = moved(self._to_patient, straight[within])
+            within[within] = np.linalg.norm(again - patient[within], axis=1) < ROUND_TRIP_MM
         return result, within
 
     @property
     def outside(self) -> str:
         """End of a sentence about something."""
-        return (
-            f"lies outside the straight space of '{self.name}', which is {self.width:.0f} mm wide and {self.curve.length:.0f} mm "
-            "long"
-        )
+        size = f"{self.width:.0f} mm wide and {self.curve.length:.0f} mm long"
+        return f"lies outside the straight space of '{self.name}', which is {size}"
 
 
 def _markup(node: Any, way: _Way) -> tuple[Any, str]:
     """A copy, which is in no scene yet, and a remark or ""."""
     if not any(is_node(node, f"vtkMRMLMarkups{kind}Node") for kind in _POINTS):
-        raise GaussianMRIError(f"Point lists, lines, angles, curves and segmentations are taken along, got {described(node)}.")
+        kinds = "Point lists, lines, angles, curves and segmentations"
+        raise GaussianMRIError(f"{kinds} are taken along, got {described(node)}.")
     count = node.GetNumberOfControlPoints()
     placed = [n for n in range(count) if node.GetNthControlPointPositionStatus(n) == node.PositionDefined]
     if not placed:
@@ -172,6 +181,7 @@ def _markup(node: Any, way: _Way) -> tuple[Any, str]:
             copy.SetNthControlPointPosition(number, *there[number])
         else:
             copy.RemoveNthControlPoint(number)
+    copy.SetFixedNumberOfControlPoints(node.GetFixedNumberOfControlPoints())
     if not alone:
         own = _line(copy)
         apart = max(float(np.linalg.norm(own - place, axis=1).min()) for place in line)
@@ -207,7 +217,7 @@ def _segmentation(node: Any, way: _Way) -> tuple[Any, str]:
 
 
 def _layer(layer: LabelLayer, way: _Way) -> tuple[Any, int, int]:
-    """The labels at the end of the way as vtkOrientedImageData; how many voxels lie within the straight space, of how many."""
+    """The labels at the end of the way as vtkOrientedImageData; how many voxels lie within, of how many."""
     from ..gaussians.volume import check_voxels
 
     voxels = np.argwhere(layer.labels)[:, ::-1]

@@ -380,7 +380,7 @@ def test_one_click_takes_checked_nodes_along_and_another_brings_them_back(
     np.testing.assert_allclose(positions(back), places, atol=0.1)
     assert back.GetDisplayNode().GetViewNodeIDs() == ()
     parameters.curveAlong = [slicer.util.getNode("far")]
-    with pytest.raises(Exception, match="'far' .* is not taken along"):
+    with pytest.raises(Exception, match=r"'far' .* is not taken along"):
         panel.curveController.onAlong()
     assert len(app.messages) == 1
     app.messages.clear()

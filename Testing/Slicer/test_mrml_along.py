@@ -170,7 +170,8 @@ def test_what_lies_outside_is_told(scene: Any, curve: Any) -> None:
     made, remarks = mrml.take_along([some, line, far, ball], curve, width=WIDTH)
     assert [node.GetName() for node in made] == ["some straightened", "ball straightened"]
     assert made[0].GetNumberOfControlPoints() == 2 and made[0].GetNthControlPointLabel(1) == "some-2"
-    for remark, words in zip(remarks, ("2 of 4 points of 'some'", "'line'.*a part of it", "'far'", "% of 'ball'"), strict=True):
+    expected = ("2 of 4 points of 'some'", "'line'.*a part of it", "'far'", "% of 'ball'")
+    for remark, words in zip(remarks, expected, strict=True):
         assert re.search(words, remark) and "40 mm wide and 275 mm long" in remark
     local = straight_of(curve, np.array([middle(made[1])[0]]))
     assert np.abs(local[:, :2]).max() < WIDTH / 2

@@ -120,7 +120,8 @@ def test_damaged_grades_do_not_stand(scene: Any) -> None:
     node = mrml.plane_to_node(plane, scene=scene)
     whole = json.dumps(RECORD)
     grade = json.dumps(RECORD["grades"][0])  # type: ignore[index]
-    cases = damaged(whole) + [json.dumps({**RECORD, "grades": [json.loads(case)]}) for case in damaged(grade)[3:-1] if case[0] == "{"]
+    grades = [json.loads(case) for case in damaged(grade)[8:]]
+    cases = damaged(whole) + [json.dumps({**RECORD, "grades": [case]}) for case in grades]
     cases += [json.dumps({**RECORD, "state": json.loads(case)}) for case in damaged(json.dumps(RECORD["state"]))[8:]]
     node.SetAttribute("GaussianMRI.Grades", whole)
     update_label(node)

@@ -325,6 +325,6 @@ class CurveController(VTKObservationMixin):
             )
             others = [] if parameters.curveSpace else self._logic.changedSince(parameters.curve, **self._how())
             if others:
-                said = _("By the curve as it is now. For what belongs to {names}, made before it changed, choose that above.")
+                said = _("By the curve as it is now. What belongs to {names}, made before it changed: choose that above.")
                 lines.append(said.format(names=", ".join(others)))
             self._tell("\n".join([text.format(names=", ".join(node.GetName() for node in copies)), *lines]))
