@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
 from ..geometry import Curve, transform_points
-from .curves import CURVE_ROLE, ROUND_TRIP_MM, STRAIGHT_SPACE, curve_from_node, moved, there_and_back
+from .curves import CURVE_ROLE, ROUND_TRIP_MM, curve_from_node, moved, there_and_back
 from .labels import fill_segments, oriented
 from .scene import (
     all_or_nothing,
     as_list,
     described,
+    ijk_to_ras,
     in_scene,
     is_node,
     numbers,
@@ -25,6 +26,7 @@ from .scene import (
 )
 from .segments import LabelLayer, label_layers
 from .views import nodes_of
+from .volumes import STRAIGHT_SPACE
 
 #: What can be taken along, by its points.
 _POINTS = ("Fiducial", "Line", "Angle", "Curve")
@@ -54,8 +56,8 @@ def take_along(
         The copies, and a sentence about each thing that is not all there.
 
     Raises:
-        GaussianMRIError: there is no way back from this straight space, or nothing could be copied; the scene is then as it
-            was.
+        GaussianMRIError: there is no way back from this straight space, its volume was moved, or nothing could be copied;
+            the scene is then as it was.
 
     Example:
         >>> copies, remarks = mrml.take_along([nerveNode], curveNode, width=40)            # doctest: +SKIP
@@ -112,7 +114,21 @@ def _space_of(node: Any, width: float = 60.0, **options: Any) -> tuple[Curve, fl
             f"{described(node)} is no curve, and no straightened volume that says along which curve; make it again, or "
             "choose the curve."
         )
+    if node.GetParentTransformNode() is not None or not _lies_there(node, found[0]):
+        raise GaussianMRIError(
+            f"{described(node)} was moved since it was made, so that places on it are no longer places along its curve. Take "
+            "it out of its transform, make it again, or choose the curve."
+        )
     return found
+
+
+def _lies_there(volume: Any, curve: Curve) -> bool:
+    """Whether the middle and the directions of a straightened volume are those of its straight space."""
+    local = np.linalg.inv(curve.straight_to_ras) @ ijk_to_ras(volume)
+    middle = (local @ [*(np.array(volume.GetImageData().GetDimensions()) - 1) / 2, 1.0])[:3] - [0, 0, curve.length / 2]
+    spacing = np.linalg.norm(local[:3, :3], axis=0)
+    turned = np.abs(local[:3, :3] / spacing).max(axis=0) < 1 - 1e-4
+    return bool(np.linalg.norm(middle) < 0.1 * spacing.min() + ROUND_TRIP_MM) and not turned.any()
 
 
 def _stored_space(text: str) -> tuple[Curve, float]:

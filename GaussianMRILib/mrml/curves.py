@@ -19,7 +19,7 @@ from .maps import as_field
 from .planes import fill_plane_node
 from .resampling import describe_result, empty_value
 from .scene import PREFIX, all_or_nothing, as_matrix, described, in_scene, is_node, node_to_fill, scene_of
-from .volumes import volume_from_images
+from .volumes import STRAIGHT_SPACE, volume_from_images
 
 if TYPE_CHECKING:
     from ..gaussians import StraightField
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 CURVE_ROLE = PREFIX + "Curve"
 #: `GaussianMRI.Method` of volumes in a straight space.
 STRAIGHTENED = "straightened"
-#: Attribute of these volumes: the curve as it was, and the width, by which things go along (`take_along`); JSON.
-STRAIGHT_SPACE = PREFIX + "StraightSpace"
 #: mm along the curve between the displacements of a transform, and how far it reaches beyond the volume's sides.
 _GRID_MM, _MARGIN_MM = 0.5, 2.0
 #: A transform has to lead back to within this (mm) of where a point was.

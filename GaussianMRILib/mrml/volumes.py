@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 SLICE_THICKNESS, FRAME_OF_REFERENCE, DICOM_MODALITY = "0018,0050", "0020,0052", "0008,0060"
 #: A transform that moves every pixel of a slice by the same affine map to within this (mm) does not bend it.
 FLAT_MM = 0.02
+#: Attribute of straightened volumes: the curve as it was, and the width, by which things go along (`take_along`); JSON.
+STRAIGHT_SPACE = PREFIX + "StraightSpace"
 
 
 def stack_from_volume(volume_node: Any, *, thickness: float | None = None) -> SliceStack:
@@ -239,6 +241,7 @@ def volume_from_images(
         node = node_to_fill(scene, added, node, "vtkMRMLScalarVolumeNode", name, need)
         node.SetIJKToRASMatrix(as_matrix(affine))
         slicer.util.updateVolumeFromArray(node, shown)
+        node.RemoveAttribute(STRAIGHT_SPACE)  # of what was in it before
         node.SetAttribute(PREFIX + "Background", repr(float(background)))
         node.SetAttribute(PREFIX + "OutsideFraction", f"{outside.mean():.6f}")
         node.SetAttribute(PREFIX + "OutsideFractions", json.dumps([round(float(v), 6) for v in outside]))

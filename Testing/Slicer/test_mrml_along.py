@@ -209,6 +209,14 @@ def test_a_straightened_volume_knows_its_space_whatever_became_of_its_curve(scen
     drawn = markup(scene, "Fiducial", truth, "drawn")
     (back,), _ = mrml.take_along(drawn, volume, back=True)
     assert np.linalg.norm(positions(back) - places, axis=1).max() < 0.1
+    put_under(scene, volume, rigid([0, 0, 1], 0, [0, 0, 5]))
+    for harden in (False, True):
+        assert not harden or volume.HardenTransform()
+        with pytest.raises(GaussianMRIError, match=r"'canal straightened' .* was moved since it was made"):
+            mrml.take_along(drawn, volume, back=True)
+    image, plane = np.zeros((9, 9), np.float32), ImagePlane(np.eye(4), (9, 9))
+    mrml.volume_from_images([image], [plane], node=volume)  # another image in the same node
+    assert volume.GetAttribute("GaussianMRI.StraightSpace") is None
     for text in ("{", "[]", '{"curve": {"points": [[0, 0, 0]]}, "width": 3}', '{"curve": {}, "width": 36}'):
         volume.SetAttribute("GaussianMRI.StraightSpace", text)
         with pytest.raises(GaussianMRIError, match="says along which curve"):
