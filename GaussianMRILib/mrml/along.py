@@ -116,8 +116,8 @@ def _space_of(node: Any, width: float = 60.0, **options: Any) -> tuple[Curve, fl
         )
     if node.GetParentTransformNode() is not None or not _lies_there(node, found[0]):
         raise GaussianMRIError(
-            f"{described(node)} was moved since it was made, so that places on it are no longer places along its curve. Take "
-            "it out of its transform, make it again, or choose the curve."
+            f"{described(node)} was moved since it was made, so that places on it are no longer places along its curve. "
+            "Take it out of its transform, make it again, or choose the curve."
         )
     return found
 
