@@ -30,7 +30,12 @@ class PanelLogic(ScriptedLoadableModuleLogic):
     PACKAGES = ()
 
     def getParameterNode(self):
-        return self.PARAMETERS(super().getParameterNode())
+        """The scene's parameters; those that its file has damaged, or that another version wrote, get their defaults."""
+        from GaussianMRILib.mrml.panels import forget_damaged
+
+        node = super().getParameterNode()
+        forget_damaged(node, self.PARAMETERS.allParameters.values())
+        return self.PARAMETERS(node)
 
     def ensurePackages(self, *, cuda=False, others=()):
         """Install what Slicer does not bring, after asking. See `GaussianMRILib.mrml.dependencies`."""

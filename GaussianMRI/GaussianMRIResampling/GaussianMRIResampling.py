@@ -103,7 +103,11 @@ class GaussianMRIResamplingWidget(Panel):
     """The panel."""
 
     LOGIC = GaussianMRIResamplingLogic
-    CHECKED = (("inputSelector", "inputVolumes"), ("outputPlanesSelector", "outputPlanes"))
+    CHECKED = (
+        ("inputSelector", "inputVolumes"),
+        ("outputPlanesSelector", "outputPlanes"),
+        ("curveAlongSelector", "curveAlong"),
+    )
 
     def __init__(self, parent=None):
         Panel.__init__(self, parent)

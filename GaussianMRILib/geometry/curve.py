@@ -80,6 +80,12 @@ class Curve:
         side = np.cos(angle) * side + np.sin(angle) * np.cross(tangents, side)
         self._across = _spline(self._knots, side, "not-a-knot")
         self.straight_to_ras = self._straight(center, side)
+        options = {"across": wanted.tolist(), "fixed": bool(fixed), "turn": float(turn)}
+        self._given = {"points": np.round(places, 4).tolist(), **options}
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `Curve(**...)` makes the same curve of, to a thousandth of a mm; JSON types."""
+        return dict(self._given)
 
     @classmethod
     def from_markups(cls, markups: str | os.PathLike[str] | Mapping[str, Any], **options: Any) -> Curve:

@@ -11,6 +11,7 @@ Example:
 
 from __future__ import annotations
 
+from .along import take_along
 from .canal import measure_canal
 from .curves import curve_from_node, planes_along_curve, straight_field, straighten, straightening_transform
 from .dicom import POSES, stacks_from_series, stacks_from_volume
@@ -90,5 +91,6 @@ __all__ = [
     "straight_field",
     "straighten",
     "straightening_transform",
+    "take_along",
     "volume_from_images",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from .maps import as_field
 from .planes import fill_plane_node
 from .resampling import describe_result, empty_value
 from .scene import PREFIX, all_or_nothing, as_matrix, described, in_scene, is_node, node_to_fill, scene_of
-from .volumes import volume_from_images
+from .volumes import STRAIGHT_SPACE, volume_from_images
 
 if TYPE_CHECKING:
     from ..gaussians import StraightField
@@ -155,6 +156,8 @@ def straight_to_node(
             added.append(filled)
         filled.RemoveAttribute(PREFIX + "FrameOfReference")
         describe_result(filled, source, None, shown_as, STRAIGHTENED, straight)
+        space = {"curve": straight.curve.to_dict(), "width": straight.width}
+        filled.SetAttribute(STRAIGHT_SPACE, json.dumps(space))
         if in_scene(curve_node):
             filled.SetNodeReferenceID(CURVE_ROLE, curve_node.GetID())
     return filled
@@ -225,16 +228,7 @@ def straightening_transform(
             scene is then as it was.
     """
     curve = curve_from_node(curve_node, across=across, fixed=fixed, turn=turn)
-    folding = curve.folding(width, aside=width)
-    if folding:
-        raise GaussianMRIError(f"There is no way back from the straight space of '{curve_node.GetName()}': {folding}")
-    transform = grid_transform(curve, width)
-    lost = _lost(curve, transform, width)
-    if lost > ROUND_TRIP_MM:
-        raise GaussianMRIError(
-            f"Points beside the curve '{curve_node.GetName()}' would come back up to {lost:.2g} mm from where they were; "
-            "take a smaller width, or a part of the curve."
-        )
+    transform = there_and_back(curve, width, curve_node.GetName())
     scene = scene_of(node, curve_node)
     with all_or_nothing(scene, undo=True, changed=node) as added:
         name = f"{curve_node.GetName()} to straight"
@@ -244,6 +238,25 @@ def straightening_transform(
         if in_scene(curve_node):
             node.SetNodeReferenceID(CURVE_ROLE, curve_node.GetID())
     return node
+
+
+def there_and_back(curve: Curve, width: float, name: str) -> Any:
+    """`grid_transform` of a curve, by whose inverse all within its width comes back to where it was.
+
+    Raises:
+        GaussianMRIError: the curve, called `name`, is bent too tightly for this width.
+    """
+    folding = curve.folding(width, aside=width)
+    if folding:
+        raise GaussianMRIError(f"There is no way back from the straight space of '{name}': {folding}")
+    transform = grid_transform(curve, width)
+    lost = _lost(curve, transform, width)
+    if lost > ROUND_TRIP_MM:
+        raise GaussianMRIError(
+            f"Points beside the curve '{name}' would come back up to {lost:.2g} mm from where they were; "
+            "take a smaller width, or a part of the curve."
+        )
+    return transform
 
 
 def grid_transform(curve: Curve, width: float) -> Any:
@@ -279,8 +292,13 @@ def _lost(curve: Curve, transform: Any, width: float) -> float:
     s, v, u = np.meshgrid(np.linspace(0, curve.length, max(9, int(curve.length / 4))), sides, sides, indexing="ij")
     local = np.stack([u, v, s], axis=-1).reshape(-1, 3)
     points = transform_points(curve.straight_to_ras, local)
-    there, back = vtk.vtkPoints(), vtk.vtkPoints()
-    back.SetDataTypeToDouble()
-    there.SetData(numpy_to_vtk(curve.to_curved(points), deep=1))
-    transform.GetInverse().TransformPoints(there, back)
-    return float(np.linalg.norm(vtk_to_numpy(back.GetData()) - points, axis=1).max())
+    return float(np.linalg.norm(moved(transform.GetInverse(), curve.to_curved(points)) - points, axis=1).max())
+
+
+def moved(transform: Any, points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Points (N, 3) by a VTK transform."""
+    given, result = vtk.vtkPoints(), vtk.vtkPoints()
+    result.SetDataTypeToDouble()
+    given.SetData(numpy_to_vtk(np.ascontiguousarray(points, np.float64), deep=1))
+    transform.TransformPoints(given, result)
+    return np.array(vtk_to_numpy(result.GetData()))

@@ -98,7 +98,7 @@ def changes_since_fit(node: Any) -> list[str]:
     volumes = volumes_of(node)
     try:
         states = list(json.loads(node.GetAttribute(_STATES) or "[]"))
-    except (TypeError, ValueError):
+    except (RecursionError, TypeError, ValueError):
         states = [None] * len(volumes)
     if len(volumes) < len(states):
         return ["One of its volumes was removed"]
@@ -119,16 +119,16 @@ def field_from_model(node: Any, *, device: Any = "cpu") -> GaussianField:
     header, mesh = _header(node)
     if header.get("format") != files.FORMAT:
         raise GaussianMRIError(f"{described(node)} is not a Gaussian field.")
-    if header["version"] > files.VERSION:
-        raise GaussianMRIError(
-            f"{described(node)} was made by a newer version (field version {header['version']}); update GaussianMRI."
-        )
     if node.GetParentTransformNode() is not None:
         raise GaussianMRIError(
             f"{described(node)} is under the transform '{node.GetParentTransformNode().GetName()}'. A field stays where "
             "the scan was: take it out of the transform, and move the planes instead or fit the moved volume."
         )
     try:
+        if header["version"] > files.VERSION:
+            raise GaussianMRIError(
+                f"{described(node)} was made by a newer version (field version {header['version']}); update GaussianMRI."
+            )
         points, data, facts = mesh.GetPoints(), mesh.GetPointData(), mesh.GetFieldData()
         means = _copied(points.GetData() if points is not None else None)
         if header["means_crc"] != _checksum(means):
@@ -161,7 +161,7 @@ def field_from_model(node: Any, *, device: Any = "cpu") -> GaussianField:
         if described(node) in str(error):
             raise
         raise GaussianMRIError(f"{described(node)} is a damaged Gaussian field. {error}") from error
-    except (KeyError, TypeError, ValueError, AttributeError, zlib.error) as error:
+    except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError, zlib.error) as error:
         raise GaussianMRIError(f"{described(node)} is a damaged Gaussian field ({error}).") from error
 
 
@@ -223,7 +223,7 @@ def _header(node: Any) -> tuple[dict[str, Any], Any]:
     try:
         header = json.loads(text.GetValue(0))
         return dict(header), mesh
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, RecursionError, TypeError, ValueError) as error:
         raise GaussianMRIError(
             f"A Gaussian field is needed, got {described(node)}; fit a volume, or load a scene with a field."
         ) from error

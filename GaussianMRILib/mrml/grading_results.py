@@ -150,13 +150,13 @@ def _record(result: GradingResult) -> dict[str, Any]:
 
 def forget_grades(plane_node: Any) -> None:
     """Take grades off a plane: label, attribute, rows of the table, crops. The plane stays."""
-    record = grades_of(plane_node)
+    record, labelled = grades_of(plane_node), bool(plane_node.GetAttribute(GRADES_ATTRIBUTE))
     scene = plane_node.GetScene()
     for number in reversed(range(plane_node.GetNumberOfNodeReferences(CROPS_ROLE))):
         volume = plane_node.GetNthNodeReference(CROPS_ROLE, number)
         if volume is not None:
             scene.RemoveNode(volume)
-    table = plane_node.GetNodeReference(TABLE_ROLE)
+    table = table_of(plane_node)
     if table is not None and record is not None:
         rows = table.GetTable()
         for row in reversed(range(rows.GetNumberOfRows())):
@@ -168,7 +168,7 @@ def forget_grades(plane_node: Any) -> None:
     for role in (CROPS_ROLE, TABLE_ROLE, SOURCE_ROLE):
         plane_node.RemoveNodeReferenceIDs(role)
     plane_node.RemoveAttribute(GRADES_ATTRIBUTE)
-    if record is not None and plane_node.GetNumberOfControlPoints():
+    if labelled and plane_node.GetNumberOfControlPoints():
         plane_node.SetNthControlPointLabel(0, plane_node.GetName())
         plane_node.SetNthControlPointDescription(0, "")
 
@@ -176,8 +176,10 @@ def forget_grades(plane_node: Any) -> None:
 # ---- label ---------------------------------------------------------------------------------------------------
 
 
-def label_lines(record: dict[str, Any], stale: str = "") -> list[str]:
-    """The lines of a plane's label: every grade, and what must stand beside it."""
+def label_lines(record: dict[str, Any] | None, stale: str = "") -> list[str]:
+    """The lines of a plane's label: every grade, and what must stand beside it; None where the grades are damaged."""
+    if record is None:
+        return [f"STALE: {stale}", DISCLAIMER]
     first = record["grades"][0]
     lines = [f"{'STALE: ' if stale else ''}{grade['text']}" for grade in record["grades"]]
     lines += [f"({stale})"] if stale else []
@@ -188,11 +190,10 @@ def label_lines(record: dict[str, Any], stale: str = "") -> list[str]:
 
 def describe_grades(plane_node: Any) -> str:
     """Several lines of text with everything that must be shown with the grades of a plane; "" where it has none."""
-    record = grades_of(plane_node)
-    if record is None:
-        return ""
-    stale = staleness(plane_node)
+    record, stale = grades_of(plane_node), staleness(plane_node)
     lines = [f"STALE: {stale}. Grade again."] if stale else []
+    if record is None:
+        return "".join(lines)
     grades = record["grades"]
     lines += [grade["text"] for grade in grades]
     # What all grades share is said once.
@@ -217,10 +218,10 @@ def update_label(plane_node: Any, stale: str | None = None) -> str:
     Returns:
         `stale`.
     """
-    record = grades_of(plane_node)
-    if record is None:
+    if not plane_node.GetAttribute(GRADES_ATTRIBUTE):
         return ""
-    if stale is None:
+    record = grades_of(plane_node)
+    if stale is None or record is None:
         stale = staleness(plane_node)
     text = "\n".join(label_lines(record, stale))
     changed = plane_node.GetNumberOfControlPoints() > 0 and plane_node.GetNthControlPointLabel(0) != text
@@ -236,8 +237,8 @@ def update_label(plane_node: Any, stale: str | None = None) -> str:
         display.SetColor(*colour)
     display.SetPointLabelsVisibility(True)
     display.SetPropertiesLabelVisibility(False)
-    table = plane_node.GetNodeReference(TABLE_ROLE)
-    if table is not None:
+    table = table_of(plane_node)
+    if table is not None and record is not None:
         _mark_rows(table, record["key"], plane_node, stale)
     if changed:
         plane_node.Modified()  # a label alone is no change of the node to VTK
@@ -252,7 +253,19 @@ def grades_table(scene: Any = None) -> Any:
     scene = scene_of(scene=scene)
     count = scene.GetNumberOfNodesByClass("vtkMRMLTableNode")
     nodes = [scene.GetNthNodeByClass(number, "vtkMRMLTableNode") for number in range(count)]
-    return next((node for node in nodes if node.GetAttribute(_KIND) == _TABLE), None)
+    return next((node for node in nodes if _is_whole(node)), None)
+
+
+def table_of(plane_node: Any) -> Any:
+    """The table with the rows of a plane, or None."""
+    table = plane_node.GetNodeReference(TABLE_ROLE)
+    return table if table is not None and _is_whole(table) else None
+
+
+def _is_whole(table_node: Any) -> bool:
+    """Whether this is a table of grades in which nobody has deleted a column."""
+    table = table_node.GetTable() if table_node.GetAttribute(_KIND) == _TABLE else None
+    return table is not None and all(table.GetColumnByName(name) is not None for name, _ in COLUMNS)
 
 
 def _table(scene: Any, added: list[Any]) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import GaussianMRIError
 from .planes import rectangle
-from .scene import PREFIX, described, in_scene, is_node
+from .scene import PREFIX, described, in_scene, is_node, numbers, stored
 from .volume_state import apart, change_of_volume
 
 GRADES_ATTRIBUTE = PREFIX + "Grades"
@@ -15,17 +15,28 @@ SOURCE_ROLE = PREFIX + "Source"
 
 
 def grades_of(plane_node: Any) -> dict[str, Any] | None:
-    """What `show_grades` wrote into a plane's attributes; None where there are no grades."""
-    text = (
-        plane_node.GetAttribute(GRADES_ATTRIBUTE) if is_node(plane_node, "vtkMRMLMarkupsPlaneNode") else None
-    )
-    if not text:
+    """What `show_grades` wrote into a plane's attributes; None where there are no grades, or where a file damaged them."""
+    if not is_node(plane_node, "vtkMRMLMarkupsPlaneNode"):
         return None
-    try:
-        record: dict[str, Any] = json.loads(text)
-        return record if record["grades"] and record["key"] and record["state"] else None
-    except (ValueError, KeyError, TypeError):
-        return None
+    return stored(plane_node, GRADES_ATTRIBUTE, _record, None)
+
+
+def _record(text: str) -> dict[str, Any]:
+    """A record with all that is read of it without further checks."""
+    record: dict[str, Any] = json.loads(text)
+    fit, state = record.get("fit") or {"name": "", "volumes": []}, record["state"]
+    texts = [record["key"], fit["name"], *fit["volumes"], *record.get("not_asked", [])]
+    for grade in record["grades"]:
+        texts += [grade[name] for name in ("text", "side", "condition", "input_type")] + grade["notes"]
+        if grade["outside"] is not None:
+            numbers([grade["outside"]], 1)
+        if not isinstance(grade["calibrated"], bool):
+            raise TypeError("calibrated is true or false")
+    points = [numbers(point, 3) for point in state["plane"]]
+    volumes = isinstance(state["volumes"], list)
+    if not (record["grades"] and len(points) == 3 and volumes and all(isinstance(part, str) for part in texts)):
+        raise TypeError("these are no grades")
+    return record
 
 
 def graded_planes(scene: Any) -> list[Any]:
@@ -72,7 +83,7 @@ def staleness(plane_node: Any) -> str:
         return "the plane was moved"
     wanted = record["state"]["volumes"]
     present = volumes_of_grades(plane_node)
-    if len(present) < len(wanted):
+    if len(present) != len(wanted):
         return "the graded volume is gone"
     for node, before in zip(present, wanted, strict=True):
         if how := change_of_volume(node, before):

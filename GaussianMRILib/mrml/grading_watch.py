@@ -6,7 +6,7 @@ from typing import Any
 
 import vtk
 
-from .grading_results import TABLE_ROLE, grades_table, mark_removed, update_label
+from .grading_results import grades_table, mark_removed, table_of, update_label
 from .grading_state import (
     GRADES_ATTRIBUTE,
     graded_planes,
@@ -65,11 +65,7 @@ class GradeWatcher:
         if table is not None:
             kept = {record["key"] for record in map(grades_of, planes) if record}
             column = table.GetTable().GetColumnByName("Key")
-            rows = (
-                {column.GetValue(row) for row in range(table.GetTable().GetNumberOfRows())}
-                if column
-                else set()
-            )
+            rows = {column.GetValue(row) for row in range(table.GetTable().GetNumberOfRows())}
             mark_removed(table, sorted(rows - kept))
 
     # ---- events
@@ -85,7 +81,7 @@ class GradeWatcher:
         if self.scene.IsClosing():
             return
         if is_node(node, _PLANE):
-            record, table = grades_of(node), node.GetNodeReference(TABLE_ROLE)
+            record, table = grades_of(node), table_of(node)
             if record is not None and table is not None:
                 mark_removed(table, [record["key"]])
         elif is_node(node, "vtkMRMLScalarVolumeNode"):

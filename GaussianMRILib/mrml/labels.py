@@ -71,7 +71,7 @@ class LabelsJob(Job):
             label = scene.GenerateUniqueName(f"{source.GetName()} on {name}")
             made = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", label)
             added.append(made)
-            _fill(made, source, self._layers, images, self._grid)
+            fill_segments(made, source, self._layers, [oriented(image, self._grid.affine) for image in images])
             made.CreateDefaultDisplayNodes()
             made.SetNodeReferenceID(SEGMENTATION_ROLE, source.GetID())
             made.SetAttribute(PREFIX + "Boundaries", self._boundaries)
@@ -155,16 +155,13 @@ def _grid_of(onto: Any, spacing: Spacing) -> _Grid:
     return _Grid(planes, volume_affine(planes))
 
 
-def _fill(
-    made: Any, source: Any, layers: Sequence[LabelLayer], images: Sequence[NDArray[Any]], grid: _Grid
-) -> None:
-    """Segments of the source with the images of their layers."""
+def fill_segments(made: Any, source: Any, layers: Sequence[LabelLayer], images: Sequence[Any]) -> None:
+    """Segments of a source, with names and colours, with new images of their layers (`oriented`) into an empty node."""
     labelmap = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
-    shared = [_oriented(image, grid.affine) for image in images]
     given, target = source.GetSegmentation(), made.GetSegmentation()
     target.SetSourceRepresentationName(labelmap)
     places = {}
-    for layer, image in zip(layers, shared, strict=True):
+    for layer, image in zip(layers, images, strict=True):
         places.update({segment: (image, value) for segment, value in layer.values.items()})
     for number in range(given.GetNumberOfSegments()):
         segment_id = given.GetNthSegmentID(number)
@@ -177,7 +174,7 @@ def _fill(
         target.AddSegment(segment, segment_id)
 
 
-def _oriented(labels: NDArray[Any], affine: NDArray[np.float64]) -> Any:
+def oriented(labels: NDArray[Any], affine: NDArray[np.float64]) -> Any:
     """vtkOrientedImageData of labels (K, rows, columns)."""
     image = slicer.vtkOrientedImageData()
     image.SetDimensions(*labels.shape[::-1])

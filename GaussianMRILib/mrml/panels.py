@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterable
 from typing import Any
 
 import slicer
@@ -9,6 +11,8 @@ import slicer
 from .grading_state import GRADES_ATTRIBUTE
 from .scene import PREFIX
 from .views import nodes_of
+
+log = logging.getLogger("GaussianMRI")
 
 
 def default_volume(scene: Any) -> Any:
@@ -73,3 +77,22 @@ def show_table(table_node: Any, application_logic: Any, layout_manager: Any) -> 
         layout_manager.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpTableView)
     application_logic.GetSelectionNode().SetActiveTableID(table_node.GetID())
     application_logic.PropagateTableSelection()
+
+
+def forget_damaged(parameter_node: Any, infos: Iterable[Any]) -> None:
+    """Unset the parameters that cannot be read, so that they get their defaults: Slicer's wrapper would raise, and the panel
+    not open.
+
+    Args:
+        infos: `ParameterInfo` of each parameter, of `slicer.parameterNodeWrapper`.
+    """
+    for info in infos:
+        name, serializer = info.basename, info.serializer
+        try:
+            if serializer.isIn(parameter_node, name):
+                serializer.validate(serializer.read(parameter_node, name))
+        except (ArithmeticError, TypeError, ValueError):
+            log.warning("The parameter %s is damaged and has its default.", name)
+            for part in parameter_node.GetParameterNames():
+                if part == name or part.startswith(f"{name}."):  # of a list
+                    parameter_node.UnsetParameter(part)

@@ -416,7 +416,8 @@ def _draw_as_before(display: Any) -> None:
     """A markup in the views in which it was drawn before a preview, and filled as it was."""
     before = display.GetAttribute(_VIEWS_BEFORE)
     if before is not None:
-        display.SetViewNodeIDs(before.split())
+        scene = display.GetScene()  # views of a damaged file, in which nothing would be drawn, are none
+        display.SetViewNodeIDs([name for name in before.split() if scene.GetNodeByID(name) is not None])
         display.RemoveAttribute(_VIEWS_BEFORE)
     filled_as_before(display)
 

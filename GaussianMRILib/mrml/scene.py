@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import slicer
@@ -12,6 +13,9 @@ import vtk
 from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
+
+log = logging.getLogger("GaussianMRI")
+T = TypeVar("T")
 
 #: Attributes and reference roles that this project gives to nodes begin with this.
 PREFIX = "GaussianMRI."
@@ -93,6 +97,25 @@ def matrix_to_world(node: Any) -> NDArray[np.float64]:
     matrix = vtk.vtkMatrix4x4()
     parent.GetMatrixTransformToWorld(matrix)
     return as_array(matrix)
+
+
+def stored(node: Any, attribute: str, read: Callable[[str], T], default: T) -> T:
+    """What `read` makes of a node's attribute, which a scene's file may have damaged; where it cannot, or where there is no
+    such attribute, the default."""
+    text = node.GetAttribute(attribute)
+    try:
+        return default if text is None else read(text)
+    except (ArithmeticError, AttributeError, GaussianMRIError, LookupError, RecursionError, TypeError, ValueError):
+        log.warning("The attribute %s of a %s is damaged and ignored.", attribute, node.GetClassName())
+        return default
+
+
+def numbers(values: Any, count: int) -> list[float]:
+    """So many finite numbers; raises TypeError or ValueError for anything else."""
+    array = np.asarray(values, dtype=np.float64)
+    if array.shape != (count,) or not np.isfinite(array).all():
+        raise ValueError(f"{count} numbers are needed")
+    return [float(value) for value in array]
 
 
 @contextmanager

@@ -10,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..geometry import ImagePlane
-from .scene import PREFIX, as_array, as_matrix
+from .scene import PREFIX, as_array, as_matrix, numbers, stored
 from .volumes import planes_of_volume
 
 _LAYERS = ("Background", "Foreground", "Label")
 #: Attribute of a slice view, and beginning of roles of its composite node, with what it showed before a preview.
 _VIEW_BEFORE, _BEFORE_ROLE = PREFIX + "ViewBefore", PREFIX + "Before"
+#: Slicer's own, where what a view showed before is damaged; mode 0 is automatic.
+_PLAIN: dict[str, Any] = {"in_3d": False, "mode": 0, "spacing": (1.0, 1.0, 1.0), "opacity": 0.0}
 
 
 def nodes_of(scene: Any, class_name: str) -> list[Any]:
@@ -109,24 +111,28 @@ def give_view_back(slice_node: Any, replaced: Sequence[str | None]) -> None:
     """Turn a view back to what `keep_view` wrote down, and put back the volumes of the layers that show one of `replaced`,
     which are IDs or None.
 
-    What somebody has chosen meanwhile stays; volumes that are gone meanwhile are not shown. A view that shows another
+    What somebody has chosen meanwhile stays; volumes that are gone meanwhile are not shown. Where what was written down is
+    damaged, the view has Slicer's defaults. A view that shows another
     preview is that one's, which gives it back in its turn, and one that shows a resampled image stays turned to it.
     """
     composite, scene = composite_of(slice_node), slice_node.GetScene()
     if composite is None:
         return  # it shows nothing
-    text, shown = slice_node.GetAttribute(_VIEW_BEFORE), _layer(composite, "Background")
+    shown = _layer(composite, "Background")
     chosen = shown not in replaced
     node = scene.GetNodeByID(shown) if shown and chosen else None
-    if text is None or is_preview(node):
+    if slice_node.GetAttribute(_VIEW_BEFORE) is None or is_preview(node):
         return
+    before = stored(slice_node, _VIEW_BEFORE, _view_before, _PLAIN)
     slice_node.RemoveAttribute(_VIEW_BEFORE)
-    before = json.loads(text)
     modifying = slice_node.StartModify()
     if node is None or node.GetAttribute(PREFIX + "Method") is None:
-        slice_node.GetSliceToRAS().DeepCopy(before["matrix"])
-        slice_node.UpdateMatrices()
-        slice_node.SetFieldOfView(*before["field"])
+        if before is _PLAIN:
+            slice_node.SetOrientationToDefault()
+        else:
+            slice_node.GetSliceToRAS().DeepCopy(before["matrix"])
+            slice_node.UpdateMatrices()
+            slice_node.SetFieldOfView(*before["field"])
     slice_node.SetSliceVisible(before["in_3d"])
     slice_node.SetSliceSpacingMode(before["mode"])
     slice_node.SetPrescribedSliceSpacing(*before["spacing"])
@@ -138,6 +144,22 @@ def give_view_back(slice_node: Any, replaced: Sequence[str | None]) -> None:
         if showing in replaced and not (chosen and showing is None):
             getattr(composite, f"Set{layer}VolumeID")(kept.GetID() if kept is not None and not chosen else None)
     composite.SetForegroundOpacity(before["opacity"])
+
+
+def _view_before(text: str) -> dict[str, Any]:
+    """What `keep_view` wrote down."""
+    state = json.loads(text)
+    matrix = numbers(state["matrix"], 16)
+    if abs(np.linalg.det(np.reshape(matrix, (4, 4)))) < 1e-6 or state["mode"] not in (0, 1):
+        raise ValueError("no view is like this")
+    return {
+        "matrix": matrix,
+        "field": numbers(state["field"], 3),
+        "in_3d": bool(state["in_3d"]),
+        "mode": int(state["mode"]),
+        "spacing": numbers(state["spacing"], 3),
+        "opacity": numbers([state["opacity"]], 1)[0],
+    }
 
 
 def is_preview(node: Any) -> bool:

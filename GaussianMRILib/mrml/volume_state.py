@@ -87,7 +87,7 @@ def change_of_volume(volume_node: Any, before: Any) -> str:
         if now["shape"] != before["shape"] or now["checksum"] != before["checksum"]:
             return "changed"
         return "moved" if apart(now["corners"], before["corners"]) else ""
-    except (*_UNREADABLE, KeyError, TypeError):
+    except (*_UNREADABLE, ArithmeticError, LookupError, TypeError):
         return "changed"
 
 

@@ -23,7 +23,9 @@ from .scene import (
     is_node,
     matrix_to_world,
     node_to_fill,
+    numbers,
     scene_of,
+    stored,
 )
 
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 SLICE_THICKNESS, FRAME_OF_REFERENCE, DICOM_MODALITY = "0018,0050", "0020,0052", "0008,0060"
 #: A transform that moves every pixel of a slice by the same affine map to within this (mm) does not bend it.
 FLAT_MM = 0.02
+#: Attribute of straightened volumes: the curve as it was, and the width, by which things go along (`take_along`); JSON.
+STRAIGHT_SPACE = PREFIX + "StraightSpace"
 
 
 def stack_from_volume(volume_node: Any, *, thickness: float | None = None) -> SliceStack:
@@ -237,6 +241,7 @@ def volume_from_images(
         node = node_to_fill(scene, added, node, "vtkMRMLScalarVolumeNode", name, need)
         node.SetIJKToRASMatrix(as_matrix(affine))
         slicer.util.updateVolumeFromArray(node, shown)
+        node.RemoveAttribute(STRAIGHT_SPACE)  # of what was in it before
         node.SetAttribute(PREFIX + "Background", repr(float(background)))
         node.SetAttribute(PREFIX + "OutsideFraction", f"{outside.mean():.6f}")
         node.SetAttribute(PREFIX + "OutsideFractions", json.dumps([round(float(v), 6) for v in outside]))
@@ -252,7 +257,7 @@ def planes_of_volume(volume_node: Any) -> list[ImagePlane]:
     """
     affine = matrix_to_world(volume_node) @ ijk_to_ras(volume_node)
     columns, rows, count = volume_node.GetImageData().GetDimensions()
-    thickness = float(volume_node.GetAttribute(PREFIX + "SliceThickness") or 0)
+    thickness = stored(volume_node, PREFIX + "SliceThickness", lambda text: max(numbers([text], 1)[0], 0.0), 0.0)
     return [ImagePlane(pose, (rows, columns), thickness=thickness) for pose in slice_poses(affine, count)]
 
 

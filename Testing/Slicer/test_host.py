@@ -254,6 +254,19 @@ def test_parameters_refuse_wrong_values(app: Any, panel: Any) -> None:
     assert not parameters.parameterNode.HasParameter("fator")
 
 
+def test_a_chosen_node_is_kept_until_the_parameter_node_is_changed(app: Any, panel: Any) -> None:
+    """Slicer 5.12: NodeSerializer.supportsCaching."""
+    parameters = panel._parameterNode
+    parameters.volume = chosen = panel.logic.ramp("a")
+    node = parameters.parameterNode
+    node.SetDisableModifiedEvent(1)
+    node.SetNodeReferenceID("volume", None)
+    node.SetDisableModifiedEvent(0)
+    assert parameters.volume is chosen
+    node.Modified()
+    assert parameters.volume is None
+
+
 def test_lists_of_nodes(app: Any, panel: Any) -> None:
     parameters = panel._parameterNode
     nodes = [panel.logic.ramp(name) for name in "abc"]

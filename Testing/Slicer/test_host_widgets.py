@@ -78,6 +78,24 @@ def test_child_classes_and_attributes(combo: Any) -> None:
     assert names(combo) == ["labels"]
 
 
+def test_a_list_has_one_attribute_for_each_of_its_types(combo: Any) -> None:
+    """qMRMLSortFilterProxyModel: Attributes is a hash by type, and a type that is not listed is refused."""
+    volume, model = add("volume"), add("model", "vtkMRMLModelNode")
+    combo.addAttribute("vtkMRMLModelNode", "Kind", "field")  # not listed: as if it had not been said
+    combo.nodeTypes = ["vtkMRMLScalarVolumeNode", "vtkMRMLModelNode"]
+    assert set(names(combo)) == {"volume", "model"}
+    combo.addAttribute("vtkMRMLScalarVolumeNode", "Kind", "mask")
+    combo.addAttribute("vtkMRMLScalarVolumeNode", "Space")  # takes the other's place; any value will do
+    assert names(combo) == ["model"]
+    volume.SetAttribute("Space", "")
+    assert set(names(combo)) == {"volume", "model"}
+    combo.removeAttribute("vtkMRMLScalarVolumeNode", "Kind")
+    volume.RemoveAttribute("Space")
+    assert names(combo) == ["model"] and model.GetAttribute("Kind") is None
+    combo.removeAttribute("vtkMRMLScalarVolumeNode", "Space")
+    assert set(names(combo)) == {"volume", "model"}
+
+
 def test_nodes_made_renamed_and_deleted_by_the_user(app: Any, combo: Any) -> None:
     combo.addEnabled = combo.removeEnabled = combo.renameEnabled = True
     combo.baseName = "Output"

@@ -318,3 +318,95 @@ def test_a_scene_saved_during_previews_opens_with_its_views_in_any_module(
     app.wait(0.2)
     green, volume = view_of("Green")
     assert volume.GetName() == "scan" and green.GetOrientationString() == "Coronal" and not nodes_of_previews()
+
+
+def test_missing_packages_are_named_where_the_previews_would_be(
+    app: Any, panel: Any, both: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A scene with a fit, opened in a Slicer that has no torch yet."""
+
+    def missing(*_: Any, **__: Any) -> None:
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    monkeypatch.setattr(mrml, "resampler", missing)
+    both.preview = both.curvePreview = False
+    panel.previewController.forget()
+    both.preview = both.curvePreview = True
+    for label in (panel.ui.previewLabel, panel.ui.curveLabel):
+        assert "The package torch is missing. Press 'Report'" in label.text
+    assert not nodes_of_previews()
+
+
+def add_points(places: Any, name: str) -> Any:
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", name)
+    for place in np.atleast_2d(places):
+        node.AddControlPoint(vtk.vtkVector3d(*place))
+    return node
+
+
+def positions(node: Any) -> np.ndarray:
+    return slicer.util.arrayFromMarkupsControlPoints(node)
+
+
+def test_one_click_takes_checked_nodes_along_and_another_brings_them_back(
+    app: Any, panel: Any, parameters: Any, tmp_path: Path
+) -> None:
+    import qt
+
+    ui, places = panel.ui, beside_arc(np.array([20.0, 50.0]), 5.0, -4.0)
+    points, far = add_points(places, "roots"), add_points([0, 500, 0], "far")
+    assert not ui.curveAlongButton.enabled
+    parameters.curveTurn = 15.0
+    for node in (points, far):
+        ui.curveAlongSelector.setCheckState(node, qt.Qt.Checked)
+    assert [node for node in parameters.curveAlong] == [points, far] and ui.curveAlongButton.enabled
+    ui.curveAlongButton.click()
+    there = slicer.util.getNode("roots straightened")
+    wanted = expected(parameters, turn=15).curve.to_straight(places)
+    np.testing.assert_allclose(positions(there), wanted, atol=0.1)
+    green = slicer.mrmlScene.GetNodeByID("vtkMRMLSliceNodeGreen")
+    assert tuple(there.GetDisplayNode().GetViewNodeIDs()) == (green.GetID(),)
+    assert "Copied: roots straightened" in ui.curveLabel.text and "'far'" in ui.curveLabel.text
+    assert "is not taken along" in ui.curveLabel.text
+    app.save(tmp_path / "scene.mrb")
+    app.close_scene()
+    app.load(tmp_path / "scene.mrb")
+    app.wait(0.2)
+    parameters, there = panel._parameterNode, slicer.util.getNode("roots straightened")
+    assert [node.GetName() for node in ui.curveAlongSelector.checkedNodes()] == ["roots", "far"]
+    parameters.curveAlong = [there]
+    ui.curveBackButton.click()
+    back = slicer.util.getNode("roots straightened in the patient")
+    np.testing.assert_allclose(positions(back), places, atol=0.1)
+    assert back.GetDisplayNode().GetViewNodeIDs() == ()
+    parameters.curveAlong = [slicer.util.getNode("far")]
+    with pytest.raises(Exception, match=r"'far' .* is not taken along"):
+        panel.curveController.onAlong()
+    assert len(app.messages) == 1
+    app.messages.clear()
+
+
+def test_points_of_an_image_go_back_by_the_curve_as_it_was(app: Any, panel: Any, parameters: Any) -> None:
+    ui, places = panel.ui, beside_arc(np.array([20.0, 50.0]), 5.0, -4.0)
+    parameters.curveWidth = 16.0
+    ui.curveImageButton.click()
+    image = slicer.util.getNode("canal image")
+    assert [node.GetName() for node in ui.curveSpaceSelector.nodes()] == ["canal image"]  # not the scan
+    drawn = add_points(expected(parameters).curve.to_straight(places), "drawn")
+    parameters.curveAlong = [drawn]
+    ui.curveBackButton.click()
+    assert "canal image" not in ui.curveLabel.text.split("Copied")[1]
+    parameters.curve.SetNthControlPointPosition(4, *beside_arc(LENGTH / 2, 3, 2))
+    app.wait(0.2)
+    ui.curveBackButton.click()
+    assert "as it is now" in ui.curveLabel.text and "canal image, made before it changed" in ui.curveLabel.text
+    ui.curveSpaceSelector.setCurrentNode(image)
+    ui.curveBackButton.click()
+    assert "as it is now" not in ui.curveLabel.text
+    made = [slicer.util.getNode(f"drawn in the patient{end}") for end in ("", "_1", "_2")]
+    np.testing.assert_allclose(positions(made[2]), places, atol=0.1)
+    assert np.linalg.norm(positions(made[1]) - places, axis=1).max() > 0.5
+    parameters.curve = None
+    assert ui.curveBackButton.enabled  # the image knows its own
+    ui.curveBackButton.click()
+    np.testing.assert_allclose(positions(slicer.util.getNode("drawn in the patient_3")), places, atol=0.1)

@@ -290,8 +290,9 @@ class Session:
         assert view is not None and tables and tables[-1] in shown
 
     def curve(self) -> None:
-        """Along the canal through the fitted box: image, volume, planes and transform, while a point is dragged."""
+        """Along the canal through the fitted box: image, volume, planes, transform and points, while a point is dragged."""
         import numpy as np
+        import qt
         import slicer
 
         from GaussianMRILib.phantom import Phantom
@@ -323,7 +324,13 @@ class Session:
         self.wait(60.0, lambda: not panel.curveController.running)
         panel.ui.curvePlanesButton.click()
         panel.ui.curveTransformButton.click()
-        for name in ("Canal image", "Canal straightened", "Canal to straight"):
+        roots = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "Roots")
+        for point in points[1:3]:
+            roots.AddControlPointWorld(*(point + 4 * back))
+        panel.ui.curveAlongSelector.setCheckState(roots, qt.Qt.Checked)
+        panel.ui.curveAlongButton.click()
+        assert "Copied: Roots straightened" in panel.ui.curveLabel.text, panel.ui.curveLabel.text
+        for name in ("Canal image", "Canal straightened", "Canal to straight", "Roots straightened"):
             assert slicer.mrmlScene.GetFirstNodeByName(name) is not None, name
         assert len(self.previews()) == 2
 

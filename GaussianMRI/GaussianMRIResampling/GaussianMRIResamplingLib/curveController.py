@@ -5,7 +5,7 @@ from GaussianMRIPanelLib.timing import Later
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
-from GaussianMRIResamplingLib.previewController import PreviewController
+from GaussianMRIResamplingLib.previewController import PreviewController, describeError
 
 
 class CurveController(VTKObservationMixin):
@@ -27,12 +27,15 @@ class CurveController(VTKObservationMixin):
         self._made = ""
         self._update, self._sharpening = Later(), Later()
         self._volume = JobController(self._showProgress, self._onVolumeEnd, _("There is no volume."), interval=50)
+        ui.curveSpaceSelector.addAttribute("vtkMRMLScalarVolumeNode", "GaussianMRI.StraightSpace")
         ui.curveSelector.connect("nodeAddedByUser(vtkMRMLNode*)", self.onCurveAddedByUser)
         for button, slot in (
             (ui.curveImageButton, self.onImage),
             (ui.curveVolumeButton, self.onVolume),
             (ui.curvePlanesButton, self.onPlanes),
             (ui.curveTransformButton, self.onTransform),
+            (ui.curveAlongButton, self.onAlong),
+            (ui.curveBackButton, self.onBack),
         ):
             button.connect("clicked(bool)", slot)
 
@@ -145,7 +148,7 @@ class CurveController(VTKObservationMixin):
                 self._taken = ""
                 self._preview = self._start()
         except Exception as error:
-            self._say(str(error))
+            self._say(describeError(error))
             return
         self._report()
 
@@ -221,6 +224,8 @@ class CurveController(VTKObservationMixin):
         ui.curveVolumeButton.enabled = (curve and field) or self.running
         ui.curveVolumeButton.text = _("Cancel") if self.running else _("Make volume")
         ui.curvePlanesButton.enabled = ui.curveTransformButton.enabled = curve
+        along = self._parameters and any(self._parameters.curveAlong) and (curve or self._parameters.curveSpace)
+        ui.curveAlongButton.enabled = ui.curveBackButton.enabled = bool(along)
         ui.curveProgressBar.visible = self.running
 
     def _tell(self, text):
@@ -284,6 +289,7 @@ class CurveController(VTKObservationMixin):
     def onPlanes(self, checked=False):
         """Planes across the curve, which are checked to be resampled."""
         parameters = self._parameters
+        self._logic.askForPackages()
         with slicer.util.tryWithErrorDisplay(_("No plane was made."), waitCursor=True):
             planes = self._logic.addPlanesAlongCurve(parameters.curve, parameters.curveStep, **self._how())
             self._tell(_("{count} planes, checked below to be resampled.").format(count=len(planes)))
@@ -294,7 +300,31 @@ class CurveController(VTKObservationMixin):
             node = self._logic.straighteningTransform(self._parameters.curve, **self._how())
             self._tell(
                 _(
-                    "Put segmentations, models or markups under '{name}' (Transforms module): they come to lie in the "
-                    "straightened volume. Inverted, it takes them back."
+                    "Put models or volumes under '{name}' (Transforms module): they come to lie in the straightened "
+                    "volume. Inverted, it takes them back."
                 ).format(name=node.GetName())
             )
+
+    def onAlong(self, checked=False):
+        self._copy(back=False)
+
+    def onBack(self, checked=False):
+        self._copy(back=True)
+
+    def _copy(self, back):
+        """Copies of the checked nodes in the straight space, or in the patient."""
+        parameters, text = self._parameters, _("Copied: {names}")
+        self._logic.askForPackages()
+        with slicer.util.tryWithErrorDisplay(_("Nothing was copied."), waitCursor=True):
+            copies, lines = self._logic.takeAlong(
+                [node for node in parameters.curveAlong if node],
+                parameters.curveSpace or parameters.curve,
+                back,
+                None if back else parameters.curveView,
+                **self._how(),
+            )
+            others = [] if parameters.curveSpace else self._logic.changedSince(parameters.curve, **self._how())
+            if others:
+                said = _("By the curve as it is now. What belongs to {names}, made before it changed: choose that above.")
+                lines.append(said.format(names=", ".join(others)))
+            self._tell("\n".join([text.format(names=", ".join(node.GetName() for node in copies)), *lines]))

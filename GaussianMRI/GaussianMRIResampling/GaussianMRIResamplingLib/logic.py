@@ -4,6 +4,7 @@ import slicer
 from GaussianMRIPanelLib.jobController import finished
 from GaussianMRIPanelLib.logic import Device, Menu, PanelLogic
 from slicer import (
+    vtkMRMLDisplayableNode,
     vtkMRMLMarkupsCurveNode,
     vtkMRMLMarkupsFiducialNode,
     vtkMRMLMarkupsPlaneNode,
@@ -124,6 +125,8 @@ class GaussianMRIResamplingParameterNode:
     curveView: vtkMRMLSliceNode
     curveStep: Annotated[float, WithinRange(0.5, 500)] = 10.0  # mm
     curveOutput: vtkMRMLScalarVolumeNode
+    curveAlong: list[vtkMRMLDisplayableNode]
+    curveSpace: vtkMRMLScalarVolumeNode
 
     outputPlanes: list[vtkMRMLMarkupsPlaneNode]
     gaussians: bool = True
@@ -362,13 +365,14 @@ class GaussianMRIResamplingLogic(PanelLogic):
 
     @staticmethod
     def describe(volumeNodes):
-        """One line per volume: its name and the share of it that lies outside the scan."""
+        """One line per volume: its name and the share of it that lies outside the scan, where that is known."""
+        from GaussianMRILib.mrml.scene import numbers, stored
+
         lines = []
         for node in volumeNodes:
-            outside = float(node.GetAttribute("GaussianMRI.OutsideFraction") or 0)
-            lines.append(
-                _("{name}: {outside:.0%} outside the scan").format(name=node.GetName(), outside=outside)
-            )
+            known = stored(node, "GaussianMRI.OutsideFraction", lambda text: numbers([text], 1), [])
+            text = _("{name}: {outside:.0%} outside the scan") if known else "{name}"
+            lines.append(text.format(name=node.GetName(), outside=sum(known)))
         return "\n".join(lines)
 
     # Along a curve
@@ -389,6 +393,20 @@ class GaussianMRIResamplingLogic(PanelLogic):
         from GaussianMRILib import mrml
 
         return mrml.straightening_transform(curveNode, **options)
+
+    @staticmethod
+    def takeAlong(nodes, space, back=False, view=None, **options):
+        """Copies in the straight space of a curve or straightened volume, or back; see `GaussianMRILib.mrml.take_along`."""
+        from GaussianMRILib import mrml
+
+        return mrml.take_along(list(nodes), space, back=back, view=view, **options)
+
+    @staticmethod
+    def changedSince(curveNode, **options):
+        """Names of the straightened volumes of a curve in whose straight space it no longer is."""
+        from GaussianMRILib.mrml.along import straightened_before
+
+        return [node.GetName() for node in straightened_before(curveNode, **options)]
 
     def report(self, fieldNode, nodes=(), referenceNode=None):
         """A table node about a field and the volumes made from it; see `GaussianMRILib.mrml.report`."""

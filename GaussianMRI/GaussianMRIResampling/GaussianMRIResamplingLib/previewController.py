@@ -8,6 +8,15 @@ from GaussianMRIResamplingLib import sideBySide
 COMPARED = ("gaussians", "spline", "voxel")
 
 
+def describeError(error):
+    """Why there is no preview. In a fresh Slicer a scene with a fit may be opened before there are the packages for it."""
+    if not isinstance(error, ImportError):
+        return str(error)
+    return _(
+        "The package {name} is missing. Press 'Report', which installs it after asking, then choose 'Follow' again."
+    ).format(name=error.name)
+
+
 class PreviewController:
     """The slice views that follow the plane, as the parameter node says.
 
@@ -107,7 +116,7 @@ class PreviewController:
                 self._previews.append(self._start(parameters, method, view))
         except Exception as error:
             self._remove()
-            self._onChanged(str(error))
+            self._onChanged(describeError(error))
             return
         self._report()
 

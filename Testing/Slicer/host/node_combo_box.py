@@ -107,7 +107,7 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         super().__init__(parent)
         self._scene: Any = None
         self._observer = SceneObserver(self)
-        self._attributes: list[tuple[str, str, Any]] = []
+        self._attributes: dict[str, tuple[str, Any]] = {}  # one for each type: the last one stands
         self._names: dict[str, str] = {}
         self._names_known: dict[str, str] = {}  # of the nodes that are listened to, as the list's items have them
         self._labels: dict[str, str] = {}
@@ -178,11 +178,13 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         return not wanted or (bool(node.GetHideFromEditors()) and not self.showHidden)
 
     def _listed(self, node: Any) -> bool:
-        return not self._rejected(node) and all(
-            node.GetAttribute(name) is not None and value in (None, "", node.GetAttribute(name))
-            for kind, name, value in self._attributes
-            if node.IsA(kind)
-        )
+        if self._rejected(node):
+            return False
+        for kind in getattr(self, "_types", []):  # of another type, as a derived one, no attribute is asked for
+            if node.IsA(kind) and kind in self._attributes:
+                name, value = self._attributes[kind]
+                return node.GetAttribute(name) is not None and value in (None, node.GetAttribute(name))
+        return True
 
     def _rebuild(self, wanted: str = "") -> None:
         current = wanted or self.currentNodeID
@@ -275,7 +277,7 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
             return
         renamed = self._names_known.get(node.GetID()) != node.GetName()
         self._names_known[node.GetID()] = node.GetName()
-        if any(node.IsA(kind) for kind, _, _ in self._attributes):
+        if any(node.IsA(kind) for kind in getattr(self, "_types", []) if kind in self._attributes):
             for other in [self._scene.GetNthNode(i) for i in range(self._scene.GetNumberOfNodes())]:
                 self._filter(other)
         elif renamed:
@@ -347,11 +349,14 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
     # Nodes made, renamed and removed by the user
 
     def addAttribute(self, node_type: str, name: str, value: Any = None) -> None:
-        self._attributes.append((node_type, name, None if value is None else str(value)))
+        if node_type not in getattr(self, "_types", []):
+            return
+        self._attributes[node_type] = name, None if value is None else str(value)
         self._rebuild()
 
     def removeAttribute(self, node_type: str, name: str) -> None:
-        self._attributes = [a for a in self._attributes if a[:2] != (node_type, name)]
+        if self._attributes.get(node_type, ("",))[0] == name:
+            del self._attributes[node_type]
         self._rebuild()
 
     def setBaseName(self, name: str, node_type: str = "") -> None:
@@ -377,7 +382,7 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         node.UnRegister(None)
         name = self._names.get(node_type) or node.GetName() or node.GetDefaultNodeNamePrefix()
         node.SetName(self._scene.GetUniqueNameByString(name))
-        for kind, attribute, value in self._attributes:
+        for kind, (attribute, value) in self._attributes.items():
             if node.IsA(kind):
                 node.SetAttribute(attribute, value or "")
         node = self._scene.AddNode(node)

@@ -86,16 +86,19 @@ class _Scalar:
         self.kind, self.validators = kind, validators
         self.default = {bool: False, int: 0, float: 0.0, str: "", Path: Path()}[kind]
 
-    def present(self, node: Any, name: str) -> bool:
+    def isIn(self, node: Any, name: str) -> bool:
         return bool(node.HasParameter(name))
 
-    def write(self, node: Any, name: str, value: Any) -> None:
+    def validate(self, value: Any) -> None:
         if value is None:
-            raise ValueError(f"The parameter {name} must not be None")
+            raise ValueError("Value must not be None")
         if not isinstance(value, (int, float) if self.kind is float else self.kind):
-            raise TypeError(f"The parameter {name} must be of type {self.kind}, is {value!r}")
+            raise TypeError(f"Value must be of type {self.kind}, is {value!r}")
         for validator in self.validators:
             validator.validate(value)
+
+    def write(self, node: Any, name: str, value: Any) -> None:
+        self.validate(value)
         node.SetParameter(name, str(value))
 
     def read(self, node: Any, name: str) -> Any:
@@ -114,12 +117,15 @@ class _Enum:
     def __init__(self, kind: type[enum.Enum]) -> None:
         self.kind, self.default = kind, next(iter(kind))
 
-    def present(self, node: Any, name: str) -> bool:
+    def isIn(self, node: Any, name: str) -> bool:
         return bool(node.HasParameter(name))
 
-    def write(self, node: Any, name: str, value: Any) -> None:
+    def validate(self, value: Any) -> None:
         if not isinstance(value, self.kind):
-            raise TypeError(f"The parameter {name} must be of type {self.kind}, is {value!r}")
+            raise TypeError(f"Value must be of type {self.kind}, is {value!r}")
+
+    def write(self, node: Any, name: str, value: Any) -> None:
+        self.validate(value)
         node.SetParameter(name, value.name)
 
     def read(self, node: Any, name: str) -> Any:
@@ -135,17 +141,20 @@ class _Enum:
 class _Node:
     """A node of the scene: kept as a reference, beside an empty parameter."""
 
-    default, caches = None, False
+    default, caches = None, True
 
     def __init__(self, kind: type) -> None:
         self.kind = kind
 
-    def present(self, node: Any, name: str) -> bool:
+    def isIn(self, node: Any, name: str) -> bool:
         return bool(node.HasParameter(name))
 
-    def write(self, node: Any, name: str, value: Any) -> None:
+    def validate(self, value: Any) -> None:
         if value is not None and not isinstance(value, self.kind):
-            raise TypeError(f"The parameter {name} must be of type {self.kind}, is {value!r}")
+            raise TypeError(f"Value must be of type {self.kind}, is {value!r}")
+
+    def write(self, node: Any, name: str, value: Any) -> None:
+        self.validate(value)
         node.SetParameter(name, "")
         node.SetNodeReferenceID(name, value.GetID() if value is not None else None)
 
@@ -167,11 +176,14 @@ class _List:
     def default(self) -> list[Any]:
         return []
 
-    def present(self, node: Any, name: str) -> bool:
+    def isIn(self, node: Any, name: str) -> bool:
         return bool(node.HasParameter(f"{name}.len"))
 
+    def validate(self, values: Any) -> None:
+        """Nothing: elements are validated where they are written."""
+
     def write(self, node: Any, name: str, values: Any) -> None:
-        before = int(node.GetParameter(f"{name}.len")) if self.present(node, name) else 0
+        before = int(node.GetParameter(f"{name}.len")) if self.isIn(node, name) else 0
         old = list(self.read(node, name)) if before else []
         with slicer.util.NodeModify(node):
             try:
@@ -186,7 +198,7 @@ class _List:
                 self.element.remove(node, f"{name}.{index}")
 
     def read(self, node: Any, name: str) -> ObservedList:
-        length = int(node.GetParameter(f"{name}.len")) if self.present(node, name) else 0
+        length = int(node.GetParameter(f"{name}.len")) if self.isIn(node, name) else 0
         return ObservedList(self, node, name, [self.element.read(node, f"{name}.{i}") for i in range(length)])
 
 
@@ -246,16 +258,16 @@ def _serializer(kind: Any) -> Any:
 
 class _Parameter:
     def __init__(self, name: str, kind: Any, given: Any) -> None:
-        self.name, self.kind, self.serializer = name, kind, _serializer(kind)
+        self.basename, self.kind, self.serializer = name, kind, _serializer(kind)
         stated = [a for a in _split(kind)[1] if isinstance(a, Default)]
         self.default = (
             given if given is not None else stated[0] if stated else Default(self.serializer.default)
         )
 
     def read(self, node: Any) -> Any:
-        if not self.serializer.present(node, self.name):
-            self.serializer.write(node, self.name, self.default.value)
-        return self.serializer.read(node, self.name)
+        if not self.serializer.isIn(node, self.basename):
+            self.serializer.write(node, self.basename, self.default.value)
+        return self.serializer.read(node, self.basename)
 
 
 class _Cached:
@@ -280,7 +292,7 @@ class _Cached:
         self._writing = True
         try:
             with slicer.util.NodeModify(self._node):
-                self._parameter.serializer.write(self._node, self._parameter.name, value)
+                self._parameter.serializer.write(self._node, self._parameter.basename, value)
                 self.value = self._parameter.read(self._node)
         finally:
             self._writing = False
