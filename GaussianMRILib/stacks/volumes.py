@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import logging
 import os
 import struct
 import tempfile
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
-from ..files import itk_name, reading
+from ..files import CHUNK, itk_name, reading
 from ..geometry.affine import LPS_RAS, check_spacing
 from .itk import quiet_itk
 from .slice_stack import SliceStack
@@ -27,6 +28,8 @@ from .volume_headers import (
     nrrd_affine,
     unit_mm,
 )
+
+logger = logging.getLogger("GaussianMRI")
 
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".hdr", ".img")
 #: A remark.
@@ -181,9 +184,10 @@ class _NiftiHeader:
     Attributes:
         affine: (4, 4) the sform in mm, RAS; None when the file has none (see `nifti_orientation`).
         spacing: pixdim[1..3], mm.
-        slope, intercept: from stored values to intensities; a slope of 0 says that there is nothing to do.
+        slope, intercept: from stored values to intensities; a slope of 0 says that there is nothing to do, as NaN does.
         codes: where the codes of qform and sform are in the header, and their struct format.
         single_file: header and pixels are in one file, of at least `length` bytes.
+        floats, bytes: their type in the file, None of whole numbers, and the length of one.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -193,14 +197,18 @@ class _NiftiHeader:
             raise ValueError("no NIfTI-1 header")
         scale = {1: 1000.0, 3: 0.001}.get(data[123] & 7, 1.0)
         self.spacing = np.asarray(struct.unpack_from(order + "3f", data, 80)) * scale
-        self.slope, self.intercept = struct.unpack_from(order + "2f", data, 112)
+        slope, intercept = struct.unpack_from(order + "2f", data, 112)
+        # Some programs write NaN for no scaling, and ITK takes what is not finite for 0.
+        self.slope, self.intercept = (v if np.isfinite(v) else 0.0 for v in (slope, intercept))
         self.codes = (252, order + "hh")
         self.affine: NDArray[np.float64] | None = None
         dims = struct.unpack_from(order + "8h", data, 40)
         voxels = int(np.prod(dims[1 : 1 + min(max(dims[0], 0), 7)], dtype=np.int64))
         self.single_file = magic == b"n+1"
         offset = struct.unpack_from(order + "f", data, 108)[0]
-        self.length = int(offset) + voxels * struct.unpack_from(order + "h", data, 72)[0] // 8
+        kind, bits = struct.unpack_from(order + "2h", data, 70)
+        self.offset, self.length = int(offset), int(offset) + voxels * bits // 8
+        self.floats, self.bytes = {16: order + "f4", 64: order + "f8"}.get(kind), bits // 8
 
 
 def nifti_header(path: Path) -> _NiftiHeader | None:
@@ -218,8 +226,12 @@ def nifti_header(path: Path) -> _NiftiHeader | None:
             if start[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c"):
                 raise GaussianMRIError(f"{path} is a NIfTI-2 file. Save it as NIfTI-1, NRRD or MHA.")
             header = _NiftiHeader(start)
-            length = len(start)
-            while chunk := file.read(1 << 22):
+            length = len(start) + len(file.read(min(max(header.offset - len(start), 0), CHUNK)))
+            unknown = 0
+            while chunk := file.read(CHUNK):
+                if header.floats and header.single_file and length >= header.offset:
+                    there = np.frombuffer(chunk, header.floats, max(0, min(len(chunk), header.length - length)) // header.bytes)
+                    unknown += int(np.count_nonzero(~np.isfinite(there)))
                 length += len(chunk)
     except (ValueError, IndexError, struct.error):
         return None
@@ -230,6 +242,8 @@ def nifti_header(path: Path) -> _NiftiHeader | None:
     header.affine = nifti_orientation(path)[0]
     if header.single_file and length < header.length:
         raise GaussianMRIError(f"{path} is truncated: {length} of {header.length} bytes. Copy it again.")
+    if unknown:
+        logger.warning("%s: %d voxels are NaN or infinite, for which 0 is taken.", path, unknown)
     return header
 
 

@@ -142,15 +142,19 @@ def _template(sources: list[Mapping[str, Any]], description: str, derivation: st
     maker, model = dataset.get("Manufacturer"), dataset.get("ManufacturerModelName")
     defaults: dict[str, str | None]
     computed_tomography = dataset.get("Modality") == "CT"
-    for keyword, default in (
-        ("SpecificCharacterSet", "ISO_IR 192"), ("PatientName", "Anonymous"), ("PatientID", "ANONYMOUS"),
-        ("PatientBirthDate", ""), ("PatientSex", ""), ("StudyInstanceUID", generate_uid(prefix=None)),
-        ("StudyDate", date), ("StudyTime", time), ("StudyID", ""), ("AccessionNumber", ""),
-        ("ReferringPhysicianName", ""), ("FrameOfReferenceUID", generate_uid(prefix=None)),
-        ("PositionReferenceIndicator", ""), ("PatientPosition", ""),
+    if not sources:
+        dataset.PatientName, dataset.PatientID = "Anonymous", "ANONYMOUS"
+        dataset.StudyDate, dataset.StudyTime = date, time
+    for keyword in ("StudyInstanceUID", "FrameOfReferenceUID"):
+        if not dataset.get(keyword):
+            setattr(dataset, keyword, generate_uid(prefix=None))
+    # What a study does not say stays unsaid: archives refuse series that differ in it, or show them as another patient's.
+    for keyword in (
+        "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID", "AccessionNumber",
+        "ReferringPhysicianName", "PositionReferenceIndicator", "PatientPosition",
     ):  # fmt: skip
-        if keyword not in dataset or (keyword.endswith("UID") and not dataset.get(keyword)):
-            setattr(dataset, keyword, default)
+        if keyword not in dataset:
+            setattr(dataset, keyword, "")
     if computed_tomography:
         dataset.SOPClassUID = _CT_IMAGE
         defaults = {"KVP": None, "AcquisitionNumber": None}
