@@ -221,6 +221,34 @@ def test_resample_of_a_plane_set_has_outputs_for_each(
     assert nothing.exit_code == 1 and "All planes lie outside" in nothing.stderr
 
 
+def test_a_derived_series_names_all_series_of_its_field_and_no_other_of_their_name(
+    field_file: Path, study: Path, phantom: Phantom, tmp_path: Path
+) -> None:
+    import pydicom
+
+    for number, folder in enumerate(("sagittal", "axial")):
+        (tmp_path / folder).mkdir()
+        for file in sorted((study / folder).iterdir()):
+            dataset = pydicom.dcmread(file)
+            dataset.SeriesDescription, dataset.SeriesNumber = "T2", number
+            dataset.save_as(tmp_path / folder / file.name)
+    (axial,), (sagittal,) = (gm.read_stacks(tmp_path / folder) for folder in ("axial", "sagittal"))
+    assert [stack.name for stack in gm.read_stacks(tmp_path)] == ["T2", "T2 (2)"]  # the first is the sagittal one
+    field = gm.GaussianField.load(field_file)
+    assert field.report["stacks"][0]["series"] == axial.series_digest
+    for case, stacks in enumerate(([axial], [axial, sagittal])):
+        facts = [{"name": stack.name, "series": stack.series_digest} for stack in stacks]
+        replace(field, report={"stacks": facts}).save(tmp_path / "field.npz")
+        result = run(
+            "resample", tmp_path / "field.npz", "--center", *phantom.landmark("sac"), "--normal", 0, 0.5, 0.87, "--size", 24,
+            12, "--dicom", tmp_path / f"series{case}", "--source", tmp_path / "axial", "--source", tmp_path / "sagittal",
+        )  # fmt: skip
+        assert result.exit_code == 0, result.output
+        (file,) = (tmp_path / f"series{case}").iterdir()
+        named = {item.SeriesInstanceUID for item in pydicom.dcmread(file).ReferencedSeriesSequence}
+        assert named == {stack.source["series_uid"] for stack in stacks}
+
+
 def test_resample_of_everything_as_dicom(study: Path, tmp_path: Path) -> None:
     stack = gm.read_stacks(study / "axial")[0]
     parameters = torch.zeros(11, 1)

@@ -327,6 +327,21 @@ def test_enhanced_source_is_referred_to_once_with_its_frames(tmp_path: Path) -> 
     assert item.ReferencedSOPClassUID == "1.2.840.10008.5.1.4.1.1.4.1"
 
 
+def test_what_a_study_does_not_say_stays_unsaid(tmp_path: Path) -> None:
+    """Series of one study that differ in its date or patient are refused by archives, or shown as another patient's."""
+    silent = ("PatientName", "PatientID", "StudyDate", "StudyTime", "StudyID", "PatientBirthDate", "AccessionNumber")
+    paths = series(tmp_path / "in", StudyDate="20200102")
+    for path in paths:
+        dataset = pydicom.dcmread(path)
+        for keyword in ("PatientName", "PatientID"):
+            delattr(dataset, keyword)
+        dataset.save_as(path)
+    folder = write_dicom_series(tmp_path / "out", pictures(1), oblique(1), source=read_stacks(tmp_path / "in"))
+    tags = pydicom.dcmread(folder / "IM0001.dcm")
+    assert tags.StudyDate == "20200102" and tags.StudyInstanceUID == "1.2.4"
+    assert not any(tags[keyword].value for keyword in silent if keyword != "StudyDate")
+
+
 def test_ct_stays_ct_and_no_source_is_an_anonymous_study(tmp_path: Path) -> None:
     series(tmp_path / "ct", Modality="CT", RescaleIntercept=-1000)
     (stack,) = read_stacks(tmp_path / "ct")
