@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,7 +31,9 @@ def write_picture(path: Path, render: Render) -> None:
     pixels = straight(render)
     with atomic_write(path) as partial:
         if path.suffix == ".npy":
-            np.save(partial, pixels.astype(np.float16))
+            content = io.BytesIO()  # in a file itself it is no error to numpy when the last block finds the disk full
+            np.save(content, pixels.astype(np.float16))
+            partial.write_bytes(content.getbuffer())
         else:
             from PIL import Image
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pydicom
@@ -158,7 +159,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
     try:
         for suffix in (".nrrd", ".nii", ".nii.gz", ".mha"):
             for compress in (True, False):
-                with pytest.raises(GaussianMRIError, match="cannot be written"):
+                with pytest.raises(GaussianMRIError, match=r"v\.[a-z.]+ cannot be written: (?!.*Copy it)"):
                     write_volume(tmp_path / f"v{suffix}", images, listed, compress=compress)
         with pytest.raises(GaussianMRIError, match="cannot be written"):
             write_png(tmp_path / "p.png", images[0])
@@ -166,6 +167,36 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
             write_dicom_series(tmp_path / "series", images, listed)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_that_is_full_at_the_last_byte(tmp_path: Path) -> None:
+    """Libraries in C look at what they write, and not at the block that they write when they close the file."""
+    import resource
+
+    from GaussianMRILib.cinematic.dataset_pictures import write_picture
+
+    plane = ImagePlane.from_axes((0, 0, 0), (1, 0, 0), (0, -1, 0), shape=(64, 64))
+    image = np.random.default_rng(0).random((64, 64)).astype(np.float32)
+    render = SimpleNamespace(image=np.repeat(image[..., None], 3, axis=2), alpha=image)
+    writers = {
+        **{f"v{suffix}": lambda path: write_volume(path, image, plane) for suffix in (".nrrd", ".nii", ".nii.gz", ".mha")},
+        "p.png": lambda path: write_png(path, image),
+        "r.png": lambda path: write_picture(path, render),
+        "r.npy": lambda path: write_picture(path, render),
+    }
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for name, writer in writers.items():
+        path = tmp_path / name
+        writer(path)
+        size = path.stat().st_size
+        path.unlink()
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size - 1, before[1]))
+            with pytest.raises(GaussianMRIError, match="cannot be written"):
+                writer(path)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not list(tmp_path.iterdir())
 
 
