@@ -230,7 +230,7 @@ def resample(
                 None if path is None else _named(path, name) for path in (output, dicom, png, distance, support)
             ]
             check_writable(*to[:1], *to[2:], inputs=inputs)
-            lines.append(_write(field, planes, images, sources, name, number, *to))
+            lines.append(_write(field, planes, images, projection, sources, name, number, *to))
     for told in lines:
         click.echo(told)
 
@@ -337,6 +337,7 @@ def _write(
     field: GaussianField,
     planes: list[ImagePlane],
     images: list[NDArray[np.float32]],
+    projection: str,
     sources: list[SliceStack],
     name: str,
     number: int,
@@ -352,7 +353,10 @@ def _write(
     written: list[Path] = []
     if dicom is not None:
         description = f"GaussianMRI {name}".rstrip()
-        write_dicom_series(dicom, images, planes, source=sources, description=description, number=SERIES_NUMBER + number)
+        write_dicom_series(
+            dicom, images, planes, source=sources, description=description, projection=projection,
+            number=SERIES_NUMBER + number,
+        )  # fmt: skip
         written.append(dicom)
     if output is not None:
         write_volume(output, images, planes)

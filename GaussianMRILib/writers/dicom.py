@@ -18,6 +18,7 @@ from ..errors import GaussianMRIError
 from ..files import atomic_folder
 from ..geometry.affine import LPS_RAS
 from ..geometry.plane import ImagePlane
+from ..geometry.slab import check_projection
 from ..stacks.dicom_pixels import save_dicom
 from ..stacks.slice_stack import SliceStack
 from ..version import __version__
@@ -37,6 +38,13 @@ _ENOUGH_GREY_LEVELS = 1000.0
 #: Stored value of pixels that show nothing.
 PADDING = 0
 
+#: What an image shows of the thickness of its plane: a code with its meaning, and how Image Type says it in MR and in CT.
+_PROJECTIONS = {
+    "mean": ("113072", "Multiplanar reformatting", "REFORMATTED", "REFORMATTED"),
+    "max": ("113078", "Maximum intensity projection", "PROJECTION IMAGE", "MAX_IP"),
+    "min": ("113079", "Minimum intensity projection", "PROJECTION IMAGE", "MIN_IP"),
+}
+
 Source = SliceStack | Mapping[str, Any]
 
 
@@ -49,6 +57,7 @@ def write_dicom_series(
     description: str = "GaussianMRI",
     derivation: str = "Resampled on oblique planes from 3D Gaussians fitted to the source slices",
     fill: float | None = None,
+    projection: str = "mean",
     overwrite: bool = False,
     number: int = SERIES_NUMBER,
 ) -> Path:
@@ -57,8 +66,8 @@ def write_dicom_series(
     Each image has its own Image Position and Orientation (Patient), so the planes need not be parallel. The
     series has new UIDs and stays in the patient, study and frame of reference of its source, whose images it
     refers to; from a source that was not DICOM it becomes a new study of an anonymous patient. ImageType is
-    DERIVED\\SECONDARY\\REFORMATTED. Pixels are 16-bit; where values spread less than 1000, a RescaleSlope
-    scales them.
+    DERIVED\\SECONDARY\\REFORMATTED, or PROJECTION IMAGE in place of the last. Pixels are 16-bit; where values
+    spread less than 1000, a RescaleSlope scales them.
 
     Args:
         folder: made for the series; its parent must exist. Files are named IM0001.dcm and so on.
@@ -69,6 +78,8 @@ def write_dicom_series(
         description: SeriesDescription.
         derivation: DerivationDescription, to which the program's name and version are added.
         fill: value where images are NaN or infinite; by default they have PixelPaddingValue, darker than all else.
+        projection: "max" or "min" for images of the brightest or darkest value of the planes' thickness, which Image Type,
+            Derivation Code and description then say, so that nobody takes them for slices.
         overwrite: replace `folder` if all that it holds is .dcm files.
         number: SeriesNumber, by which viewers sort series.
 
@@ -76,11 +87,12 @@ def write_dicom_series(
         The folder.
 
     Raises:
-        GaussianMRIError: images and planes do not fit, the sources lie in different frames of reference, the
+        GaussianMRIError: images and planes do not fit, a projection of thin planes, the sources lie in different frames of reference, the
             folder exists, or it cannot be written. Nothing is left half-written.
     """
     target = Path(folder)
     pixels, listed = checked_images(images, planes)
+    check_projection(projection, planes=listed)
     window = default_window(pixels)
     empty = ~np.isfinite(pixels) & (fill is None)
     stored, slope, intercept = _stored(filled(pixels, fill), empty)
@@ -88,7 +100,7 @@ def write_dicom_series(
     with warnings.catch_warnings(), _folder(target, overwrite) as temporary:
         # pydicom warns of odd values copied from the source by quoting them, names included.
         warnings.simplefilter("ignore")
-        template = _template(sources, description, derivation)
+        template = _template(sources, description, derivation, projection)
         template.SeriesNumber = number
         template.RescaleSlope, template.RescaleIntercept = _decimal(slope), _decimal(intercept)
         template.RescaleType = "HU" if template.Modality == "CT" else "US"
@@ -130,7 +142,7 @@ def _json_value(source: Mapping[str, Any], tag: str) -> Any:
     return values[0]
 
 
-def _template(sources: list[Mapping[str, Any]], description: str, derivation: str) -> Dataset:
+def _template(sources: list[Mapping[str, Any]], description: str, derivation: str, projection: str) -> Dataset:
     """All that the images of the series have in common."""
     import pydicom
     from pydicom.uid import generate_uid
@@ -168,7 +180,8 @@ def _template(sources: list[Mapping[str, Any]], description: str, derivation: st
         if keyword not in dataset:
             setattr(dataset, keyword, value)
     dataset.SpecificCharacterSet = "ISO_IR 192"  # whatever the source had; pydicom encodes anew
-    dataset.ImageType = ["DERIVED", "SECONDARY", "REFORMATTED"]
+    code, meaning, in_mr, in_ct = _PROJECTIONS[projection]
+    dataset.ImageType = ["DERIVED", "SECONDARY", *(["AXIAL", in_ct] if computed_tomography else [in_mr])]
     # Attributes that some values of others ask for, though nobody knows them (type 2C: empty; 1C: it says so).
     if not any(dataset.get(keyword) for keyword in ("Laterality", "BodyPartExamined", "AnatomicRegionSequence")):
         dataset.Laterality = ""
@@ -176,18 +189,18 @@ def _template(sources: list[Mapping[str, Any]], description: str, derivation: st
         dataset.InversionTime = None
     if dataset.get("PatientIdentityRemoved") == "YES" and not dataset.get("DeidentificationMethod"):
         dataset.DeidentificationMethod = "not stated by the source"
-    if computed_tomography:
-        dataset.ImageType = ["DERIVED", "SECONDARY", "AXIAL", "REFORMATTED"]
     dataset.SeriesInstanceUID = generate_uid(prefix=None)
     dataset.SeriesDescription = description[:64]
     dataset.SeriesDate = dataset.ContentDate = dataset.InstanceCreationDate = date
     dataset.SeriesTime = dataset.ContentTime = dataset.InstanceCreationTime = time
     dataset.Manufacturer = dataset.ManufacturerModelName = "GaussianMRI"
     dataset.SoftwareVersions = __version__
+    if projection != "mean":
+        derivation = f"{meaning} of slabs. {derivation}"
     dataset.DerivationDescription = (
         f"{derivation}. GaussianMRI {__version__}; for research, not for diagnosis."[:1024]
     )
-    dataset.DerivationCodeSequence = [_code("113072", "Multiplanar reformatting")]
+    dataset.DerivationCodeSequence = [_code(code, meaning)]
     dataset.BurnedInAnnotation = "NO"
     dataset.LossyImageCompression = "00"
     if sources:

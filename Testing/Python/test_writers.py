@@ -358,6 +358,23 @@ def test_enhanced_source_is_referred_to_once_with_its_frames(tmp_path: Path) -> 
     assert item.ReferencedSOPClassUID == "1.2.840.10008.5.1.4.1.1.4.1"
 
 
+def test_a_projection_is_not_taken_for_a_slice(tmp_path: Path) -> None:
+    for modality, image_type in (
+        ("MR", ["DERIVED", "SECONDARY", "PROJECTION IMAGE"]), ("CT", ["DERIVED", "SECONDARY", "AXIAL", "MAX_IP"])
+    ):  # fmt: skip
+        series(tmp_path / modality, Modality=modality)
+        (stack,) = read_stacks(tmp_path / modality)
+        out = tmp_path / f"{modality}-out"
+        write_dicom_series(out, pictures(1), oblique(1, thickness=9.0), source=stack, projection="max")
+        tags = pydicom.dcmread(out / "IM0001.dcm")
+        assert tags.ImageType == image_type and tags.DerivationCodeSequence[0].CodeValue == "113078"
+        assert tags.DerivationDescription.startswith("Maximum intensity projection of slabs")
+        assert read_stacks(out)[0].source["contrast"]["component"] == "projection"
+    for projection, thickness, reason in (("max", 0.0, "plane is thin"), ("maximum", 9.0, "no projection 'maximum'")):
+        with pytest.raises(GaussianMRIError, match=reason):
+            write_dicom_series(tmp_path / "no", pictures(1), oblique(1, thickness=thickness), projection=projection)
+
+
 def test_what_a_study_does_not_say_stays_unsaid(tmp_path: Path) -> None:
     """Series of one study that differ in its date or patient are refused by archives, or shown as another patient's."""
     silent = ("PatientName", "PatientID", "StudyDate", "StudyTime", "StudyID", "PatientBirthDate", "AccessionNumber")
