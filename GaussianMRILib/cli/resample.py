@@ -368,7 +368,7 @@ def _write(
         write_volume(support, [field.support(plane) for plane in planes], planes)
         written.append(support)
     if png is not None:
-        write_png(png, images[len(images) // 2])
+        write_png(png, images[len(images) // 2], plane=planes[len(planes) // 2])
         written.append(png)
     rows, columns = images[0].shape
     return f"{len(images)} x {rows} x {columns} pixels written to {', '.join(map(str, written))}"

@@ -249,6 +249,14 @@ def test_a_derived_series_names_all_series_of_its_field_and_no_other_of_their_na
         assert named == {stack.source["series_uid"] for stack in stacks}
 
 
+def test_a_picture_of_pixels_that_are_not_square_keeps_its_shape(field_file: Path, markups: Path, tmp_path: Path) -> None:
+    """Pixels are spread over the size of the markup, 20 x 16 mm, where a number of them alone is given."""
+    result = run("resample", field_file, "--plane", markups, "--size", 20, 64, "--png", tmp_path / "p.png")
+    assert result.exit_code == 0, result.output
+    with Image.open(tmp_path / "p.png") as picture:
+        assert picture.size == (80, 64)
+
+
 def test_resample_of_everything_as_dicom(study: Path, tmp_path: Path) -> None:
     stack = gm.read_stacks(study / "axial")[0]
     parameters = torch.zeros(11, 1)
