@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import re
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -520,6 +521,16 @@ def test_without_a_terminal_progress_is_lines_that_tell_the_time_left(
     with app.progress_bar("Rendering") as bar:  # short work needs no line
         app.advance(bar, 0.5)
     assert capsys.readouterr().err == ""
+
+
+def test_without_a_terminal_a_warning_brings_no_line_of_progress(study: Path, tmp_path: Path) -> None:
+    for folder in ("axial", "other"):
+        shutil.copytree(study / "axial", tmp_path / folder)
+    for name in ("one.zip", "two.tar.gz"):
+        (tmp_path / "other" / name).write_bytes(b"")
+    (tmp_path / "lost").symlink_to(tmp_path / "nowhere")
+    lines = run("inspect", tmp_path).stderr.splitlines()
+    assert len(lines) > 1 and all(line.startswith("Warning: ") for line in lines), lines
 
 
 @pytest.mark.parametrize(
