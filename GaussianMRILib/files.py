@@ -331,7 +331,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     if size > _LARGEST_TEXT:
         raise ValueError(f"it has {size / 2**20:.0f} MB, no such file has more than {_LARGEST_TEXT >> 20} MB")
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))  # editors of Windows begin a file with that mark
     except json.JSONDecodeError as error:
         raise ValueError(f"it is not JSON: {error}") from error
 

@@ -26,6 +26,7 @@ from .volume_headers import (
     header_file,
     nifti_orientation,
     nrrd_affine,
+    sidecar_thickness,
     unit_mm,
 )
 
@@ -37,6 +38,8 @@ LABELS = "its values look like labels, not like an image"
 _NIFTI_SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img")
 #: A volume counts as stacked along its coarsest axis when that is this much coarser than the next one.
 _ANISOTROPY = 1.2
+#: A slice thickness is that of a volume's slices if it is this part of their distance.
+_THINNEST, _THICKEST = 0.25, 2.0
 #: Labels are no more than this many whole numbers, and this part of neighbours off the background have the same one.
 _MOST_LABELS, _SAME_LABEL = 256, 0.75
 
@@ -51,7 +54,7 @@ def read_volume(path: Path, thickness: float | None = None) -> SliceStack:
 
     The slices are taken across the axis with the coarsest spacing, whichever place it has in the file: that
     is how they were acquired. An isotropic volume keeps the file's last axis. The file knows no slice
-    thickness, so it is the distance between slices unless `thickness` (mm) is given.
+    thickness: it is `thickness` (mm), else what dcm2niix's JSON file beside says, else the distance between slices.
 
     Raises:
         GaussianMRIError: not readable, not one 3D volume of real numbers, or without a usable geometry.
@@ -67,6 +70,11 @@ def read_volume(path: Path, thickness: float | None = None) -> SliceStack:
         if name.lower().endswith(suffix):
             name = name[: -len(suffix)]
             break
+    if thickness is None and (told := sidecar_thickness(path)) is not None:
+        # What was resampled since then has slices of another thickness than its scan.
+        if _THINNEST <= told / np.linalg.norm(affine[:3, 2]) <= _THICKEST:
+            thickness = told
+            logger.info("%s: slices %.4g mm thick, as the .json beside it says.", path, told)
     try:
         return SliceStack.from_array(pixels, affine, thickness=thickness, name=name, notes=notes, copy=False)
     except GaussianMRIError as error:
