@@ -255,4 +255,6 @@ def _vector(text: str) -> list[float]:
     return [float(number) for number in text.removeprefix("(").split(",")]
 
 
-__all__ = ["check_nifti_files", "geometry_notes", "header_file", "nifti_orientation", "nrrd_affine", "sidecar_thickness", "unit_mm"]
+__all__ = [
+    "check_nifti_files", "geometry_notes", "header_file", "nifti_orientation", "nrrd_affine", "sidecar_thickness", "unit_mm",
+]  # fmt: skip

@@ -109,7 +109,8 @@ def _read_file(sitk: Any, path: Path, file: Path) -> tuple[NDArray[Any], NDArray
         size, components = reader.GetSize(), reader.GetNumberOfComponents()
         if components != 1 or reader.GetPixelIDValue() in (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64):
             raise GaussianMRIError(
-                f"{path} has {components} values in each voxel; give a volume of one real number each."
+                f"{path} has {components} values in each voxel, as colours, complex numbers and sequences of volumes have; "
+                "save the one that you want as a volume of one real number each."
             )
         if len(size) == 2:
             raise GaussianMRIError(f"{path} is a 2D image without a place in space; give a 3D volume.")
@@ -238,7 +239,8 @@ def nifti_header(path: Path) -> _NiftiHeader | None:
             unknown = 0
             while chunk := file.read(CHUNK):
                 if header.floats and header.single_file and length >= header.offset:
-                    there = np.frombuffer(chunk, header.floats, max(0, min(len(chunk), header.length - length)) // header.bytes)
+                    count = max(0, min(len(chunk), header.length - length)) // header.bytes
+                    there = np.frombuffer(chunk, header.floats, count)
                     unknown += int(np.count_nonzero(~np.isfinite(there)))
                 length += len(chunk)
     except (ValueError, IndexError, struct.error):

@@ -87,8 +87,8 @@ def write_dicom_series(
         The folder.
 
     Raises:
-        GaussianMRIError: images and planes do not fit, a projection of thin planes, the sources lie in different frames of reference, the
-            folder exists, or it cannot be written. Nothing is left half-written.
+        GaussianMRIError: images and planes do not fit, a projection of thin planes, the sources lie in different
+            frames of reference, the folder exists, or it cannot be written. Nothing is left half-written.
     """
     target = Path(folder)
     pixels, listed = checked_images(images, planes)

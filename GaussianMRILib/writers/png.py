@@ -61,7 +61,7 @@ def write_png(
 
 
 def _with_square_pixels(grey: NDArray[np.float32], spacing: tuple[float, float]) -> NDArray[np.float32]:
-    """An image stretched to the smaller of the spacings of its columns and rows; pixel edges, not centres, keep their place."""
+    """An image stretched to the smaller spacing; pixel edges, not centres, keep their place."""
     sides, smallest = np.asarray(spacing), min(spacing)
     with quiet_itk() as sitk:
         picture = sitk.GetImageFromArray(grey.astype(np.float32))
