@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import GaussianMRIError
-from ..files import atomic_folder
+from ..files import atomic_folder, printable
 from ..geometry.affine import LPS_RAS
 from ..geometry.plane import ImagePlane
 from ..geometry.slab import check_projection
@@ -44,6 +44,9 @@ _PROJECTIONS = {
     "max": ("113078", "Maximum intensity projection", "PROJECTION IMAGE", "MAX_IP"),
     "min": ("113079", "Minimum intensity projection", "PROJECTION IMAGE", "MIN_IP"),
 }
+
+#: Modalities of sources; what does not say its own, or was converted, is taken for MR.
+_WRITTEN = {"MR", "CT", "OT", "", None}
 
 Source = SliceStack | Mapping[str, Any]
 
@@ -88,7 +91,8 @@ def write_dicom_series(
 
     Raises:
         GaussianMRIError: images and planes do not fit, a projection of thin planes, the sources lie in different
-            frames of reference, the folder exists, or it cannot be written. Nothing is left half-written.
+            frames of reference or are neither MR nor CT, the folder exists, or it cannot be written. Nothing is left
+            half-written.
     """
     target = Path(folder)
     pixels, listed = checked_images(images, planes)
@@ -133,6 +137,10 @@ def _sources(source: Source | Sequence[Source] | None) -> list[Mapping[str, Any]
     if len(frames) > 1:
         raise GaussianMRIError(
             "The sources of the DICOM series lie in different frames of reference; give one of them."
+        )
+    for modality in {_json_value(s, "00080060") for s in found} - _WRITTEN:
+        raise GaussianMRIError(
+            f"Derived series are of MR and CT, and the source is {printable(modality)}. Write a volume (.nrrd, .nii.gz)."
         )
     return found
 

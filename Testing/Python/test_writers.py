@@ -375,6 +375,13 @@ def test_a_projection_is_not_taken_for_a_slice(tmp_path: Path) -> None:
             write_dicom_series(tmp_path / "no", pictures(1), oblique(1, thickness=thickness), projection=projection)
 
 
+def test_images_of_another_modality_are_not_called_mr(tmp_path: Path) -> None:
+    series(tmp_path / "pet", Modality="PT")
+    with pytest.raises(GaussianMRIError, match="of MR and CT, and the source is PT"):
+        write_dicom_series(tmp_path / "out", pictures(1), oblique(1), source=read_stacks(tmp_path / "pet"))
+    assert not (tmp_path / "out").exists()
+
+
 def test_what_a_study_does_not_say_stays_unsaid(tmp_path: Path) -> None:
     """Series of one study that differ in its date or patient are refused by archives, or shown as another patient's."""
     silent = ("PatientName", "PatientID", "StudyDate", "StudyTime", "StudyID", "PatientBirthDate", "AccessionNumber")
