@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
-from ..files import atomic_write, finite, reading
+from ..files import atomic_write, finite, reading, save_array
 from .camera import Camera
 
 if TYPE_CHECKING:
@@ -31,9 +30,7 @@ def write_picture(path: Path, render: Render) -> None:
     pixels = straight(render)
     with atomic_write(path) as partial:
         if path.suffix == ".npy":
-            content = io.BytesIO()  # in a file itself it is no error to numpy when the last block finds the disk full
-            np.save(content, pixels.astype(np.float16))
-            partial.write_bytes(content.getbuffer())
+            save_array(partial, pixels.astype(np.float16))
         else:
             from PIL import Image
 
