@@ -8,6 +8,7 @@ import contextvars
 import ctypes
 import errno
 import gzip
+import io
 import json
 import math
 import os
@@ -331,9 +332,18 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     if size > _LARGEST_TEXT:
         raise ValueError(f"it has {size / 2**20:.0f} MB, no such file has more than {_LARGEST_TEXT >> 20} MB")
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))  # editors of Windows begin a file with that mark
     except json.JSONDecodeError as error:
         raise ValueError(f"it is not JSON: {error}") from error
+
+
+def save_array(path: Path, array: NDArray[Any]) -> None:
+    """`numpy.save`; in a file itself numpy takes it for no error when the last block finds the disk full."""
+    import numpy as np
+
+    content = io.BytesIO()
+    np.save(content, array)
+    path.write_bytes(content.getbuffer())
 
 
 def read_arrays(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
-from ..files import atomic_write, finite, reading
+from ..files import atomic_write, finite, reading, save_array
 from .camera import Camera
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def write_picture(path: Path, render: Render) -> None:
     pixels = straight(render)
     with atomic_write(path) as partial:
         if path.suffix == ".npy":
-            np.save(partial, pixels.astype(np.float16))
+            save_array(partial, pixels.astype(np.float16))
         else:
             from PIL import Image
 

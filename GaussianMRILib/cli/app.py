@@ -152,9 +152,13 @@ class _Terminal(logging.Handler):
     """Log lines that do not tear progress bars."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        line = f"{record.levelname.capitalize()}: {plain(record.getMessage())}"
+        if not sys.stderr.isatty():  # no bar is there, and every line would bring one of progress along
+            click.echo(line, err=True)
+            return
         from tqdm import tqdm
 
-        tqdm.write(f"{record.levelname.capitalize()}: {plain(record.getMessage())}", file=sys.stderr)
+        tqdm.write(line, file=sys.stderr)
 
 
 def _set_quiet(context: click.Context, _option: click.Parameter, quiet: bool) -> None:

@@ -207,10 +207,10 @@ def resample(
         click.echo(told)
         return
     if isotropic is not None:
-        stack = _source_stack(source, field) if dicom is not None else None
+        sources = _source_stacks(source, field) if dicom is not None else []
         with all_or_none():
             box = None if roi is None else [roi[0:2], roi[2:4], roi[4:6]]
-            told = write_isotropic(field, isotropic or None, box, axes or "first", output, dicom, stack)
+            told = write_isotropic(field, isotropic or None, box, axes or "first", output, dicom, sources)
         click.echo(told)
         return
     rendered: list[Rendered] = []
@@ -222,7 +222,7 @@ def resample(
     for name, planes in listed:
         rendered.append((name, planes, field.render_many(planes, projection=projection)))
     rendered = _covered(rendered, field_file, plane or line)
-    stack = _source_stack(source, field) if dicom is not None else None
+    sources = _source_stacks(source, field) if dicom is not None else []
     lines = []
     with all_or_none():
         for number, (name, planes, images) in enumerate(rendered):
@@ -230,7 +230,7 @@ def resample(
                 None if path is None else _named(path, name) for path in (output, dicom, png, distance, support)
             ]
             check_writable(*to[:1], *to[2:], inputs=inputs)
-            lines.append(_write(field, planes, images, stack, name, number, *to))
+            lines.append(_write(field, planes, images, projection, sources, name, number, *to))
     for told in lines:
         click.echo(told)
 
@@ -314,23 +314,31 @@ def _covered(rendered: list[Rendered], field_file: Path, markups: Path | None) -
     return kept
 
 
-def _source_stack(source: tuple[Path, ...], field: GaussianField) -> SliceStack:
-    """The acquired stack whose patient, study and frame of reference the derived series shares."""
-    stacks = load_stacks(source)
-    named = {entry["name"] for entry in field.report.get("stacks", [])}
-    for stack in stacks:
-        if stack.frame_of_reference == field.frame_of_reference and (stack.name in named or not named):
-            return stack
-    raise GaussianMRIError(
-        "The field was not fitted to any of the stacks in --source; give the images it was fitted to."
-    )
+def _source_stacks(source: tuple[Path, ...], field: GaussianField) -> list[SliceStack]:
+    """The acquired stacks that the field was fitted to: the derived series shares their patient, study and frame."""
+    here = [stack for stack in load_stacks(source) if stack.frame_of_reference == field.frame_of_reference]
+    facts = field.report.get("stacks", [])
+    if any(entry.get("series") for entry in facts):
+        # A name is one of those that were read together: alone, the second series of two of one name has the first's.
+        series, named = ({entry.get(key) for entry in facts} for key in ("series", "name"))
+        here = [stack for stack in here if stack.series_digest in series]
+        exact = {stack.series_digest for stack in here if stack.name in named}
+        here = [stack for stack in here if stack.name in named or stack.series_digest not in exact]
+    elif facts:  # a field of an earlier version
+        here = [stack for stack in here if stack.name in {entry["name"] for entry in facts}]
+    if not here:
+        raise GaussianMRIError(
+            "The field was not fitted to any of the stacks in --source; give the images it was fitted to."
+        )
+    return here
 
 
 def _write(
     field: GaussianField,
     planes: list[ImagePlane],
     images: list[NDArray[np.float32]],
-    stack: SliceStack | None,
+    projection: str,
+    sources: list[SliceStack],
     name: str,
     number: int,
     output: Path | None,
@@ -345,7 +353,10 @@ def _write(
     written: list[Path] = []
     if dicom is not None:
         description = f"GaussianMRI {name}".rstrip()
-        write_dicom_series(dicom, images, planes, source=stack, description=description, number=SERIES_NUMBER + number)
+        write_dicom_series(
+            dicom, images, planes, source=sources, description=description, projection=projection,
+            number=SERIES_NUMBER + number,
+        )  # fmt: skip
         written.append(dicom)
     if output is not None:
         write_volume(output, images, planes)
@@ -357,7 +368,7 @@ def _write(
         write_volume(support, [field.support(plane) for plane in planes], planes)
         written.append(support)
     if png is not None:
-        write_png(png, images[len(images) // 2])
+        write_png(png, images[len(images) // 2], plane=planes[len(planes) // 2])
         written.append(png)
     rows, columns = images[0].shape
     return f"{len(images)} x {rows} x {columns} pixels written to {', '.join(map(str, written))}"

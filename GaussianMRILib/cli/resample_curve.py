@@ -116,6 +116,6 @@ def write_along_curve(
         write_volume(output, image, plane)
         lines.append(f"{image.shape[0]} x {image.shape[1]} pixels written to {output}")
     if png is not None:
-        write_png(png, image)
+        write_png(png, image, plane=plane)
         lines.append(f"{image.shape[0]} x {image.shape[1]} pixels written to {png}")
     return "\n".join([f"The curve is {curve.length:.1f} mm long.", *lines])

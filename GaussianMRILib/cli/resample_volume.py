@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -28,7 +28,7 @@ def write_isotropic(
     axes: Literal["first", "ras"],
     output: Path | None,
     dicom: Path | None,
-    stack: SliceStack | None,
+    sources: Sequence[SliceStack],
 ) -> str:
     """Render a volume slab by slab under a progress bar, and write it; a line that says so.
 
@@ -38,13 +38,13 @@ def write_isotropic(
         box, axes: see `GaussianField.volume`.
         output: volume file, or None.
         dicom: folder of a series, or None.
-        stack: whose patient and study the series shares.
+        sources: whose patient and study the series shares.
 
     Raises:
         GaussianMRIError: no volume of that spacing, or an output cannot be written.
     """
     grid, slabs = field.slabs(spacing=spacing, box=box, axes=axes)
-    return write_slabs(grid, slabs, output, dicom, stack)
+    return write_slabs(grid, slabs, output, dicom, sources)
 
 
 def write_slabs(
@@ -52,7 +52,7 @@ def write_slabs(
     slabs: Iterator[tuple[int, NDArray[np.float32]]],
     output: Path | None,
     dicom: Path | None = None,
-    stack: SliceStack | None = None,
+    sources: Sequence[SliceStack] = (),
 ) -> str:
     """Write a volume while its slabs are rendered, under a progress bar; a line that says so. See `write_isotropic`."""
     from ..writers import write_dicom_series
@@ -74,7 +74,7 @@ def write_slabs(
             if output is not None:
                 write_grid(output, voxels, grid.ijk_to_ras, fill)
             if dicom is not None:
-                write_dicom_series(dicom, voxels, grid.planes(), source=stack, description="GaussianMRI isotropic")
+                write_dicom_series(dicom, voxels, grid.planes(), source=sources, description="GaussianMRI isotropic")
     count, rows, columns = grid.shape
     written = ", ".join(str(path) for path in (dicom, output) if path is not None)
     side = np.linalg.norm(grid.ijk_to_ras[:3, 0])

@@ -14,6 +14,7 @@ from ..files import atomic_write, number, reading
 DONE, FAILED = "done", "failed"
 _COLUMNS = ("item", "outcome", "seconds", "stacks", "files", "inputs", "problems")
 _BETWEEN = " | "  # lines or stacks of one study in one cell; names of files may have it in them, and are JSON
+_ENCODING = "utf-8-sig"  # with the mark by which spreadsheets know it; read with and without
 _ERRORS = "surrogateescape"  # the name of a folder may be no UTF-8
 
 
@@ -91,7 +92,7 @@ class CohortReport:
 
     def write(self) -> None:
         """Write the table, whole or not at all."""
-        with atomic_write(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8", errors=_ERRORS) as file:
+        with atomic_write(self.path) as partial, open(partial, "w", newline="", encoding=_ENCODING, errors=_ERRORS) as file:
             writer = csv.writer(file)
             writer.writerow(_COLUMNS)
             for row in self.rows.values():
@@ -110,7 +111,7 @@ class CohortReport:
         if not path.exists():
             return report
         hint = "Delete it to begin anew, or choose another folder."
-        with reading(path, "a report of a cohort", hint), path.open(newline="", encoding="utf-8", errors=_ERRORS) as file:
+        with reading(path, "a report of a cohort", hint), path.open(newline="", encoding=_ENCODING, errors=_ERRORS) as file:
             # Of a study with thousands of remarks a cell is longer than the reader takes by itself.
             csv.field_size_limit(max(csv.field_size_limit(), os.fstat(file.fileno()).st_size + 1))
             header, *rows = csv.reader(file)

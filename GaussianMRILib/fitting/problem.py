@@ -156,6 +156,7 @@ class Problem:
                     "spacing_mm": round(stack.spacing, 4),
                     "thickness_mm": round(stack.thickness, 4),
                     "notes": list(stack.notes),
+                    "series": stack.series_digest,
                 }
                 for stack in chosen
             ],

@@ -78,6 +78,7 @@ def export_dicom(
                 source=_sources(node),
                 description=f"{description} {node.GetName()}",
                 derivation=f"Resampled on oblique planes {how}",
+                projection=node.GetAttribute(PREFIX + "Projection") or "mean",
                 overwrite=overwrite,
                 number=SERIES_NUMBER + number,
             )

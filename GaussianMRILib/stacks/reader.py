@@ -33,7 +33,8 @@ def read_stacks(
     degrees of each other that lie one after the other, as they are planned along a spine, are one stack
     (`SliceStack.blocks` has them apart again). Slices are sorted by
     their position along the normal and keep their exact poses, so gantry tilt, missing slices and varying
-    spacing need no correction. Slice thickness is DICOM's SliceThickness, else the distance between slices.
+    spacing need no correction. Slice thickness is DICOM's SliceThickness, also in
+    the JSON file that dcm2niix writes beside a NIfTI file, else the distance between slices.
 
     Args:
         path: a file, a folder, or several of them.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any
@@ -100,6 +101,12 @@ class SliceStack:
         object.__setattr__(self, "ijk_to_ras", poses)
         object.__setattr__(self, "slice_thickness", thickness)
         object.__setattr__(self, "notes", tuple(self.notes))
+
+    @property
+    def series_digest(self) -> str:
+        """Stands for the DICOM series of the stack without giving its UID away; "" of one that has none."""
+        uid = self.source.get("series_uid")
+        return hashlib.sha256(uid.encode()).hexdigest()[:16] if uid else ""
 
     @classmethod
     def from_array(

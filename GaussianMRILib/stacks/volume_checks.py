@@ -322,8 +322,8 @@ def _check_nifti(path: Path) -> None:
     if not (math.isfinite(offset) and 0 <= offset < 1 << 31):
         raise ValueError(f"its voxels begin at {offset:g}")
     slope, intercept = struct.unpack_from(order + "2f", start, 112)
-    if start[344:346] in (b"n+", b"ni") and not (math.isfinite(slope) and math.isfinite(intercept)):
-        raise ValueError("its slope or intercept is not finite")
+    if start[344:346] in (b"n+", b"ni") and slope and math.isfinite(slope) and not math.isfinite(intercept):
+        raise ValueError("its intercept is not finite")
     needed = math.prod(sizes) * bits // 8
     if not pair:
         if not single:

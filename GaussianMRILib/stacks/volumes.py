@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import logging
 import os
 import struct
 import tempfile
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
-from ..files import itk_name, reading
+from ..files import CHUNK, itk_name, reading
 from ..geometry.affine import LPS_RAS, check_spacing
 from .itk import quiet_itk
 from .slice_stack import SliceStack
@@ -25,8 +26,11 @@ from .volume_headers import (
     header_file,
     nifti_orientation,
     nrrd_affine,
+    sidecar_thickness,
     unit_mm,
 )
+
+logger = logging.getLogger("GaussianMRI")
 
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".hdr", ".img")
 #: A remark.
@@ -34,6 +38,8 @@ LABELS = "its values look like labels, not like an image"
 _NIFTI_SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img")
 #: A volume counts as stacked along its coarsest axis when that is this much coarser than the next one.
 _ANISOTROPY = 1.2
+#: A slice thickness is that of a volume's slices if it is this part of their distance.
+_THINNEST, _THICKEST = 0.25, 2.0
 #: Labels are no more than this many whole numbers, and this part of neighbours off the background have the same one.
 _MOST_LABELS, _SAME_LABEL = 256, 0.75
 
@@ -48,7 +54,7 @@ def read_volume(path: Path, thickness: float | None = None) -> SliceStack:
 
     The slices are taken across the axis with the coarsest spacing, whichever place it has in the file: that
     is how they were acquired. An isotropic volume keeps the file's last axis. The file knows no slice
-    thickness, so it is the distance between slices unless `thickness` (mm) is given.
+    thickness: it is `thickness` (mm), else what dcm2niix's JSON file beside says, else the distance between slices.
 
     Raises:
         GaussianMRIError: not readable, not one 3D volume of real numbers, or without a usable geometry.
@@ -64,6 +70,11 @@ def read_volume(path: Path, thickness: float | None = None) -> SliceStack:
         if name.lower().endswith(suffix):
             name = name[: -len(suffix)]
             break
+    if thickness is None and (told := sidecar_thickness(path)) is not None:
+        # What was resampled since then has slices of another thickness than its scan.
+        if _THINNEST <= told / np.linalg.norm(affine[:3, 2]) <= _THICKEST:
+            thickness = told
+            logger.info("%s: slices %.4g mm thick, as the .json beside it says.", path, told)
     try:
         return SliceStack.from_array(pixels, affine, thickness=thickness, name=name, notes=notes, copy=False)
     except GaussianMRIError as error:
@@ -98,7 +109,8 @@ def _read_file(sitk: Any, path: Path, file: Path) -> tuple[NDArray[Any], NDArray
         size, components = reader.GetSize(), reader.GetNumberOfComponents()
         if components != 1 or reader.GetPixelIDValue() in (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64):
             raise GaussianMRIError(
-                f"{path} has {components} values in each voxel; give a volume of one real number each."
+                f"{path} has {components} values in each voxel, as colours, complex numbers and sequences of volumes have; "
+                "save the one that you want as a volume of one real number each."
             )
         if len(size) == 2:
             raise GaussianMRIError(f"{path} is a 2D image without a place in space; give a 3D volume.")
@@ -181,9 +193,10 @@ class _NiftiHeader:
     Attributes:
         affine: (4, 4) the sform in mm, RAS; None when the file has none (see `nifti_orientation`).
         spacing: pixdim[1..3], mm.
-        slope, intercept: from stored values to intensities; a slope of 0 says that there is nothing to do.
+        slope, intercept: from stored values to intensities; a slope of 0 says that there is nothing to do, as NaN does.
         codes: where the codes of qform and sform are in the header, and their struct format.
         single_file: header and pixels are in one file, of at least `length` bytes.
+        floats, bytes: their type in the file, None of whole numbers, and the length of one.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -193,14 +206,18 @@ class _NiftiHeader:
             raise ValueError("no NIfTI-1 header")
         scale = {1: 1000.0, 3: 0.001}.get(data[123] & 7, 1.0)
         self.spacing = np.asarray(struct.unpack_from(order + "3f", data, 80)) * scale
-        self.slope, self.intercept = struct.unpack_from(order + "2f", data, 112)
+        slope, intercept = struct.unpack_from(order + "2f", data, 112)
+        # Some programs write NaN for no scaling, and ITK takes what is not finite for 0.
+        self.slope, self.intercept = (v if np.isfinite(v) else 0.0 for v in (slope, intercept))
         self.codes = (252, order + "hh")
         self.affine: NDArray[np.float64] | None = None
         dims = struct.unpack_from(order + "8h", data, 40)
         voxels = int(np.prod(dims[1 : 1 + min(max(dims[0], 0), 7)], dtype=np.int64))
         self.single_file = magic == b"n+1"
         offset = struct.unpack_from(order + "f", data, 108)[0]
-        self.length = int(offset) + voxels * struct.unpack_from(order + "h", data, 72)[0] // 8
+        kind, bits = struct.unpack_from(order + "2h", data, 70)
+        self.offset, self.length = int(offset), int(offset) + voxels * bits // 8
+        self.floats, self.bytes = {16: order + "f4", 64: order + "f8"}.get(kind), bits // 8
 
 
 def nifti_header(path: Path) -> _NiftiHeader | None:
@@ -218,8 +235,13 @@ def nifti_header(path: Path) -> _NiftiHeader | None:
             if start[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c"):
                 raise GaussianMRIError(f"{path} is a NIfTI-2 file. Save it as NIfTI-1, NRRD or MHA.")
             header = _NiftiHeader(start)
-            length = len(start)
-            while chunk := file.read(1 << 22):
+            length = len(start) + len(file.read(min(max(header.offset - len(start), 0), CHUNK)))
+            unknown = 0
+            while chunk := file.read(CHUNK):
+                if header.floats and header.single_file and length >= header.offset:
+                    count = max(0, min(len(chunk), header.length - length)) // header.bytes
+                    there = np.frombuffer(chunk, header.floats, count)
+                    unknown += int(np.count_nonzero(~np.isfinite(there)))
                 length += len(chunk)
     except (ValueError, IndexError, struct.error):
         return None
@@ -230,6 +252,8 @@ def nifti_header(path: Path) -> _NiftiHeader | None:
     header.affine = nifti_orientation(path)[0]
     if header.single_file and length < header.length:
         raise GaussianMRIError(f"{path} is truncated: {length} of {header.length} bytes. Copy it again.")
+    if unknown:
+        logger.warning("%s: %d voxels are NaN or infinite, for which 0 is taken.", path, unknown)
     return header
 
 

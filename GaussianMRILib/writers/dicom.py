@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import GaussianMRIError
-from ..files import atomic_folder
+from ..files import atomic_folder, printable
 from ..geometry.affine import LPS_RAS
 from ..geometry.plane import ImagePlane
+from ..geometry.slab import check_projection
 from ..stacks.dicom_pixels import save_dicom
 from ..stacks.slice_stack import SliceStack
 from ..version import __version__
@@ -37,6 +38,16 @@ _ENOUGH_GREY_LEVELS = 1000.0
 #: Stored value of pixels that show nothing.
 PADDING = 0
 
+#: What an image shows of the thickness of its plane: a code with its meaning, and how Image Type says it in MR and in CT.
+_PROJECTIONS = {
+    "mean": ("113072", "Multiplanar reformatting", "REFORMATTED", "REFORMATTED"),
+    "max": ("113078", "Maximum intensity projection", "PROJECTION IMAGE", "MAX_IP"),
+    "min": ("113079", "Minimum intensity projection", "PROJECTION IMAGE", "MIN_IP"),
+}
+
+#: Modalities of sources; what does not say its own, or was converted, is taken for MR.
+_WRITTEN = {"MR", "CT", "OT", "", None}
+
 Source = SliceStack | Mapping[str, Any]
 
 
@@ -49,6 +60,7 @@ def write_dicom_series(
     description: str = "GaussianMRI",
     derivation: str = "Resampled on oblique planes from 3D Gaussians fitted to the source slices",
     fill: float | None = None,
+    projection: str = "mean",
     overwrite: bool = False,
     number: int = SERIES_NUMBER,
 ) -> Path:
@@ -57,8 +69,8 @@ def write_dicom_series(
     Each image has its own Image Position and Orientation (Patient), so the planes need not be parallel. The
     series has new UIDs and stays in the patient, study and frame of reference of its source, whose images it
     refers to; from a source that was not DICOM it becomes a new study of an anonymous patient. ImageType is
-    DERIVED\\SECONDARY\\REFORMATTED. Pixels are 16-bit; where values spread less than 1000, a RescaleSlope
-    scales them.
+    DERIVED\\SECONDARY\\REFORMATTED, or PROJECTION IMAGE in place of the last. Pixels are 16-bit; where values
+    spread less than 1000, a RescaleSlope scales them.
 
     Args:
         folder: made for the series; its parent must exist. Files are named IM0001.dcm and so on.
@@ -69,6 +81,8 @@ def write_dicom_series(
         description: SeriesDescription.
         derivation: DerivationDescription, to which the program's name and version are added.
         fill: value where images are NaN or infinite; by default they have PixelPaddingValue, darker than all else.
+        projection: "max" or "min" for images of the brightest or darkest value of the planes' thickness, which Image Type,
+            Derivation Code and description then say, so that nobody takes them for slices.
         overwrite: replace `folder` if all that it holds is .dcm files.
         number: SeriesNumber, by which viewers sort series.
 
@@ -76,11 +90,13 @@ def write_dicom_series(
         The folder.
 
     Raises:
-        GaussianMRIError: images and planes do not fit, the sources lie in different frames of reference, the
-            folder exists, or it cannot be written. Nothing is left half-written.
+        GaussianMRIError: images and planes do not fit, a projection of thin planes, the sources lie in different
+            frames of reference or are neither MR nor CT, the folder exists, or it cannot be written. Nothing is left
+            half-written.
     """
     target = Path(folder)
     pixels, listed = checked_images(images, planes)
+    check_projection(projection, planes=listed)
     window = default_window(pixels)
     empty = ~np.isfinite(pixels) & (fill is None)
     stored, slope, intercept = _stored(filled(pixels, fill), empty)
@@ -88,7 +104,7 @@ def write_dicom_series(
     with warnings.catch_warnings(), _folder(target, overwrite) as temporary:
         # pydicom warns of odd values copied from the source by quoting them, names included.
         warnings.simplefilter("ignore")
-        template = _template(sources, description, derivation)
+        template = _template(sources, description, derivation, projection)
         template.SeriesNumber = number
         template.RescaleSlope, template.RescaleIntercept = _decimal(slope), _decimal(intercept)
         template.RescaleType = "HU" if template.Modality == "CT" else "US"
@@ -122,6 +138,10 @@ def _sources(source: Source | Sequence[Source] | None) -> list[Mapping[str, Any]
         raise GaussianMRIError(
             "The sources of the DICOM series lie in different frames of reference; give one of them."
         )
+    for modality in {_json_value(s, "00080060") for s in found} - _WRITTEN:
+        raise GaussianMRIError(
+            f"Derived series are of MR and CT, and the source is {printable(modality)}. Write a volume (.nrrd, .nii.gz)."
+        )
     return found
 
 
@@ -130,7 +150,7 @@ def _json_value(source: Mapping[str, Any], tag: str) -> Any:
     return values[0]
 
 
-def _template(sources: list[Mapping[str, Any]], description: str, derivation: str) -> Dataset:
+def _template(sources: list[Mapping[str, Any]], description: str, derivation: str, projection: str) -> Dataset:
     """All that the images of the series have in common."""
     import pydicom
     from pydicom.uid import generate_uid
@@ -142,15 +162,19 @@ def _template(sources: list[Mapping[str, Any]], description: str, derivation: st
     maker, model = dataset.get("Manufacturer"), dataset.get("ManufacturerModelName")
     defaults: dict[str, str | None]
     computed_tomography = dataset.get("Modality") == "CT"
-    for keyword, default in (
-        ("SpecificCharacterSet", "ISO_IR 192"), ("PatientName", "Anonymous"), ("PatientID", "ANONYMOUS"),
-        ("PatientBirthDate", ""), ("PatientSex", ""), ("StudyInstanceUID", generate_uid(prefix=None)),
-        ("StudyDate", date), ("StudyTime", time), ("StudyID", ""), ("AccessionNumber", ""),
-        ("ReferringPhysicianName", ""), ("FrameOfReferenceUID", generate_uid(prefix=None)),
-        ("PositionReferenceIndicator", ""), ("PatientPosition", ""),
+    if not sources:
+        dataset.PatientName, dataset.PatientID = "Anonymous", "ANONYMOUS"
+        dataset.StudyDate, dataset.StudyTime = date, time
+    for keyword in ("StudyInstanceUID", "FrameOfReferenceUID"):
+        if not dataset.get(keyword):
+            setattr(dataset, keyword, generate_uid(prefix=None))
+    # What a study does not say stays unsaid: archives refuse series that differ in it, or show them as another patient's.
+    for keyword in (
+        "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID", "AccessionNumber",
+        "ReferringPhysicianName", "PositionReferenceIndicator", "PatientPosition",
     ):  # fmt: skip
-        if keyword not in dataset or (keyword.endswith("UID") and not dataset.get(keyword)):
-            setattr(dataset, keyword, default)
+        if keyword not in dataset:
+            setattr(dataset, keyword, "")
     if computed_tomography:
         dataset.SOPClassUID = _CT_IMAGE
         defaults = {"KVP": None, "AcquisitionNumber": None}
@@ -164,7 +188,8 @@ def _template(sources: list[Mapping[str, Any]], description: str, derivation: st
         if keyword not in dataset:
             setattr(dataset, keyword, value)
     dataset.SpecificCharacterSet = "ISO_IR 192"  # whatever the source had; pydicom encodes anew
-    dataset.ImageType = ["DERIVED", "SECONDARY", "REFORMATTED"]
+    code, meaning, in_mr, in_ct = _PROJECTIONS[projection]
+    dataset.ImageType = ["DERIVED", "SECONDARY", *(["AXIAL", in_ct] if computed_tomography else [in_mr])]
     # Attributes that some values of others ask for, though nobody knows them (type 2C: empty; 1C: it says so).
     if not any(dataset.get(keyword) for keyword in ("Laterality", "BodyPartExamined", "AnatomicRegionSequence")):
         dataset.Laterality = ""
@@ -172,18 +197,18 @@ def _template(sources: list[Mapping[str, Any]], description: str, derivation: st
         dataset.InversionTime = None
     if dataset.get("PatientIdentityRemoved") == "YES" and not dataset.get("DeidentificationMethod"):
         dataset.DeidentificationMethod = "not stated by the source"
-    if computed_tomography:
-        dataset.ImageType = ["DERIVED", "SECONDARY", "AXIAL", "REFORMATTED"]
     dataset.SeriesInstanceUID = generate_uid(prefix=None)
     dataset.SeriesDescription = description[:64]
     dataset.SeriesDate = dataset.ContentDate = dataset.InstanceCreationDate = date
     dataset.SeriesTime = dataset.ContentTime = dataset.InstanceCreationTime = time
     dataset.Manufacturer = dataset.ManufacturerModelName = "GaussianMRI"
     dataset.SoftwareVersions = __version__
+    if projection != "mean":
+        derivation = f"{meaning} of slabs. {derivation}"
     dataset.DerivationDescription = (
         f"{derivation}. GaussianMRI {__version__}; for research, not for diagnosis."[:1024]
     )
-    dataset.DerivationCodeSequence = [_code("113072", "Multiplanar reformatting")]
+    dataset.DerivationCodeSequence = [_code(code, meaning)]
     dataset.BurnedInAnnotation = "NO"
     dataset.LossyImageCompression = "00"
     if sources:

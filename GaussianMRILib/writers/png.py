@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from ..errors import GaussianMRIError
-from ..files import atomic_write, itk_name, path_of
+from ..files import atomic_write, path_of
 from ..geometry.affine import pair, plain_array
 from ..geometry.plane import ImagePlane
 from ..stacks.itk import quiet_itk
@@ -38,6 +38,8 @@ def write_png(
     Raises:
         GaussianMRIError: no single image, a window without width, another suffix, or an unwritable file.
     """
+    from PIL import Image
+
     target = path_of(path)
     if target.suffix.lower() != ".png":
         raise GaussianMRIError(f"{target} must end in .png.")
@@ -51,27 +53,25 @@ def write_png(
     if not (np.isfinite([black, white]).all() and white > black):
         raise GaussianMRIError(f"The window must go from black to a larger white, got {window}.")
     grey = np.clip((np.nan_to_num(pixels, nan=black) - black) / (white - black), 0, 1) * 255
-    with quiet_itk() as sitk, atomic_write(target) as temporary:
-        picture = sitk.GetImageFromArray(grey.astype(np.float32))
-        if plane is not None:
-            spacing = np.asarray(plane.spacing)
-            picture.SetSpacing(spacing.tolist())
-            size = np.maximum(1, np.round(np.asarray(picture.GetSize()) * spacing / spacing.min())).astype(
-                int
-            )
-            # Pixel edges, not centres, keep their place.
-            origin = (spacing.min() - spacing) / 2
-            resample = sitk.ResampleImageFilter()
-            resample.SetSize(size.tolist())
-            resample.SetOutputOrigin(origin.tolist())
-            resample.SetOutputSpacing([float(spacing.min())] * 2)
-            resample.SetInterpolator(sitk.sitkLinear)
-            resample.UseNearestNeighborExtrapolatorOn()
-            picture = resample.Execute(picture)
-        levels = np.rint(sitk.GetArrayFromImage(picture)).astype(np.uint8)
-        try:
-            sitk.WriteImage(sitk.GetImageFromArray(levels), itk_name(temporary, target))
-        except RuntimeError as error:
-            reason = str(error).strip().splitlines()[-1].strip()
-            raise GaussianMRIError(f"{target} cannot be written: {reason}") from error
+    levels = np.rint(grey if plane is None else _with_square_pixels(grey, plane.spacing)).astype(np.uint8)
+    with atomic_write(target) as temporary:
+        # Not by ITK, to which it is no error when the last block of a file finds the disk full.
+        Image.fromarray(levels).save(temporary, format="PNG")
     return target
+
+
+def _with_square_pixels(grey: NDArray[np.float32], spacing: tuple[float, float]) -> NDArray[np.float32]:
+    """An image stretched to the smaller spacing; pixel edges, not centres, keep their place."""
+    sides, smallest = np.asarray(spacing), min(spacing)
+    with quiet_itk() as sitk:
+        picture = sitk.GetImageFromArray(grey.astype(np.float32))
+        picture.SetSpacing(sides.tolist())
+        resample = sitk.ResampleImageFilter()
+        size = np.maximum(1, np.round(np.asarray(picture.GetSize()) * sides / smallest)).astype(int)
+        resample.SetSize(size.tolist())
+        resample.SetOutputOrigin(((smallest - sides) / 2).tolist())
+        resample.SetOutputSpacing([float(smallest)] * 2)
+        resample.SetInterpolator(sitk.sitkLinear)
+        resample.UseNearestNeighborExtrapolatorOn()
+        stretched: NDArray[np.float32] = sitk.GetArrayFromImage(resample.Execute(picture))
+    return stretched

@@ -86,10 +86,14 @@ def write_image(
         try:
             sitk.WriteImage(image, name, useCompression=compress)
             check_volume_header(temporary)  # not every writer of every ITK notices when the disk is full
-        except (RuntimeError, GaussianMRIError) as error:
-            reason = str(error).strip().splitlines()[-1].strip()
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1].strip().rstrip(".")
             raise GaussianMRIError(
-                f"{target} cannot be written: {reason} Choose another folder or free space."
+                f"{target} cannot be written: {reason}. Choose another folder or free space."
+            ) from error
+        except GaussianMRIError as error:
+            raise GaussianMRIError(
+                f"{target} cannot be written: not all of it arrived. Choose another folder or free space."
             ) from error
     return target
 

@@ -175,7 +175,7 @@ def test_a_killed_process_loses_nothing(tmp_path: Path) -> None:
 
 
 def test_disk_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = np.save
+    real = pictures_module.save_array
 
     def full(path: Path, pixels: np.ndarray) -> None:
         if "train_0002" in path.name:
@@ -183,11 +183,11 @@ def test_disk_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         real(path, pixels)
 
     options = dataclasses.replace(OPTIONS, format="npy")
-    monkeypatch.setattr(pictures_module.np, "save", full)
+    monkeypatch.setattr(pictures_module, "save_array", full)
     with pytest.raises(GaussianMRIError, match="No space left on device"):
         make(tmp_path, options=options)
     assert sorted(p.name for p in (tmp_path / "images").iterdir()) == ["train_0000.npy", "train_0001.npy"]
-    monkeypatch.setattr(pictures_module.np, "save", real)
+    monkeypatch.setattr(pictures_module, "save_array", real)
     made = make(tmp_path, options=options)
     assert made is not None and made.train[0].image().dtype == np.float32
 

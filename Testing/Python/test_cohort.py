@@ -62,7 +62,7 @@ def test_a_failure_is_one_line(tmp_path: Path) -> None:
         items, troubled, tmp_path, workers=1, receive=lambda name, _value: values.append(name)
     )
     assert report.done == ["good", "remark"] == values and report.failed == ["refused", "bug", "memory"]
-    lines = (tmp_path / "report.csv").read_text().splitlines()
+    lines = (tmp_path / "report.csv").read_text(encoding="utf-8-sig").splitlines()
     assert len(lines) == 6 and lines[0] == "item,outcome,seconds,stacks,files,inputs,problems"
     assert lines[2].startswith("refused,failed,") and lines[2].endswith(
         "series 7 is truncated; copy it again"
@@ -189,6 +189,16 @@ def test_a_file_that_another_study_has_too_stays(tmp_path: Path) -> None:
     run_cohort("a", work, tmp_path, workers=1, inputs=lambda _: [])
     assert (tmp_path / "shared").exists()
     assert run_cohort("b", work, tmp_path, workers=1, inputs=lambda _: []).resumed == 1
+
+
+def test_spreadsheets_know_the_letters_of_a_report(tmp_path: Path) -> None:
+    """They take a table without the mark for one in the letters of their own country; one that they saved is read, too."""
+    report = CohortReport(tmp_path / "report.csv", rows={"Köln": CohortRow("Köln", "done")})
+    report.write()
+    assert (tmp_path / "report.csv").read_bytes().startswith(b"\xef\xbb\xbfitem,")
+    assert CohortReport.read(report.path).rows.keys() == {"Köln"}
+    (tmp_path / "report.csv").write_bytes((tmp_path / "report.csv").read_bytes()[3:])  # of an earlier version
+    assert CohortReport.read(report.path).rows.keys() == {"Köln"}
 
 
 def test_a_study_with_thousands_of_remarks_ends_no_cohort(tmp_path: Path) -> None:

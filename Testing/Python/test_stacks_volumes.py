@@ -225,3 +225,21 @@ def test_a_folder_may_hold_dicom_and_volumes(tmp_path: Path) -> None:
     write(tmp_path / "v.nii.gz", (1, 1, 1), np.eye(3), (0, 0, 0))
     (tmp_path / "readme.txt").write_text("not an image")
     assert [s.name for s in read_stacks(tmp_path)] == ["T2", "v"]
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_the_thickness_of_slices_is_in_the_file_that_dcm2niix_writes_beside(tmp_path: Path, suffix: str) -> None:
+    path, beside = tmp_path / f"t2.a{suffix}", tmp_path / "t2.a.json"
+    image = sitk.GetImageFromArray(np.arange(120, dtype=np.int16).reshape(4, 5, 6))
+    image.SetSpacing((0.5, 0.75, 4.5))
+    sitk.WriteImage(image, str(path))
+    for content, thickness in (
+        ('{"SliceThickness": 4, "EchoTime": 0.09}', 4.0),
+        ('\ufeff{"SliceThickness": "3.5"}', 3.5),
+        ('{"SliceThickness": 12}', 4.5),  # of the scan that was resampled
+        ('{"SliceThickness": -1}', 4.5), ("[1, 2]", 4.5), ("{", 4.5),
+    ):  # fmt: skip
+        beside.write_text(content, encoding="utf-8")
+        assert read_stacks(path)[0].thickness == pytest.approx(thickness)
+        assert read_stacks(path, thickness=2.0)[0].thickness == 2.0
+    assert len(read_stacks(tmp_path)) == 1

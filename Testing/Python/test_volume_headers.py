@@ -321,3 +321,38 @@ def test_a_mixed_name_of_nifti_says_what_to_call_it(tmp_path: Path) -> None:
     (tmp_path / "v.nii.gz").rename(tmp_path / "V.Nii.gz")
     with pytest.raises(GaussianMRIError, match=r"rename it to V\.nii\.gz"):
         read_stacks(tmp_path / "V.Nii.gz")
+
+
+def test_a_slope_that_is_no_number_scales_nothing(tmp_path: Path) -> None:
+    """As nifti1_io and nibabel take it; an intercept that is none beside a slope that is one is refused, as they do."""
+    path = tmp_path / "v.nii"
+    sitk.WriteImage(sitk.GetImageFromArray(np.arange(120, dtype=np.int16).reshape(4, 5, 6)), str(path))
+    content = bytearray(path.read_bytes())
+    for values in ((np.nan, np.nan), (np.inf, 0.0), (np.nan, 5.0), (0.0, np.nan)):
+        struct.pack_into("<2f", content, 112, *values)
+        path.write_bytes(content)
+        assert np.array_equal(read_stacks(path)[0].pixels.ravel(), np.arange(120))
+    struct.pack_into("<2f", content, 112, 1.0, np.nan)
+    path.write_bytes(content)
+    with pytest.raises(GaussianMRIError, match="intercept is not finite"):
+        read_stacks(path)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_voxels_of_nifti_that_are_no_numbers_are_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: type, suffix: str
+) -> None:
+    """The library that reads them makes zeros of them without a word."""
+    path = tmp_path / f"v{suffix}"
+    voxels = np.arange(105, dtype=kind).reshape(3, 5, 7) + 1
+    sitk.WriteImage(sitk.GetImageFromArray(voxels), str(path))
+    read_stacks(path)
+    assert "0 is taken" not in caplog.text
+    content = bytearray((gzip.decompress if suffix == ".nii.gz" else bytes)(path.read_bytes()))
+    for number, value in ((0, np.nan), (50, -np.inf), (104, np.nan)):
+        start = 352 + number * voxels.itemsize
+        content[start : start + voxels.itemsize] = np.array(value, voxels.dtype.newbyteorder("<")).tobytes()
+    path.write_bytes((gzip.compress if suffix == ".nii.gz" else bytes)(content))
+    assert (read_stacks(path)[0].pixels == 0).sum() == 3
+    assert f"v{suffix}: 3 voxels are NaN or infinite, for which 0 is taken" in caplog.text

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pydicom
@@ -158,7 +159,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
     try:
         for suffix in (".nrrd", ".nii", ".nii.gz", ".mha"):
             for compress in (True, False):
-                with pytest.raises(GaussianMRIError, match="cannot be written"):
+                with pytest.raises(GaussianMRIError, match=r"v\.[a-z.]+ cannot be written: (?!.*Copy it)"):
                     write_volume(tmp_path / f"v{suffix}", images, listed, compress=compress)
         with pytest.raises(GaussianMRIError, match="cannot be written"):
             write_png(tmp_path / "p.png", images[0])
@@ -166,6 +167,36 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
             write_dicom_series(tmp_path / "series", images, listed)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_that_is_full_at_the_last_byte(tmp_path: Path) -> None:
+    """Libraries in C look at what they write, and not at the block that they write when they close the file."""
+    import resource
+
+    from GaussianMRILib.cinematic.dataset_pictures import write_picture
+
+    plane = ImagePlane.from_axes((0, 0, 0), (1, 0, 0), (0, -1, 0), shape=(64, 64))
+    image = np.random.default_rng(0).random((64, 64)).astype(np.float32)
+    render = SimpleNamespace(image=np.repeat(image[..., None], 3, axis=2), alpha=image)
+    writers = {
+        **{f"v{suffix}": lambda path: write_volume(path, image, plane) for suffix in (".nrrd", ".nii", ".nii.gz", ".mha")},
+        "p.png": lambda path: write_png(path, image),
+        "r.png": lambda path: write_picture(path, render),
+        "r.npy": lambda path: write_picture(path, render),
+    }
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for name, writer in writers.items():
+        path = tmp_path / name
+        writer(path)
+        size = path.stat().st_size
+        path.unlink()
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size - 1, before[1]))
+            with pytest.raises(GaussianMRIError, match="cannot be written"):
+                writer(path)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not list(tmp_path.iterdir())
 
 
@@ -325,6 +356,45 @@ def test_enhanced_source_is_referred_to_once_with_its_frames(tmp_path: Path) -> 
     (item,) = pydicom.dcmread(folder / "IM0001.dcm").SourceImageSequence
     assert list(item.ReferencedFrameNumber) == [1, 2, 3]
     assert item.ReferencedSOPClassUID == "1.2.840.10008.5.1.4.1.1.4.1"
+
+
+def test_a_projection_is_not_taken_for_a_slice(tmp_path: Path) -> None:
+    for modality, image_type in (
+        ("MR", ["DERIVED", "SECONDARY", "PROJECTION IMAGE"]), ("CT", ["DERIVED", "SECONDARY", "AXIAL", "MAX_IP"])
+    ):  # fmt: skip
+        series(tmp_path / modality, Modality=modality)
+        (stack,) = read_stacks(tmp_path / modality)
+        out = tmp_path / f"{modality}-out"
+        write_dicom_series(out, pictures(1), oblique(1, thickness=9.0), source=stack, projection="max")
+        tags = pydicom.dcmread(out / "IM0001.dcm")
+        assert tags.ImageType == image_type and tags.DerivationCodeSequence[0].CodeValue == "113078"
+        assert tags.DerivationDescription.startswith("Maximum intensity projection of slabs")
+        assert read_stacks(out)[0].source["contrast"]["component"] == "projection"
+    for projection, thickness, reason in (("max", 0.0, "plane is thin"), ("maximum", 9.0, "no projection 'maximum'")):
+        with pytest.raises(GaussianMRIError, match=reason):
+            write_dicom_series(tmp_path / "no", pictures(1), oblique(1, thickness=thickness), projection=projection)
+
+
+def test_images_of_another_modality_are_not_called_mr(tmp_path: Path) -> None:
+    series(tmp_path / "pet", Modality="PT")
+    with pytest.raises(GaussianMRIError, match="of MR and CT, and the source is PT"):
+        write_dicom_series(tmp_path / "out", pictures(1), oblique(1), source=read_stacks(tmp_path / "pet"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_a_study_does_not_say_stays_unsaid(tmp_path: Path) -> None:
+    """Series of one study that differ in its date or patient are refused by archives, or shown as another patient's."""
+    silent = ("PatientName", "PatientID", "StudyDate", "StudyTime", "StudyID", "PatientBirthDate", "AccessionNumber")
+    paths = series(tmp_path / "in", StudyDate="20200102")
+    for path in paths:
+        dataset = pydicom.dcmread(path)
+        for keyword in ("PatientName", "PatientID"):
+            delattr(dataset, keyword)
+        dataset.save_as(path)
+    folder = write_dicom_series(tmp_path / "out", pictures(1), oblique(1), source=read_stacks(tmp_path / "in"))
+    tags = pydicom.dcmread(folder / "IM0001.dcm")
+    assert tags.StudyDate == "20200102" and tags.StudyInstanceUID == "1.2.4"
+    assert not any(tags[keyword].value for keyword in silent if keyword != "StudyDate")
 
 
 def test_ct_stays_ct_and_no_source_is_an_anonymous_study(tmp_path: Path) -> None:

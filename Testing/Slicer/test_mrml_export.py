@@ -92,6 +92,14 @@ def test_without_files_it_is_an_anonymous_study(scene: Any, tmp_path: Path) -> N
     assert np.allclose(read_stacks(folder)[0].grid(), mrml.stack_from_volume(node).grid(), atol=1e-4)
 
 
+def test_a_projection_says_that_it_is_one(scene: Any, tmp_path: Path) -> None:
+    volume, plane = bright_point(scene), oblique_plane_node(scene)
+    node = mrml.resample(volume, plane, method="spline", thickness=6.0, projection="max")
+    (folder,) = mrml.export_dicom(node, tmp_path / "out")
+    header = pydicom.dcmread(next(folder.iterdir()))
+    assert list(header.ImageType) == ["DERIVED", "SECONDARY", "PROJECTION IMAGE"]
+
+
 def test_a_failed_export_leaves_nothing(scene: Any, volume: Any, tmp_path: Path) -> None:
     plane = small_planes(scene)[0]
     field = mrml.fit([volume], prior="spline", passes=2, blend=0.5)
