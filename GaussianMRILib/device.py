@@ -43,6 +43,21 @@ def wait_for(device: str | torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+def multiplies_bfloat16(device: str | torch.device) -> bool:
+    """Whether the device has units for products of bfloat16 matrices; without them it would be slower than float32.
+
+    Where torch is held to an older instruction set (`ATEN_CPU_CAPABILITY`) the processor's are not used, and bfloat16 is ten
+    times as slow as float32.
+    """
+    device = torch.device(device)
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    # Not public, and not in every version of torch.
+    check = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    held = torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "AVX2")
+    return device.type == "cpu" and check is not None and bool(check()) and not held
+
+
 def _automatic(kernels: bool) -> torch.device:
     if not torch.cuda.is_available():
         return torch.device("cpu")

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..device import multiplies_bfloat16
 from ..errors import GaussianMRIError
 from ..tensor_files import without_values
 from .labels import GRADES
@@ -138,13 +139,3 @@ def mixed_precision(device: torch.device, precision: str = "auto") -> AbstractCo
     """Context in which matrix products run in bfloat16: "bfloat16", "float32", or "auto", where hardware multiplies it."""
     wanted = precision == "bfloat16" or (precision == "auto" and multiplies_bfloat16(device))
     return torch.autocast(device.type, torch.bfloat16) if wanted else contextlib.nullcontext()
-
-
-def multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether the device has units for products of bfloat16 matrices; without them it would be slower than float32."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    check = getattr(
-        torch.cpu, "_is_amx_tile_supported", None
-    )  # not public, and not in every version of torch
-    return device.type == "cpu" and check is not None and bool(check())

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..device import multiplies_bfloat16
 from ..errors import GaussianMRIError
 from ..interruption import checkpoint
 from ..stacks import SliceStack, slice_columns
@@ -137,7 +138,7 @@ def _residual_tiles(
 
         with (
             torch.inference_mode(),
-            torch.autocast("cpu", torch.bfloat16, enabled=_multiplies_bfloat16(device)),
+            torch.autocast("cpu", torch.bfloat16, enabled=multiplies_bfloat16("cpu")),
         ):
             coefficients = network(tile.to(device), told, step)[0]
         coefficients = coefficients[:, HALO_SLICES:, top : top + height, left : left + width].cpu()
@@ -183,14 +184,3 @@ def _tile(count: int, rows: int, columns: int, largest: int) -> tuple[int, int]:
 def _seen(count: int, tall: int, wide: int) -> int:
     """Pixels of a tile with its halo."""
     return (count + 2 * HALO_SLICES) * (tall + 2 * HALO) * (wide + 2 * HALO)
-
-
-def _multiplies_bfloat16(device: torch.device | str) -> bool:
-    """Whether the CPU has matrix units for bfloat16, in which the network was trained, and torch may use them.
-
-    Where torch is held to an older instruction set (`ATEN_CPU_CAPABILITY`), bfloat16 is ten times as slow as float32.
-    """
-    supported = getattr(torch.cpu, "_is_amx_tile_supported", None)
-    if torch.device(device).type != "cpu" or supported is None or not supported():
-        return False
-    return torch.backends.cpu.get_cpu_capability() not in ("DEFAULT", "AVX2")

@@ -32,9 +32,10 @@ def measure(threads: int, repeats: int) -> dict[str, Any]:
     import numpy as np
     import torch
 
+    from GaussianMRILib.device import multiplies_bfloat16
     from GaussianMRILib.grading.labels import LATERAL_TASKS
     from GaussianMRILib.grading.model_card import ModelCard, load_grader, save_grader
-    from GaussianMRILib.grading.network import GradingNetwork, multiplies_bfloat16
+    from GaussianMRILib.grading.network import GradingNetwork
     from GaussianMRILib.grading.predict import grade
 
     torch.set_num_threads(threads)
@@ -57,7 +58,7 @@ def measure(threads: int, repeats: int) -> dict[str, Any]:
         "networks": len(graders),
         "checkpoint_mb": round(size, 1),
         "load_s": round(loading, 2),
-        "bfloat16_units": multiplies_bfloat16(torch.device("cpu")),
+        "bfloat16_units": multiplies_bfloat16("cpu"),
     }
     for precision in ("float32", "bfloat16"):
         times, processor = [], time.process_time()

@@ -42,14 +42,14 @@ def machine() -> dict[str, Any]:
     import numpy
     import torch
 
+    from GaussianMRILib.device import multiplies_bfloat16
     from GaussianMRILib.native.support.backend import kernels
 
-    library = kernels()
-    matrix_units = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
+    library, units = kernels(), multiplies_bfloat16("cpu")
     return {
         "processor": name,
         "instruction_sets": f"{library.simd if library else 'none'} in the kernels, "
-        f"{torch.backends.cpu.get_cpu_capability()} in torch, {'with' if matrix_units else 'no'} bfloat16 matrix units",
+        f"{torch.backends.cpu.get_cpu_capability()} in torch, {'with' if units else 'no'} bfloat16 matrix units",
         "cores": os.cpu_count(),
         "system": platform.system(),
         "python": platform.python_version(),

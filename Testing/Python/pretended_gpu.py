@@ -336,6 +336,8 @@ def pretended_gpus(launcher: Any = None) -> Iterator[set[str]]:
     with contextlib.ExitStack() as stack:
         for name, answer in answers.items():
             stack.enter_context(mock.patch.object(torch.cuda, name, answer))
+        if hasattr(torch, "accelerator"):  # from torch 2.6 on; a torch with CUDA would ask the driver for its stream
+            stack.enter_context(mock.patch.object(torch.accelerator, "current_accelerator", lambda *_, **__: None))
         stack.enter_context(mock.patch.object(torch.autograd, "_engine_run_backward", backward))
         for name, method in (("__enter__", _enter_no_grad), ("__exit__", _leave_no_grad)):
             stack.enter_context(mock.patch.object(torch.inference_mode, name, method))

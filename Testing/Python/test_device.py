@@ -9,7 +9,7 @@ import torch
 from pretended_gpu import pretended_gpus
 
 from GaussianMRILib import device
-from GaussianMRILib.device import choose_device
+from GaussianMRILib.device import choose_device, multiplies_bfloat16
 from GaussianMRILib.errors import GaussianMRIError
 from GaussianMRILib.native.support import cuda_launch
 from GaussianMRILib.native.support.cuda_launch import kernel_package
@@ -77,3 +77,13 @@ def test_the_package_that_is_asked_for_exists(monkeypatch: pytest.MonkeyPatch, t
     """cuda-core has no extra for CUDA 11; its own CUDA 12 works beside torch's 11."""
     monkeypatch.setattr(torch.version, "cuda", torchs)
     assert kernel_package().startswith(f"cuda-core[{extra}]>=")
+
+
+def test_units_for_bfloat16_count_where_torch_uses_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True, raising=False)
+    for capability, used in (("AVX512", True), ("AVX2", False), ("DEFAULT", False)):
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda capability=capability: capability)
+        assert multiplies_bfloat16("cpu") is used
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
+    assert not multiplies_bfloat16(torch.device("cpu"))

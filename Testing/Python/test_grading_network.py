@@ -15,6 +15,7 @@ from grading_cases import TINY
 from torch import nn
 
 from GaussianMRILib import GaussianMRIError
+from GaussianMRILib.device import multiplies_bfloat16
 from GaussianMRILib.grading.augment import (
     VIEWS,
     View,
@@ -30,7 +31,6 @@ from GaussianMRILib.grading.network import (
     StridedPointwise,
     for_inference,
     mixed_precision,
-    multiplies_bfloat16,
 )
 from GaussianMRILib.grading.options import AugmentOptions, GradingOptions, NetworkOptions
 from GaussianMRILib.tensor_files import without_values
