@@ -8,12 +8,121 @@ namespace GM_ISA {
 
 constexpr int kFaceSpan = 16;  // rays of a row that are clipped together
 
+// Rays that are walked together, one in each lane: members of GmTraceWalk.
+constexpr int kRays = 16;
+
+struct Walks {
+  float from[3][kRays], along[3][kRays], inverse[3][kRays], t[kRays], leave[kRays], tau[kRays];
+  unsigned key[kRays], tries[kRays];
+  int cell[3][kRays];
+
+  void put(int n, const GmTraceWalk& walk) {
+    for (int a = 0; a < 3; ++a) {
+      from[a][n] = walk.ray.from[a], along[a][n] = walk.ray.along[a], inverse[a][n] = walk.ray.inverse[a];
+      cell[a][n] = walk.cell[a];
+    }
+    t[n] = walk.t, leave[n] = walk.leave, tau[n] = walk.tau, key[n] = walk.key, tries[n] = walk.tries;
+  }
+
+  GmTraceWalk get(int n) const {
+    GmTraceWalk walk;
+    for (int a = 0; a < 3; ++a) {
+      walk.ray.from[a] = from[a][n], walk.ray.along[a] = along[a][n], walk.ray.inverse[a] = inverse[a][n];
+      walk.cell[a] = cell[a][n];
+    }
+    walk.t = t[n], walk.leave = leave[n], walk.tau = tau[n], walk.key = key[n], walk.tries = tries[n];
+    return walk;
+  }
+
+  // A step of each, as gm_trace_collide: how it ended, kTraceTries for a collision and kTraceCrosses for none yet.
+  void step(const GmTraceScene& s, const GmTraceVolume& v, int* ended) {
+    float majorant[kRays], extinction[kRays], part[3][kRays];
+    const int cells[3] = {s.cells[0], s.cells[1], s.cells[2]}, size[3] = {s.size[0], s.size[1], s.size[2]};
+    const float scale = s.value_scale;
+    int skip[kRays], below[3][kRays], level[kRays], pairs[4][kRays];
+    for (int n = 0; n < kRays; ++n) {
+      const int at[3] = {cell[0][n], cell[1][n], cell[2][n]};
+      const long long index = gm_trace_cell(s, at);
+      majorant[n] = v.majorants[index], skip[n] = v.skips[index];
+    }
+    for (int n = 0; n < kRays; ++n) {
+      GmTraceWalk walk = get(n);
+      ended[n] = gm_trace_step(cells, majorant[n], skip[n], &walk);
+      float at[3], beyond[3];
+      gm_trace_near(walk.ray, walk.t, gm_trace_bits(walk), at);
+      for (int a = 0; a < 3; ++a) {
+        below[a][n] = gm_trace_below(at[a], size[a], beyond + a), part[a][n] = beyond[a];
+        cell[a][n] = walk.cell[a];
+      }
+      t[n] = walk.t, tau[n] = walk.tau;
+    }
+    const int row = size[0];
+    const long long slice = (long long)size[1] * row;
+    for (int n = 0; n < kRays; ++n) {
+      const unsigned short* const near = v.values + below[2][n] * slice + (long long)below[1][n] * row + below[0][n];
+      memcpy(&pairs[0][n], near, 4), memcpy(&pairs[1][n], near + row, 4);
+      memcpy(&pairs[2][n], near + slice, 4), memcpy(&pairs[3][n], near + slice + row, 4);
+    }
+    for (int n = 0; n < kRays; ++n) {
+      float rows[4];
+      for (int k = 0; k < 4; ++k)
+        rows[k] = gm_lerp((float)(pairs[k][n] & 0xffff), (float)((unsigned)pairs[k][n] >> 16), part[0][n]);
+      const float value = gm_lerp(gm_lerp(rows[0], rows[1], part[1][n]), gm_lerp(rows[2], rows[3], part[1][n]), part[2][n]);
+      level[n] = (int)(value * scale + 0.5f);
+    }
+    for (int n = 0; n < kRays; ++n) {
+      extinction[n] = v.table[level[n]];
+      if (v.gradients && ended[n] == kTraceTries && extinction[n] > 0.0f) {
+        float at[3];
+        const GmTraceWalk walk = get(n);
+        gm_trace_near(walk.ray, walk.t, gm_trace_bits(walk), at);
+        extinction[n] *= v.table[4 * s.levels + (int)(gm_trace_sample(s, v.gradients, at) + 0.5f)];
+      }
+    }
+    for (int n = 0; n < kRays; ++n) {
+      GmTraceWalk walk = get(n);
+      const bool tried = ended[n] == kTraceTries, happens = gm_trace_happens(majorant[n], extinction[n], &walk);
+      ended[n] = tried ? (happens ? kTraceTries : kTraceCrosses) : ended[n];
+      tau[n] = tried ? walk.tau : tau[n], tries[n] = tried ? walk.tries : tries[n];
+    }
+  }
+};
+
+// Each lane takes a pixel's samples in their order, then the next pixel that none has taken.
 static void trace(const GmTraceScene& scene, const GmTraceVolume& volume, int column, int columns, int row, int rows,
                   uint32_t seed, int first, int count, float* sums) {
-  for (int y = row; y < row + rows; ++y)
-    for (int x = column; x < column + columns; ++x)
-      gm_trace_pixel(scene, volume, x, y, seed, first, count,
-                     sums + (static_cast<int64_t>(y) * scene.width + x) * kTraceSums);
+  Walks walks;
+  GmTracePath paths[kRays];
+  int pixel[kRays], sample[kRays], ended[kRays], taken = 0, busy = 0;
+  const auto begin = [&](int n) {  // the lane's next sample that meets something
+    GmTraceWalk walk;
+    for (; pixel[n] < columns * rows; pixel[n] = taken++, sample[n] = 0)
+      for (; sample[n] < count;) {
+        const int x = column + pixel[n] % columns, y = row + pixel[n] / columns;
+        if (gm_trace_begin(scene, x, y, seed, (unsigned)(first + sample[n]++), paths + n, &walk)) {
+          walks.put(n, walk);
+          return true;
+        }
+      }
+    walks.put(n, GmTraceWalk());
+    return false;
+  };
+  for (int n = 0; n < kRays; ++n) {
+    pixel[n] = taken++, sample[n] = 0;
+    busy += begin(n) ? 1 : 0;
+  }
+  while (busy > 0) {
+    walks.step(scene, volume, ended);
+    for (int n = 0; n < kRays; ++n) {
+      if (ended[n] == kTraceCrosses || pixel[n] >= columns * rows) continue;
+      GmTraceWalk walk = walks.get(n);
+      float* const out = sums + ((long long)(row + pixel[n] / columns) * scene.width + column + pixel[n] % columns) * kTraceSums;
+      if (gm_trace_arrive(scene, volume, ended[n] == kTraceTries, paths + n, &walk, out))
+        walks.put(n, walk);
+      else if (!begin(n))
+        --busy;
+    }
+  }
 }
 
 // The curve of a screen, by a table: within 2e-5 of gm_trace_tone.

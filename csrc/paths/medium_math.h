@@ -16,6 +16,14 @@
 
 GM_FUNCTION float gm_lerp(float a, float b, float t) { return a + t * (b - a); }
 
+// The voxel below a coordinate and the part beyond it.
+GM_FUNCTION int gm_trace_below(float at, int size, float* part) {
+  const int last = size - 2, i = (int)at, below = i < 0 ? 0 : (i > last ? last : i);
+  const float f = at - (float)below;
+  *part = f < 0.0f ? 0.0f : (f > 1.0f ? 1.0f : f);
+  return below;
+}
+
 // Voxel below each coordinate and the part beyond it; returns the voxel's index.
 GM_FUNCTION long long gm_trace_voxel(const GmTraceScene& s, const float* at, float* part) {
 #if defined(GM_TRACE_AVX2)
