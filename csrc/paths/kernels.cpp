@@ -9,12 +9,16 @@ namespace GM_ISA {
 constexpr int kFaceSpan = 16;  // rays of a row that are clipped together
 
 // Rays that are walked together, one in each lane: members of GmTraceWalk.
-constexpr int kRays = 16;
+constexpr int kRays = 16, kGroups = 2;
 
 struct Walks {
   float from[3][kRays], along[3][kRays], inverse[3][kRays], t[kRays], leave[kRays], tau[kRays];
   unsigned key[kRays], tries[kRays];
   int cell[3][kRays];
+  // Of the last step:
+  int ended[kRays];
+  float majorant[kRays], part[3][kRays];
+  const unsigned short* voxels[kRays];
 
   void put(int n, const GmTraceWalk& walk) {
     for (int a = 0; a < 3; ++a) {
@@ -34,32 +38,45 @@ struct Walks {
     return walk;
   }
 
-  // A step of each, as gm_trace_collide: how it ended, kTraceTries for a collision and kTraceCrosses for none yet.
-  void step(const GmTraceScene& s, const GmTraceVolume& v, int* ended) {
-    float majorant[kRays], extinction[kRays], part[3][kRays];
+  // A step of each, as in gm_trace_collide. What will be read of the volume is on its way then.
+  void step(const GmTraceScene& s, const GmTraceVolume& v) {
     const int cells[3] = {s.cells[0], s.cells[1], s.cells[2]}, size[3] = {s.size[0], s.size[1], s.size[2]};
-    const float scale = s.value_scale;
-    int skip[kRays], below[3][kRays], level[kRays], pairs[4][kRays];
+    int skip[kRays];
     for (int n = 0; n < kRays; ++n) {
       const int at[3] = {cell[0][n], cell[1][n], cell[2][n]};
       const long long index = gm_trace_cell(s, at);
       majorant[n] = v.majorants[index], skip[n] = v.skips[index];
     }
+    int below[3][kRays];
     for (int n = 0; n < kRays; ++n) {
       GmTraceWalk walk = get(n);
       ended[n] = gm_trace_step(cells, majorant[n], skip[n], &walk);
       float at[3], beyond[3];
       gm_trace_near(walk.ray, walk.t, gm_trace_bits(walk), at);
       for (int a = 0; a < 3; ++a) {
-        below[a][n] = gm_trace_below(at[a], size[a], beyond + a), part[a][n] = beyond[a];
+        const int voxel = gm_trace_below(at[a], size[a], beyond + a);
+        below[a][n] = ended[n] == kTraceTries ? voxel : 0, part[a][n] = beyond[a];
         cell[a][n] = walk.cell[a];
       }
       t[n] = walk.t, tau[n] = walk.tau;
     }
-    const int row = size[0];
-    const long long slice = (long long)size[1] * row;
+    const long long row = size[0], slice = size[1] * row;
     for (int n = 0; n < kRays; ++n) {
-      const unsigned short* const near = v.values + below[2][n] * slice + (long long)below[1][n] * row + below[0][n];
+      const unsigned short* const near = v.values + below[2][n] * slice + below[1][n] * row + below[0][n];
+      voxels[n] = near;
+      prefetch(near), prefetch(near + row), prefetch(near + slice), prefetch(near + slice + row);
+    }
+  }
+
+  // Whether the tentative collisions among the steps happen: kTraceTries where one does, kTraceCrosses where the ray
+  // goes on.
+  void happen(const GmTraceScene& s, const GmTraceVolume& v) {
+    float extinction[kRays];
+    int level[kRays], pairs[4][kRays];
+    const long long row = s.size[0], slice = s.size[1] * row;
+    const float scale = s.value_scale;
+    for (int n = 0; n < kRays; ++n) {
+      const unsigned short* const near = voxels[n];
       memcpy(&pairs[0][n], near, 4), memcpy(&pairs[1][n], near + row, 4);
       memcpy(&pairs[2][n], near + slice, 4), memcpy(&pairs[3][n], near + slice + row, 4);
     }
@@ -67,22 +84,21 @@ struct Walks {
       float rows[4];
       for (int k = 0; k < 4; ++k)
         rows[k] = gm_lerp((float)(pairs[k][n] & 0xffff), (float)((unsigned)pairs[k][n] >> 16), part[0][n]);
-      const float value = gm_lerp(gm_lerp(rows[0], rows[1], part[1][n]), gm_lerp(rows[2], rows[3], part[1][n]), part[2][n]);
-      level[n] = (int)(value * scale + 0.5f);
+      const float near = gm_lerp(rows[0], rows[1], part[1][n]), far = gm_lerp(rows[2], rows[3], part[1][n]);
+      level[n] = (int)(gm_lerp(near, far, part[2][n]) * scale + 0.5f);
     }
-    for (int n = 0; n < kRays; ++n) {
-      extinction[n] = v.table[level[n]];
-      if (v.gradients && ended[n] == kTraceTries && extinction[n] > 0.0f) {
-        float at[3];
-        const GmTraceWalk walk = get(n);
-        gm_trace_near(walk.ray, walk.t, gm_trace_bits(walk), at);
-        extinction[n] *= v.table[4 * s.levels + (int)(gm_trace_sample(s, v.gradients, at) + 0.5f)];
-      }
+    for (int n = 0; n < kRays; ++n) extinction[n] = v.table[level[n]];
+    for (int n = 0; v.gradients && n < kRays; ++n) {
+      if (ended[n] != kTraceTries || extinction[n] == 0.0f) continue;
+      float at[3];
+      const GmTraceWalk walk = get(n);
+      gm_trace_near(walk.ray, walk.t, gm_trace_bits(walk), at);
+      extinction[n] *= v.table[4 * s.levels + (int)(gm_trace_sample(s, v.gradients, at) + 0.5f)];
     }
     for (int n = 0; n < kRays; ++n) {
       GmTraceWalk walk = get(n);
       const bool tried = ended[n] == kTraceTries, happens = gm_trace_happens(majorant[n], extinction[n], &walk);
-      ended[n] = tried ? (happens ? kTraceTries : kTraceCrosses) : ended[n];
+      ended[n] = tried & !happens ? kTraceCrosses : ended[n];
       tau[n] = tried ? walk.tau : tau[n], tries[n] = tried ? walk.tries : tries[n];
     }
   }
@@ -91,38 +107,44 @@ struct Walks {
 // Each lane takes a pixel's samples in their order, then the next pixel that none has taken.
 static void trace(const GmTraceScene& scene, const GmTraceVolume& volume, int column, int columns, int row, int rows,
                   uint32_t seed, int first, int count, float* sums) {
-  Walks walks;
-  GmTracePath paths[kRays];
-  int pixel[kRays], sample[kRays], ended[kRays], taken = 0, busy = 0;
+  Walks groups[kGroups];
+  GmTracePath paths[kGroups * kRays];
+  int pixel[kGroups * kRays], sample[kGroups * kRays], taken = 0, busy = 0;
+  const auto put = [&](int n, const GmTraceWalk& walk) { groups[n / kRays].put(n % kRays, walk); };
   const auto begin = [&](int n) {  // the lane's next sample that meets something
     GmTraceWalk walk;
     for (; pixel[n] < columns * rows; pixel[n] = taken++, sample[n] = 0)
-      for (; sample[n] < count;) {
+      while (sample[n] < count) {
         const int x = column + pixel[n] % columns, y = row + pixel[n] / columns;
         if (gm_trace_begin(scene, x, y, seed, (unsigned)(first + sample[n]++), paths + n, &walk)) {
-          walks.put(n, walk);
+          put(n, walk);
           return true;
         }
       }
-    walks.put(n, GmTraceWalk());
+    put(n, GmTraceWalk());
     return false;
   };
-  for (int n = 0; n < kRays; ++n) {
+  for (int n = 0; n < kGroups * kRays; ++n) {
     pixel[n] = taken++, sample[n] = 0;
     busy += begin(n) ? 1 : 0;
   }
-  while (busy > 0) {
-    walks.step(scene, volume, ended);
-    for (int n = 0; n < kRays; ++n) {
-      if (ended[n] == kTraceCrosses || pixel[n] >= columns * rows) continue;
-      GmTraceWalk walk = walks.get(n);
-      float* const out = sums + ((long long)(row + pixel[n] / columns) * scene.width + column + pixel[n] % columns) * kTraceSums;
-      if (gm_trace_arrive(scene, volume, ended[n] == kTraceTries, paths + n, &walk, out))
-        walks.put(n, walk);
-      else if (!begin(n))
-        --busy;
+  for (Walks& group : groups) group.step(scene, volume);
+  while (busy > 0)
+    for (int g = 0; g < kGroups; ++g) {
+      Walks& group = groups[g];
+      group.happen(scene, volume);
+      for (int n = 0; n < kRays; ++n) {
+        const int p = pixel[g * kRays + n];
+        if (group.ended[n] == kTraceCrosses || p >= columns * rows) continue;
+        GmTraceWalk walk = group.get(n);
+        float* const out = sums + ((long long)(row + p / columns) * scene.width + column + p % columns) * kTraceSums;
+        if (gm_trace_arrive(scene, volume, group.ended[n] == kTraceTries, paths + g * kRays + n, &walk, out))
+          group.put(n, walk);
+        else if (!begin(g * kRays + n))
+          --busy;
+      }
+      group.step(scene, volume);
     }
-  }
 }
 
 // The curve of a screen, by a table: within 2e-5 of gm_trace_tone.
