@@ -8,17 +8,17 @@ namespace GM_ISA {
 
 constexpr int kFaceSpan = 16;  // rays of a row that are clipped together
 
-// Rays that are walked together, one in each lane: members of GmTraceWalk.
-constexpr int kRays = 16, kGroups = 2;
+// Rays that are walked together, one in each lane. Every loop over lanes that is not a table's or the volume's becomes
+// vectors; so many lanes that one of them is not waited for.
+constexpr int kRays = 48;
 
 struct Walks {
+  // As in GmTraceWalk.
   float from[3][kRays], along[3][kRays], inverse[3][kRays], t[kRays], leave[kRays], tau[kRays];
   unsigned key[kRays], tries[kRays];
   int cell[3][kRays];
-  // Of the last step:
+  // How the last step ended: kTraceTries with a collision, kTraceCrosses with none yet.
   int ended[kRays];
-  float majorant[kRays], part[3][kRays];
-  const unsigned short* voxels[kRays];
 
   void put(int n, const GmTraceWalk& walk) {
     for (int a = 0; a < 3; ++a) {
@@ -38,45 +38,33 @@ struct Walks {
     return walk;
   }
 
-  // A step of each, as in gm_trace_collide. What will be read of the volume is on its way then.
+  // A step of each, as in gm_trace_collide.
   void step(const GmTraceScene& s, const GmTraceVolume& v) {
+    // Copies: the compiler cannot know that nothing here is written into the scene.
     const int cells[3] = {s.cells[0], s.cells[1], s.cells[2]}, size[3] = {s.size[0], s.size[1], s.size[2]};
-    int skip[kRays];
+    const float scale = s.value_scale;
+    float majorant[kRays], part[3][kRays], extinction[kRays];
+    int skip[kRays], below[3][kRays], pairs[4][kRays], level[kRays];
     for (int n = 0; n < kRays; ++n) {
       const int at[3] = {cell[0][n], cell[1][n], cell[2][n]};
-      const long long index = gm_trace_cell(s, at);
+      const int64_t index = gm_trace_cell(s, at);
       majorant[n] = v.majorants[index], skip[n] = v.skips[index];
     }
-    int below[3][kRays];
     for (int n = 0; n < kRays; ++n) {
       GmTraceWalk walk = get(n);
-      ended[n] = gm_trace_step(cells, majorant[n], skip[n], &walk);
+      const int end = gm_trace_step(cells, majorant[n], skip[n], &walk);
       float at[3], beyond[3];
       gm_trace_near(walk.ray, walk.t, gm_trace_bits(walk), at);
       for (int a = 0; a < 3; ++a) {
         const int voxel = gm_trace_below(at[a], size[a], beyond + a);
-        below[a][n] = ended[n] == kTraceTries ? voxel : 0, part[a][n] = beyond[a];
-        cell[a][n] = walk.cell[a];
+        below[a][n] = end == kTraceTries ? voxel : 0;  // what is not asked for need not be fetched
+        part[a][n] = beyond[a], cell[a][n] = walk.cell[a];
       }
-      t[n] = walk.t, tau[n] = walk.tau;
+      t[n] = walk.t, tau[n] = walk.tau, ended[n] = end;
     }
-    const long long row = size[0], slice = size[1] * row;
+    const int64_t row = size[0], slice = size[1] * row;
     for (int n = 0; n < kRays; ++n) {
-      const unsigned short* const near = v.values + below[2][n] * slice + below[1][n] * row + below[0][n];
-      voxels[n] = near;
-      prefetch(near), prefetch(near + row), prefetch(near + slice), prefetch(near + slice + row);
-    }
-  }
-
-  // Whether the tentative collisions among the steps happen: kTraceTries where one does, kTraceCrosses where the ray
-  // goes on.
-  void happen(const GmTraceScene& s, const GmTraceVolume& v) {
-    float extinction[kRays];
-    int level[kRays], pairs[4][kRays];
-    const long long row = s.size[0], slice = s.size[1] * row;
-    const float scale = s.value_scale;
-    for (int n = 0; n < kRays; ++n) {
-      const unsigned short* const near = voxels[n];
+      const uint16_t* const near = v.values + below[2][n] * slice + below[1][n] * row + below[0][n];
       memcpy(&pairs[0][n], near, 4), memcpy(&pairs[1][n], near + row, 4);
       memcpy(&pairs[2][n], near + slice, 4), memcpy(&pairs[3][n], near + slice + row, 4);
     }
@@ -90,10 +78,10 @@ struct Walks {
     for (int n = 0; n < kRays; ++n) extinction[n] = v.table[level[n]];
     for (int n = 0; v.gradients && n < kRays; ++n) {
       if (ended[n] != kTraceTries || extinction[n] == 0.0f) continue;
-      float at[3];
       const GmTraceWalk walk = get(n);
+      float at[3];
       gm_trace_near(walk.ray, walk.t, gm_trace_bits(walk), at);
-      extinction[n] *= v.table[4 * s.levels + (int)(gm_trace_sample(s, v.gradients, at) + 0.5f)];
+      extinction[n] *= gm_trace_factor(s, v, at);
     }
     for (int n = 0; n < kRays; ++n) {
       GmTraceWalk walk = get(n);
@@ -107,44 +95,41 @@ struct Walks {
 // Each lane takes a pixel's samples in their order, then the next pixel that none has taken.
 static void trace(const GmTraceScene& scene, const GmTraceVolume& volume, int column, int columns, int row, int rows,
                   uint32_t seed, int first, int count, float* sums) {
-  Walks groups[kGroups];
-  GmTracePath paths[kGroups * kRays];
-  int pixel[kGroups * kRays], sample[kGroups * kRays], taken = 0, busy = 0;
-  const auto put = [&](int n, const GmTraceWalk& walk) { groups[n / kRays].put(n % kRays, walk); };
+  const int pixels = columns * rows;
+  Walks walks;
+  GmTracePath paths[kRays];
+  int pixel[kRays], sample[kRays], taken = 0, busy = 0;
   const auto begin = [&](int n) {  // the lane's next sample that meets something
-    GmTraceWalk walk;
-    for (; pixel[n] < columns * rows; pixel[n] = taken++, sample[n] = 0)
+    GmTraceWalk walk = {};
+    for (; pixel[n] < pixels; pixel[n] = taken++, sample[n] = 0)
       while (sample[n] < count) {
         const int x = column + pixel[n] % columns, y = row + pixel[n] / columns;
-        if (gm_trace_begin(scene, x, y, seed, (unsigned)(first + sample[n]++), paths + n, &walk)) {
-          put(n, walk);
+        const uint32_t number = static_cast<uint32_t>(first + sample[n]++);
+        if (gm_trace_begin(scene, x, y, seed, number, &paths[n], &walk)) {
+          walks.put(n, walk);
           return true;
         }
       }
-    put(n, GmTraceWalk());
+    walks.put(n, {});
     return false;
   };
-  for (int n = 0; n < kGroups * kRays; ++n) {
+  for (int n = 0; n < kRays; ++n) {
     pixel[n] = taken++, sample[n] = 0;
-    busy += begin(n) ? 1 : 0;
+    busy += begin(n);
   }
-  for (Walks& group : groups) group.step(scene, volume);
-  while (busy > 0)
-    for (int g = 0; g < kGroups; ++g) {
-      Walks& group = groups[g];
-      group.happen(scene, volume);
-      for (int n = 0; n < kRays; ++n) {
-        const int p = pixel[g * kRays + n];
-        if (group.ended[n] == kTraceCrosses || p >= columns * rows) continue;
-        GmTraceWalk walk = group.get(n);
-        float* const out = sums + ((long long)(row + p / columns) * scene.width + column + p % columns) * kTraceSums;
-        if (gm_trace_arrive(scene, volume, group.ended[n] == kTraceTries, paths + g * kRays + n, &walk, out))
-          group.put(n, walk);
-        else if (!begin(g * kRays + n))
-          --busy;
-      }
-      group.step(scene, volume);
+  while (busy > 0) {
+    walks.step(scene, volume);
+    for (int n = 0; n < kRays; ++n) {
+      if (walks.ended[n] == kTraceCrosses || pixel[n] >= pixels) continue;
+      GmTraceWalk walk = walks.get(n);
+      const int64_t place = static_cast<int64_t>(row + pixel[n] / columns) * scene.width + column + pixel[n] % columns;
+      const bool met = walks.ended[n] == kTraceTries;
+      if (gm_trace_arrive(scene, volume, met, &paths[n], &walk, sums + place * kTraceSums))
+        walks.put(n, walk);
+      else
+        busy -= !begin(n);
     }
+  }
 }
 
 // The curve of a screen, by a table: within 2e-5 of gm_trace_tone.
