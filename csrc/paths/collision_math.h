@@ -1,10 +1,10 @@
 // The first collision of a ray with the medium, for CPU and CUDA: delta tracking (Woodcock et al. 1965).
 //
 // One majorant holds for each cell of kTraceCell^3 voxels and half a voxel round it; `skips` says how many cells around
-// an empty one are empty as well, so that air costs little. A ray takes one step after the other: into the next cell, or
-// to a tentative collision. Each of these has random numbers of its own, by its number on the ray. CUDA walks a ray for
-// each thread, a processor several at once (paths/kernels.cpp): the steps have no branches, so that its compiler makes
-// vectors of them.
+// an empty one are empty as well, so that air costs little. A ray takes one step after the other: into the next cell,
+// or to a tentative collision. Each of these has random numbers of its own, by its number on the ray. CUDA walks a ray
+// for each thread, a processor several at once (paths/kernels.cpp): the steps have no branches, so that its compiler
+// makes vectors of them.
 #pragma once
 
 #include "paths/medium_math.h"
