@@ -93,24 +93,26 @@ struct GmTracePath {
   float distance;                               // to the light; 0 where the ray is not to one
   GmTraceRay ray;
   GmTraceSpans spans;
-  int span;  // of those, the next
+  int begun;         // of those
+  GmTraceSpan span;  // the last of those
 };
 
 // Sets out from `position`.
 GM_FUNCTION void gm_trace_leave(const GmTraceScene& s, const Vec3& direction, float distance, GmTracePath* path) {
   path->ray = gm_trace_ray(s, path->position, direction);
   path->spans = gm_trace_spans(s, path->ray, path->event > 0, distance);
-  path->span = 0;
+  path->begun = 0;
 }
 
 // The next part of the path's ray, where there is one.
 GM_FUNCTION bool gm_trace_next(const GmTraceScene& s, GmTracePath* path, GmTraceWalk* walk) {
-  const int k = path->span;
-  if (k >= path->spans.count) return false;
-  path->span = k + 1;
-  const float u = path->event + k == 0 ? gm_stratified(path->shift, path->sample, 2) : gm_random(&path->random);
+  if (path->begun >= path->spans.count) return false;
+  const bool camera = path->event + path->begun == 0;
+  path->span = path->begun == 0 ? path->spans.first : path->spans.second;
+  path->begun += 1;
+  const float u = camera ? gm_stratified(path->shift, path->sample, 2) : gm_random(&path->random);
   const unsigned key = gm_random_bits(&path->random);
-  *walk = gm_trace_walk(s, path->ray, path->spans.enter[k], path->spans.leave[k], -gm_log(1.0f - u), key);
+  *walk = gm_trace_walk(s, path->ray, path->span.enter, path->span.leave, -gm_log(1.0f - u), key);
   return true;
 }
 
@@ -174,9 +176,8 @@ GM_FUNCTION bool gm_trace_begin(const GmTraceScene& s, int column, int row, unsi
 GM_FUNCTION void gm_trace_collision(const GmTraceScene& s, const GmTraceVolume& v, const GmTraceWalk& walk,
                                     GmTracePath* path, float* sums) {
   const bool first = path->event == 0;
-  const int part = path->span - 1;
-  const float enter = part == 0 ? path->spans.enter[0] : path->spans.enter[1];
-  int face = part == 0 ? path->spans.face[0] : path->spans.face[1];
+  const float enter = path->span.enter;
+  int face = path->span.face;
   float t = walk.t, at[3];
   if (face >= 0) {  // on the face only what is on it: a deeper collision, or one under air, stays where it is
     for (int a = 0; a < 3; ++a) at[a] = walk.ray.from[a] + enter * walk.ray.along[a];
