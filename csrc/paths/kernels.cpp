@@ -8,8 +8,12 @@ namespace GM_ISA {
 
 constexpr int kFaceSpan = 16;  // rays of a row that are clipped together
 
-// Rays that are walked together, one in each lane. Every loop over lanes that is not a table's or the volume's becomes
-// vectors; so many lanes that one of them is not waited for.
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "pairs of voxels are read as one number, the first in its low half"
+#endif
+
+// Rays that are walked together, one in each lane. Compilers make vectors of each loop over lanes but those that read
+// the volume or the table. With fewer lanes each loop waits for the one before.
 constexpr int kRays = 48;
 
 struct Walks {
