@@ -21,7 +21,8 @@ GM_EXPORT_NUMBER(kTraceSums);
 GM_EXPORT_NUMBER(kTracePlanes);
 GM_EXPORT_NUMBER(kTraceLights);
 
-constexpr int kBlockPixels = 8;
+// Sides of blocks of pixels: a kernel's rays run out only at the end of one, but every thread needs several.
+constexpr int kLargestBlock = 32, kSmallestBlock = 8, kBlocksPerThread = 8;
 
 GmTraceScene checked(const float* scene, int64_t scene_floats, const GmTraceVolume& v) {
   require(scene, "scene is a null pointer");
@@ -61,13 +62,14 @@ int gaussianmri_trace(const float* scene, int64_t scene_floats, const uint16_t* 
     for (int a = 0; a < 3; ++a)
       require(s.cells[a] == (s.size[a] - 1 + kTraceCell - 1) / kTraceCell, "the number of cells does not fit");
     const PathKernels& kernels = gm_path_kernels();
-    const int64_t across = (s.width + kBlockPixels - 1) / kBlockPixels;
-    const int64_t blocks = across * ((s.height + kBlockPixels - 1) / kBlockPixels);
+    int side = kLargestBlock;
+    const auto along = [&](int pixels) { return (pixels + side - 1) / side; };
+    while (side > kSmallestBlock && along(s.width) * along(s.height) < kBlocksPerThread * threads) side /= 2;
+    const int across = along(s.width), blocks = across * along(s.height);
     parallel_for(blocks, threads, [&](int64_t index, int) {
-      const int column = static_cast<int>(index % across) * kBlockPixels;
-      const int row = static_cast<int>(index / across) * kBlockPixels;
-      kernels.trace(s, v, column, std::min(kBlockPixels, s.width - column), row, std::min(kBlockPixels, s.height - row),
-                    seed, first, count, sums);
+      const int column = static_cast<int>(index) % across * side, row = static_cast<int>(index) / across * side;
+      kernels.trace(s, v, column, std::min(side, s.width - column), row, std::min(side, s.height - row), seed, first,
+                    count, sums);
     });
   });
 }

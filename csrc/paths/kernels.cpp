@@ -8,12 +8,132 @@ namespace GM_ISA {
 
 constexpr int kFaceSpan = 16;  // rays of a row that are clipped together
 
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "pairs of voxels are read as one number, the first in its low half"
+#endif
+
+// Rays that are walked together, one in each lane. Compilers make vectors of each loop over lanes but those that read
+// the volume or the table. With fewer lanes each loop waits for the one before.
+constexpr int kRays = 48;
+
+struct Walks {
+  // As in GmTraceWalk.
+  float from[3][kRays], along[3][kRays], inverse[3][kRays], t[kRays], leave[kRays], tau[kRays];
+  unsigned key[kRays], tries[kRays];
+  int cell[3][kRays];
+  // How the last step ended: kTraceTries with a collision, kTraceCrosses with none yet.
+  int ended[kRays];
+
+  void put(int n, const GmTraceWalk& walk) {
+    for (int a = 0; a < 3; ++a) {
+      from[a][n] = walk.ray.from[a], along[a][n] = walk.ray.along[a], inverse[a][n] = walk.ray.inverse[a];
+      cell[a][n] = walk.cell[a];
+    }
+    t[n] = walk.t, leave[n] = walk.leave, tau[n] = walk.tau, key[n] = walk.key, tries[n] = walk.tries;
+  }
+
+  GmTraceWalk get(int n) const {
+    GmTraceWalk walk;
+    for (int a = 0; a < 3; ++a) {
+      walk.ray.from[a] = from[a][n], walk.ray.along[a] = along[a][n], walk.ray.inverse[a] = inverse[a][n];
+      walk.cell[a] = cell[a][n];
+    }
+    walk.t = t[n], walk.leave = leave[n], walk.tau = tau[n], walk.key = key[n], walk.tries = tries[n];
+    return walk;
+  }
+
+  // A step of each, as in gm_trace_collide.
+  void step(const GmTraceScene& s, const GmTraceVolume& v) {
+    // Copies: the compiler cannot know that nothing here is written into the scene.
+    const int cells[3] = {s.cells[0], s.cells[1], s.cells[2]}, size[3] = {s.size[0], s.size[1], s.size[2]};
+    const float scale = s.value_scale;
+    float majorant[kRays], part[3][kRays], extinction[kRays];
+    int skip[kRays], below[3][kRays], pairs[4][kRays], level[kRays];
+    for (int n = 0; n < kRays; ++n) {
+      const int at[3] = {cell[0][n], cell[1][n], cell[2][n]};
+      const int64_t index = gm_trace_cell(s, at);
+      majorant[n] = v.majorants[index], skip[n] = v.skips[index];
+    }
+    for (int n = 0; n < kRays; ++n) {
+      GmTraceWalk walk = get(n);
+      const int end = gm_trace_step(cells, majorant[n], skip[n], &walk);
+      float at[3], beyond[3];
+      gm_trace_near(walk.ray, walk.t, gm_trace_bits(walk), at);
+      for (int a = 0; a < 3; ++a) {
+        const int voxel = gm_trace_below(at[a], size[a], beyond + a);
+        below[a][n] = end == kTraceTries ? voxel : 0;  // what is not asked for need not be fetched
+        part[a][n] = beyond[a], cell[a][n] = walk.cell[a];
+      }
+      t[n] = walk.t, tau[n] = walk.tau, ended[n] = end;
+    }
+    const int64_t row = size[0], slice = size[1] * row;
+    for (int n = 0; n < kRays; ++n) {
+      const uint16_t* const near = v.values + below[2][n] * slice + below[1][n] * row + below[0][n];
+      memcpy(&pairs[0][n], near, 4), memcpy(&pairs[1][n], near + row, 4);
+      memcpy(&pairs[2][n], near + slice, 4), memcpy(&pairs[3][n], near + slice + row, 4);
+    }
+    for (int n = 0; n < kRays; ++n) {
+      float rows[4];
+      for (int k = 0; k < 4; ++k)
+        rows[k] = gm_lerp((float)(pairs[k][n] & 0xffff), (float)((unsigned)pairs[k][n] >> 16), part[0][n]);
+      const float near = gm_lerp(rows[0], rows[1], part[1][n]), far = gm_lerp(rows[2], rows[3], part[1][n]);
+      level[n] = (int)(gm_lerp(near, far, part[2][n]) * scale + 0.5f);
+    }
+    for (int n = 0; n < kRays; ++n) extinction[n] = v.table[level[n]];
+    for (int n = 0; v.gradients && n < kRays; ++n) {
+      if (ended[n] != kTraceTries || extinction[n] == 0.0f) continue;
+      const GmTraceWalk walk = get(n);
+      float at[3];
+      gm_trace_near(walk.ray, walk.t, gm_trace_bits(walk), at);
+      extinction[n] *= gm_trace_factor(s, v, at);
+    }
+    for (int n = 0; n < kRays; ++n) {
+      GmTraceWalk walk = get(n);
+      const bool tried = ended[n] == kTraceTries, happens = gm_trace_happens(majorant[n], extinction[n], &walk);
+      ended[n] = tried & !happens ? kTraceCrosses : ended[n];
+      tau[n] = tried ? walk.tau : tau[n], tries[n] = tried ? walk.tries : tries[n];
+    }
+  }
+};
+
+// Each lane takes a pixel's samples in their order, then the next pixel that none has taken.
 static void trace(const GmTraceScene& scene, const GmTraceVolume& volume, int column, int columns, int row, int rows,
                   uint32_t seed, int first, int count, float* sums) {
-  for (int y = row; y < row + rows; ++y)
-    for (int x = column; x < column + columns; ++x)
-      gm_trace_pixel(scene, volume, x, y, seed, first, count,
-                     sums + (static_cast<int64_t>(y) * scene.width + x) * kTraceSums);
+  const int pixels = columns * rows;
+  Walks walks;
+  GmTracePath paths[kRays];
+  int pixel[kRays], sample[kRays], taken = 0, busy = 0;
+  const auto begin = [&](int n) {  // the lane's next sample that meets something
+    GmTraceWalk walk = {};
+    for (; pixel[n] < pixels; pixel[n] = taken++, sample[n] = 0)
+      while (sample[n] < count) {
+        const int x = column + pixel[n] % columns, y = row + pixel[n] / columns;
+        const uint32_t number = static_cast<uint32_t>(first + sample[n]++);
+        if (gm_trace_begin(scene, x, y, seed, number, &paths[n], &walk)) {
+          walks.put(n, walk);
+          return true;
+        }
+      }
+    walks.put(n, {});
+    return false;
+  };
+  for (int n = 0; n < kRays; ++n) {
+    pixel[n] = taken++, sample[n] = 0;
+    busy += begin(n);
+  }
+  while (busy > 0) {
+    walks.step(scene, volume);
+    for (int n = 0; n < kRays; ++n) {
+      if (walks.ended[n] == kTraceCrosses || pixel[n] >= pixels) continue;
+      GmTraceWalk walk = walks.get(n);
+      const int64_t place = static_cast<int64_t>(row + pixel[n] / columns) * scene.width + column + pixel[n] % columns;
+      const bool met = walks.ended[n] == kTraceTries;
+      if (gm_trace_arrive(scene, volume, met, &paths[n], &walk, sums + place * kTraceSums))
+        walks.put(n, walk);
+      else
+        busy -= !begin(n);
+    }
+  }
 }
 
 // The curve of a screen, by a table: within 2e-5 of gm_trace_tone.

@@ -81,23 +81,44 @@ GM_FUNCTION Vec3 gm_trace_dome(const GmTraceScene& s, const Vec3& direction) {
   return s.horizon + fabsf(height) * (end - s.horizon);
 }
 
-// Whether the way from `position` is free up to `distance`.
-GM_FUNCTION bool gm_trace_free(const GmTraceScene& s, const GmTraceVolume& v, const Vec3& position,
-                               const Vec3& direction, float distance, GmTraceRandom* random) {
-  const GmTraceRay ray = gm_trace_ray(s, position, direction);
-  const GmTraceSpans spans = gm_trace_spans(s, ray, true, distance);
-  unsigned near;
-  for (int k = 0; k < spans.count; ++k) {
-    const float tau = -logf(1.0f - gm_random(random));
-    if (gm_trace_collide(s, v, ray, spans.enter[k], spans.leave[k], tau, random, &near) >= 0.0f) return false;
-  }
+// A path, and the ray of it that is on its way: the camera's, one that was scattered, or one to a light.
+struct GmTracePath {
+  GmTraceRandom random;
+  unsigned shift, sample;
+  int event;                                    // collisions so far
+  int goes_on;                                  // whether a ray follows on the one to a light
+  float per_depth;                              // mm along the camera's z for each mm of its ray
+  Vec3 position, direction, through, radiance;  // position: of the last collision
+  Vec3 lit, towards;                            // what the light brings if nothing hides it; where it is
+  float distance;                               // to the light; 0 where the ray is not to one
+  GmTraceRay ray;
+  GmTraceSpans spans;
+  int begun;         // of those
+  GmTraceSpan span;  // the last of those
+};
+
+// Sets out from `position`.
+GM_FUNCTION void gm_trace_leave(const GmTraceScene& s, const Vec3& direction, float distance, GmTracePath* path) {
+  path->ray = gm_trace_ray(s, path->position, direction);
+  path->spans = gm_trace_spans(s, path->ray, path->event > 0, distance);
+  path->begun = 0;
+}
+
+// The next part of the path's ray, where there is one.
+GM_FUNCTION bool gm_trace_next(const GmTraceScene& s, GmTracePath* path, GmTraceWalk* walk) {
+  if (path->begun >= path->spans.count) return false;
+  const bool camera = path->event + path->begun == 0;
+  path->span = path->begun == 0 ? path->spans.first : path->spans.second;
+  path->begun += 1;
+  const float u = camera ? gm_stratified(path->shift, path->sample, 2) : gm_random(&path->random);
+  const unsigned key = gm_random_bits(&path->random);
+  *walk = gm_trace_walk(s, path->ray, path->span.enter, path->span.leave, -gm_log(1.0f - u), key);
   return true;
 }
 
-GM_FUNCTION Vec3 gm_trace_light(const GmTraceScene& s, const GmTraceVolume& v, const GmTraceEvent& e,
-                                const Vec3& position, const Vec3& direction, float u, float w, GmTraceRandom* random) {
-  const Vec3 nothing = {0.0f, 0.0f, 0.0f};
-  if (s.lights == 0) return nothing;
+// Chooses a light and a place on it: sets lit, towards and distance of a path whose last collision is `e`.
+GM_FUNCTION void gm_trace_light(const GmTraceScene& s, const GmTraceEvent& e, float u, float w, GmTracePath* path) {
+  const Vec3 position = path->position;
   // One light, by what each would give if nothing hid its middle; a tenth more for those of which a part may be seen.
   int chosen = 0;
   float gives = 0.0f, all = 0.0f;
@@ -118,113 +139,140 @@ GM_FUNCTION Vec3 gm_trace_light(const GmTraceScene& s, const GmTraceVolume& v, c
       u = (part - next) / (all - next);
     }
   }
-  if (!(gives > 0.0f)) return nothing;
+  if (!(gives > 0.0f)) return;
   const GmTraceLight& light = s.light[chosen];
   u = u < 1.0f ? u : 1.0f;
   const Vec3 way = light.centre + (2.0f * u - 1.0f) * light.u + (2.0f * w - 1.0f) * light.v - position;
   const float distance = sqrtf(gm_dot(way, way)), inverse = 1.0f / distance;
   const Vec3 to = inverse * way;
   const float cosine = -gm_dot(light.normal, to);
-  if (cosine <= 0.0f) return nothing;
-  const Vec3 value = gm_trace_scatter(s, e, direction, to);
-  if (value.x + value.y + value.z <= 0.0f || !gm_trace_free(s, v, position, to, distance, random)) return nothing;
+  if (cosine <= 0.0f) return;
+  const Vec3 value = gm_trace_scatter(s, e, path->direction, to);
+  if (value.x + value.y + value.z <= 0.0f) return;
   const float geometry = all / gives * cosine * light.area * inverse * inverse;
-  return geometry * (value * light.radiance);
+  path->lit = path->through * (geometry * (value * light.radiance));
+  path->towards = to, path->distance = distance;
 }
 
-// One sample of one pixel, added to sums: radiance (3), alpha, and of the first collision albedo (3), normal (3),
-// depth (mm along the camera's z); last, the square of the radiance's mean over the colours.
-GM_FUNCTION void gm_trace_once(const GmTraceScene& s, const GmTraceVolume& v, int column, int row, unsigned shift,
-                               unsigned seed, unsigned sample, float* sums) {
-  GmTraceRandom random = {((unsigned long long)gm_hash(shift ^ sample * 0x9e3779b9u) << 32) |
-                          gm_hash(shift + seed * 0x85ebca6bu + sample)};
-  gm_random(&random);
+// Begins a sample of a pixel; false where its ray meets nothing.
+GM_FUNCTION bool gm_trace_begin(const GmTraceScene& s, int column, int row, unsigned seed, unsigned sample,
+                                GmTracePath* path, GmTraceWalk* walk) {
+  const unsigned shift = gm_hash(gm_hash((unsigned)column + gm_hash((unsigned)row)) + seed * 0x9e3779b9u);
+  path->random = {((unsigned long long)gm_hash(shift ^ sample * 0x9e3779b9u) << 32) |
+                  gm_hash(shift + seed * 0x85ebca6bu + sample)};
+  gm_random(&path->random);
+  path->shift = shift, path->sample = sample, path->event = 0, path->distance = 0.0f;
   const float x = (float)column + gm_stratified(shift, sample, 0), y = (float)row + gm_stratified(shift, sample, 1);
-  Vec3 position = s.eye, direction = s.corner + x * s.right + y * s.down;
-  const float per_depth = 1.0f / sqrtf(gm_dot(direction, direction));
-  direction = per_depth * direction;
-  Vec3 through = {1.0f, 1.0f, 1.0f}, radiance = {0.0f, 0.0f, 0.0f};
-  for (int event = 0;; ++event) {
-    const GmTraceRay ray = gm_trace_ray(s, position, direction);
-    const GmTraceSpans spans = gm_trace_spans(s, ray, event > 0, 3.0e38f);
-    float enter = 0.0f, t = -1.0f;
-    int face = -1;
-    unsigned near = 0;
-    for (int k = 0; k < spans.count && t < 0.0f; ++k) {
-      const float u = event + k == 0 ? gm_stratified(shift, sample, 2) : gm_random(&random);
-      enter = spans.enter[k], face = spans.face[k];
-      t = gm_trace_collide(s, v, ray, enter, spans.leave[k], -logf(1.0f - u), &random, &near);
-    }
-    if (t < 0.0f) {
-      if (event == 0) break;
-      radiance = radiance + through * gm_trace_dome(s, direction);
-      break;
-    }
-    if (event == s.events) break;
-    float at[3];
-    if (face >= 0) {  // on the face only what is on it: a deeper collision, or one under air, stays where it is
-      for (int a = 0; a < 3; ++a) at[a] = ray.from[a] + enter * ray.along[a];
-      if (t < enter + s.face && gm_trace_extinction(s, v, at) > 0.0f)
-        t = enter;
-      else
-        face = -1;
-    }
-    if (face < 0) gm_trace_near(ray, t, near, at);
-    position = position + t * direction;
-    GmTraceEvent e;
-    const float* const colour = v.table + s.levels + 3 * gm_trace_level(s, v, at);
-    e.colour = {colour[0], colour[1], colour[2]};
-    e.fresnel = 0.0f;
-    e.surface = 0;
-    if (face >= 0) {
-      e.surface = 1;
-      e.normal = s.plane[face].normal;
-    } else {
-      const Vec3 gradient = gm_trace_gradient(s, v, at);
-      const float magnitude = sqrtf(gm_dot(gradient, gradient));
-      const float facing = gm_dot(gradient, direction) > 0.0f ? -1.0f : 1.0f;
-      e.normal = magnitude > 0.0f ? facing * gradient / magnitude : -direction;
-      if (gm_random(&random) >= expf(-magnitude / s.gradient_scale)) e.surface = 1;
-    }
-    if (event == 0) {
-      sums[3] += 1.0f;
-      gm_add(e.colour, sums + 4);
-      gm_add(e.normal, sums + 7);
-      sums[10] += t * per_depth;
-    }
-    if (e.surface) {
-      const float cosine = -gm_dot(e.normal, direction);
-      e.mirror = direction + 2.0f * cosine * e.normal;
-      if (face < 0) {
-        const float graze = cosine < 1.0f ? 1.0f - cosine : 0.0f, graze2 = graze * graze;
-        e.fresnel = s.reflectance > 0.0f ? s.reflectance + (1.0f - s.reflectance) * graze2 * graze2 * graze : 0.0f;
-      }
-    }
-    const bool first = event == 0;
-    // Each number by a name: compilers differ in the order of a call's arguments, and with it in who gets which number.
-    const float light_w = first ? gm_stratified(shift, sample, 4) : gm_random(&random);
-    const float light_u = first ? gm_stratified(shift, sample, 3) : gm_random(&random);
-    radiance = radiance + through * gm_trace_light(s, v, e, position, direction, light_u, light_w, &random);
-    const float out_w = first ? gm_stratified(shift, sample, 6) : gm_random(&random);
-    const float out_u = first ? gm_stratified(shift, sample, 5) : gm_random(&random);
-    const float kind = first ? gm_stratified(shift, sample, 7) : gm_random(&random);
-    Vec3 weight;
-    direction = gm_trace_bounce(s, e, direction, kind, out_u, out_w, &weight);
-    through = through * weight;
-    const float largest = gm_largest(through);
-    if (largest < 1.0f) {  // Russian roulette
-      if (gm_random(&random) >= largest) break;
-      through = through / largest;
+  path->direction = s.corner + x * s.right + y * s.down;
+  path->per_depth = 1.0f / sqrtf(gm_dot(path->direction, path->direction));
+  path->direction = path->per_depth * path->direction;
+  path->position = s.eye, path->through = {1.0f, 1.0f, 1.0f}, path->radiance = {0.0f, 0.0f, 0.0f};
+  gm_trace_leave(s, path->direction, 3.0e38f, path);
+  return gm_trace_next(s, path, walk);
+}
+
+// The collision at walk.t: of the path's first one albedo (3), normal (3) and depth (mm along the camera's z) are added
+// to sums + 4. Then where the path goes, and what a light brings to it.
+GM_FUNCTION void gm_trace_collision(const GmTraceScene& s, const GmTraceVolume& v, const GmTraceWalk& walk,
+                                    GmTracePath* path, float* sums) {
+  const bool first = path->event == 0;
+  const float enter = path->span.enter;
+  int face = path->span.face;
+  float t = walk.t, at[3];
+  if (face >= 0) {  // on the face only what is on it: a deeper collision, or one under air, stays where it is
+    for (int a = 0; a < 3; ++a) at[a] = walk.ray.from[a] + enter * walk.ray.along[a];
+    if (t < enter + s.face && gm_trace_extinction(s, v, at) > 0.0f)
+      t = enter;
+    else
+      face = -1;
+  }
+  if (face < 0) gm_trace_near(walk.ray, t, gm_trace_bits(walk), at);
+  const Vec3 direction = path->direction;
+  path->position = path->position + t * direction;
+  GmTraceEvent e;
+  const float* const colour = v.table + s.levels + 3 * gm_trace_level(s, v, at);
+  e.colour = {colour[0], colour[1], colour[2]};
+  e.fresnel = 0.0f;
+  e.surface = 0;
+  if (face >= 0) {
+    e.surface = 1;
+    e.normal = s.plane[face].normal;
+  } else {
+    const Vec3 gradient = gm_trace_gradient(s, v, at);
+    const float magnitude = sqrtf(gm_dot(gradient, gradient));
+    const float facing = gm_dot(gradient, direction) > 0.0f ? -1.0f : 1.0f;
+    e.normal = magnitude > 0.0f ? facing * gradient / magnitude : -direction;
+    if (gm_random(&path->random) >= expf(-magnitude / s.gradient_scale)) e.surface = 1;
+  }
+  if (first) {
+    sums[3] += 1.0f;
+    gm_add(e.colour, sums + 4);
+    gm_add(e.normal, sums + 7);
+    sums[10] += t * path->per_depth;
+  }
+  if (e.surface) {
+    const float cosine = -gm_dot(e.normal, direction);
+    e.mirror = direction + 2.0f * cosine * e.normal;
+    if (face < 0) {
+      const float graze = cosine < 1.0f ? 1.0f - cosine : 0.0f, graze2 = graze * graze;
+      e.fresnel = s.reflectance > 0.0f ? s.reflectance + (1.0f - s.reflectance) * graze2 * graze2 * graze : 0.0f;
     }
   }
-  gm_add(radiance, sums);
-  const float mean = (radiance.x + radiance.y + radiance.z) * (1.0f / 3.0f);
+  GmTraceRandom* const random = &path->random;
+  // Each number by a name: compilers differ in the order of a call's arguments, and with it in who gets which number.
+  const float light_w = first ? gm_stratified(path->shift, path->sample, 4) : gm_random(random);
+  const float light_u = first ? gm_stratified(path->shift, path->sample, 3) : gm_random(random);
+  gm_trace_light(s, e, light_u, light_w, path);
+  const float out_w = first ? gm_stratified(path->shift, path->sample, 6) : gm_random(random);
+  const float out_u = first ? gm_stratified(path->shift, path->sample, 5) : gm_random(random);
+  const float kind = first ? gm_stratified(path->shift, path->sample, 7) : gm_random(random);
+  Vec3 weight;
+  path->direction = gm_trace_bounce(s, e, direction, kind, out_u, out_w, &weight);
+  path->through = path->through * weight;
+  path->event += 1;
+  path->goes_on = 1;
+  const float largest = gm_largest(path->through);
+  if (largest < 1.0f) {  // Russian roulette
+    path->goes_on = gm_random(random) < largest;
+    path->through = path->through / largest;
+  }
+}
+
+// What follows on the end of a walk, which met something at walk->t or nothing: the next walk; false where the path is
+// over. Then its radiance (3) is added to sums, and last, the square of the radiance's mean over the colours.
+GM_FUNCTION bool gm_trace_arrive(const GmTraceScene& s, const GmTraceVolume& v, bool met, GmTracePath* path,
+                                 GmTraceWalk* walk, float* sums) {
+  for (;; met = false) {
+    if (!met && gm_trace_next(s, path, walk)) return true;
+    if (path->distance > 0.0f) {
+      if (!met) path->radiance = path->radiance + path->lit;
+      path->distance = 0.0f;
+    } else if (met && path->event < s.events) {
+      gm_trace_collision(s, v, *walk, path, sums);
+      if (path->distance > 0.0f) {
+        gm_trace_leave(s, path->towards, path->distance, path);
+        continue;
+      }
+    } else {
+      if (!met && path->event > 0) path->radiance = path->radiance + path->through * gm_trace_dome(s, path->direction);
+      break;
+    }
+    if (!path->goes_on) break;
+    gm_trace_leave(s, path->direction, 3.0e38f, path);
+  }
+  gm_add(path->radiance, sums);
+  const float mean = (path->radiance.x + path->radiance.y + path->radiance.z) * (1.0f / 3.0f);
   sums[11] += mean * mean;
+  return false;
 }
 
 // Samples [first, first + count) of a pixel, added to its kTraceSums sums in order.
 GM_FUNCTION void gm_trace_pixel(const GmTraceScene& s, const GmTraceVolume& v, int column, int row, unsigned seed,
                                 int first, int count, float* sums) {
-  const unsigned shift = gm_hash(gm_hash((unsigned)column + gm_hash((unsigned)row)) + seed * 0x9e3779b9u);
-  for (int k = 0; k < count; ++k) gm_trace_once(s, v, column, row, shift, seed, (unsigned)(first + k), sums);
+  for (int k = 0; k < count; ++k) {
+    GmTracePath path;
+    GmTraceWalk walk;
+    bool going = gm_trace_begin(s, column, row, seed, (unsigned)(first + k), &path, &walk);
+    while (going) going = gm_trace_arrive(s, v, gm_trace_collide(s, v, &walk) >= 0.0f, &path, &walk, sums);
+  }
 }

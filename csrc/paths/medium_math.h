@@ -16,6 +16,14 @@
 
 GM_FUNCTION float gm_lerp(float a, float b, float t) { return a + t * (b - a); }
 
+// The voxel below a coordinate and the part beyond it.
+GM_FUNCTION int gm_trace_below(float at, int size, float* part) {
+  const int last = size - 2, i = (int)at, below = i < 0 ? 0 : (i > last ? last : i);
+  const float f = at - (float)below;
+  *part = f < 0.0f ? 0.0f : (f > 1.0f ? 1.0f : f);
+  return below;
+}
+
 // Voxel below each coordinate and the part beyond it; returns the voxel's index.
 GM_FUNCTION long long gm_trace_voxel(const GmTraceScene& s, const float* at, float* part) {
 #if defined(GM_TRACE_AVX2)
@@ -30,14 +38,7 @@ GM_FUNCTION long long gm_trace_voxel(const GmTraceScene& s, const float* at, flo
   part[2] = _mm_cvtss_f32(_mm_shuffle_ps(within, within, 2));
 #else
   int base[3];
-  for (int a = 0; a < 3; ++a) {
-    const int last = s.size[a] - 2;
-    int i = (int)at[a];
-    i = i < 0 ? 0 : (i > last ? last : i);
-    float f = at[a] - (float)i;
-    part[a] = f < 0.0f ? 0.0f : (f > 1.0f ? 1.0f : f);
-    base[a] = i;
-  }
+  for (int a = 0; a < 3; ++a) base[a] = gm_trace_below(at[a], s.size[a], part + a);
 #endif
   return ((long long)base[2] * s.size[1] + base[1]) * s.size[0] + base[0];
 }
@@ -79,10 +80,14 @@ GM_FUNCTION int gm_trace_level(const GmTraceScene& s, const GmTraceVolume& v, co
   return (int)(gm_trace_sample(s, v.values, at) * s.value_scale + 0.5f);
 }
 
+// What the gradient there leaves of the extinction.
+GM_FUNCTION float gm_trace_factor(const GmTraceScene& s, const GmTraceVolume& v, const float* at) {
+  return v.table[4 * s.levels + (int)(gm_trace_sample(s, v.gradients, at) + 0.5f)];
+}
+
 GM_FUNCTION float gm_trace_extinction(const GmTraceScene& s, const GmTraceVolume& v, const float* at) {
   const float extinction = v.table[gm_trace_level(s, v, at)];
-  if (!v.gradients || extinction == 0.0f) return extinction;
-  return extinction * v.table[4 * s.levels + (int)(gm_trace_sample(s, v.gradients, at) + 0.5f)];
+  return v.gradients && extinction > 0.0f ? extinction * gm_trace_factor(s, v, at) : extinction;
 }
 
 // Weights of the four voxels round a place for a cubic B-spline, and their derivatives by the place, which is `f`

@@ -145,11 +145,16 @@ GM_FUNCTION int gm_trace_clip(const GmTraceScene& s, int planes, const GmTraceRa
   return face;
 }
 
-// The parts of a ray that are left: none, one, or two with the hole between. face: number of the plane that each enters
+// The parts of a ray that are left: none, one, or two with the hole between. face: number of the plane that it enters
 // through, -1 where it starts inside.
+struct GmTraceSpan {
+  float enter, leave;
+  int face;
+};
+
 struct GmTraceSpans {
-  int count, face[2];
-  float enter[2], leave[2];
+  int count;
+  GmTraceSpan first, second;  // no array: a GPU would keep it in memory
 };
 
 // inside: the ray starts in what is left, or on a face and leaves.
@@ -178,15 +183,7 @@ GM_FUNCTION GmTraceSpans gm_trace_spans(const GmTraceScene& s, const GmTraceRay&
   }
   const bool hollow = from < to && from < leave && to > enter;
   const float end = hollow ? from : leave;
-  GmTraceSpans spans;
-  spans.count = 0;
-  if (enter < end) {
-    spans.enter[0] = enter, spans.leave[0] = end, spans.face[0] = face;
-    spans.count = 1;
-  }
-  if (hollow && to < leave) {
-    spans.enter[spans.count] = to, spans.leave[spans.count] = leave, spans.face[spans.count] = back;
-    spans.count += 1;
-  }
-  return spans;
+  const GmTraceSpan before = {enter, end, face}, behind = {to, leave, back};
+  const bool some = enter < end, more = hollow && to < leave;
+  return {(some ? 1 : 0) + (more ? 1 : 0), some ? before : behind, behind};
 }
