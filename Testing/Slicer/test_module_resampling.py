@@ -70,7 +70,7 @@ def test_opening_the_panel_loads_no_torch(tmp_path: Path) -> None:
 def test_every_parameter_of_the_panel_has_a_widget(panel: Any) -> None:
     parameters = panel._parameterNode
     connected = {widget.property("SlicerParameterName") for widget in vars(panel.ui).values()} - {None, ""}
-    by_hand = {"inputVolumes", "outputPlanes"}
+    by_hand = {"inputVolumes", "outputPlanes", "curveAlong"}
     assert connected == set(parameters.allParameters) - by_hand
 
 
