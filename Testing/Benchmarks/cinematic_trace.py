@@ -4,10 +4,10 @@ The head is the Visible Human's (public/texture of GalMunGral/visible-human-volu
 values taken as HU = 16 grey - 1000 and its voxels as 1 mm, as the folder's description suggests.
 
 The peer, with `--mitsuba`, is Mitsuba 3 (`pip install mitsuba`; variant llvm_ad_rgb, which needs libLLVM: 15
-aborts, 19 works; DRJIT_LIBLLVM_PATH names it), timed with a few samples, as its time is linear in them: the same extinction and albedo as grids of the
-same voxels, zero beyond the cut, the same camera, dome, lights and number of scatterings. Its medium has particles
-only, no surfaces, and its cut is as smooth as voxels are, so its picture is darker; its delta tracking has one majorant
-for the whole volume.
+aborts, 19 works; DRJIT_LIBLLVM_PATH names it), timed with a few samples, as its time is linear in them: the same extinction
+and albedo as grids of the same voxels, zero beyond the cut, the same camera, dome, lights and number of scatterings. Its
+medium has particles only, no surfaces, and its cut is as smooth as voxels are, so its picture is darker; its delta tracking
+has one majorant for the whole volume.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def faces_milliseconds(tracer: Any, cut: Any, size: int = 512, repeats: int = 20
 
 
 def mitsuba_seconds(tracer: Any, camera: Any, cut: Any, samples: int, threads: int) -> float:
-    """Wall seconds of Mitsuba 3 for the same picture, its kernels compiled before: those of `PEER_SAMPLES`, in proportion."""
+    """Wall seconds of Mitsuba 3 for the same picture, its kernels compiled before; from those of `PEER_SAMPLES`."""
     import drjit
     import mitsuba
 

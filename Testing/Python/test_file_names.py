@@ -17,7 +17,7 @@ from GaussianMRILib.files import atomic_write
 from GaussianMRILib.labels import read_labels
 from GaussianMRILib.stacks import read_stacks
 from GaussianMRILib.stacks.volume_headers import unit_mm
-from GaussianMRILib.writers import write_png, write_volume
+from GaussianMRILib.writers import write_volume
 
 #: Not every system lets everybody make links.
 links = pytest.mark.skipif(os.name != "posix", reason="links to folders")
