@@ -326,6 +326,8 @@ def _source_stacks(source: tuple[Path, ...], field: GaussianField) -> list[Slice
         here = [stack for stack in here if stack.name in named or stack.series_digest not in exact]
     elif facts:  # a field of an earlier version
         here = [stack for stack in here if stack.name in {entry["name"] for entry in facts}]
+    else:
+        here = here[:1]  # nothing says which
     if not here:
         raise GaussianMRIError(
             "The field was not fitted to any of the stacks in --source; give the images it was fitted to."

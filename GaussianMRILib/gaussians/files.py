@@ -202,6 +202,8 @@ def _checked_report(report: Any) -> dict[str, Any]:
     stacks = report.get("stacks", [])
     if not isinstance(stacks, list) or not all(isinstance(s, dict) and isinstance(s.get("name"), str) for s in stacks):
         raise GaussianMRIError("The report's stacks have no names.")
+    if not all(isinstance(stack.get("series", ""), str) for stack in stacks):
+        raise GaussianMRIError("What the report says of the stacks' series is no text.")
     for stack in stacks:
         what = f"distance between the slices of '{stack['name'][:40]}'"
         number(stack.get("spacing_mm", 0.0), what, 0.0, LARGEST_POSITION_MM)

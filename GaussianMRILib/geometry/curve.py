@@ -81,7 +81,7 @@ class Curve:
         self._across = _spline(self._knots, side, "not-a-knot")
         self.straight_to_ras = self._straight(center, side)
         options = {"across": wanted.tolist(), "fixed": bool(fixed), "turn": float(turn)}
-        self._given = {"points": np.round(places, 4).tolist(), **options}
+        self._given = {"points": np.round(places, 6).tolist(), **options}
 
     def to_dict(self) -> dict[str, Any]:
         """What `Curve(**...)` makes the same curve of, to a thousandth of a mm; JSON types."""

@@ -114,6 +114,8 @@ def _space_of(node: Any, width: float = 60.0, **options: Any) -> tuple[Curve, fl
             f"{described(node)} is no curve, and no straightened volume that says along which curve; make it again, or "
             "choose the curve."
         )
+    if node.GetImageData() is None:
+        raise GaussianMRIError(f"{described(node)} has no voxels; make it again, or choose the curve.")
     if node.GetParentTransformNode() is not None or not _lies_there(node, found[0]):
         raise GaussianMRIError(
             f"{described(node)} was moved since it was made, so that places on it are no longer places along its curve. "
@@ -181,6 +183,8 @@ def _markup(node: Any, way: _Way) -> tuple[Any, str]:
     moved_points, within = way(np.array([node.GetNthControlPointPositionWorld(n) for n in placed], np.float64))
     remark, alone = "", is_node(node, "vtkMRMLMarkupsFiducialNode")
     if not alone:
+        if len(placed) < 2:
+            raise GaussianMRIError(f"{described(node)} has one point only; place the others first.")
         line, all_within = way(_line(node))
         within &= all_within.all()
     if not within.any():

@@ -86,6 +86,7 @@ def forget_damaged(parameter_node: Any, infos: Iterable[Any]) -> None:
     Args:
         infos: `ParameterInfo` of each parameter, of `slicer.parameterNodeWrapper`.
     """
+    modified = parameter_node.StartModify()  # a wrapper that is there already reads everything at each change
     for info in infos:
         name, serializer = info.basename, info.serializer
         try:
@@ -96,3 +97,4 @@ def forget_damaged(parameter_node: Any, infos: Iterable[Any]) -> None:
             for part in parameter_node.GetParameterNames():
                 if part == name or part.startswith(f"{name}."):  # of a list
                     parameter_node.UnsetParameter(part)
+    parameter_node.EndModify(modified)

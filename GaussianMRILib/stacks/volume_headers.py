@@ -161,8 +161,9 @@ def sidecar_thickness(path: Path) -> float | None:
     if not path.name.lower().endswith((".nii", ".nii.gz")) or not beside.is_file():
         return None
     try:
-        thickness = float(read_json(beside)["SliceThickness"])
-    except (OSError, ValueError, RecursionError, TypeError, KeyError):  # of another program, or about something else
+        told = read_json(beside)["SliceThickness"]
+        thickness = 0.0 if isinstance(told, bool) else float(told)
+    except (OSError, ValueError, ArithmeticError, RecursionError, TypeError, KeyError):  # about something else, or damaged
         return None
     return thickness if SMALLEST_SPACING_MM <= thickness <= LARGEST_SPACING_MM else None
 

@@ -39,7 +39,7 @@ _NIFTI_SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img")
 #: A volume counts as stacked along its coarsest axis when that is this much coarser than the next one.
 _ANISOTROPY = 1.2
 #: A slice thickness is that of a volume's slices if it is this part of their distance.
-_THINNEST, _THICKEST = 0.25, 2.0
+_THINNEST, _THICKEST = 0.25 - 1e-3, 2 + 1e-3  # spacings of NIfTI are rounded to float32
 #: Labels are no more than this many whole numbers, and this part of neighbours off the background have the same one.
 _MOST_LABELS, _SAME_LABEL = 256, 0.75
 

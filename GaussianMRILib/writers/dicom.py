@@ -133,12 +133,15 @@ def _sources(source: Source | Sequence[Source] | None) -> list[Mapping[str, Any]
     given = [] if source is None else [source] if isinstance(source, (SliceStack, Mapping)) else list(source)
     found = [s.source if isinstance(s, SliceStack) else s for s in given]
     found = [s for s in found if s.get("format") == "DICOM"]
-    frames = {_json_value(s, "00200052") for s in found} - {None}
-    if len(frames) > 1:
-        raise GaussianMRIError(
-            "The sources of the DICOM series lie in different frames of reference; give one of them."
-        )
-    for modality in {_json_value(s, "00080060") for s in found} - _WRITTEN:
+    modalities = {_json_value(s, "00080060") for s in found}
+    for what, values in (
+        ("lie in different frames of reference", {_json_value(s, "00200052") for s in found} - {None}),
+        ("are of different studies", {_json_value(s, "0020000D") for s in found} - {None}),
+        ("are of different modalities", modalities & {"MR", "CT"}),
+    ):
+        if len(values) > 1:
+            raise GaussianMRIError(f"The sources of the DICOM series {what}; give one of them.")
+    for modality in modalities - _WRITTEN:
         raise GaussianMRIError(
             f"Derived series are of MR and CT, and the source is {printable(modality)}. Write a volume (.nrrd, .nii.gz)."
         )
@@ -217,7 +220,10 @@ def _template(sources: list[Mapping[str, Any]], description: str, derivation: st
         equipment.Manufacturer, equipment.ManufacturerModelName = maker or "unknown", model or ""
         dataset.ContributingEquipmentSequence = [equipment]
         dataset.SourceImageSequence = [image for s in sources for image in _references(s, purpose=True)]
-        dataset.ReferencedSeriesSequence = [_referenced_series(s) for s in sources]
+        series = dict.fromkeys(s["series_uid"] for s in sources)  # of which a reader may have made several stacks
+        dataset.ReferencedSeriesSequence = [
+            _referenced_series([s for s in sources if s["series_uid"] == uid]) for uid in series
+        ]
     return dataset
 
 
@@ -250,12 +256,13 @@ def _references(source: Mapping[str, Any], purpose: bool = False) -> list[Datase
     return items
 
 
-def _referenced_series(source: Mapping[str, Any]) -> Dataset:
+def _referenced_series(stacks: Sequence[Mapping[str, Any]]) -> Dataset:
+    """The reference to one series, by its stacks."""
     import pydicom
 
     series = pydicom.Dataset()
-    series.SeriesInstanceUID = source["series_uid"]
-    series.ReferencedInstanceSequence = _references(source)
+    series.SeriesInstanceUID = stacks[0]["series_uid"]
+    series.ReferencedInstanceSequence = [image for s in stacks for image in _references(s)]
     return series
 
 

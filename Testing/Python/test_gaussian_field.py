@@ -115,6 +115,9 @@ def test_a_report_without_a_distance_between_slices_is_refused(tmp_path, spacing
     random_field(report={"stacks": [{"name": "axial", "spacing_mm": spacing}]}).save(tmp_path / "f.npz")
     with pytest.raises(gm.GaussianMRIError, match=r"f\.npz.*distance between the slices of 'axial'"):
         gm.GaussianField.load(tmp_path / "f.npz")
+    random_field(report={"stacks": [{"name": "axial", "series": [spacing]}]}).save(tmp_path / "f.npz")
+    with pytest.raises(gm.GaussianMRIError, match=r"f\.npz.*series is no text"):
+        gm.GaussianField.load(tmp_path / "f.npz")
 
 
 def bright_at(point):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import struct
 from pathlib import Path
 
@@ -237,9 +238,15 @@ def test_the_thickness_of_slices_is_in_the_file_that_dcm2niix_writes_beside(tmp_
         ('{"SliceThickness": 4, "EchoTime": 0.09}', 4.0),
         ('\ufeff{"SliceThickness": "3.5"}', 3.5),
         ('{"SliceThickness": 12}', 4.5),  # of the scan that was resampled
-        ('{"SliceThickness": -1}', 4.5), ("[1, 2]", 4.5), ("{", 4.5),
+        ('{"SliceThickness": -1}', 4.5), ("[1, 2]", 4.5), ("{", 4.5), ('{"SliceThickness": true}', 4.5),
+        ('{"SliceThickness": 1' + 400 * "0" + "}", 4.5),
     ):  # fmt: skip
         beside.write_text(content, encoding="utf-8")
         assert read_stacks(path)[0].thickness == pytest.approx(thickness)
         assert read_stacks(path, thickness=2.0)[0].thickness == 2.0
     assert len(read_stacks(tmp_path)) == 1
+    for spacing in (0.7, 0.8, 0.9, 1.3):  # slices that overlap by half, in a header of float32
+        image.SetSpacing((0.3, 0.3, spacing))
+        sitk.WriteImage(image, str(path))
+        beside.write_text(json.dumps({"SliceThickness": 2 * spacing}))
+        assert read_stacks(path)[0].thickness == pytest.approx(2 * spacing)

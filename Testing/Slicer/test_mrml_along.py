@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -183,6 +184,7 @@ def test_what_lies_outside_is_told(scene: Any, curve: Any) -> None:
         ([scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "empty")], "'empty' .* nothing in its segments"),
         ([plane], "are taken along, got 'plane'"),
         ([bright_point(scene)], "are taken along, got 'scan'"),
+        ([markup(scene, "Line", [inside], "begun")], "'begun' .* has one point only"),
     ):
         count = scene.GetNumberOfNodes()
         with pytest.raises(GaussianMRIError, match=message):
@@ -217,6 +219,11 @@ def test_a_straightened_volume_knows_its_space_whatever_became_of_its_curve(scen
     image, plane = np.zeros((9, 9), np.float32), ImagePlane(np.eye(4), (9, 9))
     mrml.volume_from_images([image], [plane], node=volume)  # another image in the same node
     assert volume.GetAttribute("GaussianMRI.StraightSpace") is None
+    space = {"curve": mrml.curve_from_node(node).to_dict(), "width": 36}
+    volume.SetAttribute("GaussianMRI.StraightSpace", json.dumps(space))
+    volume.SetAndObserveImageData(None)  # as where its file is lost
+    with pytest.raises(GaussianMRIError, match="has no voxels"):
+        mrml.take_along(drawn, volume, back=True)
     for text in ("{", "[]", '{"curve": {"points": [[0, 0, 0]]}, "width": 3}', '{"curve": {}, "width": 36}'):
         volume.SetAttribute("GaussianMRI.StraightSpace", text)
         with pytest.raises(GaussianMRIError, match="says along which curve"):

@@ -69,11 +69,6 @@ GM_FUNCTION unsigned gm_random_bits(GmTraceRandom* r) {
 
 GM_FUNCTION float gm_random(GmTraceRandom* r) { return gm_unit(gm_random_bits(r)); }  // [0, 1)
 
-// Of a polynomial, highest first: device code has no arrays outside of functions.
-#define GM_LOG_TERMS                                                         \
-  {-1.043441966e-01f, 1.608034968e-01f, -1.710210741e-01f, 1.991821229e-01f, \
-   -2.498344779e-01f, 3.333435357e-01f, -5.000008345e-01f}
-
 // log(x) for a normal x > 0, error 2e-7: a minimax polynomial between sqrt(1/2) and sqrt(2). In the innermost loop a
 // call of the library's would put all registers aside.
 GM_FUNCTION float gm_log(float x) {
@@ -91,7 +86,8 @@ GM_FUNCTION float gm_log(float x) {
   memcpy(&x, &bits, 4);
 #endif
   const float f = x - 1.0f;
-  constexpr float terms[7] = GM_LOG_TERMS;
+  constexpr float terms[7] = {-1.043441966e-01f, 1.608034968e-01f, -1.710210741e-01f, 1.991821229e-01f,
+                              -2.498344779e-01f, 3.333435357e-01f, -5.000008345e-01f};  // the highest first
   float p = terms[0];
   for (int n = 1; n < 7; ++n) p = p * f + terms[n];
   return (float)exponent * 0.6931471806f + (f + f * f * p);
