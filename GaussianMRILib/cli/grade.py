@@ -128,7 +128,7 @@ def train(
     from ..grading.crops import CropSet
     from ..grading.labels import Task
     from ..grading.options import GradingOptions
-    from ..grading.train import NO_BETTER, GradingTrainer
+    from ..grading.train import GradingTrainer
 
     check_suffix(output, ".pt")
     check_suffix(log, ".csv")
@@ -169,7 +169,7 @@ def train(
     for split, counts in card.cases.items():
         click.echo(f"{split.capitalize():13} {', '.join(f'{n} {name}' for name, n in counts.items())}")
     click.echo(f"Chosen        {card.chosen}")
-    if NO_BETTER in card.chosen:
+    if trainer.at_chance:
         click.echo(
             "Warning       Validation does not show that the network has learned anything. Try another --seed, more "
             "--epochs without --patience, or more cases."

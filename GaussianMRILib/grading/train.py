@@ -54,10 +54,6 @@ def examples_of(cases: Sequence[Case], task: Task, mirror: bool) -> list[Example
                 found.append(Example(case, flipped, label))
     return found
 
-#: In what a card says of the chosen epoch, where validation does not show that anything was learned.
-NO_BETTER = "no better than chance"
-
-
 class GradingTrainer:
     """A training as a loop: every few batches report progress, and it can be stopped whenever you like.
 
@@ -135,17 +131,16 @@ class GradingTrainer:
         self._model: nn.Module = network
         if self._world > 1:
             self._model = nn.parallel.DistributedDataParallel(network)
-        self._optimiser = torch.optim.AdamW(
-            network.parameters(), lr=o.learning_rate, weight_decay=o.weight_decay
-        )
+        self._optimiser = torch.optim.AdamW(network.parameters(), lr=o.learning_rate, weight_decay=o.weight_decay)
         self._weights = torch.tensor(o.class_weights, dtype=torch.float32)
         self.step, self.elapsed = 0, 0.0
         self.history: list[dict[str, Any]] = []
         self._best: dict[str, Tensor] | None = None
         self._best_score, self._best_epoch = -math.inf, 0
         self._sum, self._count, self._loss = 0.0, 0, math.nan
-        labels = {example.label for example in self.held_out}
-        self._score = "validation_auroc" if len(labels) == len(GRADES) else "validation_loss"
+        labels = [example.label for example in self.held_out]
+        self._chance = chance_auroc(labels)
+        self._score = "validation_auroc" if len(set(labels)) == len(GRADES) else "validation_loss"
         if self._score == "validation_loss":
             _LOG.warning(
                 "The validation cases of %s do not have every grade, so that there is no macro AUROC; %s.",
@@ -187,6 +182,11 @@ class GradingTrainer:
         o = self.options
         waited = len(self.history) - max(self._best_epoch, o.epochs // 2)
         return o.patience is not None and self._best is not None and waited >= o.patience
+
+    @property
+    def at_chance(self) -> bool:
+        """There is a macro AUROC of validation, and it does not show that the chosen network has learned anything."""
+        return self._score == "validation_auroc" and self._best is not None and self._best_score < self._chance
 
     @property
     def finished(self) -> bool:
@@ -380,8 +380,8 @@ class GradingTrainer:
             )
             if self.converged:
                 chosen += f"; ended after {o.patience} epochs without a better one"
-            if what == "macro AUROC" and self._best_score < (chance := chance_auroc([e.label for e in self.held_out])):
-                chosen += f"; {NO_BETTER}, which reaches {chance:.2f} on them"
+            if self.at_chance:
+                chosen += f"; no better than chance, which reaches {self._chance:.2f} on them"
         facts = self.crops.facts
         counts = {
             split: {grade: sum(e.label == n for e in examples) for n, grade in enumerate(GRADES)}
