@@ -28,7 +28,7 @@ class CohortRow:
         lines: what its user should know.
         stacks: what was used.
         files: what was made, by names below the folder of the report.
-        inputs: stands for what it was made of, see `fingerprint`.
+        inputs: stands for what its files were made of, see `fingerprint`.
     """
 
     item: str

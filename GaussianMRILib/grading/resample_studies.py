@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..cohort import CohortReport, CohortRow, Outcome, run_cohort, stopping
 from ..errors import GaussianMRIError
-from ..files import file_names
+from ..files import all_or_none, file_names
 from ..geometry import ImagePlane
 from ..geometry.affine import check_spacing
 from ..methods import GAUSSIANS, METHODS, classical
@@ -169,6 +169,10 @@ class _ResampleStudy:
     options: ResampleOptions
 
     def __call__(self, study: str) -> Outcome:
+        with all_or_none():  # a study that fails leaves what an earlier run made of it as it was
+            return self._resampled(study)
+
+    def _resampled(self, study: str) -> Outcome:
         stacks, discs, lines = self._read(study)
         check_same_frame(stacks, advice=_BY_NAME)
         wanted = self._planes(study, discs)
