@@ -46,6 +46,16 @@ def header_file(path: Path) -> Path:
     return upper if upper.is_file() else path.with_suffix(".hdr")
 
 
+def voxel_file(path: Path) -> Path | None:
+    """The file with the voxels of a volume: of an .hdr the .img beside it, in whichever case and packed or not.
+
+    None where that is missing.
+    """
+    if path.suffix.lower() not in (".hdr", ".img"):
+        return path
+    return next((p for p in (path.with_suffix(s) for s in (".img", ".IMG", ".img.gz")) if p.is_file()), None)
+
+
 def check_nifti_files(path: Path) -> None:
     """Refuse a NIfTI or Analyze file whose name says something else than its content, or whose other half is missing.
 
@@ -258,4 +268,5 @@ def _vector(text: str) -> list[float]:
 
 __all__ = [
     "check_nifti_files", "geometry_notes", "header_file", "nifti_orientation", "nrrd_affine", "sidecar_thickness", "unit_mm",
+    "voxel_file",
 ]  # fmt: skip
