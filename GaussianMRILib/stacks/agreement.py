@@ -1,6 +1,6 @@
 """Whether stacks can be taken together: one patient, one place, one contrast, somewhere in common.
 
-What headers do not say (a NIfTI file, an array) is taken to agree with everything, except that DICOM series without a frame
+What headers, and JSON files beside NIfTI, do not say (an array says nothing) is taken to agree with everything, except that DICOM series without a frame
 of reference have no place in common.
 """
 
@@ -133,7 +133,7 @@ def check_same_patient(stacks: Sequence[SliceStack]) -> None:
 
 
 def check_same_contrast(stacks: Sequence[SliceStack], *, advice: str | None = None) -> None:
-    """Refuse stacks whose headers say that they show another contrast, such as T1 and T2.
+    """Refuse stacks whose headers, or JSON files of dcm2niix, say that they show another contrast, such as T1 and T2.
 
     Compared is `SliceStack.source["contrast"]`: modality, storage class, echo, repetition and inversion time, sequence,
     component (magnitude, phase, fat ...), whether it was computed from other images, b-value, contrast agent, fat

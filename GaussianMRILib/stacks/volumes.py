@@ -18,6 +18,7 @@ from ..errors import GaussianMRIError
 from ..files import CHUNK, itk_name, reading
 from ..geometry.affine import LPS_RAS, check_spacing
 from .itk import quiet_itk
+from .sidecar import read_sidecar, sidecar_source, sidecar_thickness
 from .slice_stack import SliceStack
 from .volume_checks import check_volume_header
 from .volume_headers import (
@@ -26,7 +27,6 @@ from .volume_headers import (
     header_file,
     nifti_orientation,
     nrrd_affine,
-    sidecar_thickness,
     unit_mm,
     voxel_file,
 )
@@ -55,7 +55,8 @@ def read_volume(path: Path, thickness: float | None = None) -> SliceStack:
 
     The slices are taken across the axis with the coarsest spacing, whichever place it has in the file: that
     is how they were acquired. An isotropic volume keeps the file's last axis. The file knows no slice
-    thickness: it is `thickness` (mm), else what dcm2niix's JSON file beside says, else the distance between slices.
+    thickness: it is `thickness` (mm), else what dcm2niix's JSON file beside says, else the distance between slices. That
+    file also says the contrast (`SliceStack.source`).
 
     Raises:
         GaussianMRIError: not readable, not one 3D volume of real numbers, or without a usable geometry.
@@ -71,13 +72,15 @@ def read_volume(path: Path, thickness: float | None = None) -> SliceStack:
         if name.lower().endswith(suffix):
             name = name[: -len(suffix)]
             break
-    if thickness is None and (told := sidecar_thickness(path)) is not None:
+    beside = read_sidecar(path)
+    if thickness is None and (told := sidecar_thickness(beside)) is not None:
         # What was resampled since then has slices of another thickness than its scan.
         if _THINNEST <= told / np.linalg.norm(affine[:3, 2]) <= _THICKEST:
             thickness = told
             logger.info("%s: slices %.4g mm thick, as the .json beside it says.", path, told)
+    source = sidecar_source(beside)
     try:
-        return SliceStack.from_array(pixels, affine, thickness=thickness, name=name, notes=notes, copy=False)
+        return SliceStack.from_array(pixels, affine, thickness=thickness, name=name, source=source, notes=notes, copy=False)
     except GaussianMRIError as error:
         raise GaussianMRIError(f"{path}: {error}") from error
 
