@@ -18,7 +18,7 @@ from mrml_scenes import bright_point, put_under, rigid  # noqa: E402
 from vtkmodules.util.numpy_support import vtk_to_numpy  # noqa: E402
 
 from GaussianMRILib import GaussianMRIError, ImagePlane, mrml  # noqa: E402
-from GaussianMRILib.mrml.along import straightened_before  # noqa: E402
+from GaussianMRILib.mrml.along import AlongJob, straightened_before  # noqa: E402
 from GaussianMRILib.mrml.segments import mask_of_segment  # noqa: E402
 
 sys.path.append(str(Path(__file__).parents[1] / "Python"))
@@ -160,6 +160,21 @@ def test_a_segmentation_goes_and_comes_back(scene: Any, curve: Any) -> None:
     back, remarks = mrml.take_along(made[0], curve, width=WIDTH, back=True)
     place, size = middle(back[0])
     assert not remarks and np.linalg.norm(place - center) < 0.1 and abs(size / before - 1) < 0.03
+
+
+def test_copying_a_segmentation_is_told_and_called_off(scene: Any, curve: Any) -> None:
+    ball, told = segmentation(scene, helix(90.0)), []
+    count = scene.GetNumberOfNodes()
+    with pytest.raises(GaussianMRIError, match="copying was cancelled"):
+        mrml.take_along(ball, curve, width=WIDTH, progress=lambda part: part == 0)
+    assert scene.GetNumberOfNodes() == count
+    mrml.take_along(ball, curve, width=WIDTH, progress=told.append)
+    assert told[0] == 0 and told == sorted(told)
+    job = AlongJob(ball, curve, width=WIDTH)
+    job.run()
+    scene.RemoveNode(ball)
+    with pytest.raises(GaussianMRIError, match="'ball' .* was removed while it was copied"):
+        job.nodes()
 
 
 def test_what_lies_outside_is_told(scene: Any, curve: Any) -> None:

@@ -329,6 +329,7 @@ class Session:
             roots.AddControlPointWorld(*(point + 4 * back))
         panel.ui.curveAlongSelector.setCheckState(roots, qt.Qt.Checked)
         panel.ui.curveAlongButton.click()
+        self.wait(60.0, lambda: not panel.curveController.running)
         assert "Copied: Roots straightened" in panel.ui.curveLabel.text, panel.ui.curveLabel.text
         for name in ("Canal image", "Canal straightened", "Canal to straight", "Roots straightened"):
             assert slicer.mrmlScene.GetFirstNodeByName(name) is not None, name

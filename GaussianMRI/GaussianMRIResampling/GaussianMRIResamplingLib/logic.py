@@ -395,11 +395,11 @@ class GaussianMRIResamplingLogic(PanelLogic):
         return mrml.straightening_transform(curveNode, **options)
 
     @staticmethod
-    def takeAlong(nodes, space, back=False, view=None, **options):
+    def alongJob(nodes, space, back=False, view=None, **options):
         """Copies in the straight space of a curve or straightened volume, or back; see `GaussianMRILib.mrml.take_along`."""
-        from GaussianMRILib import mrml
+        from GaussianMRILib.mrml.along import AlongJob
 
-        return mrml.take_along(list(nodes), space, back=back, view=view, **options)
+        return AlongJob(list(nodes), space, back=back, view=view, **options)
 
     @staticmethod
     def changedSince(curveNode, **options):
