@@ -314,13 +314,13 @@ def _rendered(
             _check_cancel()
         return {name: fitter.field.render_many(group) for name, group in planes.items()}, stacks
     images: dict[str, Images] = {name: [] for name in planes}
-    every = [*itertools.chain(*planes.values())]
+    # For each plane: where one of two acquisitions shows it, it is no mean of both, whatever other planes need.
+    kept = iter(without_repeats(stacks, [*itertools.chain(*planes.values())]))
     resamplers: dict[tuple[int, ...], Resampler | SuperResolution] = {}
     for name, group in planes.items():
         for plane in group:
             _check_cancel()
-            # For each plane: where one of two acquisitions shows it, it is no mean of both, whatever other planes need.
-            shown = without_repeats(stacks, [plane], among=every)
+            shown = next(kept)
             used = tuple(n for n, stack in enumerate(stacks) if any(stack is other for other in shown))
             if used not in resamplers:
                 resamplers[used] = classical(method, shown)
