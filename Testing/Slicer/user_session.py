@@ -331,6 +331,7 @@ class Session:
         panel.ui.curveAlongButton.click()
         self.wait(60.0, lambda: not panel.curveController.running)
         assert "Copied: Roots straightened" in panel.ui.curveLabel.text, panel.ui.curveLabel.text
+        roots.SetDisplayVisibility(False)  # the curve's view draws it as well, at its place in the patient beside the copy
         for name in ("Canal image", "Canal straightened", "Canal to straight", "Roots straightened"):
             assert slicer.mrmlScene.GetFirstNodeByName(name) is not None, name
         assert len(self.previews()) == 2
