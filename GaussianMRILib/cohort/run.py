@@ -86,7 +86,7 @@ def run_cohort(
     `folder/report.csv` is rewritten after every study. A run that was stopped, in whatever way, goes on when it is called
     again: studies that are done are left out, those that failed are tried again, and so are those whose inputs have changed
     or whose files are gone. Studies of earlier runs stay in the report; several runs may share the folder, say one for each
-    study on a cluster. A study that fails keeps its files of an earlier run, and a line says so where its inputs are others now.
+    study on a cluster. A study that fails keeps its files of an earlier run; a line says so where its inputs are others now.
 
     Args:
         items: names of studies and what `work` gets for each; or names alone.
@@ -142,7 +142,7 @@ def run_cohort(
             )  # fmt: skip
             if result.failed and keep and before is not None and before.files:
                 other = () if before.inputs == row.inputs else (_OF_OTHER_INPUTS,)
-                row = replace(row, lines=(*row.lines, *other), stacks=before.stacks, files=before.files, inputs=before.inputs)
+                row = replace(before, outcome=FAILED, seconds=row.seconds, lines=(*row.lines, *other))
             report.rows = with_row(rows, row, list(named))
             report.write()
             remove_outdated(before, report.rows, root)

@@ -289,7 +289,7 @@ def _line(node: Any) -> NDArray[np.float64]:
 
 
 class _Moved(NamedTuple):
-    """The labels of a layer at the end of the way: (K, J, I), their ijk_to_ras, and how many voxels lie within, of how many."""
+    """A layer at the end of the way: labels (K, J, I), their ijk_to_ras, and how many voxels lie within, of how many."""
 
     labels: NDArray[Any]
     affine: NDArray[np.float64]

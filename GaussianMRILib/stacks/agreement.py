@@ -1,7 +1,7 @@
 """Whether stacks can be taken together: one patient, one place, one contrast, somewhere in common.
 
-What headers, and JSON files beside NIfTI, do not say (an array says nothing) is taken to agree with everything, except that DICOM series without a frame
-of reference have no place in common.
+What headers, and JSON files beside NIfTI, do not say (an array says nothing) is taken to agree with everything, except that
+DICOM series without a frame of reference have no place in common.
 """
 
 from __future__ import annotations
@@ -272,7 +272,7 @@ def apart(stacks: Sequence[SliceStack]) -> list[list[SliceStack]]:
 
 
 def without_repeats(stacks: Sequence[SliceStack], planes: Sequence[ImagePlane]) -> list[list[SliceStack]]:
-    """For each plane one acquisition of each place: interpolation would show the mean of two, between which the patient moved.
+    """Of each plane one acquisition of each place: interpolation would show the mean of two, and the patient moved between.
 
     A stack is left out where most of it, or most of another, is in both, the slices of both are of one direction, and those
     that stay show nearly all that it shows of the plane. That one stays which shows most of the plane, then most of all

@@ -8,8 +8,9 @@ import os
 import struct
 import tempfile
 import zlib
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -265,7 +266,7 @@ def nifti_header(path: Path) -> _NiftiHeader | None:
     return header
 
 
-def _opened(path: Path) -> IO[bytes]:
+def _opened(path: Path) -> gzip.GzipFile | BufferedReader:
     """A file, unpacked if its name says that it is packed."""
     return gzip.open(path) if path.suffix.lower() == ".gz" else open(path, "rb")
 

@@ -255,7 +255,7 @@ def test_the_thickness_of_slices_is_in_the_file_that_dcm2niix_writes_beside(tmp_
 
 T2 = {
     "Modality": "MR", "EchoTime": 0.095, "RepetitionTime": 3.5, "ScanningSequence": "SE", "SequenceVariant": "SK_SP_OSP",
-    "SequenceName": "_tse2d1_15", "ImageType": ["ORIGINAL", "PRIMARY", "M", "ND"], "ScanOptions": "PFP_SFS", "FlipAngle": 150,
+    "SequenceName": "_tse2d1_15", "ImageType": ["ORIGINAL", "PRIMARY", "M", "ND"], "ScanOptions": "PFP_SFS",
 }  # fmt: skip
 
 

@@ -95,7 +95,7 @@ def crops(folder: Path) -> tuple[list[Path], Callable[[], Any]]:
 def report(folder: Path) -> tuple[list[Path], Callable[[], Any]]:
     made = CohortReport(folder / "report.csv")
     made.rows = {
-        "a; b": CohortRow("a; b", "done", seconds=1.25, lines=("one", "two, three"), stacks=("t2",), files=("a.nrrd", "b.png")),
+        "a; b": CohortRow("a; b", "done", seconds=1.25, lines=("one", "two, three"), files=("a.nrrd", "b.png")),
         "c": CohortRow("c", "failed", seconds=0.5, lines=("x",), inputs="12"),
     }
     made.write()

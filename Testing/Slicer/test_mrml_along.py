@@ -173,7 +173,7 @@ def test_copying_a_segmentation_is_told_and_called_off(scene: Any, curve: Any) -
     job = AlongJob(ball, curve, width=WIDTH)
     job.run()
     scene.RemoveNode(ball)
-    with pytest.raises(GaussianMRIError, match="'ball' .* was removed while it was copied"):
+    with pytest.raises(GaussianMRIError, match=r"'ball' .* was removed while it was copied"):
         job.nodes()
 
 
