@@ -18,6 +18,8 @@ from mrml_scenes import bright_point, put_under, rigid  # noqa: E402
 from vtkmodules.util.numpy_support import vtk_to_numpy  # noqa: E402
 
 from GaussianMRILib import GaussianMRIError, ImagePlane, mrml  # noqa: E402
+from GaussianMRILib.interruption import interruptible  # noqa: E402
+from GaussianMRILib.mrml import along  # noqa: E402
 from GaussianMRILib.mrml.along import AlongJob, straightened_before  # noqa: E402
 from GaussianMRILib.mrml.segments import mask_of_segment  # noqa: E402
 
@@ -166,8 +168,15 @@ def test_copying_a_segmentation_is_told_and_called_off(scene: Any, curve: Any) -
     ball, told = segmentation(scene, helix(90.0)), []
     count = scene.GetNumberOfNodes()
     with pytest.raises(GaussianMRIError, match="copying was cancelled"):
-        mrml.take_along(ball, curve, width=WIDTH, progress=lambda part: part == 0)
+        mrml.take_along(ball, curve, width=WIDTH, progress=lambda part: False)
     assert scene.GetNumberOfNodes() == count
+
+    def called_off() -> None:
+        raise GaussianMRIError("called off")
+
+    way = along._Way(*along._space_of(curve, width=WIDTH), "canal", False)
+    with interruptible(called_off), pytest.raises(GaussianMRIError, match="called off"):  # while points are moved
+        way(helix(np.linspace(10, 20, 5)))
     mrml.take_along(ball, curve, width=WIDTH, progress=told.append)
     assert told[0] == 0 and told == sorted(told)
     job = AlongJob(ball, curve, width=WIDTH)
