@@ -104,7 +104,7 @@ def _file_source(volume_node: Any) -> dict[str, Any]:
     from ..stacks.sidecar import read_sidecar, sidecar_source
 
     path = _file_of(volume_node)
-    return {} if path is None else sidecar_source(read_sidecar(path))
+    return {} if path is None else sidecar_source(path, read_sidecar(path))
 
 
 def _file_of(volume_node: Any) -> Path | None:

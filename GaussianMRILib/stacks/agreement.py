@@ -154,8 +154,10 @@ def check_same_contrast(stacks: Sequence[SliceStack], *, advice: str | None = No
                 f"does not; {advice or f'choose one of them, {together}'}."
             )
         if differences := _differences(one, other):
+            files = " and ".join(s.source["sidecar"] for s in (one, other) if "sidecar" in s.source)
             raise GaussianMRIError(
-                f"{one.name} and {other.name} show different contrasts: {'; '.join(differences)}. One image cannot "
+                f"{one.name} and {other.name} show different contrasts{files and f', by {files}'}: "
+                f"{'; '.join(differences)}. One image cannot "
                 f"explain both; {advice or f'choose stacks of one contrast, {together}'}."
             )
 

@@ -16,10 +16,14 @@ _TIMES = ("EchoTime", "RepetitionTime", "InversionTime")
 _LISTS = ("ScanningSequence", "SequenceVariant", "ScanOptions", "ImageType")
 
 
+def _sidecar(path: Path) -> Path:
+    stem = path.name.lower().removesuffix(".gz").removesuffix(".nii")
+    return path.with_name(f"{path.name[: len(stem)]}.json")
+
+
 def read_sidecar(path: Path) -> dict[str, Any]:
     """What the JSON file beside a NIfTI file says; nothing where there is none, or one about something else, or damaged."""
-    stem = path.name.lower().removesuffix(".gz").removesuffix(".nii")
-    beside = path.with_name(f"{path.name[: len(stem)]}.json")
+    beside = _sidecar(path)
     if not path.name.lower().endswith((".nii", ".nii.gz")) or not beside.is_file():
         return {}
     try:
@@ -35,8 +39,10 @@ def sidecar_thickness(told: Mapping[str, Any]) -> float | None:
     return thickness if SMALLEST_SPACING_MM <= thickness <= LARGEST_SPACING_MM else None
 
 
-def sidecar_source(told: Mapping[str, Any]) -> dict[str, Any]:
+def sidecar_source(path: Path, told: Mapping[str, Any]) -> dict[str, Any]:
     """`SliceStack.source` with what is said of the contrast (see `agreement.check_same_contrast`); {} where nothing is.
+
+    `path` is that of the NIfTI file.
 
     dcm2niix leaves out what is empty: no scan options and no contrast agent are unknown, not none.
     """
@@ -59,7 +65,7 @@ def sidecar_source(told: Mapping[str, Any]) -> dict[str, Any]:
     contrast = contrast_of(lambda name, _group="": header.get(name), header, said, header.get("Modality", ""))
     agent = any(isinstance(told.get(name), str) for name in ("ContrastBolusAgent", "ContrastBolusIngredient"))
     contrast |= {"origin": contrast["origin"] if said["image type"] else None, "contrast_agent": True if agent else None}
-    return {"contrast": contrast}
+    return {"contrast": contrast, "sidecar": _sidecar(path).name}
 
 
 def _number(value: Any) -> float | None:

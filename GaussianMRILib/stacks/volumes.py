@@ -79,7 +79,7 @@ def read_volume(path: Path, thickness: float | None = None) -> SliceStack:
         if _THINNEST <= told / np.linalg.norm(affine[:3, 2]) <= _THICKEST:
             thickness = told
             logger.info("%s: slices %.4g mm thick, as the .json beside it says.", path, told)
-    source = sidecar_source(beside)
+    source = sidecar_source(path, beside)
     try:
         return SliceStack.from_array(pixels, affine, thickness=thickness, name=name, source=source, notes=notes, copy=False)
     except GaussianMRIError as error:

@@ -284,7 +284,8 @@ def test_the_file_that_dcm2niix_writes_beside_tells_contrasts_apart(tmp_path: Pa
     """As DICOM headers do, whose times are in milliseconds."""
     scan_with(tmp_path / "a.nii.gz", **T2)
     scan_with(tmp_path / "b.nii", **{**T2, **other})
-    with pytest.raises(GaussianMRIError, match=f"a and b show different contrasts: {text}.*--any-contrast"):
+    said = rf"a and b show different contrasts, by a\.json and b\.json: {text}.*--any-contrast"
+    with pytest.raises(GaussianMRIError, match=said):
         Fitter(read_stacks(tmp_path))
     scan_with(tmp_path / "b.nii", **{**T2, "EchoTime": 0.1, "SequenceName": "*tse2d1_17", "RepetitionTime": 4})
     check_same_contrast(read_stacks(tmp_path))
@@ -296,7 +297,7 @@ def test_dicom_and_the_file_beside_nifti_are_compared(tmp_path: Path) -> None:
     scan_with(tmp_path / "t1.nii", EchoTime=0.012, RepetitionTime=0.5)
     dicom, same, t1 = (read_stacks(tmp_path / name)[0] for name in ("dicom", "same.nii", "t1.nii"))
     check_same_contrast([dicom, same])
-    with pytest.raises(GaussianMRIError, match="EchoTime 95 and 12 ms; RepetitionTime 3500 and 500 ms"):
+    with pytest.raises(GaussianMRIError, match=r"by t1\.json: EchoTime 95 and 12 ms; RepetitionTime 3500 and 500 ms"):
         check_same_contrast([dicom, t1])
 
 
