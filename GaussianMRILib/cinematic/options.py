@@ -126,7 +126,7 @@ class TrainOptions:
         """The same settings for another number of splats, or of iterations with the schedules in proportion.
 
         Iterations from one densification to the next (`Schedule.every`) stay: it goes by the gradients of so many pictures.
-        In proportion a training of a twentieth or a tenth was worse by 0.2 to 2.5 dB (a ball, 1,500 splats, both ways to
+        In proportion a training of a twentieth or a tenth was worse by 0.2 to 2.8 dB (a ball, 1,500 splats, both ways to
         densify, two seeds).
         """
         changes: dict[str, Any] = {}
