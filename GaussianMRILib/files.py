@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import contextlib
 import contextvars
+import csv
 import ctypes
 import errno
 import gzip
@@ -335,6 +336,35 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8-sig"))  # editors of Windows begin a file with that mark
     except json.JSONDecodeError as error:
         raise ValueError(f"it is not JSON: {error}") from error
+
+
+def table_rows(content: bytes, errors: str = "strict") -> csv.DictReader[str]:
+    """The rows of a CSV file by column; inside `reading`, which names it in errors.
+
+    Commas, semicolons or tabs part the cells, whichever the header has most of: spreadsheets save what those of the country
+    are. They may begin a file with the mark of UTF-8, and end lines as any system does.
+
+    Args:
+        errors: see `bytes.decode`.
+
+    Raises:
+        UnicodeDecodeError, csv.Error: it cannot be read.
+    """
+    text = content.decode("utf-8-sig", errors)
+    csv.field_size_limit(max(csv.field_size_limit(), len(text) + 1))  # cells may be longer than the reader takes by itself
+    lines = io.StringIO(text, newline="")
+    header = lines.readline()
+    lines.seek(0)
+    return csv.DictReader(lines, delimiter=max(",;\t", key=header.count))
+
+
+def decimal(cell: str) -> float:
+    """The number in a cell of a table, with a decimal point or comma.
+
+    Raises:
+        ValueError: there is none.
+    """
+    return float(cell.replace(",", "."))
 
 
 def save_array(path: Path, array: NDArray[Any]) -> None:

@@ -7,16 +7,26 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
 
 class Menu(enum.Enum):
-    """What a menu offers: names are for scripts and saved scenes, values for people."""
+    """What a menu offers: names are for scripts and saved scenes, words for people.
+
+    Slicer's extractor of texts to translate takes what stands in `_()` itself. In a language two names may have the same
+    words, which are therefore no values: names of one value are one member.
+    """
+
+    def __new__(cls, words):
+        member = object.__new__(cls)
+        member._value_ = len(cls.__members__)
+        member._words = words
+        return member
 
     def label(self):
-        return _(self.value)
+        return self._words
 
 
 class Device(Menu):
-    auto = "Automatic"
-    cpu = "Processor (CPU)"
-    cuda = "Graphics card (CUDA)"
+    auto = _("Automatic")
+    cpu = _("Processor (CPU)")
+    cuda = _("Graphics card (CUDA)")
 
 
 class PanelLogic(ScriptedLoadableModuleLogic):

@@ -123,7 +123,12 @@ class TrainOptions:
             raise GaussianMRIError(f"Training options: {error}.") from error
 
     def scaled(self, *, splats: int | None = None, iterations: int | None = None) -> TrainOptions:
-        """The same settings for another number of splats, or of iterations with all schedules in proportion."""
+        """The same settings for another number of splats, or of iterations with the schedules in proportion.
+
+        Iterations from one densification to the next (`Schedule.every`) stay: it goes by the gradients of so many pictures.
+        In proportion a training of a twentieth or a tenth was worse by 0.2 to 2.8 dB (a ball, 1,500 splats, both ways to
+        densify, two seeds).
+        """
         changes: dict[str, Any] = {}
         if splats is not None:
             changes |= {"splats": splats, "cap": None if self.cap is None else splats}

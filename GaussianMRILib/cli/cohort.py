@@ -124,11 +124,7 @@ def cohort(
             progress=lambda done, total, _row: advance(bar, done / total),
         )  # fmt: skip
     show_report(report)
-    if failed := failed_now(report):
-        raise GaussianMRIError(
-            f"{len(failed)} of {len(report.asked)} studies failed, the others are done; see {report.path}. The same command "
-            "tries them again."
-        )
+    check_all_done(report)
 
 
 def show_report(report: CohortReport) -> None:
@@ -139,6 +135,19 @@ def show_report(report: CohortReport) -> None:
     click.echo(f"Report        {report.path}")
     if report.asked and len(failed_now(report)) == len(report.asked):
         raise GaussianMRIError(f"No study could be used; see {report.path}.")
+
+
+def check_all_done(report: CohortReport) -> None:
+    """The end of a command over many studies: whoever only sees its exit status has to learn that one failed.
+
+    Raises:
+        GaussianMRIError: a study of this run failed.
+    """
+    if failed := failed_now(report):
+        raise GaussianMRIError(
+            f"{len(failed)} of {len(report.asked)} studies failed, the others are done; see {report.path}. The same command "
+            "tries them again."
+        )
 
 
 def failed_now(report: CohortReport) -> list[str]:

@@ -127,7 +127,7 @@ def _note_repeats(methods: Sequence[str], stacks: list[SliceStack], planes: list
     """Say where methods take the mean of two acquisitions of one place."""
     from ..stacks.agreement import without_repeats
 
-    given = [(plane.points()[::8, ::8], without_repeats(stacks, [plane], among=planes)) for plane in planes]
+    given = [(plane.points()[::8, ::8], kept) for plane, kept in zip(planes, without_repeats(stacks, planes), strict=True)]
     repeats = [
         stack.name
         for stack in stacks

@@ -10,7 +10,7 @@ import click
 from ..errors import GaussianMRIError
 from ..grading.labels import INPUT_TYPES, LEVELS
 from .app import FAILED, advance, check_writable, common_options, progress_bar
-from .cohort import discs_option, show_report
+from .cohort import check_all_done, discs_option, show_report
 
 _part = click.option(
     "--part",
@@ -114,7 +114,8 @@ def prepare(
 ) -> None:
     """Make inputs of networks (9 x 112 x 224 around each disc) from FOLDER, a copy of the RSNA 2024 or SPIDER data.
 
-    Splits are by patient and stratified by grade. What cannot be used is a line in report.csv.
+    Splits are by patient and stratified by grade. What cannot be used is a line in report.csv. Exit status 1 if a study
+    failed, which the next run tries again.
 
     \b
     Examples:
@@ -148,3 +149,4 @@ def prepare(
         )
         click.echo(f"{kind:13} {len(cases)} cases: {by_split}")
     click.echo(f"Written       {output}")
+    check_all_done(report)

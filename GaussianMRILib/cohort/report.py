@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 
-from ..files import atomic_write, number, reading
+from ..files import atomic_write, decimal, number, reading, table_rows
 
 DONE, FAILED = "done", "failed"
 _COLUMNS = ("item", "outcome", "seconds", "stacks", "files", "inputs", "problems")
@@ -28,7 +27,7 @@ class CohortRow:
         lines: what its user should know.
         stacks: what was used.
         files: what was made, by names below the folder of the report.
-        inputs: stands for what it was made of, see `fingerprint`.
+        inputs: stands for what its files were made of, see `fingerprint`.
     """
 
     item: str
@@ -111,17 +110,16 @@ class CohortReport:
         if not path.exists():
             return report
         hint = "Delete it to begin anew, or choose another folder."
-        with reading(path, "a report of a cohort", hint), path.open(newline="", encoding=_ENCODING, errors=_ERRORS) as file:
-            # Of a study with thousands of remarks a cell is longer than the reader takes by itself.
-            csv.field_size_limit(max(csv.field_size_limit(), os.fstat(file.fileno()).st_size + 1))
-            header, *rows = csv.reader(file)
-            if tuple(header) != _COLUMNS:
+        with reading(path, "a report of a cohort", hint):
+            rows = table_rows(path.read_bytes(), _ERRORS)
+            if tuple(rows.fieldnames or ()) != _COLUMNS:
                 raise ValueError(f"it has not the columns {', '.join(_COLUMNS)}")
-            for item, outcome, seconds, stacks, files, inputs, problems in rows:
+            for row in rows:
+                item, outcome, seconds, stacks, files, inputs, problems = row.values()
                 if outcome not in (DONE, FAILED):
                     raise ValueError(f"{outcome!r} is no outcome")
                 report.rows[item] = CohortRow(
-                    item, outcome, seconds=number(float(seconds), "seconds", 0), lines=_parts(problems),
+                    item, outcome, seconds=number(decimal(seconds), "seconds", 0), lines=_parts(problems),
                     stacks=_parts(stacks), files=_names(files), inputs=inputs,
                 )  # fmt: skip
         return report

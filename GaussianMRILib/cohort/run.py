@@ -21,7 +21,7 @@ from concurrent.futures import (
     ProcessPoolExecutor,
     wait,
 )
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from .report import DONE, FAILED, CohortReport, CohortRow, with_row
 REPORT, SETTINGS, LOCK = "report.csv", "cohort.json", ".lock"
 _POLL_SECONDS = 0.2
 _DIED = "its process died, most often for lack of memory; use fewer workers"
+_OF_OTHER_INPUTS = "its files are those of an earlier run, of other inputs than there are now"
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
 )  # fmt: skip
@@ -75,6 +76,7 @@ def run_cohort(
     threads: int | None = None,
     settings: Mapping[str, Any] | None = None,
     inputs: Callable[[str], Iterable[Path]] | None = None,
+    keep: bool = True,
     receive: Callable[[str, Any], object] | None = None,
     progress: Callable[[int, int, CohortRow], object] | None = None,
     cancelled: Callable[[], bool] | None = None,
@@ -84,7 +86,7 @@ def run_cohort(
     `folder/report.csv` is rewritten after every study. A run that was stopped, in whatever way, goes on when it is called
     again: studies that are done are left out, those that failed are tried again, and so are those whose inputs have changed
     or whose files are gone. Studies of earlier runs stay in the report; several runs may share the folder, say one for each
-    study on a cluster. A study that fails keeps its files of an earlier run only if its inputs are still the same.
+    study on a cluster. A study that fails keeps its files of an earlier run; a line says so where its inputs are others now.
 
     Args:
         items: names of studies and what `work` gets for each; or names alone.
@@ -101,6 +103,8 @@ def run_cohort(
             nothing is changed unless it is given.
         settings: JSON; the folder refuses to go on with others.
         inputs: files and folders that a study is made of, by its name.
+        keep: whether a study that fails keeps its files of an earlier run; where nobody who uses them sees the report it
+            does not.
         receive: called in this process with the name and the value, before the study counts as done.
         progress: called after each study with studies finished, studies in all, and the row.
         cancelled: asked several times a second; when it says yes, running studies are told (`stopping`) and dropped.
@@ -132,13 +136,13 @@ def run_cohort(
         with locked(root / LOCK):
             rows = CohortReport.read(root / REPORT).rows  # with those of other runs
             before = rows.get(name)
-            files = result.files
-            if result.failed and before is not None and before.inputs == made_of[name]:
-                files = before.files
             row = CohortRow(
                 name, FAILED if result.failed else DONE, seconds=result.seconds, lines=result.lines, stacks=result.stacks,
-                files=files, inputs=made_of[name],
+                files=result.files, inputs=made_of[name],
             )  # fmt: skip
+            if result.failed and keep and before is not None and before.files:
+                other = () if before.inputs == row.inputs else (_OF_OTHER_INPUTS,)
+                row = replace(before, outcome=FAILED, seconds=row.seconds, lines=(*row.lines, *other))
             report.rows = with_row(rows, row, list(named))
             report.write()
             remove_outdated(before, report.rows, root)

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
-from ..files import atomic_write, number, read_arrays, read_json, reading
+from ..files import atomic_write, decimal, number, read_arrays, read_json, reading, table_rows
 from .inputs import PREPROCESSING_VERSION
 from .labels import GRADES, INPUT_TYPES, LEVELS, TASKS, Task
 from .roi import RegionOptions
@@ -139,7 +139,7 @@ class Case:
             row["input_type"],
             row["split"],
             {task.name: row[task.name] for task in TASKS if row.get(task.name)},
-            float(row["outside"]),
+            decimal(row["outside"]),
             row["synthetic"] == "yes",
         )
 
@@ -290,18 +290,18 @@ class CropSet:
             number(facts["preprocessing"]["version"], "version of the preprocessing")
             region_options(facts["preprocessing"])
         with reading(target / "cases.csv", "a table of cases", hint):
-            text = (target / "cases.csv").read_bytes().decode()
-        whole = text[: text.rfind("\n") + 1]  # a kill while the last row was written
+            content = (target / "cases.csv").read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]  # a kill while the last row was written
         with reading(target / "cases.csv", "a table of cases"):
             cases = cls._parsed(target / "cases.csv", whole)
         read = cls(target, facts, cases)
         # Also a table that knew fewer conditions: the next row has more cells.
-        read._torn = len(whole) < len(text) or not text.startswith(_lines([list(COLUMNS)]))
+        read._torn = len(whole) < len(content) or not content.startswith(_lines([list(COLUMNS)]).encode())
         return read
 
     @staticmethod
-    def _parsed(path: Path, text: str) -> list[Case]:
-        rows = csv.DictReader(io.StringIO(text))
+    def _parsed(path: Path, content: bytes) -> list[Case]:
+        rows = table_rows(content)
         names = tuple(rows.fieldnames or ())
         if names[: len(_FIXED)] != _FIXED or not set(names) <= set(COLUMNS):
             raise GaussianMRIError(f"{path} does not have the columns {', '.join(COLUMNS)}.")

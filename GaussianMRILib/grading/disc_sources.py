@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 import os
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..errors import GaussianMRIError
-from ..files import atomic_write, read_json, reading
+from ..files import atomic_write, read_json, reading, table_rows
 from ..geometry import ImagePlane, transform_points
 from ..stacks import SliceStack
 from .disc import (
@@ -171,20 +170,18 @@ def read_vert_dicts(
 def _read_vertebrae(path: Path, slices: int) -> dict[str, dict[int, Any]]:
     """Polygons by vertebra and slice number."""
     with reading(path, "an export of SpineNet's vert_dicts", "It needs predicted_label, slice_nos and polys."):
-        text = path.read_text(encoding="utf-8-sig")
         if path.suffix.lower() == ".csv":
             # Cells of the CSV are Python's own spelling of lists and arrays: their numbers are all that counts.
-            csv.field_size_limit(max(csv.field_size_limit(), len(text) + 1))
             rows = [
                 {
                     "predicted_label": row["predicted_label"],
                     "slice_nos": _numbers(row["slice_nos"]).astype(int).tolist(),
                     "polys": _numbers(row["polys"]).reshape(-1, 4, 2).tolist(),
                 }
-                for row in csv.DictReader(text.splitlines(keepends=True))
+                for row in table_rows(path.read_bytes())
             ]
         else:
-            content = json.loads(text)
+            content = json.loads(path.read_text(encoding="utf-8-sig"))
             if isinstance(content, Mapping):
                 content = content.get("vert_dicts", [dict(v, predicted_label=k) for k, v in content.items()])
             rows = list(content)

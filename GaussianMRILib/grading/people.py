@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ..errors import GaussianMRIError
-from ..files import atomic_write, reading
+from ..files import atomic_write, reading, table_rows
 
 FILE = "patients.csv"
 _COLUMNS = ("patient", "key", "hash")
@@ -105,7 +105,7 @@ def read_people(folder: Path) -> People:
         return {}
     people = {}
     with reading(path, "a table of hashed Patient IDs", "Delete it, or prepare the set again."):
-        rows = csv.DictReader(io.StringIO(path.read_bytes().decode()))
+        rows = table_rows(path.read_bytes())
         for row in rows:
             if not re.fullmatch("[0-9a-f]{8}", row["key"]) or not re.fullmatch("[0-9a-f]{32}", row["hash"]):
                 raise ValueError(f"line {rows.line_num} has no hash")

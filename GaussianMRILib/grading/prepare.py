@@ -177,6 +177,7 @@ def prepare(
             "splits": splits_hash(splits),
         },
         inputs=made_of,
+        keep=False,  # a training that takes the cases of a set does not read its report
         receive=receive,
         progress=progress,
         cancelled=cancelled,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..cohort import CohortReport, CohortRow, Outcome, run_cohort, stopping
 from ..errors import GaussianMRIError
-from ..files import file_names
+from ..files import all_or_none, file_names
 from ..geometry import ImagePlane
 from ..geometry.affine import check_spacing
 from ..methods import GAUSSIANS, METHODS, classical
@@ -169,6 +169,10 @@ class _ResampleStudy:
     options: ResampleOptions
 
     def __call__(self, study: str) -> Outcome:
+        with all_or_none():  # a study that fails leaves what an earlier run made of it as it was
+            return self._resampled(study)
+
+    def _resampled(self, study: str) -> Outcome:
         stacks, discs, lines = self._read(study)
         check_same_frame(stacks, advice=_BY_NAME)
         wanted = self._planes(study, discs)
@@ -310,13 +314,13 @@ def _rendered(
             _check_cancel()
         return {name: fitter.field.render_many(group) for name, group in planes.items()}, stacks
     images: dict[str, Images] = {name: [] for name in planes}
-    every = [*itertools.chain(*planes.values())]
+    # For each plane: where one of two acquisitions shows it, it is no mean of both, whatever other planes need.
+    kept = iter(without_repeats(stacks, [*itertools.chain(*planes.values())]))
     resamplers: dict[tuple[int, ...], Resampler | SuperResolution] = {}
     for name, group in planes.items():
         for plane in group:
             _check_cancel()
-            # For each plane: where one of two acquisitions shows it, it is no mean of both, whatever other planes need.
-            shown = without_repeats(stacks, [plane], among=every)
+            shown = next(kept)
             used = tuple(n for n, stack in enumerate(stacks) if any(stack is other for other in shown))
             if used not in resamplers:
                 resamplers[used] = classical(method, shown)

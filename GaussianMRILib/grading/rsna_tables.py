@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import GaussianMRIError
-from ..files import reading
+from ..files import decimal, reading, table_rows
 from .labels import GRADES, LEVELS, STENOSES
 
 AXIAL, SAGITTAL_T2, SAGITTAL_T1 = "Axial T2", "Sagittal T2/STIR", "Sagittal T1"
@@ -131,7 +130,7 @@ class RsnaTables:
             try:
                 point = LabelPoint(
                     condition, row["level"], row["series_id"], int(row["instance_number"]),
-                    float(row["x"]), float(row["y"]),
+                    decimal(row["x"]), decimal(row["y"]),
                 )  # fmt: skip
             except ValueError:
                 self.note(study, f"the coordinates of {row['condition']} {row['level']} are not numbers", path)
@@ -155,18 +154,15 @@ def _rows(path: Path, needed: tuple[str, ...]) -> Iterator[dict[str, str]]:
         GaussianMRIError: it cannot be read, lacks a column, or a row is cut short.
     """
     with reading(path, "a table of the RSNA data", "Copy it again."):
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            missing = [name for name in needed if name not in (reader.fieldnames or ())]
-            if missing:
+        reader = table_rows(path.read_bytes())
+        missing = [name for name in needed if name not in (reader.fieldnames or ())]
+        if missing:
+            raise GaussianMRIError(f"{path} has no column {missing[0]}; it is not the table of that name.")
+        for row in reader:
+            if None in row or None in row.values():
                 raise GaussianMRIError(
-                    f"{path} has no column {missing[0]}; it is not the table of that name."
+                    f"{path}, line {reader.line_num}, has another number of cells than the header; copy it again."
                 )
-            for row in reader:
-                if None in row or None in row.values():
-                    raise GaussianMRIError(
-                        f"{path}, line {reader.line_num}, has another number of cells than the header; copy it again."
-                    )
-                if any("\x00" in value for value in row.values()):
-                    raise ValueError(f"line {reader.line_num} has a NUL")
-                yield {name: value.strip() for name, value in row.items()}
+            if any("\x00" in value for value in row.values()):
+                raise ValueError(f"line {reader.line_num} has a NUL")
+            yield {name: value.strip() for name, value in row.items()}

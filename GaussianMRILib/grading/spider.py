@@ -9,7 +9,6 @@ Vertebrae and discs are counted from below: number 1 is taken as L5, and as L5/S
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 from collections.abc import Iterable
@@ -19,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import GaussianMRIError
-from ..files import reading
+from ..files import decimal, reading, table_rows
 from ..labels import read_labels
 from ..stacks import SliceStack, read_stacks
 from .label_schemes import SPIDER
@@ -78,27 +77,26 @@ class SpiderDataset:
         found: dict[tuple[str, str], int] = {}
         wrong = set()
         with reading(path, "the table of gradings of the SPIDER data", "Copy it again."):
-            with path.open(newline="", encoding="utf-8-sig") as file:
-                rows = csv.DictReader(file, skipinitialspace=True)
-                names = {(name or "").strip(): name for name in rows.fieldnames or ()}
-                missing = [name for name in (_PATIENT, _DISC, _PFIRRMANN) if name not in names]
-                if missing:
-                    raise GaussianMRIError(f"{path} has no column {missing[0]}; it is not the table of that name.")
-                for row in rows:
-                    texts = [row[names[name]] for name in (_PATIENT, _DISC, _PFIRRMANN)]
-                    try:
-                        patient, disc, grade = (_whole(text) for text in texts)
-                    except (TypeError, ValueError):
-                        self._note(str(texts[0]).strip(), f"line {rows.line_num} of {TABLE} is not of whole numbers")
-                        continue
-                    if not 1 <= disc <= len(LEVELS):
-                        continue
-                    key = str(patient), LEVELS[-disc]
-                    if grade not in _GRADE_OF:
-                        self._note(key[0], f"{key[1]}: Pfirrmann grade {grade} does not exist ({TABLE})")
-                    elif found.setdefault(key, grade) != grade:
-                        self._note(key[0], f"{key[1]}: Pfirrmann grades {found[key]} and {grade}; none is used ({TABLE})")
-                        wrong.add(key)
+            rows = table_rows(path.read_bytes())
+            names = {(name or "").strip(): name for name in rows.fieldnames or ()}
+            missing = [name for name in (_PATIENT, _DISC, _PFIRRMANN) if name not in names]
+            if missing:
+                raise GaussianMRIError(f"{path} has no column {missing[0]}; it is not the table of that name.")
+            for row in rows:
+                texts = [row[names[name]] for name in (_PATIENT, _DISC, _PFIRRMANN)]
+                try:
+                    patient, disc, grade = (_whole(text) for text in texts)
+                except (TypeError, ValueError):
+                    self._note(str(texts[0]).strip(), f"line {rows.line_num} of {TABLE} is not of whole numbers")
+                    continue
+                if not 1 <= disc <= len(LEVELS):
+                    continue
+                key = str(patient), LEVELS[-disc]
+                if grade not in _GRADE_OF:
+                    self._note(key[0], f"{key[1]}: Pfirrmann grade {grade} does not exist ({TABLE})")
+                elif found.setdefault(key, grade) != grade:
+                    self._note(key[0], f"{key[1]}: Pfirrmann grades {found[key]} and {grade}; none is used ({TABLE})")
+                    wrong.add(key)
         return {key: _GRADE_OF[grade] for key, grade in found.items() if key not in wrong}
 
     def _note(self, patient: str, problem: str) -> None:
@@ -147,7 +145,7 @@ class SpiderDataset:
 
 
 def _whole(text: str) -> int:
-    value = float(text)
+    value = decimal(text)
     if value != int(value):
         raise ValueError(text)
     return int(value)

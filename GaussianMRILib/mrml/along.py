@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
 from ..geometry import Curve, transform_points
+from ..interruption import checkpoint
 from .curves import CURVE_ROLE, ROUND_TRIP_MM, curve_from_node, moved, there_and_back
+from .jobs import Job
 from .labels import fill_segments, oriented
 from .scene import (
     all_or_nothing,
@@ -34,58 +37,115 @@ _POINTS = ("Fiducial", "Line", "Angle", "Curve")
 _UNFOLDED = 0.95
 #: mm between the places at which a line or curve is looked at.
 _STEP_MM = 1.0
+#: Points that VTK moves in one call, in which no other thread of Python runs.
+_AT_ONCE = 20_000
+
+
+class AlongJob(Job):
+    """Copies of markups and segmentations at their places in a straight space or back, computed in a thread of its own;
+    `nodes` puts them into the scene.
+
+    What is copied is as it is when the job is made. For arguments and errors see `take_along`.
+    """
+
+    def __init__(self, nodes: Any, space: Any, *, back: bool = False, view: Any = None, **options: Any) -> None:
+        super().__init__(AlongJob._move, "copying")
+        self._way, given = _Way(*_space_of(space, **options), space.GetName(), back), as_list(nodes)
+        if not given:
+            raise GaussianMRIError("There is nothing to take along; choose markups or segmentations.")
+        self._view, self._scene = view, space.GetScene() if in_scene(space) else given[0].GetScene()
+        #: Of each node itself, a copy that is in no scene yet, and a remark or ""; there is no copy of segmentations so far.
+        self._copies: list[tuple[Any, Any, str]] = []
+        self._layers: dict[int, list[LabelLayer]] = {}
+        for number, node in enumerate(given):
+            copy, remark = None, ""
+            try:
+                if is_node(node, "vtkMRMLSegmentationNode"):
+                    self._layers[number] = label_layers(node)
+                else:
+                    copy, remark = _markup(node, self._way)
+            except GaussianMRIError as error:
+                remark = str(error)
+            self._copies.append((node, copy, remark))
+        if not self._layers and not any(copy for _, copy, _ in self._copies):
+            raise GaussianMRIError("\n".join(remark for *_, remark in self._copies))
+
+    def _move(self) -> dict[int, list[_Moved]]:
+        count, moved = sum(map(len, self._layers.values())), dict[int, list[_Moved]]()
+        for number, layers in self._layers.items():
+            moved[number] = []
+            for layer in layers:
+                done = sum(map(len, moved.values()))
+                tell = lambda part, done=done: self.report((done + part) / count, "copying")  # noqa: E731
+                moved[number].append(_layer(layer, self._way, tell))
+        return moved
+
+    def nodes(self) -> tuple[list[Any], list[str]]:
+        """The copies and the sentences of `take_along`, once `poll` says that the work has ended.
+
+        Raises:
+            GaussianMRIError: the work was cancelled, or nothing could be copied.
+        """
+        moved: dict[int, list[_Moved]] = self.result()
+        remarks = []
+        with all_or_nothing(self._scene, undo=True) as added:
+            for number, (node, made, remark) in enumerate(self._copies):
+                if number in moved:
+                    made, remark = _segmentation(node, self._layers[number], moved[number], self._way)
+                remarks += [remark] if remark else []
+                if made is None:
+                    continue
+                end = "in the patient" if self._way.back else "straightened"
+                made.SetName(self._scene.GenerateUniqueName(f"{node.GetName()} {end}"))
+                made = self._scene.AddNode(made)
+                added.append(made)
+                made.CreateDefaultDisplayNodes()
+                for display in own_display_nodes(node)[:1]:
+                    made.GetDisplayNode().CopyContent(display)
+                made.GetDisplayNode().SetViewNodeIDs([] if self._view is None else [self._view.GetID()])
+                place_beside(made, node)
+            if not added:
+                raise GaussianMRIError("\n".join(remarks))
+        return list(added), remarks
 
 
 def take_along(
-    nodes: Any, space: Any, *, back: bool = False, view: Any = None, **options: Any
+    nodes: Any,
+    space: Any,
+    *,
+    back: bool = False,
+    view: Any = None,
+    progress: Callable[[float], object] | None = None,
+    **options: Any,
 ) -> tuple[list[Any], list[str]]:
     """Copies of markups and segmentations at their places in the straight space of a curve, or back at the patient's.
 
     The copies lie where they are without any transform; the originals stay. What reaches out of the straight space, which is
     `width` wide (or what of it is free of folds) and ends with the curve, has no place there: voxels and points of point
-    lists are left out, and other markups are not copied; all of it is told.
+    lists are left out, and other markups are not copied; all of it is told. `AlongJob` is the same beside an event loop.
 
     Args:
         nodes: one or several: point lists, lines, angles, curves, segmentations; their transforms are applied.
         space: the curve, as it is now; or a straightened volume or image, whose curve may have changed since.
         back: from the straight space to the patient.
         view: the one slice view in which the copies are drawn; default: all views.
+        progress: called with the fraction that is done; when it returns False the work ends.
         options: width (mm), across, fixed, turn, as of `straightening_transform`; a straightened volume has its own.
 
     Returns:
         The copies, and a sentence about each thing that is not all there.
 
     Raises:
-        GaussianMRIError: there is no way back from this straight space, its volume was moved, or nothing could be copied;
-            the scene is then as it was.
+        GaussianMRIError: there is no way back from this straight space, its volume was moved, nothing could be copied, or
+            cancelled; the scene is then as it was.
 
     Example:
         >>> copies, remarks = mrml.take_along([nerveNode], curveNode, width=40)            # doctest: +SKIP
         >>> mrml.take_along(pointsDrawnThere, straightenedVolume, back=True)               # doctest: +SKIP
     """
-    way, given, remarks = _Way(*_space_of(space, **options), space.GetName(), back), as_list(nodes), []
-    if not given:
-        raise GaussianMRIError("There is nothing to take along; choose markups or segmentations.")
-    scene = space.GetScene() if in_scene(space) else given[0].GetScene()
-    with all_or_nothing(scene, undo=True) as added:
-        for node in given:
-            try:
-                made, remark = _segmentation(node, way) if is_node(node, "vtkMRMLSegmentationNode") else _markup(node, way)
-            except GaussianMRIError as error:
-                remarks.append(str(error))
-                continue
-            made.SetName(scene.GenerateUniqueName(f"{node.GetName()} {'in the patient' if back else 'straightened'}"))
-            made = scene.AddNode(made)
-            added.append(made)
-            made.CreateDefaultDisplayNodes()
-            for display in own_display_nodes(node)[:1]:
-                made.GetDisplayNode().CopyContent(display)
-            made.GetDisplayNode().SetViewNodeIDs([] if view is None else [view.GetID()])
-            place_beside(made, node)
-            remarks += [remark] if remark else []
-        if not added:
-            raise GaussianMRIError("\n".join(remarks))
-    return list(added), remarks
+    job = AlongJob(nodes, space, back=back, view=view, **options)
+    job.run(progress)
+    return job.nodes()
 
 
 def straightened_before(curve_node: Any, **options: Any) -> list[Any]:
@@ -154,6 +214,14 @@ class _Way:
         return self._move(points, not self.back)
 
     def _move(self, points: NDArray[np.float64], back: bool) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        parts = []
+        for start in range(0, max(len(points), 1), _AT_ONCE):
+            checkpoint()
+            parts.append(self._move_some(points[start : start + _AT_ONCE], back))
+        places, within = zip(*parts, strict=True)
+        return np.concatenate(places), np.concatenate(within)
+
+    def _move_some(self, points: NDArray[np.float64], back: bool) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         result = moved(self._to_patient if back else self._to_patient.GetInverse(), points)
         straight, patient = (points, result) if back else (result, points)
         local = transform_points(np.linalg.inv(self.curve.straight_to_ras), straight)
@@ -220,33 +288,43 @@ def _line(node: Any) -> NDArray[np.float64]:
     return np.stack([np.interp(at, s, axis) for axis in corners.T], axis=1)
 
 
-def _segmentation(node: Any, way: _Way) -> tuple[Any, str]:
-    """A copy, which is in no scene yet, and a remark or ""."""
-    layers = label_layers(node)
-    images, inside, whole = [], 0, 0
-    for layer in layers:
-        image, kept, count = _layer(layer, way)
-        images.append(image)
-        inside, whole = inside + kept, whole + count
-    if not inside:
-        raise GaussianMRIError(f"{described(node)} is not taken along: it {way.outside}.")
+class _Moved(NamedTuple):
+    """A layer at the end of the way: labels (K, J, I), their ijk_to_ras, and how many voxels lie within, of how many."""
+
+    labels: NDArray[Any]
+    affine: NDArray[np.float64]
+    inside: int
+    whole: int
+
+
+def _segmentation(node: Any, layers: list[LabelLayer], moved: list[_Moved], way: _Way) -> tuple[Any, str]:
+    """A copy, which is in no scene yet, or None, and a remark or ""."""
+    if not in_scene(node):
+        return None, f"{described(node)} was removed while it was copied."
+    share = 1 - sum(part.inside for part in moved) / sum(part.whole for part in moved)
+    if share == 1:
+        return None, f"{described(node)} is not taken along: it {way.outside}."
     copy = node.NewInstance()
-    fill_segments(copy, node, layers, images)
-    share = 1 - inside / whole
+    fill_segments(copy, node, layers, [oriented(part.labels, part.affine) for part in moved])
     return copy, f"{share:.0%} of {described(node)} is left out: it {way.outside}." if share > 0.005 else ""
 
 
-def _layer(layer: LabelLayer, way: _Way) -> tuple[Any, int, int]:
-    """The labels at the end of the way as vtkOrientedImageData; how many voxels lie within, of how many."""
+def _layer(layer: LabelLayer, way: _Way, tell: Callable[[float], object]) -> _Moved:
     from ..gaussians.volume import check_voxels
 
-    voxels = np.argwhere(layer.labels)[:, ::-1]
-    places, within = way(transform_points(layer.ijk_to_ras, voxels))
-    if not within.any():
-        return oriented(np.zeros((1, 1, 1), layer.labels.dtype), np.eye(4)), 0, len(voxels)
+    count = int(np.count_nonzero(layer.labels))
+    inside = []
+    for k, slice_ in enumerate(layer.labels):
+        j, i = np.nonzero(slice_)
+        places, within = way(transform_points(layer.ijk_to_ras, np.stack([i, j, np.full_like(i, k)], axis=1)))
+        inside.append(places[within])
+        tell((k + 1) / len(layer.labels) / 2)
+    places = np.concatenate(inside)
+    if not len(places):
+        return _Moved(np.zeros((1, 1, 1), layer.labels.dtype), np.eye(4), 0, count)
     spacing = float(np.linalg.norm(layer.ijk_to_ras[:3, :3], axis=0).min())
     axes = np.eye(4) if way.back else way.curve.straight_to_ras
-    local = transform_points(np.linalg.inv(axes), places[within])
+    local = transform_points(np.linalg.inv(axes), places)
     low, high = local.min(axis=0) - 2 * spacing, local.max(axis=0) + 2 * spacing  # off the curve voxels spread
     size = np.ceil((high - low) / spacing).astype(int) + 1
     check_voxels(size, spacing, "a segmentation with larger voxels")
@@ -263,6 +341,5 @@ def _layer(layer: LabelLayer, way: _Way) -> tuple[Any, int, int]:
         known &= ((at >= 0) & (at <= largest)).all(axis=1)
         x, y, z = at[known].astype(int).T
         row.reshape(-1)[known] = layer.labels[z, y, x]
-    return oriented(labels, affine), int(within.sum()), len(voxels)
-
-
+        tell(0.5 + (k + 1) / len(labels) / 2)
+    return _Moved(labels, affine, len(places), count)

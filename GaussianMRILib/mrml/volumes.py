@@ -80,6 +80,7 @@ def stack_from_volume(volume_node: Any, *, thickness: float | None = None) -> Sl
         thickness=thickness,
         frame_of_reference=frame,
         name=volume_node.GetName() or "volume",
+        source=_file_source(volume_node),
         notes=file_notes(volume_node),
         copy=False,
     )
@@ -87,16 +88,30 @@ def stack_from_volume(volume_node: Any, *, thickness: float | None = None) -> Sl
 
 def file_notes(volume_node: Any) -> list[str]:
     """Remarks on what the file of a volume leaves open about its place; none of volumes without a file."""
-    storage = volume_node.GetStorageNode()
-    path = storage.GetFileName() if storage is not None else None
-    if not path or not Path(path).is_file():
+    path = _file_of(volume_node)
+    if path is None:
         return []
     from ..stacks.volume_headers import geometry_notes
 
     try:
-        return geometry_notes(Path(path))
+        return geometry_notes(path)
     except GaussianMRIError as error:
         return [str(error)]
+
+
+def _file_source(volume_node: Any) -> dict[str, Any]:
+    """`SliceStack.source` by the JSON file beside a volume's file."""
+    from ..stacks.sidecar import read_sidecar, sidecar_source
+
+    path = _file_of(volume_node)
+    return {} if path is None else sidecar_source(path, read_sidecar(path))
+
+
+def _file_of(volume_node: Any) -> Path | None:
+    """The file that a volume was loaded from or saved to, if it is still there."""
+    storage = volume_node.GetStorageNode()
+    path = storage.GetFileName() if storage is not None else None
+    return Path(path) if path and Path(path).is_file() else None
 
 
 def placed(volume_node: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..files import atomic_write
 from ..interruption import checkpoint
 
 WEIGHTS = Path(__file__).with_name("weights.npz")
@@ -226,14 +227,15 @@ def save_weights(network: PriorNetwork, path: str | os.PathLike[str], **facts: o
     arrays = {
         name: value.detach().cpu().numpy().astype(np.float16) for name, value in network.state_dict().items()
     }
-    np.savez_compressed(
-        path,
-        architecture=np.array(next(n for n, kind in ARCHITECTURES.items() if type(network) is kind)),
-        layout=np.array(network.layout),
-        ratio_range=np.array(network.ratio_range),
-        facts=np.array(repr(facts)),
-        **arrays,
-    )
+    with atomic_write(path) as partial, open(partial, "wb") as file:
+        np.savez_compressed(
+            file,
+            architecture=np.array(next(n for n, kind in ARCHITECTURES.items() if type(network) is kind)),
+            layout=np.array(network.layout),
+            ratio_range=np.array(network.ratio_range),
+            facts=np.array(repr(facts)),
+            **arrays,
+        )
 
 
 @functools.lru_cache(maxsize=1)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from scipy.interpolate import make_interp_spline
 
+from ..files import atomic_write, save_array
 from .network import condition_vector, sub_slice_phases
 from .synthetic import dead_leaves
 
@@ -120,9 +121,8 @@ def write_volume(folder: str, index: int, long: bool) -> None:
         volume = dead_leaves(FIRST_LONG + index, LONG_VOLUME, LARGEST_SCALE)
     else:
         volume = dead_leaves(index, (VOLUME, VOLUME, VOLUME))
-    with open(path.with_suffix(".tmp"), "wb") as file:
-        np.save(file, (volume * 50000).round().numpy().astype(np.uint16))
-    path.with_suffix(".tmp").rename(path)
+    with atomic_write(path) as partial:
+        save_array(partial, (volume * 50000).round().numpy().astype(np.uint16))
 
 
 def read_volume(folder: str, index: int, long: bool) -> torch.Tensor:

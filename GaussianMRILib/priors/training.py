@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..files import atomic_write
 from ..interruption import end_with_parent
 from .factorisation import factorised
 from .network import (
@@ -229,8 +230,8 @@ def train(
         if done % 50 == 0 or done == course.steps:
             state = {"course": repr(course), "step": done, "running": running, "average": average}
             state |= {"network": network.state_dict(), "optimiser": optimiser.state_dict()}
-            torch.save(state, state_file.with_suffix(".new"))
-            state_file.with_suffix(".new").replace(state_file)
+            with atomic_write(state_file) as partial:
+                torch.save(state, partial)
     for helper in helpers:
         helper.terminate()
 

@@ -1,7 +1,7 @@
 """Whether stacks can be taken together: one patient, one place, one contrast, somewhere in common.
 
-What headers do not say (a NIfTI file, an array) is taken to agree with everything, except that DICOM series without a frame
-of reference have no place in common.
+What headers, and JSON files beside NIfTI, do not say (an array says nothing) is taken to agree with everything, except that
+DICOM series without a frame of reference have no place in common.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def check_same_patient(stacks: Sequence[SliceStack]) -> None:
 
 
 def check_same_contrast(stacks: Sequence[SliceStack], *, advice: str | None = None) -> None:
-    """Refuse stacks whose headers say that they show another contrast, such as T1 and T2.
+    """Refuse stacks whose headers, or JSON files of dcm2niix, say that they show another contrast, such as T1 and T2.
 
     Compared is `SliceStack.source["contrast"]`: modality, storage class, echo, repetition and inversion time, sequence,
     component (magnitude, phase, fat ...), whether it was computed from other images, b-value, contrast agent, fat
@@ -154,8 +154,10 @@ def check_same_contrast(stacks: Sequence[SliceStack], *, advice: str | None = No
                 f"does not; {advice or f'choose one of them, {together}'}."
             )
         if differences := _differences(one, other):
+            files = " and ".join(s.source["sidecar"] for s in (one, other) if "sidecar" in s.source)
             raise GaussianMRIError(
-                f"{one.name} and {other.name} show different contrasts: {'; '.join(differences)}. One image cannot "
+                f"{one.name} and {other.name} show different contrasts{files and f', by {files}'}: "
+                f"{'; '.join(differences)}. One image cannot "
                 f"explain both; {advice or f'choose stacks of one contrast, {together}'}."
             )
 
@@ -271,40 +273,41 @@ def apart(stacks: Sequence[SliceStack]) -> list[list[SliceStack]]:
     return [[stacks[k] for k in sorted(group)] for group in sorted(groups, key=min)]
 
 
-def without_repeats(
-    stacks: Sequence[SliceStack], planes: Sequence[ImagePlane], *, among: Sequence[ImagePlane] = ()
-) -> list[SliceStack]:
-    """One acquisition of each place: interpolation would show the mean of two, between which the patient moved.
+def without_repeats(stacks: Sequence[SliceStack], planes: Sequence[ImagePlane]) -> list[list[SliceStack]]:
+    """Of each plane one acquisition of each place: interpolation would show the mean of two, and the patient moved between.
 
     A stack is left out where most of it, or most of another, is in both, the slices of both are of one direction, and those
-    that stay show nearly all that it shows of each plane. That one stays which shows most of the planes, then most of the
-    planes that they are `among`, then the one with the smallest voxels, then the first.
+    that stay show nearly all that it shows of the plane. That one stays which shows most of the plane, then most of all
+    planes, then the one with the smallest voxels, then the first.
     """
-    if len(stacks) < 2:
-        return list(stacks)
-    nets, all_nets = ([plane.points()[::8, ::8].reshape(-1, 3) for plane in given] for given in (planes, among or planes))
-
-    def rank(stack: SliceStack) -> tuple[float, float, float]:
-        shown, of_all = (round(float(stack.inside(np.concatenate(given)).mean()), 1) for given in (nets, all_nets))
-        return -shown, -of_all, round(float(np.prod(stack.pixel_spacing)) * stack.spacing, 3)
-
-    kept: list[SliceStack] = []
-    for stack in sorted(stacks, key=rank):
-        alike = [other for other in kept if direction(stack) == direction(other)]
-        if not any(_one_place(stack, other) for other in alike) or any(_alone(stack, alike, net) for net in nets):
-            kept.append(stack)
-    return [stack for stack in stacks if any(stack is other for other in kept)]
+    count = len(stacks)
+    if count < 2 or not planes:
+        return [list(stacks) for _ in planes]
+    nets = [plane.points()[::8, ::8].reshape(-1, 3) for plane in planes]
+    ends = np.cumsum([len(net) for net in nets])[:-1]
+    inside = np.array([stack.inside(np.concatenate(nets)) for stack in stacks])
+    of_all = [-round(float(shown.mean()), 1) for shown in inside]
+    voxel = [round(float(np.prod(stack.pixel_spacing)) * stack.spacing, 3) for stack in stacks]
+    alike = {
+        frozenset(pair)
+        for pair in itertools.combinations(range(count), 2)
+        if direction(stacks[pair[0]]) == direction(stacks[pair[1]])
+    }
+    repeats = {pair for pair in alike if _one_place(*(stacks[n] for n in pair))}
+    found = []
+    for shown in np.split(inside, ends, axis=1):
+        kept: list[int] = []
+        for n in sorted(range(count), key=lambda n: (-round(float(shown[n].mean()), 1), of_all[n], voxel[n])):
+            others = shown[[m for m in kept if {n, m} in alike]]
+            alone = float((shown[n] & ~others.any(axis=0)).sum()) > _ALONE * shown[n].sum()
+            if not any({n, m} in repeats for m in kept) or alone:
+                kept.append(n)
+        found.append([stacks[n] for n in sorted(kept)])
+    return found
 
 
 def _one_place(one: SliceStack, other: SliceStack) -> bool:
     return any(float(b.inside(_points(a)).mean()) > _REPEATED for a, b in ((one, other), (other, one)))
-
-
-def _alone(stack: SliceStack, others: Sequence[SliceStack], points: np.ndarray) -> bool:
-    """Whether much of what a stack shows of some points is in none of the others."""
-    shown = points[stack.inside(points)]
-    left = ~np.any([other.inside(shown) for other in others], axis=0)
-    return float(left.sum()) > _ALONE * len(shown)
 
 
 def direction(stack: SliceStack) -> str:

@@ -105,25 +105,39 @@ _CLASSES = {
 def _contrast(frame: Frame, header: Dataset) -> dict[str, Any]:
     """What the header says of the contrast, times in ms; what it does not say is None."""
     find = lookup(header, frame.index)
-    timing = "MRTimingAndRelatedParametersSequence"
     agent = find("ContrastBolusAgent") or find("ContrastBolusAgentSequence")
-    b_value = frame.contrast.get("b-value")
     return {
-        "modality": frame.modality or None,
+        **contrast_of(find, header, frame.contrast, frame.modality),
         "class": _CLASSES.get(frame.class_uid, frame.class_uid) or None,
-        "echo_time": _positive(frame.contrast.get("echo time")),
-        "repetition_time": _positive(find("RepetitionTime", timing)),
-        "inversion_time": _positive(frame.contrast.get("inversion time")),
-        "scanning_sequence": _scanning_sequence(find),
-        "sequence": _sequence_family(find("SequenceName") or find("PulseSequenceName")),
-        "component": component_of(frame.contrast) or _as_acquired(frame.contrast.get("image type")),
-        "fat_suppression": _fat_suppression(find, header),
-        "magnetisation_transfer": _magnetisation_transfer(find),
-        "origin": origin_of(frame.contrast),
-        "b_value": b_value if isinstance(b_value, float) else None,
         "contrast_agent": None
         if frame.modality not in ("MR", "CT")
         else bool(agent) and str(agent).strip().upper() not in ("NO", "NONE", "N", "0"),
+    }
+
+
+def contrast_of(
+    find: Callable[..., Any], header: Mapping[str, Any] | Dataset, said: Mapping[str, Any], modality: str
+) -> dict[str, Any]:
+    """`_contrast` but for what only DICOM files say.
+
+    Args:
+        find: a function (keyword, functional group) to the value of an attribute, None where it is absent.
+        header: attributes by keyword.
+        said: see `Frame.contrast`.
+    """
+    b_value = said.get("b-value")
+    return {
+        "modality": modality or None,
+        "echo_time": positive(said.get("echo time")),
+        "repetition_time": positive(find("RepetitionTime", "MRTimingAndRelatedParametersSequence")),
+        "inversion_time": positive(said.get("inversion time")),
+        "scanning_sequence": _scanning_sequence(find),
+        "sequence": _sequence_family(find("SequenceName") or find("PulseSequenceName")),
+        "component": component_of(said) or _as_acquired(said.get("image type")),
+        "fat_suppression": _fat_suppression(find, header),
+        "magnetisation_transfer": _magnetisation_transfer(find),
+        "origin": origin_of(said),
+        "b_value": b_value if isinstance(b_value, float) else None,
     }
 
 
@@ -145,7 +159,7 @@ def _scanning_sequence(find: Callable[..., Any]) -> str | None:
     return "/".join(sorted({*values} - {"RM"})) or None
 
 
-def _fat_suppression(find: Callable[..., Any], header: Dataset) -> bool | None:
+def _fat_suppression(find: Callable[..., Any], header: Mapping[str, Any] | Dataset) -> bool | None:
     """Whether fat was suppressed by its frequency, or water alone excited; None where that is not said.
 
     Enhanced files say it in words, others by FS or WE among the Scan Options. Scanners that have no option to list write
@@ -169,11 +183,11 @@ def _magnetisation_transfer(find: Callable[..., Any]) -> bool | None:
     return "MTC" in variants or any(text != "NONE" for text in said)
 
 
-def _positive(value: Any) -> float | None:
+def positive(value: Any) -> float | None:
     """A number above 0; vendors write 0 where a time does not apply."""
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (ArithmeticError, TypeError, ValueError):
         return None
     return number if 0 < number < float("inf") else None
 

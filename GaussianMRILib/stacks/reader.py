@@ -100,7 +100,7 @@ def read_stacks(
     else:
         stacks = [stack for _, stack in maps]
     for stack in stacks:
-        if not stack.source:  # read_dicom logs those of its own
+        if stack.source.get("format") != "DICOM":  # read_dicom logs those of its own
             for note in stack.notes:
                 logger.warning("%s: %s.", stack.name, note)
     if not stacks:

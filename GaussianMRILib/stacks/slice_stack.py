@@ -53,7 +53,8 @@ class SliceStack:
         slice_thickness: (K,) mm; the slice profile's width, which is not the distance between slices.
         frame_of_reference: DICOM Frame of Reference UID, None when the file format has none.
         name: short label for people, unique within one `read_stacks` call; never a patient's name.
-        source: what a derived DICOM series has to repeat of this one; empty when it was not DICOM.
+        source: what a derived DICOM series has to repeat of this one; of other files no more than the contrast, where a JSON
+            file beside says it.
         notes: remarks of the reader, such as "gap of 5.0 mm after slice 12".
 
     Raises:

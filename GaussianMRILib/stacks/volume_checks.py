@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..errors import GaussianMRIError
 from ..files import CHUNK, LARGEST_INPUT, printable, reading, unpacked
-from .volume_headers import LARGEST_HEADER, header_file
+from .volume_headers import LARGEST_HEADER, header_file, voxel_file
 from .volume_parts import Parts, data_file, listed, numbered
 
 #: Of a field of NRRD: ITK quotes what it cannot parse in its message, and ends the process where that is long.
@@ -331,7 +331,7 @@ def _check_nifti(path: Path) -> None:
         # Of a packed file the voxels begin in the unpacked stream.
         _check_length(path, 0, int(offset) + needed, packing)
         return
-    image = next((p for p in (path.with_suffix(s) for s in (".img", ".IMG", ".img.gz")) if p.is_file()), None)
+    image = voxel_file(path)
     if image is None:
         raise GaussianMRIError(f"{path} needs {path.with_suffix('.img').name} beside it, which is not there.")
     _check_length(image, 0, int(offset) + needed, "gzip" if image.suffix == ".gz" else "raw")

@@ -12,8 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GaussianMRIError
-from ..files import read_json
-from ..geometry.affine import LARGEST_SPACING_MM, SMALLEST_SPACING_MM
 
 Affine = NDArray[np.float64]
 
@@ -44,6 +42,16 @@ def header_file(path: Path) -> Path:
         return path
     upper = path.with_suffix(".HDR")
     return upper if upper.is_file() else path.with_suffix(".hdr")
+
+
+def voxel_file(path: Path) -> Path | None:
+    """The file with the voxels of a volume: of an .hdr the .img beside it, in whichever case and packed or not.
+
+    None where that is missing.
+    """
+    if path.suffix.lower() not in (".hdr", ".img"):
+        return path
+    return next((p for p in (path.with_suffix(s) for s in (".img", ".IMG", ".img.gz")) if p.is_file()), None)
 
 
 def check_nifti_files(path: Path) -> None:
@@ -154,20 +162,6 @@ def _qform(data: bytes, order: str, scale: float) -> Affine:
     return affine
 
 
-def sidecar_thickness(path: Path) -> float | None:
-    """The slice thickness, mm, in the JSON file that dcm2niix writes beside a NIfTI file (BIDS); None where none is said."""
-    stem = path.name.lower().removesuffix(".gz").removesuffix(".nii")
-    beside = path.with_name(f"{path.name[: len(stem)]}.json")
-    if not path.name.lower().endswith((".nii", ".nii.gz")) or not beside.is_file():
-        return None
-    try:
-        told = read_json(beside)["SliceThickness"]
-        thickness = 0.0 if isinstance(told, bool) else float(told)
-    except (OSError, ValueError, ArithmeticError, RecursionError, TypeError, KeyError):  # about something else, or damaged
-        return None
-    return thickness if SMALLEST_SPACING_MM <= thickness <= LARGEST_SPACING_MM else None
-
-
 def nrrd_affine(path: Path) -> Affine | None:
     """ijk to RAS (4, 4), mm, by the header of an NRRD file in an anatomical space; None of others.
 
@@ -257,5 +251,5 @@ def _vector(text: str) -> list[float]:
 
 
 __all__ = [
-    "check_nifti_files", "geometry_notes", "header_file", "nifti_orientation", "nrrd_affine", "sidecar_thickness", "unit_mm",
+    "check_nifti_files", "geometry_notes", "header_file", "nifti_orientation", "nrrd_affine", "unit_mm", "voxel_file",
 ]  # fmt: skip

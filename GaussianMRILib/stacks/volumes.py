@@ -8,6 +8,7 @@ import os
 import struct
 import tempfile
 import zlib
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from ..errors import GaussianMRIError
 from ..files import CHUNK, itk_name, reading
 from ..geometry.affine import LPS_RAS, check_spacing
 from .itk import quiet_itk
+from .sidecar import read_sidecar, sidecar_source, sidecar_thickness
 from .slice_stack import SliceStack
 from .volume_checks import check_volume_header
 from .volume_headers import (
@@ -26,8 +28,8 @@ from .volume_headers import (
     header_file,
     nifti_orientation,
     nrrd_affine,
-    sidecar_thickness,
     unit_mm,
+    voxel_file,
 )
 
 logger = logging.getLogger("GaussianMRI")
@@ -54,7 +56,8 @@ def read_volume(path: Path, thickness: float | None = None) -> SliceStack:
 
     The slices are taken across the axis with the coarsest spacing, whichever place it has in the file: that
     is how they were acquired. An isotropic volume keeps the file's last axis. The file knows no slice
-    thickness: it is `thickness` (mm), else what dcm2niix's JSON file beside says, else the distance between slices.
+    thickness: it is `thickness` (mm), else what dcm2niix's JSON file beside says, else the distance between slices. That
+    file also says the contrast (`SliceStack.source`).
 
     Raises:
         GaussianMRIError: not readable, not one 3D volume of real numbers, or without a usable geometry.
@@ -70,13 +73,15 @@ def read_volume(path: Path, thickness: float | None = None) -> SliceStack:
         if name.lower().endswith(suffix):
             name = name[: -len(suffix)]
             break
-    if thickness is None and (told := sidecar_thickness(path)) is not None:
+    beside = read_sidecar(path)
+    if thickness is None and (told := sidecar_thickness(beside)) is not None:
         # What was resampled since then has slices of another thickness than its scan.
         if _THINNEST <= told / np.linalg.norm(affine[:3, 2]) <= _THICKEST:
             thickness = told
             logger.info("%s: slices %.4g mm thick, as the .json beside it says.", path, told)
+    source = sidecar_source(path, beside)
     try:
-        return SliceStack.from_array(pixels, affine, thickness=thickness, name=name, notes=notes, copy=False)
+        return SliceStack.from_array(pixels, affine, thickness=thickness, name=name, source=source, notes=notes, copy=False)
     except GaussianMRIError as error:
         raise GaussianMRIError(f"{path}: {error}") from error
 
@@ -195,15 +200,16 @@ class _NiftiHeader:
         spacing: pixdim[1..3], mm.
         slope, intercept: from stored values to intensities; a slope of 0 says that there is nothing to do, as NaN does.
         codes: where the codes of qform and sform are in the header, and their struct format.
-        single_file: header and pixels are in one file, of at least `length` bytes.
+        analyze: it is the header of an Analyze file, which says no more than how voxels are stored.
+        offset, length: where the voxels begin in their file, and how long it is at least.
         floats, bytes: their type in the file, None of whole numbers, and the length of one.
     """
 
     def __init__(self, data: bytes) -> None:
         order = "<" if struct.unpack("<i", data[:4])[0] == 348 else ">"
-        magic = data[344:347]
-        if struct.unpack(order + "i", data[:4])[0] != 348 or magic not in (b"n+1", b"ni1"):
+        if struct.unpack(order + "i", data[:4])[0] != 348:
             raise ValueError("no NIfTI-1 header")
+        self.analyze = data[344:347] not in (b"n+1", b"ni1")
         scale = {1: 1000.0, 3: 0.001}.get(data[123] & 7, 1.0)
         self.spacing = np.asarray(struct.unpack_from(order + "3f", data, 80)) * scale
         slope, intercept = struct.unpack_from(order + "2f", data, 112)
@@ -213,7 +219,6 @@ class _NiftiHeader:
         self.affine: NDArray[np.float64] | None = None
         dims = struct.unpack_from(order + "8h", data, 40)
         voxels = int(np.prod(dims[1 : 1 + min(max(dims[0], 0), 7)], dtype=np.int64))
-        self.single_file = magic == b"n+1"
         offset = struct.unpack_from(order + "f", data, 108)[0]
         kind, bits = struct.unpack_from(order + "2h", data, 70)
         self.offset, self.length = int(offset), int(offset) + voxels * bits // 8
@@ -223,22 +228,24 @@ class _NiftiHeader:
 def nifti_header(path: Path) -> _NiftiHeader | None:
     """The header of a NIfTI file; None when it has none, because ITK says what is wrong and reads Analyze.
 
+    Voxels that are NaN or infinite are said, of which the library that reads them makes zeros in silence.
+
     Raises:
         GaussianMRIError: the file is shorter than its header says, which ITK passes over in silence; or
             NIfTI-2.
     """
-    source = header_file(path)
-    packed = source.suffix.lower() == ".gz"
     try:
-        with (gzip.open if packed else open)(source, "rb") as file:
+        with _opened(header_file(path)) as file:
             start = file.read(348)
-            if start[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c"):
-                raise GaussianMRIError(f"{path} is a NIfTI-2 file. Save it as NIfTI-1, NRRD or MHA.")
-            header = _NiftiHeader(start)
-            length = len(start) + len(file.read(min(max(header.offset - len(start), 0), CHUNK)))
-            unknown = 0
-            while chunk := file.read(CHUNK):
-                if header.floats and header.single_file and length >= header.offset:
+        if start[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c"):
+            raise GaussianMRIError(f"{path} is a NIfTI-2 file. Save it as NIfTI-1, NRRD or MHA.")
+        header = _NiftiHeader(start)
+        voxels = voxel_file(path)
+        assert voxels is not None  # as `check_volume_header` saw
+        length = unknown = 0
+        with _opened(voxels) as file:
+            while chunk := file.read(min(max(header.offset - length, 0), CHUNK) or CHUNK):
+                if header.floats and length >= header.offset:
                     count = max(0, min(len(chunk), header.length - length)) // header.bytes
                     there = np.frombuffer(chunk, header.floats, count)
                     unknown += int(np.count_nonzero(~np.isfinite(there)))
@@ -249,12 +256,19 @@ def nifti_header(path: Path) -> _NiftiHeader | None:
         raise GaussianMRIError(
             f"{path} cannot be read: it is truncated or damaged. Copy it again."
         ) from error
-    header.affine = nifti_orientation(path)[0]
-    if header.single_file and length < header.length:
-        raise GaussianMRIError(f"{path} is truncated: {length} of {header.length} bytes. Copy it again.")
+    if length < header.length:
+        raise GaussianMRIError(f"{voxels} is truncated: {length} of {header.length} bytes. Copy it again.")
     if unknown:
         logger.warning("%s: %d voxels are NaN or infinite, for which 0 is taken.", path, unknown)
+    if header.analyze:
+        return None
+    header.affine = nifti_orientation(path)[0]
     return header
+
+
+def _opened(path: Path) -> gzip.GzipFile | BufferedReader:
+    """A file, unpacked if its name says that it is packed."""
+    return gzip.open(path) if path.suffix.lower() == ".gz" else open(path, "rb")
 
 
 def _pixels_without_geometry(sitk: Any, path: Path, header: _NiftiHeader) -> NDArray[Any]:

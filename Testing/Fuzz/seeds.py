@@ -57,6 +57,13 @@ def _volumes(folder: Path) -> None:
     packed = {"b.mha", "c.nrrd"}
     for name in ("a.mhd", "a.mha", "b.mha", "a.nrrd", "c.nrrd", "a.nhdr", "a.nii", "a.nii.gz", "d.hdr"):
         sitk.WriteImage(image, str(folder / name), name in packed)
+    told = {
+        "Modality": "MR", "EchoTime": 0.095, "RepetitionTime": 3.5, "InversionTime": 0.16, "SliceThickness": 4,
+        "ScanningSequence": "SE_IR", "ScanOptions": "FS", "SequenceName": "_tse2d1_15", "ImageType": ["ORIGINAL", "PRIMARY"],
+    }  # fmt: skip
+    for name in ("s", "t"):  # with the file that dcm2niix writes beside
+        sitk.WriteImage(image, str(folder / f"{name}.nii"))
+        (folder / f"{name}.json").write_text(json.dumps(told))
     parts = [f"s{k}.raw" for k in range(len(pixels()))]
     for name, voxels in zip(parts, pixels(), strict=True):
         (folder / name).write_bytes(voxels.tobytes())

@@ -59,6 +59,7 @@ TARGETS = (
     _volume("a.mha"), _volume("b.mha"), _volume("a.mhd", "a.raw"), _volume("a.nrrd"), _volume("c.nrrd"),
     _volume("a.nhdr", "a.raw"), _volume("e.mhd", *_PARTS), _volume("e.nhdr", *_PARTS), _volume("a.nii"),
     _volume("a.nii.gz"), _volume("d.hdr", "d.img"),
+    Target("sidecar", ("vol/s.nii", "vol/s.json"), ("s.json",), ("fit", "s.nii", "{seeds}/vol/t.nii", "-o", "f.npz")),
     Target("field", ("field/f.npz",), ("f.npz",), ("resample", "f.npz", *_PLANE, *_OUTPUTS)),
     Target("field of a lattice", ("field/l.npz",), ("l.npz",), ("resample", "l.npz", *_PLANE, *_OUTPUTS)),
     Target("field to volume", ("field/l.npz",), ("l.npz",), ("resample", "l.npz", "--isotropic", "4", "-o", "v.nrrd")),

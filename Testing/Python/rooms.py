@@ -66,7 +66,7 @@ ROOMS: Mapping[str, Room] = {
     ),
     "priors": _room(
         "what is known before a fit: ridge filters, network trained on synthetic images",
-        "errors interruption geometry stacks volumes device",
+        "errors interruption files geometry stacks volumes device",
     ),
     "baselines": _room(
         "classical resampling, which the fit is measured against", "errors geometry stacks volumes"

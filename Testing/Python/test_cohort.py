@@ -123,7 +123,7 @@ def test_a_study_is_done_again_where_its_inputs_changed_or_its_files_are_gone(tm
     assert run().resumed == 1 and calls == ["b"] and run().resumed == 2
 
 
-def test_a_failed_study_has_no_files_of_other_inputs(tmp_path: Path) -> None:
+def test_a_failed_study_keeps_its_files_and_says_if_they_are_of_other_inputs(tmp_path: Path) -> None:
     given, made = tmp_path / "given", tmp_path / "out" / "a.nrrd"
     given.write_text("image")
 
@@ -133,20 +133,32 @@ def test_a_failed_study_has_no_files_of_other_inputs(tmp_path: Path) -> None:
             return Outcome(files=("a.nrrd",))
         raise GaussianMRIError("the images are damaged")
 
-    def run() -> tuple[str, ...]:
-        run_cohort("a", work, tmp_path / "out", workers=1, inputs=lambda _: [given])
-        return CohortReport.read(tmp_path / "out" / "report.csv").rows["a"].files
+    def run(keep: bool = True) -> CohortRow:
+        run_cohort("a", work, tmp_path / "out", workers=1, inputs=lambda _: [given], keep=keep)
+        return CohortReport.read(tmp_path / "out" / "report.csv").rows["a"]
 
+    told = "its files are those of an earlier run, of other inputs than there are now"
     works = True
-    assert run() == ("a.nrrd",)
-    works = False
-    given.write_text("another image")
-    assert run() == () and not made.exists()
-    works = True
-    assert run() == ("a.nrrd",)
+    assert run().files == ("a.nrrd",)
     made.unlink()  # the study is done again
     works = False
-    assert run() == ("a.nrrd",)  # of the same inputs
+    row = run()
+    assert row.files == ("a.nrrd",) and row.lines == ("the images are damaged",)  # of the same inputs
+    works = True
+    assert run().outcome == "done" and made.exists()
+    works = False
+    given.write_text("another image")
+    for _ in "12":  # also when it is tried again
+        row = run()
+        assert row.outcome == "failed" and row.files == ("a.nrrd",) and made.exists()
+        assert row.lines == ("the images are damaged", told)
+    works = True
+    row = run()
+    assert row.outcome == "done" and row.lines == ()
+    works = False
+    given.write_text("a third image")
+    row = run(keep=False)
+    assert row.files == () and not made.exists() and row.lines == ("the images are damaged",)
 
 
 def test_names_of_files_come_back_whole(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -16,6 +17,7 @@ from rsna_files import Copy, axial_planes, phantom, phantom_study, scans, true_d
 from GaussianMRILib import cli
 from GaussianMRILib.baselines import LinearInterpolator, VoxelInterpolator
 from GaussianMRILib.cli import cohort
+from GaussianMRILib.cohort import CohortReport
 from GaussianMRILib.errors import GaussianMRIError
 from GaussianMRILib.geometry import ImagePlane
 from GaussianMRILib.grading import resample_studies
@@ -83,6 +85,35 @@ def test_planes_of_markups_in_a_folder_of_studies(copy: Copy, tmp_path: Path) ->
         resample_cohort(copy.images, tmp_path, sagittal, workers=1)
     report = resample_cohort(copy.images, tmp_path / "other", sagittal, studies=["1"], workers=1)
     assert report.failed == ["1"] and "No stack that can be used is sagittal" in report.rows["1"].lines[0]
+
+
+def test_what_an_earlier_run_made_survives_a_failure(copy: Copy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole: nothing of the failed run is among it, although its first method came to an end."""
+    planes = tmp_path / "planes.mrk.json"
+    write_markups(planes, phantom().disc_plane("L5-S1"), "disc")
+    options = ResampleOptions(methods=("linear", "cubic"), planes=str(planes), picture=True)
+
+    def run() -> CohortReport:
+        return resample_cohort(copy.images, tmp_path / "out", options, studies=["1"], workers=1)
+
+    assert run().done == ["1"]
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out" / "1").iterdir()}
+    write_markups(planes, phantom().disc_plane("L4-L5"), "disc")
+    rendered = resample_studies._rendered
+
+    def fails(method: str, *given: Any) -> Any:
+        if method == "cubic":
+            raise GaussianMRIError("no more memory")
+        return rendered(method, *given)
+
+    monkeypatch.setattr(resample_studies, "_rendered", fails)
+    report = run()
+    assert report.failed == ["1"] and report.rows["1"].lines[0] == "no more memory" and len(before) == 4
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out" / "1").iterdir()} == before
+    monkeypatch.undo()
+    assert run().done == ["1"]
+    after = {path.name: path.read_bytes() for path in (tmp_path / "out" / "1").iterdir()}
+    assert after.keys() == before.keys() and all(after[name] != before[name] for name in after)
 
 
 def test_gaussians_are_fitted_around_the_planes(copy: Copy, tmp_path: Path) -> None:

@@ -395,5 +395,9 @@ def test_the_commands(copy: Copy, tmp_path: Path) -> None:
     assert done.exit_code == 0 and "1 cases: 0 train, 0 validation, 1 test" in done.output
     crops = CropSet.read(tmp_path / "out")
     assert crops.facts["preprocessing"]["depth"] == "half" and crops.cases[0].split == "test"
+    options[1] = str(tmp_path / "two")
+    done = run.invoke(prepare_command, [str(copy.folder), *options, "--study", "4"])
+    assert isinstance(done.exception, GaussianMRIError) and "1 of 2 studies failed" in str(done.exception)
+    assert "1 cases: 0 train, 0 validation, 1 test" in done.output and len(CropSet.read(tmp_path / "two")) == 1
     bad = run.invoke(prepare_command, [str(copy.folder), *options[:-1], "{"])
     assert isinstance(bad.exception, GaussianMRIError) and "--region" in str(bad.exception)

@@ -275,3 +275,20 @@ def test_report_says_what_a_disturbed_stack_costs() -> None:
     assert f"| axial alone | {scores} | -2.00 / -1.50 |  |  |  |" in text
     assert "| gain 2 | not measured |" in text
     assert set(missing) == set(report.TABLES) - {"disturbed"}
+
+
+def test_texts_of_the_panels_are_where_slicer_looks_for_what_is_translated() -> None:
+    """Its lupdate_preprocess.py takes, by this pattern, literals that stand in `_()` themselves."""
+    pattern = re.compile(r"[^_]_\((\s*?\".+?\"\s*?)\)", re.DOTALL)
+    found, lost = 0, []
+    for path in sorted((ROOT / "GaussianMRI").rglob("*.py")):
+        source = path.read_text(encoding="utf-8")
+        taken = {ast.literal_eval(f"({text})") for text in pattern.findall(source)}
+        for call in ast.walk(ast.parse(source)):
+            if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "_"):
+                continue
+            found += 1
+            text = call.args[0].value if len(call.args) == 1 and isinstance(call.args[0], ast.Constant) else None
+            if text is None or text not in taken:
+                lost.append(f"{path.name}, line {call.lineno}")
+    assert found > 100 and not lost, lost

@@ -407,9 +407,10 @@ def test_real_series_of_one_contrast_are_accepted_and_others_refused(
 def test_parts_of_a_region_are_no_repeats() -> None:
     stacks = axial_and_sagittal((0, 20))
     upper = stacks[0]
-    assert without_repeats(stacks, upper.planes()) == stacks
+    assert without_repeats(stacks, upper.planes()) == 8 * [stacks]
     part = upper.subset(range(4))
-    assert without_repeats([part, upper], upper.planes()) == [upper]  # it shows more of the planes
+    assert without_repeats([part, upper], upper.planes()) == 8 * [[upper]]  # it shows more of the planes
+    assert without_repeats([part, upper], []) == [] and without_repeats([part], upper.planes()) == 8 * [[part]]
 
 
 def test_a_repeat_stays_where_it_alone_shows_a_plane() -> None:
@@ -417,12 +418,11 @@ def test_a_repeat_stays_where_it_alone_shows_a_plane() -> None:
     low, middle, high = (
         ImagePlane.from_axes((15, 15, z), (1, 0, 0), (0, 1, 0), spacing=(1, 1), shape=(32, 32)) for z in (3, 15, 27)
     )
-    assert without_repeats([lower, upper], [low, middle]) == [lower]
-    assert without_repeats([lower, upper], [middle, high]) == [upper]
-    assert without_repeats([lower, upper], [low, middle, high]) == [lower, upper]
+    assert without_repeats([lower, upper], [low, middle]) == [[lower], [lower]]
+    assert without_repeats([lower, upper], [middle, high]) == [[upper], [upper]]
+    assert without_repeats([lower, upper], [low, middle, high]) == [[lower], [lower], [upper]]
     across = ImagePlane.from_axes((15, 15, 15), (0, 1, 0), (0, 0, 1), spacing=(0.25, 0.25), shape=(128, 128))
-    assert without_repeats([lower, upper], [across]) == [lower, upper]  # a part of it is in each alone
-    assert without_repeats([lower, upper], [middle], among=[middle, high]) == [upper]
+    assert without_repeats([lower, upper], [across]) == [[lower, upper]]  # a part of it is in each alone
 
 
 def axial_and_sagittal(heights: tuple[float, ...]) -> list[SliceStack]:

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from test_geometry import degrees, directions, rotation, vectors
 
 from GaussianMRILib.errors import GaussianMRIError
+from GaussianMRILib.fitting import Fitter
 from GaussianMRILib.geometry import transform_points
-from GaussianMRILib.stacks import read_stacks
+from GaussianMRILib.stacks import check_same_contrast, read_stacks
 
 
 def nifti_affine(path: Path) -> np.ndarray:
@@ -250,3 +251,67 @@ def test_the_thickness_of_slices_is_in_the_file_that_dcm2niix_writes_beside(tmp_
         sitk.WriteImage(image, str(path))
         beside.write_text(json.dumps({"SliceThickness": 2 * spacing}))
         assert read_stacks(path)[0].thickness == pytest.approx(2 * spacing)
+
+
+T2 = {
+    "Modality": "MR", "EchoTime": 0.095, "RepetitionTime": 3.5, "ScanningSequence": "SE", "SequenceVariant": "SK_SP_OSP",
+    "SequenceName": "_tse2d1_15", "ImageType": ["ORIGINAL", "PRIMARY", "M", "ND"], "ScanOptions": "PFP_SFS",
+}  # fmt: skip
+
+
+def scan_with(path: Path, **told: object) -> None:
+    """A NIfTI file, and what dcm2niix would write beside it: seconds, and values of one attribute joined by "_"."""
+    image = sitk.GetImageFromArray(np.random.default_rng(0).integers(0, 900, (4, 6, 7)).astype(np.int16))
+    image.SetSpacing((1, 1, 4))
+    sitk.WriteImage(image, str(path))
+    path.with_name(path.name.split(".")[0] + ".json").write_text(json.dumps(told))
+
+
+@pytest.mark.parametrize(
+    ("other", "text"),
+    [
+        ({"EchoTime": 0.012, "RepetitionTime": 0.55}, "EchoTime 95 and 12 ms; RepetitionTime 3500 and 550 ms"),
+        ({"ScanningSequence": "SE_IR", "InversionTime": 0.16}, "ScanningSequence SE and IR/SE"),
+        ({"SequenceName": "*fl2d1"}, "SequenceName tse and fl"),
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "P", "ND"]}, "ImageType magnitude and phase"),
+        ({"ScanOptions": "FS_PFP"}, "fat suppression absent and present"),
+        ({"SequenceVariant": ["SK", "MTC"]}, "magnetisation transfer absent and present"),
+        ({"Modality": "CT"}, "Modality MR and CT"),
+        ({"MTState": True}, "magnetisation transfer absent and present"),
+    ],
+)
+def test_the_file_that_dcm2niix_writes_beside_tells_contrasts_apart(tmp_path: Path, other: dict, text: str) -> None:
+    """As DICOM headers do, whose times are in milliseconds."""
+    scan_with(tmp_path / "a.nii.gz", **T2)
+    scan_with(tmp_path / "b.nii", **{**T2, **other})
+    said = rf"a and b show different contrasts, by a\.json and b\.json: {text}.*--any-contrast"
+    with pytest.raises(GaussianMRIError, match=said):
+        Fitter(read_stacks(tmp_path))
+    scan_with(tmp_path / "b.nii", **{**T2, "EchoTime": 0.1, "SequenceName": "*tse2d1_17", "RepetitionTime": 4})
+    check_same_contrast(read_stacks(tmp_path))
+
+
+def test_dicom_and_the_file_beside_nifti_are_compared(tmp_path: Path) -> None:
+    series(tmp_path / "dicom", EchoTime=95, RepetitionTime=3500)
+    scan_with(tmp_path / "same.nii", EchoTime=0.095, RepetitionTime=3.5)
+    scan_with(tmp_path / "t1.nii", EchoTime=0.012, RepetitionTime=0.5)
+    dicom, same, t1 = (read_stacks(tmp_path / name)[0] for name in ("dicom", "same.nii", "t1.nii"))
+    check_same_contrast([dicom, same])
+    with pytest.raises(GaussianMRIError, match=r"by t1\.json: EchoTime 95 and 12 ms; RepetitionTime 3500 and 500 ms"):
+        check_same_contrast([dicom, t1])
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {}, [1], "text", {"EchoTime": "x"}, {"EchoTime": True}, {"EchoTime": [0.1]}, {"EchoTime": -1}, {"EchoTime": None},
+        {"EchoTime": 10**400}, {"ImageType": [1, {}, None]}, {"ScanOptions": 5}, {"Modality": {}}, {"SequenceName": ""},
+    ],
+)  # fmt: skip
+def test_what_the_file_beside_does_not_say_is_unknown(tmp_path: Path, told: object) -> None:
+    scan_with(tmp_path / "a.nii")
+    (tmp_path / "a.json").write_text(json.dumps(told))
+    scan_with(tmp_path / "b.nii", **T2)
+    (known, other) = read_stacks(tmp_path)
+    assert not any(known.source.get("contrast", {}).values())
+    check_same_contrast([known, other])

@@ -339,20 +339,30 @@ def test_a_slope_that_is_no_number_scales_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
-@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".hdr", ".img", ".img.gz", "Analyze"])
 def test_voxels_of_nifti_that_are_no_numbers_are_said(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: type, suffix: str
 ) -> None:
     """The library that reads them makes zeros of them without a word."""
-    path = tmp_path / f"v{suffix}"
+    single, packed = suffix.startswith(".nii"), suffix.endswith(".gz")
+    path = tmp_path / (f"v{suffix}" if single else f"v{suffix}" if suffix in (".hdr", ".img") else "v.hdr")
     voxels = np.arange(105, dtype=kind).reshape(3, 5, 7) + 1
-    sitk.WriteImage(sitk.GetImageFromArray(voxels), str(path))
+    sitk.WriteImage(sitk.GetImageFromArray(voxels), str(tmp_path / f"v{suffix}" if single else tmp_path / "v.hdr"))
+    image = path if single else tmp_path / "v.img"
+    if suffix == ".img.gz":
+        image.rename(tmp_path / "whole")
+        image = tmp_path / "v.img.gz"
+        image.write_bytes(gzip.compress((tmp_path / "whole").read_bytes()))
+    if suffix == "Analyze":
+        header = bytearray(path.read_bytes())
+        header[344:348] = bytes(4)
+        path.write_bytes(header)
     read_stacks(path)
     assert "0 is taken" not in caplog.text
-    content = bytearray((gzip.decompress if suffix == ".nii.gz" else bytes)(path.read_bytes()))
+    content = bytearray((gzip.decompress if packed else bytes)(image.read_bytes()))
     for number, value in ((0, np.nan), (50, -np.inf), (104, np.nan)):
-        start = 352 + number * voxels.itemsize
+        start = (352 if single else 0) + number * voxels.itemsize
         content[start : start + voxels.itemsize] = np.array(value, voxels.dtype.newbyteorder("<")).tobytes()
-    path.write_bytes((gzip.compress if suffix == ".nii.gz" else bytes)(content))
+    image.write_bytes((gzip.compress if packed else bytes)(content))
     assert (read_stacks(path)[0].pixels == 0).sum() == 3
-    assert f"v{suffix}: 3 voxels are NaN or infinite, for which 0 is taken" in caplog.text
+    assert f"{path.name}: 3 voxels are NaN or infinite, for which 0 is taken" in caplog.text

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_geometry import degrees, directions, rotation, vectors
@@ -164,11 +165,12 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_disk_that_is_full_at_the_last_byte(tmp_path: Path) -> None:
+def test_a_disk_that_is_full_at_the_last_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Libraries in C look at what they write, and not at the block that they write when they close the file."""
     import resource
 
     from GaussianMRILib.cinematic.dataset_pictures import write_picture
+    from GaussianMRILib.priors import patches
 
     plane = ImagePlane.from_axes((0, 0, 0), (1, 0, 0), (0, -1, 0), shape=(64, 64))
     image = np.random.default_rng(0).random((64, 64)).astype(np.float32)
@@ -178,7 +180,9 @@ def test_a_disk_that_is_full_at_the_last_byte(tmp_path: Path) -> None:
         "p.png": lambda path: write_png(path, image),
         "r.png": lambda path: write_picture(path, render),
         "r.npy": lambda path: write_picture(path, render),
+        "00000.npy": lambda path: patches.write_volume(str(path.parent), 0, False),
     }
+    monkeypatch.setattr(patches, "dead_leaves", lambda *_: torch.from_numpy(image))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     for name, writer in writers.items():
         path = tmp_path / name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import slicer
 import vtk
 from module_panel import nodes_of_previews
 from mrml_scenes import bright_point, put_under, rigid
+from test_mrml_along import segmentation
 
 from GaussianMRILib import mrml
 from GaussianMRILib.mrml.planes import frame_of
@@ -344,6 +346,12 @@ def add_points(places: Any, name: str) -> Any:
     return node
 
 
+def copy(app: Any, panel: Any, button: Any) -> None:
+    """Press a button and wait."""
+    button.click()
+    app.wait(30, until=lambda: not panel.curveController.running)
+
+
 def positions(node: Any) -> np.ndarray:
     return slicer.util.arrayFromMarkupsControlPoints(node)
 
@@ -360,7 +368,7 @@ def test_one_click_takes_checked_nodes_along_and_another_brings_them_back(
     for node in (points, far):
         ui.curveAlongSelector.setCheckState(node, qt.Qt.Checked)
     assert [node for node in parameters.curveAlong] == [points, far] and ui.curveAlongButton.enabled
-    ui.curveAlongButton.click()
+    copy(app, panel, ui.curveAlongButton)
     there = slicer.util.getNode("roots straightened")
     wanted = expected(parameters, turn=15).curve.to_straight(places)
     np.testing.assert_allclose(positions(there), wanted, atol=0.1)
@@ -375,7 +383,7 @@ def test_one_click_takes_checked_nodes_along_and_another_brings_them_back(
     parameters, there = panel._parameterNode, slicer.util.getNode("roots straightened")
     assert [node.GetName() for node in ui.curveAlongSelector.checkedNodes()] == ["roots", "far"]
     parameters.curveAlong = [there]
-    ui.curveBackButton.click()
+    copy(app, panel, ui.curveBackButton)
     back = slicer.util.getNode("roots straightened in the patient")
     np.testing.assert_allclose(positions(back), places, atol=0.1)
     assert back.GetDisplayNode().GetViewNodeIDs() == ()
@@ -394,19 +402,61 @@ def test_points_of_an_image_go_back_by_the_curve_as_it_was(app: Any, panel: Any,
     assert [node.GetName() for node in ui.curveSpaceSelector.nodes()] == ["canal image"]  # not the scan
     drawn = add_points(expected(parameters).curve.to_straight(places), "drawn")
     parameters.curveAlong = [drawn]
-    ui.curveBackButton.click()
+    copy(app, panel, ui.curveBackButton)
     assert "canal image" not in ui.curveLabel.text.split("Copied")[1]
     parameters.curve.SetNthControlPointPosition(4, *beside_arc(LENGTH / 2, 3, 2))
     app.wait(0.2)
-    ui.curveBackButton.click()
+    copy(app, panel, ui.curveBackButton)
     assert "as it is now" in ui.curveLabel.text and "canal image, made before it changed" in ui.curveLabel.text
     ui.curveSpaceSelector.setCurrentNode(image)
-    ui.curveBackButton.click()
+    copy(app, panel, ui.curveBackButton)
     assert "as it is now" not in ui.curveLabel.text
     made = [slicer.util.getNode(f"drawn in the patient{end}") for end in ("", "_1", "_2")]
     np.testing.assert_allclose(positions(made[2]), places, atol=0.1)
     assert np.linalg.norm(positions(made[1]) - places, axis=1).max() > 0.5
     parameters.curve = None
     assert ui.curveBackButton.enabled  # the image knows its own
-    ui.curveBackButton.click()
+    copy(app, panel, ui.curveBackButton)
     np.testing.assert_allclose(positions(slicer.util.getNode("drawn in the patient_3")), places, atol=0.1)
+
+
+def test_copying_is_shown_and_cancelled(app: Any, panel: Any, parameters: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a segmentation, which may be large; the button that began it ends it."""
+    from GaussianMRILib.mrml import along
+
+    ball = segmentation(slicer.mrmlScene, beside_arc(LENGTH / 2, 0, 0))
+    parameters.curveAlong = [ball]
+    ui, layer, percents = panel.ui, along._layer, []
+
+    def slow(given: Any, way: Any, tell: Any) -> Any:
+        def told(part: float) -> None:
+            tell(part)
+            time.sleep(0.02)
+
+        return layer(given, way, told)
+
+    monkeypatch.setattr(along, "_layer", slow)
+    before = app.ids()
+    ui.curveBackButton.click()
+    assert panel.curveController.running and ui.curveBackButton.text == "Cancel"
+    assert not ui.curveAlongButton.enabled and not ui.curveVolumeButton.enabled and ui.curveProgressBar.visible
+    app.wait(0.2)
+    ui.curveBackButton.click()
+    assert not panel.curveController.running and "Cancelled" in ui.curveLabel.text
+    app.wait(0.2)
+    assert app.ids() == before and ui.curveBackButton.text == "Copy back to the patient"
+
+    def done() -> bool:
+        percents.append(ui.curveProgressBar.value)
+        return not panel.curveController.running
+
+    ui.curveAlongButton.click()
+    assert ui.curveAlongButton.text == "Cancel" and not ui.curveBackButton.enabled
+    app.wait(30, until=done)
+    assert len(set(percents)) > 3 and percents == sorted(percents)
+    assert "Copied: ball straightened" in ui.curveLabel.text and not ui.curveProgressBar.visible
+    ui.curveAlongButton.click()
+    app.close_scene()
+    assert not panel.curveController.running
+    app.wait(0.3)
+    assert not slicer.util.getNodesByClass("vtkMRMLSegmentationNode") and not app.messages

@@ -18,7 +18,9 @@ from mrml_scenes import bright_point, put_under, rigid  # noqa: E402
 from vtkmodules.util.numpy_support import vtk_to_numpy  # noqa: E402
 
 from GaussianMRILib import GaussianMRIError, ImagePlane, mrml  # noqa: E402
-from GaussianMRILib.mrml.along import straightened_before  # noqa: E402
+from GaussianMRILib.interruption import interruptible  # noqa: E402
+from GaussianMRILib.mrml import along  # noqa: E402
+from GaussianMRILib.mrml.along import AlongJob, straightened_before  # noqa: E402
 from GaussianMRILib.mrml.segments import mask_of_segment  # noqa: E402
 
 sys.path.append(str(Path(__file__).parents[1] / "Python"))
@@ -160,6 +162,28 @@ def test_a_segmentation_goes_and_comes_back(scene: Any, curve: Any) -> None:
     back, remarks = mrml.take_along(made[0], curve, width=WIDTH, back=True)
     place, size = middle(back[0])
     assert not remarks and np.linalg.norm(place - center) < 0.1 and abs(size / before - 1) < 0.03
+
+
+def test_copying_a_segmentation_is_told_and_called_off(scene: Any, curve: Any) -> None:
+    ball, told = segmentation(scene, helix(90.0)), []
+    count = scene.GetNumberOfNodes()
+    with pytest.raises(GaussianMRIError, match="copying was cancelled"):
+        mrml.take_along(ball, curve, width=WIDTH, progress=lambda part: False)
+    assert scene.GetNumberOfNodes() == count
+
+    def called_off() -> None:
+        raise GaussianMRIError("called off")
+
+    way = along._Way(*along._space_of(curve, width=WIDTH), "canal", False)
+    with interruptible(called_off), pytest.raises(GaussianMRIError, match="called off"):  # while points are moved
+        way(helix(np.linspace(10, 20, 5)))
+    mrml.take_along(ball, curve, width=WIDTH, progress=told.append)
+    assert told[0] == 0 and told == sorted(told)
+    job = AlongJob(ball, curve, width=WIDTH)
+    job.run()
+    scene.RemoveNode(ball)
+    with pytest.raises(GaussianMRIError, match=r"'ball' .* was removed while it was copied"):
+        job.nodes()
 
 
 def test_what_lies_outside_is_told(scene: Any, curve: Any) -> None:

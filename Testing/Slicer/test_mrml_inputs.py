@@ -77,7 +77,9 @@ def test_a_nifti_file_without_orientation_is_named(scene: Any, tmp_path: Path) -
     node.SetAndObserveStorageNodeID(storage.GetID())
     (said,) = mrml.input_warnings([node])
     assert said.startswith("scan: no orientation")
-    assert "no orientation" in mrml.stack_from_volume(node).notes[0]
+    assert "no orientation" in mrml.stack_from_volume(node).notes[0] and mrml.stack_from_volume(node).source == {}
+    (tmp_path / "scan.json").write_text('{"EchoTime": 0.095}')  # of dcm2niix, by which a fit knows contrasts apart
+    assert mrml.stack_from_volume(node).source["contrast"]["echo_time"] == 95
 
 
 def test_the_panel_says_so(app: Any, panel: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -329,7 +329,9 @@ class Session:
             roots.AddControlPointWorld(*(point + 4 * back))
         panel.ui.curveAlongSelector.setCheckState(roots, qt.Qt.Checked)
         panel.ui.curveAlongButton.click()
+        self.wait(60.0, lambda: not panel.curveController.running)
         assert "Copied: Roots straightened" in panel.ui.curveLabel.text, panel.ui.curveLabel.text
+        roots.SetDisplayVisibility(False)  # the curve's view draws it as well, at its place in the patient beside the copy
         for name in ("Canal image", "Canal straightened", "Canal to straight", "Roots straightened"):
             assert slicer.mrmlScene.GetFirstNodeByName(name) is not None, name
         assert len(self.previews()) == 2

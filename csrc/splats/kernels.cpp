@@ -270,7 +270,8 @@ static void splat_pull(const SplatScene& scene, const SplatList& list, int left,
   }
 }
 
-// gm_splat_colour, three colours and a spare in one vector.
+// gm_splat_colour, three colours and a spare in one vector: of 16 coefficients in six tenths of its time. CUDA, whose
+// threads have no vectors, and the gradient's chain have the plain one.
 template <int Count>
 static inline bool splat_colour(const float* basis, const float* sh, float* colour) {
   Quad sums[4] = {set4(0.5f), set4(0.0f), set4(0.0f), set4(0.0f)};

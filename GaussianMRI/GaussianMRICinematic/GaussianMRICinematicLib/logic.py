@@ -23,21 +23,21 @@ AUTOMATIC, FROM_DISPLAY = "By modality", "Volume Rendering"
 
 
 class Quality(Menu):
-    quick = "Quick (enough for a processor)"
-    default = "Full (for a graphics card)"
-    seed = "As published"
+    quick = _("Quick (enough for a processor)")
+    default = _("Full (for a graphics card)")
+    seed = _("As published")
 
 
 class Cuts(Menu):
-    any = "In any direction"
-    axial = "Along the body only, as published"
+    any = _("In any direction")
+    axial = _("Along the body only, as published")
 
 
 class ClipType(Menu):
     """In the words of Slicer's clip node, which are about what is cut away."""
 
-    union = "Union: what any plane cuts away"
-    intersection = "Intersection: what all planes cut away"
+    union = _("Union: what any plane cuts away")
+    intersection = _("Intersection: what all planes cut away")
 
 
 @parameterNodeWrapper

@@ -16,18 +16,18 @@ from slicer.parameterNodeWrapper import Choice, parameterNodeWrapper
 
 
 class DiscSource(Menu):
-    segment = "A segment"
-    points = "Two to four points"
-    line = "A line from front to back"
-    plane = "A plane"
+    segment = _("A segment")
+    points = _("Two to four points")
+    line = _("A line from front to back")
+    plane = _("A plane")
 
 
 InputType = Menu(
     "InputType",
     {
-        "acquired": "Slices as they were acquired",
-        "R-GS": "Planes along the disc, by Gaussians",
-        "R-VI": "Planes along the disc, by voxel interpolation",
+        "acquired": _("Slices as they were acquired"),
+        "R-GS": _("Planes along the disc, by Gaussians"),
+        "R-VI": _("Planes along the disc, by voxel interpolation"),
     },
 )
 

@@ -26,7 +26,9 @@ class CurveController(VTKObservationMixin):
         self._shown = None
         self._made = ""
         self._update, self._sharpening = Later(), Later()
-        self._volume = JobController(self._showProgress, self._onVolumeEnd, _("There is no volume."), interval=50)
+        self._volume = JobController(self._showProgress, self._onWorkEnd, _("There is no volume."), interval=50)
+        self._along = JobController(self._showProgress, self._onWorkEnd, _("Nothing was copied."), interval=50)
+        self._backwards = False
         ui.curveSpaceSelector.addAttribute("vtkMRMLScalarVolumeNode", "GaussianMRI.StraightSpace")
         ui.curveSelector.connect("nodeAddedByUser(vtkMRMLNode*)", self.onCurveAddedByUser)
         for button, slot in (
@@ -46,8 +48,8 @@ class CurveController(VTKObservationMixin):
 
     @property
     def running(self):
-        """Whether a volume is being rendered."""
-        return self._volume.running
+        """Whether a volume is being rendered, or something copied."""
+        return self._volume.running or self._along.running
 
     def refresh(self, parameters):
         """Show what the parameter node asks for; None: no preview."""
@@ -78,6 +80,7 @@ class CurveController(VTKObservationMixin):
     def end(self):
         """For a panel that goes."""
         self._volume.end()
+        self._along.end()
         self.forget()
 
     def onCurveAddedByUser(self, node):
@@ -221,11 +224,18 @@ class CurveController(VTKObservationMixin):
         ui, curve = self._ui, self._hasCurve()
         field = bool(self._parameters and self._parameters.field)
         ui.curveImageButton.enabled = curve and field and not self.running
-        ui.curveVolumeButton.enabled = (curve and field) or self.running
-        ui.curveVolumeButton.text = _("Cancel") if self.running else _("Make volume")
+        volume, copying = self._volume.running, self._along.running
+        ui.curveVolumeButton.enabled = (curve and field and not copying) or volume
+        ui.curveVolumeButton.text = _("Cancel") if volume else _("Make volume")
         ui.curvePlanesButton.enabled = ui.curveTransformButton.enabled = curve
         along = self._parameters and any(self._parameters.curveAlong) and (curve or self._parameters.curveSpace)
-        ui.curveAlongButton.enabled = ui.curveBackButton.enabled = bool(along)
+        for button, back, text in (
+            (ui.curveAlongButton, False, _("Copy to the straight space")),
+            (ui.curveBackButton, True, _("Copy back to the patient")),
+        ):
+            mine = copying and self._backwards == back
+            button.enabled = bool(along and not self.running) or mine
+            button.text = _("Cancel") if mine else text
         ui.curveProgressBar.visible = self.running
 
     def _tell(self, text):
@@ -245,9 +255,7 @@ class CurveController(VTKObservationMixin):
 
     def onVolume(self, checked=False):
         """Render the volume beside the user interface; while it is rendered the same button cancels it."""
-        if self.running:
-            self._volume.cancel()
-            self._onVolumeEnd(None, _("Cancelled; the scene is as it was."), None)
+        if self._cancelled(self._volume):
             return
         parameters = self._parameters
         self._logic.askForPackages()
@@ -266,9 +274,17 @@ class CurveController(VTKObservationMixin):
     def _showProgress(self, text, percent):
         self._ui.curveProgressBar.value = percent
 
-    def _onVolumeEnd(self, node, text, job):
+    def _onWorkEnd(self, node, text, job):
         self._tell(text)
         self._updateButtons()
+
+    def _cancelled(self, work):
+        """Cancel work that runs, whose button was pressed again; whether it ran."""
+        if not work.running:
+            return False
+        work.cancel()
+        self._onWorkEnd(None, _("Cancelled; the scene is as it was."), None)
+        return True
 
     def _straight(self):
         from GaussianMRILib import mrml
@@ -312,19 +328,28 @@ class CurveController(VTKObservationMixin):
         self._copy(back=True)
 
     def _copy(self, back):
-        """Copies of the checked nodes in the straight space, or in the patient."""
-        parameters, text = self._parameters, _("Copied: {names}")
+        """Copies of the checked nodes in the straight space, or in the patient; the same button cancels them."""
+        if self._cancelled(self._along):
+            return
+        parameters = self._parameters
         self._logic.askForPackages()
         with slicer.util.tryWithErrorDisplay(_("Nothing was copied."), waitCursor=True):
-            copies, lines = self._logic.takeAlong(
+            others = [] if parameters.curveSpace else self._logic.changedSince(parameters.curve, **self._how())
+            job = self._logic.alongJob(
                 [node for node in parameters.curveAlong if node],
                 parameters.curveSpace or parameters.curve,
                 back,
                 None if back else parameters.curveView,
                 **self._how(),
             )
-            others = [] if parameters.curveSpace else self._logic.changedSince(parameters.curve, **self._how())
-            if others:
-                said = _("By the curve as it is now. What belongs to {names}, made before it changed: choose that above.")
-                lines.append(said.format(names=", ".join(others)))
-            self._tell("\n".join([text.format(names=", ".join(node.GetName() for node in copies)), *lines]))
+            self._backwards = back
+            self._along.begin(job, lambda job: self._copied(*job.nodes(), others))
+        self._updateButtons()
+
+    @staticmethod
+    def _copied(copies, lines, others):
+        if others:
+            said = _("By the curve as it is now. What belongs to {names}, made before it changed: choose that above.")
+            lines.append(said.format(names=", ".join(others)))
+        names = ", ".join(node.GetName() for node in copies)
+        return copies, "\n".join([_("Copied: {names}").format(names=names), *lines])

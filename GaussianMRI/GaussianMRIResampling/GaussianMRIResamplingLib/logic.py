@@ -19,57 +19,57 @@ from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
 
 class Preset(Menu):
-    fast = "Fast (recommended)"
-    paper = "As published (minutes to hours)"
+    fast = _("Fast (recommended)")
+    paper = _("As published (minutes to hours)")
 
 
 class Poses(Menu):
-    auto = "Automatic"
-    volume = "From the volume"
-    dicom = "From the DICOM files"
+    auto = _("Automatic")
+    volume = _("From the volume")
+    dicom = _("From the DICOM files")
 
 
 class Method(Menu):
-    gaussians = "Gaussians"
-    spline = "Cubic spline, for comparison"
-    voxel = "Voxel interpolation, for comparison"
+    gaussians = _("Gaussians")
+    spline = _("Cubic spline, for comparison")
+    voxel = _("Voxel interpolation, for comparison")
 
 
 class Overlay(Menu):
-    none = "None"
-    distance = "Distance to the nearest slice"
-    support = "Support by the slices"
+    none = _("None")
+    distance = _("Distance to the nearest slice")
+    support = _("Support by the slices")
 
 
 class Projection(Menu):
-    mean = "Mean"
-    max = "Maximum (brightest)"
-    min = "Minimum (darkest)"
+    mean = _("Mean")
+    max = _("Maximum (brightest)")
+    min = _("Minimum (darkest)")
 
 
 class PlaneSet(Menu):
-    along = "Planes across a line, every few mm"
-    radial = "Planes through a line, turned about it"
-    parallel = "Planes parallel to a plane or view"
-    orthogonal = "The two planes perpendicular to a plane or view"
-    fit = "Best-fit plane of a model, curve or points"
+    along = _("Planes across a line, every few mm")
+    radial = _("Planes through a line, turned about it")
+    parallel = _("Planes parallel to a plane or view")
+    orthogonal = _("The two planes perpendicular to a plane or view")
+    fit = _("Best-fit plane of a model, curve or points")
 
 
 class Axes(Menu):
-    first = "Along the first slice"
-    ras = "Along the patient"
+    first = _("Along the first slice")
+    ras = _("Along the patient")
 
 
 class Boundaries(Menu):
-    smooth = "Smooth"
-    nearest = "Nearest"
+    smooth = _("Smooth")
+    nearest = _("Nearest")
 
 
 class Across(Menu):
-    automatic = "Automatic"
-    back = "Front to back (sagittal)"
-    left = "Right to left (coronal)"
-    feet = "Head to feet"
+    automatic = _("Automatic")
+    back = _("Front to back (sagittal)")
+    left = _("Right to left (coronal)")
+    feet = _("Head to feet")
 
 
 @parameterNodeWrapper
@@ -395,11 +395,11 @@ class GaussianMRIResamplingLogic(PanelLogic):
         return mrml.straightening_transform(curveNode, **options)
 
     @staticmethod
-    def takeAlong(nodes, space, back=False, view=None, **options):
+    def alongJob(nodes, space, back=False, view=None, **options):
         """Copies in the straight space of a curve or straightened volume, or back; see `GaussianMRILib.mrml.take_along`."""
-        from GaussianMRILib import mrml
+        from GaussianMRILib.mrml.along import AlongJob
 
-        return mrml.take_along(list(nodes), space, back=back, view=view, **options)
+        return AlongJob(list(nodes), space, back=back, view=view, **options)
 
     @staticmethod
     def changedSince(curveNode, **options):
