@@ -75,7 +75,9 @@ def export_splats(
     if target.suffix.lower() == ".glb":
         return write_gltf(target, model.splats, faces=faces)
     if face is not None:
-        model = replace(model, splats=joined(model.splats, face_splats(face, planes, degree=model.splats.degree)))
+        whole = joined(model.splats, face_splats(face, planes, degree=model.splats.degree))
+        # Flat splats side by side are opaque together only where none becomes fainter than it is.
+        model = replace(model, splats=whole, antialiased=False)
     if target.suffix.lower() == ".ply":
         return save_model(target, model)
     return write_spz(target, model.splats, antialiased=model.antialiased)

@@ -2,7 +2,7 @@
 
 Two models of the head CT learn from as many pictures: all of one distance and cut, or as the defaults have it. Both are
 scored on held-out views of that distance, of half of it, and of the whole volume. Pictures and splats are those of the
-quality "quick", half as many pictures and a third of the iterations: what near views bring depends on how large pixels and splats are.
+quality "quick", a third of the pictures and iterations: what near views bring depends on how large pixels and splats are.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from .cinematic import HEAD, head_volume
 
-ITERATIONS = 2_500
+ITERATIONS = 2_000
 
 
 def run(folder: Path) -> None:
@@ -32,7 +32,7 @@ def run(folder: Path) -> None:
     from GaussianMRILib.metrics import psnr
 
     torch.set_num_threads(1)
-    mixed = DatasetOptions(train=150, test=0, samples=16)
+    mixed = DatasetOptions(train=100, test=0, samples=16)
     far = replace(mixed, nearest=None, uncut=0.0)
     # An uncut view of a test frame has as many samples as one to learn from.
     distant = replace(far, train=1, test=8, samples=64, test_samples=64, seed=9)
