@@ -57,10 +57,11 @@ def rasterise(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Draw splats: elliptical weighted average splatting as 3DGS does it (Kerbl et al. 2023).
 
-    A splat's covariance on the screen gets 0.3 square pixels more (low-pass filter), and its opacity falls with that, so that
-    its light is spread and none is added, at any distance (Mip-Splatting, Yu et al. 2024). Where its opacity is below 1/255 it is skipped, and it is 0.99 at most. A pixel is finished before the splat that
-    would leave less than 1e-4 of the light behind. Splats nearer than 1 mm to the eye's plane, and splats with a
-    value that is not finite or a scale that is not within 1e-6 and 1e6 mm, are not drawn.
+    A splat's covariance on the screen gets 0.3 square pixels more (low-pass filter), and its opacity falls with that, so
+    that its light is spread and none is added, at any distance (Mip-Splatting, Yu et al. 2024). Where its opacity is
+    below 1/255 it is skipped, and it is 0.99 at most. A pixel is finished before the splat that would leave less than
+    1e-4 of the light behind. Splats nearer than 1 mm to the eye's plane, and splats with a value that is not finite or
+    a scale that is not within 1e-6 and 1e6 mm, are not drawn.
 
     Args:
         splats: N splats. Float32 for the kernels; float64 is drawn by the reference in plain torch.
@@ -111,7 +112,8 @@ def pack_camera(
     *,
     antialiased: bool = True,
 ) -> Tensor:
-    """The camera, plane, background and kind of filter as the kernels take them (see `native.splats.arguments.CAMERA`): float64 on the CPU.
+    """The camera, plane, background and filter as the kernels take them (see `native.splats.arguments.CAMERA`): float64
+    on the CPU.
 
     Raises:
         GaussianMRIError: a value is not finite, or the picture has no pixels.

@@ -1,4 +1,4 @@
-"""What near and uncut views bring a cinematic model: `python -m Testing.Benchmarks.cinematic_distances`, a quarter of an hour.
+"""What near and uncut views bring a cinematic model: `python -m Testing.Benchmarks.cinematic_distances`, ten minutes.
 
 Two models of the head CT learn from as many pictures: all of one distance and cut, or as the defaults have it. Both are
 scored on held-out views of that distance, of half of it, and of the whole volume. Pictures and splats are those of the

@@ -5,8 +5,8 @@
 // the covariance on the screen is T T^T + kLowPass I = [[a, b], [b, c]]. Completing the square along a row,
 //     q = A (dx + shear dy)^2 + D dy^2,   A = c / det,   shear = -b / c,   D = 1 / c,
 // det is not taken from a c - b^2, which cancels for long thin splats, but from |T0 x T1|^2 + kLowPass tr + kLowPass^2.
-// So that the low-pass filter spreads a splat's light and adds none, whatever the distance, its opacity is multiplied by
-// |T0 x T1| / sqrt(det) (Mip-Splatting, Yu et al. 2024), unless the camera says not to.
+// So that the low-pass filter spreads a splat's light and adds none, whatever the distance, its opacity is multiplied
+// by |T0 x T1| / sqrt(det) (Mip-Splatting, Yu et al. 2024), unless the camera says not to.
 //
 // Cut: the alpha is multiplied by the part of the splat that a plane leaves of it along the pixel's ray; see
 // cut_math.h.
@@ -316,8 +316,8 @@ GM_FUNCTION void gm_splat_chain(const GmCamera& camera, int width, int height, c
   float u = 0.5f * A * A * sums[kSplatXX];
   float v = u * shear + 0.5f * A * D * sums[kSplatXY];
   float w = shear * (v + 0.5f * A * D * sums[kSplatXY]) + 0.5f * D * D * sums[kSplatYY];
-  float by_flat = 0.0f;  // f times d log(factor of the opacity) / d(0.5 log flat) / flat; -0.5 inverse covariance is det's
-  if (camera.antialiased > 0.0f) {
+  float by_flat = 0.0f;
+  if (camera.antialiased > 0.0f) {  // the opacity's factor has the logarithm (log flat - log det) / 2
     by_flat = sums[kSplatF] / flat;
     u -= 0.5f * sums[kSplatF] * A;
     v -= 0.5f * sums[kSplatF] * A * shear;
@@ -327,8 +327,10 @@ GM_FUNCTION void gm_splat_chain(const GmCamera& camera, int width, int height, c
   float dp[3] = {0, 0, sums[kSplatDepth]}, dlx = 0, dly = 0, along0 = 0, along1 = 0, daxes[9];
   for (int k = 0; k < 3; ++k) {
     const int l = (k + 1) % 3, m = (k + 2) % 3;
-    const float d0 = 2.0f * (u * pose.t0[k] + v * pose.t1[k]) + by_flat * (pose.t1[l] * cross[m] - pose.t1[m] * cross[l]);
-    const float d1 = 2.0f * (v * pose.t0[k] + w * pose.t1[k]) + by_flat * (cross[l] * pose.t0[m] - cross[m] * pose.t0[l]);
+    const float d0 =
+        2.0f * (u * pose.t0[k] + v * pose.t1[k]) + by_flat * (pose.t1[l] * cross[m] - pose.t1[m] * cross[l]);
+    const float d1 =
+        2.0f * (v * pose.t0[k] + w * pose.t1[k]) + by_flat * (cross[l] * pose.t0[m] - cross[m] * pose.t0[l]);
     along0 += d0 * pose.t0[k];
     along1 += d1 * pose.t1[k];
     dlx -= fx * d0 * scale[k] * pose.axes[6 + k];
