@@ -19,7 +19,7 @@ from .cinematic import HEAD, head_volume
 ITERATIONS = 2_000
 
 
-def run(folder: Path) -> None:
+def run(folder: Path, splats: int | None) -> None:
     """Makes the data sets, trains and prints the scores, dB."""
     import torch
 
@@ -46,7 +46,7 @@ def run(folder: Path) -> None:
     sets = {"one distance, cut": made[0], "several distances, a tenth uncut": made[1]}
     tests = made[2].test, made[3].test
     for name, frames in sets.items():
-        trainer = Trainer(frames, options=TrainOptions.of_quality("quick").scaled(iterations=ITERATIONS))
+        trainer = Trainer(frames, options=TrainOptions.of_quality("quick").scaled(splats=splats, iterations=ITERATIONS))
         for _ in trainer:
             pass
         model = replace(trainer.model, face=None)
@@ -61,14 +61,15 @@ def run(folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--folder", type=Path, help="keeps the data sets; default: a temporary one")
+    parser.add_argument("--splats", type=int, help="default: 16,000 that become 32,000, as 'quick' has it")
     options = parser.parse_args()
     if not HEAD.is_file():
         print(f"Not run, needs {HEAD.name} in ../shared/data.")
     elif options.folder is not None:
-        run(options.folder)
+        run(options.folder, options.splats)
     else:
         with tempfile.TemporaryDirectory() as folder:
-            run(Path(folder))
+            run(Path(folder), options.splats)
 
 
 if __name__ == "__main__":
