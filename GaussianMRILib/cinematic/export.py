@@ -75,10 +75,12 @@ def export_splats(
     if target.suffix.lower() == ".glb":
         return write_gltf(target, model.splats, faces=faces)
     if face is not None:
-        model = replace(model, splats=joined(model.splats, face_splats(face, planes, degree=model.splats.degree)))
+        whole = joined(model.splats, face_splats(face, planes, degree=model.splats.degree))
+        # Flat splats side by side are opaque together only where none becomes fainter than it is.
+        model = replace(model, splats=whole, antialiased=False)
     if target.suffix.lower() == ".ply":
         return save_model(target, model)
-    return write_spz(target, model.splats)
+    return write_spz(target, model.splats, antialiased=model.antialiased)
 
 
 def rotated(splats: Splats, rotation: NDArray[np.float64]) -> Splats:
@@ -110,11 +112,14 @@ def _y_up(splats: Splats) -> Splats:
 # ---- SPZ ---------------------------------------------------------------------------------------------------------
 
 
-def write_spz(path: str | os.PathLike[str], splats: Splats) -> Path:
+def write_spz(path: str | os.PathLike[str], splats: Splats, *, antialiased: bool = True) -> Path:
     """Write splats as SPZ, version 3 (Niantic): about a tenth of the PLY's size; mm, x right, y up, z back.
 
     Positions have 24 bits, 12 of them behind the point (1/4096 mm, up to 2 m); where that is too little, fewer. Colours,
     opacities and log scales have 8 bits, rotations 32, spherical harmonics 5 (degree 1) and 4.
+
+    Args:
+        antialiased: said in the header: a viewer's low-pass filter is to add no light (as for `rasterise`).
 
     Raises:
         GaussianMRIError: no splats, or the file cannot be written.
@@ -138,7 +143,7 @@ def write_spz(path: str | os.PathLike[str], splats: Splats) -> Path:
         step = np.where(np.arange(1, s.sh.shape[1]) < 4, 8, 16)[None, :, None]
         level = np.rint(s.sh[:, 1:].numpy() * 128) + 128
         parts.append(_bytes(np.floor((level + step // 2) / step) * step))
-    header = struct.pack("<IIIBBBB", 0x5053474E, 3, len(s), s.degree, bits, 0, 0)
+    header = struct.pack("<IIIBBBB", 0x5053474E, 3, len(s), s.degree, bits, int(antialiased), 0)
     content = header + b"".join(np.ascontiguousarray(part).tobytes() for part in parts)
     with atomic_write(target) as temporary:
         temporary.write_bytes(gzip.compress(content, mtime=0))

@@ -60,6 +60,7 @@ class CinematicModel:
         offsets: (N,) learned offsets of the truncation in units of `unit`; for "learned" only.
         adjustment: the network that adapts the splats to the plane, or None.
         background: colour behind the splats, 0..1.
+        antialiased: as for `rasterise`; False for models of earlier versions and for PLY files of other programs.
         facts: provenance for people: data set, settings, figures of the training.
         face: the volume's own cut faces, shown in front of the splats; with the analytic cut only.
     """
@@ -72,6 +73,7 @@ class CinematicModel:
     offsets: Tensor | None = None
     adjustment: Adjustment | None = None
     background: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    antialiased: bool = True
     facts: dict[str, Any] = field(default_factory=dict)
     face: CutFace | None = None
 
@@ -161,7 +163,9 @@ class CinematicModel:
         """
         splats, weights, clip, _ = self._cut(plane)
         behind = self.background if background is None else background
-        image, alpha, depth = rasterise(splats, camera, behind, weights=weights, clip=clip)[:3]
+        image, alpha, depth = rasterise(
+            splats, camera, behind, weights=weights, clip=clip, antialiased=self.antialiased
+        )
         if self.face is not None:
             self.face.paint(image, alpha, depth, camera=camera, plane=plane, side=side)
         return Rendering(image, alpha, depth)

@@ -27,7 +27,7 @@ from .model import CinematicModel
 from .splats import Splats
 
 FORMAT = "GaussianMRI cinematic model"
-VERSION = 1
+VERSION = 2
 FACE = ".face.npz"
 _LARGEST_NETWORK = 64 << 20
 _LARGEST_LOG_SCALE = 40.0  # of a splat that is a plane or a point to float32, or as large as the earth
@@ -55,6 +55,7 @@ def save_model(path: str | os.PathLike[str], model: CinematicModel) -> Path:
         "unit": model.unit,
         "visibility": model.visibility,
         "background": list(model.background),
+        "antialiased": model.antialiased,
         "adjustment": None if model.adjustment is None else _pack_network(model.adjustment),
         "facts": model.facts,
         "face": model.face is not None,
@@ -101,7 +102,8 @@ def load_model(path: str | os.PathLike[str], *, device: torch.device | str = "cp
             raise GaussianMRIError(f"{ply} has a learned cut, of which {beside.name} is missing. Copy both files.")
         low, high = means.min(axis=0), means.max(axis=0)
         facts = {"source": given.name}
-        model = CinematicModel(splats, (low + high) / 2, float((high - low).max() / 2) or 1.0, facts=facts)
+        unit = float((high - low).max() / 2) or 1.0
+        model = CinematicModel(splats, (low + high) / 2, unit, antialiased=False, facts=facts)
         return model.to(device)
     with reading(beside, "the description of a model"):
         header = read_json(beside)
@@ -158,6 +160,7 @@ def _described(
         offsets=None if offsets is None else torch.from_numpy(offsets),
         adjustment=None if network is None else _unpack_network(network),
         background=(red, green, blue),
+        antialiased=bool(header.get("antialiased", False)),  # version 1 was not
         facts=header["facts"],
     )
 

@@ -52,13 +52,16 @@ def rasterise(
     weights: Tensor | None = None,
     clip: ClipPlane | None = None,
     statistics: ScreenStatistics | None = None,
+    *,
+    antialiased: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Draw splats: elliptical weighted average splatting as 3DGS does it (Kerbl et al. 2023).
 
-    A splat's covariance on the screen gets 0.3 square pixels more (low-pass filter, not compensated); where its
-    opacity there is below 1/255 it is skipped, and it is 0.99 at most. A pixel is finished before the splat that
-    would leave less than 1e-4 of the light behind. Splats nearer than 1 mm to the eye's plane, and splats with a
-    value that is not finite or a scale that is not within 1e-6 and 1e6 mm, are not drawn.
+    A splat's covariance on the screen gets 0.3 square pixels more (low-pass filter), and its opacity falls with that, so
+    that its light is spread and none is added, at any distance (Mip-Splatting, Yu et al. 2024). Where its opacity is
+    below 1/255 it is skipped, and it is 0.99 at most. A pixel is finished before the splat that would leave less than
+    1e-4 of the light behind. Splats nearer than 1 mm to the eye's plane, and splats with a value that is not finite or
+    a scale that is not within 1e-6 and 1e6 mm, are not drawn.
 
     Args:
         splats: N splats. Float32 for the kernels; float64 is drawn by the reference in plain torch.
@@ -71,6 +74,7 @@ def rasterise(
             standard deviation of the splat along the ray (exact to 5e-4). Splats that the plane does not
             touch cost nothing more.
         statistics: filled for densification.
+        antialiased: False: opacities do not fall, as in 3DGS; small splats are the thicker the further away they are.
 
     Returns:
         image (H, W, 3), not clamped at 1; alpha (H, W); depth (H, W), the mean over the splats' centres, mm along
@@ -88,7 +92,7 @@ def rasterise(
         opacities = opacities * weights
     size = (int(camera.width), int(camera.height))
     screen = torch.zeros_like(splats.means[:, :2], requires_grad=statistics is not None)
-    packed = pack_camera(camera, clip, background)
+    packed = pack_camera(camera, clip, background, antialiased=antialiased)
     values = (splats.means, splats.quaternions, splats.scales, splats.sh, opacities, screen)
     if splats.means.dtype == torch.float32:
         from ..native.splats import operators
@@ -102,9 +106,14 @@ def rasterise(
 
 
 def pack_camera(
-    camera: Camera, clip: ClipPlane | None = None, background: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    camera: Camera,
+    clip: ClipPlane | None = None,
+    background: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    *,
+    antialiased: bool = True,
 ) -> Tensor:
-    """The camera, plane and background as the kernels take them (see `native.splats.arguments.CAMERA`): float64 on the CPU.
+    """The camera, plane, background and filter as the kernels take them (see `native.splats.arguments.CAMERA`): float64
+    on the CPU.
 
     Raises:
         GaussianMRIError: a value is not finite, or the picture has no pixels.
@@ -123,7 +132,7 @@ def pack_camera(
             normal,
             [offset],
             np.asarray(background, dtype=np.float64),
-            [clip is not None],
+            [clip is not None, antialiased],
         ]
     )
     if values.shape != (CAMERA_SIZE,) or not np.isfinite(values).all():

@@ -182,6 +182,7 @@ GmCamera make_camera(int width, int height, bool clipped) {
   }
   camera.offset = 2.0f;
   camera.clipped = clipped ? 1.0f : 0.0f;
+  camera.antialiased = 1.0f;
   return camera;
 }
 

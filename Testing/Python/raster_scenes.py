@@ -57,8 +57,9 @@ class RasterScene:
 
 
 def raster_scene(
-    seed: int, count: int = 300, degree: int = 3, size: tuple[int, int] = (75, 61), cut: bool = False
-) -> RasterScene:
+    seed: int, count: int = 300, degree: int = 3, size: tuple[int, int] = (75, 61), cut: bool = False,
+    antialiased: bool = True,
+) -> RasterScene:  # fmt: skip
     """A cloud of splats of 1 to 8 mm seen from 200 mm, some behind the eye, some beside the picture."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -77,7 +78,7 @@ def raster_scene(
         normal(3) * 5 + torch.tensor([60.0, 120.0, 40.0]).double(), [0, 5, 0], fov_degrees=35, size=size
     )
     clip = ClipPlane.from_point(3 * normal(3), normal(3)) if cut else None
-    packed = pack_camera(camera, clip, (0.2, 0.4, 0.6)).float()
+    packed = pack_camera(camera, clip, (0.2, 0.4, 0.6), antialiased=antialiased).float()
     scene = RasterScene(
         tuple(t.float() for t in splats), packed, width, height,
         (normal(height, width, 3).float(), normal(height, width).float(), 0.01 * normal(height, width).float()),

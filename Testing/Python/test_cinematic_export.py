@@ -8,6 +8,7 @@ import json
 import math
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,24 @@ def test_a_model_is_the_same_after_a_file(tmp_path: Path, visibility: str, adjus
     assert sorted(p.name for p in tmp_path.iterdir()) == ["ball.json", "ball.ply"]
 
 
+def test_models_of_the_first_version_look_as_they_did(tmp_path: Path) -> None:
+    """They learned with a low-pass filter that adds light; so does a PLY of another program."""
+    splats = random_ball(60, 1)
+    splats.log_scales -= 3
+    path = save_model(tmp_path / "ball.ply", model(splats, "analytic", False))
+    header = json.loads(path.with_suffix(".json").read_text())
+    assert header["version"] == 2 and header.pop("antialiased") is True
+    path.with_suffix(".json").write_text(json.dumps(header | {"version": 1}))
+    old = load_model(path)
+    assert torch.allclose(old.render(CAMERA).image, rasterise(splats, CAMERA, antialiased=False)[0], atol=1e-5)
+    assert float((old.render(CAMERA).image - rasterise(splats, CAMERA)[0]).max()) > 0.1
+    again = export_splats(tmp_path / "again.ply", old)
+    assert not load_model(again).antialiased
+    for antialiased in (False, True):  # a flag of SPZ
+        path = export_splats(tmp_path / "a.spz", replace(old, antialiased=antialiased))
+        assert gzip.decompress(path.read_bytes())[14] == antialiased
+
+
 def test_ply_has_the_layout_of_3dgs(tmp_path: Path) -> None:
     splats = random_ball(7, 2, degree=3)
     raw = write_ply(tmp_path / "a.ply", splats, {"clip_offset": np.arange(7, dtype=np.float32)}).read_bytes()
@@ -74,7 +93,7 @@ def test_a_foreign_ply_becomes_a_model(tmp_path: Path) -> None:
     loaded = load_model(tmp_path / "other.ply")
     assert loaded.visibility == "analytic" and len(loaded) == 40
     assert abs(loaded.center - CENTER).max() < RADIUS / 2 and loaded.unit < 1.2 * RADIUS
-    expected = rasterise(splats, CAMERA, clip=PLANE)[0]
+    expected = rasterise(splats, CAMERA, clip=PLANE, antialiased=False)[0]
     assert torch.allclose(loaded.render(CAMERA, PLANE).image, expected, atol=1e-5)
 
 
@@ -121,7 +140,7 @@ def test_spz(tmp_path: Path) -> None:
     path = export_splats(tmp_path / "ball.spz", model(splats))
     raw = gzip.decompress(path.read_bytes())
     magic, version, count, degree, bits, flags, reserved = struct.unpack("<IIIBBBB", raw[:16])
-    assert (magic, version, count, degree, bits, flags, reserved) == (0x5053474E, 3, 500, 3, 12, 0, 0)
+    assert (magic, version, count, degree, bits, flags, reserved) == (0x5053474E, 3, 500, 3, 12, 1, 0)
     sizes = [9, 1, 3, 3, 4, 45]
     assert len(raw) == 16 + 500 * sum(sizes)
     ends = 16 + 500 * np.cumsum([0, *sizes])

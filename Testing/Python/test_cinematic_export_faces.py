@@ -64,6 +64,7 @@ def test_exported_splats_look_as_the_model_does(
     assert with_face > own - 2 and with_face > without + 2, (own, with_face, without)
     again = load_model(export_splats(tmp_path / "spz.ply", model, plane=planes))
     assert torch.equal(again.splats.means, baked.splats.means)
+    assert model.antialiased and not baked.antialiased  # see `test_face_splats_are_flat_opaque_and_on_their_planes`
 
 
 @pytest.mark.parametrize("grid", ["left-handed", "sheared"])
@@ -102,6 +103,11 @@ def test_face_splats_are_flat_opaque_and_on_their_planes(tracer: PathTracer, mod
         looking = Camera.look_at(means[on].mean(axis=0) + 60 * plane.normal, means[on].mean(axis=0), fov_degrees=2, size=40)
         alpha = rasterise(flat, looking)[1]
         assert float(alpha.min()) > 0.9  # no gaps from near by
+        # From afar, with pixels of many splats, it is opaque only if no splat becomes fainter than it is.
+        face = flat.map(lambda tensor, on=on: tensor[torch.from_numpy(on)])
+        afar = Camera.look_at(means[on].mean(axis=0) + 5e3 * plane.normal, means[on].mean(axis=0), fov_degrees=1, size=21)
+        solid, fainter = (float(rasterise(face, afar, antialiased=a)[1].max()) for a in (False, True))
+        assert solid > 0.98 and fainter < 0.95
     few = face_splats(model.face, planes, degree=0, most=150)
     assert 60 < len(few) <= 150
     border = face_splats(model.face, [], degree=0)

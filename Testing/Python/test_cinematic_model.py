@@ -307,7 +307,7 @@ def test_relocation_moves_the_dead_and_hardly_changes_the_picture() -> None:
     moved = growing.parameters["means"].detach()[40:, None]
     assert (moved == splats.means[:40]).all(dim=2).any(dim=1).all()
     assert psnr(after, before) > 35
-    assert psnr(torch.zeros_like(before), before) < 15
+    assert psnr(torch.zeros_like(before), before) < 16
 
 
 def test_noise_moves_the_transparent_along_their_axes() -> None:

@@ -8,7 +8,7 @@ extern "C" {
 #endif
 
 /* Rasterising of N splats (splats/math.h): means (N, 3) mm, quaternions (N, 4) w x y z, scales (N, 3) mm, sh
- * (N, coefficients, 3), opacities (N); camera: the 27 members of GmCamera. image (height, width, 3), alpha and depth
+ * (N, coefficients, 3), opacities (N); camera: the 28 members of GmCamera. image (height, width, 3), alpha and depth
  * (height, width), radii (N) pixels, 0 where a splat is not drawn. */
 GAUSSIANMRI_API int gaussianmri_splat(const float* camera, int32_t width, int32_t height, const float* means,
                                       const float* quaternions, const float* scales, const float* sh,

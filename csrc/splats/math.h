@@ -5,6 +5,8 @@
 // the covariance on the screen is T T^T + kLowPass I = [[a, b], [b, c]]. Completing the square along a row,
 //     q = A (dx + shear dy)^2 + D dy^2,   A = c / det,   shear = -b / c,   D = 1 / c,
 // det is not taken from a c - b^2, which cancels for long thin splats, but from |T0 x T1|^2 + kLowPass tr + kLowPass^2.
+// So that the low-pass filter spreads a splat's light and adds none, whatever the distance, its opacity is multiplied
+// by |T0 x T1| / sqrt(det) (Mip-Splatting, Yu et al. 2024), unless the camera says not to.
 //
 // Cut: the alpha is multiplied by the part of the splat that a plane leaves of it along the pixel's ray; see
 // cut_math.h.
@@ -32,9 +34,10 @@ struct GmCamera {     // Python packs it (GaussianMRILib/native/splats)
   float plane[3];   // the same, RAS
   float offset;     // mm
   float background[3];
-  float clipped;  // 1: the plane cuts
+  float clipped;      // 1: the plane cuts
+  float antialiased;  // 1: the low-pass filter adds no light
 };
-static_assert(sizeof(GmCamera) == 27 * sizeof(float), "packed");
+static_assert(sizeof(GmCamera) == 28 * sizeof(float), "packed");
 
 struct alignas(64) GmSplat {  // one that can be seen, on the screen
   float x, y;                 // centre, pixels
@@ -180,7 +183,8 @@ GM_FUNCTION auto gm_splat_shape(const GmCamera& camera, int width, int height, c
                       pose.t0[2] * pose.t1[0] - pose.t0[0] * pose.t1[2],
                       pose.t0[0] * pose.t1[1] - pose.t0[1] * pose.t1[0]};
   const V a = a0 + kLowPass, c = c0 + kLowPass;
-  const V det = gm_dot3(cross, cross) + kLowPass * (a0 + c0) + kLowPass * kLowPass;
+  const V flat = gm_dot3(cross, cross), det = flat + kLowPass * (a0 + c0) + kLowPass * kLowPass;
+  if (camera.antialiased > 0.0f) opacity = opacity * gm_root(flat / det);
   const V x = camera.fx * pose.p[0] * iz + camera.cx, y = camera.fy * pose.p[1] * iz + camera.cy;
   const V D = 1.0f / c, q_max = 2.0f * gm_logarithm(opacity * 255.0f);
   const V half_x = gm_root(q_max * a), half_y = gm_root(q_max * c);
@@ -299,7 +303,7 @@ GM_FUNCTION void gm_splat_chain(const GmCamera& camera, int width, int height, c
   const float cross[3] = {pose.t0[1] * pose.t1[2] - pose.t0[2] * pose.t1[1],
                           pose.t0[2] * pose.t1[0] - pose.t0[0] * pose.t1[2],
                           pose.t0[0] * pose.t1[1] - pose.t0[1] * pose.t1[0]};
-  const float det = gm_dot3(cross, cross) + kLowPass * (a0 + c0) + kLowPass * kLowPass;
+  const float flat = gm_dot3(cross, cross), det = flat + kLowPass * (a0 + c0) + kLowPass * kLowPass;
   const float D = 1.0f / (c0 + kLowPass), A = (c0 + kLowPass) / det, shear = -b * D;
   out->opacity = opacity > 1.0f ? 0.0f : sums[kSplatF] / opacity;  // above 1 it counts as 1
   out->screen[0] = A * sums[kSplatX];
@@ -309,13 +313,24 @@ GM_FUNCTION void gm_splat_chain(const GmCamera& camera, int width, int height, c
     out->screen[1] -= sums[kCutY];
   }
   // dL/dcovariance = [[u, v], [v, w]], then T, then axes and scales.
-  const float u = 0.5f * A * A * sums[kSplatXX];
-  const float v = u * shear + 0.5f * A * D * sums[kSplatXY];
-  const float w = shear * (v + 0.5f * A * D * sums[kSplatXY]) + 0.5f * D * D * sums[kSplatYY];
+  float u = 0.5f * A * A * sums[kSplatXX];
+  float v = u * shear + 0.5f * A * D * sums[kSplatXY];
+  float w = shear * (v + 0.5f * A * D * sums[kSplatXY]) + 0.5f * D * D * sums[kSplatYY];
+  float by_flat = 0.0f;
+  if (camera.antialiased > 0.0f) {  // the opacity's factor has the logarithm (log flat - log det) / 2
+    by_flat = sums[kSplatF] / flat;
+    u -= 0.5f * sums[kSplatF] * A;
+    v -= 0.5f * sums[kSplatF] * A * shear;
+    w -= 0.5f * sums[kSplatF] * (A * shear * shear + D);
+  }
   const float fx = camera.fx * iz, fy = camera.fy * iz;
   float dp[3] = {0, 0, sums[kSplatDepth]}, dlx = 0, dly = 0, along0 = 0, along1 = 0, daxes[9];
   for (int k = 0; k < 3; ++k) {
-    const float d0 = 2.0f * (u * pose.t0[k] + v * pose.t1[k]), d1 = 2.0f * (v * pose.t0[k] + w * pose.t1[k]);
+    const int l = (k + 1) % 3, m = (k + 2) % 3;
+    const float d0 =
+        2.0f * (u * pose.t0[k] + v * pose.t1[k]) + by_flat * (pose.t1[l] * cross[m] - pose.t1[m] * cross[l]);
+    const float d1 =
+        2.0f * (v * pose.t0[k] + w * pose.t1[k]) + by_flat * (cross[l] * pose.t0[m] - cross[m] * pose.t0[l]);
     along0 += d0 * pose.t0[k];
     along1 += d1 * pose.t1[k];
     dlx -= fx * d0 * scale[k] * pose.axes[6 + k];

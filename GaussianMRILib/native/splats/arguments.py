@@ -13,12 +13,13 @@ from ..support.operators import CPU, check, check_tensor
 
 _VECTOR = (np.float32, 3)
 #: GmCamera, member by member: rotation world to camera, by rows; eye (mm, RAS); fx, fy, cx, cy (pixels); the clip
-#: plane's unit normal in camera axes and in RAS, its offset (mm); background colour; 1 if the plane cuts, else 0.
+#: plane's unit normal in camera axes and in RAS, its offset (mm); background colour; 1 if the plane cuts, else 0; 1 if the
+#: low-pass filter adds no light, else 0.
 CAMERA = np.dtype(
     [("rotation", np.float32, 9), ("eye", *_VECTOR)]
     + [(name, np.float32) for name in ("fx", "fy", "cx", "cy")]
     + [("normal", *_VECTOR), ("plane", *_VECTOR), ("offset", np.float32), ("background", *_VECTOR)]
-    + [("clipped", np.float32)]
+    + [("clipped", np.float32), ("antialiased", np.float32)]
 )
 CAMERA_SIZE = CAMERA.itemsize // 4
 #: GmSplat and GmCut, member by member.

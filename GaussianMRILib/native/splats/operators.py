@@ -27,7 +27,7 @@ def rasterise(
     Args:
         means: (N, 3); quaternions (N, 4); scales (N, 3); sh (N, 1 | 4 | 9 | 16, 3); opacities (N,).
         screen: (N, 2), not read: its gradient is that of the splats' places on the screen, in pixels.
-        camera: (27,) float32 on the CPU, see `arguments.CAMERA`.
+        camera: (28,) float32 on the CPU, see `arguments.CAMERA`.
 
     Raises:
         ValueError: an argument has a wrong shape, dtype, device or value.

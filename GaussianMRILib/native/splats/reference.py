@@ -15,7 +15,7 @@ from .arguments import Pictures, SplatScene, camera_part
 
 NEAR = 1.0  # mm: splats nearer to the eye's plane are not drawn
 SMALLEST, LARGEST = 1e-6, 1e6  # mm: splats with other scales, or further away, are not drawn
-LOW_PASS = 0.3  # square pixels, added to a splat's covariance on the screen
+LOW_PASS = 0.3  # square pixels, added to a splat's covariance on the screen, whose opacity falls so that no light is added
 ALPHA_MIN, ALPHA_MAX = 1 / 255, 0.99
 TRANSMITTANCE_MIN = 1e-4
 CUT_SIGMAS = 3.3  # a splat is wholly on one side where all its rays are further than this from the plane
@@ -77,7 +77,7 @@ class Projected:
     radii: Tensor  # (K,) pixels, three standard deviations along the longer axis
     depths: Tensor  # (K,) mm along the camera's z
     colours: Tensor  # (K, 3)
-    opacities: Tensor  # (K,)
+    opacities: Tensor  # (K,) where the low-pass filter adds no light, less than the splats' own
     straddles: Tensor  # (K,) bool: cut by the clip plane
     gram: Tensor  # (K, 3, 3) products, in the splat's own metric, of the ray through its centre and of the ray's
     # change per pixel to the right and down
@@ -134,6 +134,9 @@ def project(scene: SplatScene) -> Projected:
     covariance = half @ half.mT
     a, b, c = covariance[:, 0, 0] + LOW_PASS, covariance[:, 0, 1], covariance[:, 1, 1] + LOW_PASS
     conics = torch.stack([c, -b, a], dim=-1) / (a * c - b * b)[:, None]
+    if camera_part(camera, "antialiased") > 0:
+        flat = torch.linalg.cross(half[:, 0], half[:, 1]).square().sum(dim=-1).clamp_min(1e-30)
+        opacities = opacities * (flat / (flat + LOW_PASS * (a + c) - LOW_PASS**2)).sqrt()
 
     # Along the ray eye + t r the splat is a Gaussian of t with precision r^T P r.
     ray = torch.stack([x / z, y / z, torch.ones_like(z)], dim=-1)
@@ -144,10 +147,11 @@ def project(scene: SplatScene) -> Projected:
     side, slope = means @ camera_part(camera, "plane") - camera_part(camera, "offset"), ray @ normal
 
     with torch.no_grad():
-        q_max = 2 * (opacities / ALPHA_MIN).log()
+        q_max = 2 * (opacities / ALPHA_MIN).log().clamp_min(0)
         box = torch.stack([(q_max * a).sqrt(), (q_max * c).sqrt()], dim=-1)
         size = torch.stack([camera.new_tensor(width), camera.new_tensor(height)])
-        seen = ((centres + box > 0) & (centres - box < size)).all(dim=1)
+        seen = opacities >= ALPHA_MIN
+        seen &= ((centres + box > 0) & (centres - box < size)).all(dim=1)
         # How far the plane is from all of the splat's rays: the mean along the ray moves by g per pixel.
         g = z[:, None] * (normal[:2] / torch.stack([fx, fy]) - slope[:, None] * gram[:, 0, 1:] / gram[:, :1, 0])
         spread = a * g[:, 0] ** 2 + 2 * b * g[:, 0] * g[:, 1] + c * g[:, 1] ** 2
