@@ -135,13 +135,13 @@ GM_FUNCTION int gm_trace_clip(const GmTraceScene& s, int planes, const GmTraceRa
   __m256 in = _mm256_set1_ps(*enter), out = _mm256_set1_ps(*leave), through = _mm256_set1_ps(-1.0f);
   __m256 number = _mm256_setr_ps(0.0f, 1.0f, 2.0f, 3.0f, 4.0f, 5.0f, 6.0f, 7.0f);
   for (int p = 0; p < planes; p += 8, number = _mm256_add_ps(number, _mm256_set1_ps(8.0f))) {
-    __m256 rate = zero, from = zero;
-    for (int a = 0; a < 3; ++a) {
-      const __m256 n = _mm256_loadu_ps(s.plane[a] + p);
-      rate = _mm256_add_ps(rate, _mm256_mul_ps(n, _mm256_set1_ps(ray.along[a])));
-      from = _mm256_add_ps(from, _mm256_mul_ps(n, _mm256_set1_ps(ray.from[a])));
-    }
-    const __m256 room = _mm256_sub_ps(_mm256_loadu_ps(s.plane[3] + p), from);
+    const __m256 i = _mm256_loadu_ps(s.plane[0] + p), j = _mm256_loadu_ps(s.plane[1] + p);
+    const __m256 k = _mm256_loadu_ps(s.plane[2] + p), d = _mm256_loadu_ps(s.plane[3] + p);
+    const auto dot = [&](const float* a) {  // rounded as compilers round gm_dot with FMA
+      const __m256 two = _mm256_add_ps(_mm256_mul_ps(j, _mm256_set1_ps(a[1])), _mm256_mul_ps(i, _mm256_set1_ps(a[0])));
+      return _mm256_add_ps(two, _mm256_mul_ps(k, _mm256_set1_ps(a[2])));
+    };
+    const __m256 rate = dot(ray.along), room = _mm256_sub_ps(d, dot(ray.from));
     const __m256 t = _mm256_div_ps(room, rate);
     const __m256 counts = _mm256_cmp_ps(number, _mm256_set1_ps((float)planes), _CMP_LT_OQ);
     const __m256 leaves = _mm256_and_ps(counts, _mm256_cmp_ps(rate, zero, _CMP_GT_OQ));
