@@ -220,7 +220,7 @@ def _dome(scene: Any) -> NDArray[np.float64]:
     height = (directions @ scene["up"])[:, None]
     end = np.where(height > 0, scene["zenith"], scene["nadir"])
     light = scene["horizon"] + np.abs(height) * (end - scene["horizon"])
-    normals = scene["plane"]["normal"][: int(scene["planes"])]
+    normals = scene["normal"][: int(scene["planes"])]
     irradiance: NDArray[np.float64] = (
         np.maximum(normals @ directions.T, 0) @ light * (4 * math.pi / len(directions))
     )

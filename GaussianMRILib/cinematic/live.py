@@ -171,7 +171,7 @@ class LivePicture:
         """The picture at once, from another place or under other planes.
 
         Args:
-            clips: planes, as `clip.combined` makes them cut together; at most fourteen, six fewer with a region. Splats
+            clips: planes, as `clip.combined` makes them cut together; at most eighteen, six fewer with a region. Splats
                 do not know the type "intersection": under such planes the movement is path-traced as well.
         """
         planes = tuple(clips)

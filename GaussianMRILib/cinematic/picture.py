@@ -104,7 +104,7 @@ def render_picture(
         look: the look, or its name; None: by the volume (`default_look`).
         modality: DICOM's, as "CT" or "MR", where it is known; a look of another one is warned of.
         body_only: without table, headrest and cables (`body.keep_body`).
-        clips: planes; at most fourteen, six fewer with a region.
+        clips: planes; at most eighteen, six fewer with a region.
         clip_type: "union": what any plane cuts away is cut away; "intersection": only what all of them cut away.
         roi: box to show: lowest and highest corner (RAS, mm), or a (4, 4) matrix from a cube of -1 to 1 to RAS.
         size: pixels: one number for a square, or (width, height).

@@ -176,7 +176,7 @@ class PathTracer:
         The same arguments give the same image, bit for bit, whatever the number of threads and of passes.
 
         Args:
-            clips: planes, as `clip.combined` makes them cut together; at most fourteen, six fewer with a region.
+            clips: planes, as `clip.combined` makes them cut together; at most eighteen, six fewer with a region.
             background: red, green, blue, as displayed.
             progress: called with samples done and wanted, some times a second.
             cancelled: asked between passes; when it says yes the image so far is returned.

@@ -113,14 +113,14 @@ class TracerVolume:
         for axis in range(3):
             outward = to_voxel[axis, :3] / np.linalg.norm(to_voxel[axis, :3])
             for side, sign in enumerate((-1.0, 1.0)):
-                plane = s["plane"][2 * axis + side]
-                plane["voxel"][axis] = sign
-                plane["voxel"][3] = sign * (self.low if side == 0 else self.high)[axis]
-                plane["normal"] = sign * outward
-        for plane, clip in zip(s["plane"][6:], clips, strict=False):
-            plane["voxel"][:3] = clip.normal @ self.ijk_to_ras[:3, :3]
-            plane["voxel"][3] = clip.offset - clip.normal @ self.ijk_to_ras[:3, 3]
-            plane["normal"] = clip.normal
+                n = 2 * axis + side
+                s["plane"][axis, n] = sign
+                s["plane"][3, n] = sign * (self.low if side == 0 else self.high)[axis]
+                s["normal"][n] = sign * outward
+        for n, clip in enumerate(clips, 6):
+            s["plane"][:3, n] = clip.normal @ self.ijk_to_ras[:3, :3]
+            s["plane"][3, n] = clip.offset - clip.normal @ self.ijk_to_ras[:3, 3]
+            s["normal"][n] = clip.normal
         lights = [light for light in look.lights if light.intensity > 0]
         s["lights"] = len(lights)
         assert len(lights) <= MAX_LIGHTS

@@ -41,17 +41,17 @@ Medium make_medium(std::mt19937& random, int i, int j, int k, bool inside, bool 
     s.to_voxel[5 * a] = 1.0f;
     s.to_voxel[4 * a + 3] = 0.5f * static_cast<float>(size[a] - 1);
     for (int side = 0; side < 2; ++side) {
-      GmTracePlane& plane = s.plane[2 * a + side];
+      const int p = 2 * a + side;
       const float sign = side ? 1.0f : -1.0f;
-      plane.voxel[a] = sign;
-      plane.normal = sign * Vec3{a == 0 ? 1.0f : 0.0f, a == 1 ? 1.0f : 0.0f, a == 2 ? 1.0f : 0.0f};
-      plane.voxel[3] = side ? static_cast<float>(size[a] - 1) : 0.0f;
+      s.plane[a][p] = sign;
+      s.normal[p] = sign * Vec3{a == 0 ? 1.0f : 0.0f, a == 1 ? 1.0f : 0.0f, a == 2 ? 1.0f : 0.0f};
+      s.plane[3][p] = side ? static_cast<float>(size[a] - 1) : 0.0f;
     }
   }
   s.planes = 7;
-  s.plane[6].normal = {0.6f, 0.0f, 0.8f};
-  s.plane[6].voxel[0] = 0.6f, s.plane[6].voxel[1] = 0.0f, s.plane[6].voxel[2] = 0.8f;
-  s.plane[6].voxel[3] = 0.3f * static_cast<float>(i) + 0.5f * static_cast<float>(k);
+  s.normal[6] = {0.6f, 0.0f, 0.8f};
+  s.plane[0][6] = 0.6f, s.plane[1][6] = 0.0f, s.plane[2][6] = 0.8f;
+  s.plane[3][6] = 0.3f * static_cast<float>(i) + 0.5f * static_cast<float>(k);
   s.lights = 1;
   s.light[0] = {{0, 200, 0}, {20, 0, 0}, {0, 0, 20}, {0, -1, 0}, {1, 1, 1}, 1600.0f};
   s.levels = 256;

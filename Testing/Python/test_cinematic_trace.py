@@ -13,7 +13,7 @@ from instruction_sets import available, using
 from trace_scenes import BLACK, WHITE, BruteForce, affine, blob, plain
 
 from GaussianMRILib.cinematic.camera import Camera
-from GaussianMRILib.cinematic.clip import ClipPlane
+from GaussianMRILib.cinematic.clip import ClipPlane, combined
 from GaussianMRILib.cinematic.looks import Light
 from GaussianMRILib.cinematic.tracer import PathTracer, srgb_to_linear, tone_map
 from GaussianMRILib.errors import GaussianMRIError
@@ -339,7 +339,22 @@ def test_bad_renders() -> None:
     with pytest.raises(GaussianMRIError, match="at least one sample"):
         tracer.render(camera, samples=0)
     with pytest.raises(GaussianMRIError, match="At most"):
-        tracer.render(camera, clips=[ClipPlane((0, 0, 1), 0.0)] * 15)
+        tracer.render(camera, clips=[ClipPlane((0, 0, 1), 0.0)] * 19)
+
+
+@pytest.mark.parametrize("kind", ["union", "intersection"])
+def test_planes_that_cut_nothing_change_nothing(kind: str) -> None:
+    """Planes are met several at once: whatever their place among others, and whichever of them bound the hole."""
+    tracer = PathTracer(blob(), affine(shape=(20, 24, 28)), plain())
+    camera = tracer.camera(size=24, azimuth=30, elevation=20)
+    cuts = combined([ClipPlane.from_point(tracer.centre, n) for n in ((0.3, 1.0, 0.2), (-0.4, 0.9, 0.5))], kind)
+    far = [ClipPlane((0.0, 0.6, 0.8), 1e4 + n) for n in range(16)]
+    alone = tracer.render(camera, clips=cuts, samples=4)
+    uncut = tracer.render(camera, samples=4)
+    assert (alone.depth != uncut.depth).mean() > 0.1
+    for count in (1, 2, 3, 10, 16):
+        both = tracer.render(camera, clips=[*far[:count], *cuts], samples=4)
+        assert np.array_equal(both.radiance, alone.radiance) and np.array_equal(both.depth, alone.depth), count
 
 
 def test_missing_values_are_the_smallest() -> None:

@@ -14,7 +14,6 @@ namespace {
 GM_EXPORT_FUNCTION(gaussianmri_trace);
 GM_EXPORT_FUNCTION(gaussianmri_trace_faces);
 GM_EXPORT_SIZE(GmTraceScene);
-GM_EXPORT_SIZE(GmTracePlane);
 GM_EXPORT_SIZE(GmTraceLight);
 GM_EXPORT_NUMBER(kTraceCell);
 GM_EXPORT_NUMBER(kTraceSums);

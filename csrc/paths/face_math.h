@@ -14,7 +14,7 @@ GM_FUNCTION float gm_trace_tone(float x, float exposure) { return gm_trace_scree
 // Irradiance at a point of a plane that nothing hides: the dome's (rgb of each plane), and the lights' power from four
 // points on each.
 GM_FUNCTION Vec3 gm_trace_irradiance(const GmTraceScene& s, const float* dome, int face, const Vec3& position) {
-  const Vec3& normal = s.plane[face].normal;
+  const Vec3& normal = s.normal[face];
   Vec3 irradiance = {dome[3 * face], dome[3 * face + 1], dome[3 * face + 2]};
   for (int l = 0; l < s.lights; ++l) {
     const GmTraceLight& light = s.light[l];
@@ -55,7 +55,7 @@ GM_FUNCTION float gm_trace_face(const GmTraceScene& s, const GmTraceVolume& v, c
   const Vec3 direction = s.corner + x * s.right + y * s.down;
   const GmTraceRay ray = gm_trace_ray(s, s.eye, direction);  // distances along it are depths
   float enter = 0.0f, leave = 3.0e38f;
-  const int face = gm_trace_clip(s, s.planes, ray, &enter, &leave);
+  const int face = gm_trace_clip(s, s.planes, ray, false, &enter, &leave);
   if (face < 0 || !(enter < leave)) return 0.0f;
   for (int a = 0; a < 3; ++a) at[a] = ray.from[a] + enter * ray.along[a];
   Vec3 reflected;

@@ -171,11 +171,9 @@ struct FaceSpan {
     for (int i = 0; i < kFaceSpan; i += kLanes) {
       F in = zero, out = set(3.0e38f), through = set(-1.0f);
       for (int p = 0; p < s.planes; ++p) {
-        const float* const n = s.plane[p].voxel;
-        const F room = set(n[3] - gm_dot(n, from[0], from[1], from[2]));
-        const F rate =
-            fma(add(load(kLaneNumbers), set(static_cast<float>(i))), set(gm_dot(n, change[0], change[1], change[2])),
-                set(gm_dot(n, along[0], along[1], along[2])));
+        const F room = set(gm_trace_room(s, p, from));
+        const F rate = fma(add(load(kLaneNumbers), set(static_cast<float>(i))), set(gm_trace_rate(s, p, change)),
+                           set(gm_trace_rate(s, p, along)));
         const F t = div(room, rate);
         const M leaves = less(zero, rate), enters = less(rate, zero), later = both(enters, less(in, t));
         out = select(leaves, least(out, t), out);
@@ -195,9 +193,8 @@ struct FaceSpan {
       lit_ = plane, bends_ = false;
       for (int k = 0; k < 3 && !bends_; ++k) {
         const float at = 0.5f * static_cast<float>(k * kFaceSpan);
-        const float* const n = s.plane[plane].voxel;
-        const float rate = gm_dot(n, along[0] + at * change[0], along[1] + at * change[1], along[2] + at * change[2]);
-        const float room = n[3] - gm_dot(n, from[0], from[1], from[2]);
+        const float way[3] = {along[0] + at * change[0], along[1] + at * change[1], along[2] + at * change[2]};
+        const float rate = gm_trace_rate(s, plane, way), room = gm_trace_room(s, plane, from);
         bends_ = !(rate < 0.0f && room < 0.0f);
         if (!bends_) lit_at_[k] = gm_trace_irradiance(s, dome, plane, s.eye + (room / rate) * direction(at));
       }

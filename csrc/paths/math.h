@@ -196,7 +196,7 @@ GM_FUNCTION void gm_trace_collision(const GmTraceScene& s, const GmTraceVolume& 
   e.surface = 0;
   if (face >= 0) {
     e.surface = 1;
-    e.normal = s.plane[face].normal;
+    e.normal = s.normal[face];
   } else {
     const Vec3 gradient = gm_trace_gradient(s, v, at);
     const float magnitude = sqrtf(gm_dot(gradient, gradient));

@@ -9,15 +9,13 @@
 #if !defined(__CUDACC_RTC__)
 #include <string.h>
 #endif
+#if defined(__AVX2__) && !defined(__CUDACC__) && !defined(__CUDACC_RTC__)
+#include <immintrin.h>
+#define GM_TRACE_AVX2
+#endif
 
 constexpr float kTracePi = 3.14159265f;
-constexpr int kTraceCell = 4, kTracePlanes = 20, kTraceLights = 4, kTraceSums = 12;
-
-struct GmTracePlane {
-  float voxel[4];  // kept: voxel[0..2] . (i, j, k) < voxel[3]
-  Vec3 normal;     // unit, world, towards the cut side
-  float unused;
-};
+constexpr int kTraceCell = 4, kTracePlanes = 24, kTraceLights = 4, kTraceSums = 12;
 
 struct GmTraceLight {
   Vec3 centre, u, v, normal;  // u, v: half edges, mm; normal: unit, the side that shines
@@ -36,7 +34,8 @@ struct GmTraceScene {
   float gradient_scale, face, anisotropy;     // stored value / mm, mm, Henyey-Greenstein's g
   float reflectance, shininess;               // Schlick's F at normal incidence, Phong's exponent
   Vec3 up, zenith, horizon, nadir;            // dome
-  GmTracePlane plane[kTracePlanes];
+  float plane[4][kTracePlanes];               // kept: plane[0] i + plane[1] j + plane[2] k < plane[3]
+  Vec3 normal[kTracePlanes];                  // of the planes: unit, world, towards the cut side
   GmTraceLight light[kTraceLights];
 };
 
@@ -117,20 +116,64 @@ GM_FUNCTION GmTraceRay gm_trace_ray(const GmTraceScene& s, const Vec3& position,
   return ray;
 }
 
+// How fast a ray leaves a plane's kept side, and its room on it.
+GM_FUNCTION float gm_trace_rate(const GmTraceScene& s, int p, const float* along) {
+  return s.plane[0][p] * along[0] + s.plane[1][p] * along[1] + s.plane[2][p] * along[2];
+}
+GM_FUNCTION float gm_trace_room(const GmTraceScene& s, int p, const float* from) {
+  return s.plane[3][p] - (s.plane[0][p] * from[0] + s.plane[1][p] * from[1] + s.plane[2][p] * from[2]);
+}
+
 // The part [enter, leave] of the ray inside the first `planes` half-spaces; the number of the plane it enters through,
-// -1 if it starts inside.
-GM_FUNCTION int gm_trace_clip(const GmTraceScene& s, int planes, const GmTraceRay& ray, float* enter, float* leave) {
+// -1 if it starts inside, as it is known to where `inside` is true.
+#if defined(GM_TRACE_AVX2)
+// Eight planes at once, as a branch for each is often guessed wrong.
+GM_FUNCTION int gm_trace_clip(const GmTraceScene& s, int planes, const GmTraceRay& ray, bool inside, float* enter,
+                              float* leave) {
+  static_assert(kTracePlanes % 8 == 0, "planes beyond the last are read, and left out");
+  const __m256 zero = _mm256_setzero_ps(), far = _mm256_set1_ps(3.0e38f);
+  __m256 in = _mm256_set1_ps(*enter), out = _mm256_set1_ps(*leave), through = _mm256_set1_ps(-1.0f);
+  __m256 number = _mm256_setr_ps(0.0f, 1.0f, 2.0f, 3.0f, 4.0f, 5.0f, 6.0f, 7.0f);
+  for (int p = 0; p < planes; p += 8, number = _mm256_add_ps(number, _mm256_set1_ps(8.0f))) {
+    const __m256 i = _mm256_loadu_ps(s.plane[0] + p), j = _mm256_loadu_ps(s.plane[1] + p);
+    const __m256 k = _mm256_loadu_ps(s.plane[2] + p), d = _mm256_loadu_ps(s.plane[3] + p);
+    const auto dot = [&](const float* a) {  // rounded as compilers round gm_dot with FMA
+      const __m256 two = _mm256_add_ps(_mm256_mul_ps(j, _mm256_set1_ps(a[1])), _mm256_mul_ps(i, _mm256_set1_ps(a[0])));
+      return _mm256_add_ps(two, _mm256_mul_ps(k, _mm256_set1_ps(a[2])));
+    };
+    const __m256 rate = dot(ray.along), room = _mm256_sub_ps(d, dot(ray.from));
+    const __m256 t = _mm256_div_ps(room, rate);
+    const __m256 counts = _mm256_cmp_ps(number, _mm256_set1_ps((float)planes), _CMP_LT_OQ);
+    const __m256 leaves = _mm256_and_ps(counts, _mm256_cmp_ps(rate, zero, _CMP_GT_OQ));
+    const __m256 enters = _mm256_and_ps(counts, _mm256_cmp_ps(rate, zero, _CMP_LT_OQ));
+    const __m256 never = _mm256_and_ps(_mm256_cmp_ps(rate, zero, _CMP_EQ_OQ), _mm256_cmp_ps(room, zero, _CMP_LE_OQ));
+    const __m256 later = _mm256_and_ps(enters, _mm256_cmp_ps(t, in, _CMP_GT_OQ));
+    out = _mm256_min_ps(out, _mm256_blendv_ps(far, t, leaves));
+    out = _mm256_blendv_ps(out, _mm256_set1_ps(-1.0f), _mm256_and_ps(counts, never));
+    in = _mm256_blendv_ps(in, t, later), through = _mm256_blendv_ps(through, number, later);
+  }
+  const __m128 four = _mm_min_ps(_mm256_castps256_ps128(out), _mm256_extractf128_ps(out, 1));
+  const __m128 two = _mm_min_ps(four, _mm_movehl_ps(four, four));
+  *leave = _mm_cvtss_f32(_mm_min_ss(two, _mm_shuffle_ps(two, two, 1)));
+  if (inside) return -1;
+  float enters[8], faces[8], face = -1.0f;
+  _mm256_storeu_ps(enters, in), _mm256_storeu_ps(faces, through);
+  for (int lane = 0; lane < 8; ++lane)
+    if (enters[lane] > *enter) *enter = enters[lane], face = faces[lane];
+  return (int)face;
+}
+#else
+GM_FUNCTION int gm_trace_clip(const GmTraceScene& s, int planes, const GmTraceRay& ray, bool inside, float* enter,
+                              float* leave) {
   int face = -1;
   for (int p = 0; p < planes; ++p) {
-    const float* const n = s.plane[p].voxel;
-    const float rate = gm_dot(n, ray.along[0], ray.along[1], ray.along[2]);
-    const float room = n[3] - gm_dot(n, ray.from[0], ray.from[1], ray.from[2]);
+    const float rate = gm_trace_rate(s, p, ray.along), room = gm_trace_room(s, p, ray.from);
     if (rate > 0.0f) {
       const float t = room / rate;
       *leave = t < *leave ? t : *leave;
     } else if (rate < 0.0f) {
       const float t = room / rate;
-      if (t > *enter) {
+      if (t > *enter && !inside) {
         *enter = t;
         face = p;
       }
@@ -140,6 +183,7 @@ GM_FUNCTION int gm_trace_clip(const GmTraceScene& s, int planes, const GmTraceRa
   }
   return face;
 }
+#endif
 
 // The parts of a ray that are left: none, one, or two with the hole between. face: number of the plane that it enters
 // through, -1 where it starts inside.
@@ -156,14 +200,11 @@ struct GmTraceSpans {
 // inside: the ray starts in what is left, or on a face and leaves.
 GM_FUNCTION GmTraceSpans gm_trace_spans(const GmTraceScene& s, const GmTraceRay& ray, bool inside, float distance) {
   float enter = 0.0f, leave = distance;
-  int face = gm_trace_clip(s, s.planes - s.holes, ray, &enter, &leave);
-  if (inside) face = -1, enter = 0.0f;
+  const int face = gm_trace_clip(s, s.planes - s.holes, ray, inside, &enter, &leave);
   float from = -3.0e38f, to = s.holes > 0 ? 3.0e38f : -3.0e38f;  // the hole
   int back = -1;
   for (int p = s.planes - s.holes; p < s.planes; ++p) {
-    const float* const n = s.plane[p].voxel;
-    const float rate = gm_dot(n, ray.along[0], ray.along[1], ray.along[2]);
-    const float room = n[3] - gm_dot(n, ray.from[0], ray.from[1], ray.from[2]);
+    const float rate = gm_trace_rate(s, p, ray.along), room = gm_trace_room(s, p, ray.from);
     if (rate > 0.0f) {
       const float t = room / rate;
       from = t > from ? t : from;

@@ -14,11 +14,10 @@ from ..support.operators import CPU, check, check_tensor
 
 CELL = 4  # voxels along each side of a cell
 SUMS = 12  # floats per pixel
-MAX_PLANES, MAX_LIGHTS = 20, 4  # the six of the box among the planes
+MAX_PLANES, MAX_LIGHTS = 24, 4  # the six of the box among the planes
 GRADIENT_LEVELS = 256
 
 _VECTOR = (np.float32, 3)
-_PLANE = np.dtype([("voxel", np.float32, 4), ("normal", *_VECTOR), ("unused", np.float32)])
 _LIGHT = np.dtype(
     [(name, *_VECTOR) for name in ("centre", "u", "v", "normal", "radiance")] + [("area", np.float32)]
 )
@@ -31,10 +30,10 @@ SCENE = np.dtype(
     + [(name, np.float32) for name in ("value_scale", "gradient_scale", "face")]
     + [(name, np.float32) for name in ("anisotropy", "reflectance", "shininess")]
     + [(name, *_VECTOR) for name in ("up", "zenith", "horizon", "nadir")]
-    + [("plane", _PLANE, MAX_PLANES), ("light", _LIGHT, MAX_LIGHTS)]
+    + [("plane", np.float32, (4, MAX_PLANES)), ("normal", np.float32, (MAX_PLANES, 3)), ("light", _LIGHT, MAX_LIGHTS)]
 )
 NUMBERS = {
-    "GmTraceScene": SCENE.itemsize, "GmTracePlane": _PLANE.itemsize, "GmTraceLight": _LIGHT.itemsize,
+    "GmTraceScene": SCENE.itemsize, "GmTraceLight": _LIGHT.itemsize,
     "kTraceCell": CELL, "kTraceSums": SUMS, "kTracePlanes": MAX_PLANES, "kTraceLights": MAX_LIGHTS,
 }  # fmt: skip
 

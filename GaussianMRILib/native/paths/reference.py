@@ -37,10 +37,10 @@ class _Volume:
         self.top = torch.tensor(scene["size"].tolist(), dtype=torch.float32) - 1
         self.matrix = torch.from_numpy(scene["to_voxel"][:, :3].copy())
         self.origin = torch.from_numpy(scene["to_voxel"][:, 3].copy())
-        planes = scene["plane"][: int(scene["planes"])]
-        self.planes = torch.from_numpy(planes["voxel"].copy())
-        self.solid = len(planes) - int(scene["holes"])
-        self.normals = torch.from_numpy(planes["normal"].copy())
+        count = int(scene["planes"])
+        self.planes = torch.from_numpy(scene["plane"].T[:count].copy())
+        self.solid = count - int(scene["holes"])
+        self.normals = torch.from_numpy(scene["normal"][:count].copy())
 
     def sample(self, volume: Tensor, at: Tensor) -> Tensor:
         at = torch.minimum(at.clamp(min=0), self.top)
