@@ -29,7 +29,7 @@ def keep_body(volume: ArrayLike, ijk_to_ras: ArrayLike, *, modality: str = "") -
     The body is the largest connected part of what is no air, after an opening by a ball of `THIN` mm, with the thin parts
     joined to it that stay within `REACH` of it, as ears do, its holes filled. Thin parts that lead away, as table, headrest
     and cables, go, but for what of them lies on the skin with no air between. A pad as dense as tissue stays; arms apart
-    from the trunk go where they are smaller than a third of it.
+    from the trunk go where they are smaller than a third of it, and an ear that touches a head holder goes with it.
 
     Args:
         volume: (K, J, I), any real dtype.

@@ -116,28 +116,23 @@ GM_FUNCTION const unsigned short* gm_trace_row(const GmTraceScene& s, const GmTr
 // Gradient in the world, per mm, of the cubic B-spline whose coefficients are the stored values.
 GM_FUNCTION Vec3 gm_trace_gradient(const GmTraceScene& s, const GmTraceVolume& v, const float* at) {
   float part[3], w[3][4], d[3][4];
-  int base[3];
-  for (int a = 0; a < 3; ++a) {
-    base[a] = gm_trace_below(at[a], s.size[a], part + a);
-    gm_trace_spline(part[a], base[a], s.size[a] - 1, w[a], d[a]);
-  }
+  const long long voxel = gm_trace_voxel(s, at, part);
+  const int row = (int)(voxel / s.size[0]);
+  const int base[3] = {(int)(voxel % s.size[0]), row % s.size[1], row / s.size[1]};
+  for (int a = 0; a < 3; ++a) gm_trace_spline(part[a], base[a], s.size[a] - 1, w[a], d[a]);
   float g[3] = {0.0f, 0.0f, 0.0f};
 #if defined(GM_TRACE_AVX2)
   if (base[0] > 0 && base[0] + 2 < s.size[0]) {  // four along i as one vector
     __m128 x = _mm_setzero_ps(), y = x, z = x;
-    for (int k = 0; k < 4; ++k) {
-      __m128 mean = _mm_setzero_ps(), slope = mean;
+    for (int k = 0; k < 4; ++k)
       for (int j = 0; j < 4; ++j) {
         const unsigned short* const voxels = gm_trace_row(s, v, base[1] + j - 1, base[2] + k - 1) + base[0] - 1;
         const __m128 four =
             _mm_cvtepi32_ps(_mm_cvtepu16_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(voxels))));
-        mean = _mm_add_ps(mean, _mm_mul_ps(_mm_set1_ps(w[1][j]), four));
-        slope = _mm_add_ps(slope, _mm_mul_ps(_mm_set1_ps(d[1][j]), four));
+        x = _mm_add_ps(x, _mm_mul_ps(_mm_set1_ps(w[2][k] * w[1][j]), four));
+        y = _mm_add_ps(y, _mm_mul_ps(_mm_set1_ps(w[2][k] * d[1][j]), four));
+        z = _mm_add_ps(z, _mm_mul_ps(_mm_set1_ps(d[2][k] * w[1][j]), four));
       }
-      x = _mm_add_ps(x, _mm_mul_ps(_mm_set1_ps(w[2][k]), mean));
-      y = _mm_add_ps(y, _mm_mul_ps(_mm_set1_ps(w[2][k]), slope));
-      z = _mm_add_ps(z, _mm_mul_ps(_mm_set1_ps(d[2][k]), mean));
-    }
     const __m128 along = _mm_loadu_ps(w[0]);
     g[0] = _mm_cvtss_f32(_mm_dp_ps(x, _mm_loadu_ps(d[0]), 0xf1));
     g[1] = _mm_cvtss_f32(_mm_dp_ps(y, along, 0xf1)), g[2] = _mm_cvtss_f32(_mm_dp_ps(z, along, 0xf1));
