@@ -170,8 +170,8 @@ def all_or_none() -> Iterator[None]:
     except OSError as error:
         named = [name for name in (error.filename, error.filename2) if name and not Path(name).name.startswith(".partial-")]
         raise GaussianMRIError(
-            f"{named[0] if named else 'The outputs'} cannot be written: {error.strerror or error}. Close what has it open, or "
-            "free space."
+            f"{named[0] if named else 'The outputs'} cannot be written: {error.strerror or error}. Close what has it open, "
+            "or free space."
         ) from error
     finally:
         for temporary, _ in staged:

@@ -139,8 +139,13 @@ def test_a_training_of_an_earlier_version_goes_on_as_it_began(data_set: Cinemati
     write_checkpoint(path, {**state, "iteration": 19})
     drawn = []
     rasterise = train_module.rasterise
+
+    def noted(*given: Any, **how: Any) -> Any:
+        drawn.append(how["antialiased"])
+        return rasterise(*given, **how)
+
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(train_module, "rasterise", lambda *a, **how: drawn.append(how["antialiased"]) or rasterise(*a, **how))
+        patched.setattr(train_module, "rasterise", noted)
         again = Trainer(data_set, options=o, checkpoint=path)
         list(again)
     assert drawn == [False] and not again.model.antialiased
