@@ -168,13 +168,14 @@ def all_or_none() -> Iterator[None]:
             _take_place(staged)
         staged = []
     except OSError as error:
-        raise GaussianMRIError(f"The outputs cannot be written: {error.strerror or error}. Free space.") from error
+        named = [name for name in (error.filename, error.filename2) if name and not Path(name).name.startswith(".partial-")]
+        raise GaussianMRIError(
+            f"{named[0] if named else 'The outputs'} cannot be written: {error.strerror or error}. Close what has it open, "
+            "or free space."
+        ) from error
     finally:
         for temporary, _ in staged:
-            if temporary.is_dir():
-                shutil.rmtree(temporary, ignore_errors=True)
-            else:
-                temporary.unlink(missing_ok=True)
+            _remove(temporary)
 
 
 def _take_place(written: list[tuple[Path, Path]]) -> None:
@@ -183,16 +184,34 @@ def _take_place(written: list[tuple[Path, Path]]) -> None:
     if staged is not None:
         staged += written
         return
-    for temporary, target in written:
-        if not target.is_dir():
-            os.replace(temporary, target)
-        elif exchange(temporary, target):
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            old = temporary.with_name(temporary.name + "-old")
-            os.rename(target, old)
-            os.rename(temporary, target)
-            shutil.rmtree(old, ignore_errors=True)
+    replaced = []
+    with contextlib.ExitStack() as back:  # all of them, or none: Windows replaces no file that a program has open
+        for temporary, target in written:
+            old = temporary
+            if not target.exists() or (len(written) == 1 and target.is_file()):
+                os.replace(temporary, target)
+                back.callback(os.replace, target, temporary)
+            elif exchange(temporary, target):
+                back.callback(exchange, temporary, target)
+            else:
+                old = temporary.with_name(f".partial-{secrets.token_hex(8)}")
+                os.replace(target, old)
+                back.callback(os.replace, old, target)
+                os.replace(temporary, target)
+                back.callback(os.replace, target, temporary)
+            replaced.append(old)
+        back.pop_all()
+    for old in replaced:
+        _remove(old)
+
+
+def _remove(path: Path) -> None:
+    """A file or a folder, where it is there and can be removed."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 def exchange(one: Path, other: Path) -> bool:
@@ -353,18 +372,21 @@ def table_rows(content: bytes, errors: str = "strict") -> csv.DictReader[str]:
     text = content.decode("utf-8-sig", errors)
     csv.field_size_limit(max(csv.field_size_limit(), len(text) + 1))  # cells may be longer than the reader takes by itself
     lines = io.StringIO(text, newline="")
-    header = lines.readline()
+    header = re.sub('"[^"]*"', "", lines.readline())  # the names of columns may have any of them
     lines.seek(0)
     return csv.DictReader(lines, delimiter=max(",;\t", key=header.count))
 
 
-def decimal(cell: str) -> float:
+def decimal(cell: str | None) -> float:
     """The number in a cell of a table, with a decimal point or comma.
+
+    Args:
+        cell: None: the row ends before it.
 
     Raises:
         ValueError: there is none.
     """
-    return float(cell.replace(",", "."))
+    return float(str(cell).replace(",", "."))
 
 
 def save_array(path: Path, array: NDArray[Any]) -> None:

@@ -111,6 +111,7 @@ class Trainer:
         self._pictures: dict[int, Tensor] = {}
         lower, upper = np.asarray(dataset.bounds, dtype=np.float64)
         self.center, self.unit = (lower + upper) / 2, float((upper - lower).max() / 2)
+        self.antialiased = True
         self.iteration, self.elapsed, self.stopped_early = 0, 0.0, False
         self._loss, self._best, self._bad = math.nan, -math.inf, 0
         self._psnr: float | None = None
@@ -220,6 +221,7 @@ class Trainer:
             offsets=None if offsets is None else offsets.detach().clone(),
             adjustment=adjustment,
             background=self.dataset.background,
+            antialiased=self.antialiased,
             facts=facts,
         )
 
@@ -270,6 +272,7 @@ class Trainer:
             weights=cut.weights,
             clip=cut.clip,
             statistics=statistics,
+            antialiased=self.antialiased,
         )
         loss = photometric_loss(image, self._picture(number), self.options.ssim_weight)
         total = loss
@@ -346,6 +349,7 @@ class Trainer:
         state: dict[str, Any] = {
             "dataset": self._identity(),
             "options": asdict(self.options),
+            "antialiased": self.antialiased,
             "iteration": self.iteration,
             "elapsed": self.elapsed,
             "order": self._order,
@@ -379,6 +383,7 @@ class Trainer:
                 f"{self.checkpoint} was made with other options ({', '.join(changed)}). Train with the same ones, "
                 "or name another checkpoint."
             )
+        self.antialiased = bool(state.get("antialiased", False))  # trainings of earlier versions were not, and end so
         leaves = state["parameters"]
         count, coefficients = len(leaves["means"]), (self.options.degree + 1) ** 2
         parts = {"means": (3,), "quaternions": (4,), "log_scales": (3,), "sh_base": (1, 3), "sh_rest": (coefficients - 1, 3)}

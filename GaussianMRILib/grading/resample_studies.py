@@ -169,10 +169,6 @@ class _ResampleStudy:
     options: ResampleOptions
 
     def __call__(self, study: str) -> Outcome:
-        with all_or_none():  # a study that fails leaves what an earlier run made of it as it was
-            return self._resampled(study)
-
-    def _resampled(self, study: str) -> Outcome:
         stacks, discs, lines = self._read(study)
         check_same_frame(stacks, advice=_BY_NAME)
         wanted = self._planes(study, discs)
@@ -184,12 +180,10 @@ class _ResampleStudy:
                 lines.append(f"{name} ({file}) lies outside the scanned region")
         if not kept:
             raise GaussianMRIError("; ".join([*lines, "no plane meets the scan"]))
-        target = Path(self.output) / study
-        target.mkdir(parents=True, exist_ok=True)
         used: list[str] = []
-        files: list[str] = []
+        images: dict[str, dict[str, Images]] = {}
         for method in self.options.methods:
-            images, given = _rendered(method, stacks, kept, self.options)
+            images[method], given = _rendered(method, stacks, kept, self.options)
             left = [stack.name for stack in stacks if not any(stack is other for other in given)]
             if left:
                 lines.append(
@@ -197,8 +191,13 @@ class _ResampleStudy:
                     "--series chooses by name"
                 )
             used.append(f"{method}: {', '.join(stack.name for stack in given)}")
-            for name, planes in kept.items():
-                files += self._write(target, f"{name}-{method}", images[name], planes)
+        target = Path(self.output) / study
+        target.mkdir(parents=True, exist_ok=True)
+        files: list[str] = []
+        # At the end: a study that fails leaves what an earlier run made of it as it was, and a killed one no parts of files.
+        with all_or_none():
+            for method, (name, planes) in itertools.product(images, kept.items()):
+                files += self._write(target, f"{name}-{method}", images[method][name], planes)
         return Outcome(None, lines=tuple(lines), stacks=tuple(used), files=tuple(files))
 
     def inputs(self, study: str) -> list[Path]:

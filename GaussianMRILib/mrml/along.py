@@ -14,7 +14,7 @@ from ..geometry import Curve, transform_points
 from ..interruption import checkpoint
 from .curves import CURVE_ROLE, ROUND_TRIP_MM, curve_from_node, moved, there_and_back
 from .jobs import Job
-from .labels import fill_segments, oriented
+from .labels import fill_segments, oriented, segments_without_images
 from .scene import (
     all_or_nothing,
     as_list,
@@ -57,11 +57,12 @@ class AlongJob(Job):
         #: Of each node itself, a copy that is in no scene yet, and a remark or ""; there is no copy of segmentations so far.
         self._copies: list[tuple[Any, Any, str]] = []
         self._layers: dict[int, list[LabelLayer]] = {}
+        self._segments: dict[int, dict[str, Any]] = {}
         for number, node in enumerate(given):
             copy, remark = None, ""
             try:
                 if is_node(node, "vtkMRMLSegmentationNode"):
-                    self._layers[number] = label_layers(node)
+                    self._layers[number], self._segments[number] = label_layers(node), segments_without_images(node)
                 else:
                     copy, remark = _markup(node, self._way)
             except GaussianMRIError as error:
@@ -91,7 +92,10 @@ class AlongJob(Job):
         with all_or_nothing(self._scene, undo=True) as added:
             for number, (node, made, remark) in enumerate(self._copies):
                 if number in moved:
-                    made, remark = _segmentation(node, self._layers[number], moved[number], self._way)
+                    made, remark = _segmentation(node, moved[number], self._way)
+                    if made is not None:
+                        images = [oriented(part.labels, part.affine) for part in moved[number]]
+                        fill_segments(made, self._segments[number], self._layers[number], images)
                 remarks += [remark] if remark else []
                 if made is None:
                     continue
@@ -297,16 +301,14 @@ class _Moved(NamedTuple):
     whole: int
 
 
-def _segmentation(node: Any, layers: list[LabelLayer], moved: list[_Moved], way: _Way) -> tuple[Any, str]:
-    """A copy, which is in no scene yet, or None, and a remark or ""."""
+def _segmentation(node: Any, moved: list[_Moved], way: _Way) -> tuple[Any, str]:
+    """A node for the copy, empty and in no scene yet, or None, and a remark or ""."""
     if not in_scene(node):
         return None, f"{described(node)} was removed while it was copied."
     share = 1 - sum(part.inside for part in moved) / sum(part.whole for part in moved)
     if share == 1:
         return None, f"{described(node)} is not taken along: it {way.outside}."
-    copy = node.NewInstance()
-    fill_segments(copy, node, layers, [oriented(part.labels, part.affine) for part in moved])
-    return copy, f"{share:.0%} of {described(node)} is left out: it {way.outside}." if share > 0.005 else ""
+    return node.NewInstance(), f"{share:.0%} of {described(node)} is left out: it {way.outside}." if share > 0.005 else ""
 
 
 def _layer(layer: LabelLayer, way: _Way, tell: Callable[[float], object]) -> _Moved:

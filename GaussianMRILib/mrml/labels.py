@@ -46,14 +46,15 @@ class LabelsJob(Job):
     ) -> None:
         super().__init__(LabelsJob._resample, "resampling of the labels")
         self._layers = label_layers(segmentation_node)
+        self._segments = segments_without_images(segmentation_node)
         self._segmentation, self._onto, self._boundaries = segmentation_node, onto, boundaries
         self._grid = _grid_of(onto, spacing)
 
     def node(self, scene: Any = None) -> Any:
         """The labels, once `poll` says that the work has ended, as a new segmentation node.
 
-        It has every segment of the source, with its name, colour and terminology; one that does not reach the voxels is
-        empty. Its geometry is the volume's, or the plane's.
+        It has every segment of the source as it was when the work began, with its name, colour and terminology; one that
+        does not reach the voxels is empty. Its geometry is the volume's, or the plane's.
 
         Args:
             scene: default: the segmentation's, else Slicer's.
@@ -71,7 +72,7 @@ class LabelsJob(Job):
             label = scene.GenerateUniqueName(f"{source.GetName()} on {name}")
             made = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", label)
             added.append(made)
-            fill_segments(made, source, self._layers, [oriented(image, self._grid.affine) for image in images])
+            fill_segments(made, self._segments, self._layers, [oriented(image, self._grid.affine) for image in images])
             made.CreateDefaultDisplayNodes()
             made.SetNodeReferenceID(SEGMENTATION_ROLE, source.GetID())
             made.SetAttribute(PREFIX + "Boundaries", self._boundaries)
@@ -155,18 +156,25 @@ def _grid_of(onto: Any, spacing: Spacing) -> _Grid:
     return _Grid(planes, volume_affine(planes))
 
 
-def fill_segments(made: Any, source: Any, layers: Sequence[LabelLayer], images: Sequence[Any]) -> None:
-    """Segments of a source, with names and colours, with new images of their layers (`oriented`) into an empty node."""
+def segments_without_images(segmentation_node: Any) -> dict[str, Any]:
+    """Names, colours and terminologies of the segments as they now are: a vtkSegment for each ID, in order."""
+    given, found = segmentation_node.GetSegmentation(), {}
+    for number in range(given.GetNumberOfSegments()):
+        segment_id = given.GetNthSegmentID(number)
+        found[segment_id] = slicer.vtkSegment()
+        found[segment_id].DeepCopyMetadata(given.GetSegment(segment_id))
+    return found
+
+
+def fill_segments(made: Any, segments: dict[str, Any], layers: Sequence[LabelLayer], images: Sequence[Any]) -> None:
+    """`segments_without_images`, with new images of their layers (`oriented`), into an empty node."""
     labelmap = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
-    given, target = source.GetSegmentation(), made.GetSegmentation()
+    target = made.GetSegmentation()
     target.SetSourceRepresentationName(labelmap)
     places = {}
     for layer, image in zip(layers, images, strict=True):
         places.update({segment: (image, value) for segment, value in layer.values.items()})
-    for number in range(given.GetNumberOfSegments()):
-        segment_id = given.GetNthSegmentID(number)
-        segment = slicer.vtkSegment()
-        segment.DeepCopyMetadata(given.GetSegment(segment_id))
+    for segment_id, segment in segments.items():
         if segment_id in places:
             image, value = places[segment_id]
             segment.SetLabelValue(value)

@@ -27,6 +27,8 @@ _COMPONENTS = (
     ("diffusion", ("DIFFUSION",)),  # whose phase, real and imaginary images are these first of all
     ("magnitude", ("M", "MAGNITUDE", "M_FFE", "M_SE", "M_IR", "M_IRW")),
 )
+#: Those of them that have a "_".
+JOINED = [value for _, values in _COMPONENTS for value in values if "_" in value]
 #: Components that are always computed from other images.
 _COMPUTED = ("diffusion coefficient", "anisotropy", "trace", "subtraction", "projection", "T1 map", "T2 map")
 #: What Image Type says of planes cut through images that were acquired. Scanners say MPR of oblique slices that they

@@ -9,6 +9,7 @@ from typing import Any
 from ..files import printable, read_json
 from ..geometry.affine import LARGEST_SPACING_MM, SMALLEST_SPACING_MM
 from .dicom_source import contrast_of, positive
+from .kinds import JOINED
 
 _TEXTS = ("Modality", "SequenceName", "PulseSequenceName")
 _TIMES = ("EchoTime", "RepetitionTime", "InversionTime")
@@ -52,6 +53,9 @@ def sidecar_source(path: Path, told: Mapping[str, Any]) -> dict[str, Any]:
         given = told.get(name)
         values = given.replace("\\", "_").split("_") if isinstance(given, str) else given if isinstance(given, list) else []
         header[name] = [printable(value) for value in values if isinstance(value, str) and value]
+    header["ImageType"] = _rejoined(header["ImageType"])
+    if str(told.get("Manufacturer")).upper().startswith("GE"):
+        header.pop("PulseSequenceName", None)  # of a private attribute, which nobody compares where DICOM files are read
     header = {name: value for name, value in header.items() if value}
     if isinstance(told.get("MTState"), bool):
         header["MagnetizationTransfer"] = "ON" if told["MTState"] else "NONE"
@@ -66,6 +70,19 @@ def sidecar_source(path: Path, told: Mapping[str, Any]) -> dict[str, Any]:
     agent = any(isinstance(told.get(name), str) for name in ("ContrastBolusAgent", "ContrastBolusIngredient"))
     contrast |= {"origin": contrast["origin"] if said["image type"] else None, "contrast_agent": True if agent else None}
     return {"contrast": contrast, "sidecar": _sidecar(path).name}
+
+
+def _rejoined(image_type: list[str]) -> list[str]:
+    """Values of Image Type that dcm2niix took apart at their own "_", such as IN_PHASE.
+
+    Of every image with PHASE in one it adds that the image is one of phase, at the end.
+    """
+    text = "\\".join(["", *image_type, ""]).upper()
+    for value in JOINED:
+        text = text.replace("\\{}\\".format(value.replace("_", "\\")), f"\\{value}\\")
+    if any(f"\\{value}\\" in text for value in ("IN_PHASE", "OUT_PHASE", "OPP_PHASE")):
+        text = text.replace("\\PHASE\\", "\\")
+    return [value for value in text.split("\\") if value]
 
 
 def _number(value: Any) -> float | None:

@@ -127,6 +127,31 @@ def test_a_stopped_training_goes_on_bit_for_bit(
     assert train_model(data_set, options=longer, checkpoint=path).facts["iterations"] == 280
 
 
+def test_a_training_of_an_earlier_version_goes_on_as_it_began(data_set: CinematicDataset, tmp_path: Path) -> None:
+    """Its splats learned their opacities with a low-pass filter that adds light."""
+    o, path = options("analytic", "none", iterations=20), tmp_path / "ball.ckpt"
+    assert train_model(data_set, options=o, checkpoint=path).antialiased
+    state = read_checkpoint(path)
+    del state["antialiased"]
+    write_checkpoint(path, state)
+    trainer = Trainer(data_set, options=o, checkpoint=path)
+    assert not trainer.model.antialiased
+    write_checkpoint(path, {**state, "iteration": 19})
+    drawn = []
+    rasterise = train_module.rasterise
+
+    def noted(*given: Any, **how: Any) -> Any:
+        drawn.append(how["antialiased"])
+        return rasterise(*given, **how)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(train_module, "rasterise", noted)
+        again = Trainer(data_set, options=o, checkpoint=path)
+        list(again)
+    assert drawn == [False] and not again.model.antialiased
+    assert Trainer(data_set, options=o, checkpoint=path).antialiased is False
+
+
 def test_a_training_that_is_called_off_loses_nothing(
     data_set: CinematicDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from GaussianMRILib import GaussianMRIError
+from GaussianMRILib import GaussianMRIError, files
 from GaussianMRILib.files import (
     all_or_none,
     atomic_folder,
@@ -97,6 +97,43 @@ def test_after_an_error_none_appears(tmp_path: Path, error: type[BaseException] 
     with atomic_write(tmp_path / "b") as temporary:  # and the next one is as ever
         temporary.write_text("b")
     assert (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize("exchanges", [True, False])
+def test_where_one_name_cannot_be_had_none_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchanges: bool
+) -> None:
+    """Windows refuses to replace a file that a program has open."""
+    (tmp_path / "a").write_text("old")
+    (tmp_path / "open").write_text("old")
+    (tmp_path / "series").mkdir()
+    (tmp_path / "series" / "0").write_text("old")
+    rename, swap = os.replace, files.exchange
+
+    def refused(one: Path, other: Path) -> bool:
+        if "open" in (Path(one).name, Path(other).name):
+            raise PermissionError(errno.EACCES, "Permission denied", str(one), None, str(other))
+        return True
+
+    monkeypatch.setattr(os, "replace", lambda *names: refused(*names) and rename(*names))
+    monkeypatch.setattr(files, "exchange", lambda *names: exchanges and refused(*names) and swap(*names))
+    with pytest.raises(GaussianMRIError, match=r"open cannot be written: Permission denied\. Close"), all_or_none():
+        for name in ("a", "new", "open", "last"):
+            with atomic_write(tmp_path / name) as temporary:
+                temporary.write_text("new")
+            if name == "a":
+                with atomic_folder(tmp_path / "series") as temporary:
+                    (temporary / "0").write_text("new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "open", "series"]
+    assert all(path.read_text() == "old" for path in (tmp_path / "a", tmp_path / "open", tmp_path / "series" / "0"))
+    monkeypatch.undo()
+    monkeypatch.setattr(files, "exchange", lambda *names: exchanges and swap(*names))
+    with all_or_none():
+        for name in ("a", "open", "a"):
+            with atomic_write(tmp_path / name) as temporary:
+                temporary.write_text("new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "open", "series"]
+    assert (tmp_path / "a").read_text() == (tmp_path / "open").read_text() == "new"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a process there cannot send itself a signal that it hears")

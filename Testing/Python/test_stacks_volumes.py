@@ -291,6 +291,37 @@ def test_the_file_that_dcm2niix_writes_beside_tells_contrasts_apart(tmp_path: Pa
     check_same_contrast(read_stacks(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("image_type", "component"),
+    [
+        (["DERIVED", "PRIMARY", "M", "IN", "PHASE", "MAGNITUDE", "PHASE"], "in phase"),
+        (["DERIVED", "PRIMARY", "OPP", "PHASE", "ND", "PHASE"], "out of phase"),
+        (["DERIVED", "PRIMARY", "OPP_PHASE"], "out of phase"),
+        (["DERIVED", "PRIMARY", "FRACTIONAL", "ANISO"], "anisotropy"),
+        (["DERIVED", "PRIMARY", "MAX", "IP"], "projection"),
+        (["ORIGINAL", "PRIMARY", "M", "SE", "M", "SE"], "magnitude"),
+        (["ORIGINAL", "PRIMARY", "P", "ND", "PHASE"], "phase"),
+        (["ORIGINAL", "PRIMARY", "PHASE MAP", "P", "FFE"], "phase"),
+    ],
+)
+def test_values_that_dcm2niix_takes_apart(tmp_path: Path, image_type: list[str], component: str) -> None:
+    """It parts Image Type at every "_", and calls what has PHASE in it an image of phase."""
+    scan_with(tmp_path / "a.nii", ImageType=image_type)
+    assert read_stacks(tmp_path)[0].source["contrast"]["component"] == component
+
+
+def test_names_of_private_attributes_are_not_compared(tmp_path: Path) -> None:
+    """GE's PulseSequenceName is of one, and tells two kinds of spin echo apart that are one contrast in DICOM files."""
+    told = {name: value for name, value in T2.items() if name != "SequenceName"}
+    scan_with(tmp_path / "a.nii", **told, Manufacturer="GE", PulseSequenceName="fse-xl")
+    scan_with(tmp_path / "b.nii", **told, Manufacturer="GE", PulseSequenceName="frfse-xl")
+    check_same_contrast(read_stacks(tmp_path))
+    for name, family in (("a", "tse"), ("b", "fl")):
+        scan_with(tmp_path / f"{name}.nii", **told, Manufacturer="Siemens", PulseSequenceName=f"*{family}2d1")
+    with pytest.raises(GaussianMRIError, match="SequenceName tse and fl"):
+        check_same_contrast(read_stacks(tmp_path))
+
+
 def test_dicom_and_the_file_beside_nifti_are_compared(tmp_path: Path) -> None:
     series(tmp_path / "dicom", EchoTime=95, RepetitionTime=3500)
     scan_with(tmp_path / "same.nii", EchoTime=0.095, RepetitionTime=3.5)

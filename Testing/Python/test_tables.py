@@ -132,6 +132,21 @@ def test_what_is_no_table_of_that_name_is_said_plainly(tmp_path: Path) -> None:
         read()
 
 
+def test_a_row_that_ends_early_is_noted_and_the_others_are_read(tmp_path: Path) -> None:
+    (path,), read = spider(tmp_path)
+    expected = read()
+    path.write_text(path.read_text() + "2,1\n")
+    data = SpiderDataset(tmp_path)
+    assert data.grades_at("1", "L4/L5") == expected
+    assert data.problems == {"2": [f"line 4 of {TABLE} is not of whole numbers"]}
+
+
+def test_names_of_columns_with_marks_in_them() -> None:
+    assert list(table_rows(b'"x; y, mm";"remark; free"\n"1,5";a\n')) == [{"x; y, mm": "1,5", "remark; free": "a"}]
+    assert list(table_rows(b'a,"b; c; d"\n1,2\n')) == [{"a": "1", "b; c; d": "2"}]
+    assert list(table_rows(b"study\n1;2\n")) == [{"study": "1;2"}]
+
+
 def test_cells_and_lines_that_end_otherwise() -> None:
     rows = table_rows(b"a;b\r\n1,5;\"x;\ty\r\nz\"\r\n")
     assert list(rows) == [{"a": "1,5", "b": "x;\ty\r\nz"}]

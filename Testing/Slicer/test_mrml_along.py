@@ -177,10 +177,16 @@ def test_copying_a_segmentation_is_told_and_called_off(scene: Any, curve: Any) -
     way = along._Way(*along._space_of(curve, width=WIDTH), "canal", False)
     with interruptible(called_off), pytest.raises(GaussianMRIError, match="called off"):  # while points are moved
         way(helix(np.linspace(10, 20, 5)))
-    mrml.take_along(ball, curve, width=WIDTH, progress=told.append)
+    (first,), _ = mrml.take_along(ball, curve, width=WIDTH, progress=told.append)
     assert told[0] == 0 and told == sorted(told)
     job = AlongJob(ball, curve, width=WIDTH)
     job.run()
+    added = slicer.vtkSegment()
+    ball.GetSegmentation().AddSegment(added, "painted meanwhile")
+    ball.GetSegmentation().RemoveSegment("ball")
+    ((copy,), remarks) = job.nodes()
+    assert not remarks and [*copy.GetSegmentation().GetSegmentIDs()] == ["ball"]
+    assert np.linalg.norm(middle(copy)[0] - middle(first)[0]) == 0
     scene.RemoveNode(ball)
     with pytest.raises(GaussianMRIError, match=r"'ball' .* was removed while it was copied"):
         job.nodes()

@@ -136,6 +136,12 @@ def test_what_has_no_labels_is_refused_and_changes_nothing(scene: Any) -> None:
         with pytest.raises(GaussianMRIError, match=message):
             call()
     assert scene.GetNumberOfNodes() == before
+    job, given = LabelsJob(node, volume), node.GetSegmentation()
+    ids = [*given.GetSegmentIDs()]
+    job.run()
+    given.AddSegment(slicer.vtkSegment(), "painted meanwhile")
+    given.RemoveSegment(ids[0])
+    assert [*job.node().GetSegmentation().GetSegmentIDs()] == ids  # as when the work began
     job = LabelsJob(node, volume)
     job.start()
     scene.RemoveNode(node)
