@@ -22,15 +22,14 @@ def cinematic(summary: dict[str, Any]) -> str:
     for scene in summary["cinematic"]["scenes"].values():
         methods = scene["methods"]
         first = next(iter(methods.values()))
-        measures = [name for name in FRAME_MEASURES if name in first]  # older results have fewer
         header = [
-            "method", *(FRAME_MEASURES[name][0] for name in measures), "training", "frames/s", "size", "splats",
+            "method", *(title for title, _ in FRAME_MEASURES.values()), "training", "frames/s", "size", "splats",
         ]  # fmt: skip
         options, size = first["facts"]["options"], first["size"]
         best = max(score["psnr_mean"] for score in methods.values())
         rows = []
         for score in methods.values():
-            cells = [spread(score[name] or (), FRAME_MEASURES[name][1]) for name in measures]
+            cells = [spread(score[name] or (), digits) for name, (_, digits) in FRAME_MEASURES.items()]
             cells[0] = f"**{cells[0]}**" if score["psnr_mean"] == best else cells[0]
             cells += [f"{score['training_s'] / 60:.1f} min", f"{score['frames_per_second']:.1f}"]
             rows.append([score["label"], *cells, f"{score['storage'] / 1e6:.1f} MB", f"{score['splats']:,}"])
@@ -39,8 +38,6 @@ def cinematic(summary: dict[str, Any]) -> str:
             f"{scene['frames'][1]} held out, {size[0]} x {size[1]} pixels, "
             f"{options['first_step'] + options['second_step']:,} iterations. Rows with LT or AAM: not the paper's setting."
         )
-        if "leak" not in measures:
-            text += " Measured with frames that show next to nothing, which make the large standard deviations."
         text += f"\n\n{markdown(header, rows)}"
         if "lt" in methods:
             base = methods["lt"]["psnr"]

@@ -339,7 +339,7 @@ def test_planes_and_regions_that_leave_nothing_are_refused() -> None:
     with pytest.raises(GaussianMRIError, match="outside"):
         render_picture(values, matrix, look=DENSE, roi=((500, 500, 500), (510, 510, 510)), size=16, samples=1)
     with pytest.raises(GaussianMRIError, match="At most"):
-        render_picture(values, matrix, look=DENSE, clips=[ClipPlane(np.array([0.0, 0, 1]), 8.0)] * 15, size=16, samples=1)
+        render_picture(values, matrix, look=DENSE, clips=[ClipPlane(np.array([0.0, 0, 1]), 8.0)] * 19, size=16, samples=1)
 
 
 def test_the_look_follows_the_modality() -> None:
